@@ -1,0 +1,309 @@
+"""Standard input and output bridged to a session: for scripts, and for people without a wish.
+
+A line in is a message or a command; a line out is what somebody said, or what became of what one
+said oneself, in the words of the original client. It knows neither sockets nor the protocol.
+
+At the end of input it stays until every message is answered, so that
+``echo '@bob: done' | python -m chat_twisted.client ci HOST`` can tell by its exit code whether the
+message was taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chat_twisted.client.session import ClientSession, Received, Refusal
+from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
+from chat_twisted.message import Audience, fold, parse_target, printable
+
+MAX_LINE = 1024 * 1024
+"""Bytes of a line of input. What is longer is refused here."""
+
+WINDOW = 64
+"""How many messages may wait for the server before no more input is read."""
+
+DELIVERY_WITHIN = 10
+"""Seconds that a direct message's delivery is waited for. The server has it all the same."""
+
+OK, REFUSED, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all was taken; something was refused or not answered; there was no session; Ctrl-C,
+with the code that shells have for it."""
+
+INTERRUPTED_WITHIN = 0.5
+"""Seconds that Ctrl-C waits at most for the server's goodbye and for standard output."""
+
+FORMAT_HELP = """\
+Use the following format for sending messages:
+@[RECIPIENT NAME]: Message
+"""
+
+HELP = (
+    FORMAT_HELP
+    + """\
+@ALL: Message    to everybody
+/who             who is here
+/help            this text
+/quit            leave (so does the end of input)
+"""
+)
+
+_MESSAGE = re.compile(r"@([^:]*):(.*)", re.DOTALL)
+
+
+_WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
+
+
+@implementer(IHalfCloseableProtocol)
+class Pipe(LineReceiver):
+    """The protocol on standard input and output, and the listener of a session.
+
+    :ivar done: fires with the exit code when all is over and written.
+    :ivar failure: why there was no session, in one line, if the exit code is ``NOT_CONNECTED``.
+    :param attach: makes this the protocol of standard input and output; called once, when the user
+        is registered, so that no input is taken that could not be sent.
+    :param greet: whether to say that one is registered, for somebody who looks on.
+    """
+
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_LINE
+    transport: Any  # StandardIO
+
+    def __init__(
+        self, user: str, clock: IReactorTime, attach: Callable[[Pipe], object], *, greet: bool
+    ) -> None:
+        self.done: Deferred[int] = Deferred()
+        self.failure = ""
+        self.session = ClientSession(user, self, clock)
+        self._user = user
+        self._clock = clock
+        self._attach = attach
+        self._greet = greet
+        self._ended = False  # no more input will come
+        self._registered = False
+        self._leaving = False
+        self._session_over = False
+        self._code = OK
+        self._unanswered: dict[int, str] = {}  # what the server has yet to take; recipients by id
+        self._undelivered: dict[int, tuple[str, IDelayedCall]] = {}
+
+    # Standard input and output
+
+    def connectionMade(self) -> None:
+        """Twisted: standard input and output are attached."""
+        # Whoever reads standard output slowly slows down what the server is let to send.
+        self.transport.registerProducer(self.session, True)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Twisted: a line was typed."""
+        if self._leaving:
+            return
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError:
+            self._complain("Not UTF-8 : Message not sent")
+            return
+        message = _MESSAGE.match(text)
+        if message:
+            self._send(message[1].strip(), message[2].strip())
+        elif text == "/who":
+            self._await(self.session.who(), "")
+        elif text == "/help":
+            self._show(HELP)
+        elif text == "/quit":
+            self._leave()
+        elif text:
+            self._complain(FORMAT_HELP)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Twisted: a line is over ``MAX_LINE``. What is left of it is skipped."""
+        self._complain("Message too long : Message not sent")
+        self.setRawMode()  # type: ignore[no-untyped-call]
+        self.rawDataReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Twisted: more of a line that is too long came."""
+        _, end, rest = data.partition(b"\n")
+        if end:
+            self.setLineMode(rest)  # type: ignore[no-untyped-call]
+
+    def readConnectionLost(self) -> None:
+        """Twisted: the end of input."""
+        self._ended = True
+        last = self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        if last and self.line_mode:
+            self.lineReceived(last)
+        self._leave_if_done()
+
+    def writeConnectionLost(self) -> None:
+        """Twisted: nobody reads standard output any more."""
+        self.transport.loseConnection()
+        self._detached()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: all was written, and standard output is closed."""
+        self._detached()
+
+    def _send(self, to: str, text: str) -> None:
+        if not to or not text:
+            self._complain(FORMAT_HELP)
+            return
+        if fold(to) == fold(self._user):
+            self._complain("Receiver and Username are same")
+            return
+        try:
+            parse_target(to)
+            if len(text.encode()) > self.session.max_message:
+                raise MessageTooLong
+            if "\0" in text:
+                raise HeaderIncomplete
+        except ChatError as error:
+            self._not_delivered(to, Refusal(error.code, error.reason))
+            return
+        self._await(self.session.send(to, text), to)
+
+    def _await(self, id: int, to: str) -> None:
+        self._unanswered[id] = to
+        if len(self._unanswered) >= WINDOW and not self.paused:
+            self.pauseProducing()  # type: ignore[no-untyped-call]
+
+    def _answered(self, id: int) -> str:
+        to = self._unanswered.pop(id, "")
+        if self.paused and len(self._unanswered) < WINDOW and not self._leaving:
+            self.resumeProducing()  # type: ignore[no-untyped-call]
+        return to
+
+    def _show(self, text: str) -> None:
+        if self.transport is not None:
+            self.transport.write(f"{text}\n".encode())
+
+    def _complain(self, text: str) -> None:
+        self._code = REFUSED
+        self._show(text)
+
+    def _not_delivered(self, to: str, refusal: Refusal) -> None:
+        words = _WORDS.get(refusal.code, printable(refusal.reason))
+        self._complain(f"ERROR {refusal.code} : {words} : Message not delivered to {printable(to)}")
+
+    # The session
+
+    def registered(self, name: str) -> None:
+        """Session: there may be sending and receiving."""
+        self._registered = True
+        self._attach(self)
+        if self._greet:
+            self._show(f"{name} : REGISTERED (/help tells what can be typed)")
+
+    def not_registered(self, refusal: Refusal) -> None:
+        """Session: the server does not take the user."""
+        self.failure = f"ERROR {refusal.code} : {printable(refusal.reason)} : {self._user}"
+
+    def received(self, message: Received) -> None:
+        """Session: somebody said something."""
+        direct = fold(message.to) == fold(self._user)
+        who = message.sender if direct else f"{message.sender} to {message.to}"
+        # Each line has its sender, so that nobody can make a line look like somebody else's.
+        for line in message.text.removesuffix("\n").split("\n"):
+            self._show(printable(f"{who}: {line.removesuffix(chr(13))}"))
+
+    def sent(self, id: int) -> None:
+        """Session: the server has a message."""
+        to = self._answered(id)
+        if _is_user(to):
+            overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
+            self._undelivered[id] = (to, overdue)
+        else:
+            self._show(f"Message delivered to {to}")
+            self._leave_if_done()
+
+    def delivered(self, id: int) -> None:
+        """Session: the recipient has a message."""
+        to, overdue = self._undelivered.pop(id, ("", None))
+        if overdue is not None:
+            overdue.cancel()
+            self._show(f"Message delivered to {to}")
+            self._leave_if_done()
+
+    def _overdue(self, id: int) -> None:
+        to, _ = self._undelivered.pop(id)
+        self._show(f"Message sent to {to}, not yet delivered")
+        self._leave_if_done()
+
+    def refused(self, id: int | None, refusal: Refusal) -> None:
+        """Session: the server did not take a message."""
+        to = self._answered(id) if id is not None else ""
+        self._not_delivered(to or "anybody", refusal)
+        self._leave_if_done()
+
+    def listed(self, id: int, names: list[str]) -> None:
+        """Session: who is here."""
+        self._answered(id)
+        self._show(printable("Here: " + " ".join(names)))
+        self._leave_if_done()
+
+    def lost(self, reason: str) -> None:
+        """Session: the connection is gone."""
+        for _, overdue in self._undelivered.values():
+            overdue.cancel()
+        self._undelivered.clear()
+        self._session_over = True
+        if not self._registered:
+            self._code = NOT_CONNECTED
+            self.failure = self.failure or _inactive(reason)
+        elif not self._leaving:
+            for to in self._unanswered.values():
+                self._complain(f"Server Inactive : Message not delivered to {to}")
+            self._complain(_inactive(reason))
+        self._leaving = True
+        if self.transport is None:
+            self._done_if_over()
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    # The end
+
+    def _leave_if_done(self) -> None:
+        if self._ended and not self._unanswered and not self._undelivered:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self.session.quit()
+
+    def interrupt(self) -> Deferred[int]:
+        """Leave without waiting for answers; return ``done``, which fires in half a second."""
+        self._code = INTERRUPTED
+        self._leave()
+        self._clock.callLater(INTERRUPTED_WITHIN, self._finish)
+        return self.done
+
+    def _detached(self) -> None:
+        self.transport = None
+        self._leave()
+        self._done_if_over()
+
+    def _done_if_over(self) -> None:
+        if self._session_over and self.transport is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.done.called:
+            self.done.callback(self._code)
+
+
+def _inactive(reason: str) -> str:
+    return f"Server Inactive : {printable(reason)}" if reason else "Server Inactive"
+
+
+def _is_user(to: str) -> bool:
+    return to != "" and parse_target(to).audience is Audience.USER

@@ -1,0 +1,541 @@
+"""The door of the framed protocol, versions 1 and 2 (docs/protocol.rst).
+
+``FramedConnection`` is one TCP connection, ``FramedFactory`` all of them with the hub they lead to.
+The first frame tells the versions apart: in version 2 (``version2``) a connection is a session of
+the hub; in version 1 (``version1``) two connections are one.
+
+It knows the verbs, who may use which when, and how fast a peer must be. Which frame is well-formed
+is for ``frames`` to say; who may say what to whom, for the hub.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chat_twisted.doors import MAX_QUEUED
+from chat_twisted.doors.version1 import Version1, Version1Door
+from chat_twisted.doors.version2 import Version2, Version2Door
+from chat_twisted.errors import (
+    ChatError,
+    HeaderIncomplete,
+    NotPermitted,
+    NotRegistered,
+    UnknownCommand,
+)
+from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
+from chat_twisted.hub import Hub, Session
+from chat_twisted.message import fold
+
+VERSION = 2
+"""The highest version of the protocol that this door speaks."""
+
+LINGER = 2
+"""Seconds for which a closed connection is read on and what comes is thrown away. Closing with
+input unread would reset the connection, and the peer might never see why it was closed."""
+
+STOP_WITHIN = 0.5
+"""Seconds that all peers together have to take their BYE when the server stops."""
+
+TICKS = 4
+"""How many times in an idle interval the connections are looked at."""
+
+MAX_LOGGED_REFUSALS = 10
+"""How many refusals on one connection are logged, so that a peer can't fill the disk."""
+
+_CHUNK = 4096  # LineReceiver copies what is behind a line for each line, so it gets little at once
+
+
+class State(enum.Enum):
+    """What a connection may do; see ``FramedConnection._VERBS``."""
+
+    NEW = "nothing said yet"
+    UNREGISTERED = "version 2, no name yet"
+    TALKING = "version 2"
+    SENDING = "version 1, first connection"
+    RECEIVING = "version 1, second connection"
+    CLOSED = "closed"
+
+
+@implementer(IPushProducer)
+class FramedConnection(LineReceiver):
+    """One connection: lines and counted bodies in, calls on the hub or on its session.
+
+    It is registered as the producer of its own transport in version 2. While the peer does not
+    read, the transport's buffer is full and the connection paused: its requests are not read, and
+    what others send to it is counted. Past ``MAX_QUEUED`` it is cut off.
+    """
+
+    delimiter = b"\n"
+    factory: FramedFactory
+    transport: Any  # ITCPTransport, or what tests and other kinds of endpoint have in its place
+    _log: ClassVar[Logger] = Logger()
+
+    def __init__(self, factory: FramedFactory) -> None:
+        self.factory = factory
+        self.state: State = State.NEW
+        self.session: Version1 | Version2 | None = None
+        self.peer = ""
+        self.host: str | None = None
+        self._reader = FrameReader(factory.max_message)
+        self._heard = False  # since the last tick
+        self._quiet = 0  # ticks without a byte
+        self._full = False  # the transport's buffer is
+        self._queued = 0  # bytes written since then
+        self._refusals = 0
+        self._linger: IDelayedCall | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is taken from the peer."""
+        return self.state is State.CLOSED
+
+    # Life
+
+    def connectionMade(self) -> None:
+        """Twisted: the connection stands."""
+        address = self.transport.getPeer()
+        self.host = getattr(address, "host", None)
+        self.peer = describe(address)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
+            self.transport.setTcpKeepAlive(True)  # version 1 has no PING to find lost peers with
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: the connection is gone."""
+        self.factory.lost(self)
+        self.state = State.CLOSED
+        self._leave("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def close(self, why: str) -> None:
+        """Let go of the peer after what was written; ``why`` is for the log."""
+        if not self._let_go(why):
+            return
+        if not ITCPTransport.providedBy(self.transport):
+            self.transport.loseConnection()
+            return
+        self._linger = self.factory.clock.callLater(LINGER, self._linger_over)
+        if self.paused:
+            LineReceiver.resumeProducing(self)
+        self.transport.loseWriteConnection()
+
+    def _linger_over(self) -> None:
+        self._linger = None
+        self.transport.abortConnection()
+
+    def abort(self, why: str) -> None:
+        """Cut the connection off at once: the peer does not take what was written."""
+        self._let_go(why)
+        self.transport.abortConnection()
+
+    def bye(self, reason: str) -> None:
+        """Say that the server lets go, in the versions that have a word for it, and do."""
+        if self.state in (State.UNREGISTERED, State.TALKING):
+            self.write(encode("BYE", reason))
+        self.close(reason)
+
+    def stop(self, reason: str) -> None:
+        """The server stops: say so, and close as soon as it is written."""
+        if self.state in (State.UNREGISTERED, State.TALKING):
+            self.write(encode("BYE", reason))
+        self._let_go(reason)
+        self.transport.loseConnection()
+
+    def _let_go(self, why: str) -> bool:
+        if self.closed:
+            return False
+        if self.state is State.TALKING:
+            self.transport.unregisterProducer()  # a paused producer would hold up the closing
+        self.state = State.CLOSED
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        self._leave(why)
+        return True
+
+    def _leave(self, why: str) -> None:
+        session, self.session = self.session, None
+        if session is None:
+            return
+        user = session.user
+        session.end(why)
+        if user is not None:
+            self._log.info(
+                "{user} went from {peer}: {why}", user=user.name, peer=self.peer, why=why
+            )
+
+    def _log_came(self, session: Session, version: int) -> None:
+        assert session.user is not None
+        self._log.info(
+            "{user} came from {peer}, version {version}",
+            user=session.user.name,
+            peer=self.peer,
+            version=version,
+        )
+
+    def tick(self) -> None:
+        """Look, ``TICKS`` times in an idle interval, whether the peer is still there."""
+        waits_for_name = self.state in (State.NEW, State.UNREGISTERED)
+        if self._heard and not waits_for_name:
+            self._heard = False
+            self._quiet = 0
+            return
+        self._quiet += 1
+        if waits_for_name and self._quiet >= TICKS:
+            self.bye("No registration in time")
+        elif self.state is State.TALKING and self._quiet == TICKS:
+            self.write(encode("PING", "idle"))
+        elif self._quiet >= 2 * TICKS and (
+            self.state is State.TALKING
+            or (isinstance(self.session, Version1) and self.session.unanswered_by(self))
+        ):
+            self.bye("Silent for too long")
+
+    def expect(self) -> None:
+        """Count silence from now on: the peer has something to answer."""
+        self._heard = True
+
+    # In
+
+    @property
+    def MAX_LENGTH(self) -> int:  # type: ignore[override]
+        """How long a line may be; LineReceiver asks before each."""
+        return self._reader.line_limit + 1  # 1: a CR, which the reader drops
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted: bytes came."""
+        if self.closed:
+            return
+        self._heard = True
+        if len(data) <= _CHUNK:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        for start in range(0, len(data), _CHUNK):
+            super().dataReceived(data[start : start + _CHUNK])  # type: ignore[no-untyped-call]
+            if self.closed:
+                return
+
+    def lineReceived(self, line: bytes) -> None:
+        """Twisted: a line of a frame's head came."""
+        if self.closed:
+            return
+        try:
+            frame = self._reader.line(line)
+        except ChatError as error:
+            self._refuse(error)
+            return
+        if frame is not None:
+            self._take(frame)
+        elif self._reader.in_body:
+            self.setRawMode()  # type: ignore[no-untyped-call]
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Twisted: bytes of a body came, and perhaps of what is behind it."""
+        if self.closed:
+            return
+        try:
+            frame, end = self._reader.body(data)
+        except ChatError as error:
+            self._refuse(error)
+            return
+        if frame is not None:
+            self._take(frame)
+            self.setLineMode(data[end:])  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Twisted: a line is over its limit, and perhaps not even finished."""
+        if not self.closed:
+            self._refuse(HeaderIncomplete("a line is too long"))
+
+    def _take(self, frame: Frame) -> None:
+        verbs, otherwise = self._VERBS[self.state]
+        id = None
+        try:
+            id = frame.id
+            handle = verbs.get(frame.verb)
+            if handle is None:
+                raise otherwise
+            handle(self, frame)
+        except ChatError as error:
+            self._refuse(error, id)
+
+    def _refuse(self, error: ChatError, id: str | None = None) -> None:
+        self._refusals += 1
+        if self._refusals <= MAX_LOGGED_REFUSALS:
+            self._log.info(
+                "refused {peer}: ERROR {code} {reason} ({detail})",
+                peer=self.peer,
+                code=error.code,
+                reason=error.reason,
+                detail=str(error),
+            )
+        headers = reply_headers(id)
+        if error.retry_after is not None:
+            headers.append(("Retry-after", error.retry_after))
+        if isinstance(self.session, Version1):
+            headers = []  # its client compares whole frames
+        self.write(encode("ERROR", f"{error.code} {error.reason}", headers))
+        if error.closes:
+            self.close(error.reason)
+
+    # Out
+
+    def write(self, data: bytes) -> None:
+        """Write to the peer; cut it off if too much waits for it already."""
+        if self._full:
+            self._queued += len(data)
+            if self._queued > MAX_QUEUED:
+                self.abort("does not read")
+                return
+        self.transport.write(data)
+
+    def pauseProducing(self) -> None:
+        """Twisted: the peer does not read as fast as it is written to."""
+        if not self._full:
+            self._full = True
+            self._queued = 0
+            super().pauseProducing()  # type: ignore[no-untyped-call]
+
+    def resumeProducing(self) -> None:
+        """Twisted: the peer has read all."""
+        self._full = False
+        super().resumeProducing()  # type: ignore[no-untyped-call]
+
+    def stopProducing(self) -> None:
+        """Twisted: the transport is gone; ``connectionLost`` follows."""
+
+    def hold(self) -> None:
+        """Take no further request for now."""
+        LineReceiver.pauseProducing(self)
+
+    def go_on(self) -> None:
+        """Take requests again, those first that came meanwhile."""
+        if not self.closed:
+            LineReceiver.resumeProducing(self)
+
+    # What is asked
+
+    def _register(self, frame: Frame) -> None:
+        role, _, name = frame.argument.partition(" ")
+        if role == "TOSEND":
+            self._register_to_send(name)
+        elif role == "TORECV":
+            self._register_to_receive(name)
+        else:
+            self._register_version_2(frame)
+
+    def _register_to_send(self, name: str) -> None:
+        self._version_1_only()
+        session = self.factory.version_1.first(name, self)
+        self._reader.counts_characters = True
+        self._start(session, State.SENDING)
+        self.write(encode("REGISTERED", f"TOSEND {name}"))
+
+    def _register_to_receive(self, name: str) -> None:
+        self._version_1_only()
+        session = self.factory.version_1.second(name, self)
+        self._start(session, State.RECEIVING)
+        self.write(encode("REGISTERED", f"TORECV {name}"))
+        session.arrive(self)
+        self._log_came(session, 1)
+
+    def _version_1_only(self) -> None:
+        if self.state is not State.NEW:
+            raise NotRegistered("a version 1 registration after a version 2 one")
+
+    def _register_version_2(self, frame: Frame) -> None:
+        self.state = State.UNREGISTERED
+        if "version" in frame.headers and frame.number("version") < 1:
+            raise HeaderIncomplete("no such version")
+        session = Version2(self.factory.version_2, self)
+        user = self.factory.hub.register(frame.argument, session, frame.headers.get("session"))
+        self._start(session, State.TALKING)
+        self.transport.registerProducer(self, True)
+        headers = reply_headers(
+            frame.id,
+            ("Version", VERSION),
+            ("Session", user.token),
+            ("Max-message", self.factory.max_message),
+            ("Last", self.factory.hub.last),
+        )
+        self.write(encode("REGISTERED", user.name, headers))
+        session.arrive()
+        self._log_came(session, VERSION)
+
+    def _start(self, session: Version1 | Version2, state: State) -> None:
+        self.session = session
+        self.state = state
+        self._quiet = 0
+
+    def _send(self, frame: Frame) -> None:
+        if not frame.argument or not frame.body:
+            raise HeaderIncomplete("no recipient or no text")
+        assert self.session is not None
+        self.session.send(frame.argument, frame.body, frame.id)
+
+    def _received(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version2)
+        self.factory.hub.received(self.session, frame.number("message"))
+
+    def _received_piece(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version1)
+        self.session.answered(frame.argument)
+
+    def _rejected_piece(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version1)
+        self.session.answered(None)
+
+    def _who(self, frame: Frame) -> None:
+        names = self.factory.hub.who()
+        after = fold(frame.headers.get("after", ""))
+        size = 0
+        listed = []
+        left = [name for name in names if fold(name) > after]
+        for name in left:
+            size += len(name) + 1
+            if size > MAX_BODY:
+                break
+            listed.append(name)
+        headers = reply_headers(frame.id, ("Count", len(names)))
+        if len(listed) < len(left):
+            headers.append(("More", listed[-1]))
+        self.write(encode("WHO", "", headers, "".join(f"{name}\n" for name in listed)))
+
+    def _ping(self, frame: Frame) -> None:
+        self.write(encode("PONG", frame.argument, reply_headers(frame.id)))
+
+    def _pong(self, frame: Frame) -> None:
+        pass  # that it came is all it says
+
+    def _quit(self, frame: Frame) -> None:
+        self.write(encode("BYE", "", reply_headers(frame.id)))
+        self.close("quit")
+
+    def _already(self, frame: Frame) -> None:
+        raise NotPermitted("is registered already")
+
+    _VERBS: ClassVar[
+        dict[State, tuple[dict[str, Callable[[FramedConnection, Frame], None]], type[ChatError]]]
+    ] = {
+        # What may be said in each state, and what everything else is refused with.
+        State.NEW: ({"REGISTER": _register}, NotRegistered),
+        State.UNREGISTERED: (
+            {"REGISTER": _register, "PING": _ping, "PONG": _pong, "QUIT": _quit},
+            NotRegistered,
+        ),
+        State.TALKING: (
+            {
+                "SEND": _send,
+                "RECEIVED": _received,
+                "WHO": _who,
+                "PING": _ping,
+                "PONG": _pong,
+                "QUIT": _quit,
+                "REGISTER": _already,
+            },
+            UnknownCommand,
+        ),
+        State.SENDING: ({"SEND": _send}, HeaderIncomplete),
+        State.RECEIVING: (
+            {"RECEIVED": _received_piece, "ERROR": _rejected_piece},
+            HeaderIncomplete,
+        ),
+    }
+
+
+class FramedFactory(ServerFactory):
+    """All connections of the framed protocol, and the hub they lead to.
+
+    :param max_message: the limit of a text, in bytes.
+    :param idle: seconds of silence after which a client is asked whether it is there.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, hub: Hub, clock: IReactorTime, *, max_message: int = MAX_BODY, idle: float = 60
+    ) -> None:
+        self.hub = hub
+        self.clock = clock
+        self.max_message = max_message
+        self.connections: set[FramedConnection] = set()
+        self.version_1 = Version1Door(hub, clock)
+        self.version_2 = Version2Door(hub)
+        self._idle = idle
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = clock
+        self._stopping = False
+        self._all_gone: Deferred[None] | None = None
+
+    def startFactory(self) -> None:
+        """Twisted: the first port listens."""
+        self._ticking.start(self._idle / TICKS, now=False)
+
+    def stopFactory(self) -> None:
+        """Twisted: the last port is closed."""
+        if self._ticking.running:
+            self._ticking.stop()
+
+    def buildProtocol(self, addr: IAddress | None) -> FramedConnection | None:  # type: ignore[override]
+        """Twisted: somebody connects."""
+        return None if self._stopping else FramedConnection(self)
+
+    def _tick(self) -> None:
+        for connection in list(self.connections):
+            connection.tick()
+
+    def lost(self, connection: FramedConnection) -> None:
+        """A connection is gone for good."""
+        self.connections.discard(connection)
+        if self._all_gone is not None and not self.connections:
+            self._all_gone.callback(None)
+            self._all_gone = None
+
+    def stop(self, reason: str) -> Deferred[None]:
+        """Say BYE to everybody, take no more, and fire when all are gone, within a second."""
+        self._stopping = True
+        if not self.connections:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._all_gone = gone
+        overtime = self.clock.callLater(STOP_WITHIN, self._cut_off)
+        gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
+        for connection in list(self.connections):
+            connection.stop(reason)
+        return gone
+
+    def _cut_off(self) -> None:
+        for connection in list(self.connections):
+            connection.abort("did not take BYE in time")
+
+
+def describe(address: IAddress) -> str:
+    """Name one end of a connection, for the log."""
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, UNIXAddress) and address.name:
+        return f"unix:{os.fsdecode(address.name)}"
+    return "a local socket"

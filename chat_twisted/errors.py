@@ -1,0 +1,102 @@
+"""What can be refused, each refusal with its code and reason on the wire.
+
+Doors turn a ``ChatError`` into their dialect's words in one place; everybody else only raises it.
+Any other exception is a bug of ours. Nothing here knows how a refusal is written or to whom.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ChatError(Exception):
+    """A request was refused because of what was asked, or of the state that the chat is in.
+
+    ``code`` and ``reason`` are those of the protocol's error table (docs/protocol.rst, Errors).
+    ``closes`` says that the connection can't go on after it. ``retry_after`` is in seconds,
+    where waiting helps.
+    """
+
+    code: ClassVar[int]
+    reason: ClassVar[str]
+    closes: ClassVar[bool] = False
+    retry_after: int | None = None
+
+    def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
+        """``detail`` is for the log alone: it must not quote what a user wrote."""
+        super().__init__(detail or self.reason)
+        self.retry_after = retry_after
+
+
+class MalformedName(ChatError):
+    """A user name that is not 1 to 32 of ``[A-Za-z0-9]``, or is reserved."""
+
+    code = 100
+    reason = "Malformed username"
+    closes = True
+
+
+class NotRegistered(ChatError):
+    """Something else was asked before REGISTER; in version 1, also a name that can't be had."""
+
+    code = 101
+    reason = "No user registered"
+    closes = True
+
+
+class UnableToSend(ChatError):
+    """Nobody is there to receive the message."""
+
+    code = 102
+    reason = "Unable to send"
+
+
+class HeaderIncomplete(ChatError):
+    """A frame against the grammar; what follows it in the stream can't be trusted."""
+
+    code = 103
+    reason = "Header Incomplete"
+    closes = True
+
+
+class UnknownCommand(ChatError):
+    """A verb that the server does not know."""
+
+    code = 104
+    reason = "Unknown command"
+
+
+class NameInUse(ChatError):
+    """Somebody else is connected under that name."""
+
+    code = 105
+    reason = "Name in use"
+
+
+class MessageTooLong(ChatError):
+    """A body over the server's limit."""
+
+    code = 108
+    reason = "Message too long"
+    closes = True
+
+
+class NoSuchRoom(ChatError):
+    """A room that does not exist."""
+
+    code = 110
+    reason = "No such room"
+
+
+class NotPermitted(ChatError):
+    """A request that is well-formed and known, and not allowed to this user or at this point."""
+
+    code = 111
+    reason = "Not permitted"
+
+
+class Unavailable(ChatError):
+    """The server is full."""
+
+    code = 112
+    reason = "Unavailable"

@@ -1,0 +1,257 @@
+"""The grammar of the framed protocol: bytes in, frames out, and back (docs/protocol.rst, Frames).
+
+A frame is a start line, header lines, an empty line and, where ``Content-length`` is among the
+headers, a body. Nothing here knows a socket, a clock, what a verb means, or who speaks.
+
+``FrameReader`` takes a stream in whatever pieces it comes. ``feed`` takes the stream as it is;
+``line`` and ``body`` are for a caller that splits lines itself, as Twisted's LineReceiver does.
+
+Every byte is searched, copied and decoded a constant number of times, wherever the stream was
+split. What is kept of an unfinished frame is at most a start line (512 bytes), the headers
+(4 KiB) and a body (``max_body`` bytes).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from chat_twisted.errors import HeaderIncomplete, MessageTooLong
+
+MAX_START_LINE = 512
+MAX_HEADERS = 4096
+MAX_BODY = 65536
+MAX_ID = 64
+"""Limits in bytes: a start line without its end, all header lines with theirs, a body, an Id."""
+
+_HEADER_NAME = re.compile(r"[!-9;-~]+\Z")  # visible ASCII without the colon
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame. Header names are in lower case; ``body`` is None where there was none."""
+
+    verb: str
+    argument: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+
+    @property
+    def id(self) -> str | None:
+        """The request's own mark, which its reply carries too.
+
+        :raises HeaderIncomplete: it is empty or longer than 64 bytes.
+        """
+        token = self.headers.get("id")
+        if token is not None and not 0 < len(token.encode()) <= MAX_ID:
+            raise HeaderIncomplete("an Id that is empty or too long")
+        return token
+
+    def number(self, name: str) -> int:
+        """Read the header ``name`` (in lower case) as a number of at most 18 digits.
+
+        :raises HeaderIncomplete: it is missing or not such a number.
+        """
+        value = self.headers.get(name, "")
+        if not _NUMBER.match(value):
+            raise HeaderIncomplete(f"{name} is missing or not a number")
+        return int(value)
+
+
+def encode(
+    verb: str,
+    argument: str = "",
+    headers: Iterable[tuple[str, object]] = (),
+    body: str | None = None,
+    *,
+    count_characters: bool = False,
+) -> bytes:
+    """Write one frame. ``Content-length`` is added where there is a body.
+
+    ``count_characters``: version 1 counts a body's characters, every other its bytes.
+    """
+    lines = [f"{verb} {argument}\n" if argument else f"{verb}\n"]
+    lines.extend(f"{name}: {value}\n" for name, value in headers)
+    if body is None:
+        lines.append("\n")
+        return "".join(lines).encode()
+    data = body.encode()
+    lines.append(f"Content-length: {len(body) if count_characters else len(data)}\n\n")
+    return "".join(lines).encode() + data
+
+
+def reply_headers(id: str | None, *headers: tuple[str, object]) -> list[tuple[str, object]]:
+    """Return the headers of an answer: the Id of the request, if it had one, is the first."""
+    return list(headers) if id is None else [("Id", id), *headers]
+
+
+def format_time(time: int) -> str:
+    """Write milliseconds since the epoch as the protocol does: ``2026-11-23T10:00:00.123Z``."""
+    moment = datetime.fromtimestamp(time // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time % 1000:03}Z"
+
+
+def _text(data: bytes | bytearray) -> str:
+    if b"\0" in data:
+        raise HeaderIncomplete("a NUL")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise HeaderIncomplete("not UTF-8") from None
+
+
+class FrameReader:
+    """Takes one stream apart into frames.
+
+    After it has raised, the stream can't be trusted any more: the reader must not be used again.
+
+    :param max_body: the limit of a body, in bytes.
+    """
+
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_header_octets",
+        "_headers",
+        "_lacking",
+        "_line",
+        "_start",
+        "counts_characters",
+        "max_body",
+    )
+
+    def __init__(self, max_body: int = MAX_BODY) -> None:
+        self.max_body = max_body
+        self.counts_characters = False
+        """Whether ``Content-length`` counts characters, as it does in version 1."""
+        self._line = bytearray()  # feed's: an unfinished line
+        self._start: str | None = None
+        self._headers: dict[str, str] = {}
+        self._header_octets = 0
+        self._body: bytearray | None = None
+        self._lacking = 0  # how much the body lacks: characters with a decoder, bytes without
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the next bytes of the stream belong to a body."""
+        return self._body is not None
+
+    @property
+    def line_limit(self) -> int:
+        """How many bytes the next line may have, without its end."""
+        if self._start is None:
+            return MAX_START_LINE
+        return max(0, MAX_HEADERS - self._header_octets - 1)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take the next bytes of the stream; yield the frames that they complete.
+
+        :raises HeaderIncomplete: the stream is against the grammar, or over a limit of lines.
+        :raises MessageTooLong: a body is over its limit.
+        """
+        position = 0
+        while position < len(data):
+            if self.in_body:
+                frame, position = self.body(data, position)
+            else:
+                end = data.find(b"\n", position)
+                self._line += data[position : end if end >= 0 else len(data)]
+                if end < 0:
+                    if len(self._line) > self.line_limit + 1:  # 1: a CR, which is not counted
+                        raise HeaderIncomplete("a line is too long")
+                    return
+                line = bytes(self._line)
+                self._line.clear()
+                position = end + 1
+                frame = self.line(line)
+            if frame is not None:
+                yield frame
+
+    def line(self, line: bytes) -> Frame | None:
+        """Take a whole line without its LF; return the frame if it ends one that has no body.
+
+        :raises HeaderIncomplete, MessageTooLong: as ``feed`` does.
+        """
+        line = line.removesuffix(b"\r")
+        if len(line) > self.line_limit:
+            raise HeaderIncomplete("a line is too long")
+        if self._start is None:
+            if not line:
+                raise HeaderIncomplete("no verb")
+            self._start = _text(line)
+            return None
+        if line:
+            self._header_octets += len(line) + 1
+            name, colon, value = _text(line).partition(":")
+            if not colon or not _HEADER_NAME.match(name):
+                raise HeaderIncomplete("a header without a name")
+            name = name.lower()
+            if name == "content-length" and name in self._headers:
+                raise HeaderIncomplete("Content-length is repeated")
+            self._headers[name] = value.strip(" \t")
+            return None
+        return self._end_of_headers()
+
+    def _end_of_headers(self) -> Frame | None:
+        value = self._headers.get("content-length")
+        if value is None:
+            return self._frame(None)
+        if not value.isascii() or not value.isdigit():
+            raise HeaderIncomplete("Content-length is not a number")
+        # A character has a byte at least, so that the limit of bytes bounds either count. The
+        # digits are counted first: int() takes time that grows with their square.
+        if len(value) > 18 or int(value) > self.max_body:
+            raise MessageTooLong
+        length = int(value)
+        if not length:
+            return self._frame("")
+        self._body = bytearray()
+        self._lacking = length
+        self._decoder = _Utf8Decoder() if self.counts_characters else None
+        return None
+
+    def body(self, data: bytes, position: int = 0) -> tuple[Frame | None, int]:
+        """Take what belongs to the body of ``data`` from ``position`` on.
+
+        :return: the frame if it is whole, and the position behind what was taken.
+        :raises HeaderIncomplete: the body is not UTF-8, or holds NUL.
+        :raises MessageTooLong: it is over the limit.
+        """
+        assert self._body is not None
+        while self._lacking:
+            # As many characters as are lacking have at least as many bytes, so these are the
+            # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
+            piece = data[position : position + self._lacking]
+            if not piece:
+                return None, position
+            self._body += piece
+            position += len(piece)
+            self._lacking -= len(piece) if self._decoder is None else self._characters(piece)
+        return self._frame(_text(self._body)), position
+
+    def _characters(self, piece: bytes) -> int:
+        """Count the characters that ``piece`` completes."""
+        assert self._body is not None
+        assert self._decoder is not None
+        if len(self._body) > self.max_body:
+            raise MessageTooLong
+        try:
+            return len(self._decoder.decode(piece))
+        except UnicodeDecodeError:
+            raise HeaderIncomplete("not UTF-8") from None
+
+    def _frame(self, body: str | None) -> Frame:
+        assert self._start is not None
+        verb, _, argument = self._start.partition(" ")
+        frame = Frame(verb, argument, self._headers, body)
+        self._start = None
+        self._headers = {}
+        self._header_octets = 0
+        self._body = None
+        return frame

@@ -1,0 +1,1 @@
+"""The tests. Run by pytest and by trial alike; tests/end_to_end has those with real processes."""

@@ -1,0 +1,199 @@
+"""Real processes for tests: a server by twistd, clients by python -m, and blocking sockets.
+
+Everything waits for an event (a line, an answer, an exit) and fails when it does not come within
+``PATIENCE`` seconds; nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30  # seconds; never waited for unless something is broken
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that runs this tree, whatever else is installed."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+class Process:
+    """A process whose output is read line by line, so that it never blocks on a full pipe."""
+
+    def __init__(self, *command: str, cwd: str) -> None:
+        self.popen = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._new: queue.Queue[str | None] = queue.Queue()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.popen.stdout, self.out), daemon=True),
+            threading.Thread(target=self._read, args=(self.popen.stderr, self.err), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream, lines: list[str]) -> None:
+        for raw in stream:
+            line = raw.decode().rstrip("\n")
+            lines.append(line)
+            if lines is self.out:
+                self._new.put(line)
+        if lines is self.out:
+            self._new.put(None)
+
+    def write(self, text: str) -> None:
+        self.popen.stdin.write(text.encode())
+        self.popen.stdin.flush()
+
+    def end_input(self) -> None:
+        self.popen.stdin.close()
+
+    def next_line(self) -> str:
+        """The next line of standard output."""
+        line = self._new.get(timeout=PATIENCE)
+        if line is None:
+            raise AssertionError(f"the process ended: {self.out} {self.err}")
+        return line
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read on until a line of standard output matches."""
+        while True:
+            if match := re.search(pattern, self.next_line()):
+                return match
+
+    def wait(self) -> int:
+        """Wait for the end; return the exit code."""
+        code = self.popen.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def close(self) -> None:
+        self.popen.kill()
+        self.wait()
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            stream.close()
+
+
+class Peer:
+    """A blocking socket that speaks raw bytes."""
+
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
+        self.pending = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def _more(self) -> bool:
+        data = self.socket.recv(65536)
+        self.pending += data
+        return bool(data)
+
+    def head(self) -> bytes:
+        """The next frame without its body: up to and with the empty line."""
+        while b"\n\n" not in self.pending:
+            if not self._more():
+                raise AssertionError(f"closed after {self.pending!r}")
+        head, self.pending = self.pending.split(b"\n\n", 1)
+        return head + b"\n\n"
+
+    def frame(self) -> tuple[str, dict[str, str], bytes]:
+        """The next frame of version 2: start line, headers in lower case, body."""
+        start, *lines = self.head().decode().rstrip("\n").split("\n")
+        headers = {}
+        for line in lines:
+            name, value = line.split(": ", 1)
+            headers[name.lower()] = value
+        length = int(headers.get("content-length", 0))
+        while len(self.pending) < length:
+            if not self._more():
+                raise AssertionError("closed in a body")
+        body, self.pending = self.pending[:length], self.pending[length:]
+        return start, headers, body
+
+    def rest(self) -> bytes:
+        """Everything until the server closes the connection."""
+        while self._more():
+            pass
+        rest, self.pending = self.pending, b""
+        return rest
+
+    def register(self, name: str) -> dict[str, str]:
+        """Register in version 2; return the headers of the answer."""
+        self.send(f"REGISTER {name}\nVersion: 2\n\n".encode())
+        start, headers, _ = self.frame()
+        assert start == f"REGISTERED {name}", start
+        return headers
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+
+
+class ServerTestCase(unittest.TestCase):
+    """A server of its own for each test, on a port that the system chose."""
+
+    options: tuple[str, ...] = ()
+
+    def setUp(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.server = self.process(
+            TWISTD,
+            "-n",
+            "chatserver",
+            "--listen",
+            "tcp:0:interface=127.0.0.1",
+            *self.options,
+        )
+        self.port = int(self.server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+
+    def process(self, *command: str) -> Process:
+        process = Process(*command, cwd=self.folder.name)
+        self.addCleanup(process.close)
+        return process
+
+    def client(self, user: str, *options: str) -> Process:
+        """The bundled client, with standard input and output as pipes."""
+        return self.process(
+            sys.executable,
+            "-m",
+            "chat_twisted.client",
+            user,
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            *options,
+        )
+
+    def connect(self, source: str = "127.0.0.1") -> Peer:
+        peer = Peer(self.port, source)
+        self.addCleanup(peer.close)
+        return peer
+
+    def came(self, user: str, times: int = 1) -> None:
+        """Wait until the server has ``user``."""
+        for _ in range(times):
+            self.server.wait_for(rf"\b{user} came from")
+
+    def assertNoTraceback(self) -> None:
+        self.assertNotIn("Traceback", "\n".join(self.server.out + self.server.err))
