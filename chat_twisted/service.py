@@ -126,9 +126,8 @@ class Options(usage.Options):
         print(f"chat_twisted {__version__}")  # noqa: T201  what was asked for
         sys.exit(0)
 
-    def getUsage(self, width: int | None = None) -> str:
-        """Return the manual page."""
-        return MANUAL
+    def __str__(self) -> str:
+        return MANUAL  # which --help prints
 
     def parseArgs(self, *arguments: str) -> None:
         """Take what is not an option: there is no such thing."""

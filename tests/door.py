@@ -1,0 +1,118 @@
+"""A framed door in memory: a hub, connections on StringTransports, and a Clock."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from chat_twisted.doors.framed import FramedConnection, FramedFactory
+from chat_twisted.hub import Hub
+from chat_twisted.ledger import MemoryLedger
+
+
+@implementer(ITCPTransport)
+class Transport(StringTransport):
+    """A StringTransport with what TCP has beside: half-closing, and options."""
+
+    half_closed = False
+    aborting = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.keep_alive = enabled
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        self.aborting = True
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        value = self.value()
+        self.clear()
+        return value
+
+
+class Client:
+    """The other end of a connection."""
+
+    def __init__(self, factory: FramedFactory, host: str = "127.0.0.1") -> None:
+        address = IPv4Address("TCP", host, 50000)
+        protocol = factory.buildProtocol(address)
+        assert protocol is not None
+        self.protocol: FramedConnection = protocol
+        self.transport = Transport(peerAddress=address)
+        self.protocol.makeConnection(self.transport)
+
+    def say(self, data: str | bytes) -> bytes:
+        """Write to the server; return what it answers at once."""
+        self.protocol.dataReceived(data.encode() if isinstance(data, str) else data)
+        return self.transport.take()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server let go."""
+        return self.transport.half_closed or self.transport.disconnecting
+
+    @property
+    def aborted(self) -> bool:
+        return self.transport.aborting
+
+    def gone(self) -> None:
+        """The connection is lost."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class DoorTestCase(TestCase):
+    """A hub with a framed door; every log entry is in ``self.logged``."""
+
+    max_clients = 100
+    max_message = 65536
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.hub = Hub(MemoryLedger(self.clock), max_clients=self.max_clients)
+        self.factory = FramedFactory(self.hub, self.clock, max_message=self.max_message, idle=60)
+        self.factory.doStart()
+        self.addCleanup(self.factory.doStop)
+        self.logged: list[str] = []
+        globalLogPublisher.addObserver(self._observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self._observe)
+
+    def _observe(self, event) -> None:
+        if str(event.get("log_namespace", "")).startswith("chat_twisted"):
+            self.logged.append(event["log_format"].format(**event))
+
+    def connect(self, host: str = "127.0.0.1") -> Client:
+        return Client(self.factory, host)
+
+    def commit(self) -> None:
+        self.clock.advance(0)
+
+    def user(self, name: str) -> Client:
+        """A client of version 2, registered."""
+        client = self.connect()
+        answer = client.say(f"REGISTER {name}\n\n")
+        self.assertTrue(answer.startswith(f"REGISTERED {name}\n".encode()), answer)
+        return client
+
+    def original(self, name: str, host: str = "127.0.0.1") -> tuple[Client, Client]:
+        """A client of version 1: the connection to send on, the one to receive on."""
+        sending, receiving = self.connect(host), self.connect(host)
+        self.assertEqual(
+            sending.say(f"REGISTER TOSEND {name}\n\n"), f"REGISTERED TOSEND {name}\n\n".encode()
+        )
+        self.assertEqual(
+            receiving.say(f"REGISTER TORECV {name}\n\n"), f"REGISTERED TORECV {name}\n\n".encode()
+        )
+        return sending, receiving

@@ -1,0 +1,135 @@
+"""python -m chat_twisted.client as people and scripts use it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+
+from chat_twisted import __version__
+from tests.end_to_end.support import PATIENCE, ServerTestCase, environment
+
+
+class FilterTests(ServerTestCase):
+    def run_client(self, user: str, given: str, *options: str) -> tuple[int, str, str]:
+        """Run a client to its end with ``given`` as its input."""
+        client = self.client(user, *options)
+        client.write(given)
+        client.end_input()
+        code = client.wait()
+        return code, "\n".join(client.out), "\n".join(client.err)
+
+    def test_a_message_is_sent_answered_and_shown(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        answer = self.run_client("ci", "@bob: build done é漢字😀\n")
+        self.assertEqual(answer, (0, "Message delivered to bob", ""))
+        self.assertEqual(bob.next_line(), "ci: build done é漢字😀")
+
+    def test_the_last_line_needs_no_end_and_everybody_hears_all(self) -> None:
+        bob, carol = self.client("bob"), self.client("carol")
+        self.came(r"\w+", 2)
+        self.assertEqual(
+            self.run_client("ci", "@ALL: one\n@ALL: two"),
+            (0, "Message delivered to ALL\nMessage delivered to ALL", ""),
+        )
+        for client in (bob, carol):
+            self.assertEqual(client.next_line(), "ci to ALL: one")
+            self.assertEqual(client.next_line(), "ci to ALL: two")
+
+    def test_a_refused_message_is_exit_code_1(self) -> None:
+        self.assertEqual(
+            self.run_client("ci", "@bob: x\n"),
+            (1, "ERROR 102 : Unable to Send : Message not delivered to bob", ""),
+        )
+
+    def test_ten_thousand_lines_arrive_in_their_order(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        lines = "".join(f"@bob: {i}\n" for i in range(10_000))
+        code, out, _ = self.run_client("ci", lines)
+        self.assertEqual((code, out.count("Message delivered to bob")), (0, 10_000))
+        for i in range(10_000):
+            self.assertEqual(bob.next_line(), f"ci: {i}")
+
+    def test_input_may_be_a_file_or_nothing(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        path = self.folder.name + "/input"
+        with open(path, "w") as file:
+            file.write("@bob: from a file\n")
+        command = [*bob.popen.args]
+        command[3] = "ci"
+        for given, shown in ((path, "Message delivered to bob\n"), ("/dev/null", "")):
+            with open(given) as stdin:
+                done = subprocess.run(
+                    command,
+                    stdin=stdin,
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    env=environment(),
+                    cwd=self.folder.name,
+                    check=False,
+                )
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, shown, ""))
+        self.assertEqual(bob.next_line(), "ci: from a file")
+
+    def test_why_there_is_no_session_is_one_line_and_exit_code_2(self) -> None:
+        self.client("bob")
+        self.came("bob")
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            closed = str(unused.getsockname()[1])
+            for user, options, reason in (
+                ("BOB", (), "ERROR 105 : Name in use : BOB"),
+                ("b@d", (), "ERROR 100 : Malformed Username : 'b@d'"),
+                ("all", (), "ERROR 100 : Malformed Username : 'all'"),
+                (
+                    "ci",
+                    ("--port", closed),
+                    f"connection refused: no server at 127.0.0.1 port {closed}",
+                ),
+            ):
+                self.assertEqual(self.run_client(user, "@bob: x\n", *options), (2, "", reason))
+
+    def test_a_host_that_is_not_found_is_exit_code_2(self) -> None:
+        for host in ("no-such-host.invalid", "a..b", "-"):
+            client = self.process(sys.executable, "-m", "chat_twisted.client", "--", "ci", host)
+            self.assertEqual((client.wait(), client.err), (2, [f"host not found: {host}"]))
+
+    def test_nobody_reading_its_output_is_a_quiet_end(self) -> None:
+        command = shlex.join(self.client("bob").popen.args).replace("bob", "carol", 1)
+        self.came("bob")
+        pipeline = self.process("bash", "-c", f"{command} | head -n 1; echo ${{PIPESTATUS[@]}}")
+        self.came("carol")
+        for number in (1, 2):  # head has ended after the first; the second finds nobody
+            self.run_client("ci", f"@carol: {number}\n")
+        self.assertEqual((pipeline.wait(), pipeline.out), (0, ["ci: 1", "0 0"]))
+        self.assertEqual(pipeline.err, [])
+
+    def test_control_c_is_quiet(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        bob.popen.send_signal(signal.SIGINT)
+        self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
+
+    def test_a_server_that_goes_away_is_exit_code_1(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        self.server.popen.send_signal(signal.SIGTERM)
+        self.assertEqual(bob.wait(), 1)
+        self.assertEqual(bob.out, ["Server Inactive : The server is stopping"])
+
+    def test_help_and_version(self) -> None:
+        for option, text in (("--help", "exit status:"), ("--version", __version__)):
+            process = self.process(sys.executable, "-m", "chat_twisted.client", option)
+            self.assertEqual((process.wait(), process.err), (0, []))
+            self.assertIn(text, "\n".join(process.out))
+
+    def test_commands(self) -> None:
+        code, out, _ = self.run_client("ci", "/who\n/help\n/quit\n@bob: never sent\n")
+        self.assertEqual(code, 0)
+        self.assertIn("@[RECIPIENT NAME]: Message", out)

@@ -1,0 +1,195 @@
+"""twistd chatserver as an operator runs it: starting, wrong starts, bad peers, stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import time
+import unittest
+from pathlib import Path
+
+from tests.end_to_end.support import TWISTD, Peer, ServerTestCase
+
+FORWARDED = 300
+
+
+class StartTests(ServerTestCase):
+    def start(self, *arguments: str) -> tuple[int, list[str]]:
+        """Run a second server to its end."""
+        process = self.process(TWISTD, "-n", "--pidfile", "second.pid", "chatserver", *arguments)
+        code = process.wait()
+        self.assertNotIn("Traceback", "\n".join(process.out + process.err))
+        self.assertFalse((Path(self.folder.name) / "second.pid").exists())
+        return code, process.err
+
+    def test_a_port_in_use_is_one_line_and_a_non_zero_exit(self) -> None:
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        self.assertEqual(
+            self.start("--listen", listen),
+            (1, [f"chatserver: can't listen on {listen}: Address already in use"]),
+        )
+
+    def test_a_wrong_command_line_is_one_line_and_a_non_zero_exit(self) -> None:
+        for arguments in (("--listen", "nonsense:1"), ("--bogus",), ("--idle", "soon"), ("x",)):
+            code, lines = self.start(*arguments)
+            self.assertEqual((code, len(lines)), (1, 1), lines)
+            self.assertTrue(lines[0].startswith("chatserver: "), lines)
+
+    def test_twistd_lists_the_plugin_and_shows_its_manual_page(self) -> None:
+        listing = self.process(TWISTD, "--help")
+        listing.wait_for(r"^ +chatserver +\w")
+        page = self.process(TWISTD, "chatserver", "--help")
+        self.assertEqual(page.wait(), 0)
+        self.assertEqual(page.out[0], "NAME")
+
+    def test_it_may_listen_on_several_endpoints(self) -> None:
+        path = str(Path(self.folder.name) / "socket")
+        process = self.process(
+            TWISTD,
+            "-n",
+            "--pidfile",
+            "second.pid",
+            "chatserver",
+            "--listen",
+            "tcp:0:interface=127.0.0.1",
+            "--listen",
+            f"unix:{path}",
+        )
+        port = int(process.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        process.wait_for("listening on unix:")
+        with socket.socket(socket.AF_UNIX) as local:
+            local.connect(path)
+            local.sendall(b"REGISTER bob\n\n")
+            self.assertTrue(local.recv(2048).startswith(b"REGISTERED bob\n"))
+            alice = Peer(port)
+            self.addCleanup(alice.close)
+            alice.register("alice")
+            alice.send(b"SEND bob\nContent-length: 1\n\nx")
+            self.assertIn(b"FORWARD alice\n", local.recv(2048))
+
+
+class StopTests(ServerTestCase):
+    def test_a_signal_says_bye_to_every_client_and_ends_within_a_second(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if number is signal.SIGINT:
+                self.setUp()
+            alice = self.connect()
+            alice.register("alice")
+            first = self.connect()
+            first.send(b"REGISTER TOSEND bob\n\n")
+            first.head()
+            stuck = self.connect()
+            stuck.register("stuck")
+            before = time.monotonic()
+            self.server.popen.send_signal(number)
+            self.assertEqual(alice.rest(), b"BYE The server is stopping\n\n")
+            self.assertEqual(first.rest(), b"")
+            self.server.wait()
+            self.assertLess(time.monotonic() - before, 5)  # a second, on a machine that is idle
+            self.assertNoTraceback()
+
+
+class BadPeersTests(ServerTestCase):
+    options = ("--max-clients", "20", "--max-message", "1000")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.connect(), self.connect()
+        self.alice.register("alice")
+        self.bob.register("bob")
+
+    def tearDown(self) -> None:
+        """Whatever was done, the others go on talking and nothing unforeseen is logged."""
+        self.alice.send(b"SEND bob\nContent-length: 5\n\nstill")
+        while self.bob.frame()[2] != b"still":
+            pass
+        self.assertNoTraceback()
+
+    def refusal(self, data: bytes) -> bytes:
+        peer = self.connect()
+        with contextlib.suppress(OSError):  # closed before all was sent: what can be read counts
+            peer.send(data)
+        return peer.rest()
+
+    def test_each_wrong_start_gets_its_error(self) -> None:
+        for data, answer in (
+            (b"X" * 1000, b"ERROR 103 Header Incomplete\n\n"),
+            (b"REGISTER x\nno colon\n\n", b"ERROR 103 Header Incomplete\n\n"),
+            (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\n\n", b"ERROR 103 Header Incomplete\n\n"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"ERROR 101 No user registered\n\n"),
+            (b"REGISTER b@d\n\n", b"ERROR 100 Malformed username\n\n"),
+            (b"REGISTER x\nContent-length: 1001\n\n", b"ERROR 108 Message too long\n\n"),
+        ):
+            self.assertEqual(self.refusal(data), answer, data[:40])
+
+    def test_a_hundred_megabytes_without_a_line_end_are_refused_and_not_kept(self) -> None:
+        before = self.resident()
+        self.assertEqual(self.refusal(b"x" * 100_000_000), b"ERROR 103 Header Incomplete\n\n")
+        self.assertLess(self.resident() - before, 20_000)
+
+    def resident(self) -> int:
+        """The server's memory in KiB."""
+        status = Path(f"/proc/{self.server.popen.pid}/status")
+        if not status.exists():  # not Linux: then only the answer is looked at
+            return 0
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmRSS")]
+        return int(line.split()[1])
+
+    def test_half_a_frame_and_gone_leaves_nothing(self) -> None:
+        for data in (b"REGISTER car", b"REGISTER carol\n\nSEND bob\nContent-length: 9\n\nhal"):
+            peer = self.connect()
+            peer.send(data)
+            peer.close()
+        self.server.wait_for("carol came")
+        self.server.wait_for("carol went")
+        self.connect().register("carol")
+
+    def test_a_full_server_refuses_and_lets_in_again(self) -> None:
+        others = [self.connect() for _ in range(18)]
+        for i, other in enumerate(others):
+            other.register(f"u{i}")
+        late = self.connect()
+        late.send(b"REGISTER late\n\n")
+        self.assertEqual(late.head(), b"ERROR 112 Unavailable\nRetry-after: 30\n\n")
+        others[0].close()
+        self.server.wait_for("u0 went")
+        late.register("late")
+
+
+class NotReadingTests(ServerTestCase):
+    def test_a_peer_that_stops_reading_is_cut_off_and_the_others_get_everything(self) -> None:
+        alice, bob, stuck = self.connect(), self.connect(), self.connect()
+        for peer, name in ((alice, "alice"), (bob, "bob"), (stuck, "stuck")):
+            peer.register(name)
+        text = b"x" * 65536
+        for _ in range(FORWARDED):  # 20 MB, which is more than the kernel and the server hold
+            alice.send(b"SEND ALL\nContent-length: 65536\n\n" + text)
+            self.assertTrue(alice.frame()[0].startswith("SENT"))
+            self.assertEqual(bob.frame()[2], text)
+        self.server.wait_for("stuck went from .*: does not read")
+        alice.send(b"WHO\n\n")
+        self.assertEqual(alice.frame()[2], b"alice\nbob\n")
+        self.assertNoTraceback()
+
+
+class SilentPeersTests(ServerTestCase):
+    options = ("--idle", "1")
+
+    def test_silent_connections_are_closed_and_answering_ones_stay(self) -> None:
+        unregistered, dead, living = self.connect(), self.connect(), self.connect()
+        dead.register("dead")
+        living.register("living")
+        self.assertEqual(unregistered.rest(), b"")
+        self.assertEqual(living.head(), b"PING idle\n\n")
+        living.send(b"PONG idle\n\n")
+        self.assertEqual(dead.rest(), b"PING idle\n\nBYE Silent for too long\n\n")
+        self.assertEqual(living.head(), b"PING idle\n\n")
+        living.send(b"QUIT\n\n")
+        self.assertEqual(living.rest(), b"BYE\n\n")
+
+
+class TwistTests(unittest.TestCase):
+    def test_the_tests_run_in_an_environment_with_twistd(self) -> None:
+        self.assertTrue(Path(TWISTD).exists(), f"{sys.executable} has no twistd beside it")

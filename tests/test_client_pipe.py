@@ -1,0 +1,288 @@
+"""Standard input and output: what is typed, what is shown, and the exit code."""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import pipe as pipe_module
+from chat_twisted.client.pipe import FORMAT_HELP, HELP, Pipe
+from chat_twisted.frames import Frame, FrameReader, encode
+from tests.door import Transport
+
+REGISTERED = b"REGISTERED alice\nVersion: 2\nSession: x\nMax-message: 100\nLast: 0\n\n"
+
+
+class Stdio(StringTransport):
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class PipeTestCase(TestCase):
+    greet = False
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.stdio: Stdio | None = None
+        self.pipe = Pipe("alice", self.clock, self.attach, greet=self.greet)
+        self.server = Transport()
+        self.reader = FrameReader()
+        self.pipe.session.makeConnection(self.server)
+        self.requests()
+
+    def attach(self, pipe: Pipe) -> None:
+        self.stdio = Stdio()
+        self.stdio.protocol = pipe
+        pipe.makeConnection(self.stdio)
+
+    def hear(self, data: bytes) -> str:
+        """The server writes; return what is shown."""
+        self.pipe.session.dataReceived(data)
+        return self.shown()
+
+    def type(self, text: str | bytes) -> str:
+        """Input comes; return what is shown."""
+        self.pipe.dataReceived(text.encode() if isinstance(text, str) else text)
+        return self.shown()
+
+    def shown(self) -> str:
+        value = self.stdio.value().decode() if self.stdio else ""
+        if self.stdio:
+            self.stdio.clear()
+        return value
+
+    def requests(self) -> list[Frame]:
+        """What the server was sent since the last call."""
+        return list(self.reader.feed(self.server.take()))
+
+    def lose(self) -> None:
+        self.pipe.session.connectionLost(Failure(ConnectionDone()))
+
+
+class Registered(PipeTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.assertIsNone(self.stdio, "no input is taken before there is somebody to send it to")
+        self.greeting = self.hear(REGISTERED)
+
+    def forward(self, to: str, text: str) -> str:
+        headers = [("To", to), ("Message", 1), ("Time", "t")]
+        return self.hear(encode("FORWARD", "bob", headers, text))
+
+
+class TypingTests(Registered):
+    def test_a_message_is_sent(self) -> None:
+        self.assertEqual(self.type(" @bob : hello: you  \n@ALL:x\n"), "")
+        self.assertEqual(
+            [(f.verb, f.argument, f.body) for f in self.requests()],
+            [("SEND", "bob", "hello: you"), ("SEND", "ALL", "x")],
+        )
+
+    def test_anything_else_prints_the_help_for_the_format(self) -> None:
+        for line in ("hello", "@bob hello", "@bob:", "@: x", "@bob:  ", "/nothing"):
+            self.assertEqual(self.type(line + "\n"), FORMAT_HELP + "\n", line)
+        self.assertEqual(self.type("\n  \n"), "")
+        self.assertEqual(self.requests(), [])
+
+    def test_to_oneself_is_refused_as_the_original_does(self) -> None:
+        self.assertEqual(self.type("@Alice: x\n"), "Receiver and Username are same\n")
+        self.assertEqual(self.requests(), [])
+
+    def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
+        for line, words in (
+            ("@b@d: x", "ERROR 102 : Unable to Send : Message not delivered to b@d"),
+            (
+                f"@{'x' * 600}: x",
+                f"ERROR 102 : Unable to Send : Message not delivered to {'x' * 600}",
+            ),
+            ("@bob: " + "é" * 51, "ERROR 108 : Message too long : Message not delivered to bob"),
+            ("@bob: a\0b", "ERROR 103 : Incomplete Header : Message not delivered to bob"),
+            (b"@bob: \xff", "Not UTF-8 : Message not sent"),
+        ):
+            line = line if isinstance(line, bytes) else line.encode()
+            self.assertEqual(self.type(line + b"\n"), words + "\n")
+        self.assertEqual(self.requests(), [])
+
+    def test_a_line_without_an_end_is_not_kept_without_bound(self) -> None:
+        self.patch(Pipe, "MAX_LENGTH", 100)
+        shown = self.type("x" * 150)
+        self.assertEqual(shown, "Message too long : Message not sent\n")
+        self.assertEqual(self.type("y" * 5000), "")
+        self.assertEqual(self.type("y\n@bob: hello\n"), "")
+        self.assertEqual([f.body for f in self.requests()], ["hello"])
+
+    def test_no_more_is_read_than_the_server_answers(self) -> None:
+        self.patch(pipe_module, "WINDOW", 2)
+        self.type("@bob: 1\n@bob: 2\n@bob: 3\n")
+        self.assertEqual([f.body for f in self.requests()], ["1", "2"])
+        self.assertEqual(self.stdio.producerState, "paused")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.assertEqual([f.body for f in self.requests()], ["3"])
+
+    def test_commands(self) -> None:
+        self.assertEqual(self.type("/help\n"), HELP + "\n")
+        self.type("/who\n")
+        self.assertEqual([f.verb for f in self.requests()], ["WHO"])
+        shown = self.hear(b"WHO\nId: 1\nCount: 2\nContent-length: 10\n\nalice\nbob\n")
+        self.assertEqual(shown, "Here: alice bob\n")
+        self.type("/quit\n@bob: x\n")
+        self.assertEqual([f.verb for f in self.requests()], ["QUIT"])
+        self.lose()
+        self.assertEqual(self.successResultOf(self.pipe.done), 0)
+
+
+class ShowingTests(Registered):
+    def test_a_direct_message_is_marked_differently_from_a_broadcast(self) -> None:
+        self.assertEqual(self.forward("alice", "hello"), "bob: hello\n")
+        self.assertEqual(self.forward("ALL", "hello"), "bob to ALL: hello\n")
+
+    def test_every_line_has_its_sender(self) -> None:
+        shown = self.forward("alice", "one\r\ncarol: two\n\nfour\n")
+        self.assertEqual(shown, "bob: one\nbob: carol: two\nbob: \nbob: four\n")
+
+    def test_no_control_sequence_reaches_the_terminal(self) -> None:
+        self.assertEqual(
+            self.forward("alice", "a\x1b]0;x\x07\x9b2J\r!"), "bob: a␛]0;x␇\ufffd2J␍!\n"
+        )
+
+    def test_delivery_is_told_in_the_words_of_the_original(self) -> None:
+        self.type("@bob: x\n@ALL: y\n")
+        self.assertEqual(self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n"), "")
+        self.assertEqual(
+            self.hear(b"SENT ALL\nId: 2\nMessage: 2\nTime: t\n\n"), "Message delivered to ALL\n"
+        )
+        self.assertEqual(
+            self.hear(b"DELIVERED bob\nId: 1\nMessage: 1\n\n"), "Message delivered to bob\n"
+        )
+
+    def test_a_delivery_that_takes_long_is_told(self) -> None:
+        self.type("@bob: x\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.clock.advance(10)
+        self.assertEqual(self.shown(), "Message sent to bob, not yet delivered\n")
+
+    def test_refusals_are_told_in_the_words_of_the_original(self) -> None:
+        self.type("@bob: x\n" * 3)
+        self.assertEqual(
+            self.hear(
+                b"ERROR 102 Unable to send\nId: 1\n\nERROR 103 Header Incomplete\nId: 2\n\n"
+                b"ERROR 112 Unavailable\nId: 3\nRetry-after: 5\n\n"
+            ),
+            "ERROR 102 : Unable to Send : Message not delivered to bob\n"
+            "ERROR 103 : Incomplete Header : Message not delivered to bob\n"
+            "ERROR 112 : Unavailable : Message not delivered to bob\n",
+        )
+
+    def test_a_slow_reader_of_standard_output_slows_down_the_server(self) -> None:
+        self.assertIs(self.stdio.producer, self.pipe.session)
+        self.stdio.producer.pauseProducing()
+        self.assertEqual(self.server.producerState, "paused")
+
+
+class GreetingTests(Registered):
+    greet = True
+
+    def test_somebody_who_looks_on_is_told_that_they_are_registered(self) -> None:
+        self.assertEqual(self.greeting, "alice : REGISTERED (/help tells what can be typed)\n")
+
+
+class EndTests(Registered):
+    def code(self) -> int:
+        self.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        return self.successResultOf(self.pipe.done)
+
+    def quits(self) -> bool:
+        return "QUIT" in [frame.verb for frame in self.requests()]
+
+    def test_the_end_of_input_waits_for_the_delivery(self) -> None:
+        self.type("@bob: x")  # a last line without an end
+        self.pipe.readConnectionLost()
+        self.assertFalse(self.quits())
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.assertFalse(self.quits())
+        self.hear(b"DELIVERED bob\nId: 1\nMessage: 1\n\n")
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 0)
+
+    def test_the_end_of_input_waits_for_the_commitment_of_a_broadcast(self) -> None:
+        self.type("@ALL: x\n")
+        self.pipe.readConnectionLost()
+        self.assertFalse(self.quits())
+        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 0)
+
+    def test_a_message_that_the_server_has_is_a_success_even_if_the_delivery_takes_long(
+        self,
+    ) -> None:
+        self.type("@bob: x\n")
+        self.pipe.readConnectionLost()
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.clock.advance(10)
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 0)
+
+    def test_no_input_at_all_is_a_success(self) -> None:
+        self.pipe.readConnectionLost()
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 0)
+
+    def test_a_refused_message_is_exit_code_1(self) -> None:
+        self.type("@bob: x\n")
+        self.pipe.readConnectionLost()
+        self.hear(b"ERROR 102 Unable to send\nId: 1\n\n")
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 1)
+
+    def test_a_line_that_is_not_a_message_is_exit_code_1(self) -> None:
+        self.type("rubbish\n")
+        self.pipe.readConnectionLost()
+        self.assertEqual(self.code(), 1)
+
+    def test_a_server_that_goes_away_is_exit_code_1_and_says_what_was_not_delivered(self) -> None:
+        self.type("@bob: x\n")
+        self.hear(b"BYE The server is stopping\n\n")
+        shown: list[str] = []
+        self.patch(self.stdio, "loseConnection", lambda: shown.append(self.shown()))
+        self.lose()
+        self.assertEqual(
+            shown,
+            [
+                "Server Inactive : Message not delivered to bob\n"
+                "Server Inactive : The server is stopping\n"
+            ],
+        )
+        self.pipe.connectionLost()
+        self.assertEqual(self.successResultOf(self.pipe.done), 1)
+
+    def test_nobody_reading_standard_output_is_a_quiet_end(self) -> None:
+        self.pipe.writeConnectionLost()
+        self.assertTrue(self.quits())
+        self.assertEqual(self.forward("alice", "x"), "")
+        self.assertEqual(self.code(), 0)
+
+    def test_an_interruption_waits_for_nothing_long(self) -> None:
+        self.type("@bob: x\n")
+        done = self.pipe.interrupt()
+        self.assertTrue(self.quits())
+        self.assertNoResult(done)
+        self.clock.advance(0.5)
+        self.assertEqual(self.successResultOf(done), 130)
+
+
+class NotRegisteredTests(PipeTestCase):
+    def test_a_refused_name_is_exit_code_2_with_the_reason(self) -> None:
+        self.hear(b"ERROR 105 Name in use\n\n")
+        self.lose()
+        self.assertEqual(self.successResultOf(self.pipe.done), 2)
+        self.assertEqual(self.pipe.failure, "ERROR 105 : Name in use : alice")
+
+    def test_a_server_that_closes_is_exit_code_2(self) -> None:
+        self.lose()
+        self.assertEqual(self.successResultOf(self.pipe.done), 2)
+        self.assertEqual(self.pipe.failure, "Server Inactive")

@@ -1,0 +1,249 @@
+"""The connection: who may say what when, bounds, silence, closing, stopping."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from chat_twisted import doors
+from chat_twisted.doors import framed
+from chat_twisted.doors.framed import describe
+from tests.door import Client, DoorTestCase
+
+
+def send(to: str, text: str, id: object = 7) -> bytes:
+    body = text.encode()
+    return f"SEND {to}\nId: {id}\nContent-length: {len(body)}\n\n".encode() + body
+
+
+class GrammarTests(DoorTestCase):
+    def test_a_frame_against_the_grammar_is_error_103_and_closes_whenever_it_comes(self) -> None:
+        for start in ("", "REGISTER u1\n\n"):
+            for wrong in (
+                b"\n",
+                b"X\nno colon\n\n",
+                b"SEND bob\nContent-length: -1\n\n",
+                b"SEND bob\nContent-length: x\n\n",
+                b"SEND bob\nContent-length: 1\nContent-length: 1\n\nx",
+                b"SEND bob\nContent-length: 2\n\n\xff\xfe",
+                b"SEND bob\nContent-length: 1\n\n\0",
+                b"\xff\n\n",
+                b"PING\nId: " + b"x" * 65 + b"\n\n",
+                b"x" * 514,
+                b"x" * 100_000,
+                b"X\n" + b"a: b\n" * 5000,
+            ):
+                client = self.connect()
+                client.say(start)
+                answer = client.say(wrong)
+                self.assertEqual(answer, b"ERROR 103 Header Incomplete\n\n", wrong[:50])
+                self.assertTrue(client.closed)
+                client.gone()
+
+    def test_a_body_over_the_limit_is_error_108_and_closes(self) -> None:
+        client = self.user("alice")
+        answer = client.say(b"SEND bob\nContent-length: 65537\n\n")
+        self.assertEqual(answer, b"ERROR 108 Message too long\n\n")
+        self.assertTrue(client.closed)
+
+    def test_what_follows_an_error_that_closes_is_not_looked_at(self) -> None:
+        bob = self.user("bob")
+        alice = self.user("alice")
+        wrong = b"SEND bob\nContent-length: x\n\n" + send("bob", "hello") * 300
+        self.assertEqual(alice.say(wrong), b"ERROR 103 Header Incomplete\n\n")
+        self.assertEqual(alice.say(send("bob", "hello")), b"")
+        self.commit()
+        self.assertEqual(bob.transport.take(), b"")
+
+    def test_frames_split_at_every_byte_are_the_same_frames(self) -> None:
+        bob = self.user("bob")
+        alice = self.connect()
+        data = b"REGISTER alice\n\n" + send("bob", "é漢字😀") + b"PING x\n\n"
+        for i in range(len(data)):
+            alice.protocol.dataReceived(data[i : i + 1])
+        self.commit()
+        answer = alice.transport.take()
+        self.assertIn(b"\n\nPONG x\n\n", answer)
+        self.assertIn(b"SENT bob\nId: 7\n", answer)
+        self.assertTrue(bob.transport.take().endswith("\n\né漢字😀".encode()))
+
+    def test_ten_thousand_frames_in_one_write(self) -> None:
+        bob = self.user("bob")
+        alice = self.user("alice")
+        alice.protocol.dataReceived(b"".join(send("bob", f"n{i}.", i) for i in range(10_000)))
+        self.commit()
+        self.assertEqual(alice.transport.take().count(b"SENT bob\n"), 10_000)
+        got = bob.transport.take()
+        self.assertEqual(got.count(b"FORWARD alice\n"), 10_000)
+        self.assertLess(got.index(b"n4999."), got.index(b"n5000."))
+
+    def test_nothing_logged_tells_what_was_said(self) -> None:
+        self.user("bob")
+        alice = self.user("alice")
+        alice.say(send("bob", "secret") + send("secret", "x") + b"SECRET\n\n")
+        alice.say(b"secret: secret\nsecret\n\n")
+        self.commit()
+        self.assertEqual(len(self.logged), 6)
+        self.assertNotIn("secret", " ".join(self.logged).lower())
+
+
+class RefusalTests(DoorTestCase):
+    def test_refusals_are_logged_with_the_peer_and_the_reason_but_not_without_end(self) -> None:
+        client = self.user("alice")
+        for _ in range(50):
+            client.say("FOO\n\n")
+        refusals = [line for line in self.logged if "refused" in line]
+        self.assertEqual(len(refusals), framed.MAX_LOGGED_REFUSALS)
+        self.assertEqual(
+            refusals[0], "refused 127.0.0.1:50000: ERROR 104 Unknown command (Unknown command)"
+        )
+
+    def test_an_error_carries_the_id_of_the_request(self) -> None:
+        client = self.user("alice")
+        self.assertEqual(client.say("FOO\nId: 9\n\n"), b"ERROR 104 Unknown command\nId: 9\n\n")
+
+
+class BackpressureTests(DoorTestCase):
+    def fill(self, client: Client) -> None:
+        """Let the transport find that the peer does not read."""
+        client.protocol.pauseProducing()
+
+    def test_a_peer_that_does_not_read_is_not_read(self) -> None:
+        alice = self.user("alice")
+        self.assertIs(alice.transport.producer, alice.protocol)
+        self.fill(alice)
+        self.assertEqual(alice.transport.producerState, "paused")
+        self.assertEqual(alice.say("PING x\n\n"), b"")
+        alice.protocol.resumeProducing()
+        self.assertEqual(alice.transport.producerState, "producing")
+        self.assertEqual(alice.transport.take(), b"PONG x\n\n")
+
+    def test_a_peer_that_does_not_read_is_cut_off_past_the_bound_and_nobody_else(self) -> None:
+        self.patch(framed, "MAX_QUEUED", 10_000)
+        alice, bob, carol = self.user("alice"), self.user("bob"), self.user("carol")
+        self.fill(bob)
+        for _ in range(9):
+            alice.say(send("ALL", "x" * 1000))
+        self.commit()
+        self.assertFalse(bob.aborted)
+        alice.say(send("ALL", "x" * 1000))
+        self.commit()
+        self.assertTrue(bob.aborted)
+        self.assertIn("bob went from 127.0.0.1:50000: does not read", self.logged)
+        self.assertEqual(self.hub.who(), ["alice", "carol"])
+        self.assertEqual(carol.transport.take().count(b"FORWARD alice"), 10)
+        bob.gone()
+
+    def test_what_was_written_before_the_peer_read_all_does_not_count(self) -> None:
+        self.patch(framed, "MAX_QUEUED", 3_000)
+        alice, bob = self.user("alice"), self.user("bob")
+        for _ in range(10):
+            self.fill(bob)
+            alice.say(send("bob", "x" * 2000))
+            self.commit()
+            bob.protocol.resumeProducing()
+        self.assertFalse(bob.aborted)
+
+    def test_the_bound_is_megabytes(self) -> None:
+        self.assertEqual(doors.MAX_QUEUED, 8 * 1024 * 1024)
+
+
+class SilenceTests(DoorTestCase):
+    def test_a_connection_that_does_not_register_within_an_interval_is_closed(self) -> None:
+        silent, drip = self.connect(), self.connect()
+        for _ in range(4):
+            self.assertFalse(silent.closed or drip.closed)
+            drip.say("X")
+            self.clock.advance(15)
+        self.assertTrue(silent.closed)
+        self.assertTrue(drip.closed)
+
+    def test_a_silent_client_is_asked_after_one_interval_and_closed_after_two(self) -> None:
+        client = self.user("alice")
+        self.clock.pump([15] * 4)
+        self.assertEqual(client.transport.take(), b"")
+        self.clock.advance(15)
+        self.assertEqual(client.transport.take(), b"PING idle\n\n")
+        self.clock.pump([15] * 4)
+        self.assertTrue(client.closed)
+        self.assertEqual(client.transport.take(), b"BYE Silent for too long\n\n")
+        self.assertEqual(self.hub.who(), [])
+
+    def test_any_byte_is_a_sign_of_life(self) -> None:
+        client = self.user("alice")
+        for _ in range(10):
+            self.clock.pump([15] * 5)
+            client.say("PONG idle\n\n")
+        self.assertFalse(client.closed)
+
+
+class ClosingTests(DoorTestCase):
+    def test_a_refused_peer_is_read_on_for_a_while_so_that_it_sees_why(self) -> None:
+        client = self.connect()
+        client.say("FOO\n\n")
+        self.assertTrue(client.transport.half_closed)
+        self.assertFalse(client.transport.disconnecting)
+        self.assertEqual(client.say(b"x" * 1_000_000), b"")
+        self.clock.advance(framed.LINGER)
+        self.assertTrue(client.aborted)
+
+    def test_a_peer_that_goes_by_itself_is_not_cut_off(self) -> None:
+        client = self.connect()
+        client.say("FOO\n\n")
+        client.gone()
+        self.clock.advance(framed.LINGER)
+        self.assertFalse(client.aborted)
+
+    def test_nothing_is_left_when_all_have_gone(self) -> None:
+        clients = [self.user("alice"), *self.original("bob"), self.connect()]
+        clients[0].say(send("bob", "x"))
+        clients[1].say("SEND alice\nContent-length: 1\n\nx")
+        self.commit()
+        for client in clients:
+            client.gone()
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.factory.version_1.one_legged, {})
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "but the look at the idle")
+
+
+class StoppingTests(DoorTestCase):
+    def test_everybody_hears_bye_and_the_server_waits_for_them_to_go(self) -> None:
+        alice = self.user("alice")
+        bob = self.original("bob")
+        new = self.connect()
+        gone = self.factory.stop("The server is stopping")
+        self.assertEqual(alice.transport.take(), b"BYE The server is stopping\n\n")
+        self.assertEqual([c.transport.take() for c in (*bob, new)], [b"", b"", b""])
+        for client in (alice, *bob, new):
+            self.assertTrue(client.transport.disconnecting)
+            self.assertNoResult(gone)
+            client.gone()
+        self.successResultOf(gone)
+        self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+
+    def test_who_does_not_take_the_bye_is_cut_off_within_a_second(self) -> None:
+        alice = self.user("alice")
+        gone = self.factory.stop("The server is stopping")
+        self.clock.advance(0.6)
+        self.assertTrue(alice.aborted)
+        alice.gone()
+        self.successResultOf(gone)
+
+    def test_a_server_without_clients_stops_at_once(self) -> None:
+        self.successResultOf(self.factory.stop("The server is stopping"))
+
+
+class TransportTests(DoorTestCase):
+    def test_small_frames_are_not_held_back_and_lost_peers_are_noticed(self) -> None:
+        client = self.connect()
+        self.assertTrue(client.transport.no_delay)
+        self.assertTrue(client.transport.keep_alive)
+
+    def test_a_peer_is_named_for_the_log(self) -> None:
+        for address, name in (
+            (IPv4Address("TCP", "10.0.0.1", 5), "10.0.0.1:5"),
+            (IPv6Address("TCP", "::1", 5), "[::1]:5"),
+            (UNIXAddress(b"/run/x"), "unix:/run/x"),
+            (UNIXAddress(None), "a local socket"),
+        ):
+            self.assertEqual(describe(address), name)

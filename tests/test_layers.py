@@ -1,0 +1,87 @@
+"""Imports go down the layers of docs/architecture.rst, and the reactor comes as an argument."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+PACKAGE = Path(__file__).resolve().parents[1] / "chat_twisted"
+
+# What each module may import of ours. A module that is not here has no place in the house yet.
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "message": {"errors"},
+    "frames": {"errors"},
+    "ledger": {"message"},
+    "hub": {"errors", "ledger", "message"},
+    "doors": set(),
+    "doors.version1": {"doors", "errors", "frames", "hub", "message"},
+    "doors.version2": {"doors", "errors", "frames", "hub", "message"},
+    "doors.framed": {
+        "doors",
+        "doors.version1",
+        "doors.version2",
+        "errors",
+        "frames",
+        "hub",
+        "message",
+    },
+    "service": {"", "doors.framed", "frames", "hub", "ledger"},
+    "client": set(),
+    "client.session": {"errors", "frames"},
+    "client.pipe": {"client.session", "errors", "message"},
+    "client.__main__": {"", "client.pipe", "errors", "message"},
+}
+
+MAY_IMPORT_THE_REACTOR = {"service", "client.__main__"}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__" and len(parts) > 1:
+            parts = parts[:-1]
+        found[".".join(parts)] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The full names that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+class LayerTests(TestCase):
+    def test_every_module_has_its_place(self) -> None:
+        self.assertEqual(set(modules()), set(MAY_IMPORT))
+
+    def test_imports_go_down_the_layers(self) -> None:
+        ours = set(MAY_IMPORT) - {"__init__"}
+        for module, tree in modules().items():
+            for name in imported(tree):
+                if not name.startswith("chat_twisted"):
+                    continue
+                name = name.removeprefix("chat_twisted").removeprefix(".")
+                while name and name not in ours:  # down from what is imported to its module
+                    name = name.rpartition(".")[0]
+                self.assertIn(name, MAY_IMPORT[module], f"{module} imports {name or 'the package'}")
+
+    def test_the_global_reactor_is_taken_by_those_who_put_the_parts_together(self) -> None:
+        for module, tree in modules().items():
+            if "twisted.internet.reactor" in imported(tree):
+                self.assertIn(module, MAY_IMPORT_THE_REACTOR)
+
+    def test_nobody_starts_a_thread(self) -> None:
+        for module, tree in modules().items():
+            for name in imported(tree):
+                self.assertNotIn("thread", name.lower(), module)

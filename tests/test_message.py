@@ -1,0 +1,68 @@
+"""Names, targets, and text that is shown."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.errors import MalformedName, UnableToSend
+from chat_twisted.message import (
+    EVERYBODY,
+    Audience,
+    check_user_name,
+    parse_target,
+    printable,
+)
+
+
+class NameTests(TestCase):
+    def test_letters_and_digits_up_to_32_are_a_name(self) -> None:
+        for name in ("a", "Z9", "007", "x" * 32):
+            self.assertEqual(check_user_name(name), name)
+
+    def test_anything_else_is_malformed(self) -> None:
+        for name in ("", "x" * 33, "b@d", "a b", "é", "٣", "a\n", "a_b", "#dev", " a"):
+            with self.assertRaises(MalformedName, msg=repr(name)):
+                check_user_name(name)
+
+    def test_all_is_reserved_in_any_case(self) -> None:
+        for name in ("ALL", "all", "aLl"):
+            with self.assertRaises(MalformedName):
+                check_user_name(name)
+
+
+class TargetTests(TestCase):
+    def test_a_user_is_looked_up_without_regard_to_case(self) -> None:
+        target = parse_target("Bob")
+        self.assertEqual((target.audience, target.name, target.key), (Audience.USER, "Bob", "bob"))
+
+    def test_all_in_any_case_is_everybody(self) -> None:
+        self.assertEqual([parse_target(name) for name in ("ALL", "all")], [EVERYBODY] * 2)
+
+    def test_a_room_begins_with_a_hash(self) -> None:
+        target = parse_target("#Dev_2-x")
+        self.assertEqual((target.audience, target.key), (Audience.ROOM, "#dev_2-x"))
+
+    def test_what_nobody_can_be_called_has_no_recipient(self) -> None:
+        for argument in ("", "b@d", "#", "#a b", "bob ", "# x", "x" * 33):
+            with self.assertRaises(UnableToSend, msg=repr(argument)):
+                parse_target(argument)
+
+
+class PrintableTests(TestCase):
+    def test_control_characters_become_ones_that_only_look_like_them(self) -> None:
+        self.assertEqual(printable("\x1b[2J\x07\x7f\x9b"), "␛[2J␇␡\ufffd")
+
+    def test_text_and_tabs_stay(self) -> None:
+        self.assertEqual(printable("é 漢字 😀 👩\u200d👩 \t."), "é 漢字 😀 👩\u200d👩 \t.")
+
+    def test_marks_that_reverse_or_break_lines_are_replaced(self) -> None:
+        for mark in "\u202e\u2066\u2028\u2029\x85":
+            self.assertEqual(printable(f"a{mark}b"), "a\ufffdb")
+
+    @given(st.text())
+    def test_nothing_that_acts_on_a_terminal_is_left_and_lengths_stay(self, text: str) -> None:
+        shown = printable(text)
+        self.assertEqual(len(shown), len(text))
+        self.assertFalse(
+            [c for c in shown if (ord(c) < 0x20 and c != "\t") or 0x7F <= ord(c) < 0xA0]
+        )

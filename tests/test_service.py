@@ -1,0 +1,147 @@
+"""The options of twistd chatserver, and the service that they make."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import __version__
+from chat_twisted.doors.framed import FramedFactory
+from chat_twisted.hub import Hub
+from chat_twisted.ledger import MemoryLedger
+from chat_twisted.service import ChatService, Options, makeService
+
+
+class CommandTestCase(TestCase):
+    def setUp(self) -> None:
+        self.error = io.StringIO()
+        self.patch(sys, "__stderr__", self.error)
+
+    def assertFails(self, text: str, function, *arguments) -> None:
+        """One line on standard error, and exit code 1."""
+        exit = self.assertRaises(SystemExit, function, *arguments)
+        self.assertEqual(exit.code, 1)
+        self.assertIn(text, self.error.getvalue())
+        self.assertEqual(self.error.getvalue().count("\n"), 1)
+        self.error.truncate(0)
+
+
+class OptionsTests(CommandTestCase):
+    def parse(self, *arguments: str) -> Options:
+        options = Options()
+        options.parseOptions(arguments)
+        return options
+
+    def test_defaults(self) -> None:
+        options = self.parse()
+        self.assertEqual([text for text, _ in options.endpoints], ["tcp:8828"])
+        self.assertEqual(
+            [options[name] for name in ("max-message", "max-clients", "idle")], [65536, 10000, 60]
+        )
+
+    def test_listen_may_be_given_several_times(self) -> None:
+        options = self.parse("--listen", "tcp:1:interface=127.0.0.1", "-l", "tcp6:2")
+        self.assertEqual(
+            [text for text, _ in options.endpoints], ["tcp:1:interface=127.0.0.1", "tcp6:2"]
+        )
+
+    def test_a_wrong_command_line_is_one_line_and_exit_code_1(self) -> None:
+        for arguments, text in (
+            (["--bogus"], "--bogus"),
+            (["--idle"], "--idle"),
+            (["--idle", "x"], "--idle is a whole number from 1 on, not 'x'"),
+            (["--idle", "0"], "--idle"),
+            (["--max-message", "-1"], "--max-message"),
+            (["--max-clients", "9" * 5000], "--max-clients"),
+            (["--listen", "foo"], "--listen foo: not an endpoint"),
+            (["--listen", "tcp:port"], "--listen tcp:port: not an endpoint"),
+            (["--listen", ""], "not an endpoint"),
+            (["8828"], "not an option: 8828"),
+        ):
+            self.assertFails(text, self.parse, *arguments)
+
+    def test_the_manual_page_tells_of_every_option(self) -> None:
+        page = str(Options())
+        for parameter in Options.optParameters:
+            self.assertIn(f"--{parameter[0]} ", page)
+            self.assertIn(str(parameter[2]), page)
+        for option in ("--listen ENDPOINT", "--help", "--version"):
+            self.assertIn(option, page)
+        self.assertLessEqual(max(map(len, page.splitlines())), 100)
+
+    def test_version(self) -> None:
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        exit = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual((exit.code, out.getvalue()), (0, f"chat_twisted {__version__}\n"))
+
+
+class Port:
+    listening = True
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 8828)
+
+    def stopListening(self) -> Deferred[None]:
+        self.listening = False
+        return succeed(None)
+
+
+class Endpoint:
+    def __init__(self, result: object) -> None:
+        self.result = result
+        self.factories: list[object] = []
+
+    def listen(self, factory: object) -> Deferred[object]:
+        self.factories.append(factory)
+        return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
+
+
+class ServiceTests(CommandTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        clock = Clock()
+        self.factory = FramedFactory(Hub(MemoryLedger(clock), max_clients=9), clock)
+
+    def service(self, *results: object, pidfile: str | None = None) -> ChatService:
+        self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
+        return ChatService(self.endpoints, self.factory, pidfile)
+
+    def test_it_listens_once_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
+        ports = [Port(), Port()]
+        service = self.service(*ports)
+        service.privilegedStartService()
+        service.startService()
+        self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
+        self.successResultOf(service.stopService())
+        self.assertEqual([port.listening for port in ports], [False, False])
+
+    def test_a_port_in_use_is_one_line_and_exit_code_1(self) -> None:
+        problem = CannotListenError(None, 8828, OSError(98, "Address already in use"))
+        service = self.service(Port(), problem)
+        self.assertFails(
+            "chatserver: can't listen on endpoint 1: Address already in use", service.startService
+        )
+
+    def test_a_failed_start_leaves_no_pid_file(self) -> None:
+        pidfile = self.mktemp()
+        for _ in range(2):  # the second time there is none to remove
+            if not os.path.exists(pidfile):
+                with open(pidfile, "w") as file:
+                    file.write("1")
+            service = self.service(OSError(13, "Permission denied"), pidfile=pidfile)
+            self.assertFails("Permission denied", service.startService)
+            self.assertFalse(os.path.exists(pidfile))
+
+    def test_the_options_make_a_service(self) -> None:
+        options = Options()
+        options.parseOptions(["--max-message", "100", "--max-clients", "1"])
+        service = makeService(options)
+        self.assertIsInstance(service, ChatService)
