@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from twisted.logger import Logger
+
 from chat_twisted.errors import NameInUse, NoSuchRoom, UnableToSend, Unavailable
 from chat_twisted.ledger import Ledger
 from chat_twisted.message import (
@@ -30,7 +32,7 @@ from chat_twisted.message import (
     parse_target,
 )
 
-MAX_UNANSWERED = 10_000
+MAX_UNANSWERED = 1000
 """How many direct messages are remembered of a session that it did not confirm. Past that the
 oldest is forgotten: it was written to the session all the same, but its sender won't be told."""
 
@@ -117,11 +119,15 @@ class Hub:
     :param max_clients: how many sessions there may be at once.
     """
 
+    _log = Logger()
+
     def __init__(self, ledger: Ledger[Request], *, max_clients: int) -> None:
         self._ledger = ledger
         self._max_clients = max_clients
         self._users: dict[str, User] = {}
         self._session_count = 0
+        self._present_count = 0  # users
+        self._who: list[str] | None = None  # what who() answers, until somebody comes or goes
         # Whoever is present, in the shape that a message to everybody needs. A dict is an
         # ordered set: all get a message in the order in which they came.
         self._present: dict[Door, dict[Session, None]] = {}
@@ -157,6 +163,9 @@ class Hub:
 
     def arrive(self, session: Session) -> None:
         """From now on ``session``, which has a name, gets messages."""
+        assert session.user is not None, "a session that is not registered can't arrive"
+        self._present_count += not session.user.present
+        self._who = None
         session.present = True
         self._present.setdefault(session.door, {})[session] = None
 
@@ -165,6 +174,7 @@ class Hub:
         user = session.user
         if user is None:
             return
+        was_present = user.present
         session.user = None
         session.present = False
         self._present.get(session.door, {}).pop(session, None)
@@ -173,13 +183,17 @@ class Hub:
         if not user.sessions:
             del self._users[user.key]
         if not user.present:
+            self._present_count -= was_present
+            self._who = None
             for _, request in session.unanswered:
                 self._undelivered(request)
         session.unanswered.clear()
 
     def who(self) -> list[str]:
-        """The names of all who are present, in the order of the alphabet."""
-        return sorted((user.name for user in self._users.values() if user.present), key=fold)
+        """The names of all who are present, ordered by their folded form. Not to be changed."""
+        if self._who is None:
+            self._who = sorted((u.name for u in self._users.values() if u.present), key=fold)
+        return self._who
 
     def send(self, session: Session, argument: str, text: str, id: str | None = None) -> Request:
         """Say ``text`` to ``argument``: a user, a room or ALL.
@@ -205,7 +219,7 @@ class Hub:
         if target.audience is Audience.ROOM:
             raise NoSuchRoom
         if target.audience is Audience.ALL:
-            if not any(user is not sender and user.present for user in self._users.values()):
+            if self._present_count <= sender.present:
                 raise UnableToSend("nobody else is here")
             return None
         recipient = self._users.get(target.key)
@@ -215,14 +229,19 @@ class Hub:
 
     def _committed(self, batch: Sequence[tuple[Message, Request]]) -> None:
         for message, request in batch:
-            origin = request.session
-            if origin.user is not None:
-                origin.sent(request, message)
-            if message.target.audience is Audience.ALL:
-                for door, present in self._present.items():
-                    door.deliver(message, [s for s in present if s is not origin])
-            else:
-                self._deliver_to_user(message, request)
+            # A fault of ours with one message must not cost the others of the batch.
+            with self._log.failuresHandled("while delivering {number}", number=message.number):
+                self._deliver(message, request)
+
+    def _deliver(self, message: Message, request: Request) -> None:
+        origin = request.session
+        if origin.user is not None:
+            origin.sent(request, message)
+        if message.target.audience is Audience.ALL:
+            for door, present in self._present.items():
+                door.deliver(message, [s for s in present if s is not origin])
+        else:
+            self._deliver_to_user(message, request)
 
     def _deliver_to_user(self, message: Message, request: Request) -> None:
         recipient = request.recipient

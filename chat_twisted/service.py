@@ -81,8 +81,8 @@ OPTIONS
         Print this page and exit.
 
 EXIT STATUS
-    0   stopped by a signal
     1   could not start: the reason is the last line on standard error
+    Stopped by a signal, it ends by that signal: 143 in a shell after SIGTERM, 130 after Ctrl-C.
 
 EXAMPLES
     twistd -n chatserver

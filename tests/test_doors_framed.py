@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted import doors
@@ -115,6 +117,7 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(alice.say("PING x\n\n"), b"")
         alice.protocol.resumeProducing()
         self.assertEqual(alice.transport.producerState, "producing")
+        self.clock.advance(0)
         self.assertEqual(alice.transport.take(), b"PONG x\n\n")
 
     def test_a_peer_that_does_not_read_is_cut_off_past_the_bound_and_nobody_else(self) -> None:
@@ -133,15 +136,58 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(carol.transport.take().count(b"FORWARD alice"), 10)
         bob.gone()
 
-    def test_what_was_written_before_the_peer_read_all_does_not_count(self) -> None:
-        self.patch(framed, "MAX_QUEUED", 3_000)
+    def test_what_counts_is_what_waits_now_however_slowly_it_is_read(self) -> None:
+        self.patch(framed, "MAX_QUEUED", 5_000)
         alice, bob = self.user("alice"), self.user("bob")
-        for _ in range(10):
+        for i in range(50):
             self.fill(bob)
-            alice.say(send("bob", "x" * 2000))
+            alice.say(send("bob", f"n{i}." + "x" * 1000))
             self.commit()
-            bob.protocol.resumeProducing()
+            if i % 3 == 2:
+                bob.protocol.resumeProducing()
         self.assertFalse(bob.aborted)
+        bob.protocol.resumeProducing()
+        got = bob.transport.take()
+        self.assertEqual(re.findall(rb"n(\d+)\.", got), [b"%d" % i for i in range(50)])
+
+    def test_what_waits_goes_no_faster_than_the_peer_reads(self) -> None:
+        alice, bob = self.user("alice"), self.user("bob")
+        self.fill(bob)
+        for i in range(3):
+            alice.say(send("bob", f"n{i}."))
+        self.commit()
+        self.assertEqual(bob.transport.take(), b"")
+        write = bob.transport.write
+
+        def write_and_be_full(data: bytes) -> None:
+            write(data)
+            self.fill(bob)
+
+        self.patch(bob.transport, "write", write_and_be_full)
+        for i in range(3):
+            bob.protocol.resumeProducing()
+            self.assertEqual(re.findall(rb"n\d", bob.transport.take()), [b"n%d" % i])
+
+    def test_the_last_words_come_after_what_waits(self) -> None:
+        alice, bob = self.user("alice"), self.user("bob")
+        self.fill(bob)
+        alice.say(send("bob", "first"))
+        self.commit()
+        bob.protocol.bye("last")
+        self.assertRegex(bob.transport.take(), rb"(?s)first.*BYE last")
+
+    def test_it_holds_before_registration_and_in_version_1_as_well(self) -> None:
+        self.user("alice")
+        unregistered = self.connect()
+        unregistered.say("REGISTER alice\n\n")
+        for client, request in (
+            (unregistered, "PING x\n\n"),
+            (self.original("bob")[0], "SEND x\nContent-length: 1\n\nx"),
+        ):
+            self.assertIs(client.transport.producer, client.protocol)
+            self.fill(client)
+            self.assertEqual(client.say(request), b"")
+            self.assertEqual(client.transport.producerState, "paused")
 
     def test_the_bound_is_megabytes(self) -> None:
         self.assertEqual(doors.MAX_QUEUED, 8 * 1024 * 1024)
@@ -167,6 +213,13 @@ class SilenceTests(DoorTestCase):
         self.assertTrue(client.closed)
         self.assertEqual(client.transport.take(), b"BYE Silent for too long\n\n")
         self.assertEqual(self.hub.who(), [])
+
+    def test_a_first_connection_of_version_1_without_a_second_is_closed(self) -> None:
+        first = self.connect()
+        first.say("REGISTER TOSEND alice\n\n")
+        self.clock.pump([15] * 5)
+        self.assertTrue(first.closed)
+        self.connect().say("REGISTER TOSEND alice\n\n")
 
     def test_any_byte_is_a_sign_of_life(self) -> None:
         client = self.user("alice")
@@ -204,6 +257,64 @@ class ClosingTests(DoorTestCase):
         self.assertEqual(self.hub.who(), [])
         self.assertEqual(self.factory.version_1.one_legged, {})
         self.assertEqual(len(self.clock.getDelayedCalls()), 1, "but the look at the idle")
+
+
+class LeavingTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.user("alice"), self.user("bob")
+
+    def test_quit_waits_for_the_answers_to_what_was_sent_before(self) -> None:
+        self.assertEqual(self.alice.say(send("bob", "x") + b"QUIT\nId: 8\n\n"), b"")
+        self.assertFalse(self.alice.closed)
+        self.commit()
+        self.assertRegex(
+            self.alice.transport.take(), rb"\ASENT bob\nId: 7\n[^Q]*\n\nBYE\nId: 8\n\n\Z"
+        )
+        self.assertTrue(self.alice.closed)
+        self.assertIn(b"FORWARD alice", self.bob.transport.take())
+
+    def test_what_follows_quit_is_not_looked_at(self) -> None:
+        self.alice.say(send("bob", "x") + b"QUIT\n\n" + send("bob", "y"))
+        self.commit()
+        self.commit()
+        self.assertEqual(self.bob.transport.take().count(b"FORWARD"), 1)
+
+    def test_who_only_stops_writing_still_gets_the_answers(self) -> None:
+        self.alice.say(send("bob", "x"))
+        self.alice.protocol.readConnectionLost()
+        self.assertFalse(self.alice.closed)
+        self.commit()
+        self.assertIn(b"SENT bob", self.alice.transport.take())
+        self.assertTrue(self.alice.closed)
+
+    def test_who_closes_is_gone_at_once_and_in_any_state(self) -> None:
+        for client in (self.alice, self.connect(), *self.original("carol")):
+            client.protocol.readConnectionLost()
+            self.assertTrue(client.transport.disconnecting)
+        self.assertEqual(self.hub.who(), ["bob"])
+
+    def test_a_refused_peer_that_closes_is_let_go(self) -> None:
+        self.alice.say("\n")
+        self.assertFalse(self.alice.transport.disconnecting)
+        self.alice.protocol.readConnectionLost()
+        self.assertTrue(self.alice.transport.disconnecting)
+
+
+class ReentrancyTests(DoorTestCase):
+    max_clients = 300
+
+    def test_a_long_chain_of_sessions_that_end_one_another_ends(self) -> None:
+        """Each waits for the next, and has a bad frame behind its SEND."""
+        people = [self.original(f"u{i}") for i in range(300)]
+        for i in range(299):
+            text = f"SEND u{i + 1}\nContent-length: 2\n\nhiBAD\n\n"
+            people[i][0].say(text)
+        self.commit()
+        people[299][1].gone()
+        self.clock.pump([0] * 310)
+        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class StoppingTests(DoorTestCase):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_twisted.doors import version1
-from chat_twisted.doors.version1 import split_for_version_1
+from chat_twisted.doors.version1 import make_forward, pieces
 from chat_twisted.message import EVERYBODY, Message, printable
 from tests.door import Client, DoorTestCase
 
@@ -252,7 +252,7 @@ class SendingTests(DoorTestCase):
         self.assertTrue(self.alice.closed)
 
     def test_a_client_that_never_answers_is_cut_off_when_too_much_waits_for_it(self) -> None:
-        self.patch(version1, "MAX_QUEUED", 10_000)
+        self.patch(version1, "MAX_QUEUED", 10 * (2 * 900 + 40))
         carol = self.user("carol")
         for _ in range(10):
             carol.say(send("bob", "x" * 900))
@@ -263,6 +263,13 @@ class SendingTests(DoorTestCase):
         self.assertTrue(self.bob_in.aborted)
         self.assertTrue(self.bob.closed)
         self.assertEqual(self.hub.who(), ["alice", "carol"])
+
+    def test_many_short_lines_do_not_count_for_more_than_their_text(self) -> None:
+        carol = self.user("carol")
+        for _ in range(20):
+            carol.say(send("bob", "\n" * 65536))
+        self.commit()
+        self.assertFalse(self.bob_in.aborted)
 
     def test_a_client_with_an_unanswered_forward_is_silent_after_two_intervals(self) -> None:
         self.clock.pump([15] * 40)
@@ -277,10 +284,9 @@ class SendingTests(DoorTestCase):
 class PiecesTests(DoorTestCase):
     def pieces(self, text: str) -> list[str]:
         """What the original client would print, having taken one recv(2048) a frame."""
-        forwards = split_for_version_1(Message(1, 0, "a" * 32, EVERYBODY, text))
-        self.assertEqual(forwards.size, sum(map(len, forwards.pieces)))
+        message = Message(1, 0, "a" * 32, EVERYBODY, text)
         shown = []
-        for piece in forwards.pieces:
+        for piece in pieces(message):
             self.assertLessEqual(len(piece), 2048)
             lines = piece.decode().split("\n")
             self.assertEqual(lines[0], "FORWARD " + "a" * 32)
@@ -288,6 +294,9 @@ class PiecesTests(DoorTestCase):
             self.assertNotEqual(lines[3], "")
             self.assertEqual(int(lines[1].split(" ")[1]), len(lines[3]))
             shown.append(lines[3])
+        forward = make_forward(message)
+        self.assertEqual(forward.first, next(pieces(message)))
+        self.assertEqual(forward.is_whole, len(shown) == 1)
         return shown
 
     def test_each_line_is_a_piece(self) -> None:

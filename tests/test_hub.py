@@ -228,6 +228,22 @@ class DeliveryTests(HubTestCase):
         self.assertEqual(bob.heard, [("sent", "b", 2), ("delivered", "b", 2)])
 
 
+class FaultTests(HubTestCase):
+    def test_a_fault_with_one_message_does_not_cost_the_others(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+
+        class Broken(ListDoor):
+            def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
+                raise ZeroDivisionError
+
+        self.join("carol", door=Broken())
+        for to in ("bob", "carol", "bob"):
+            self.hub.send(alice, to, f"to {to}")
+        self.commit()
+        self.assertEqual(bob.texts(), ["to bob", "to bob"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
 class NobodyThereTests(HubTestCase):
     def test_what_nobody_would_get_is_refused_and_not_committed(self) -> None:
         alice = self.join("alice")
@@ -239,6 +255,21 @@ class NobodyThereTests(HubTestCase):
             self.hub.send(alice, "#dev", "hello")
         self.commit()
         self.assertEqual(self.hub.last, 0)
+
+    def test_everybody_is_counted_right_whoever_comes_and_goes(self) -> None:
+        alice = self.join("alice")
+        alice2 = self.join("alice", alice.user.token)
+        bob = self.join("bob")
+        self.hub.leave(alice2)
+        self.hub.send(alice, "ALL", "x")
+        self.hub.leave(bob)
+        with self.assertRaises(UnableToSend):
+            self.hub.send(alice, "ALL", "x")
+        unseen = ListSession(self.door)
+        self.hub.register("dora", unseen)
+        self.hub.leave(unseen)
+        self.join("bob")
+        self.hub.send(alice, "ALL", "x")
 
     def test_ones_own_other_connection_is_somebody_to_send_to_but_not_everybody(self) -> None:
         alice = self.join("alice")

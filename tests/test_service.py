@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import tempfile
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -131,7 +133,9 @@ class ServiceTests(CommandTestCase):
         )
 
     def test_a_failed_start_leaves_no_pid_file(self) -> None:
-        pidfile = self.mktemp()
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        pidfile = os.path.join(folder, "chatserver.pid")
         for _ in range(2):  # the second time there is none to remove
             if not os.path.exists(pidfile):
                 with open(pidfile, "w") as file:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import enum
 import os
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,6 +23,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
     ITCPTransport,
@@ -76,13 +79,13 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class FramedConnection(LineReceiver):
     """One connection: lines and counted bodies in, calls on the hub or on its session.
 
-    It is registered as the producer of its own transport in version 2. While the peer does not
-    read, the transport's buffer is full and the connection paused: its requests are not read, and
-    what others send to it is counted. Past ``MAX_QUEUED`` it is cut off.
+    It is the producer of its own transport. While the peer does not read, the transport's buffer is
+    full and the connection paused: its requests are not read, and what others send to it waits
+    here. Past ``MAX_QUEUED`` it is cut off.
     """
 
     delimiter = b"\n"
@@ -99,10 +102,16 @@ class FramedConnection(LineReceiver):
         self._reader = FrameReader(factory.max_message)
         self._heard = False  # since the last tick
         self._quiet = 0  # ticks without a byte
-        self._full = False  # the transport's buffer is
-        self._queued = 0  # bytes written since then
+        self._full = False  # the transport's buffer is: what is written waits here
+        self._waiting: deque[bytes] = deque()
+        self._queued = 0  # bytes that wait
+        self._held = False  # no request is to be taken now
+        self._kept = False  # LineReceiver may have requests that it was not let to take
+        self._going_on: IDelayedCall | None = None
         self._refusals = 0
         self._linger: IDelayedCall | None = None
+        self._can_half_close = False
+        self._ended = False  # the peer sends nothing more
 
     @property
     def closed(self) -> bool:
@@ -116,16 +125,17 @@ class FramedConnection(LineReceiver):
         address = self.transport.getPeer()
         self.host = getattr(address, "host", None)
         self.peer = describe(address)
-        if ITCPTransport.providedBy(self.transport):
+        self._can_half_close = ITCPTransport.providedBy(self.transport)
+        if self._can_half_close:
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
             self.transport.setTcpKeepAlive(True)  # version 1 has no PING to find lost peers with
+        self.transport.registerProducer(self, True)
         self.factory.connections.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: the connection is gone."""
         self.factory.lost(self)
-        self.state = State.CLOSED
-        self._leave("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
+        self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
@@ -134,13 +144,12 @@ class FramedConnection(LineReceiver):
         """Let go of the peer after what was written; ``why`` is for the log."""
         if not self._let_go(why):
             return
-        if not ITCPTransport.providedBy(self.transport):
-            self.transport.loseConnection()
-            return
         self._linger = self.factory.clock.callLater(LINGER, self._linger_over)
-        if self.paused:
-            LineReceiver.resumeProducing(self)
-        self.transport.loseWriteConnection()
+        if self._ended or not self._can_half_close:
+            self.transport.loseConnection()
+        else:
+            self.transport.resumeProducing()
+            self.transport.loseWriteConnection()
 
     def _linger_over(self) -> None:
         self._linger = None
@@ -152,35 +161,41 @@ class FramedConnection(LineReceiver):
         self.transport.abortConnection()
 
     def bye(self, reason: str) -> None:
-        """Say that the server lets go, in the versions that have a word for it, and do."""
-        if self.state in (State.UNREGISTERED, State.TALKING):
-            self.write(encode("BYE", reason))
+        """Say that the server lets go, in the version that has a word for it, and do."""
+        self._say_bye(reason)
         self.close(reason)
 
     def stop(self, reason: str) -> None:
-        """The server stops: say so, and close as soon as it is written."""
-        if self.state in (State.UNREGISTERED, State.TALKING):
-            self.write(encode("BYE", reason))
-        self._let_go(reason)
+        """The server stops: say so, and close as soon as it is written. Nothing is logged."""
+        self._say_bye(reason)
+        self._let_go(None)
         self.transport.loseConnection()
 
-    def _let_go(self, why: str) -> bool:
+    def _say_bye(self, reason: str) -> None:
+        if self.state in (State.UNREGISTERED, State.TALKING):
+            self.write(encode("BYE", reason))
+
+    def _let_go(self, why: str | None) -> bool:
         if self.closed:
             return False
-        if self.state is State.TALKING:
-            self.transport.unregisterProducer()  # a paused producer would hold up the closing
         self.state = State.CLOSED
+        self.transport.unregisterProducer()  # a paused producer would hold up the closing
+        self.transport.writeSequence(self._waiting)
+        self._waiting.clear()
         self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        if self._going_on is not None:
+            self._going_on.cancel()
+            self._going_on = None
         self._leave(why)
         return True
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, why: str | None) -> None:
         session, self.session = self.session, None
         if session is None:
             return
         user = session.user
-        session.end(why)
-        if user is not None:
+        session.end(why or "")
+        if user is not None and why is not None:
             self._log.info(
                 "{user} went from {peer}: {why}", user=user.name, peer=self.peer, why=why
             )
@@ -196,14 +211,19 @@ class FramedConnection(LineReceiver):
 
     def tick(self) -> None:
         """Look, ``TICKS`` times in an idle interval, whether the peer is still there."""
-        waits_for_name = self.state in (State.NEW, State.UNREGISTERED)
-        if self._heard and not waits_for_name:
+        registered = self.state is State.TALKING or (
+            isinstance(self.session, Version1) and self.session.receiving is not None
+        )
+        if self._heard and registered:
             self._heard = False
             self._quiet = 0
             return
         self._quiet += 1
-        if waits_for_name and self._quiet >= TICKS:
-            self.bye("No registration in time")
+        if self.closed:
+            return
+        if not registered:
+            if self._quiet >= TICKS:
+                self.bye("No registration in time")
         elif self.state is State.TALKING and self._quiet == TICKS:
             self.write(encode("PING", "idle"))
         elif self._quiet >= 2 * TICKS and (
@@ -225,16 +245,28 @@ class FramedConnection(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
-        if self.closed:
-            return
         self._heard = True
         if len(data) <= _CHUNK:
+            self._parse(data)
+        else:
+            for start in range(0, len(data), _CHUNK):
+                self._parse(data[start : start + _CHUNK])
+
+    def _parse(self, data: bytes) -> None:
+        if not self.closed:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
-            return
-        for start in range(0, len(data), _CHUNK):
-            super().dataReceived(data[start : start + _CHUNK])  # type: ignore[no-untyped-call]
-            if self.closed:
-                return
+            self._kept = self._kept or self.paused
+
+    def readConnectionLost(self) -> None:
+        """Twisted: the peer sends nothing more, but it may still read."""
+        self._ended = True
+        if self.closed:
+            self.transport.loseConnection()
+        else:
+            self._leave_when_answered(b"", "closed")
+
+    def writeConnectionLost(self) -> None:
+        """Twisted: the last that was to be written is written."""
 
     def lineReceived(self, line: bytes) -> None:
         """Twisted: a line of a frame's head came."""
@@ -299,40 +331,63 @@ class FramedConnection(LineReceiver):
         if error.closes:
             self.close(error.reason)
 
-    # Out
+    # Out, and when not to take in
 
     def write(self, data: bytes) -> None:
         """Write to the peer; cut it off if too much waits for it already."""
-        if self._full:
-            self._queued += len(data)
-            if self._queued > MAX_QUEUED:
-                self.abort("does not read")
-                return
-        self.transport.write(data)
+        if not self._full:
+            self.transport.write(data)
+            return
+        self._waiting.append(data)
+        self._queued += len(data)
+        if self._queued > MAX_QUEUED:
+            self.abort("does not read")
 
     def pauseProducing(self) -> None:
         """Twisted: the peer does not read as fast as it is written to."""
-        if not self._full:
-            self._full = True
-            self._queued = 0
-            super().pauseProducing()  # type: ignore[no-untyped-call]
+        self._full = True
+        self._read_or_not()
 
     def resumeProducing(self) -> None:
-        """Twisted: the peer has read all."""
+        """Twisted: the peer has read what the transport had."""
         self._full = False
-        super().resumeProducing()  # type: ignore[no-untyped-call]
+        while self._waiting and not self._full:  # writing may fill the transport again
+            data = self._waiting.popleft()
+            self._queued -= len(data)
+            self.transport.write(data)
+        self._read_or_not()
 
     def stopProducing(self) -> None:
         """Twisted: the transport is gone; ``connectionLost`` follows."""
 
     def hold(self) -> None:
         """Take no further request for now."""
-        LineReceiver.pauseProducing(self)
+        self._held = True
+        self._read_or_not()
 
     def go_on(self) -> None:
-        """Take requests again, those first that came meanwhile."""
-        if not self.closed:
-            LineReceiver.resumeProducing(self)
+        """Take requests again, but none before this turn of the reactor is over."""
+        self._held = False
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.closed or self.paused == (self._full or self._held):
+            return
+        if not self.paused:
+            super().pauseProducing()  # type: ignore[no-untyped-call]
+            return
+        # LineReceiver's own way to go on takes what it has kept at once. Here that would be inside
+        # the hub's loop, or inside another connection's request.
+        self.paused = False
+        self.transport.resumeProducing()
+        if self._kept and self._going_on is None:
+            self._going_on = self.factory.clock.callLater(0, self._take_kept)
+
+    def _take_kept(self) -> None:
+        self._going_on = None
+        if not self.paused:
+            self._kept = False
+            self._parse(b"")
 
     # What is asked
 
@@ -371,7 +426,6 @@ class FramedConnection(LineReceiver):
         session = Version2(self.factory.version_2, self)
         user = self.factory.hub.register(frame.argument, session, frame.headers.get("session"))
         self._start(session, State.TALKING)
-        self.transport.registerProducer(self, True)
         headers = reply_headers(
             frame.id,
             ("Version", VERSION),
@@ -408,17 +462,14 @@ class FramedConnection(LineReceiver):
 
     def _who(self, frame: Frame) -> None:
         names = self.factory.hub.who()
-        after = fold(frame.headers.get("after", ""))
-        size = 0
-        listed = []
-        left = [name for name in names if fold(name) > after]
-        for name in left:
-            size += len(name) + 1
-            if size > MAX_BODY:
-                break
-            listed.append(name)
+        first = bisect_right(names, fold(frame.headers.get("after", "")), key=fold)
+        last, size = first, 0
+        while last < len(names) and size + len(names[last]) < MAX_BODY:
+            size += len(names[last]) + 1
+            last += 1
+        listed = names[first:last]
         headers = reply_headers(frame.id, ("Count", len(names)))
-        if len(listed) < len(left):
+        if last < len(names):
             headers.append(("More", listed[-1]))
         self.write(encode("WHO", "", headers, "".join(f"{name}\n" for name in listed)))
 
@@ -429,8 +480,18 @@ class FramedConnection(LineReceiver):
         pass  # that it came is all it says
 
     def _quit(self, frame: Frame) -> None:
-        self.write(encode("BYE", "", reply_headers(frame.id)))
-        self.close("quit")
+        self._leave_when_answered(encode("BYE", "", reply_headers(frame.id)), "quit")
+
+    def _leave_when_answered(self, last_words: bytes, why: str) -> None:
+        def leave() -> None:
+            self.write(last_words)
+            self.close(why)
+
+        if isinstance(self.session, Version2):
+            self.hold()
+            self.session.when_answered(leave)
+        else:
+            leave()
 
     def _already(self, frame: Frame) -> None:
         raise NotPermitted("is registered already")
@@ -472,6 +533,7 @@ class FramedFactory(ServerFactory):
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self, hub: Hub, clock: IReactorTime, *, max_message: int = MAX_BODY, idle: float = 60
@@ -521,6 +583,7 @@ class FramedFactory(ServerFactory):
         self._all_gone = gone
         overtime = self.clock.callLater(STOP_WITHIN, self._cut_off)
         gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
+        self._log.info("letting go of {count} connections", count=len(self.connections))
         for connection in list(self.connections):
             connection.stop(reason)
         return gone

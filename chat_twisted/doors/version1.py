@@ -7,13 +7,14 @@ original client assumes; it does not know how connections are read or who comes 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.doors import MAX_QUEUED
+from chat_twisted.doors import MAX_QUEUED, Nowhere
 from chat_twisted.errors import (
     ChatError,
     HeaderIncomplete,
@@ -57,6 +58,9 @@ class Connection(Protocol):
         """Close at once."""
 
 
+NOWHERE = Nowhere()
+
+
 class Version1(Session):
     """A session of version 1: two connections, and one thing at a time on each.
 
@@ -68,8 +72,8 @@ class Version1(Session):
     __slots__ = (
         "_clock",
         "_deadline",
+        "_further",
         "_hub",
-        "_next",
         "_queue",
         "_queued",
         "_request",
@@ -87,9 +91,9 @@ class Version1(Session):
         self.receiving: Connection | None = None
         self._request: Request | None = None  # what the sender waits to be told of
         self._deadline: IDelayedCall | None = None  # until when
-        self._queue: deque[Forwards] = deque()  # the first of it is being forwarded
+        self._queue: deque[Forward] = deque()  # the first of it is being forwarded
         self._queued = 0  # bytes in the queue
-        self._next = 0  # which of the first's pieces is to be answered next
+        self._further: Iterator[bytes] | None = None  # pieces of the first, if it has several
 
     def arrive(self, receiving: Connection) -> None:
         """The second connection stands: the user is present."""
@@ -104,9 +108,11 @@ class Version1(Session):
         self._hub.leave(self)
         self._settled()
         self._queue.clear()
-        self.sending.close(why)
-        if self.receiving is not None:
-            self.receiving.close(why)
+        sending, self.sending = self.sending, NOWHERE
+        receiving, self.receiving = self.receiving, NOWHERE
+        sending.close(why)
+        if receiving is not None:
+            receiving.close(why)
 
     def send(self, argument: str, text: str, id: str | None) -> None:
         """Send a text; the sender's next one is read when this one is answered."""
@@ -146,16 +152,21 @@ class Version1(Session):
         """Hub: the recipient went, or could not read it."""
         self._answer(request, "ERROR", f"{UnableToSend.code} {UnableToSend.reason}")
 
-    def forward(self, forwards: Forwards) -> None:
+    def forward(self, forward: Forward) -> None:
         """Put a message at the end of what this client has to answer."""
         assert self.receiving is not None
-        self._queue.append(forwards)
-        self._queued += forwards.size
+        self._queue.append(forward)
+        self._queued += forward.size
         if self._queued > MAX_QUEUED:
             self.receiving.abort("does not read")
         elif len(self._queue) == 1:
             self.receiving.expect()
-            self.receiving.write(forwards.pieces[0])
+            self._start(forward)
+
+    def _start(self, forward: Forward) -> None:
+        assert self.receiving is not None
+        self._further = None if forward.is_whole else islice(pieces(forward.message), 1, None)
+        self.receiving.write(forward.first)
 
     def answered(self, name: str | None) -> None:
         """Take the client's RECEIVED with the sender's ``name``, or None for its ERROR.
@@ -164,21 +175,21 @@ class Version1(Session):
         """
         if not self._queue or self.receiving is None:
             return
-        forwards = self._queue[0]
+        message = self._queue[0].message
         if name is not None:
-            if name != forwards.sender:
+            if name != message.sender:
                 raise HeaderIncomplete("RECEIVED with another name than FORWARD had")
-            self._next += 1
-        if name is None or self._next == len(forwards.pieces):
-            self._queue.popleft()
-            self._queued -= forwards.size
-            self._next = 0
-            if name is None:
-                self._hub.rejected(self, forwards.number)
-            else:
-                self._hub.received(self, forwards.number)
+            further = next(self._further, None) if self._further is not None else None
+            if further is not None:
+                self.receiving.write(further)
+                return
+        self._queued -= self._queue.popleft().size
+        if name is None:
+            self._hub.rejected(self, message.number)
+        else:
+            self._hub.received(self, message.number)
         if self._queue:
-            self.receiving.write(self._queue[0].pieces[self._next])
+            self._start(self._queue[0])
 
     def unanswered_by(self, connection: Connection) -> bool:
         """Whether ``connection`` has a FORWARD that it did not answer."""
@@ -186,36 +197,51 @@ class Version1(Session):
 
 
 @dataclass(frozen=True, slots=True)
-class Forwards:
-    """A message as version 1 has it: the FORWARD frames, which its receiver answers one by one."""
+class Forward:
+    """A message as all its version 1 receivers share it: the first FORWARD frame, written once.
 
-    number: int
-    sender: str
-    pieces: Sequence[bytes]
+    ``is_whole``: there is no further one. Most messages are; what goes on is written for each
+    receiver when it comes to it, so that many short lines take no more memory than their text.
+    ``size`` is what waiting costs, in bytes.
+    """
+
+    message: Message
+    first: bytes
+    is_whole: bool
     size: int
 
 
-def split_for_version_1(message: Message) -> Forwards:
-    """Write ``message`` for the original client, shared by all its receivers.
+def make_forward(message: Message) -> Forward:
+    """Write the first piece of ``message``, to be shared by all its receivers."""
+    frames = pieces(message)
+    first = next(frames)
+    return Forward(message, first, next(frames, None) is None, len(first) + len(message.text))
+
+
+def pieces(message: Message) -> Iterator[bytes]:
+    """Write ``message`` for the original client, as FORWARD frames that it answers one by one.
 
     That client takes the fourth line of one ``recv`` for the text and prints it as it is, and an
     empty one is an error to it. So a line of text is a FORWARD; an empty line becomes a blank; a
     long one is cut into frames of at most 2048 bytes; and what acts on a terminal is replaced.
     """
     room = ORIGINAL_RECV - len(encode("FORWARD", message.sender, [("Content-length", 9999)]))
-    lines = message.text.removesuffix("\n").split("\n")
-    pieces = []
-    for line in lines:
-        data = printable(line.removesuffix("\r")).encode() or b" "
+    text = message.text.removesuffix("\n")
+    begin = 0
+    while begin <= len(text):
+        end = text.find("\n", begin)
+        if end < 0:
+            end = len(text)
+        data = printable(text[begin:end].removesuffix("\r")).encode() or b" "
+        begin = end + 1
         start = 0
         while start < len(data):
-            end = start + room
-            while end < len(data) and data[end] & 0xC0 == 0x80:  # not inside a character
-                end -= 1
-            text = data[start:end].decode()
-            pieces.append(encode("FORWARD", message.sender, body=text, count_characters=True))
-            start = end
-    return Forwards(message.number, message.sender, pieces, sum(map(len, pieces)))
+            stop = start + room
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not inside a character
+                stop -= 1
+            piece = data[start:stop].decode()
+            yield encode("FORWARD", message.sender, body=piece, count_characters=True)
+            start = stop
 
 
 class Version1Door:
@@ -259,7 +285,7 @@ class Version1Door:
 
     def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
         """See ``hub.Door.deliver``."""
-        forwards = split_for_version_1(message)
+        forward = make_forward(message)
         for session in sessions:
             assert isinstance(session, Version1)
-            session.forward(forwards)
+            session.forward(forward)
