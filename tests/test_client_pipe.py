@@ -115,6 +115,13 @@ class TypingTests(Registered):
         self.assertEqual(self.type("y\n@bob: hello\n"), "")
         self.assertEqual([f.body for f in self.requests()], ["hello"])
 
+    def test_lines_behind_one_that_is_too_long_are_lines(self) -> None:
+        self.patch(Pipe, "MAX_LENGTH", 100)
+        self.type("x" * 150 + "\n@bob: one\n@bob: two\n@bob: three")
+        self.clock.advance(0)
+        self.pipe.readConnectionLost()
+        self.assertEqual([f.body for f in self.requests()], ["one", "two", "three"])
+
     def test_no_more_is_read_than_the_server_answers(self) -> None:
         self.patch(pipe_module, "WINDOW", 2)
         self.type("@bob: 1\n@bob: 2\n@bob: 3\n")
@@ -128,7 +135,7 @@ class TypingTests(Registered):
         self.type("/who\n")
         self.assertEqual([f.verb for f in self.requests()], ["WHO"])
         shown = self.hear(b"WHO\nId: 1\nCount: 2\nContent-length: 10\n\nalice\nbob\n")
-        self.assertEqual(shown, "Here: alice bob\n")
+        self.assertEqual(shown, "2 here: alice bob\n")
         self.type("/quit\n@bob: x\n")
         self.assertEqual([f.verb for f in self.requests()], ["QUIT"])
         self.lose()
@@ -178,9 +185,23 @@ class ShowingTests(Registered):
         )
 
     def test_a_slow_reader_of_standard_output_slows_down_the_server(self) -> None:
-        self.assertIs(self.stdio.producer, self.pipe.session)
         self.stdio.producer.pauseProducing()
         self.assertEqual(self.server.producerState, "paused")
+        self.stdio.producer.resumeProducing()
+        self.assertEqual(self.server.producerState, "producing")
+
+    def test_a_slow_reader_of_standard_output_holds_back_the_input_too(self) -> None:
+        self.patch(pipe_module, "WINDOW", 1)
+        self.stdio.producer.pauseProducing()
+        self.assertEqual(self.stdio.producerState, "paused")
+        self.assertEqual(self.type("@bob: 1\n@bob: 2\n"), "")
+        self.stdio.producer.resumeProducing()
+        self.assertEqual([f.body for f in self.requests()], ["1"])
+        self.stdio.producer.pauseProducing()
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.assertEqual(self.requests(), [])
+        self.stdio.producer.resumeProducing()
+        self.assertEqual([f.body for f in self.requests()], ["2"])
 
 
 class GreetingTests(Registered):
@@ -188,6 +209,14 @@ class GreetingTests(Registered):
 
     def test_somebody_who_looks_on_is_told_that_they_are_registered(self) -> None:
         self.assertEqual(self.greeting, "alice : REGISTERED (/help tells what can be typed)\n")
+
+
+class WrongServerTests(PipeTestCase):
+    greet = True
+
+    def test_a_server_can_not_play_with_the_terminal_either(self) -> None:
+        shown = self.hear(REGISTERED.replace(b"alice", b"a\x1b[2J"))
+        self.assertTrue(shown.startswith("a␛[2J : REGISTERED"))
 
 
 class EndTests(Registered):
@@ -261,10 +290,29 @@ class EndTests(Registered):
         self.assertEqual(self.successResultOf(self.pipe.done), 1)
 
     def test_nobody_reading_standard_output_is_a_quiet_end(self) -> None:
+        self.pipe.readConnectionLost()
         self.pipe.writeConnectionLost()
         self.assertTrue(self.quits())
         self.assertEqual(self.forward("alice", "x"), "")
         self.assertEqual(self.code(), 0)
+
+    def test_input_that_was_not_sent_because_nobody_reads_the_output_is_exit_code_1(self) -> None:
+        self.pipe.writeConnectionLost()
+        self.assertEqual(self.type("@bob: x\n"), "")
+        self.assertEqual([f.verb for f in self.requests()], ["QUIT"])
+        self.assertEqual(self.code(), 1)
+
+    def test_quit_waits_until_the_server_has_what_was_sent_before(self) -> None:
+        self.type("@bob: x\n/quit\n@bob: y\n")
+        self.assertEqual([f.verb for f in self.requests()], ["SEND"])
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.assertTrue(self.quits())
+        self.assertEqual(self.code(), 0)
+
+    def test_a_server_that_closes_without_an_answer_is_exit_code_1(self) -> None:
+        self.type("@bob: x\n")
+        self.pipe.readConnectionLost()
+        self.assertEqual(self.code(), 1)
 
     def test_an_interruption_waits_for_nothing_long(self) -> None:
         self.type("@bob: x\n")

@@ -157,3 +157,9 @@ class EndTests(SessionTestCase):
         self.assertFalse(self.transport.aborting)
         self.session.resumeProducing()
         self.assertEqual(self.transport.producerState, "producing")
+
+    def test_the_end_is_seen_even_if_nothing_can_be_shown_any_more(self) -> None:
+        self.hear(REGISTERED)
+        self.session.pauseProducing()
+        self.session.stopProducing()
+        self.assertEqual(self.transport.producerState, "producing")

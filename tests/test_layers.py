@@ -33,10 +33,11 @@ MAY_IMPORT = {
     "client": set(),
     "client.session": {"errors", "frames"},
     "client.pipe": {"client.session", "errors", "message"},
-    "client.__main__": {"", "client.pipe", "errors", "message"},
+    "client.command": {"", "client.pipe", "errors", "message"},
+    "client.__main__": {"client.command"},
 }
 
-MAY_IMPORT_THE_REACTOR = {"service", "client.__main__"}
+MAY_IMPORT_THE_REACTOR = {"service"}
 
 
 def modules() -> dict[str, ast.Module]:

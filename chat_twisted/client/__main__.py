@@ -1,117 +1,33 @@
-"""The command line of the client: its arguments, the connection, the exit code.
+"""``python -m chat_twisted.client``: makes the process fit for the reactor, then runs the command.
 
-The one place on the client's side that takes the global reactor, and that writes to standard error.
+What takes time to import is imported in here, so that Ctrl-C is as quiet then as it is later.
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
-from typing import Any
-
-from twisted.internet import error, stdio
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.task import react
-
-from chat_twisted import __version__
-from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
-from chat_twisted.errors import MalformedName
-from chat_twisted.message import check_user_name
+import os
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
-    return int(text)
+def _open_standard_files() -> None:
+    """Put /dev/null in the place of each standard file that the process was started without.
+
+    The reactor's own descriptors would get their numbers, and be taken for standard output.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m chat_twisted.client",
-        description="Talk to others on a chat_twisted server: a line of input is a message, "
-        "what is said to you is a line of output.",
-        epilog="""\
-what can be typed:
-  @bob: hello      a message to bob
-  @ALL: hello      a message to everybody
-  /who             who is here
-  /help            this list
-  /quit            leave; so does the end of input, once all messages are answered
-
-what is shown:
-  bob: hello           bob said it to you
-  bob to ALL: hello    bob said it to everybody
-  Message delivered to bob
-  ERROR 102 : Unable to Send : Message not delivered to bob
-
-exit status:
-  0    every message was taken by the server
-  1    a message was refused, or the server went away
-  2    could not connect or register; the reason is on standard error
-  130  interrupted by Ctrl-C
-
-example:
-  echo '@bob: build done' | python -m chat_twisted.client ci chat.example.org
-""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("user", metavar="USER", help="your name: 1 to 32 letters and digits")
-    parser.add_argument("host", metavar="HOST", help="the server's name or address")
-    parser.add_argument("--port", type=_port, default=8828, help="the server's port (8828)")
-    parser.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
-    return parser
-
-
-def _fail(reason: str) -> SystemExit:
-    """Say in one line why there is no session; return what ends the process."""
-    print(reason, file=sys.stderr)  # noqa: T201  the one thing that standard error is for
-    return SystemExit(NOT_CONNECTED)
-
-
-def _reason(problem: Exception, host: str, port: int) -> str:
-    """Say why there is no connection."""
-    match problem:
-        case error.DNSLookupError() | ValueError():  # ValueError: what no host can be called
-            return f"host not found: {host}"
-        case error.ConnectionRefusedError():
-            return f"connection refused: no server at {host} port {port}"
-        case error.TimeoutError():
-            return f"timed out: no answer from {host} port {port}"
-        case _:
-            return f"can't connect to {host} port {port}: {problem}"
-
-
-async def main(reactor: Any, arguments: argparse.Namespace) -> None:
-    """Connect, and bridge standard input and output until all is said."""
-    user, host, port = arguments.user, arguments.host, arguments.port
+def run() -> None:
+    """Run the command; exit with its code."""
     try:
-        check_user_name(user)
-    except MalformedName as problem:
-        raise _fail(f"ERROR {problem.code} : Malformed Username : {user!r}") from None
+        _open_standard_files()
+        from twisted.internet.task import react
 
-    def attach(pipe: Pipe) -> None:
-        stdio.StandardIO(pipe, reactor=reactor)
+        from chat_twisted.client.command import main, parse
 
-    pipe = Pipe(user, reactor, attach, greet=sys.stdin.isatty())
-    connecting = connectProtocol(HostnameEndpoint(reactor, host, port), pipe.session)
-
-    def interrupted() -> Deferred[int]:
-        connecting.cancel()
-        return pipe.interrupt()
-
-    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-    try:
-        await connecting
-    except CancelledError:
-        raise SystemExit(INTERRUPTED) from None
-    except (error.ConnectError, error.DNSLookupError, ValueError) as problem:
-        raise _fail(_reason(problem, host, port)) from None
-    code = await pipe.done
-    if pipe.failure:
-        raise _fail(pipe.failure)
-    raise SystemExit(code)
+        react(main, [parse()])
+    except KeyboardInterrupt:  # before the reactor takes it
+        raise SystemExit(130) from None  # pipe.INTERRUPTED, which may not be imported yet
 
 
 if __name__ == "__main__":
-    react(main, [_parser().parse_args()])
+    run()

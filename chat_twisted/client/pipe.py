@@ -15,7 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -88,6 +93,8 @@ class Pipe(LineReceiver):
         self._attach = attach
         self._greet = greet
         self._ended = False  # no more input will come
+        self._stuck = False  # standard output can't take more
+        self._quitting = False  # no more input is wanted
         self._registered = False
         self._leaving = False
         self._session_over = False
@@ -99,12 +106,11 @@ class Pipe(LineReceiver):
 
     def connectionMade(self) -> None:
         """Twisted: standard input and output are attached."""
-        # Whoever reads standard output slowly slows down what the server is let to send.
-        self.transport.registerProducer(self.session, True)
+        self.transport.registerProducer(_Throttle(self), True)
 
     def lineReceived(self, line: bytes) -> None:
         """Twisted: a line was typed."""
-        if self._leaving:
+        if self._leaving or self._quitting:
             return
         try:
             text = line.decode().strip()
@@ -119,7 +125,8 @@ class Pipe(LineReceiver):
         elif text == "/help":
             self._show(HELP)
         elif text == "/quit":
-            self._leave()
+            self._quitting = True
+            self._leave_if_done()
         elif text:
             self._complain(FORMAT_HELP)
 
@@ -128,6 +135,8 @@ class Pipe(LineReceiver):
         self._complain("Message too long : Message not sent")
         self.setRawMode()  # type: ignore[no-untyped-call]
         self.rawDataReceived(line)
+        # LineReceiver looks no further at what it has now.
+        self._clock.callLater(0, self.dataReceived, b"")
 
     def rawDataReceived(self, data: bytes) -> None:
         """Twisted: more of a line that is too long came."""
@@ -138,19 +147,36 @@ class Pipe(LineReceiver):
     def readConnectionLost(self) -> None:
         """Twisted: the end of input."""
         self._ended = True
-        last = self.clearLineBuffer()  # type: ignore[no-untyped-call]
-        if last and self.line_mode:
-            self.lineReceived(last)
+        # The last line may have no end; one too many is an empty line, which says nothing.
+        self.dataReceived(b"\n")  # type: ignore[no-untyped-call]
         self._leave_if_done()
 
     def writeConnectionLost(self) -> None:
         """Twisted: nobody reads standard output any more."""
+        if not self._ended:
+            self._code = REFUSED
         self.transport.loseConnection()
         self._detached()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: all was written, and standard output is closed."""
         self._detached()
+
+    def throttle(self, stuck: bool) -> None:
+        """Standard output can't take more (or can again): nothing more is read, here or there."""
+        self._stuck = stuck
+        if stuck:
+            self.session.pauseProducing()
+        else:
+            self.session.resumeProducing()
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        wait = self._stuck or len(self._unanswered) >= WINDOW
+        if wait and not self.paused:
+            self.pauseProducing()  # type: ignore[no-untyped-call]
+        elif self.paused and not wait:
+            self.resumeProducing()  # type: ignore[no-untyped-call]
 
     def _send(self, to: str, text: str) -> None:
         if not to or not text:
@@ -172,13 +198,12 @@ class Pipe(LineReceiver):
 
     def _await(self, id: int, to: str) -> None:
         self._unanswered[id] = to
-        if len(self._unanswered) >= WINDOW and not self.paused:
-            self.pauseProducing()  # type: ignore[no-untyped-call]
+        self._read_or_not()
 
     def _answered(self, id: int) -> str:
         to = self._unanswered.pop(id, "")
-        if self.paused and len(self._unanswered) < WINDOW and not self._leaving:
-            self.resumeProducing()  # type: ignore[no-untyped-call]
+        if self.transport is not None:
+            self._read_or_not()
         return to
 
     def _show(self, text: str) -> None:
@@ -200,7 +225,7 @@ class Pipe(LineReceiver):
         self._registered = True
         self._attach(self)
         if self._greet:
-            self._show(f"{name} : REGISTERED (/help tells what can be typed)")
+            self._show(f"{printable(name)} : REGISTERED (/help tells what can be typed)")
 
     def not_registered(self, refusal: Refusal) -> None:
         """Session: the server does not take the user."""
@@ -222,7 +247,7 @@ class Pipe(LineReceiver):
             self._undelivered[id] = (to, overdue)
         else:
             self._show(f"Message delivered to {to}")
-            self._leave_if_done()
+        self._leave_if_done()
 
     def delivered(self, id: int) -> None:
         """Session: the recipient has a message."""
@@ -246,7 +271,7 @@ class Pipe(LineReceiver):
     def listed(self, id: int, names: list[str]) -> None:
         """Session: who is here."""
         self._answered(id)
-        self._show(printable("Here: " + " ".join(names)))
+        self._show(printable(f"{len(names)} here: {' '.join(names)}"))
         self._leave_if_done()
 
     def lost(self, reason: str) -> None:
@@ -258,10 +283,11 @@ class Pipe(LineReceiver):
         if not self._registered:
             self._code = NOT_CONNECTED
             self.failure = self.failure or _inactive(reason)
-        elif not self._leaving:
+        elif self._code != INTERRUPTED:
             for to in self._unanswered.values():
                 self._complain(f"Server Inactive : Message not delivered to {to}")
-            self._complain(_inactive(reason))
+            if not self._leaving:
+                self._complain(_inactive(reason))
         self._leaving = True
         if self.transport is None:
             self._done_if_over()
@@ -272,7 +298,9 @@ class Pipe(LineReceiver):
     # The end
 
     def _leave_if_done(self) -> None:
-        if self._ended and not self._unanswered and not self._undelivered:
+        if self.paused or self._unanswered:
+            return
+        if self._quitting or (self._ended and not self._undelivered):
             self._leave()
 
     def _leave(self) -> None:
@@ -299,6 +327,23 @@ class Pipe(LineReceiver):
     def _finish(self) -> None:
         if not self.done.called:
             self.done.callback(self._code)
+
+
+@implementer(IPushProducer)
+class _Throttle:
+    """What standard output pauses while it can't take more."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    def pauseProducing(self) -> None:
+        self._pipe.throttle(True)
+
+    def resumeProducing(self) -> None:
+        self._pipe.throttle(False)
+
+    def stopProducing(self) -> None:
+        self._pipe.session.stopProducing()
 
 
 def _inactive(reason: str) -> str:

@@ -136,7 +136,8 @@ class ClientSession(protocol.Protocol):
         self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """What was received can't be shown any more. To ``quit`` is for the listener to say."""
+        """What is received can't be shown any more. To ``quit`` is for the listener to say."""
+        self.resumeProducing()  # else the end of the connection would not be seen
 
     def _request(self, verb: str, argument: str = "", body: str | None = None) -> int:
         self._last_id += 1

@@ -83,6 +83,7 @@ class FilterTests(ServerTestCase):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             closed = str(unused.getsockname()[1])
+            self.assertEqual(self.run_client("ci", "", "--port", "99999")[0], 2)
             for user, options, reason in (
                 ("BOB", (), "ERROR 105 : Name in use : BOB"),
                 ("b@d", (), "ERROR 100 : Malformed Username : 'b@d'"),
@@ -107,8 +108,16 @@ class FilterTests(ServerTestCase):
         self.came("carol")
         for number in (1, 2):  # head has ended after the first; the second finds nobody
             self.run_client("ci", f"@carol: {number}\n")
-        self.assertEqual((pipeline.wait(), pipeline.out), (0, ["ci: 1", "0 0"]))
+        self.assertEqual((pipeline.wait(), pipeline.out), (0, ["ci: 1", "1 0"]))
         self.assertEqual(pipeline.err, [])
+
+    def test_a_closed_standard_file_is_one_that_nobody_reads_or_writes(self) -> None:
+        command = shlex.join(self.client("bob").popen.args).replace("bob", "ci", 1)
+        self.came("bob")
+        for redirect in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            script = f"echo '@bob: hello' | {command} {redirect}"
+            process = self.process("bash", "-c", script)
+            self.assertEqual((process.wait(), process.err), (0, []), redirect)
 
     def test_control_c_is_quiet(self) -> None:
         bob = self.client("bob")
