@@ -18,6 +18,7 @@ from tests.end_to_end.support import PATIENCE, Peer, ServerTestCase
 SECONDS = float(os.environ.get("CHAT_SECONDS", "0"))
 AT_LEAST = 25  # messages of each, however little time there is
 WINDOW = 8  # requests that a client of version 2 has on their way
+BEHIND = 100  # messages that somebody may have yet to hear: less than what gets one cut off
 LETTERS = ("x", "é", "漢", "👋", "aé字🎉")
 BYTES = (1, 40, 1000, 2048, 9000, 65536)
 
@@ -34,11 +35,15 @@ def text_of(number: int, chance: random.Random) -> str:
 
 
 class Talker:
-    """One of the five: says things in one thread, hears in another."""
+    """One of the five: says things in one thread, hears in another.
 
-    def __init__(self, name: str, everybody: tuple[str, ...]) -> None:
+    Nobody talks faster than the slowest listens: who has ``BEHIND`` messages to hear is waited for.
+    """
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.others = [other for other in everybody if other != name]
+        self.others: dict[str, Talker] = {}
+        self.behind = threading.Semaphore(BEHIND)
         self.chance = random.Random(name)
         self.said: list[Said] = []
         self.heard: dict[str, list[str]] = defaultdict(list)
@@ -47,6 +52,8 @@ class Talker:
         until = time.monotonic() + SECONDS
         while len(self.said) < AT_LEAST or time.monotonic() < until:
             to = self.chance.choice([*self.others, "ALL"])
+            for listener in self.others.values() if to == "ALL" else [self.others[to]]:
+                assert listener.behind.acquire(timeout=PATIENCE)
             text = text_of(len(self.said), self.chance)
             self.said.append((to, text))
             self.say(to, text)
@@ -58,6 +65,10 @@ class Talker:
         """Hear everything up to the word of the moderator, who speaks last."""
         raise NotImplementedError
 
+    def take(self, sender: str, text: str) -> None:
+        self.heard[sender].append(text)
+        self.behind.release()
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -65,8 +76,8 @@ class Talker:
 class Talker1(Talker):
     """Version 1: each message is answered before the next is sent."""
 
-    def __init__(self, port: int, name: str, everybody: tuple[str, ...]) -> None:
-        super().__init__(name, everybody)
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__(name)
         self.client = Original(port, name)
         self.client.register()
 
@@ -84,7 +95,7 @@ class Talker1(Talker):
                 again, piece = self.client.hear()
                 assert again == sender, f"{again} spoke within a message of {sender}"
                 text += piece
-            self.heard[sender].append(text)
+            self.take(sender, text)
 
     def close(self) -> None:
         self.client.close()
@@ -93,8 +104,8 @@ class Talker1(Talker):
 class Talker2(Talker):
     """Version 2: several requests are on their way, and answered in their order."""
 
-    def __init__(self, port: int, name: str, everybody: tuple[str, ...]) -> None:
-        super().__init__(name, everybody)
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__(name)
         self.peer = Peer(port)
         self.peer.register(name)
         self.writing = threading.Lock()
@@ -131,7 +142,7 @@ class Talker2(Talker):
                 if argument == "moderator":
                     return
                 assert headers["to"] in (self.name, "ALL")
-                self.heard[argument].append(body.decode())
+                self.take(argument, body.decode())
             else:
                 assert verb == "DELIVERED", start
 
@@ -143,16 +154,17 @@ class MixedChatTests(ServerTestCase):
     def test_nothing_is_lost_or_doubled_and_each_senders_order_is_kept(self) -> None:
         names = ("ann", "bea", "cid", "dan", "eve")
         kinds = (Talker1, Talker2, Talker1, Talker2, Talker2)
-        talkers = [kind(self.port, name, names) for kind, name in zip(kinds, names, strict=True)]
+        talkers = [kind(self.port, name) for kind, name in zip(kinds, names, strict=True)]
         for talker in talkers:
+            talker.others = {other.name: other for other in talkers if other is not talker}
             self.addCleanup(talker.close)
-        moderator = self.connect()
-        moderator.register("moderator")
         with ThreadPoolExecutor(2 * len(talkers)) as pool:
             hearing = [pool.submit(talker.hear) for talker in talkers]
             talking = [pool.submit(talker.talk) for talker in talkers]
             for future in talking:
                 future.result()
+            moderator = self.connect()
+            moderator.register("moderator")
             moderator.send(b"SEND ALL\nContent-length: 3\n\nend")
             for future in hearing:
                 future.result()
