@@ -4,7 +4,8 @@ A frame is a start line, header lines, an empty line and, where ``Content-length
 headers, a body. Nothing here knows a socket, a clock, what a verb means, or who speaks.
 
 ``FrameReader`` takes a stream in whatever pieces it comes. ``feed`` takes the stream as it is;
-``line`` and ``body`` are for a caller that splits lines itself, as Twisted's LineReceiver does.
+``line`` and ``body`` are for a caller that splits lines itself, as Twisted's LineReceiver does;
+``whole`` takes a frame that is all there, which most are, in one go.
 
 Every byte is searched, copied and decoded a constant number of times, wherever the stream was
 split. What is kept of an unfinished frame is at most a start line (512 bytes), the headers
@@ -16,8 +17,10 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from chat_twisted.errors import HeaderIncomplete, MessageTooLong
 
@@ -27,18 +30,21 @@ MAX_BODY = 65536
 MAX_ID = 64
 """Limits in bytes: a start line without its end, all header lines with theirs, a body, an Id."""
 
+_FAMILIAR = {
+    f"{name}:": name.lower()
+    for name in ("Content-length", "Id", "Message", "Time", "To", "Version", "Count", "User")
+}
 _HEADER_NAME = re.compile(r"[!-9;-~]+\Z")  # visible ASCII without the colon
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame. Header names are in lower case; ``body`` is None where there was none."""
 
     verb: str
     argument: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: str | None = None
 
     @property
@@ -48,7 +54,9 @@ class Frame:
         :raises HeaderIncomplete: it is empty or longer than 64 bytes.
         """
         token = self.headers.get("id")
-        if token is not None and not 0 < len(token.encode()) <= MAX_ID:
+        if token is None or 0 < len(token) <= MAX_ID // 4:  # a character has at most 4 bytes
+            return token
+        if not 0 < len(token.encode()) <= MAX_ID:
             raise HeaderIncomplete("an Id that is empty or too long")
         return token
 
@@ -75,14 +83,14 @@ def encode(
 
     ``count_characters``: version 1 counts a body's characters, every other its bytes.
     """
-    lines = [f"{verb} {argument}\n" if argument else f"{verb}\n"]
-    lines.extend(f"{name}: {value}\n" for name, value in headers)
+    head = f"{verb} {argument}\n" if argument else f"{verb}\n"
+    for name, value in headers:
+        head += f"{name}: {value}\n"
     if body is None:
-        lines.append("\n")
-        return "".join(lines).encode()
+        return f"{head}\n".encode()
     data = body.encode()
-    lines.append(f"Content-length: {len(body) if count_characters else len(data)}\n\n")
-    return "".join(lines).encode() + data
+    length = len(body) if count_characters else len(data)
+    return f"{head}Content-length: {length}\n\n".encode() + data
 
 
 def reply_headers(id: str | None, *headers: tuple[str, object]) -> list[tuple[str, object]]:
@@ -92,8 +100,26 @@ def reply_headers(id: str | None, *headers: tuple[str, object]) -> list[tuple[st
 
 def format_time(time: int) -> str:
     """Write milliseconds since the epoch as the protocol does: ``2026-11-23T10:00:00.123Z``."""
-    moment = datetime.fromtimestamp(time // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time % 1000:03}Z"
+    return f"{_second(time // 1000)}.{time % 1000:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def parse_time(text: str) -> int:
+    """Read what ``format_time`` writes, with or without a fraction or an offset from UTC.
+
+    :raises HeaderIncomplete: it is no such time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise HeaderIncomplete("not a time") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
 
 
 def _text(data: bytes | bytearray) -> str:
@@ -149,6 +175,51 @@ class FrameReader:
             return MAX_START_LINE
         return max(0, MAX_HEADERS - self._header_octets - 1)
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether the next byte of the stream is the first of a frame."""
+        return self._start is None
+
+    def whole(self, data: bytes, position: int) -> tuple[Frame | None, int]:
+        """Take the frame that begins at ``position``, if it is all there and is as frames mostly
+        are. None says nothing of what is wrong with it, if anything is: ``feed``, or ``line`` and
+        ``body``, will take it or say.
+
+        :return: the frame, and the position behind it.
+        """
+        end = data.find(b"\n\n", position, position + MAX_START_LINE)
+        if end < 0:
+            return None, position
+        head = data[position:end]
+        if b"\r" in head or b"\0" in head:
+            return None, position
+        try:
+            start, *lines = head.decode().split("\n")
+            headers = {}
+            for line in lines:
+                name, colon, value = line.partition(":")
+                headers[_FAMILIAR[name + colon]] = value.strip(" \t")
+            end += 2
+            body = None
+            if "content-length" in headers:
+                if len(headers) < len(lines):
+                    return None, position  # one is repeated
+                size = headers["content-length"]
+                length = int(size) if len(size) < 10 and size.isascii() and size.isdigit() else -1
+                if not 0 <= length <= min(self.max_body, len(data) - end):
+                    return None, position
+                octets = data[end : end + length]
+                if b"\0" in octets or (self.counts_characters and not octets.isascii()):
+                    return None, position
+                body = octets.decode()
+                end += length
+        except (KeyError, UnicodeDecodeError):
+            return None, position
+        if not start:
+            return None, position
+        verb, _, argument = start.partition(" ")
+        return Frame(verb, argument, headers, body), end
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Take the next bytes of the stream; yield the frames that they complete.
 
@@ -157,6 +228,11 @@ class FrameReader:
         """
         position = 0
         while position < len(data):
+            if self._start is None and not self._line:
+                frame, position = self.whole(data, position)
+                if frame is not None:
+                    yield frame
+                    continue
             if self.in_body:
                 frame, position = self.body(data, position)
             else:

@@ -3,41 +3,63 @@
 Who may have which name, who may say what to whom, who gets it, and who hears that it was had. It
 knows no socket, no storage and no protocol: doors come to it with calls, and it hands each door
 the messages for that door's sessions. One thread, no waiting: every method returns at once, and
-what takes time (the commitment of a message) comes back through the ledger.
+what takes time comes back through the ledger.
 
-The way of a message: ``send`` checks it and appends it to the ledger; ``_committed`` gets it back
+The way of a message: ``send`` checks it and hands it to the ledger; ``_committed`` gets it back
 with its number and only then tells the sender and hands it to the doors; ``received`` tells the
-sender that the recipient has it.
+sender that the recipient has it. Changes (somebody comes, a room is made) go the same way among
+the messages, so that who gets a message is the same for those who are here and for those who come
+back and read it from the archive.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from chat_twisted.errors import NameInUse, NoSuchRoom, UnableToSend, Unavailable
-from chat_twisted.ledger import Ledger
-from chat_twisted.message import (
-    Audience,
-    Message,
-    Target,
-    check_user_name,
-    fold,
-    parse_target,
+from chat_twisted.archive import EVERYWHERE, Page, Place, Span
+from chat_twisted.changes import (
+    Change,
+    Invited,
+    Joined,
+    Left,
+    TopicSet,
+    UserCame,
+    UserGone,
 )
+from chat_twisted.errors import (
+    ChatError,
+    NameInUse,
+    NoSuchRoom,
+    NotPermitted,
+    UnableToSend,
+    Unavailable,
+)
+from chat_twisted.ledger import Again, Entry, Ledger, Repeat
+from chat_twisted.message import Audience, Message, Target, check_user_name, fold, parse_target
+from chat_twisted.rooms import Room, Rooms, new_id
 
-MAX_UNANSWERED = 1000
-"""How many direct messages are remembered of a session that it did not confirm. Past that the
-oldest is forgotten: it was written to the session all the same, but its sender won't be told."""
+MAX_UNCONFIRMED = 1000
+"""Of how many direct messages that a user has not confirmed the senders are remembered. Past that
+the oldest is forgotten: it comes to the user all the same, but its sender won't be told."""
+
+MAX_TOPIC = 400
+"""Characters of a room's topic."""
 
 RETRY_WHEN_FULL = 30
 """Seconds after which it may be worth trying again when the server is full."""
+
+FORGET_AGAIN = 10
+"""Seconds after which it is tried again to forget a user, if that could not be written."""
 
 
 class Door(Protocol):
@@ -48,44 +70,83 @@ class Door(Protocol):
 
 
 class User:
-    """Somebody who holds a name, on one connection or several.
+    """Somebody who holds a name, on one connection, several, or for a while on none.
 
-    ``token`` is what proves on another connection that one is this user. ``sessions`` are all
-    connections; of these, messages go to those that are present.
+    ``id`` is drawn anew for everybody who takes a name. ``secret`` is the SHA-256 of the token that
+    proves on another connection that one is this user. ``grace`` says for how many seconds the name
+    and what is sent to it are kept when the last connection is lost; 0 for a user who is not kept,
+    and of whom nothing is written. ``position`` is up to which message the user has confirmed.
     """
 
-    __slots__ = ("key", "name", "sessions", "token")
+    __slots__ = (
+        "grace",
+        "hold",
+        "id",
+        "key",
+        "live",
+        "name",
+        "position",
+        "registered",
+        "returned",
+        "secret",
+        "sessions",
+        "since",
+        "unconfirmed",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, id: int, name: str, secret: bytes, since: int, grace: float) -> None:
+        self.id = id
         self.name = name
         self.key = fold(name)
-        self.token = secrets.token_urlsafe(16)
+        self.secret = secret
+        self.since = since
+        self.position = since
+        self.grace = grace
+        self.registered = False  # it is committed that the name is the user's
+        self.returned = False  # on another connection: what it sends may be a repetition
         self.sessions: list[Session] = []
+        self.live: list[Session] = []  # those of them that messages go to as they are committed
+        self.hold: IDelayedCall | None = None  # ends the grace
+        # Direct messages to the user until they are confirmed.
+        self.unconfirmed: deque[tuple[int, Request]] = deque(maxlen=MAX_UNCONFIRMED)
 
     @property
     def present(self) -> bool:
-        """Whether messages reach the user now."""
+        """Whether messages reach the user now, or as soon as it has what it missed."""
         return any(session.present for session in self.sessions)
+
+    @property
+    def kept(self) -> bool:
+        """Whether a message to the user is kept until it comes back."""
+        return self.registered and bool(self.grace)
 
 
 class Session:
     """One connection of a user, as the hub sees it. Each door makes its own kind of it.
 
     The hub calls the methods; a door fills them with its dialect's words. ``user`` is None until
-    the hub has registered the session, and again once it has left.
+    the hub has registered the session, and again once it has left. ``token`` is the user's.
     """
 
-    __slots__ = ("door", "present", "unanswered", "user")
+    __slots__ = ("door", "position", "present", "token", "user")
+
+    immediate: ClassVar[bool] = False
+    """Whether only what is delivered at once counts: no user of such a session is kept, and it
+    sends to those alone who are present."""
 
     def __init__(self, door: Door) -> None:
         self.door = door
         self.user: User | None = None
+        self.token = ""
         self.present = False
-        self.unanswered: deque[tuple[int, Request]] = deque(maxlen=MAX_UNANSWERED)
-        """Direct messages that went to this session, with their numbers, until it has them."""
+        self.position: int | None = None  # up to where it has caught up; None: it is live
 
-    def sent(self, request: Request, message: Message) -> None:
-        """Hear that one's own message was committed."""
+    def registered(self) -> None:
+        """Hear that the name is one's own, if ``Hub.register`` had to wait for it."""
+        raise NotImplementedError
+
+    def sent(self, request: Request, number: int, time: int) -> None:
+        """Hear that one's own message is committed."""
         raise NotImplementedError
 
     def delivered(self, request: Request, number: int) -> None:
@@ -96,98 +157,271 @@ class Session:
         """Hear that the recipient of one's own direct message went away before having it."""
         raise NotImplementedError
 
+    def refused(self, request: Request, error: ChatError) -> None:
+        """Hear that a request was refused after all."""
+        raise NotImplementedError
 
-@dataclass(slots=True, eq=False)
+    def told(self, event: Event, request: Request | None) -> None:
+        """Hear what happened in a room; ``request`` is one's own, if one asked for it."""
+
+    def when_ready(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when what was delivered is on its way; perhaps at once."""
+        then()
+
+    def drop(self, why: str) -> None:
+        """Hear that the session can't go on, though its user can come back."""
+
+
 class Request:
-    """A message on its way: who sent it on which session, and how they will know the answer.
+    """What was asked on a session, until it is answered.
 
-    ``argument`` is the recipient as the sender wrote it, ``id`` the sender's own mark, if any.
-    ``recipient`` is the user that had the name when the message was sent.
+    ``argument`` is whom or what it is about, as it was written, ``id`` the asker's own mark, if
+    any. ``recipient`` is the user that had the name when a message was sent; ``refusal`` what the
+    answer is unless it turns out to have been sent before.
     """
 
-    session: Session
-    user: User
-    argument: str
-    id: str | None
-    recipient: User | None
-    delivered: bool = False
+    __slots__ = ("argument", "delivered", "id", "recipient", "refusal", "session", "user")
+
+    def __init__(self, session: Session, user: User, argument: str, id: str | None) -> None:
+        self.session = session
+        self.user = user
+        self.argument = argument
+        self.id = id
+        self.recipient: User | None = None
+        self.refusal: ChatError | None = None
+        self.delivered = False
+
+
+class Event(NamedTuple):
+    """Something happened in a room: ``what`` is ``joined``, ``left``, ``topic`` or ``invited``;
+    ``user`` is whom it befell, ``by`` who else did it.
+    """
+
+    what: str
+    room: Room
+    user: str
+    by: str | None = None
+
+
+Origin = Request | None
 
 
 class Hub:
     """The chat itself.
 
-    :param max_clients: how many sessions there may be at once.
+    :param max_clients: how many sessions there may be at once, and how many users may be kept that
+        have none.
+    :param grace: seconds for which a user is kept whose last connection is lost.
     """
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger[Request], *, max_clients: int) -> None:
+    def __init__(
+        self, ledger: Ledger[Origin], clock: IReactorTime, *, max_clients: int, grace: float = 600
+    ) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._max_clients = max_clients
+        self._grace = grace
         self._users: dict[str, User] = {}
+        self._by_id: dict[int, User] = {}
+        self._away: dict[User, None] = {}  # kept without a session, longest away first
         self._session_count = 0
         self._present_count = 0  # users
+        self._kept_count = 0  # users
         self._who: list[str] | None = None  # what who() answers, until somebody comes or goes
-        # Whoever is present, in the shape that a message to everybody needs. A dict is an
+        # Whoever is live, in the shape that a message to everybody needs. A dict is an
         # ordered set: all get a message in the order in which they came.
-        self._present: dict[Door, dict[Session, None]] = {}
-        ledger.start(self._committed)
+        self._live: dict[Door, dict[Session, None]] = {}
+        saved = ledger.saved
+        self._seen = saved.last  # the newest message that was delivered
+        self._rooms = Rooms(saved.rooms, saved.members, saved.invitations)
+        ledger.start(self._committed, self._failed)
+        for id, name, secret, since, position in saved.users:
+            self._welcome_back(id, name, secret, since, position)
+        self._change(self._rooms.unsettled())
+
+    def _welcome_back(self, id: int, name: str, secret: bytes, since: int, position: int) -> None:
+        """Keep a user of the server that ended as if its connection were lost just now."""
+        user = User(id, name, secret, since, self._grace)
+        user.position = position
+        user.registered = True
+        if user.key in self._users:  # who had the name before, and could not be forgotten in time
+            self._forget(self._users[user.key])
+        self._users[user.key] = self._by_id[id] = user
+        self._kept_count += user.kept
+        self._keep(user)
+
+    # Coming and going
 
     @property
     def last(self) -> int:
         """The number of the newest message, 0 if there is none."""
-        return self._ledger.last
+        return self._seen
 
-    def register(self, name: str, session: Session, token: str | None = None) -> User:
+    def register(
+        self, name: str, session: Session, token: str | None = None, id: str | None = None
+    ) -> bool:
         """Give ``session`` the name ``name``. It gets no messages before it arrives.
 
         :param token: the user's token, on a further connection of the same user.
+        :param id: the asker's own mark, which ``Session.refused`` gets.
+        :return: whether that is done; else ``Session.registered`` or ``Session.refused`` follows.
         :raises MalformedName: nobody may be called so.
         :raises NameInUse: somebody else is called so.
-        :raises Unavailable: the server is full.
+        :raises Unavailable: the server is full, or can't write.
         """
         check_user_name(name)
         user = self._users.get(fold(name))
         if user is not None and not (
-            token is not None and hmac.compare_digest(token.encode(), user.token.encode())
+            token is not None and hmac.compare_digest(_digest(token), user.secret)
         ):
             raise NameInUse
         if self._session_count >= self._max_clients:
             raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
         if user is None:
-            user = self._users[fold(name)] = User(name)
-        user.sessions.append(session)
+            token = secrets.token_urlsafe(16)
+            user = self._come(name, _digest(token), session, id)
+        else:
+            user.returned = True
+            self._stop_keeping(user)
+        assert token is not None
         session.user = user
+        session.token = token
+        user.sessions.append(session)
         self._session_count += 1
+        return user.registered
+
+    def _come(self, name: str, secret: bytes, session: Session, id: str | None) -> User:
+        grace = 0.0 if session.immediate else self._grace
+        user = User(new_id(), name, secret, self._ledger.newest, grace)
+        if grace:
+            request = Request(session, user, name, id)
+            self._ledger.change(UserCame(user.id, name, secret, user.since), request)
+        else:
+            user.registered = True
+        self._users[user.key] = self._by_id[user.id] = user
         return user
 
-    def arrive(self, session: Session) -> None:
-        """From now on ``session``, which has a name, gets messages."""
-        assert session.user is not None, "a session that is not registered can't arrive"
-        self._present_count += not session.user.present
+    def arrive(self, session: Session, resume: int | None = None) -> None:
+        """From now on ``session``, which has a name, gets messages: first what it missed.
+
+        :param resume: the number of the last message that the session has. Without it, what the
+            user has not confirmed counts as missed, without what the user sent.
+        """
+        user = session.user
+        assert user is not None, "a session that is not registered can't arrive"
+        self._present_count += not user.present
         self._who = None
         session.present = True
-        self._present.setdefault(session.door, {})[session] = None
+        start = max(user.position if resume is None else resume, user.since)
+        if start >= self._seen or not user.grace:
+            self._go_live(session)
+        else:
+            session.position = start
+            self._catch_up(session, own=resume is not None)
 
-    def leave(self, session: Session) -> None:
-        """The connection of ``session`` is gone, or must be treated as if it were."""
+    def _go_live(self, session: Session) -> None:
+        assert session.user is not None
+        session.position = None
+        session.user.live.append(session)
+        self._live.setdefault(session.door, {})[session] = None
+
+    def _catch_up(self, session: Session, *, own: bool) -> None:
+        user = session.user
+        if user is None:
+            return
+        if session.position is None or session.position >= self._seen:
+            self._go_live(session)
+            return
+
+        def bring(page: Page) -> None:
+            if session.user is None:
+                return
+            for message in page.messages:
+                session.door.deliver(message, [session])
+            session.position = page.upto
+            if page.upto >= self._seen:
+                self._go_live(session)
+            else:
+                session.when_ready(lambda: self._catch_up(session, own=own))
+
+        def fail(failure: Failure) -> None:
+            self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
+            if session.user is not None:
+                session.drop("what was missed can't be read")
+
+        reading = self._ledger.missed(user.id, session.position, own=own)
+        reading.addCallbacks(bring, fail)
+        reading.addErrback(lambda fault: self._log.failure("while catching up", fault))
+
+    def leave(self, session: Session, *, for_good: bool) -> None:
+        """The connection of ``session`` is gone, or must be treated as if it were.
+
+        :param for_good: the user said so; the name is free if this was the last connection.
+        """
         user = session.user
         if user is None:
             return
         was_present = user.present
         session.user = None
         session.present = False
-        self._present.get(session.door, {}).pop(session, None)
+        self._live.get(session.door, {}).pop(session, None)
         self._session_count -= 1
         user.sessions.remove(session)
-        if not user.sessions:
-            del self._users[user.key]
+        if session in user.live:
+            user.live.remove(session)
         if not user.present:
             self._present_count -= was_present
             self._who = None
-            for _, request in session.unanswered:
-                self._undelivered(request)
-        session.unanswered.clear()
+        if user.sessions or (user.grace and not user.registered):
+            return  # the second: what becomes of it is said when it is committed
+        if for_good or not user.grace:
+            self._forget(user)
+        else:
+            self._keep(user)
+
+    def _keep(self, user: User) -> None:
+        """Keep a user that has no session for its grace, and not too many such users."""
+        for entry in list(user.unconfirmed):
+            if entry[1].session.immediate:  # it waits for nobody who is away
+                user.unconfirmed.remove(entry)
+                self._undelivered(entry[1])
+        self._away[user] = None
+        user.hold = self._clock.callLater(user.grace, self._forget, user)
+        if len(self._away) > self._max_clients:
+            self._forget(next(iter(self._away)))
+
+    def _stop_keeping(self, user: User) -> None:
+        self._away.pop(user, None)
+        if user.hold is not None and user.hold.active():
+            user.hold.cancel()
+        user.hold = None
+
+    def _forget(self, user: User) -> None:
+        """The name is free, and what was sent to the user is nobody's."""
+        self._stop_keeping(user)
+        self._kept_count -= user.kept
+        self._remove(user)
+        for _, request in user.unconfirmed:
+            self._undelivered(request)
+        user.unconfirmed.clear()
+        if not user.grace:
+            return
+        left = self._rooms.of(user.id)
+        self._rooms.apply(UserGone(user.id))
+        for room in left:
+            self._tell("left", room, user, None)
+            self._change(self._rooms.settle(room.id))
+        self._write_gone(user.id)
+
+    def _remove(self, user: User) -> None:
+        del self._by_id[user.id]
+        if self._users.get(user.key) is user:
+            del self._users[user.key]
+
+    def _write_gone(self, id: int) -> None:
+        self._change([UserGone(id)])
 
     def who(self) -> list[str]:
         """The names of all who are present, ordered by their folded form. Not to be changed."""
@@ -195,86 +429,409 @@ class Hub:
             self._who = sorted((u.name for u in self._users.values() if u.present), key=fold)
         return self._who
 
+    # Talking
+
     def send(self, session: Session, argument: str, text: str, id: str | None = None) -> Request:
         """Say ``text`` to ``argument``: a user, a room or ALL.
 
         :return: what the session's ``sent`` is called with when the message is committed, and its
-            ``delivered`` or ``undelivered`` when it is known what became of a direct one. None of
-            them is called before ``send`` has returned.
+            ``delivered`` or ``undelivered`` when it is known what became of a direct one; or its
+            ``refused``. None of them is called before ``send`` has returned.
 
         :raises UnableToSend: nobody but the sender's own session would get it.
         :raises NoSuchRoom: there is no such room.
+        :raises NotPermitted: the sender is not a member of the room.
+        :raises Unavailable: it can't be written.
         """
         user = session.user
         assert user is not None, "a session that is not registered can't send"
-        target = parse_target(argument)
-        recipient = self._recipient(session, user, target)
-        name = target.name if recipient is None else recipient.name
-        request = Request(session, user, argument, id, recipient)
-        self._ledger.append(user.name, Target(target.audience, name, target.key), text, request)
+        request = Request(session, user, argument, id)
+        recipient = room = 0
+        try:
+            target = parse_target(argument)
+            name = target.name
+            if target.audience is Audience.USER:
+                to = request.recipient = self._recipient(session, user, target)
+                recipient, name = to.id, to.name
+            elif target.audience is Audience.ROOM:
+                place = self._rooms.joined(name, user.id)
+                room, name = place.id, place.name
+            else:
+                self._check_anybody(session, user)
+        except ChatError as refusal:
+            # It may have been said already, and only the answer was lost.
+            if id is None or not user.returned:
+                raise
+            request.refusal = refusal
+            self._ledger.ask(user.id, id, request)
+            return request
+        self._ledger.say(user.id, user.name, recipient, room, name, text, id, request)
         return request
 
-    def _recipient(self, session: Session, sender: User, target: Target) -> User | None:
-        """Check that somebody would get the message; return who, if it is to one user."""
-        if target.audience is Audience.ROOM:
-            raise NoSuchRoom
-        if target.audience is Audience.ALL:
-            if self._present_count <= sender.present:
-                raise UnableToSend("nobody else is here")
-            return None
-        recipient = self._users.get(target.key)
-        if recipient is None or not any(s.present and s is not session for s in recipient.sessions):
-            raise UnableToSend("the recipient is not here")
-        return recipient
+    def _recipient(self, session: Session, sender: User, target: Target) -> User:
+        user = self._users.get(target.key)
+        if user is not None:
+            if user.kept and not session.immediate and user is not sender:
+                return user
+            for other in user.sessions:
+                if other.present and other is not session:
+                    return user
+        raise UnableToSend("the recipient is not here")
 
-    def _committed(self, batch: Sequence[tuple[Message, Request]]) -> None:
-        for message, request in batch:
-            # A fault of ours with one message must not cost the others of the batch.
-            with self._log.failuresHandled("while delivering {number}", number=message.number):
-                self._deliver(message, request)
-
-    def _deliver(self, message: Message, request: Request) -> None:
-        origin = request.session
-        if origin.user is not None:
-            origin.sent(request, message)
-        if message.target.audience is Audience.ALL:
-            for door, present in self._present.items():
-                door.deliver(message, [s for s in present if s is not origin])
-        else:
-            self._deliver_to_user(message, request)
-
-    def _deliver_to_user(self, message: Message, request: Request) -> None:
-        recipient = request.recipient
-        assert recipient is not None
-        reached = [s for s in recipient.sessions if s.present and s is not request.session]
-        for session in reached:
-            session.unanswered.append((message.number, request))
-        if not reached:
-            self._undelivered(request)
-        if recipient is not request.user:
-            reached += [s for s in request.user.sessions if s.present and s is not request.session]
-        by_door: dict[Door, list[Session]] = {}
-        for session in reached:
-            by_door.setdefault(session.door, []).append(session)
-        for door, sessions in by_door.items():
-            door.deliver(message, sessions)
+    def _check_anybody(self, session: Session, sender: User) -> None:
+        if self._present_count > sender.present:
+            return
+        if session.immediate or self._kept_count <= sender.kept:
+            raise UnableToSend("nobody else is here")
 
     def received(self, session: Session, number: int) -> None:
         """``session`` says that it has everything up to ``number`` that was sent to it."""
-        unanswered = session.unanswered
-        while unanswered and unanswered[0][0] <= number:
-            first, request = unanswered.popleft()
-            if not request.delivered:
-                request.delivered = True
-                if request.session.user is not None:
-                    request.session.delivered(request, first)
+        user = session.user
+        if user is None:
+            return
+        number = min(number, self._seen if session.position is None else session.position)
+        if number > user.position:
+            user.position = number
+            if user.grace:
+                self._ledger.note_position(user.id, number)
+        unconfirmed = user.unconfirmed
+        while unconfirmed and unconfirmed[0][0] <= number:
+            self._delivered(*unconfirmed.popleft())
 
     def rejected(self, session: Session, number: int) -> None:
         """``session`` says that it could not read the message ``number``; it has all before."""
         self.received(session, number - 1)
-        if session.unanswered and session.unanswered[0][0] == number:
-            self._undelivered(session.unanswered.popleft()[1])
+        user = session.user
+        if user is not None and user.unconfirmed and user.unconfirmed[0][0] == number:
+            self._undelivered(user.unconfirmed.popleft()[1])
+
+    def _delivered(self, number: int, request: Request) -> None:
+        if not request.delivered:
+            request.delivered = True
+            if request.session.user is not None:
+                request.session.delivered(request, number)
 
     def _undelivered(self, request: Request) -> None:
         if not request.delivered and request.session.user is not None:
             request.session.undelivered(request)
+
+    # Reading back
+
+    def history(
+        self, session: Session, argument: str, span: Span
+    ) -> Deferred[tuple[list[Message], bool]]:
+        """Read a part of a conversation that the session's user is a party to.
+
+        :param argument: the other user, a room or ALL.
+        :return: what ``archive.history`` returns.
+        :raises NoSuchRoom: there is no such room.
+        :raises NotPermitted: the user is not a member of the room.
+        :raises UnableToSend: nobody and nothing can be called so.
+        """
+        return self._ledger.history(self._place(session, argument), span)
+
+    def search(
+        self, session: Session, argument: str, query: str, count: int
+    ) -> Deferred[list[Message]]:
+        """Find messages by their words among all that the session's user may read.
+
+        :param argument: the conversation to look in, as for ``history``; all if it is empty.
+        :raises: as ``history`` does.
+        """
+        user = session.user
+        assert user is not None
+        place = self._place(session, argument) if argument else None
+        rooms = [room.id for room in self._rooms.of(user.id)]
+        return self._ledger.search(user.id, rooms, place, query, count)
+
+    def _place(self, session: Session, argument: str) -> Place:
+        user = session.user
+        assert user is not None
+        target = parse_target(argument)
+        if target.audience is Audience.ALL:
+            return EVERYWHERE
+        if target.audience is Audience.ROOM:
+            return Place(self._rooms.joined(argument, user.id).id, "")
+        return Place(user.id, target.key)
+
+    # Rooms
+
+    def join(self, session: Session, name: str, id: str | None, *, private: bool) -> Request:
+        """Become a member of a room, which is made if there is none. As for all that changes a
+        room, ``Session.told`` or ``Session.refused`` follows.
+
+        :raises NoSuchRoom: nothing can be called so.
+        :raises NotPermitted: the room is private and the user not invited, or in too many rooms.
+        :raises Unavailable: it can't be written.
+        """
+        user = self._asking(session)
+        changes = self._rooms.join(name, user.id, private=private, since=self._ledger.newest)
+        return self._ask(changes, Request(session, user, name, id))
+
+    def leave_room(self, session: Session, name: str, id: str | None) -> Request:
+        """Be a member of a room no longer.
+
+        :raises NoSuchRoom, NotPermitted, Unavailable: as ``send`` does.
+        """
+        user = self._asking(session)
+        room = self._rooms.joined(name, user.id)
+        changes = self._rooms.leave(room, user.id, until=self._ledger.newest)
+        return self._ask(changes, Request(session, user, name, id))
+
+    def kick(self, session: Session, name: str, whom: str, id: str | None) -> Request:
+        """Make a member leave one's room.
+
+        :raises NoSuchRoom, Unavailable: as ``send`` does.
+        :raises NotPermitted: the room is not one's own, or ``whom`` not another member.
+        """
+        user = self._asking(session)
+        room = self._rooms.joined(name, user.id)
+        other = self._users.get(fold(whom))
+        changes = self._rooms.kick(
+            room, user.id, 0 if other is None else other.id, until=self._ledger.newest
+        )
+        return self._ask(changes, Request(session, user, name, id))
+
+    def invite(self, session: Session, name: str, whom: str, id: str | None) -> Request:
+        """Let somebody into a room.
+
+        :raises NoSuchRoom, Unavailable: as ``send`` does.
+        :raises UnableToSend: there is no user ``whom`` who could come.
+        :raises NotPermitted: the room is private and not one's own, or ``whom`` is a member.
+        """
+        user = self._asking(session)
+        room = self._rooms.joined(name, user.id)
+        other = self._users.get(fold(whom))
+        if other is None or not other.kept:
+            raise UnableToSend("who is invited is not here")
+        changes = self._rooms.invite(room, user.id, other.id)
+        return self._ask(changes, Request(session, user, name, id))
+
+    def set_topic(self, session: Session, name: str, topic: str, id: str | None) -> Request:
+        """Say what a room is about.
+
+        :raises NoSuchRoom, NotPermitted, Unavailable: as ``send`` does.
+        :raises NotPermitted: also if ``topic`` is longer than ``MAX_TOPIC`` or not one line.
+        """
+        user = self._asking(session)
+        room = self._rooms.joined(name, user.id)
+        if len(topic) > MAX_TOPIC or len(topic.splitlines()) > 1:
+            raise NotPermitted("a topic that is too long")
+        return self._ask([TopicSet(room.id, topic.strip())], Request(session, user, name, id))
+
+    def room(self, session: Session, name: str) -> Room:
+        """Return a room that the session's user may know of.
+
+        :raises NoSuchRoom: there is none.
+        """
+        return self._rooms.find(name, self._asking(session).id)
+
+    def rooms(self, session: Session) -> list[Room]:
+        """All rooms that the session's user may know of, ordered by name."""
+        return self._rooms.seen_by(self._asking(session).id)
+
+    def members(self, session: Session, name: str) -> list[User]:
+        """The members of a room, ordered by name.
+
+        :raises NoSuchRoom: there is none, or it is private and not for the session's user.
+        """
+        ids = self.room(session, name).members
+        return sorted((self._by_id[id] for id in ids if id in self._by_id), key=lambda u: u.key)
+
+    def name_of(self, id: int) -> str:
+        """The name of the user with the number ``id``; empty if it is gone."""
+        user = self._by_id.get(id)
+        return "" if user is None else user.name
+
+    @staticmethod
+    def _asking(session: Session) -> User:
+        assert session.user is not None, "a session that is not registered can't ask"
+        return session.user
+
+    def _ask(self, changes: Sequence[Change], request: Request) -> Request:
+        """Hand in what was asked for; the last of ``changes`` is what answers it."""
+        for change in changes[:-1]:
+            self._ledger.change(change, None)
+        self._ledger.change(changes[-1], request)
+        return request
+
+    def _change(self, changes: Iterable[Change]) -> None:
+        """Hand in what follows from something else, and what nobody waits for."""
+        for change in changes:
+            try:
+                self._ledger.change(change, None)
+            except Unavailable:
+                self._not_changed(change)
+
+    # What is committed
+
+    def _committed(self, batch: Sequence[tuple[Entry, Origin]]) -> None:
+        for entry, origin in batch:
+            try:
+                if isinstance(entry, Message):
+                    self._seen = entry.number
+                    if origin is not None:
+                        self._deliver(entry, origin)
+                elif isinstance(entry, Repeat):
+                    self._repeated(entry, origin)
+                elif isinstance(entry, Again):
+                    if origin is not None and origin.refusal is not None:
+                        self._refuse(origin, origin.refusal)
+                else:
+                    self._changed(entry, origin)
+            except Exception:  # noqa: BLE001  a fault of ours must not cost the rest of the batch
+                self._log.failure("while delivering {entry}", entry=type(entry).__name__)
+
+    def _failed(self, batch: Sequence[tuple[Entry, Origin]], error: Unavailable) -> None:
+        self._rooms.failed()
+        for entry, origin in batch:
+            if isinstance(entry, UserCame):
+                self._not_come(entry)
+            if origin is not None:
+                self._refuse(origin, error)
+            elif not isinstance(entry, (Message, Repeat, Again)):
+                self._not_changed(entry)
+
+    def _refuse(self, request: Request, error: ChatError) -> None:
+        # A registration that failed has left nobody behind whom the session could belong to.
+        if request.session.user is not None or not request.user.registered:
+            request.session.refused(request, error)
+
+    def _not_come(self, change: UserCame) -> None:
+        user = self._by_id[change.id]
+        for session in list(user.sessions):
+            session.user = None
+            self._session_count -= 1
+        user.sessions.clear()
+        self._remove(user)
+
+    def _not_changed(self, change: Change) -> None:
+        """What must be is tried again; a room that is not settled is when somebody leaves it."""
+        if isinstance(change, UserGone):
+            self._clock.callLater(FORGET_AGAIN, self._write_gone, change.id)
+
+    def _deliver(self, message: Message, request: Request) -> None:
+        origin = request.session
+        if origin.user is not None:
+            origin.sent(request, message.number, message.time)
+        if message.recipient:
+            self._deliver_to_user(message, request)
+        elif message.room:
+            room = self._rooms.get(message.room)
+            if room is not None:
+                self._bring(message, self._sessions_in(room), origin)
+        else:
+            for door, live in self._live.items():
+                door.deliver(message, [s for s in live if s is not origin])
+
+    def _deliver_to_user(self, message: Message, request: Request) -> None:
+        recipient, sender = request.recipient, request.user
+        assert recipient is not None
+        if recipient.id in self._by_id:
+            recipient.unconfirmed.append((message.number, request))
+        else:
+            self._undelivered(request)  # it went for good before the message was committed
+        reached = recipient.live
+        if recipient is not sender and len(sender.live) > 1:
+            reached = reached + sender.live
+        if len(reached) == 1 and reached[0] is not request.session:
+            reached[0].door.deliver(message, reached)
+        elif reached:
+            self._bring(message, reached, request.session)
+
+    def _bring(self, message: Message, sessions: Iterable[Session], origin: Session) -> None:
+        by_door: dict[Door, list[Session]] = {}
+        for session in sessions:
+            if session is not origin:
+                by_door.setdefault(session.door, []).append(session)
+        for door, of_door in by_door.items():
+            door.deliver(message, of_door)
+
+    def _sessions_in(self, room: Room) -> Iterable[Session]:
+        by_id = self._by_id
+        for id in room.members:
+            if (user := by_id.get(id)) is not None:
+                yield from user.live
+
+    def _repeated(self, repeat: Repeat, request: Origin) -> None:
+        if request is None or request.session.user is None:
+            return
+        request.session.sent(request, repeat.number, repeat.time)
+        recipient = request.recipient
+        if recipient is None:
+            return
+        if recipient.position >= repeat.number:
+            self._delivered(repeat.number, request)
+        else:
+            recipient.unconfirmed.append((repeat.number, request))
+
+    def _changed(self, change: Change, request: Origin) -> None:
+        match change:
+            case UserCame(id):
+                self._came(self._by_id[id])
+            case Joined(room_id, user_id):
+                self._joined(change, self._rooms.get(room_id), self._by_id.get(user_id), request)
+            case Left(room_id, user_id):
+                self._left(change, self._rooms.get(room_id), self._by_id.get(user_id), request)
+            case TopicSet(room_id):
+                self._rooms.apply(change)
+                user = None if request is None else request.user
+                self._tell("topic", self._rooms.get(room_id), user, request)
+            case Invited(room_id, user_id):
+                self._rooms.apply(change)
+                user = self._by_id.get(user_id)
+                live = [] if user is None else user.live
+                self._tell("invited", self._rooms.get(room_id), user, request, live)
+            case _:
+                self._rooms.apply(change)
+
+    def _came(self, user: User) -> None:
+        user.registered = True
+        self._kept_count += user.kept
+        if not user.sessions:  # it went before it knew its token: nobody can come back
+            self._forget(user)
+        for session in list(user.sessions):
+            session.registered()
+
+    def _joined(
+        self, change: Joined, room: Room | None, user: User | None, request: Origin
+    ) -> None:
+        if user is None:
+            return  # it is gone for good, and its membership goes with it
+        new = room is not None and user.id not in room.members
+        self._rooms.apply(change)
+        self._tell("joined", room, user, request, None if new else ())
+
+    def _left(self, change: Left, room: Room | None, user: User | None, request: Origin) -> None:
+        hearers: list[Session] = []
+        if room is not None and change.user in room.members:
+            hearers = list(self._sessions_in(room))  # who leaves hears it too
+        self._rooms.apply(change)
+        self._tell("left", room, user, request, hearers)
+        self._change(self._rooms.settle(change.room))
+
+    def _tell(
+        self,
+        what: str,
+        room: Room | None,
+        user: User | None,
+        request: Origin,
+        hearers: Iterable[Session] | None = None,
+    ) -> None:
+        """Tell the asker of what befell ``user`` in ``room``, and ``hearers``, else its members."""
+        if user is None or room is None:
+            if request is not None:
+                self._refuse(request, NoSuchRoom("it went meanwhile"))
+            return
+        by = None if request is None or request.user is user else request.user.name
+        event = Event(what, room, user.name, by)
+        asker = None if request is None else request.session
+        if asker is not None and asker.user is not None:
+            asker.told(event, request)
+        for session in list(self._sessions_in(room) if hearers is None else hearers):
+            if session is not asker:
+                session.told(event, None)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

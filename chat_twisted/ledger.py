@@ -1,74 +1,507 @@
-"""The ledger: the log of what was said, which gives each message its number.
+"""The ledger: the log of what was said and of what changed, which gives each message its number.
 
-``append`` hands a message in; it comes back through ``committed``, numbered and as durable as the
-ledger makes it, in number order and once. Only then may anybody hear of it. A ledger knows neither
-users nor rooms nor connections: whom a message is to is for the hub to say.
+``say`` and ``change`` hand an entry in; it comes back through ``committed``, as durable as the
+ledger makes it, in the order in which it was handed in and once, or through ``failed``. Only then
+may anybody hear of it. A ledger knows neither connections nor rules: whom a message is to is for
+the hub to say.
 
-Here are the interface and the ledger in memory.
+Here are the interface and the embedded ledger, which writes the archive of this one server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.enterprise import adbapi
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from chat_twisted.message import Message, Target
+from chat_twisted import archive
+from chat_twisted.archive import Page, Place, Saved, Span
+from chat_twisted.changes import Change
+from chat_twisted.errors import Unavailable
+from chat_twisted.message import Message
 
 Origin = TypeVar("Origin")
-"""What the caller of ``append`` wants to have back with the committed message."""
+"""What the caller wants to have back with the committed entry."""
 
-Committed = Callable[[Sequence[tuple[Message, Origin]]], None]
-"""Takes the messages of one commit, in number order, each with its origin."""
+Result = TypeVar("Result")
+
+MAX_WAITING = 100_000
+"""Entries that may wait for a disk that is slow."""
+
+MAX_WAITING_TEXT = 64 * 1024 * 1024
+"""How long the texts that wait may be together, in characters."""
+
+RETRY_WHEN_BROKEN = 5
+"""Seconds after which it may be worth trying again when nothing can be written."""
+
+LAZY = 1.0
+"""Seconds after which what need not be done at once is done: indexing, noting who has read what."""
+
+INDEX_STEP = 500
+"""Messages that are indexed at once while the ledger has nothing else to do: a few milliseconds."""
+
+INDEX_LAG = 20_000
+"""Messages that may wait to be indexed while it has. Past it, it takes its time."""
+
+INDEX_LARGE_STEP = 4_000
+
+REMEMBER_REQUESTS = 15 * 60
+"""Seconds for which an Id is remembered; the protocol promises ten minutes."""
+
+CLEAN_EVERY = 60
+CLEAN_STEP = 500
+"""Every how many seconds what is too old is deleted, and how many messages at once."""
+
+
+class Repeat(NamedTuple):
+    """A message that was sent again under the same Id: the first one's number and time."""
+
+    number: int
+    time: int
+
+
+class Again(NamedTuple):
+    """A message that may only be said if it was said before: a question whether it was. It comes
+    back as the ``Repeat`` or, if it was not, as it is.
+    """
+
+    number: int
+    author: int
+    request: str
+
+
+Entry = Message | Repeat | Again | Change
+
+Committed = Callable[[Sequence[tuple[Entry, Origin]]], None]
+"""Takes the entries of one commit, in order, each with its origin."""
+
+Failed = Callable[[Sequence[tuple[Entry, Origin]], Unavailable], None]
+"""Takes entries that were not committed and won't be."""
 
 
 class Ledger(Protocol[Origin]):
     """What the hub asks of a ledger."""
 
+    saved: Saved
+    """What there was at the start."""
+
     @property
     def last(self) -> int:
         """The number of the newest committed message, 0 if there is none."""
 
-    def start(self, committed: Committed[Origin]) -> None:
-        """Say who takes committed messages; called once, before the first ``append``."""
+    @property
+    def newest(self) -> int:
+        """The number of the newest message that was handed in."""
 
-    def append(self, sender: str, target: Target, text: str, origin: Origin) -> None:
-        """Take a message in. It is not said yet: ``committed`` is called later, never from here."""
+    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
+        """Say who takes what became of entries; called once, before the first is handed in."""
+
+    def say(
+        self,
+        author: int,
+        sender: str,
+        recipient: int,
+        room: int,
+        to: str,
+        text: str,
+        request: str | None,
+        origin: Origin,
+    ) -> None:
+        """Take a message in; the parameters are ``Message``'s fields.
+
+        :raises Unavailable: too much waits already.
+        """
+
+    def ask(self, author: int, request: str, origin: Origin) -> None:
+        """Take in the question whether ``author`` has said something under the Id ``request``.
+
+        :raises Unavailable: too much waits already.
+        """
+
+    def change(self, change: Change, origin: Origin) -> None:
+        """Take a change in.
+
+        :raises Unavailable: too much waits already.
+        """
+
+    def note_position(self, user: int, number: int) -> None:
+        """Write down, not necessarily at once, that ``user`` has everything up to ``number``."""
+
+    def missed(self, user: int, after: int, *, own: bool) -> Deferred[Page]:
+        """Read what a user has missed (``archive.missed``).
+
+        The answer comes in its place among the commits: it has all that ``committed`` has had, and
+        nothing that it has not.
+        """
+
+    def history(self, place: Place, span: Span) -> Deferred[tuple[list[Message], bool]]:
+        """Read a part of a conversation (``archive.history``)."""
+
+    def search(
+        self, user: int, rooms: Sequence[int], place: Place | None, query: str, count: int
+    ) -> Deferred[list[Message]]:
+        """Find messages by their words (``archive.search``)."""
 
 
-class MemoryLedger(Generic[Origin]):
-    """Numbers messages and keeps none: they last as long as the process.
-
-    What is appended in one turn of the reactor is committed together at the start of the next, so
-    a batch is no longer than what one turn reads.
+class Store(Protocol):
+    """Where the functions of ``archive`` are run. What is asked of one of its two sides is done
+    there one by one, in order, and never within the call.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write."""
+
+    def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """Run ``function(cursor, ...)`` aside, so that it keeps no writing waiting."""
+
+    def close(self) -> None:
+        """Close the file when all that was asked for is done."""
+
+
+class SQLiteStore:
+    """The archive's file, by a thread that writes and one that reads.
+
+    :param reactor: whose threads they are; it must be running.
+    :param sync: see ``archive.connect``.
+    """
+
+    _writer: Any  # adbapi.ConnectionPool, which is not typed
+    _reader: Any
+
+    def __init__(self, path: Path, reactor: Any, *, sync: str) -> None:
+        uri = path.absolute().as_uri()
+
+        def prepare(connection: Any) -> None:
+            connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+
+        def pool(mode: str, opened: Callable[[Any], None] | None) -> adbapi.ConnectionPool:
+            return adbapi.ConnectionPool(
+                "sqlite3",
+                f"{uri}?mode={mode}",
+                uri=True,
+                check_same_thread=False,
+                timeout=10,
+                cached_statements=300,
+                cp_min=1,
+                cp_max=1,
+                cp_openfun=opened,
+                cp_reactor=reactor,
+                cp_noisy=False,
+            )
+
+        self._writer = pool("rw", prepare)
+        self._reader = pool("ro", None)
+
+    def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """See ``Store.write``."""
+        done: Deferred[Result] = self._writer.runInteraction(function, *args, **kw)
+        return done
+
+    def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """See ``Store.read``."""
+        done: Deferred[Result] = self._reader.runInteraction(function, *args, **kw)
+        return done
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._reader.close()
+        self._writer.close()
+
+
+class EmbeddedLedger(Generic[Origin]):
+    """Writes the archive of one server, by group commit.
+
+    What is handed in during one turn of the reactor, or while a commit is under way, is one
+    transaction. Behind the commits it makes messages findable (``archive.index``).
+
+    :param saved: what there is already.
+    :param retain: seconds for which messages are kept; None for ever.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, store: Store, saved: Saved, clock: IReactorTime, *, retain: float | None = None
+    ) -> None:
+        self.saved = saved
+        self._store = store
         self._clock = clock
+        self._retain = retain
         self._committed: Committed[Origin] | None = None
-        self._batch: list[tuple[Message, Origin]] = []
-        self._last = 0
+        self._failed: Failed[Origin] | None = None
+        self._newest = self._last = self._indexed = saved.last
+        self._time = saved.time
+        self._waiting: list[tuple[Entry, Origin]] = []
+        self._waiting_text = 0
+        self._busy = False  # a commit is under way, or will be in the next turn
+        self._broken = False  # the newest commit failed
+        # What was sent under an Id and can't be looked up in the archive yet, oldest first.
+        self._recent: dict[tuple[int, str], Repeat] = {}
+        self._positions: dict[int, int] = {}
+        self._lazy: IDelayedCall | None = None
+        self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
+        self._stopped: Deferred[None] | None = None
 
     @property
     def last(self) -> int:
         """See ``Ledger.last``."""
         return self._last
 
-    def start(self, committed: Committed[Origin]) -> None:
+    @property
+    def newest(self) -> int:
+        """See ``Ledger.newest``."""
+        return self._newest
+
+    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
         """See ``Ledger.start``."""
         self._committed = committed
+        self._failed = failed
 
-    def append(self, sender: str, target: Target, text: str, origin: Origin) -> None:
-        """See ``Ledger.append``."""
-        if not self._batch:
+    # In
+
+    def say(
+        self,
+        author: int,
+        sender: str,
+        recipient: int,
+        room: int,
+        to: str,
+        text: str,
+        request: str | None,
+        origin: Origin,
+    ) -> None:
+        """See ``Ledger.say``."""
+        self._check_room()
+        if request is not None:
+            repeat = self._recent.get((author, request))
+            if repeat is not None:
+                self._append(repeat, origin)
+                return
+        # The system's clock may be set back; the archive's does not go back.
+        self._time = time = max(self._time, int(self._clock.seconds() * 1000))
+        self._newest = number = self._newest + 1
+        if request is not None:
+            self._recent[author, request] = Repeat(number, time)
+        self._waiting_text += len(text)
+        self._append(
+            Message(number, time, author, sender, recipient, room, to, text, request), origin
+        )
+
+    def ask(self, author: int, request: str, origin: Origin) -> None:
+        """See ``Ledger.ask``."""
+        self._check_room()
+        self._newest += 1
+        self._append(
+            self._recent.get((author, request)) or Again(self._newest, author, request), origin
+        )
+
+    def change(self, change: Change, origin: Origin) -> None:
+        """See ``Ledger.change``."""
+        self._check_room()
+        self._append(change, origin)
+
+    def _check_room(self) -> None:
+        if len(self._waiting) >= MAX_WAITING or self._waiting_text >= MAX_WAITING_TEXT:
+            raise Unavailable("too much waits for the disk", retry_after=RETRY_WHEN_BROKEN)
+
+    def _append(self, entry: Entry, origin: Origin) -> None:
+        self._waiting.append((entry, origin))
+        if not self._busy:
+            self._busy = True
             self._clock.callLater(0, self._commit)
-        number = self._last + len(self._batch) + 1
-        time = int(self._clock.seconds() * 1000)
-        self._batch.append((Message(number, time, sender, target, text), origin))
+
+    def note_position(self, user: int, number: int) -> None:
+        """See ``Ledger.note_position``."""
+        self._positions[user] = number
+        self._be_lazy()
+
+    # The commit
 
     def _commit(self) -> None:
-        batch, self._batch = self._batch, []
-        self._last = batch[-1][0].number
+        batch, self._waiting = self._waiting, []
+        self._waiting_text = 0
+        messages = [entry for entry, _ in batch if type(entry) is Message]
+        questions: list[Again] = []
+        changes: list[Change] = []
+        if len(messages) < len(batch):
+            questions = [entry for entry, _ in batch if isinstance(entry, Again)]
+            changes = [e for e, _ in batch if not isinstance(e, (Message, Repeat, Again))]
+        done = self._store.write(archive.write, messages, changes, questions=questions)
+        done.addCallbacks(self._done, self._not_done, callbackArgs=(batch,), errbackArgs=(batch,))
+        done.addErrback(self._fault)
+        done.addCallback(lambda _: self._next())
+
+    def _done(self, repeats: dict[int, tuple[int, int]], batch: list[tuple[Entry, Origin]]) -> None:
+        if self._broken:
+            self._broken = False
+            self._log.info("writing works again")
+        if repeats:
+            batch = [(self._first(entry, repeats), origin) for entry, origin in batch]
+        for entry, _ in reversed(batch):
+            if type(entry) is Message:
+                self._last = entry.number
+                break
+        self._be_lazy()
         assert self._committed is not None, "the ledger was not started"
         self._committed(batch)
+
+    def _first(self, entry: Entry, repeats: dict[int, tuple[int, int]]) -> Entry:
+        """Return ``entry``, or what was sent under its Id before."""
+        if isinstance(entry, (Message, Repeat, Again)) and entry.number in repeats:
+            return Repeat(*repeats[entry.number])
+        return entry
+
+    def _not_done(self, failure: Failure, batch: list[tuple[Entry, Origin]]) -> None:
+        """Nothing of ``batch`` is written, and of what came after it nothing will be: it may be
+        meant to come after.
+        """
+        if not self._broken:
+            self._broken = True
+            self._log.error("can't write: {reason}", reason=failure.getErrorMessage())
+        batch += self._waiting
+        self._waiting = []
+        self._waiting_text = 0
+        for entry, _ in batch:
+            if type(entry) is Message and entry.request is not None:
+                self._recent.pop((entry.author, entry.request), None)
+        assert self._failed is not None, "the ledger was not started"
+        refusal = Unavailable("can't write", retry_after=RETRY_WHEN_BROKEN)
+        self._failed(batch, refusal)
+
+    def _fault(self, failure: Failure) -> None:
+        self._log.failure("a fault in what follows a commit", failure)
+
+    def _next(self) -> None:
+        if self._last - self._indexed > INDEX_LAG and not self._broken:
+            self._index(INDEX_LARGE_STEP).addCallback(lambda _: self._go_on())
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self._commit()
+            return
+        self._busy = False
+        if self._stopped is not None:
+            self._finish(self._stopped)
+
+    # Behind the commits
+
+    def _be_lazy(self) -> None:
+        if self._lazy is None and self._stopped is None:
+            self._lazy = self._clock.callLater(LAZY, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Do a little of what is left to do, unless there is something to commit."""
+        self._lazy = None
+        if self._positions:
+            positions, self._positions = self._positions, {}
+            noted = self._store.write(archive.write, positions=list(positions.items()))
+            noted.addErrback(lambda _: self._positions_not_noted(positions))
+        if self._indexed >= self._last:
+            return
+        if self._busy:
+            self._be_lazy()
+            return
+        self._index(INDEX_STEP).addCallback(lambda _: self._catch_up_further())
+
+    def _positions_not_noted(self, positions: dict[int, int]) -> None:
+        self._positions = positions | self._positions
+        self._be_lazy()
+
+    def _catch_up_further(self) -> None:
+        if self._lazy is None:
+            if self._broken or self._busy:
+                self._be_lazy()
+            else:
+                self._catch_up()
+
+    def _index(self, limit: int) -> Deferred[None]:
+        indexing = self._store.write(archive.index, limit)
+        return indexing.addCallbacks(self._is_indexed, self._not_indexed)
+
+    def _is_indexed(self, upto: int) -> None:
+        self._indexed = upto or self._last
+        for key in list(self._recent_up_to(self._indexed)):
+            del self._recent[key]
+
+    def _recent_up_to(self, number: int) -> Any:
+        for key, repeat in self._recent.items():
+            if repeat.number > number:
+                return
+            yield key
+
+    def _not_indexed(self, failure: Failure) -> None:
+        if not self._broken:
+            self._broken = True
+            self._log.error("can't index: {reason}", reason=failure.getErrorMessage())
+
+    def _clean(self) -> None:
+        """Delete what is too old, a little at a time."""
+        self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
+        now = int(self._clock.seconds() * 1000)
+        self._clean_step(archive.forget_requests, now - REMEMBER_REQUESTS * 1000)
+        if self._retain is not None:
+            self._clean_step(archive.expire, now - int(self._retain * 1000))
+
+    def _clean_step(self, function: Callable[..., bool], before: int) -> None:
+        def go_on(more: bool) -> None:
+            if more and self._stopped is None:
+                self._clean_step(function, before)
+
+        step = self._store.write(function, before, CLEAN_STEP)
+        step.addCallbacks(go_on, self._not_indexed)
+
+    # Out
+
+    def missed(self, user: int, after: int, *, own: bool) -> Deferred[Page]:
+        """See ``Ledger.missed``: what writes is asked, since it does one thing after the other."""
+        return self._store.write(archive.missed, user, after, own=own)
+
+    def history(self, place: Place, span: Span) -> Deferred[tuple[list[Message], bool]]:
+        """See ``Ledger.history``."""
+        return self._when_indexed(archive.history, place, span)
+
+    def search(
+        self, user: int, rooms: Sequence[int], place: Place | None, query: str, count: int
+    ) -> Deferred[list[Message]]:
+        """See ``Ledger.search``."""
+        return self._when_indexed(archive.search, user, rooms, place, query, count)
+
+    def _when_indexed(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
+        """Read when all that is committed now can be found."""
+        last = self._last
+
+        def read(_: None) -> Deferred[Result]:
+            if self._indexed < last and not self._broken:
+                return self._index(INDEX_LARGE_STEP).addCallback(read)
+            return self._store.read(function, *args)
+
+        return succeed(None).addCallback(read)
+
+    def stop(self) -> Deferred[None]:
+        """Close the archive; fire when all that was handed in is committed."""
+        if self._lazy is not None:
+            self._lazy.cancel()
+            self._lazy = None
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            self._cleaning = None
+        stopped: Deferred[None] = Deferred()
+        self._stopped = stopped
+        if not self._busy:
+            self._finish(stopped)
+        return stopped.addCallback(lambda _: self._store.close())
+
+    def _finish(self, stopped: Deferred[None]) -> None:
+        noted: Deferred[Any] = succeed(None)
+        if self._positions:
+            noted = self._store.write(archive.write, positions=list(self._positions.items()))
+        noted.addErrback(self._not_indexed)
+        noted.addCallback(lambda _: stopped.callback(None))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-from chat_twisted.errors import MalformedName, UnableToSend
+from chat_twisted.errors import MalformedName, NoSuchRoom, UnableToSend
 
 _USER = re.compile(r"[A-Za-z0-9]{1,32}\Z")
 _ROOM = re.compile(r"#[A-Za-z0-9_-]{1,32}\Z")
@@ -39,6 +41,16 @@ def check_user_name(name: str) -> str:
     return name
 
 
+def check_room_name(name: str) -> str:
+    """Return ``name`` if a room may be called so.
+
+    :raises NoSuchRoom: it is not ``#`` and 1 to 32 of ``[A-Za-z0-9_-]``.
+    """
+    if not _ROOM.match(name):
+        raise NoSuchRoom
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Whom a message is to: ``name`` as it is shown, ``key`` as it is looked up."""
@@ -51,6 +63,7 @@ class Target:
 EVERYBODY = Target(Audience.ALL, "ALL", "all")
 
 
+@lru_cache(maxsize=4096)
 def parse_target(argument: str) -> Target:
     """Read the argument of a SEND: a user, a ``#room`` or ``ALL``.
 
@@ -64,19 +77,24 @@ def parse_target(argument: str) -> Target:
     raise UnableToSend("no user or room can have that name")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What was said. It exists once the ledger has numbered it, and never changes.
+class Message(NamedTuple):
+    """What was said. It never changes, and nobody hears of it before it is committed.
 
     ``number`` is positive and grows in the order of commitment; ``time`` is in milliseconds since
-    the epoch (UTC), as the server's clock had it; ``sender`` is the name as its owner wrote it.
+    the epoch (UTC) and does not go back. ``author`` is the sender's number and ``sender`` the name
+    as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at most one is
+    not 0; ``to`` names it, and is ALL where both are 0. ``request`` is the sender's own Id.
     """
 
     number: int
     time: int
+    author: int
     sender: str
-    target: Target
+    recipient: int
+    room: int
+    to: str
     text: str
+    request: str | None = None
 
 
 def _visible(code: int) -> str:

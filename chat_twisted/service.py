@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import Service
@@ -22,15 +23,22 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from chat_twisted import __version__
+from chat_twisted import __version__, archive
 from chat_twisted.doors.framed import FramedFactory, describe
 from chat_twisted.frames import MAX_BODY
-from chat_twisted.hub import Hub, Request
-from chat_twisted.ledger import MemoryLedger
+from chat_twisted.hub import Hub, Origin
+from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
 
 DEFAULT_LISTEN = "tcp:8828"
 DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
+DEFAULT_GRACE = 600  # seconds
+
+DAY = 24 * 60 * 60  # seconds
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which the reactor may keep Python from the thread that writes, and the other way
+round. With Python's own 5 ms, a commit of a few statements waits that long for each of them."""
 
 SPARE_DESCRIPTORS = 64
 """File descriptors that the process needs beside its clients' connections."""
@@ -42,7 +50,8 @@ NAME
 
 SYNOPSIS
     twistd [-n] chatserver [--listen ENDPOINT]... [--max-message BYTES] [--max-clients N]
-                           [--idle SECONDS]
+                           [--idle SECONDS] [--state DIR] [--sync normal|full]
+                           [--grace SECONDS] [--retain DAYS]
 
 DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
@@ -50,8 +59,10 @@ DESCRIPTION
 
     With -n it stays in the foreground and logs to standard output; without, it becomes a daemon
     that logs to twistd.log. (twistd --help lists what else twistd can do.) It runs until SIGTERM or
-    SIGINT (Ctrl-C), says BYE to every client, and leaves within a second. A message is kept in
-    memory for as long as it takes to deliver it.
+    SIGINT (Ctrl-C), says BYE to every client, and leaves within a second.
+
+    What is said is written to one SQLite file before anybody hears of it: a message that was
+    answered SENT survives a crash, and reaches who is away when he comes back.
 
 OPTIONS
     -l, --listen ENDPOINT
@@ -74,6 +85,25 @@ OPTIONS
         twice as long is disconnected, and so is a connection that did not register within
         SECONDS. Default: {DEFAULT_IDLE}.
 
+    -s, --state DIR
+        The folder of the file chat.sqlite, made if there is none. One server at a time uses it.
+        Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
+        "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
+        whether the file is sound; both also while the server runs.
+
+    --sync normal|full
+        What a message that was answered SENT survives. normal: that the server is killed or
+        crashes; if the machine does, or loses power, the last moments may be lost. full: that too,
+        for a wait for the disk with every commit. Default: normal.
+
+    -g, --grace SECONDS
+        How long the name of a client whose connection was lost is kept for it, with what is sent to
+        it meanwhile; also counted from the start of the server, if it was that which was gone. 0:
+        not at all, and nobody can return. Default: {DEFAULT_GRACE}.
+
+    --retain DAYS
+        Delete messages that are older. Default: keep them all.
+
     --version
         Print the version and exit.
 
@@ -91,15 +121,22 @@ EXAMPLES
 """
 
 
-def _number(option: str) -> Callable[[str], int]:
-    """Return what reads the value of ``option``: a whole number from 1 on."""
+def _number(option: str, least: int = 1) -> Callable[[str], int]:
+    """Return what reads the value of ``option``: a whole number from ``least`` on."""
 
     def read(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and 0 < len(value) <= 9 and int(value)):
-            raise usage.UsageError(f"--{option} is a whole number from 1 on, not {value!r}")
+        digits = value.isascii() and value.isdigit() and 0 < len(value) <= 9
+        if not digits or int(value) < least:
+            raise usage.UsageError(f"--{option} is a whole number from {least} on, not {value!r}")
         return int(value)
 
     return read
+
+
+def _sync(value: str) -> str:
+    if value not in ("normal", "full"):
+        raise usage.UsageError(f"--sync is normal or full, not {value!r}")
+    return value
 
 
 class Options(usage.Options):
@@ -109,6 +146,10 @@ class Options(usage.Options):
         ["max-message", "m", MAX_BODY, "", _number("max-message")],
         ["max-clients", "c", DEFAULT_CLIENTS, "", _number("max-clients")],
         ["idle", "i", DEFAULT_IDLE, "", _number("idle")],
+        ["state", "s", None, "", Path],
+        ["sync", None, "normal", "", _sync],
+        ["grace", "g", DEFAULT_GRACE, "", _number("grace", 0)],
+        ["retain", None, None, "", _number("retain")],
     ]
 
     def __init__(self) -> None:
@@ -172,6 +213,7 @@ def fail(reason: str) -> NoReturn:
 class ChatService(Service):
     """The server: listens when started, lets go of everybody when stopped.
 
+    :param stop_storage: called when all are gone, to finish what is to be written.
     :param pidfile: what twistd has written, and does not remove by itself if the start fails.
     """
 
@@ -181,10 +223,12 @@ class ChatService(Service):
         self,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         factory: FramedFactory,
+        stop_storage: Callable[[], Deferred[None]],
         pidfile: str | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._factory = factory
+        self._stop_storage = stop_storage
         self._pidfile = pidfile
         self._ports: list[IListeningPort] = []
         self._started = False
@@ -218,12 +262,12 @@ class ChatService(Service):
             error = error.socketError
         fail(f"can't listen on {description}: {getattr(error, 'strerror', None) or error}")
 
-    def stopService(self) -> Deferred[list[Any]]:
-        """Say BYE to everybody; fire when all are gone."""
+    def stopService(self) -> Deferred[Any]:
+        """Say BYE to everybody; fire when all are gone and all is written."""
         super().stopService()  # type: ignore[no-untyped-call]
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         stopping.append(self._factory.stop("The server is stopping"))
-        return gatherResults(stopping)
+        return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
 
 
 def _raise_descriptor_limit(clients: int) -> None:
@@ -251,9 +295,21 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor
 
     clock = cast(IReactorTime, reactor)
+    folder = options["state"] or archive.default_folder()
+    try:
+        # Held until the process ends; a daemon inherits it.
+        archive.lock(folder)
+        saved = archive.prepare(folder, sync=options["sync"])
+    except archive.ArchiveError as error:
+        fail(str(error))
     _raise_descriptor_limit(options["max-clients"])
-    ledger: MemoryLedger[Request] = MemoryLedger(clock)
-    hub = Hub(ledger, max_clients=options["max-clients"])
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    store = SQLiteStore(folder / archive.FILE, reactor, sync=options["sync"])
+    retain = options["retain"]
+    ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
+        store, saved, clock, retain=None if retain is None else retain * DAY
+    )
+    hub = Hub(ledger, clock, max_clients=options["max-clients"], grace=options["grace"])
     factory = FramedFactory(hub, clock, max_message=options["max-message"], idle=options["idle"])
     parent: Mapping[str, str] = options.parent or {}
-    return ChatService(options.endpoints, factory, parent.get("pidfile"))
+    return ChatService(options.endpoints, factory, ledger.stop, parent.get("pidfile"))

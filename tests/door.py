@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.hub import Hub
-from chat_twisted.ledger import MemoryLedger
+from tests.store import InlineStore, settle
 
 
 @implementer(ITCPTransport)
@@ -78,10 +78,14 @@ class DoorTestCase(TestCase):
 
     max_clients = 100
     max_message = 65536
+    grace = 600
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.hub = Hub(MemoryLedger(self.clock), max_clients=self.max_clients)
+        self.store = InlineStore(self.clock)
+        self.hub = Hub(
+            self.store.ledger(), self.clock, max_clients=self.max_clients, grace=self.grace
+        )
         self.factory = FramedFactory(self.hub, self.clock, max_message=self.max_message, idle=60)
         self.factory.doStart()
         self.addCleanup(self.factory.doStop)
@@ -97,12 +101,19 @@ class DoorTestCase(TestCase):
         return Client(self.factory, host)
 
     def commit(self) -> None:
-        self.clock.advance(0)
+        settle(self.clock)
+
+    def register(self, name: str, *headers: str) -> tuple[Client, bytes]:
+        """A connection that asked to be registered in version 2, and what it was answered."""
+        client = self.connect()
+        lines = [f"REGISTER {name}", *headers]
+        client.protocol.dataReceived(("\n".join(lines) + "\n\n").encode())
+        self.commit()
+        return client, client.transport.take()
 
     def user(self, name: str) -> Client:
         """A client of version 2, registered."""
-        client = self.connect()
-        answer = client.say(f"REGISTER {name}\n\n")
+        client, answer = self.register(name)
         self.assertTrue(answer.startswith(f"REGISTERED {name}\n".encode()), answer)
         return client
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import count, cycle
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted import doors
@@ -11,9 +14,12 @@ from chat_twisted.doors import framed
 from chat_twisted.doors.framed import describe
 from tests.door import Client, DoorTestCase
 
+ids = count(100)
 
-def send(to: str, text: str, id: object = 7) -> bytes:
+
+def send(to: str, text: str, id: object = None) -> bytes:
     body = text.encode()
+    id = next(ids) if id is None else id
     return f"SEND {to}\nId: {id}\nContent-length: {len(body)}\n\n".encode() + body
 
 
@@ -36,6 +42,8 @@ class GrammarTests(DoorTestCase):
             ):
                 client = self.connect()
                 client.say(start)
+                self.commit()
+                client.transport.clear()
                 answer = client.say(wrong)
                 self.assertEqual(answer, b"ERROR 103 Header Incomplete\n\n", wrong[:50])
                 self.assertTrue(client.closed)
@@ -59,7 +67,7 @@ class GrammarTests(DoorTestCase):
     def test_frames_split_at_every_byte_are_the_same_frames(self) -> None:
         bob = self.user("bob")
         alice = self.connect()
-        data = b"REGISTER alice\n\n" + send("bob", "é漢字😀") + b"PING x\n\n"
+        data = b"REGISTER alice\n\n" + send("bob", "é漢字😀", 7) + b"PING x\n\n"
         for i in range(len(data)):
             alice.protocol.dataReceived(data[i : i + 1])
         self.commit()
@@ -67,6 +75,26 @@ class GrammarTests(DoorTestCase):
         self.assertIn(b"\n\nPONG x\n\n", answer)
         self.assertIn(b"SENT bob\nId: 7\n", answer)
         self.assertTrue(bob.transport.take().endswith("\n\né漢字😀".encode()))
+
+    @given(
+        st.lists(st.sampled_from([1, 100, 5000, 9000, 60000]), max_size=6),
+        st.lists(st.sampled_from([100, 1000, 8192, 20000, 65536]), min_size=1, max_size=9),
+    )
+    def test_frames_split_anywhere_are_the_same_frames(
+        self, lengths: list[int], sizes: list[int]
+    ) -> None:
+        bodies = [chr(ord("a") + i) * length for i, length in enumerate(lengths)]
+        client = self.connect()
+        taken: list[str | None] = []
+        self.patch(client.protocol, "_take", lambda frame: taken.append(frame.body))
+        data = b"".join(send("bob", body) for body in bodies)
+        for size in cycle(sizes):
+            if not data:
+                break
+            client.protocol.dataReceived(data[:size])
+            data = data[size:]
+        self.assertTrue(taken == bodies)
+        client.gone()
 
     def test_ten_thousand_frames_in_one_write(self) -> None:
         bob = self.user("bob")
@@ -256,7 +284,9 @@ class ClosingTests(DoorTestCase):
         self.assertEqual(self.factory.connections, set())
         self.assertEqual(self.hub.who(), [])
         self.assertEqual(self.factory.version_1.one_legged, {})
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "but the look at the idle")
+        self.clock.advance(self.grace)
+        self.clock.pump([1] * 5)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 2, "the looks at the idle, at the old")
 
 
 class LeavingTests(DoorTestCase):
@@ -265,7 +295,7 @@ class LeavingTests(DoorTestCase):
         self.alice, self.bob = self.user("alice"), self.user("bob")
 
     def test_quit_waits_for_the_answers_to_what_was_sent_before(self) -> None:
-        self.assertEqual(self.alice.say(send("bob", "x") + b"QUIT\nId: 8\n\n"), b"")
+        self.assertEqual(self.alice.say(send("bob", "x", 7) + b"QUIT\nId: 8\n\n"), b"")
         self.assertFalse(self.alice.closed)
         self.commit()
         self.assertRegex(
@@ -275,7 +305,7 @@ class LeavingTests(DoorTestCase):
         self.assertIn(b"FORWARD alice", self.bob.transport.take())
 
     def test_what_follows_quit_is_not_looked_at(self) -> None:
-        self.alice.say(send("bob", "x") + b"QUIT\n\n" + send("bob", "y"))
+        self.alice.say(send("bob", "x", 7) + b"QUIT\n\n" + send("bob", "y"))
         self.commit()
         self.commit()
         self.assertEqual(self.bob.transport.take().count(b"FORWARD"), 1)

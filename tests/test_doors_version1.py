@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from chat_twisted.doors import version1
 from chat_twisted.doors.version1 import make_forward, pieces
-from chat_twisted.message import EVERYBODY, Message, printable
+from chat_twisted.message import Message, printable
 from tests.door import Client, DoorTestCase
 
 MALFORMED = b"ERROR 100 Malformed username\n\n"
@@ -284,7 +284,7 @@ class SendingTests(DoorTestCase):
 class PiecesTests(DoorTestCase):
     def pieces(self, text: str) -> list[str]:
         """What the original client would print, having taken one recv(2048) a frame."""
-        message = Message(1, 0, "a" * 32, EVERYBODY, text)
+        message = Message(1, 0, 7, "a" * 32, 0, 0, "ALL", text)
         shown = []
         for piece in pieces(message):
             self.assertLessEqual(len(piece), 2048)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 
-from chat_twisted.doors import framed
-from tests.door import DoorTestCase
+from chat_twisted import archive
+from chat_twisted.doors import version2
+from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"
 
 
 class RegistrationTests(DoorTestCase):
     def test_registered_tells_what_the_client_must_know(self) -> None:
-        answer = self.connect().say("REGISTER alice\nVersion: 2\nId: 1\n\n")
+        _, answer = self.register("alice", "Version: 2", "Id: 1")
         self.assertRegex(
             answer,
             rb"\AREGISTERED alice\nId: 1\nVersion: 2\nSession: [\w-]{22}\n"
@@ -20,8 +21,8 @@ class RegistrationTests(DoorTestCase):
         )
 
     def test_the_server_answers_with_the_highest_version_that_both_know(self) -> None:
-        self.assertIn(b"\nVersion: 2\n", self.connect().say("REGISTER a\nVersion: 9\n\n"))
-        self.assertIn(b"\nVersion: 2\n", self.connect().say("REGISTER b\n\n"))
+        self.assertIn(b"\nVersion: 2\n", self.register("a", "Version: 9")[1])
+        self.assertIn(b"\nVersion: 2\n", self.register("b")[1])
         for wrong in ("x", "0", "-1", ""):
             client = self.connect()
             answer = client.say(f"REGISTER c\nVersion: {wrong}\n\n")
@@ -40,7 +41,9 @@ class RegistrationTests(DoorTestCase):
         self.assertEqual(client.say("REGISTER ALICE\n\n"), b"ERROR 105 Name in use\n\n")
         self.assertFalse(client.closed)
         self.assertEqual(client.say("PING x\n\n"), b"PONG x\n\n")
-        self.assertIn(b"REGISTERED bob\n", client.say("REGISTER bob\n\n"))
+        client.say("REGISTER bob\n\n")
+        self.commit()
+        self.assertIn(b"REGISTERED bob\n", client.transport.take())
 
     def test_anything_else_without_a_name_is_error_101_and_closes(self) -> None:
         self.user("alice")
@@ -55,11 +58,11 @@ class RegistrationTests(DoorTestCase):
         self.assertEqual(self.hub.who(), ["alice"])
 
     def test_the_session_token_lets_the_user_in_on_a_second_connection(self) -> None:
-        first = self.connect()
-        answer = first.say("REGISTER alice\n\n")
+        first, answer = self.register("alice")
         token = re.search(rb"Session: (\S+)", answer)[1].decode()
-        second = self.connect()
-        self.assertIn(b"REGISTERED alice\n", second.say(f"REGISTER Alice\nSession: {token}\n\n"))
+        second, answer = self.register("Alice", f"Session: {token}")
+        self.assertIn(b"REGISTERED alice\n", answer)
+        self.assertIn(f"Session: {token}\n".encode(), answer)
         bob = self.user("bob")
         bob.say("SEND alice\nContent-length: 1\n\nx")
         self.commit()
@@ -78,15 +81,17 @@ class FullTests(DoorTestCase):
             b"ERROR 112 Unavailable\nId: 1\nRetry-after: 30\n\n",
         )
         alice.gone()
-        self.assertIn(b"REGISTERED bob\n", client.say("REGISTER bob\n\n"))
+        client.say("REGISTER bob\n\n")
+        self.commit()
+        self.assertIn(b"REGISTERED bob\n", client.transport.take())
 
 
 class SmallMessagesTests(DoorTestCase):
     max_message = 10
 
     def test_the_limit_is_the_servers_own_and_is_told(self) -> None:
-        alice = self.connect()
-        self.assertIn(b"\nMax-message: 10\n", alice.say("REGISTER alice\n\n"))
+        alice, answer = self.register("alice")
+        self.assertIn(b"\nMax-message: 10\n", answer)
         bob = self.user("bob")
         alice.say("SEND bob\nContent-length: 10\n\n0123456789")
         self.commit()
@@ -168,7 +173,7 @@ class TalkTests(DoorTestCase):
         )
 
     def test_who_goes_on_where_one_answer_ended(self) -> None:
-        self.patch(framed, "MAX_BODY", 10)
+        self.patch(version2, "MAX_BODY", 10)
         self.user("Carol")
         self.assertEqual(
             self.alice.say("WHO\n\n"),
@@ -188,7 +193,7 @@ class TalkTests(DoorTestCase):
         self.assertEqual(self.bob.say("SEND alice\nContent-length: 1\n\nx")[:9], b"ERROR 102")
 
     def test_unknown_verbs_are_error_104_and_unknown_headers_are_ignored(self) -> None:
-        self.assertEqual(self.alice.say("JOIN #dev\n\n"), b"ERROR 104 Unknown command\n\n")
+        self.assertEqual(self.alice.say("DANCE x\n\n"), b"ERROR 104 Unknown command\n\n")
         self.assertEqual(self.alice.say("PING x\nFoo: bar\n\n"), b"PONG x\n\n")
 
     def test_a_recipient_who_left_after_the_commitment_leaves_sent_as_it_is(self) -> None:
@@ -197,3 +202,264 @@ class TalkTests(DoorTestCase):
         self.alice.transport.clear()
         self.bob.gone()
         self.assertEqual(self.alice.transport.take(), b"")
+
+
+class ComingBackTests(DoorTestCase):
+    def token(self, answer: bytes) -> str:
+        return "Session: " + re.search(rb"Session: (\S+)", answer)[1].decode()
+
+    def test_a_lost_connection_is_resumed_where_it_was(self) -> None:
+        alice = self.user("alice")
+        bob, answer = self.register("bob")
+        for text in "xyz":
+            alice.say(f"SEND bob\nContent-length: 1\n\n{text}")
+        self.commit()
+        bob.gone()
+        _, answer = self.register("bob", self.token(answer), "Resume: 1", "Id: r")
+        self.assertTrue(answer.startswith(b"REGISTERED bob\nId: r\nVersion: 2\n"))
+        self.assertIn(b"\nLast: 3\n", answer)
+        self.assertEqual(re.findall(rb"\n\n([xyz])", answer), [b"y", b"z"])
+
+    def test_a_wrong_token_does_not_open_a_kept_name(self) -> None:
+        self.user("bob").gone()
+        for headers in ((), ("Session: x",), ("Session: ",)):
+            _, answer = self.register("bob", *headers)
+            self.assertEqual(answer, b"ERROR 105 Name in use\n\n")
+
+    def test_a_resume_that_is_no_number_is_error_103(self) -> None:
+        _, answer = self.register("bob", "Resume: x")
+        self.assertEqual(answer, b"ERROR 103 Header Incomplete\n\n")
+
+    def test_requests_behind_a_registration_wait_for_it(self) -> None:
+        client = self.connect()
+        client.say("REGISTER bob\n\nPING 1\n\nWHO\n\n")
+        client.protocol.readConnectionLost()
+        self.assertEqual(client.transport.take(), b"")
+        self.commit()
+        self.assertRegex(
+            client.transport.take(), rb"\AREGISTERED bob\n[^\0]*\n\nPONG 1\n\nWHO\nCount: 1\n"
+        )
+        self.assertTrue(client.closed)
+
+    def test_a_registration_that_can_not_be_written_is_error_112_and_another_may_follow(
+        self,
+    ) -> None:
+        self.store.broken = OSError("full")
+        client, answer = self.register("bob", "Id: 1")
+        self.assertEqual(answer, b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\n")
+        self.store.broken = None
+        client.say("REGISTER bob\n\n")
+        self.commit()
+        self.assertIn(b"REGISTERED bob\n", client.transport.take())
+
+    def test_a_connection_lost_while_it_registers_leaves_the_name_free(self) -> None:
+        client = self.connect()
+        client.say("REGISTER bob\n\n")
+        client.gone()
+        self.commit()
+        self.user("bob")
+
+    def test_a_message_that_can_not_be_written_is_error_112(self) -> None:
+        alice, _ = self.user("alice"), self.user("bob")
+        self.store.broken = OSError("full")
+        alice.say("SEND bob\nId: 1\nContent-length: 1\n\nx")
+        alice.say("QUIT\n\n")
+        self.commit()
+        self.assertEqual(
+            alice.transport.take(),
+            b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\nBYE\n\n",
+        )
+
+    def test_what_was_missed_comes_no_faster_than_it_is_read(self) -> None:
+        self.patch(archive, "SCAN", 2)
+        alice = self.user("alice")
+        bob, answer = self.register("bob")
+        bob.gone()
+        for text in "abcdef":
+            alice.say(f"SEND bob\nContent-length: 1\n\n{text}")
+        self.commit()
+        again = self.connect()
+        again.say(f"REGISTER bob\n{self.token(answer)}\n\n")
+        again.protocol.pauseProducing()
+        self.commit()
+        got = b""
+        for _ in range(3):
+            self.assertLessEqual(again.transport.take().count(b"FORWARD"), 2)
+            waiting = b"".join(again.protocol._waiting)
+            self.assertLessEqual(waiting.count(b"FORWARD"), 2)
+            again.protocol.resumeProducing()
+            got += again.transport.take()
+            again.protocol.pauseProducing()
+            self.commit()
+        again.protocol.resumeProducing()
+        self.commit()
+        got += again.transport.take()
+        self.assertEqual(re.findall(rb"\n\n([a-f])", got), [b"%c" % c for c in b"abcdef"])
+
+
+class RoomTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.user("alice"), self.user("bob")
+
+    def ask(self, client: Client, request: str) -> bytes:
+        client.transport.clear()
+        client.protocol.dataReceived(request.encode())
+        self.commit()
+        return client.transport.take()
+
+    def test_a_room_from_join_to_leave(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "JOIN #dev\nId: 1\n\n"),
+            b"JOINED #dev\nId: 1\nUser: alice\nOwner: alice\nContent-length: 0\n\n",
+        )
+        self.assertEqual(
+            self.ask(self.alice, "TOPIC #dev\nId: 2\nContent-length: 5\n\nplans"),
+            b"TOPIC #dev\nId: 2\nUser: alice\nContent-length: 5\n\nplans",
+        )
+        self.assertEqual(
+            self.ask(self.bob, "JOIN #DEV\nId: 3\n\n"),
+            b"JOINED #dev\nId: 3\nUser: bob\nOwner: alice\nContent-length: 5\n\nplans",
+        )
+        self.assertEqual(self.alice.transport.take(), b"JOINED #dev\nUser: bob\n\n")
+        self.assertEqual(
+            self.ask(self.bob, "TOPIC #dev\n\n"), b"TOPIC #dev\nContent-length: 5\n\nplans"
+        )
+        self.ask(self.bob, "SEND #dev\nContent-length: 2\n\nhi")
+        self.assertIn(b"FORWARD bob\nTo: #dev\nMessage: 1\n", self.alice.transport.take())
+        self.assertEqual(
+            self.ask(self.alice, "KICK #dev\nId: 4\nUser: Bob\n\n"),
+            b"LEFT #dev\nId: 4\nUser: bob\nBy: alice\n\n",
+        )
+        self.assertEqual(
+            self.bob.transport.take()[-34:], b"LEFT #dev\nUser: bob\nBy: alice\n\n"[-34:]
+        )
+        self.assertEqual(self.ask(self.alice, "LEAVE #dev\n\n"), b"LEFT #dev\nUser: alice\n\n")
+
+    def test_what_follows_a_change_builds_on_it(self) -> None:
+        answer = self.ask(
+            self.alice,
+            "JOIN #dev\nId: 1\n\nSEND #dev\nId: 2\nContent-length: 1\n\nxLEAVE #dev\nId: 3\n\n",
+        )
+        self.assertEqual(
+            re.findall(rb"(\w+) #dev\nId: (.)", answer),
+            [(b"JOINED", b"1"), (b"SENT", b"2"), (b"LEFT", b"3")],
+        )
+
+    def test_a_private_room_and_its_invitations(self) -> None:
+        self.assertIn(b"\nPrivate: yes\n", self.ask(self.alice, "JOIN #us\nPrivate: yes\n\n"))
+        self.assertEqual(
+            self.ask(self.bob, "JOIN #us\nId: 1\n\n"), b"ERROR 111 Not permitted\nId: 1\n\n"
+        )
+        self.assertEqual(
+            self.ask(self.alice, "INVITE #us\nId: 2\nUser: bob\n\n"),
+            b"INVITED #us\nId: 2\nUser: bob\nBy: alice\n\n",
+        )
+        self.assertEqual(self.bob.transport.take(), b"INVITED #us\nUser: bob\nBy: alice\n\n")
+        self.assertIn(b"JOINED #us\n", self.ask(self.bob, "JOIN #us\n\n"))
+
+    def test_rooms_and_their_members_are_listed(self) -> None:
+        self.ask(self.alice, "JOIN #b\n\nJOIN #a\nPrivate: yes\n\n")
+        self.ask(self.bob, "JOIN #b\n\n")
+        self.assertEqual(
+            self.ask(self.alice, "ROOMS\nId: 1\n\n"),
+            b"ROOMS\nId: 1\nCount: 2\nContent-length: 32\n\n#a 1 member private\n#b 2 member\n",
+        )
+        self.bob.gone()
+        self.assertEqual(
+            self.ask(self.alice, "WHO #B\n\n"),
+            b"WHO #b\nCount: 2\nContent-length: 15\n\nalice\nbob away\n",
+        )
+
+    def test_what_can_not_be_done_in_rooms_is_refused_and_the_connection_goes_on(self) -> None:
+        self.ask(self.alice, "JOIN #dev\n\n")
+        for request, code in (
+            ("JOIN dev\n\n", b"110"),
+            ("LEAVE #x\n\n", b"110"),
+            ("LEAVE #dev\n\n", b"111"),
+            ("KICK #dev\nUser: alice\n\n", b"111"),
+            ("INVITE #dev\nUser: alice\n\n", b"111"),
+            ("TOPIC #dev\nContent-length: 1\n\nx", b"111"),
+            ("WHO #x\n\n", b"110"),
+            ("HISTORY #dev\n\n", b"111"),
+            ("HISTORY b@d\n\n", b"102"),
+        ):
+            self.assertEqual(self.ask(self.bob, request)[:9], b"ERROR " + code, request)
+        self.assertEqual(self.ask(self.bob, "PING\n\n"), b"PONG\n\n")
+
+
+class ReadingTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.user("alice"), self.user("bob")
+        for second in range(5):
+            self.alice.say(f"SEND ALL\nContent-length: 9\n\nnumber {second + 1}\n")
+            self.commit()
+            self.clock.advance(1)
+        self.alice.transport.clear()
+
+    def read(self, request: str) -> tuple[list[bytes], bytes]:
+        """The texts of the messages that answer, and the frame that ends the answer."""
+        self.alice.protocol.dataReceived(request.encode())
+        self.commit()
+        answer = self.alice.transport.take()
+        texts = re.findall(rb"number (\d)\n", answer)
+        verb = request.split()[0].encode()
+        return texts, answer[answer.rindex(verb) :]
+
+    def test_history_brings_the_newest_oldest_first(self) -> None:
+        texts, end = self.read("HISTORY ALL\nId: 9\nCount: 2\n\n")
+        self.assertEqual(texts, [b"4", b"5"])
+        self.assertEqual(end, b"HISTORY ALL\nId: 9\nCount: 2\nMore: yes\n\n")
+
+    def test_history_goes_both_ways_by_number_and_by_time(self) -> None:
+        for headers, texts in (
+            ("", [b"1", b"2", b"3", b"4", b"5"]),
+            ("After: 3\n", [b"4", b"5"]),
+            ("After: 1\nCount: 2\n", [b"2", b"3"]),
+            ("Before: 3\n", [b"1", b"2"]),
+            ("Before: 5\nCount: 1\n", [b"4"]),
+            ("After: 1\nBefore: 4\n", [b"2", b"3"]),
+            ("Since: 1970-01-01T00:00:03Z\n", [b"4", b"5"]),
+            ("Until: 1970-01-01T00:00:01.000Z\nCount: 1\n", [b"2"]),
+            ("After: 99\n", []),
+        ):
+            self.assertEqual(self.read(f"HISTORY ALL\n{headers}\n")[0], texts, headers)
+
+    def test_each_message_of_an_answer_says_all_about_itself(self) -> None:
+        self.alice.say("HISTORY ALL\nId: 9\nCount: 1\n\n")
+        self.commit()
+        self.assertEqual(
+            self.alice.transport.take(),
+            b"MESSAGE alice\nId: 9\nTo: ALL\nMessage: 5\nTime: 1970-01-01T00:00:04.000Z\n"
+            b"Content-length: 9\n\nnumber 5\nHISTORY ALL\nId: 9\nCount: 1\nMore: yes\n\n",
+        )
+
+    def test_search_finds_words(self) -> None:
+        texts, end = self.read("SEARCH\nId: 9\nContent-length: 8\n\nnumber 3")
+        self.assertEqual((texts, end), ([b"3"], b"SEARCH\nId: 9\nCount: 1\n\n"))
+        self.assertEqual(self.read("SEARCH ALL\nContent-length: 4\n\n(AND")[0], [])
+
+    def test_wrong_bounds_are_refused(self) -> None:
+        for number, request in enumerate(
+            ("HISTORY ALL\nAfter: x\n\n", "HISTORY ALL\nSince: now\n\n", "SEARCH\n\n")
+        ):
+            client = self.user(f"u{number}")
+            self.assertEqual(client.say(request), b"ERROR 103 Header Incomplete\n\n")
+        self.bob.transport.clear()
+        answer = self.bob.say("SEARCH\nContent-length: 501\n\n" + "x" * 501)
+        self.assertEqual(answer[:9], b"ERROR 111")
+
+    def test_requests_behind_a_history_wait_for_it(self) -> None:
+        self.alice.say("HISTORY ALL\nCount: 1\n\nPING 1\n\nQUIT\n\n")
+        self.commit()
+        self.assertTrue(self.alice.transport.take().endswith(b"PONG 1\n\nBYE\n\n"))
+
+    def test_what_can_not_be_read_is_error_112(self) -> None:
+        self.store.unreadable = OSError("gone")
+        self.alice.say("HISTORY ALL\nId: 1\n\nPING\n\n")
+        self.commit()
+        self.assertEqual(
+            self.alice.transport.take(),
+            b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\nPONG\n\n",
+        )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted import archive
 from chat_twisted import hub as hub_module
+from chat_twisted.archive import Span
+from chat_twisted.changes import UserCame
 from chat_twisted.errors import (
+    ChatError,
     MalformedName,
     NameInUse,
     NoSuchRoom,
+    NotPermitted,
     UnableToSend,
     Unavailable,
 )
-from chat_twisted.hub import Hub, Request, Session
-from chat_twisted.ledger import MemoryLedger
+from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.message import Message
+from tests.store import InlineStore, settle
 
 
 class ListDoor:
@@ -41,8 +46,23 @@ class ListSession(Session):
     def texts(self) -> list[str]:
         return [message.text for message in self.got]
 
-    def sent(self, request: Request, message: Message) -> None:
-        self.heard.append(("sent", request.id, message.number))
+    def registered(self) -> None:
+        self.heard.append(("registered",))
+
+    def refused(self, request: Request, error: ChatError) -> None:
+        self.heard.append(("refused", request.id, error.code))
+
+    def told(self, event: Event, request: Request | None) -> None:
+        words = [event.what, event.room.name, event.user]
+        self.heard.append(
+            (*words, *([event.by] if event.by else []), *([request.id] if request else []))
+        )
+
+    def drop(self, why: str) -> None:
+        self.heard.append(("dropped",))
+
+    def sent(self, request: Request, number: int, time: int) -> None:
+        self.heard.append(("sent", request.id, number))
 
     def delivered(self, request: Request, number: int) -> None:
         self.heard.append(("delivered", request.id, number))
@@ -51,20 +71,63 @@ class ListSession(Session):
         self.heard.append(("undelivered", request.id))
 
 
+class ImmediateSession(ListSession):
+    immediate = True
+
+
 class HubTestCase(TestCase):
+    grace = 600
+
     def setUp(self) -> None:
         self.clock = Clock()
-        self.hub = Hub(MemoryLedger(self.clock), max_clients=10)
+        self.clock.advance(1000)
+        self.store = InlineStore(self.clock)
         self.door = ListDoor()
+        self.start()
 
-    def join(self, name: str, token: str | None = None, door: ListDoor | None = None):
+    def start(self) -> None:
+        """Start a server on what is stored."""
+        self.hub = Hub(self.store.ledger(), self.clock, max_clients=10, grace=self.grace)
+
+    def register(self, name: str, token: str | None = None, door: ListDoor | None = None):
+        """A session that has its name, or is refused it."""
         session = ListSession(door or self.door)
-        self.hub.register(name, session, token)
+        if not self.hub.register(name, session, token, "r"):
+            self.commit()
+            self.assertEqual(session.heard, [("registered",)])
+            session.heard.clear()
+        return session
+
+    def join(
+        self,
+        name: str,
+        token: str | None = None,
+        door: ListDoor | None = None,
+        resume: int | None = None,
+    ):
+        """A session that gets messages."""
+        session = self.register(name, token, door)
+        self.hub.arrive(session, resume)
+        self.commit()
+        return session
+
+    def original(self, name: str):
+        """A session of those that only get what is said while they are there."""
+        session = ImmediateSession(self.door)
+        self.assertTrue(self.hub.register(name, session))
         self.hub.arrive(session)
         return session
 
+    def leave(self, session: ListSession) -> None:
+        """The connection is lost."""
+        self.hub.leave(session, for_good=False)
+
+    def quit(self, session: ListSession) -> None:
+        self.hub.leave(session, for_good=True)
+        self.commit()
+
     def commit(self) -> None:
-        self.clock.advance(0)
+        settle(self.clock)
 
 
 class RegistryTests(HubTestCase):
@@ -72,7 +135,7 @@ class RegistryTests(HubTestCase):
         alice = self.join("Alice")
         with self.assertRaises(NameInUse):
             self.join("aLICE")
-        self.hub.leave(alice)
+        self.quit(alice)
         self.join("aLICE")
         self.assertEqual(self.hub.who(), ["aLICE"])
 
@@ -82,7 +145,7 @@ class RegistryTests(HubTestCase):
                 self.join(name)
 
     def test_the_token_lets_the_same_user_in_on_another_connection(self) -> None:
-        token = self.join("alice").user.token
+        token = self.join("alice").token
         second = self.join("ALICE", token)
         self.assertEqual(second.user.name, "alice")
         self.assertEqual(self.hub.who(), ["alice"])
@@ -92,11 +155,11 @@ class RegistryTests(HubTestCase):
 
     def test_the_name_is_free_when_the_last_connection_is_gone(self) -> None:
         first = self.join("alice")
-        second = self.join("alice", first.user.token)
-        self.hub.leave(first)
+        second = self.join("alice", first.token)
+        self.quit(first)
         with self.assertRaises(NameInUse):
             self.join("alice")
-        self.hub.leave(second)
+        self.quit(second)
         self.join("alice")
 
     def test_a_full_server_says_when_to_try_again(self) -> None:
@@ -104,7 +167,7 @@ class RegistryTests(HubTestCase):
         with self.assertRaises(Unavailable) as caught:
             self.join("late")
         self.assertGreater(caught.exception.retry_after, 0)
-        self.hub.leave(sessions[0])
+        self.quit(sessions[0])
         self.join("late")
 
     def test_a_refused_registration_leaves_nothing_behind(self) -> None:
@@ -112,20 +175,20 @@ class RegistryTests(HubTestCase):
         refused = ListSession(self.door)
         with self.assertRaises(NameInUse):
             self.hub.register("alice", refused)
-        self.hub.leave(refused)
+        self.quit(refused)
         self.assertEqual(self.hub.who(), ["alice"])
 
     def test_leaving_twice_is_leaving_once(self) -> None:
         alice = self.join("alice")
-        self.hub.leave(alice)
-        self.hub.leave(alice)
+        self.quit(alice)
+        self.quit(alice)
         for i in range(10):
             self.join(f"u{i}")
 
     def test_who_is_in_the_order_of_the_alphabet_and_only_of_those_present(self) -> None:
         for name in ("bob", "Alice", "carol"):
             self.join(name)
-        self.hub.register("dora", ListSession(self.door))
+        self.register("dora")
         self.assertEqual(self.hub.who(), ["Alice", "bob", "carol"])
 
 
@@ -143,7 +206,7 @@ class DeliveryTests(HubTestCase):
         request = self.hub.send(alice, "bOB", "hello")
         self.commit()
         [message] = bob.got
-        self.assertEqual((message.sender, message.target.name), ("Alice", "Bob"))
+        self.assertEqual((message.sender, message.to), ("Alice", "Bob"))
         self.assertEqual(request.argument, "bOB")
 
     def test_the_sender_hears_when_the_recipient_has_it(self) -> None:
@@ -185,14 +248,13 @@ class DeliveryTests(HubTestCase):
 
     def test_a_broadcast_goes_to_all_present_but_its_sender(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
-        absent = ListSession(self.door)
-        self.hub.register("dora", absent)
+        absent = self.register("dora")
         self.hub.send(alice, "all", "hello")
         self.commit()
         self.assertEqual(
             [s.texts() for s in (alice, bob, carol, absent)], [[], ["hello"], ["hello"], []]
         )
-        self.assertEqual(bob.got[0].target.name, "ALL")
+        self.assertEqual(bob.got[0].to, "ALL")
 
     def test_each_door_gets_a_message_once_with_all_its_sessions(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
@@ -215,7 +277,7 @@ class DeliveryTests(HubTestCase):
 
     def test_a_user_on_two_connections_sees_both_sides_on_each(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
-        alice2 = self.join("alice", alice.user.token)
+        alice2 = self.join("alice", alice.token)
         self.hub.send(alice, "bob", "out")
         self.hub.send(bob, "alice", "in", "b")
         self.hub.send(alice2, "ALL", "all")
@@ -247,7 +309,7 @@ class FaultTests(HubTestCase):
 class NobodyThereTests(HubTestCase):
     def test_what_nobody_would_get_is_refused_and_not_committed(self) -> None:
         alice = self.join("alice")
-        self.hub.register("ghost", ListSession(self.door))
+        self.hub.register("ghost", ListSession(self.door))  # not committed
         for to in ("bob", "ghost", "alice", "ALL", "b@d", ""):
             with self.assertRaises(UnableToSend, msg=to):
                 self.hub.send(alice, to, "hello")
@@ -258,22 +320,21 @@ class NobodyThereTests(HubTestCase):
 
     def test_everybody_is_counted_right_whoever_comes_and_goes(self) -> None:
         alice = self.join("alice")
-        alice2 = self.join("alice", alice.user.token)
+        alice2 = self.join("alice", alice.token)
         bob = self.join("bob")
-        self.hub.leave(alice2)
+        self.quit(alice2)
         self.hub.send(alice, "ALL", "x")
-        self.hub.leave(bob)
+        self.quit(bob)
         with self.assertRaises(UnableToSend):
             self.hub.send(alice, "ALL", "x")
-        unseen = ListSession(self.door)
-        self.hub.register("dora", unseen)
-        self.hub.leave(unseen)
+        unseen = self.register("dora")
+        self.quit(unseen)
         self.join("bob")
         self.hub.send(alice, "ALL", "x")
 
     def test_ones_own_other_connection_is_somebody_to_send_to_but_not_everybody(self) -> None:
         alice = self.join("alice")
-        alice2 = self.join("alice", alice.user.token)
+        alice2 = self.join("alice", alice.token)
         self.hub.send(alice, "alice", "note")
         self.commit()
         self.assertEqual((alice.texts(), alice2.texts()), ([], ["note"]))
@@ -283,7 +344,7 @@ class NobodyThereTests(HubTestCase):
     def test_a_recipient_who_leaves_before_the_commitment_is_told_to_the_sender(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "secret", "a")
-        self.hub.leave(bob)
+        self.quit(bob)
         other = self.join("bob")  # somebody else, under the same name
         self.commit()
         self.assertEqual(alice.heard, [("sent", "a", 1), ("undelivered", "a")])
@@ -293,15 +354,15 @@ class NobodyThereTests(HubTestCase):
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "x", "a")
         self.commit()
-        self.hub.leave(bob)
+        self.quit(bob)
         self.assertEqual(alice.heard, [("sent", "a", 1), ("undelivered", "a")])
 
     def test_a_recipient_with_another_connection_has_not_left(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
-        bob2 = self.join("bob", bob.user.token)
+        bob2 = self.join("bob", bob.token)
         self.hub.send(alice, "bob", "x", "a")
         self.commit()
-        self.hub.leave(bob)
+        self.quit(bob)
         self.assertEqual(alice.heard, [("sent", "a", 1)])
         self.hub.received(bob2, 1)
         self.assertEqual(alice.heard[1:], [("delivered", "a", 1)])
@@ -309,18 +370,517 @@ class NobodyThereTests(HubTestCase):
     def test_a_sender_who_has_left_is_told_nothing_and_the_message_arrives(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "x", "a")
-        self.hub.leave(alice)
+        self.quit(alice)
         self.commit()
         self.hub.received(bob, 1)
         self.assertEqual((alice.heard, bob.texts()), ([], ["x"]))
 
     def test_what_a_session_does_not_confirm_is_not_remembered_without_bound(self) -> None:
-        self.patch(hub_module, "MAX_UNANSWERED", 3)
+        self.patch(hub_module, "MAX_UNCONFIRMED", 3)
         alice, bob = self.join("alice"), self.join("bob")
         for id in range(5):
             self.hub.send(alice, "bob", "x", str(id))
         self.commit()
-        self.assertEqual(len(bob.unanswered), 3)
+        self.assertEqual(len(bob.user.unconfirmed), 3)
         self.hub.received(bob, 5)
         self.assertEqual([heard[1] for heard in alice.heard[5:]], ["2", "3", "4"])
         self.assertEqual(len(bob.got), 5)
+
+
+class KeptTests(HubTestCase):
+    """Who drops off is not gone at once."""
+
+    def test_a_name_is_kept_for_its_token_until_the_grace_is_over(self) -> None:
+        alice = self.join("alice")
+        self.leave(alice)
+        with self.assertRaises(NameInUse):
+            self.join("alice")
+        self.clock.advance(599)
+        again = self.join("ALICE", alice.token)
+        self.assertEqual((again.user.name, again.token), ("alice", alice.token))
+        self.clock.advance(601)  # nothing ends while it is here
+        self.leave(again)
+        self.clock.advance(601)
+        stranger = self.join("alice", alice.token)
+        self.assertNotEqual(stranger.token, alice.token)
+
+    def test_who_is_away_is_not_here_but_can_be_sent_to(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        self.assertEqual(self.hub.who(), ["alice"])
+        self.hub.send(alice, "bob", "direct", "a")
+        self.hub.send(alice, "ALL", "all", "b")
+        self.commit()
+        self.assertEqual(alice.heard, [("sent", "a", 1), ("sent", "b", 2)])
+        again = self.join("bob", bob.token)
+        self.assertEqual(again.texts(), ["direct", "all"])
+        self.hub.received(again, 2)
+        self.assertEqual(alice.heard[2:], [("delivered", "a", 1)])
+
+    def test_what_was_confirmed_does_not_come_again_and_what_was_not_does(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        for text in ("one", "two", "three"):
+            self.hub.send(alice, "bob", text)
+        self.hub.send(bob, "alice", "mine")
+        self.commit()
+        self.hub.received(bob, 2)
+        self.leave(bob)
+        self.assertEqual(self.join("bob", bob.token).texts(), ["three"])
+
+    def test_a_confirmation_of_what_was_not_sent_yet_counts_for_what_was(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.received(bob, 10**17)
+        self.hub.send(alice, "bob", "x", "a")
+        self.commit()
+        self.assertEqual(alice.heard, [("sent", "a", 1)])
+        self.leave(bob)
+        self.assertEqual(self.join("bob", bob.token).texts(), ["x"])
+
+    def test_resume_brings_everything_after_the_number_also_ones_own(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "one")
+        self.hub.send(bob, "alice", "two")
+        self.hub.send(alice, "bob", "three")
+        self.commit()
+        self.hub.received(bob, 3)
+        self.leave(bob)
+        self.assertEqual(self.join("bob", bob.token, resume=1).texts(), ["two", "three"])
+        self.assertEqual(self.join("bob", bob.token, resume=3).texts(), [])
+        self.assertEqual(self.join("bob", bob.token, resume=99).texts(), [])
+
+    def test_nobody_resumes_to_before_he_came(self) -> None:
+        alice = self.join("alice")
+        self.join("bob")
+        self.hub.send(alice, "ALL", "before")
+        self.commit()
+        carol = self.join("carol")
+        self.hub.send(alice, "ALL", "after")
+        self.commit()
+        self.leave(carol)
+        self.assertEqual(self.join("carol", carol.token, resume=0).texts(), ["after"])
+
+    def test_what_was_missed_comes_before_anything_newer_and_each_once(self) -> None:
+        self.patch(archive, "SCAN", 3)
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        for i in range(10):
+            self.hub.send(alice, "bob", str(i))
+        self.commit()
+        again = self.register("bob", bob.token)
+        self.hub.arrive(again)
+        for i in range(10, 20):  # while it catches up
+            self.hub.send(alice, "bob", str(i))
+            self.clock.advance(0)
+        self.commit()
+        self.assertEqual(again.texts(), [str(i) for i in range(20)])
+
+    def test_a_slow_session_is_brought_the_next_page_when_it_is_ready(self) -> None:
+        self.patch(archive, "SCAN", 3)
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        for i in range(9):
+            self.hub.send(alice, "bob", str(i))
+        self.commit()
+        again = self.register("bob", bob.token)
+        waiting: list[Callable[[], None]] = []
+        again.when_ready = waiting.append
+        self.hub.arrive(again)
+        self.commit()
+        self.assertEqual((len(again.got), len(waiting)), (3, 1))
+        self.assertEqual(self.hub.who(), ["alice", "bob"])
+        waiting.pop()()
+        self.leave(again)  # while the next is read
+        self.commit()
+        self.assertEqual((len(again.got), waiting), (3, []))
+
+    def test_who_quits_is_gone_at_once_and_the_next_of_that_name_gets_nothing_of_his(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        self.hub.send(alice, "bob", "for the first bob", "a")
+        self.commit()
+        bob = self.join("bob", bob.token)
+        self.quit(bob)
+        self.assertEqual(alice.heard[1:], [("undelivered", "a")])
+        with self.assertRaises(UnableToSend):
+            self.hub.send(alice, "bob", "x")
+        self.assertEqual(self.join("bob", bob.token, resume=0).got, [])
+
+    def test_not_more_are_kept_than_may_be_connected_and_the_longest_away_goes_first(self) -> None:
+        alice = self.join("alice")
+        tokens = {}
+        for i in range(12):
+            session = self.join(f"u{i}")
+            tokens[f"u{i}"] = session.token
+            self.leave(session)
+        for name in ("u0", "u1"):
+            with self.assertRaises(UnableToSend):
+                self.hub.send(alice, name, "x")
+        self.hub.send(alice, "u2", "x")
+
+    def test_who_goes_before_knowing_its_token_leaves_the_name_free(self) -> None:
+        session = ListSession(self.door)
+        self.assertFalse(self.hub.register("alice", session))
+        self.leave(session)
+        self.commit()
+        self.join("alice")
+        self.assertEqual(session.heard, [])
+        self.assertEqual([user[1] for user in self.store.saved().users], ["alice"])
+
+    def test_an_unreadable_archive_drops_who_has_missed_something(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        self.hub.send(alice, "bob", "x")
+        self.commit()
+        self.store.broken = OSError("gone")
+        again = self.join("bob", bob.token)
+        self.assertEqual((again.heard, again.got), ([("dropped",)], []))
+        self.leave(again)
+        self.store.broken = None
+        self.assertEqual(self.join("bob", bob.token).texts(), ["x"])
+
+
+class NoGraceTests(HubTestCase):
+    grace = 0
+
+    def test_without_grace_nobody_is_kept_and_nothing_of_users_is_written(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        with self.assertRaises(UnableToSend):
+            self.hub.send(alice, "bob", "x")
+        self.assertEqual(self.store.saved().users, [])
+        self.join("bob")
+
+
+class OriginalTests(HubTestCase):
+    """Version 1 knows only who is there."""
+
+    def test_an_original_user_is_gone_with_its_connection_and_sends_to_those_present(self) -> None:
+        alice, bob = self.original("alice"), self.join("bob")
+        self.leave(bob)
+        for to in ("bob", "ALL", "#dev"):
+            with self.assertRaises(ChatError):
+                self.hub.send(alice, to, "x")
+        self.leave(alice)
+        carol = self.join("carol")
+        with self.assertRaises(UnableToSend):
+            self.hub.send(carol, "alice", "x")
+        self.join("alice")
+
+    def test_an_original_sender_is_told_when_its_recipient_drops_off(self) -> None:
+        alice, bob = self.original("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "x")
+        self.commit()
+        self.leave(bob)
+        self.assertEqual(alice.heard, [("sent", None, 1), ("undelivered", None)])
+        self.assertEqual(self.join("bob", bob.token).texts(), ["x"])
+
+    def test_an_original_user_takes_no_kept_name(self) -> None:
+        self.leave(self.join("bob"))
+        with self.assertRaises(NameInUse):
+            self.original("bob")
+
+
+class RepeatedTests(HubTestCase):
+    def test_a_message_sent_again_under_its_id_is_not_a_second_one(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "x", "7")
+        self.commit()
+        self.leave(alice)
+        again = self.join("alice", alice.token)
+        self.hub.send(again, "bob", "x", "7")
+        self.commit()
+        self.assertEqual((again.heard, bob.texts()), ([("sent", "7", 1)], ["x"]))
+        self.hub.received(bob, 1)
+        self.assertEqual(again.heard[1:], [("delivered", "7", 1)])
+        self.hub.send(again, "bob", "x", "7")
+        self.commit()
+        self.assertEqual(again.heard[2:], [("sent", "7", 1), ("delivered", "7", 1)])
+
+    def test_what_was_sent_is_sent_though_its_recipient_has_gone_since(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "x", "7")
+        self.commit()
+        self.quit(bob)
+        self.leave(alice)
+        again = self.join("alice", alice.token)
+        self.hub.send(again, "bob", "x", "7")
+        self.hub.send(again, "bob", "x", "8")
+        self.commit()
+        self.assertEqual(again.heard, [("sent", "7", 1), ("refused", "8", 102)])
+
+    def test_ids_are_each_users_own(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "x", "7")
+        self.hub.send(bob, "alice", "y", "7")
+        self.commit()
+        self.assertEqual((alice.texts(), bob.texts()), (["y"], ["x"]))
+
+
+class RestartTests(HubTestCase):
+    """The server is killed, and another starts on what it has written."""
+
+    def test_users_inboxes_rooms_and_ids_are_there_again(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.join(alice, "#dev", "j", private=False)
+        self.hub.join(bob, "#dev", "j", private=False)
+        self.commit()
+        self.leave(bob)
+        self.hub.send(alice, "bob", "direct", "1")
+        self.hub.send(alice, "#dev", "room", "2")
+        self.commit()
+        self.start()
+        self.assertEqual(self.hub.last, 2)
+        self.assertEqual(self.hub.who(), [])
+        with self.assertRaises(NameInUse):
+            self.join("bob")
+        alice = self.join("alice", alice.token, resume=2)
+        self.hub.send(alice, "bob", "direct", "1")
+        self.hub.send(alice, "#dev", "more", "3")
+        self.commit()
+        self.assertEqual(alice.heard, [("sent", "1", 1), ("sent", "3", 4)])
+        bob = self.join("bob", bob.token)
+        self.assertEqual(bob.texts(), ["direct", "room", "more"])
+
+    def test_the_grace_counts_anew_from_the_start(self) -> None:
+        bob = self.join("bob")
+        self.clock.advance(10_000)
+        self.start()
+        self.clock.advance(599)
+        self.join("bob", bob.token)
+
+    def test_what_was_confirmed_before_does_not_come_again(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "x")
+        self.commit()
+        self.hub.received(bob, 1)
+        self.clock.advance(2)
+        self.commit()
+        self.start()
+        self.assertEqual(self.join("bob", bob.token).texts(), [])
+
+    def test_of_two_with_one_name_the_later_one_has_it(self) -> None:
+        second = self.join("bob")
+        id = second.user.id
+        # The first one's going was not written in time.
+        cursor = self.store.connection.cursor()
+        archive.write(cursor, changes=[UserCame(1, "bob", b"", -1)])
+        self.store.connection.commit()
+        self.start()
+        self.commit()
+        self.assertEqual(len(self.store.saved().users), 1)
+        self.assertEqual(self.join("bob", second.token).user.id, id)
+
+
+class FailureTests(HubTestCase):
+    """The disk is full."""
+
+    def test_senders_are_told_when_to_try_again_and_nobody_hears_of_it(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.store.broken = OSError("full")
+        self.hub.send(alice, "bob", "x", "1")
+        self.commit()
+        self.assertEqual((alice.heard, bob.got), ([("refused", "1", 112)], []))
+        self.store.broken = None
+        self.hub.send(alice, "bob", "x", "1")
+        self.commit()
+        self.assertEqual(bob.texts(), ["x"])
+        self.assertEqual(alice.heard[1][:2], ("sent", "1"))
+
+    def test_a_name_that_could_not_be_written_is_free_again(self) -> None:
+        self.store.broken = OSError("full")
+        session = ListSession(self.door)
+        self.hub.register("alice", session, None, "r")
+        self.commit()
+        self.assertEqual(session.heard, [("refused", "r", 112)])
+        self.assertIsNone(session.user)
+        self.store.broken = None
+        self.join("alice")
+        for i in range(9):
+            self.join(f"u{i}")
+
+    def test_a_user_who_quits_while_nothing_can_be_written_is_forgotten_later(self) -> None:
+        bob = self.join("bob")
+        self.store.broken = OSError("full")
+        self.quit(bob)
+        self.assertEqual(len(self.store.saved().users), 1)
+        self.store.broken = None
+        self.clock.advance(60)
+        self.commit()
+        self.assertEqual(self.store.saved().users, [])
+
+    def test_a_room_that_could_not_be_made_can_be_made_later(self) -> None:
+        alice = self.join("alice")
+        self.store.broken = OSError("full")
+        self.hub.join(alice, "#dev", "1", private=False)
+        self.commit()
+        self.store.broken = None
+        self.hub.join(alice, "#dev", "2", private=False)
+        self.commit()
+        self.assertEqual(alice.heard, [("refused", "1", 112), ("joined", "#dev", "alice", "2")])
+
+
+class RoomTests(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob, self.carol = (self.join(n) for n in ("alice", "bob", "carol"))
+
+    def enter(self, session, name: str = "#dev", private: bool = False) -> None:
+        self.hub.join(session, name, "j", private=private)
+        self.commit()
+
+    def test_a_room_message_goes_to_the_members_alone(self) -> None:
+        self.enter(self.alice, "#Dev")
+        self.enter(self.bob, "#dEV")
+        self.hub.send(self.alice, "#dev", "x", "1")
+        self.commit()
+        self.assertEqual((self.bob.texts(), self.bob.got[0].to), (["x"], "#Dev"))
+        self.assertEqual((self.alice.got, self.carol.got), ([], []))
+        with self.assertRaises(NotPermitted):
+            self.hub.send(self.carol, "#dev", "x")
+
+    def test_members_who_are_away_get_it_when_they_come_back(self) -> None:
+        self.enter(self.alice)
+        self.hub.send(self.alice, "#dev", "before")
+        self.enter(self.bob)
+        self.leave(self.bob)
+        self.hub.send(self.alice, "#dev", "while away")
+        self.commit()
+        self.assertEqual(self.join("bob", self.bob.token).texts(), ["while away"])
+
+    def test_who_left_while_others_talked_gets_what_was_said_until_then(self) -> None:
+        self.enter(self.alice)
+        self.enter(self.bob)
+        other = self.join("bob", self.bob.token)
+        self.leave(self.bob)
+        self.hub.send(self.alice, "#dev", "before")
+        self.commit()
+        self.hub.leave_room(other, "#dev", "l")
+        self.commit()
+        self.hub.send(self.alice, "#dev", "after")
+        self.commit()
+        self.leave(other)
+        self.assertEqual(self.join("bob", self.bob.token).texts(), ["before"])
+
+    def test_members_hear_of_coming_going_and_topics(self) -> None:
+        self.enter(self.alice)
+        self.enter(self.bob)
+        self.hub.set_topic(self.bob, "#dev", " plans ", "t")
+        self.commit()
+        self.hub.leave_room(self.bob, "#dev", "l")
+        self.commit()
+        self.assertEqual(
+            self.alice.heard,
+            [
+                ("joined", "#dev", "alice", "j"),
+                ("joined", "#dev", "bob"),
+                ("topic", "#dev", "bob"),
+                ("left", "#dev", "bob"),
+            ],
+        )
+        self.assertEqual(
+            self.bob.heard,
+            [
+                ("joined", "#dev", "bob", "j"),
+                ("topic", "#dev", "bob", "t"),
+                ("left", "#dev", "bob", "l"),
+            ],
+        )
+        self.assertEqual(self.hub.room(self.carol, "#dev").topic, "plans")
+        self.assertEqual(self.carol.heard, [])
+
+    def test_joining_again_is_answered_and_told_to_nobody(self) -> None:
+        self.enter(self.alice)
+        self.enter(self.bob)
+        self.alice.heard.clear()
+        self.enter(self.bob)
+        self.assertEqual(self.bob.heard[1:], [("joined", "#dev", "bob", "j")])
+        self.assertEqual(self.alice.heard, [])
+
+    def test_a_private_room_is_for_the_invited_and_nobody_else_can_tell_that_it_is(self) -> None:
+        self.enter(self.alice, private=True)
+        with self.assertRaises(NotPermitted):
+            self.hub.join(self.bob, "#dev", None, private=False)
+        with self.assertRaises(NoSuchRoom):
+            self.hub.send(self.bob, "#dev", "x")
+        with self.assertRaises(NoSuchRoom):
+            self.hub.room(self.bob, "#dev")
+        self.assertEqual(self.hub.rooms(self.bob), [])
+        self.hub.invite(self.alice, "#dev", "bob", "i")
+        self.commit()
+        self.assertEqual(self.alice.heard[1:], [("invited", "#dev", "bob", "alice", "i")])
+        self.assertEqual(self.bob.heard, [("invited", "#dev", "bob", "alice")])
+        self.enter(self.bob)
+        with self.assertRaises(NotPermitted):
+            self.hub.invite(self.bob, "#dev", "carol", None)
+
+    def test_the_owner_may_kick_and_nobody_else(self) -> None:
+        self.enter(self.alice)
+        self.enter(self.bob)
+        with self.assertRaises(NotPermitted):
+            self.hub.kick(self.bob, "#dev", "alice", None)
+        self.hub.kick(self.alice, "#dev", "bob", "k")
+        self.commit()
+        self.assertEqual(self.alice.heard[-1], ("left", "#dev", "bob", "alice", "k"))
+        self.assertEqual(self.bob.heard[-1], ("left", "#dev", "bob", "alice"))
+        with self.assertRaises(NotPermitted):
+            self.hub.send(self.bob, "#dev", "x")
+
+    def test_the_longest_member_inherits_the_room_and_an_empty_one_is_no_more(self) -> None:
+        self.enter(self.alice)
+        self.enter(self.bob)
+        self.quit(self.alice)
+        self.assertEqual(self.bob.heard[-1], ("left", "#dev", "alice"))
+        self.assertEqual(self.hub.room(self.bob, "#dev").owner, self.bob.user.id)
+        self.assertEqual([m.name for m in self.hub.members(self.carol, "#dev")], ["bob"])
+        self.hub.leave_room(self.bob, "#dev", "l")
+        self.commit()
+        with self.assertRaises(NoSuchRoom):
+            self.hub.room(self.bob, "#dev")
+        self.assertEqual((self.store.saved().rooms, self.store.saved().members), ([], []))
+
+    def test_what_can_not_be_a_room_is_refused(self) -> None:
+        for name in ("dev", "#", "#b@d", ""):
+            with self.assertRaises(NoSuchRoom):
+                self.hub.join(self.alice, name, None, private=False)
+        self.enter(self.alice)
+        for topic in ("x" * 401, "two\nlines"):
+            with self.assertRaises(NotPermitted):
+                self.hub.set_topic(self.alice, "#dev", topic, None)
+
+
+class ReadingTests(HubTestCase):
+    def read(self, reading) -> list[str]:
+        self.commit()
+        result = self.successResultOf(reading)
+        messages = result[0] if isinstance(result, tuple) else result
+        return [message.text for message in messages]
+
+    def test_history_is_for_the_parties_alone(self) -> None:
+        alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
+        self.hub.join(alice, "#dev", "j", private=False)
+        self.commit()
+        for to in ("bob", "ALL", "#dev"):
+            self.hub.send(alice, to, f"hello {to}")
+        self.commit()
+        span = Span(10)
+        self.assertEqual(self.read(self.hub.history(bob, "Alice", span)), ["hello bob"])
+        self.assertEqual(self.read(self.hub.history(alice, "BOB", span)), ["hello bob"])
+        self.assertEqual(self.read(self.hub.history(carol, "bob", span)), [])
+        self.assertEqual(self.read(self.hub.history(carol, "all", span)), ["hello ALL"])
+        self.assertEqual(self.read(self.hub.history(alice, "#dev", span)), ["hello #dev"])
+        with self.assertRaises(NotPermitted):
+            self.hub.history(carol, "#dev", span)
+        with self.assertRaises(NoSuchRoom):
+            self.hub.history(carol, "#nowhere", span)
+        self.assertEqual(len(self.read(self.hub.search(alice, "", "hello", 9))), 3)
+        self.assertEqual(self.read(self.hub.search(carol, "", "hello", 9)), ["hello ALL"])
+        self.assertEqual(self.read(self.hub.search(alice, "#dev", "hello", 9)), ["hello #dev"])
+
+    def test_the_next_of_a_name_reads_nothing_of_the_one_before(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.send(alice, "bob", "secret")
+        self.commit()
+        self.quit(bob)
+        bob = self.join("bob")
+        self.assertEqual(self.read(self.hub.history(bob, "alice", Span(10))), [])
+        self.assertEqual(self.read(self.hub.search(bob, "", "secret", 9)), [])

@@ -1,55 +1,280 @@
-"""The ledger in memory: numbers, order, batches."""
+"""The embedded ledger: order, group commit, what is repeated, what can't be written."""
+
+from __future__ import annotations
+
+import sqlite3
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.ledger import MemoryLedger
-from chat_twisted.message import EVERYBODY, Message
+from chat_twisted import ledger as ledger_module
+from chat_twisted.archive import EVERYWHERE, Span
+from chat_twisted.changes import UserCame
+from chat_twisted.errors import Unavailable
+from chat_twisted.ledger import Again, EmbeddedLedger, Entry, Repeat
+from chat_twisted.message import Message
+from tests.store import InlineStore, settle
+
+FULL = sqlite3.OperationalError("database or disk is full")
 
 
-class MemoryLedgerTests(TestCase):
+class LedgerTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(1.5)
-        self.ledger: MemoryLedger[str] = MemoryLedger(self.clock)
-        self.batches: list[list[tuple[Message, str]]] = []
-        self.ledger.start(lambda batch: self.batches.append(list(batch)))
+        self.clock.advance(1000.5)
+        self.store = InlineStore(self.clock)
+        self.commits: list[list[tuple[Entry, str]]] = []
+        self.failures: list[list[str]] = []
+        self.open()
 
-    def append(self, text: str) -> None:
-        self.ledger.append("alice", EVERYBODY, text, f"origin of {text}")
+    def open(self, retain: float | None = None) -> None:
+        """Start a ledger on what is stored."""
+        self.ledger: EmbeddedLedger[str] = self.store.ledger(retain=retain)
+        self.ledger.start(self.committed, self.failed)
 
-    def test_what_is_appended_in_one_turn_is_committed_together_in_the_next(self) -> None:
-        self.append("a")
-        self.append("b")
-        self.assertEqual((self.batches, self.ledger.last), ([], 0))
+    def committed(self, batch) -> None:
+        self.commits.append(list(batch))
+
+    def failed(self, batch, error: Unavailable) -> None:
+        self.assertGreater(error.retry_after, 0)
+        self.failures.append([origin for _, origin in batch])
+
+    def say(self, text: str, id: str | None = None, author: int = 7) -> None:
+        self.ledger.say(author, "alice", 0, 0, "ALL", text, id, f"origin of {text}")
+
+    def commit(self) -> None:
+        settle(self.clock)
+
+    def entries(self) -> list[Entry]:
+        return [entry for batch in self.commits for entry, _ in batch]
+
+    def numbers(self) -> list[int]:
+        return [entry[0] for entry in self.entries()]
+
+    def stored(self) -> list[str]:
+        rows = self.store.connection.execute("SELECT text FROM message ORDER BY number")
+        return [text for (text,) in rows]
+
+
+class CommitTests(LedgerTestCase):
+    def test_what_is_said_in_one_turn_is_committed_together(self) -> None:
+        self.say("a")
+        self.say("b", "7")
+        self.assertEqual((self.commits, self.ledger.last, self.ledger.newest), ([], 0, 2))
+        self.commit()
+        a = Message(1, 1000500, 7, "alice", 0, 0, "ALL", "a")
+        b = Message(2, 1000500, 7, "alice", 0, 0, "ALL", "b", "7")
+        self.assertEqual(self.commits, [[(a, "origin of a"), (b, "origin of b")]])
+        self.assertEqual((self.ledger.last, self.stored()), (2, ["a", "b"]))
+
+    def test_what_comes_during_a_commit_is_the_next_one(self) -> None:
+        self.store.seconds = 0.1
+        self.say("a")
+        self.clock.advance(0)  # it is handed to the store
+        self.say("b")
+        self.say("c")
+        self.clock.pump([0.1] * 3)
+        self.assertEqual([len(batch) for batch in self.commits], [1, 2])
+
+    def test_changes_keep_their_place_among_the_messages(self) -> None:
+        self.say("a")
+        self.ledger.change(UserCame(5, "bob", b"", 1), "bob")
+        self.say("b")
+        self.commit()
+        kinds = [type(entry) for entry in self.entries()]
+        self.assertEqual(kinds, [Message, UserCame, Message])
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 1, 1)])
+
+    def test_numbers_and_times_go_on_after_a_restart(self) -> None:
+        self.say("a")
+        self.commit()
+        self.clock.rightNow -= 500  # the system's clock is set back
+        self.open()
+        self.say("b")
+        self.commit()
+        first, second = self.entries()
+        self.assertEqual((first[:2], second[:2]), ((1, 1000500), (2, 1000500)))
+
+    def test_too_much_that_waits_is_refused(self) -> None:
+        self.patch(ledger_module, "MAX_WAITING", 2)
+        self.say("a")
+        self.say("b")
+        with self.assertRaises(Unavailable):
+            self.say("c")
+        with self.assertRaises(Unavailable):
+            self.ledger.change(UserCame(5, "bob", b"", 1), "bob")
+        self.commit()
+        self.say("c")
+
+    def test_texts_that_wait_are_bounded_together(self) -> None:
+        self.patch(ledger_module, "MAX_WAITING_TEXT", 10)
+        self.say("x" * 10)
+        with self.assertRaises(Unavailable):
+            self.say("c")
+
+
+class FailureTests(LedgerTestCase):
+    def test_what_can_not_be_written_fails_with_all_that_waits_behind_it(self) -> None:
+        self.store.broken = FULL
+        self.store.seconds = 0.1
+        self.say("a", "1")
         self.clock.advance(0)
-        self.assertEqual(
-            self.batches,
-            [
-                [
-                    (Message(1, 1500, "alice", EVERYBODY, "a"), "origin of a"),
-                    (Message(2, 1500, "alice", EVERYBODY, "b"), "origin of b"),
-                ]
-            ],
-        )
-        self.assertEqual(self.ledger.last, 2)
+        self.say("b")
+        self.clock.pump([0.1] * 3)
+        self.store.seconds = 0
+        self.assertEqual((self.commits, self.failures), ([], [["origin of a", "origin of b"]]))
+        self.store.broken = None
+        self.say("a", "1")
+        self.commit()
+        self.assertEqual(self.stored(), ["a"])
+        self.assertEqual([type(entry) for entry in self.entries()], [Message])
 
-    def test_numbers_go_on_from_batch_to_batch(self) -> None:
-        for text in "ab":
-            self.append(text)
-            self.clock.advance(0)
-        self.assertEqual([batch[0][0].number for batch in self.batches], [1, 2])
+    def test_what_was_committed_stays(self) -> None:
+        self.say("a")
+        self.commit()
+        self.store.broken = FULL
+        self.say("b")
+        self.commit()
+        self.assertEqual((self.stored(), self.ledger.last), (["a"], 1))
 
-    def test_what_is_appended_during_a_commit_is_the_next_batch(self) -> None:
-        again = ["c"]
-        self.ledger = MemoryLedger(self.clock)
+    def test_a_fault_of_the_listener_does_not_stop_the_ledger(self) -> None:
+        def broken(batch) -> None:
+            raise ZeroDivisionError
 
-        def committed(batch) -> None:
-            self.batches.append(list(batch))
-            if again:
-                self.append(again.pop())
+        self.ledger.start(broken, self.failed)
+        self.say("a")
+        self.commit()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.ledger.start(self.committed, self.failed)
+        self.say("b")
+        self.commit()
+        self.assertEqual(self.numbers(), [2])
 
-        self.ledger.start(committed)
-        self.append("a")
+
+class RepeatTests(LedgerTestCase):
+    def assertRepeated(self) -> None:
+        self.say("again", "7")
+        self.commit()
+        self.assertEqual(self.entries()[-1], Repeat(1, 1000500))
+        self.assertEqual(self.stored().count("again"), 0)
+
+    def test_an_id_sent_again_at_once_is_one_message(self) -> None:
+        self.say("a", "7")
+        self.assertRepeated()
+
+    def test_an_id_sent_again_later_is_one_message(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        self.assertRepeated()
+
+    def test_an_id_sent_again_when_it_is_indexed_is_one_message(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        self.clock.advance(ledger_module.LAZY)
+        self.commit()
+        self.assertEqual(self.ledger._recent, {})
+        self.assertRepeated()
+
+    def test_an_id_sent_again_after_a_restart_is_one_message(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        self.open()
+        self.assertRepeated()
+
+    def test_an_id_is_one_users(self) -> None:
+        self.say("a", "7", author=1)
+        self.say("b", "7", author=2)
+        self.commit()
+        self.assertEqual(self.stored(), ["a", "b"])
+
+    def test_an_id_is_remembered_for_ten_minutes_and_not_for_ever(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        for minutes, count in ((10, 1), (30, 0)):
+            while self.clock.seconds() < 1000 + minutes * 60:
+                self.clock.advance(30)
+                self.commit()
+            [found] = self.store.connection.execute("SELECT count(*) FROM request").fetchone()
+            self.assertEqual(found, count, minutes)
+
+    def test_it_can_be_asked_whether_something_was_said(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        for restarted in (False, True):
+            if restarted:
+                self.open()
+            self.ledger.ask(7, "7", "known")
+            self.ledger.ask(7, "8", "unknown")
+            self.commit()
+            known, unknown = self.entries()[-2:]
+            self.assertEqual(known, Repeat(1, 1000500))
+            self.assertIsInstance(unknown, Again)
+        self.assertEqual(self.stored(), ["a"])
+
+
+class ReadingTests(LedgerTestCase):
+    def test_history_has_all_that_is_committed(self) -> None:
+        self.say("one word")
+        self.say("two words")
+        self.commit()
+        history = self.ledger.history(EVERYWHERE, Span(10))
+        found = self.ledger.search(7, [], None, "words", 10)
+        self.commit()
+        messages, more = self.successResultOf(history)
+        self.assertEqual(([m.text for m in messages], more), (["one word", "two words"], False))
+        self.assertEqual([m.text for m in self.successResultOf(found)], ["two words"])
+
+    def test_what_was_missed_has_what_was_committed_before_and_nothing_else(self) -> None:
+        self.store.seconds = 0.1
+        self.say("a")
         self.clock.advance(0)
-        self.assertEqual([[m.text for m, _ in batch] for batch in self.batches], [["a"], ["c"]])
+        missed = self.ledger.missed(9, 0, own=False)
+        self.say("b")
+        self.clock.pump([0.1] * 4)
+        self.assertEqual(self.stored(), ["a", "b"])
+        page = self.successResultOf(missed)
+        self.assertEqual(([m.text for m in page.messages], page.upto), (["a"], 1))
+
+    def test_who_has_read_what_is_written_down_in_a_second(self) -> None:
+        self.ledger.change(UserCame(5, "bob", b"", 0), "bob")
+        self.say("a")
+        self.commit()
+        self.ledger.note_position(5, 1)
+        self.clock.advance(ledger_module.LAZY)
+        self.commit()
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1)])
+
+
+class EndTests(LedgerTestCase):
+    def test_what_waits_is_committed_and_positions_are_written_before_the_end(self) -> None:
+        self.ledger.change(UserCame(5, "bob", b"", 0), "bob")
+        self.say("a")
+        self.ledger.note_position(5, 1)
+        stopped = self.ledger.stop()
+        self.assertNoResult(stopped)
+        self.commit()
+        self.successResultOf(stopped)
+        self.assertTrue(self.store.closed)
+        self.assertEqual(self.stored(), ["a"])
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_old_messages_are_deleted_in_steps_and_the_newest_stays(self) -> None:
+        self.patch(ledger_module, "CLEAN_STEP", 3)
+        self.open(retain=3600)
+        for i in range(10):
+            self.say(str(i))
+        self.commit()
+        self.clock.advance(3000)
+        self.say("new")
+        self.commit()
+        self.clock.advance(10)
+        self.commit()
+        self.assertEqual(len(self.stored()), 11)
+        for _ in range(20):
+            self.clock.advance(60)
+            self.commit()
+        self.assertEqual(self.stored(), ["new"])
+        self.clock.advance(100_000)
+        self.commit()
+        self.assertEqual(self.stored(), ["new"])

@@ -8,17 +8,18 @@ import shutil
 import sys
 import tempfile
 
+from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import __version__
+from chat_twisted import __version__, archive
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.hub import Hub
-from chat_twisted.ledger import MemoryLedger
 from chat_twisted.service import ChatService, Options, makeService
+from tests.store import InlineStore
 
 
 class CommandTestCase(TestCase):
@@ -66,6 +67,9 @@ class OptionsTests(CommandTestCase):
             (["--listen", "tcp:port"], "--listen tcp:port: not an endpoint"),
             (["--listen", ""], "not an endpoint"),
             (["8828"], "not an option: 8828"),
+            (["--sync", "sometimes"], "--sync is normal or full, not 'sometimes'"),
+            (["--grace", "-1"], "--grace is a whole number from 0 on"),
+            (["--retain", "0"], "--retain is a whole number from 1 on"),
         ):
             self.assertFails(text, self.parse, *arguments)
 
@@ -73,7 +77,8 @@ class OptionsTests(CommandTestCase):
         page = str(Options())
         for parameter in Options.optParameters:
             self.assertIn(f"--{parameter[0]} ", page)
-            self.assertIn(str(parameter[2]), page)
+            if parameter[2] is not None:
+                self.assertIn(str(parameter[2]), page)
         for option in ("--listen ENDPOINT", "--help", "--version"):
             self.assertIn(option, page)
         self.assertLessEqual(max(map(len, page.splitlines())), 100)
@@ -110,11 +115,17 @@ class ServiceTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         clock = Clock()
-        self.factory = FramedFactory(Hub(MemoryLedger(clock), max_clients=9), clock)
+        hub = Hub(InlineStore(clock).ledger(), clock, max_clients=9)
+        self.factory = FramedFactory(hub, clock)
+        self.storage_stopped = False
+
+    def stop_storage(self) -> Deferred[None]:
+        self.storage_stopped = True
+        return succeed(None)
 
     def service(self, *results: object, pidfile: str | None = None) -> ChatService:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
-        return ChatService(self.endpoints, self.factory, pidfile)
+        return ChatService(self.endpoints, self.factory, self.stop_storage, pidfile)
 
     def test_it_listens_once_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
         ports = [Port(), Port()]
@@ -124,6 +135,7 @@ class ServiceTests(CommandTestCase):
         self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
+        self.assertTrue(self.storage_stopped)
 
     def test_a_port_in_use_is_one_line_and_exit_code_1(self) -> None:
         problem = CannotListenError(None, 8828, OSError(98, "Address already in use"))
@@ -144,8 +156,50 @@ class ServiceTests(CommandTestCase):
             self.assertFails("Permission denied", service.startService)
             self.assertFalse(os.path.exists(pidfile))
 
-    def test_the_options_make_a_service(self) -> None:
+    def folder(self) -> str:
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
+
+    def make(self, *arguments: str) -> Service:
+        self.patch(archive, "lock", self.keep(archive.lock))
+        self.patch(sys, "setswitchinterval", lambda seconds: None)
         options = Options()
-        options.parseOptions(["--max-message", "100", "--max-clients", "1"])
+        options.parseOptions(arguments)
         service = makeService(options)
+        self.addCleanup(service.stopService)
+        return service
+
+    def keep(self, lock):
+        """Let go of the lock when the test is over, as the end of a process does."""
+
+        def keeping(folder) -> int:
+            descriptor = lock(folder)
+            self.addCleanup(os.close, descriptor)
+            return descriptor
+
+        return keeping
+
+    def test_the_options_make_a_service_on_a_state_folder_for_its_user_alone(self) -> None:
+        state = os.path.join(self.folder(), "a", "b")
+        service = self.make("--max-message", "100", "--max-clients", "1", "--state", state)
         self.assertIsInstance(service, ChatService)
+        self.assertEqual(os.stat(state).st_mode & 0o777, 0o700)
+        self.assertEqual(os.stat(os.path.join(state, "chat.sqlite")).st_mode & 0o777, 0o600)
+
+    def test_without_state_it_is_the_folder_of_the_xdg_specification(self) -> None:
+        base = self.folder()
+        self.patch(os, "environ", {**os.environ, "XDG_STATE_HOME": base})
+        self.make()
+        self.assertTrue(os.path.exists(os.path.join(base, "chat_twisted", "chat.sqlite")))
+
+    def test_two_servers_on_one_state_folder_are_one_line_and_exit_code_1(self) -> None:
+        state = self.folder()
+        self.make("--state", state)
+        self.assertFails("another server uses it", self.make, "--state", state)
+
+    def test_what_is_no_archive_is_one_line_and_exit_code_1(self) -> None:
+        state = self.folder()
+        with open(os.path.join(state, "chat.sqlite"), "w") as file:
+            file.write("this is a letter to my aunt. " * 100)
+        self.assertFails("chat.sqlite: file is not a database", self.make, "--state", state)

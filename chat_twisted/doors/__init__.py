@@ -3,6 +3,12 @@
 A door holds no rule of the chat, and none imports another.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chat_twisted.errors import ChatError
+
 MAX_QUEUED = 8 * 1024 * 1024
 """Bytes that may wait for one peer. One that lets more gather does not read, and is cut off."""
 
@@ -24,6 +30,15 @@ class Nowhere:
 
     def go_on(self) -> None:
         """Nothing is read."""
+
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Nothing more is to be written."""
+
+    def registered(self, session: object) -> None:
+        """Nobody comes."""
+
+    def refuse(self, error: ChatError, id: str | None = None) -> None:
+        """Nobody is there to be told."""
 
     def expect(self) -> None:
         """Nobody is there to be silent."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import os
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -37,7 +36,7 @@ from zope.interface import implementer
 
 from chat_twisted.doors import MAX_QUEUED
 from chat_twisted.doors.version1 import Version1, Version1Door
-from chat_twisted.doors.version2 import Version2, Version2Door
+from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
     ChatError,
     HeaderIncomplete,
@@ -47,10 +46,6 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
 from chat_twisted.hub import Hub, Session
-from chat_twisted.message import fold
-
-VERSION = 2
-"""The highest version of the protocol that this door speaks."""
 
 LINGER = 2
 """Seconds for which a closed connection is read on and what comes is thrown away. Closing with
@@ -65,7 +60,9 @@ TICKS = 4
 MAX_LOGGED_REFUSALS = 10
 """How many refusals on one connection are logged, so that a peer can't fill the disk."""
 
-_CHUNK = 4096  # LineReceiver copies what is behind a line for each line, so it gets little at once
+# LineReceiver copies what is behind a line for each line, so it gets little at once; but more than
+# the longest line, so that it is never at a loss.
+_CHUNK = 8192
 
 
 class State(enum.Enum):
@@ -73,6 +70,7 @@ class State(enum.Enum):
 
     NEW = "nothing said yet"
     UNREGISTERED = "version 2, no name yet"
+    REGISTERING = "version 2, its name is being committed"
     TALKING = "version 2"
     SENDING = "version 1, first connection"
     RECEIVING = "version 1, second connection"
@@ -106,12 +104,14 @@ class FramedConnection(LineReceiver):
         self._waiting: deque[bytes] = deque()
         self._queued = 0  # bytes that wait
         self._held = False  # no request is to be taken now
-        self._kept = False  # LineReceiver may have requests that it was not let to take
+        self._kept = b""  # what came and is not taken yet
         self._going_on: IDelayedCall | None = None
         self._refusals = 0
         self._linger: IDelayedCall | None = None
         self._can_half_close = False
         self._ended = False  # the peer sends nothing more
+        self._quits = False  # it said so
+        self._when_written: Callable[[], None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -182,7 +182,7 @@ class FramedConnection(LineReceiver):
         self.transport.unregisterProducer()  # a paused producer would hold up the closing
         self.transport.writeSequence(self._waiting)
         self._waiting.clear()
-        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        self._kept = b""
         if self._going_on is not None:
             self._going_on.cancel()
             self._going_on = None
@@ -194,7 +194,7 @@ class FramedConnection(LineReceiver):
         if session is None:
             return
         user = session.user
-        session.end(why or "")
+        session.end(why or "", for_good=self._quits)
         if user is not None and why is not None:
             self._log.info(
                 "{user} went from {peer}: {why}", user=user.name, peer=self.peer, why=why
@@ -246,23 +246,44 @@ class FramedConnection(LineReceiver):
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
         self._heard = True
-        if len(data) <= _CHUNK:
-            self._parse(data)
-        else:
-            for start in range(0, len(data), _CHUNK):
-                self._parse(data[start : start + _CHUNK])
+        self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        if not self.closed:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
-            self._kept = self._kept or self.paused
+        """Take the requests in ``data``, and keep what is not one yet or not to be taken now.
+
+        A frame that is all there is taken in one go. LineReceiver, which calls for each line, gets
+        what is split or strange; what it has not used is taken back from it.
+        """
+        if self._kept:
+            data = self._kept + data
+        position = 0
+        reader = self._reader
+        while position < len(data) and not self.paused and not self.closed:
+            if reader.between_frames:
+                frame, position = reader.whole(data, position)
+                if frame is not None:
+                    self._take(frame)
+                    continue
+            piece = data[position : position + _CHUNK]
+            super().dataReceived(piece)  # type: ignore[no-untyped-call]
+            unused = len(self.clearLineBuffer())  # type: ignore[no-untyped-call]
+            position += len(piece) - unused
+            if unused == len(piece):
+                break  # the beginning of a line
+        self._kept = b"" if self.closed else data[position:]
 
     def readConnectionLost(self) -> None:
         """Twisted: the peer sends nothing more, but it may still read."""
         self._ended = True
         if self.closed:
             self.transport.loseConnection()
+        elif isinstance(self.session, Version1):
+            self.close("closed")
         else:
+            self._leave_if_ended()
+
+    def _leave_if_ended(self) -> None:
+        if self._ended and not self.paused and not self._going_on and not self.closed:
             self._leave_when_answered(b"", "closed")
 
     def writeConnectionLost(self) -> None:
@@ -275,7 +296,7 @@ class FramedConnection(LineReceiver):
         try:
             frame = self._reader.line(line)
         except ChatError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         if frame is not None:
             self._take(frame)
@@ -289,16 +310,18 @@ class FramedConnection(LineReceiver):
         try:
             frame, end = self._reader.body(data)
         except ChatError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         if frame is not None:
             self._take(frame)
-            self.setLineMode(data[end:])  # type: ignore[no-untyped-call]
+            self.setLineMode()  # type: ignore[no-untyped-call]
+            # LineReceiver is in its own loop, and takes up what it is given here.
+            super().dataReceived(data[end:])  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Twisted: a line is over its limit, and perhaps not even finished."""
         if not self.closed:
-            self._refuse(HeaderIncomplete("a line is too long"))
+            self.refuse(HeaderIncomplete("a line is too long"))
 
     def _take(self, frame: Frame) -> None:
         verbs, otherwise = self._VERBS[self.state]
@@ -310,9 +333,14 @@ class FramedConnection(LineReceiver):
                 raise otherwise
             handle(self, frame)
         except ChatError as error:
-            self._refuse(error, id)
+            self.refuse(error, id)
 
-    def _refuse(self, error: ChatError, id: str | None = None) -> None:
+    def refuse(self, error: ChatError, id: str | None = None) -> None:
+        """Answer with an error, and close if it is one after which nothing can go on."""
+        if self.state is State.REGISTERING:
+            self.session = None
+            self.state = State.UNREGISTERED
+            self.go_on()
         self._refusals += 1
         if self._refusals <= MAX_LOGGED_REFUSALS:
             self._log.info(
@@ -356,6 +384,16 @@ class FramedConnection(LineReceiver):
             self._queued -= len(data)
             self.transport.write(data)
         self._read_or_not()
+        if self._when_written is not None and not self._full:
+            then, self._when_written = self._when_written, None
+            then()
+
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when the peer has read what the transport had; at once if it has."""
+        if self._full:
+            self._when_written = then
+        else:
+            then()
 
     def stopProducing(self) -> None:
         """Twisted: the transport is gone; ``connectionLost`` follows."""
@@ -380,14 +418,14 @@ class FramedConnection(LineReceiver):
         # the hub's loop, or inside another connection's request.
         self.paused = False
         self.transport.resumeProducing()
-        if self._kept and self._going_on is None:
+        if (self._kept or self._ended) and self._going_on is None:
             self._going_on = self.factory.clock.callLater(0, self._take_kept)
 
     def _take_kept(self) -> None:
         self._going_on = None
         if not self.paused:
-            self._kept = False
             self._parse(b"")
+            self._leave_if_ended()
 
     # What is asked
 
@@ -421,36 +459,26 @@ class FramedConnection(LineReceiver):
 
     def _register_version_2(self, frame: Frame) -> None:
         self.state = State.UNREGISTERED
-        if "version" in frame.headers and frame.number("version") < 1:
-            raise HeaderIncomplete("no such version")
-        session = Version2(self.factory.version_2, self)
-        user = self.factory.hub.register(frame.argument, session, frame.headers.get("session"))
+        session = Version2(self.factory.version_2, self, frame)
+        if not session.register():
+            self._start(session, State.REGISTERING)
+
+    def registered(self, session: Version2) -> None:
+        """The session has its name."""
         self._start(session, State.TALKING)
-        headers = reply_headers(
-            frame.id,
-            ("Version", VERSION),
-            ("Session", user.token),
-            ("Max-message", self.factory.max_message),
-            ("Last", self.factory.hub.last),
-        )
-        self.write(encode("REGISTERED", user.name, headers))
-        session.arrive()
         self._log_came(session, VERSION)
+        self.go_on()
 
     def _start(self, session: Version1 | Version2, state: State) -> None:
         self.session = session
         self.state = state
         self._quiet = 0
 
-    def _send(self, frame: Frame) -> None:
+    def _send_piece(self, frame: Frame) -> None:
         if not frame.argument or not frame.body:
             raise HeaderIncomplete("no recipient or no text")
-        assert self.session is not None
-        self.session.send(frame.argument, frame.body, frame.id)
-
-    def _received(self, frame: Frame) -> None:
-        assert isinstance(self.session, Version2)
-        self.factory.hub.received(self.session, frame.number("message"))
+        assert isinstance(self.session, Version1)
+        self.session.send(frame.argument, frame.body)
 
     def _received_piece(self, frame: Frame) -> None:
         assert isinstance(self.session, Version1)
@@ -460,18 +488,9 @@ class FramedConnection(LineReceiver):
         assert isinstance(self.session, Version1)
         self.session.answered(None)
 
-    def _who(self, frame: Frame) -> None:
-        names = self.factory.hub.who()
-        first = bisect_right(names, fold(frame.headers.get("after", "")), key=fold)
-        last, size = first, 0
-        while last < len(names) and size + len(names[last]) < MAX_BODY:
-            size += len(names[last]) + 1
-            last += 1
-        listed = names[first:last]
-        headers = reply_headers(frame.id, ("Count", len(names)))
-        if last < len(names):
-            headers.append(("More", listed[-1]))
-        self.write(encode("WHO", "", headers, "".join(f"{name}\n" for name in listed)))
+    def _ask(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version2)
+        self.session.take(frame)
 
     def _ping(self, frame: Frame) -> None:
         self.write(encode("PONG", frame.argument, reply_headers(frame.id)))
@@ -480,6 +499,7 @@ class FramedConnection(LineReceiver):
         pass  # that it came is all it says
 
     def _quit(self, frame: Frame) -> None:
+        self._quits = True
         self._leave_when_answered(encode("BYE", "", reply_headers(frame.id)), "quit")
 
     def _leave_when_answered(self, last_words: bytes, why: str) -> None:
@@ -507,9 +527,7 @@ class FramedConnection(LineReceiver):
         ),
         State.TALKING: (
             {
-                "SEND": _send,
-                "RECEIVED": _received,
-                "WHO": _who,
+                **dict.fromkeys(Version2.VERBS, _ask),
                 "PING": _ping,
                 "PONG": _pong,
                 "QUIT": _quit,
@@ -517,7 +535,8 @@ class FramedConnection(LineReceiver):
             },
             UnknownCommand,
         ),
-        State.SENDING: ({"SEND": _send}, HeaderIncomplete),
+        State.REGISTERING: ({}, NotRegistered),
+        State.SENDING: ({"SEND": _send_piece}, HeaderIncomplete),
         State.RECEIVING: (
             {"RECEIVED": _received_piece, "ERROR": _rejected_piece},
             HeaderIncomplete,
@@ -543,7 +562,7 @@ class FramedFactory(ServerFactory):
         self.max_message = max_message
         self.connections: set[FramedConnection] = set()
         self.version_1 = Version1Door(hub, clock)
-        self.version_2 = Version2Door(hub)
+        self.version_2 = Version2Door(hub, max_message)
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock

@@ -25,7 +25,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import encode
 from chat_twisted.hub import Hub, Request, Session
-from chat_twisted.message import Audience, Message, check_user_name, fold, printable
+from chat_twisted.message import Message, check_user_name, fold, printable
 
 ANSWER_WITHIN = 10
 """Seconds in which a sender is told what became of a direct message."""
@@ -82,6 +82,7 @@ class Version1(Session):
     )
 
     door: Version1Door
+    immediate = True
 
     def __init__(self, door: Version1Door, sending: Connection) -> None:
         super().__init__(door)
@@ -100,12 +101,12 @@ class Version1(Session):
         self.receiving = receiving
         self._hub.arrive(self)
 
-    def end(self, why: str) -> None:
+    def end(self, why: str, *, for_good: bool) -> None:
         """One of the two connections is gone: close the other and leave."""
         if self.user is None:
             return
         self.door.one_legged.pop(self.user.key, None)
-        self._hub.leave(self)
+        self._hub.leave(self, for_good=for_good)
         self._settled()
         self._queue.clear()
         sending, self.sending = self.sending, NOWHERE
@@ -114,7 +115,7 @@ class Version1(Session):
         if receiving is not None:
             receiving.close(why)
 
-    def send(self, argument: str, text: str, id: str | None) -> None:
+    def send(self, argument: str, text: str) -> None:
         """Send a text; the sender's next one is read when this one is answered."""
         try:
             self._request = self._hub.send(self, argument, text)
@@ -139,9 +140,9 @@ class Version1(Session):
             self.sending.write(encode(verb, argument))
             self.sending.go_on()
 
-    def sent(self, request: Request, message: Message) -> None:
+    def sent(self, request: Request, number: int, time: int) -> None:
         """Hub: it is committed. To one user, that is half the way."""
-        if message.target.audience is Audience.ALL:
+        if request.recipient is None:
             self._answer(request, "SEND", request.argument)
 
     def delivered(self, request: Request, number: int) -> None:
@@ -151,6 +152,14 @@ class Version1(Session):
     def undelivered(self, request: Request) -> None:
         """Hub: the recipient went, or could not read it."""
         self._answer(request, "ERROR", f"{UnableToSend.code} {UnableToSend.reason}")
+
+    def refused(self, request: Request, error: ChatError) -> None:
+        """Hub: it is not taken after all."""
+        self.undelivered(request)
+
+    def drop(self, why: str) -> None:
+        """Hub: the session can't go on."""
+        self.sending.abort(why)
 
     def forward(self, forward: Forward) -> None:
         """Put a message at the end of what this client has to answer."""

@@ -1,18 +1,40 @@
 """Version 2 of the framed protocol, on one connection (docs/protocol.rst, Version 2).
 
-A session of one connection, and the door that brings messages to such sessions. It does not know
-how the connection is read.
+A session of one connection with what may be asked on it, and the door that brings messages to such
+sessions. It does not know how the connection is read, or what comes before registration.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chat_twisted.archive import Span
 from chat_twisted.doors import Nowhere
-from chat_twisted.frames import encode, format_time, reply_headers
-from chat_twisted.hub import Hub, Request, Session
-from chat_twisted.message import Message
+from chat_twisted.errors import ChatError, HeaderIncomplete, NotPermitted, Unavailable
+from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
+from chat_twisted.hub import Event, Hub, Request, Session
+from chat_twisted.message import Message, fold
+
+VERSION = 2
+"""The highest version of the protocol that is spoken here."""
+
+HISTORY_COUNT = 50
+MAX_HISTORY = 1000
+SEARCH_COUNT = 20
+MAX_SEARCH = 100
+"""How many messages HISTORY and SEARCH bring if it is not said, and at most."""
+
+MAX_QUERY = 500
+"""Characters of what is searched for."""
+
+RETRY_READING = 5
+"""Seconds after which it may be worth asking again for what could not be read."""
 
 
 class Connection(Protocol):
@@ -21,6 +43,24 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None:
         """Write to the client."""
 
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when little waits to be written; perhaps at once."""
+
+    def hold(self) -> None:
+        """Take no further request for now."""
+
+    def go_on(self) -> None:
+        """Take requests again."""
+
+    def registered(self, session: Version2) -> None:
+        """``session`` is this connection's."""
+
+    def refuse(self, error: ChatError, id: str | None = None) -> None:
+        """Answer a request with an error."""
+
+    def abort(self, why: str) -> None:
+        """Close at once."""
+
 
 NOWHERE = Nowhere()
 
@@ -28,49 +68,251 @@ NOWHERE = Nowhere()
 class Version2(Session):
     """A session of version 2: one connection, frames both ways as they come.
 
-    A request to leave waits until what was sent before it is answered.
+    A request to leave waits until what was asked before it is answered.
+
+    :param greeting: the REGISTER frame.
     """
 
-    __slots__ = ("_pending", "_then", "connection")
+    __slots__ = ("_awaited", "_greeting", "_pending", "_then", "connection")
 
     door: Version2Door
+    _log: ClassVar[Logger] = Logger()
 
-    def __init__(self, door: Version2Door, connection: Connection) -> None:
+    def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
         super().__init__(door)
         self.connection = connection
-        self._pending = 0  # sends whose SENT is to come
+        self._greeting = greeting
+        self._awaited: Request | None = None
+        self._pending = 0  # requests whose answer is to come
         self._then: Callable[[], None] | None = None
 
-    def arrive(self) -> None:
-        """The client knows that it is registered: messages may follow."""
-        self.door.hub.arrive(self)
+    # Coming and going
 
-    def end(self, why: str) -> None:
-        """The connection is gone."""
-        self.door.hub.leave(self)
+    def register(self) -> bool:
+        """Ask for the name in the greeting; return whether the session has it, or if
+        ``Connection.registered`` or ``refuse`` will be called.
+
+        :raises ChatError: it can't be had.
+        """
+        greeting = self._greeting
+        for header in ("version", "resume"):
+            if header in greeting.headers:
+                greeting.number(header)
+        if "version" in greeting.headers and greeting.number("version") < 1:
+            raise HeaderIncomplete("no such version")
+        token = greeting.headers.get("session")
+        if self.door.hub.register(greeting.argument, self, token, greeting.id):
+            self.registered()
+            return True
+        self.connection.hold()
+        return False
+
+    def registered(self) -> None:
+        """Hub: the name is the user's, from now on or since an earlier connection."""
+        assert self.user is not None
+        greeting, hub = self._greeting, self.door.hub
+        headers = reply_headers(
+            greeting.id,
+            ("Version", VERSION),
+            ("Session", self.token),
+            ("Max-message", self.door.max_message),
+            ("Last", hub.last),
+        )
+        self.connection.write(encode("REGISTERED", self.user.name, headers))
+        self.connection.registered(self)
+        hub.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
+
+    def end(self, why: str, *, for_good: bool) -> None:
+        """The connection is gone; ``for_good``: because the user said so."""
+        self.door.hub.leave(self, for_good=for_good)
         self.connection = NOWHERE
         self._then = None
 
-    def send(self, argument: str, text: str, id: str | None) -> None:
-        """Send a text; any number may be on their way."""
-        self.door.hub.send(self, argument, text, id)
-        self._pending += 1
-
     def when_answered(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when everything that was sent is answered; perhaps at once."""
+        """Call ``then`` when everything that was asked is answered; perhaps at once."""
         if self._pending:
             self._then = then
         else:
             then()
 
-    def sent(self, request: Request, message: Message) -> None:
-        """Hub: it is committed."""
-        number_and_time = (("Message", message.number), ("Time", format_time(message.time)))
-        headers = reply_headers(request.id, *number_and_time)
-        self.connection.write(encode("SENT", request.argument, headers))
+    def _await(self, request: Request) -> None:
+        """Take nothing else before ``request`` is answered: what follows may build on it."""
+        self._pending += 1
+        self._awaited = request
+        self.connection.hold()
+
+    def _answered(self, request: Request | None = None) -> None:
         self._pending -= 1
+        if request is not None and request is self._awaited:
+            self._awaited = None
+            self.connection.go_on()
         if self._then is not None and not self._pending:
             self._then()
+
+    # What is asked
+
+    def take(self, frame: Frame) -> None:
+        """Handle a request, one of ``VERBS``.
+
+        :raises ChatError: it is refused.
+        """
+        self.VERBS[frame.verb](self, frame)
+
+    def _send(self, frame: Frame) -> None:
+        if not frame.argument or not frame.body:
+            raise HeaderIncomplete("no recipient or no text")
+        self.door.hub.send(self, frame.argument, frame.body, frame.id)
+        self._pending += 1
+
+    def _received(self, frame: Frame) -> None:
+        self.door.hub.received(self, frame.number("message"))
+
+    def _join(self, frame: Frame) -> None:
+        private = frame.headers.get("private", "").lower() == "yes"
+        self._await(self.door.hub.join(self, frame.argument, frame.id, private=private))
+
+    def _leave(self, frame: Frame) -> None:
+        self._await(self.door.hub.leave_room(self, frame.argument, frame.id))
+
+    def _kick(self, frame: Frame) -> None:
+        self._await(
+            self.door.hub.kick(self, frame.argument, frame.headers.get("user", ""), frame.id)
+        )
+
+    def _invite(self, frame: Frame) -> None:
+        self._await(
+            self.door.hub.invite(self, frame.argument, frame.headers.get("user", ""), frame.id)
+        )
+
+    def _topic(self, frame: Frame) -> None:
+        if frame.body is not None:
+            self._await(self.door.hub.set_topic(self, frame.argument, frame.body, frame.id))
+            return
+        room = self.door.hub.room(self, frame.argument)
+        self.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
+
+    def _rooms(self, frame: Frame) -> None:
+        assert self.user is not None
+        me = self.user.id
+        rooms = self.door.hub.rooms(self)
+
+        def line(i: int) -> str:
+            room = rooms[i]
+            member = " member" if me in room.members else ""
+            return f"{room.name} {len(room.members)}{member}{' private' if room.private else ''}"
+
+        self._list(frame, "", [room.name for room in rooms], line)
+
+    def _who(self, frame: Frame) -> None:
+        if not frame.argument:
+            names = self.door.hub.who()
+            self._list(frame, "", names, names.__getitem__)
+            return
+        room = self.door.hub.room(self, frame.argument)
+        members = self.door.hub.members(self, frame.argument)
+
+        def line(i: int) -> str:
+            return members[i].name if members[i].present else f"{members[i].name} away"
+
+        self._list(frame, room.name, [user.name for user in members], line)
+
+    def _list(
+        self, frame: Frame, argument: str, names: list[str], line: Callable[[int], str]
+    ) -> None:
+        """Answer with a line for each of the ordered ``names``, as many as fit one body."""
+        first = bisect_right(names, fold(frame.headers.get("after", "")), key=fold)
+        last, size = first, 0
+        lines = []
+        while last < len(names):
+            text = f"{line(last)}\n"
+            size += len(text)
+            if size > MAX_BODY:
+                break
+            lines.append(text)
+            last += 1
+        headers = reply_headers(frame.id, ("Count", len(names)))
+        if last < len(names):
+            headers.append(("More", names[last - 1]))
+        self.connection.write(encode(frame.verb, argument, headers, "".join(lines)))
+
+    def _history(self, frame: Frame) -> None:
+        headers = frame.headers
+
+        def number(name: str) -> int | None:
+            return frame.number(name) if name in headers else None
+
+        def time(name: str) -> int | None:
+            return parse_time(headers[name]) if name in headers else None
+
+        after, since = number("after"), time("since")
+        span = Span(
+            min(number("count") or HISTORY_COUNT, MAX_HISTORY),
+            after,
+            number("before"),
+            since,
+            time("until"),
+            oldest_first=after is not None or since is not None,
+        )
+        self._read(frame, self.door.hub.history(self, frame.argument, span))
+
+    def _search(self, frame: Frame) -> None:
+        query = frame.body or ""
+        if not query.strip():
+            raise HeaderIncomplete("nothing to search for")
+        if len(query) > MAX_QUERY:
+            raise NotPermitted("too much to search for")
+        count = frame.number("count") if "count" in frame.headers else SEARCH_COUNT
+        found = self.door.hub.search(self, frame.argument, query, min(count, MAX_SEARCH))
+        self._read(frame, found.addCallback(lambda messages: (messages, False)))
+
+    def _read(self, frame: Frame, reading: Deferred[tuple[list[Message], bool]]) -> None:
+        """Answer with messages when they are read; take nothing else until then."""
+        self._pending += 1
+        self.connection.hold()
+        answered = reading.addCallbacks(
+            self._bring, self._not_read, callbackArgs=(frame,), errbackArgs=(frame,)
+        )
+        answered.addErrback(lambda fault: self._log.failure("while reading back", fault))
+        answered.addCallback(self._have_read)
+
+    def _bring(self, read: tuple[list[Message], bool], frame: Frame) -> None:
+        messages, more = read
+        parts = [_message("MESSAGE", message, frame.id) for message in messages]
+        headers = reply_headers(frame.id, ("Count", len(messages)))
+        if more:
+            headers.append(("More", "yes"))
+        parts.append(encode(frame.verb, frame.argument, headers))
+        self.connection.write(b"".join(parts))
+
+    def _have_read(self, _: None) -> None:
+        self.connection.go_on()
+        self._answered()
+
+    def _not_read(self, failure: Failure, frame: Frame) -> None:
+        self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
+        self.connection.refuse(Unavailable("can't read", retry_after=RETRY_READING), frame.id)
+
+    VERBS: ClassVar[dict[str, Callable[[Any, Frame], None]]] = {
+        "SEND": _send,
+        "RECEIVED": _received,
+        "WHO": _who,
+        "JOIN": _join,
+        "LEAVE": _leave,
+        "TOPIC": _topic,
+        "ROOMS": _rooms,
+        "INVITE": _invite,
+        "KICK": _kick,
+        "HISTORY": _history,
+        "SEARCH": _search,
+    }
+
+    # What the hub tells
+
+    def sent(self, request: Request, number: int, time: int) -> None:
+        """Hub: it is committed."""
+        headers = reply_headers(request.id, ("Message", number), ("Time", format_time(time)))
+        self.connection.write(encode("SENT", request.argument, headers))
+        self._answered()
 
     def delivered(self, request: Request, number: int) -> None:
         """Hub: the recipient has it."""
@@ -80,21 +322,58 @@ class Version2(Session):
     def undelivered(self, request: Request) -> None:
         """Hub: the recipient went. The message is committed, and SENT has said no more."""
 
+    def refused(self, request: Request, error: ChatError) -> None:
+        """Hub: it is not taken after all."""
+        self.connection.refuse(error, request.id)
+        if self.user is not None:
+            self._answered(request)
+
+    def told(self, event: Event, request: Request | None) -> None:
+        """Hub: something happened in a room."""
+        room = event.room
+        headers = reply_headers(request.id if request else None, ("User", event.user))
+        if event.by is not None:
+            headers.append(("By", event.by))
+        body = None
+        if event.what == "topic":
+            body = room.topic
+        elif event.what == "joined" and request is not None:
+            headers.append(("Owner", self.door.hub.name_of(room.owner)))
+            if room.private:
+                headers.append(("Private", "yes"))
+            body = room.topic
+        self.connection.write(encode(event.what.upper(), room.name, headers, body))
+        if request is not None:
+            self._answered(request)
+
+    def when_ready(self, then: Callable[[], None]) -> None:
+        """Hub: there is more to be brought."""
+        self.connection.when_written(then)
+
+    def drop(self, why: str) -> None:
+        """Hub: the session can't go on."""
+        self.connection.abort(why)
+
 
 class Version2Door:
-    """Brings messages to sessions of version 2."""
+    """Brings messages to sessions of version 2.
 
-    def __init__(self, hub: Hub) -> None:
+    :param max_message: the limit of a text, in bytes.
+    """
+
+    def __init__(self, hub: Hub, max_message: int) -> None:
         self.hub = hub
+        self.max_message = max_message
 
     def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
         """See ``hub.Door.deliver``."""
-        headers = (
-            ("To", message.target.name),
-            ("Message", message.number),
-            ("Time", format_time(message.time)),
-        )
-        data = encode("FORWARD", message.sender, headers, message.text)
+        data = _message("FORWARD", message)
         for session in sessions:
-            assert isinstance(session, Version2)
-            session.connection.write(data)
+            session.connection.write(data)  # type: ignore[attr-defined]
+
+
+def _message(verb: str, message: Message, id: str | None = None) -> bytes:
+    headers = reply_headers(
+        id, ("To", message.to), ("Message", message.number), ("Time", format_time(message.time))
+    )
+    return encode(verb, message.sender, headers, message.text)

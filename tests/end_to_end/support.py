@@ -135,9 +135,10 @@ class Peer:
         rest, self.pending = self.pending, b""
         return rest
 
-    def register(self, name: str) -> dict[str, str]:
+    def register(self, name: str, *headers: str) -> dict[str, str]:
         """Register in version 2; return the headers of the answer."""
-        self.send(f"REGISTER {name}\nVersion: 2\n\n".encode())
+        lines = [f"REGISTER {name}", "Version: 2", *headers]
+        self.send(("\n".join(lines) + "\n\n").encode())
         start, headers, _ = self.frame()
         assert start == f"REGISTERED {name}", start
         return headers
@@ -157,15 +158,28 @@ class ServerTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
+        self.state = Path(self.folder.name) / "state"
+        self.port = 0  # the system chooses one; when started again it is the same
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, on what one before it has written."""
         self.server = self.process(
             TWISTD,
             "-n",
             "chatserver",
             "--listen",
-            "tcp:0:interface=127.0.0.1",
+            f"tcp:{self.port}:interface=127.0.0.1",
+            "--state",
+            str(self.state),
             *self.options,
         )
         self.port = int(self.server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+
+    def kill(self) -> None:
+        """End the server as a crash does."""
+        self.server.popen.kill()
+        self.server.wait()
 
     def process(self, *command: str) -> Process:
         process = Process(*command, cwd=self.folder.name)

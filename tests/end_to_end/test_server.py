@@ -16,9 +16,11 @@ FORWARDED = 300
 
 
 class StartTests(ServerTestCase):
-    def start(self, *arguments: str) -> tuple[int, list[str]]:
+    def second(self, *arguments: str) -> tuple[int, list[str]]:
         """Run a second server to its end."""
-        process = self.process(TWISTD, "-n", "--pidfile", "second.pid", "chatserver", *arguments)
+        process = self.process(
+            TWISTD, "-n", "--pidfile", "second.pid", "chatserver", *arguments, "--state", "s"
+        )
         code = process.wait()
         self.assertNotIn("Traceback", "\n".join(process.out + process.err))
         self.assertFalse((Path(self.folder.name) / "second.pid").exists())
@@ -27,13 +29,13 @@ class StartTests(ServerTestCase):
     def test_a_port_in_use_is_one_line_and_a_non_zero_exit(self) -> None:
         listen = f"tcp:{self.port}:interface=127.0.0.1"
         self.assertEqual(
-            self.start("--listen", listen),
+            self.second("--listen", listen),
             (1, [f"chatserver: can't listen on {listen}: Address already in use"]),
         )
 
     def test_a_wrong_command_line_is_one_line_and_a_non_zero_exit(self) -> None:
         for arguments in (("--listen", "nonsense:1"), ("--bogus",), ("--idle", "soon"), ("x",)):
-            code, lines = self.start(*arguments)
+            code, lines = self.second(*arguments)
             self.assertEqual((code, len(lines)), (1, 1), lines)
             self.assertTrue(lines[0].startswith("chatserver: "), lines)
 
@@ -56,6 +58,8 @@ class StartTests(ServerTestCase):
             "tcp:0:interface=127.0.0.1",
             "--listen",
             f"unix:{path}",
+            "--state",
+            "second",
         )
         port = int(process.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
         process.wait_for("listening on unix:")
@@ -138,13 +142,15 @@ class BadPeersTests(ServerTestCase):
         return int(line.split()[1])
 
     def test_half_a_frame_and_gone_leaves_nothing(self) -> None:
-        for data in (b"REGISTER car", b"REGISTER carol\n\nSEND bob\nContent-length: 9\n\nhal"):
-            peer = self.connect()
-            peer.send(data)
-            peer.close()
-        self.server.wait_for("carol came")
+        peer = self.connect()
+        peer.send(b"REGISTER car")
+        peer.close()
+        peer = self.connect()
+        token = peer.register("carol")["session"]
+        peer.send(b"SEND bob\nContent-length: 9\n\nhal")
+        peer.close()
         self.server.wait_for("carol went")
-        self.connect().register("carol")
+        self.connect().register("carol", f"Session: {token}")
 
     def test_a_full_server_refuses_and_lets_in_again(self) -> None:
         others = [self.connect() for _ in range(18)]

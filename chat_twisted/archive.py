@@ -1,0 +1,605 @@
+"""The archive: the SQLite file of messages, rooms and held users. All SQL of the project is here.
+
+The functions take a cursor and block; who calls them in which thread is for the ledger to say.
+They know no connection, no session and no protocol. ``python -m chat_twisted.archive`` reads a
+file, also while a server writes it.
+
+A commit writes messages alone, one statement for many rows: Python's lock is then passed on a few
+times a batch, not once a row. All that is looked up by (``place``, ``request``, ``words``) is made
+of them behind, by ``index``, where one large step costs a third of many small ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from chat_twisted.changes import (
+    Change,
+    Invited,
+    Joined,
+    Left,
+    OwnerSet,
+    RoomGone,
+    RoomMade,
+    TopicSet,
+    UserCame,
+    UserGone,
+)
+from chat_twisted.message import Message
+
+FILE = "chat.sqlite"
+LOCK = "lock"
+
+PAGE = 1024 * 1024
+"""How much text, in bytes, one reading brings at most (and a message more)."""
+
+SCAN = 10_000
+"""Through how many numbers one reading for a returning user goes at most."""
+
+MAX_RANKED = 50_000
+"""How many hits of a search are ranked at once: a microsecond and a half each."""
+
+_ROWS = 256  # in one statement at most; a power of two, so that few statements are to be prepared
+_COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
+
+
+class Cursor(Protocol):
+    """What is asked of a cursor: SQLite's own, or the one of an adbapi transaction."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
+        """Run one statement."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+
+    def fetchall(self) -> Any:
+        """Return all rows that are left."""
+
+
+class ArchiveError(Exception):
+    """The archive can't be opened; what is wrong is said in one line."""
+
+
+@dataclass
+class Saved:
+    """What a server must know to go on where one ended."""
+
+    last: int = 0
+    time: int = 0
+    users: list[tuple[int, str, bytes, int, int]] = field(default_factory=list)
+    """id, name, token, since, position"""
+    rooms: list[tuple[int, str, str, bool, int]] = field(default_factory=list)
+    """id, name, topic, private, owner"""
+    members: list[tuple[int, int]] = field(default_factory=list)
+    """room, user"""
+    invitations: list[tuple[int, int]] = field(default_factory=list)
+    """room, user"""
+
+
+class Page(NamedTuple):
+    """A part of what a user has missed: everything up to the number ``upto``."""
+
+    messages: list[Message]
+    upto: int
+
+
+class Span(NamedTuple):
+    """A part of a conversation: ``limit`` messages, the first (or the last) between two numbers and
+    two times (milliseconds), all of them exclusive but ``since`` and ``until``. None is no bound.
+    """
+
+    limit: int
+    after: int | None = None
+    before: int | None = None
+    since: int | None = None
+    until: int | None = None
+    oldest_first: bool = False
+
+
+class Place(NamedTuple):
+    """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
+
+    party: int
+    name: str
+
+
+EVERYWHERE = Place(0, "")
+
+
+# Opening
+
+
+def lock(folder: Path) -> int:
+    """Make the state folder, and make it this process's alone; return the lock's descriptor.
+
+    :raises ArchiveError: it can't be made, or another server uses it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ArchiveError(f"{folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ArchiveError(f"{folder}: another server uses it") from None
+    return descriptor
+
+
+def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sqlite3.Connection:
+    """Open the file, which any thread may use afterwards, one at a time.
+
+    :param sync: ``normal`` or ``full``: what of a commit survives a loss of power.
+    """
+    # The file is made here, so that it is never readable by others, however briefly.
+    if not read_only:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10
+    )
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+    return connection
+
+
+def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -> Saved:
+    """Bring the file in ``folder`` to this version's schema and index; return what it holds.
+
+    :param schema: the folder with the numbered steps, if it is not the package's own.
+    :raises ArchiveError: it can't be opened, read, written or understood.
+    """
+    path = folder / FILE
+    try:
+        connection = connect(path, sync=sync)
+        try:
+            migrate(connection, schema)
+            cursor = connection.cursor()
+            while index(cursor, 10_000):
+                connection.commit()
+            cursor.execute("UPDATE progress SET indexed = indexed")  # it can be written
+            connection.commit()
+            return load(cursor)
+        finally:
+            connection.close()
+    except (sqlite3.Error, OSError) as error:
+        raise ArchiveError(f"{path}: {error}") from None
+
+
+def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
+    """Take the steps that lead from the file's schema to the newest; each wholly or not at all.
+
+    :raises ArchiveError: the schema is newer than the newest step.
+    """
+    steps = resources.files("chat_twisted") / "schema" if folder is None else folder
+    found = {int(step.name.removesuffix(".sql")): step for step in steps.iterdir()}
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > max(found):
+        raise ArchiveError(
+            f"made by a newer version of the server (schema {version}, this one knows {max(found)})"
+        )
+    for number in range(version + 1, max(found) + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {found[number].read_text()}; PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+def load(cursor: Cursor) -> Saved:
+    """Read what a server must know to go on."""
+
+    def rows(sql: str) -> Any:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+    newest = rows("SELECT number, time FROM message ORDER BY number DESC LIMIT 1")
+    last, time = newest[0] if newest else (0, 0)
+    return Saved(
+        last,
+        time,
+        rows("SELECT id, name, token, since, position FROM user ORDER BY since"),
+        rows("SELECT id, name, topic, private, owner FROM room"),
+        rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since"),
+        rows("SELECT room, user FROM invitation"),
+    )
+
+
+# Writing
+
+
+def _in_rows(items: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
+    """Cut ``items`` for VALUES: yield its text, and the parameters for it."""
+    size = _ROWS
+    start = 0
+    while start < len(items):
+        while size > len(items) - start:
+            size //= 2
+        part = items[start : start + size]
+        row = f"({','.join('?' * len(part[0]))})"
+        yield ",".join([row] * size), list(chain.from_iterable(part))
+        start += size
+
+
+_CHANGES: dict[type, tuple[str, ...]] = {
+    UserCame: ("INSERT OR REPLACE INTO user VALUES (:id, :name, :token, :since, :since)",),
+    UserGone: (
+        "DELETE FROM user WHERE id = :id",
+        "DELETE FROM member WHERE user = :id",
+        "DELETE FROM invitation WHERE user = :id",
+    ),
+    RoomMade: ("INSERT OR REPLACE INTO room VALUES (:id, :name, '', :private, :owner)",),
+    RoomGone: (
+        "DELETE FROM room WHERE id = :id AND NOT EXISTS "
+        "(SELECT 1 FROM member WHERE room = :id AND until IS NULL)",
+        "DELETE FROM invitation WHERE room = :id AND room NOT IN (SELECT id FROM room)",
+    ),
+    OwnerSet: ("UPDATE room SET owner = :owner WHERE id = :room",),
+    TopicSet: ("UPDATE room SET topic = :topic WHERE id = :room",),
+    Joined: (
+        "INSERT OR IGNORE INTO member SELECT id, :user, :since, NULL FROM room WHERE id = :room "
+        "AND NOT EXISTS (SELECT 1 FROM member WHERE room = id AND user = :user AND until IS NULL)",
+        "DELETE FROM invitation WHERE room = :room AND user = :user",
+    ),
+    Left: (
+        "UPDATE member SET until = :until WHERE room = :room AND user = :user AND until IS NULL",
+    ),
+    Invited: ("INSERT OR IGNORE INTO invitation VALUES (:room, :user)",),
+}
+"""What a change is in SQL; the parameters are its fields."""
+
+
+def write(
+    cursor: Cursor,
+    messages: Sequence[Message] = (),
+    changes: Iterable[Change] = (),
+    *,
+    questions: Iterable[tuple[int, int, str]] = (),
+    positions: Iterable[tuple[int, int]] = (),
+) -> dict[int, tuple[int, int]]:
+    """Write one commit; the caller ends the transaction.
+
+    :param questions: of what it is asked whether it was sent before: a number, the author, the Id.
+    :param positions: up to where users have confirmed: their id, and the number.
+    :return: which of ``messages`` and ``questions`` had been sent before under the same Id and were
+        not written again: their number, with the number and time that the first one has.
+    """
+    repeats: dict[int, tuple[int, int]] = {}
+    asked = [(m.number, m.author, m.request) for m in messages if m.request is not None]
+    for values, parameters in _in_rows([*asked, *questions]):
+        cursor.execute(
+            f"WITH sent (number, user, id) AS (VALUES {values}) "
+            "SELECT sent.number, message.number, message.time FROM sent "
+            "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
+            "CROSS JOIN message ON message.number = request.number",
+            parameters,
+        )
+        repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+    if repeats:
+        messages = [message for message in messages if message.number not in repeats]
+    for values, parameters in _in_rows(messages):
+        cursor.execute(f"INSERT INTO message ({_COLUMNS}) VALUES {values}", parameters)
+    for change in changes:
+        for statement in _CHANGES[type(change)]:
+            cursor.execute(statement, change._asdict())
+    for user, number in positions:
+        cursor.execute("UPDATE user SET position = ? WHERE id = ?", (number, user))
+    return repeats
+
+
+def index(cursor: Cursor, limit: int) -> int:
+    """Make the next ``limit`` messages findable; return up to which number all are, 0 if no more
+    were to be done.
+    """
+    cursor.execute("SELECT indexed FROM progress")
+    [done] = cursor.fetchone()
+    cursor.execute(
+        "SELECT max(number) FROM "
+        "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
+        (done, limit),
+    )
+    [upto] = cursor.fetchone()
+    if upto is None:
+        return 0
+    span = "number > ? AND number <= ?"
+    for statement in (
+        f"INSERT OR IGNORE INTO place SELECT party, name, number FROM message_place WHERE {span} "
+        "ORDER BY party, name, number",
+        "INSERT OR IGNORE INTO request SELECT author, request, number FROM message "
+        f"WHERE request IS NOT NULL AND {span} ORDER BY author, request",
+        f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
+        "UPDATE progress SET indexed = ?2",
+    ):
+        cursor.execute(statement, (done, upto))
+    return int(upto)
+
+
+def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
+    """Forget the Ids of at most ``limit`` messages older than the time ``before``; return whether
+    there may be more.
+    """
+    cursor.execute("SELECT forgotten, indexed FROM progress")
+    forgotten, indexed = cursor.fetchone()
+    cursor.execute(
+        "SELECT number, time, author, request FROM message WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT ?",
+        (forgotten, indexed, limit),
+    )
+    old = [row for row in cursor.fetchall() if row[1] < before]
+    for values, parameters in _in_rows([row[2:] for row in old if row[3] is not None]):
+        cursor.execute(f"DELETE FROM request WHERE (user, id) IN (VALUES {values})", parameters)
+    if old:
+        cursor.execute("UPDATE progress SET forgotten = ?", (old[-1][0],))
+    return len(old) == limit
+
+
+def expire(cursor: Cursor, before: int, limit: int) -> bool:
+    """Delete at most ``limit`` messages older than the time ``before``; return whether there may be
+    more. The newest stays: the numbers go on from it.
+    """
+    cursor.execute("SELECT min(indexed, (SELECT max(number) FROM message) - 1) FROM progress")
+    [upto] = cursor.fetchone()
+    cursor.execute(
+        "SELECT number, time FROM message WHERE number <= ? ORDER BY number LIMIT ?",
+        (upto or 0, limit),
+    )
+    old = [number for number, time in cursor.fetchall() if time < before]
+    if not old:
+        return False
+    span = (old[0], old[-1])
+    for statement in (
+        "DELETE FROM place WHERE (party, name, number) IN "
+        "(SELECT party, name, number FROM message_place WHERE number BETWEEN ? AND ?)",
+        "DELETE FROM request WHERE (user, id) IN "
+        "(SELECT author, request FROM message WHERE number BETWEEN ? AND ?)",
+        "INSERT INTO words (words, rowid, text) "
+        "SELECT 'delete', number, text FROM message WHERE number BETWEEN ? AND ?",
+        "DELETE FROM message WHERE number BETWEEN ? AND ?",
+        "DELETE FROM member WHERE until <= ?2",
+    ):
+        cursor.execute(statement, span)
+    return len(old) == limit
+
+
+# Reading
+
+
+def missed(cursor: Cursor, user: int, after: int, *, own: bool) -> Page:
+    """Read the next of what ``user`` is a party to after the number ``after``.
+
+    :param own: whether what the user sent belongs to it.
+    """
+    cursor.execute("SELECT max(number) FROM message")
+    upto = min(after + SCAN, cursor.fetchone()[0] or 0)
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM message WHERE number > :after AND number <= :upto AND ("
+        "   (recipient = 0 AND room = 0) OR recipient = :user OR author = :user"
+        "   OR room != 0 AND EXISTS (SELECT 1 FROM member WHERE user = :user"
+        "       AND member.room = message.room AND since < number"
+        "       AND (until IS NULL OR number <= until)))"
+        "AND (:own OR author != :user OR recipient = :user) ORDER BY number",
+        {"user": user, "after": after, "upto": upto, "own": own},
+    )
+    messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
+    return Page(messages, messages[-1].number if cut else upto)
+
+
+def _up_to_a_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
+    """Take messages until they are a page; tell whether some may be left."""
+    messages: list[Message] = []
+    size = 0
+    for row in rows:
+        if size > PAGE:
+            return messages, True
+        message = Message._make(row)
+        messages.append(message)
+        size += len(message.text.encode()) + 100
+    return messages, False
+
+
+def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bool]:
+    """Read a part of a conversation, oldest message first.
+
+    :return: it, and whether there is more of it in the direction that was read.
+    """
+    low = -1 if span.after is None else span.after
+    high = 2**63 - 1 if span.before is None else span.before
+    if span.since is not None:
+        low = max(low, _first_at(cursor, span.since) - 1)
+    if span.until is not None:
+        high = min(high, _first_at(cursor, span.until + 1))
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM place JOIN message USING (number) WHERE party = ? AND name = ? "
+        "AND number > ? AND number < ? "
+        f"ORDER BY number {'ASC' if span.oldest_first else 'DESC'} LIMIT ?",
+        (*place, low, high, span.limit + 1),
+    )
+    messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
+    more = cut or len(messages) > span.limit
+    messages = messages[: span.limit]
+    return messages if span.oldest_first else messages[::-1], more
+
+
+def _first_at(cursor: Cursor, time: int) -> int:
+    """Find the number of the first message at ``time`` or later: times grow with the numbers."""
+    cursor.execute("SELECT min(number), max(number) FROM message")
+    low, high = cursor.fetchone()
+    low, high = low or 1, (high or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        cursor.execute("SELECT number, time FROM message WHERE number >= ? LIMIT 1", (middle,))
+        number, then = cursor.fetchone()
+        if then >= time:
+            high = middle
+        else:
+            low = number + 1
+    return int(low)
+
+
+def search(
+    cursor: Cursor, user: int, rooms: Iterable[int], place: Place | None, query: str, count: int
+) -> list[Message]:
+    """Find messages by their words, best first, among what ``user`` may read. Of more than
+    ``MAX_RANKED`` hits the newest come first.
+
+    :param rooms: those that the user is a member of.
+    :param place: the conversation to look in, if not all.
+    """
+    where = (
+        "EXISTS (SELECT 1 FROM place WHERE party = ? AND name = ? AND number = message.number)"
+        if place is not None
+        else "(recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
+        f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
+    )
+    parameters = place if place is not None else (user, user)
+    for words in (query, _plain(query)):
+        try:
+            return _search(cursor, words, where, parameters, count)
+        except sqlite3.OperationalError as error:
+            # What FTS5 can't parse is taken for plain words. Any other fault is one.
+            if words != query or not re.search("fts5|no such column|unterminated", str(error)):
+                raise
+    return []
+
+
+def _search(
+    cursor: Cursor, words: str, where: str, parameters: tuple[Any, ...], count: int
+) -> list[Message]:
+    """Go through the hits in portions, newest first, until there are enough; each by rank."""
+    found: list[Message] = []
+    below = 2**63 - 1
+    while below and len(found) < count:
+        cursor.execute(
+            "SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? "
+            "ORDER BY rowid DESC LIMIT 1 OFFSET ?",
+            (words, below, MAX_RANKED - 1),
+        )
+        [start] = cursor.fetchone() or (0,)
+        cursor.execute(
+            f"SELECT {_COLUMNS} FROM message JOIN (SELECT rowid AS hit, rank FROM words "
+            "WHERE words MATCH ? AND rowid >= ? AND rowid < ?) ON number = hit "
+            f"WHERE {where} ORDER BY rank LIMIT ?",
+            (words, start, below, *parameters, count - len(found)),
+        )
+        found += _up_to_a_page(iter(cursor.fetchone, None))[0]
+        below = start
+    return found
+
+
+def _plain(query: str) -> str:
+    return " ".join(f'"{word}"' for word in query.replace('"', " ").split()) or '""'
+
+
+# The command
+
+
+def export(folder: Path) -> Iterator[dict[str, object]]:
+    """Go through all messages of a state folder: what ``export`` prints of each."""
+    connection = connect(folder / FILE, read_only=True)
+    number = 0
+    while True:  # in pieces: a long reading would keep the server from tidying its file
+        rows = connection.execute(
+            'SELECT number, time, sender, "to", text FROM message WHERE number > ? '
+            "ORDER BY number LIMIT 1000",
+            (number,),
+        ).fetchall()
+        if not rows:
+            connection.close()
+            return
+        for row in rows:
+            yield dict(zip(("message", "time", "sender", "to", "text"), row, strict=True))
+        number = rows[-1][0]
+
+
+def check(folder: Path) -> list[str]:
+    """Look whether the file in a state folder is sound; return what is not."""
+    connection = connect(folder / FILE, read_only=True)
+    connection.execute("BEGIN")  # all that is asked is of one moment
+    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    for what, sql in {
+        "messages that stand in no conversation": "SELECT count(*) FROM message_place AS missing "
+        "WHERE number <= (SELECT indexed FROM progress) AND NOT EXISTS (SELECT 1 FROM place WHERE "
+        "(party, name, number) = (missing.party, missing.name, missing.number))",
+        "places of messages that are not there": "SELECT count(*) FROM place "
+        "WHERE number NOT IN (SELECT number FROM message)",
+        "Ids of messages that are not there": "SELECT count(*) FROM request "
+        "WHERE number NOT IN (SELECT number FROM message)",
+        "messages that can't be searched": "SELECT (SELECT count(*) FROM message "
+        "WHERE number <= (SELECT indexed FROM progress)) - (SELECT count(*) FROM words_docsize)",
+        "messages whose time goes back": "SELECT count(*) FROM "
+        "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
+        "members of rooms that are not there": "SELECT count(*) FROM member "
+        "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
+    }.items():
+        [count] = connection.execute(sql).fetchone()
+        if count:
+            found.append(f"{count} {what}")
+    connection.close()
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m chat_twisted.archive",
+        description="Read what a server has stored, also while it runs.",
+        epilog="exit status: 0 done and sound, 1 something is wrong with the file, 2 it can't be "
+        "read",
+    )
+    parser.add_argument(
+        "action",
+        choices=("export", "check"),
+        help="export: all messages, oldest first, a JSON object a line with the fields message "
+        "(its number), time (milliseconds since the epoch, UTC), sender, to and text; "
+        "check: look whether the file is sound",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=default_folder(),
+        metavar="DIR",
+        help="the server's state folder (%(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.action == "export":
+            for record in export(options.state):
+                sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+            return 0
+        problems = check(options.state)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
+        return 0
+    except (sqlite3.Error, OSError) as error:
+        sys.stderr.write(f"{options.state / FILE}: {error}\n")
+        return 2
+    for problem in problems:
+        sys.stdout.write(f"{problem}\n")
+    if not problems:
+        sys.stdout.write("sound\n")
+    return 1 if problems else 0
+
+
+def default_folder() -> Path:
+    """Return the state folder of the XDG base directory specification."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):  # as the specification says
+        base = os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(base) / "chat_twisted"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
