@@ -241,6 +241,9 @@ class EmbeddedLedger(Generic[Origin]):
         self._waiting_text = 0
         self._busy = False  # a commit is under way, or will be in the next turn
         self._broken = False  # the newest commit failed
+        # Who waits for what is being committed, and for what waits to be.
+        self._awaiting: list[Deferred[None]] = []
+        self._awaiting_next: list[Deferred[None]] = []
         # What was sent under an Id and can't be looked up in the archive yet, oldest first.
         self._recent: dict[tuple[int, str], Repeat] = {}
         self._positions: dict[int, int] = {}
@@ -325,6 +328,8 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _commit(self) -> None:
         batch, self._waiting = self._waiting, []
+        self._awaiting += self._awaiting_next
+        self._awaiting_next = []
         self._waiting_text = 0
         messages = [entry for entry, _ in batch if type(entry) is Message]
         questions: list[Again] = []
@@ -378,6 +383,9 @@ class EmbeddedLedger(Generic[Origin]):
         self._log.failure("a fault in what follows a commit", failure)
 
     def _next(self) -> None:
+        awaiting, self._awaiting = self._awaiting, []
+        for deferred in awaiting:
+            deferred.callback(None)
         if self._last - self._indexed > INDEX_LAG and not self._broken:
             self._index(INDEX_LARGE_STEP).addCallback(lambda _: self._go_on())
         else:
@@ -475,15 +483,24 @@ class EmbeddedLedger(Generic[Origin]):
         return self._when_indexed(archive.search, user, rooms, place, query, count)
 
     def _when_indexed(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
-        """Read when all that is committed now can be found."""
-        last = self._last
+        """Read when all that was handed in until now is committed and can be found."""
 
-        def read(_: None) -> Deferred[Result]:
+        def index(_: None) -> Deferred[Result]:
+            return read(None, self._last)
+
+        def read(_: None, last: int) -> Deferred[Result]:
             if self._indexed < last and not self._broken:
-                return self._index(INDEX_LARGE_STEP).addCallback(read)
+                return self._index(INDEX_LARGE_STEP).addCallback(read, last)
             return self._store.read(function, *args)
 
-        return succeed(None).addCallback(read)
+        committed: Deferred[None] = Deferred()
+        if self._waiting:
+            self._awaiting_next.append(committed)
+        elif self._busy:
+            self._awaiting.append(committed)
+        else:
+            committed.callback(None)
+        return committed.addCallback(index)
 
     def stop(self) -> Deferred[None]:
         """Close the archive; fire when all that was handed in is committed."""

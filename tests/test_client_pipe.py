@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -68,9 +70,10 @@ class Registered(PipeTestCase):
         super().setUp()
         self.assertIsNone(self.stdio, "no input is taken before there is somebody to send it to")
         self.greeting = self.hear(REGISTERED)
+        self.numbers = count(1)
 
     def forward(self, to: str, text: str) -> str:
-        headers = [("To", to), ("Message", 1), ("Time", "t")]
+        headers = [("To", to), ("Message", next(self.numbers)), ("Time", "t")]
         return self.hear(encode("FORWARD", "bob", headers, text))
 
 
@@ -334,3 +337,86 @@ class NotRegisteredTests(PipeTestCase):
         self.lose()
         self.assertEqual(self.successResultOf(self.pipe.done), 2)
         self.assertEqual(self.pipe.failure, "Server Inactive")
+
+
+class CommandTests(Registered):
+    def asked(self, line: str) -> tuple[object, ...]:
+        """The one frame that a line becomes: verb, argument, headers without the Id, body."""
+        self.requests()
+        self.assertEqual(self.type(line + "\n"), "")
+        [frame] = self.requests()
+        self.id = int(frame.id or 0)
+        headers = {name: value for name, value in frame.headers.items() if name != "id"}
+        headers.pop("content-length", None)
+        return (frame.verb, frame.argument, headers, frame.body)
+
+    def test_each_command_is_a_request(self) -> None:
+        for line, request in (
+            ("/who #dev", ("WHO", "#dev", {}, None)),
+            ("/history", ("HISTORY", "ALL", {"count": "20"}, None)),
+            ("/history 5", ("HISTORY", "ALL", {"count": "5"}, None)),
+            ("/history #dev", ("HISTORY", "#dev", {"count": "20"}, None)),
+            ("/history @bob 3", ("HISTORY", "bob", {"count": "3"}, None)),
+            ("/search red wine", ("SEARCH", "", {}, "red wine")),
+            ("/rooms", ("ROOMS", "", {}, None)),
+            ("/join #dev", ("JOIN", "#dev", {}, None)),
+            ("/join #dev private", ("JOIN", "#dev", {"private": "yes"}, None)),
+            ("/leave #dev", ("LEAVE", "#dev", {}, None)),
+            ("/topic #dev", ("TOPIC", "#dev", {}, None)),
+            ("/topic #dev a b", ("TOPIC", "#dev", {}, "a b")),
+            ("/invite #dev bob", ("INVITE", "#dev", {"user": "bob"}, None)),
+            ("/kick #dev @bob", ("KICK", "#dev", {"user": "bob"}, None)),
+            ("#dev: hello: you", ("SEND", "#dev", {}, "hello: you")),
+            ("@#dev: hello", ("SEND", "#dev", {}, "hello")),
+        ):
+            self.assertEqual(self.asked(line), request, line)
+
+    def test_a_command_that_is_wrong_is_answered_with_its_form(self) -> None:
+        for line, usage in (
+            ("/join", "/join #room [private]"),
+            ("/join dev", "/join #room [private]"),
+            ("/search", "/search words"),
+            ("/invite #dev", "/invite #room name"),
+            ("/rooms x", "/rooms"),
+            ("/history a b c", "/history [#room|@user] [n]"),
+        ):
+            self.assertEqual(self.type(line + "\n"), f"Usage: {usage}\n")
+
+    def test_what_was_said_is_shown_with_its_time_and_place(self) -> None:
+        self.asked("/history #dev")
+        time = ("Time", "2026-11-23T10:00:59.123Z")
+        headers = [("Id", self.id), ("To", "#dev"), ("Message", 1), time]
+        shown = self.hear(
+            encode("MESSAGE", "bob", headers, "one\x1b\ntwo")
+            + encode("HISTORY", "#dev", [("Id", self.id), ("Count", 1)])
+        )
+        at = "2026-11-23 10:00 bob to #dev"
+        self.assertEqual(shown, f"{at}: one␛\n{at}: two\n")
+        self.asked("/search x")
+        shown = self.hear(encode("SEARCH", "", [("Id", self.id), ("Count", 0)]))
+        self.assertEqual(shown, "Nothing found\n")
+
+    def test_what_happens_in_rooms_is_shown(self) -> None:
+        for frame, line in (
+            ("JOINED #dev\nUser: bob\n\n", "bob joined #dev"),
+            ("LEFT #dev\nUser: bob\n\n", "bob left #dev"),
+            ("LEFT #dev\nUser: bob\nBy: carol\n\n", "bob was put out of #dev by carol"),
+            ("TOPIC #dev\nUser: bob\nContent-length: 2\n\nhi", "bob set the topic of #dev: hi"),
+            ("INVITED #dev\nUser: alice\nBy: bob\n\n", "bob invites you to #dev (/join #dev)"),
+        ):
+            self.assertEqual(self.hear(frame.encode()), line + "\n")
+
+    def test_rooms_and_members_are_listed(self) -> None:
+        self.asked("/rooms")
+        body = "#a 1 member private\n#b 12\n"
+        shown = self.hear(encode("ROOMS", "", [("Id", self.id), ("Count", 2)], body))
+        self.assertEqual(shown, "#a, 1 member, you are in it, private\n#b, 12 members\n")
+        self.asked("/who #a")
+        body = "alice\nbob away\n"
+        shown = self.hear(encode("WHO", "#a", [("Id", self.id), ("Count", 2)], body))
+        self.assertEqual(shown, "2 in #a: alice bob (away)\n")
+
+    def test_a_refused_command_is_named(self) -> None:
+        self.asked("/join #dev")
+        shown = self.hear(encode("ERROR", "111 Not permitted", [("Id", self.id)]))
+        self.assertEqual(shown, "ERROR 111 : Not permitted : /join #dev\n")

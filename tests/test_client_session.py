@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.session import ClientSession, Received, Refusal
-from chat_twisted.frames import encode
+from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
 REGISTERED = b"REGISTERED alice\nVersion: 2\nSession: x\nMax-message: 100\nLast: 0\n\n"
@@ -104,11 +105,11 @@ class TalkTests(SessionTestCase):
         )
 
     def test_a_list_that_goes_on_is_told_when_it_is_whole(self) -> None:
-        id = self.session.who()
+        id = self.session.ask("WHO")
         answer = self.hear(b"WHO\nId: 1\nCount: 3\nMore: bob\nContent-length: 10\n\nalice\nbob\n")
         self.assertEqual(answer, b"WHO\nId: 1\nAfter: bob\n\n")
         self.hear(b"WHO\nId: 1\nCount: 3\nContent-length: 11\n\ncarol away\n")
-        self.assertEqual(self.take(), [("listed", id, ["alice", "bob", "carol"])])
+        self.assertEqual(self.take(), [("listed", id, ["alice", "bob", "carol away"])])
 
     def test_ping_is_answered_and_what_is_not_known_ignored(self) -> None:
         self.assertEqual(self.hear(b"PING x\n\nNOTICE news\n\nPONG y\n\n"), b"PONG x\n\n")
@@ -163,3 +164,158 @@ class EndTests(SessionTestCase):
         self.session.pauseProducing()
         self.session.stopProducing()
         self.assertEqual(self.transport.producerState, "producing")
+
+
+class ReconnectTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.log = Log()
+        self.attempts = 0
+        self.reachable = True
+        self.session = ClientSession("alice", self.log, self.clock, self.connect, chance=lambda: 1)
+        self.connect()
+        self.take()
+        self.hear(REGISTERED)
+        self.log.events.clear()
+
+    def connect(self):
+        self.attempts += 1
+        if not self.reachable:
+            return fail(ConnectionLost())
+        self.transport = Transport()
+        self.session.makeConnection(self.transport)
+        return succeed(self.session)
+
+    def take(self) -> list[Frame]:
+        return list(FrameReader().feed(self.transport.take()))
+
+    def hear(self, data: bytes) -> None:
+        self.session.dataReceived(data)
+
+    def lose(self) -> None:
+        self.session.connectionLost(Failure(ConnectionLost()))
+
+    def forward(self, number: int, sender: str = "bob") -> None:
+        self.hear(encode("FORWARD", sender, [("To", "alice"), ("Message", number)], f"n{number}"))
+
+    def shown(self) -> list[int]:
+        return [event[1].number for event in self.log.events if event[0] == "received"]
+
+    def test_it_comes_back_as_the_same_user_with_what_it_has(self) -> None:
+        self.forward(3)
+        self.lose()
+        self.clock.advance(0.5)
+        [frame] = self.take()
+        self.assertEqual((frame.verb, frame.argument), ("REGISTER", "alice"))
+        self.assertEqual(dict(frame.headers), {"version": "2", "session": "x", "resume": "3"})
+
+    def test_it_says_once_that_it_is_lost_and_once_that_it_is_back(self) -> None:
+        self.reachable = False
+        self.lose()
+        self.clock.pump([1] * 20)
+        self.reachable = True
+        self.clock.advance(30)
+        self.hear(REGISTERED)
+        self.assertEqual([event[0] for event in self.log.events], ["disconnected", "reconnected"])
+
+    def test_it_waits_longer_each_time_but_not_more_than_half_a_minute(self) -> None:
+        self.reachable = False
+        self.lose()
+        waits, last = [], self.clock.seconds()
+        for _ in range(9):
+            before = self.attempts
+            while self.attempts == before:
+                self.clock.advance(0.5)
+            waits.append(self.clock.seconds() - last)
+            last = self.clock.seconds()
+        self.assertEqual(waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
+
+    def test_half_of_each_wait_is_left_to_chance(self) -> None:
+        self.session._chance = lambda: 0
+        self.lose()
+        self.clock.advance(0.25)
+        self.assertEqual(self.attempts, 2)
+
+    def test_it_gives_up_in_the_end(self) -> None:
+        self.reachable = False
+        self.lose()
+        self.clock.pump([10] * 70)
+        self.assertEqual([event[0] for event in self.log.events], ["disconnected", "lost"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_has_no_answer_is_sent_again_in_its_order_under_the_same_ids(self) -> None:
+        ids = [self.session.send("bob", f"m{i}") for i in range(3)]
+        self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 1)]))
+        self.lose()
+        ids.append(self.session.send("bob", "while away"))
+        self.clock.advance(0.5)
+        self.take()
+        self.hear(REGISTERED)
+        again = [(frame.id, frame.body) for frame in self.take()]
+        self.assertEqual(
+            again, [(str(ids[1]), "m1"), (str(ids[2]), "m2"), (str(ids[3]), "while away")]
+        )
+        for id in ids[1:]:
+            for _ in range(2):
+                self.hear(encode("SENT", "bob", [("Id", id), ("Message", id)]))
+        self.assertEqual([e[1] for e in self.log.events if e[0] == "sent"], ids)
+
+    def test_nothing_is_shown_twice_and_nothing_that_one_said_oneself(self) -> None:
+        for number in (1, 2):
+            self.forward(number)
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(REGISTERED)
+        self.forward(2)
+        self.forward(3, "Alice")
+        self.forward(4)
+        self.assertEqual(self.shown(), [1, 2, 4])
+
+    def test_a_history_that_was_cut_off_is_shown_once(self) -> None:
+        id = self.session.ask("HISTORY", "ALL")
+        message = encode("MESSAGE", "bob", [("Id", id), ("To", "ALL"), ("Message", 1)], "x")
+        self.hear(message)
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(REGISTERED)
+        self.hear(message + encode("HISTORY", "ALL", [("Id", id), ("Count", 1)]))
+        [found] = [event for event in self.log.events if event[0] == "found"]
+        self.assertEqual(len(found[2]), 1)
+
+    def test_a_server_that_has_begun_anew_is_listened_to_from_its_beginning(self) -> None:
+        self.forward(90)
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(REGISTERED.replace(b"Session: x", b"Session: y"))
+        self.forward(1)
+        self.assertEqual(self.shown(), [90, 1])
+
+    def test_a_name_that_somebody_else_has_by_now_is_the_end(self) -> None:
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(b"ERROR 105 Name in use\n\n")
+        self.assertEqual(self.log.events[1:], [("lost", "ERROR 105 Name in use")])
+        self.assertTrue(self.transport.aborting)
+
+    def test_a_server_that_is_full_or_can_not_write_is_tried_again(self) -> None:
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(b"ERROR 112 Unavailable\nRetry-after: 5\n\n")
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        self.clock.advance(1)
+        self.hear(REGISTERED)
+        self.assertEqual([event[0] for event in self.log.events], ["disconnected", "reconnected"])
+
+    def test_who_quits_is_not_brought_back(self) -> None:
+        self.session.quit()
+        self.lose()
+        self.clock.advance(60)
+        self.assertEqual((self.attempts, self.log.events[0][0]), (1, "lost"))
+
+    def test_who_quits_while_away_is_gone_at_once(self) -> None:
+        self.lose()
+        self.session.quit()
+        self.clock.advance(60)
+        self.assertEqual(self.attempts, 1)
+        self.assertEqual([event[0] for event in self.log.events], ["disconnected", "lost"])

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "client": set(),
     "client.session": {"errors", "frames"},
     "client.pipe": {"client.session", "errors", "message"},
-    "client.command": {"", "client.pipe", "errors", "message"},
+    "client.command": {"", "client.pipe", "client.session", "errors", "message"},
     "client.__main__": {"client.command"},
 }
 

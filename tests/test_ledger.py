@@ -224,6 +224,27 @@ class ReadingTests(LedgerTestCase):
         self.assertEqual(([m.text for m in messages], more), (["one word", "two words"], False))
         self.assertEqual([m.text for m in self.successResultOf(found)], ["two words"])
 
+    def test_history_has_all_that_was_said_before_it_was_asked_for(self) -> None:
+        self.store.seconds = 0.1
+        self.say("a")
+        self.clock.advance(0)
+        first = self.ledger.history(EVERYWHERE, Span(10))  # while it is being committed
+        self.say("b")
+        second = self.ledger.history(EVERYWHERE, Span(10))  # while it waits
+        self.store.broken = FULL
+        self.clock.pump([0.1] * 3)
+        self.say("c")
+        third = self.ledger.history(EVERYWHERE, Span(10))  # of what can't be written
+        self.clock.pump([0.1] * 20)
+        for reading in (first, second, third):
+            self.assertEqual(self.successResultOf(reading)[1], False)
+        self.store.broken = None
+        self.say("d")
+        fourth = self.ledger.history(EVERYWHERE, Span(10))
+        self.clock.pump([0.1] * 20)
+        messages, _ = self.successResultOf(fourth)
+        self.assertEqual(messages[-1].text, "d")
+
     def test_what_was_missed_has_what_was_committed_before_and_nothing_else(self) -> None:
         self.store.seconds = 0.1
         self.say("a")

@@ -16,6 +16,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 
 from chat_twisted import __version__
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
+from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.errors import MalformedName
 from chat_twisted.message import check_user_name
 
@@ -23,6 +24,12 @@ from chat_twisted.message import check_user_name
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return int(text)
 
 
@@ -35,13 +42,18 @@ def _parser() -> argparse.ArgumentParser:
 what can be typed:
   @bob: hello      a message to bob
   @ALL: hello      a message to everybody
+  #room: hello     a message to a room that you are in
   /who             who is here
-  /help            this list
+  /history [#room|@user] [n], /search words      what was said
+  /rooms, /join #room [private], /leave #room, /topic #room [text],
+  /invite #room name, /kick #room name           rooms
+  /help            this list, with a line for each
   /quit            leave; so does the end of input, once all messages are answered
 
 what is shown:
   bob: hello           bob said it to you
   bob to ALL: hello    bob said it to everybody
+  bob to #dev: hello   bob said it to a room that you are in
   Message delivered to bob
   ERROR 102 : Unable to Send : Message not delivered to bob
 
@@ -51,6 +63,9 @@ exit status:
   2    could not connect or register; the reason is on standard error
   130  interrupted, as by Ctrl-C
 
+A lost connection is tried again (--wait); what was said meanwhile comes then, nothing is lost or
+shown twice.
+
 example:
   echo '@bob: build done' | python -m chat_twisted.client ci chat.example.org
 """,
@@ -59,6 +74,13 @@ example:
     parser.add_argument("user", metavar="USER", help="your name: 1 to 32 letters and digits")
     parser.add_argument("host", metavar="HOST", help="the server's name or address")
     parser.add_argument("--port", type=_port, default=8828, help="the server's port (8828)")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=RECONNECT_FOR,
+        metavar="SECONDS",
+        help=f"how long a lost connection is tried again ({RECONNECT_FOR}); 0: not at all",
+    )
     parser.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
     return parser
 
@@ -98,8 +120,21 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
     def attach(pipe: Pipe) -> None:
         stdio.StandardIO(pipe, reactor=reactor)
 
-    pipe = Pipe(user, reactor, attach, greet=os.isatty(0))
-    connecting = connectProtocol(HostnameEndpoint(reactor, host, port), pipe.session)
+    endpoint = HostnameEndpoint(reactor, host, port)
+
+    def connect() -> Deferred[Any]:
+        connected: Deferred[Any] = connectProtocol(endpoint, pipe.session)
+        return connected
+
+    pipe = Pipe(
+        user,
+        reactor,
+        attach,
+        greet=os.isatty(0),
+        reconnect=connect,
+        reconnect_for=arguments.wait,
+    )
+    connecting = connect()
 
     def interrupted() -> Deferred[int] | None:
         if over:

@@ -26,7 +26,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client.session import ClientSession, Received, Refusal
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Event, Received, Refusal
 from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
 from chat_twisted.message import Audience, fold, parse_target, printable
 
@@ -55,14 +55,38 @@ HELP = (
     FORMAT_HELP
     + """\
 @ALL: Message    to everybody
-/who             who is here
+#room: Message   to a room
+/who [#room]     who is here, or in a room
+/history [#room|@user] [n]    the last n messages (20) to everybody, of a room, with a user
+/search words    messages with all these words
+/rooms           which rooms there are
+/join #room [private]         be in a room, which is made if it is not there
+/leave #room
+/topic #room [text]           what a room is about; say so
+/invite #room name            let somebody into a private room
+/kick #room name              put somebody out of your room
 /help            this text
 /quit            leave (so does the end of input)
 """
 )
 
-_MESSAGE = re.compile(r"@([^:]*):(.*)", re.DOTALL)
+_MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
 
+HISTORY_COUNT = 20
+
+# What a command must look like behind its name, and how that is shown when it does not.
+_ROOM = r"(#\S+)"
+_COMMANDS = {
+    "/who": (rf"{_ROOM}?", "/who [#room]"),
+    "/history": (r"(?:([#@]?[A-Za-z_#@-]\S*))?\s*(\d{1,9})?", "/history [#room|@user] [n]"),
+    "/search": (r"(.+)", "/search words"),
+    "/rooms": (r"", "/rooms"),
+    "/join": (rf"{_ROOM}(?:\s+(private))?", "/join #room [private]"),
+    "/leave": (_ROOM, "/leave #room"),
+    "/topic": (rf"{_ROOM}(?:\s+(.+))?", "/topic #room [text]"),
+    "/invite": (rf"{_ROOM}\s+@?(\S+)", "/invite #room name"),
+    "/kick": (rf"{_ROOM}\s+@?(\S+)", "/kick #room name"),
+}
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
 
@@ -83,11 +107,18 @@ class Pipe(LineReceiver):
     transport: Any  # StandardIO
 
     def __init__(
-        self, user: str, clock: IReactorTime, attach: Callable[[Pipe], object], *, greet: bool
+        self,
+        user: str,
+        clock: IReactorTime,
+        attach: Callable[[Pipe], object],
+        *,
+        greet: bool,
+        reconnect: Callable[[], Deferred[Any]] | None = None,
+        reconnect_for: float = RECONNECT_FOR,
     ) -> None:
         self.done: Deferred[int] = Deferred()
         self.failure = ""
-        self.session = ClientSession(user, self, clock)
+        self.session = ClientSession(user, self, clock, reconnect, reconnect_for=reconnect_for)
         self._user = user
         self._clock = clock
         self._attach = attach
@@ -99,6 +130,7 @@ class Pipe(LineReceiver):
         self._leaving = False
         self._session_over = False
         self._code = OK
+        self._asked: dict[int, str] = {}  # commands by id
         self._unanswered: dict[int, str] = {}  # what the server has yet to take; recipients by id
         self._undelivered: dict[int, tuple[str, IDelayedCall]] = {}
 
@@ -118,10 +150,12 @@ class Pipe(LineReceiver):
             self._complain("Not UTF-8 : Message not sent")
             return
         message = _MESSAGE.match(text)
+        command, _, rest = text.partition(" ")
         if message:
-            self._send(message[1].strip(), message[2].strip())
-        elif text == "/who":
-            self._await(self.session.who(), "")
+            to, said = message.group(1, 2) if message[3] is None else message.group(3, 4)
+            self._send(to.strip(), said.strip())
+        elif command in _COMMANDS:
+            self._command(command, rest.strip())
         elif text == "/help":
             self._show(HELP)
         elif text == "/quit":
@@ -196,6 +230,33 @@ class Pipe(LineReceiver):
             return
         self._await(self.session.send(to, text), to)
 
+    def _command(self, command: str, rest: str) -> None:
+        pattern, usage = _COMMANDS[command]
+        match = re.fullmatch(pattern, rest)
+        if not match:
+            self._complain(f"Usage: {usage}")
+            return
+        first, second = (*match.groups(), None, None)[:2]
+        ask = self.session.ask
+        about = first or ""
+        match command:
+            case "/history":
+                about = (first or "ALL").removeprefix("@")
+                id = ask("HISTORY", about, (("Count", int(second or HISTORY_COUNT)),))
+            case "/search":
+                about = ""
+                id = ask("SEARCH", "", (), first)
+            case "/join":
+                id = ask("JOIN", about, (("Private", "yes"),) if second else ())
+            case "/topic":
+                id = ask("TOPIC", about, (), second)
+            case "/invite" | "/kick":
+                id = ask(command[1:].upper(), about, (("User", second),))
+            case _:
+                id = ask(command[1:].upper(), about)
+        self._asked[id] = command
+        self._await(id, about)
+
     def _await(self, id: int, to: str) -> None:
         self._unanswered[id] = to
         self._read_or_not()
@@ -234,7 +295,22 @@ class Pipe(LineReceiver):
     def received(self, message: Received) -> None:
         """Session: somebody said something."""
         direct = fold(message.to) == fold(self._user)
-        who = message.sender if direct else f"{message.sender} to {message.to}"
+        self._show_message(
+            message.sender if direct else f"{message.sender} to {message.to}", message
+        )
+
+    def found(self, id: int, messages: list[Received]) -> None:
+        """Session: what was said."""
+        self._asked.pop(id, None)
+        self._answered(id)
+        for message in messages:
+            when = message.time[:16].replace("T", " ")
+            self._show_message(f"{when} {message.sender} to {message.to}", message)
+        if not messages:
+            self._show("Nothing found")
+        self._leave_if_done()
+
+    def _show_message(self, who: str, message: Received) -> None:
         # Each line has its sender, so that nobody can make a line look like somebody else's.
         for line in message.text.removesuffix("\n").split("\n"):
             self._show(printable(f"{who}: {line.removesuffix(chr(13))}"))
@@ -263,16 +339,66 @@ class Pipe(LineReceiver):
         self._leave_if_done()
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Session: the server did not take a message."""
+        """Session: the server did not do what was asked."""
         to = self._answered(id) if id is not None else ""
-        self._not_delivered(to or "anybody", refusal)
+        command = self._asked.pop(id, None) if id is not None else None
+        if command is None:
+            self._not_delivered(to or "anybody", refusal)
+        else:
+            about = f" {to}" if to else ""
+            self._complain(printable(f"ERROR {refusal.code} : {refusal.reason} : {command}{about}"))
         self._leave_if_done()
 
-    def listed(self, id: int, names: list[str]) -> None:
-        """Session: who is here."""
-        self._answered(id)
-        self._show(printable(f"{len(names)} here: {' '.join(names)}"))
+    def listed(self, id: int, lines: list[str]) -> None:
+        """Session: who is here, or which rooms there are."""
+        room = self._answered(id)
+        if self._asked.pop(id, "/who") == "/rooms":
+            for line in lines:
+                name, count, *flags = line.split(" ")
+                members = "1 member" if count == "1" else f"{count} members"
+                own = ["you are in it" if flag == "member" else flag for flag in flags]
+                self._show(printable(", ".join([name, members, *own])))
+            if not lines:
+                self._show("No rooms")
+        else:
+            names = " ".join(line.replace(" away", " (away)", 1) for line in lines)
+            self._show(printable(f"{len(lines)} {f'in {room}' if room else 'here'}: {names}"))
         self._leave_if_done()
+
+    def told(self, id: int | None, event: Event) -> None:
+        """Session: something happened in a room."""
+        if id is not None:
+            self._asked.pop(id, None)
+            self._answered(id)
+        room, user, by = event.room, event.user, event.by
+        topic = f" ({event.topic})" if event.topic else ""
+        match event.verb:
+            case "JOINED":
+                words = f"{user} joined {room}{topic}"
+            case "LEFT":
+                words = f"{user} was put out of {room} by {by}" if by else f"{user} left {room}"
+            case "INVITED" if fold(user) == fold(self._user):
+                words = f"{by} invites you to {room} (/join {room})"
+            case "INVITED":
+                words = f"{user} is invited to {room}"
+            case _ if user:
+                words = f"{user} set the topic of {room}: {event.topic or ''}"
+            case _:
+                words = f"{room}: {event.topic or 'no topic'}"
+        self._show(printable(words))
+        self._leave_if_done()
+
+    def disconnected(self, reason: str) -> None:
+        """Session: the connection is gone, and is being tried again."""
+        if self._greet:
+            self._show("Connection lost, trying again")
+
+    def reconnected(self) -> None:
+        """Session: the connection stands again."""
+        if self._greet:
+            self._show("Connected again")
+        if self._leaving:
+            self.session.quit()
 
     def lost(self, reason: str) -> None:
         """Session: the connection is gone."""

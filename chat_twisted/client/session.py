@@ -1,33 +1,48 @@
 """The client's side of version 2: one user's session with a server (docs/protocol.rst, Version 2).
 
-``ClientSession`` is the protocol on the connection. It sends, numbers its requests and matches the
-answers; what happens is told to a ``Listener``. It does not know who the listener is: standard
-input and output (``pipe``), or a program.
+``ClientSession`` is the protocol on the connection, and on the next one when that is lost: it comes
+back as the same user, asks again what was not answered, and gets what it missed. It sends, numbers
+its requests and matches the answers; what happens is told to a ``Listener``. It does not know who
+the listener is: standard input and output (``pipe``), or a program.
 """
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet import protocol
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.errors import ChatError, HeaderIncomplete
+from chat_twisted.errors import ChatError, HeaderIncomplete, Unavailable
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
 
 IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the
 connection counts as lost."""
 
-
 GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
+
+
+UNAVAILABLE = Unavailable.code
+
+FIRST_RETRY = 0.5
+LONGEST_RETRY = 30
+"""Seconds after which a lost connection is tried again at first, doubled each time, and at most. Of
+each the second half is left to chance, so that not all clients of a server come back at once."""
+
+RECONNECT_FOR = 600
+"""Seconds for which that is done: the time for which a server keeps a name, if it is not told
+otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,21 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED), ``user``
+    whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
+    """
+
+    verb: str
+    room: str
+    user: str
+    by: str
+    topic: str | None
+
+
 class Listener(Protocol):
-    """What a session tells of. ``id`` is what ``ClientSession.send`` or ``who`` returned."""
+    """What a session tells of. ``id`` is what the session's method returned that asked for it."""
 
     def registered(self, name: str) -> None:
         """The server knows the user now, as ``name``: there may be sending and receiving."""
@@ -73,11 +101,23 @@ class Listener(Protocol):
     def refused(self, id: int | None, refusal: Refusal) -> None:
         """A request of one's own was refused; None if the server does not say which."""
 
-    def listed(self, id: int, names: list[str]) -> None:
-        """Everybody who is present."""
+    def listed(self, id: int, lines: list[str]) -> None:
+        """Who is present, or which rooms there are: the lines of WHO or ROOMS."""
+
+    def found(self, id: int, messages: list[Received]) -> None:
+        """What HISTORY or SEARCH brought."""
+
+    def told(self, id: int | None, event: Event) -> None:
+        """Something happened in a room; ``id`` is None if it was not asked for."""
+
+    def disconnected(self, reason: str) -> None:
+        """The connection is gone, and is being tried again; nothing is lost."""
+
+    def reconnected(self) -> None:
+        """It stands again."""
 
     def lost(self, reason: str) -> None:
-        """The connection is gone: ``reason`` is the server's, or empty if it gave none."""
+        """The session is over: ``reason`` is the server's, or empty if it gave none."""
 
 
 @implementer(IPushProducer)
@@ -86,24 +126,48 @@ class ClientSession(protocol.Protocol):
 
     :param user: the name to register.
     :param clock: the reactor.
+    :param reconnect: connects this protocol again, and fires or fails when that is done; without
+        it, the session ends with the connection.
+    :param reconnect_for: seconds for which that is tried; 0: not at all.
+    :param chance: returns a number from 0 to 1.
     """
 
     transport: Any  # ITCPTransport, or what tests have in its place
 
-    def __init__(self, user: str, listener: Listener, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        user: str,
+        listener: Listener,
+        clock: IReactorTime,
+        reconnect: Callable[[], Deferred[Any]] | None = None,
+        *,
+        reconnect_for: float = RECONNECT_FOR,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.user = user
         self.max_message = MAX_BODY  # bytes; the server says what it is
         self._listener = listener
+        self._clock = clock
+        self._reconnect = reconnect if reconnect_for else None
+        self._reconnect_for = reconnect_for
+        self._chance = chance
         self._reader = FrameReader()
-        self._names: dict[int, list[str]] = {}  # of a WHO that goes on, by the id of the first
+        self._token = ""  # that proves who one is; empty before the first registration
+        self._newest = 0  # the number of the last message that was received
+        self._unanswered: dict[int, bytes] = {}  # requests, as they were written
+        self._lines: dict[int, list[str]] = {}  # of a list that goes on, by the id of the first
+        self._found: dict[int, list[Received]] = {}
         self._last_id = 0
-        self._registered = False
+        self._registered = False  # on this connection
+        self._retry: IDelayedCall | None = None
+        self._retries = 0
+        self._lost_at: float | None = None
+        self._over = False
         self._goodbye: IDelayedCall | None = None
         self._reason = ""
         self._heard = False
         self._quiet = 0
         self._paused = False
-        self._clock = clock
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
 
@@ -113,35 +177,58 @@ class ClientSession(protocol.Protocol):
         """Send ``text``; return the id that the listener will hear of. The answer is ``sent`` or
         ``refused``, and ``delivered`` after ``sent`` where ``to`` is a user.
         """
-        return self._request("SEND", to, body=text)
+        return self._request("SEND", to, (), text)
 
-    def who(self) -> int:
-        """Ask who is present; the answer is ``listed``."""
-        return self._request("WHO")
+    def ask(
+        self,
+        verb: str,
+        argument: str = "",
+        headers: tuple[tuple[str, object], ...] = (),
+        body: str | None = None,
+    ) -> int:
+        """Ask anything else that the protocol has a verb for; return the id that the listener will
+        hear of. The answer is ``listed``, ``found``, ``told`` or ``refused``.
+        """
+        return self._request(verb, argument, headers, body)
 
     def quit(self) -> None:
         """Say goodbye. The server closes the connection, and ``lost`` follows."""
-        if self._goodbye is None and self.connected:
+        if self._goodbye is not None or self._over:
+            return
+        if self.connected:
             self.transport.write(encode("QUIT"))
             self._goodbye = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
+        elif self._token:
+            self._end("")
 
     def pauseProducing(self) -> None:
         """Receive nothing for now, because it can't be shown as fast as it comes."""
         self._paused = True
-        self.transport.pauseProducing()
+        if self.connected:
+            self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Receive again."""
         self._paused = False
-        self.transport.resumeProducing()
+        if self.connected:
+            self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         """What is received can't be shown any more. To ``quit`` is for the listener to say."""
         self.resumeProducing()  # else the end of the connection would not be seen
 
-    def _request(self, verb: str, argument: str = "", body: str | None = None) -> int:
+    def _request(
+        self,
+        verb: str,
+        argument: str = "",
+        headers: tuple[tuple[str, object], ...] = (),
+        body: str | None = None,
+    ) -> int:
         self._last_id += 1
-        self.transport.write(encode(verb, argument, [("Id", self._last_id)], body))
+        frame = encode(verb, argument, [("Id", self._last_id), *headers], body)
+        self._unanswered[self._last_id] = frame
+        if self._registered:
+            self.transport.write(frame)
         return self._last_id
 
     # What comes
@@ -150,18 +237,66 @@ class ClientSession(protocol.Protocol):
         """Twisted: the connection stands."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
+        self._reader = FrameReader(max(self.max_message, MAX_BODY))
+        self._heard = True
+        self._quiet = 0
+        self._reason = ""
         self._watch.start(IDLE, now=False)
-        self.transport.write(encode("REGISTER", self.user, [("Version", 2)]))
+        headers: list[tuple[str, object]] = [("Version", 2)]
+        if self._token:
+            headers += [("Session", self._token), ("Resume", self._newest)]
+        self.transport.write(encode("REGISTER", self.user, headers))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Twisted: the connection is gone."""
+        self.connected = 0
         if self._watch.running:
             self._watch.stop()
-        if self._goodbye is not None and self._goodbye.active():
-            self._goodbye.cancel()
         if not self._reason and not reason.check(ConnectionDone):
             self._reason = reason.getErrorMessage()
-        self._listener.lost(self._reason)
+        was_registered, self._registered = self._registered, False
+        if self._goodbye is not None or not self._token or self._reconnect is None:
+            self._end(self._reason)
+            return
+        self._lines.clear()
+        self._found.clear()
+        if self._lost_at is None:
+            self._lost_at = self._clock.seconds()
+            self._listener.disconnected(self._reason)
+        if was_registered:
+            self._retries = 0
+        if not self._over:  # the listener may have said that it is enough
+            self._try_later()
+
+    def _try_later(self, *_: Any) -> None:
+        if self._over:
+            return
+        assert self._lost_at is not None
+        if self._clock.seconds() - self._lost_at > self._reconnect_for:
+            self._end(self._reason)
+            return
+        wait = min(LONGEST_RETRY, FIRST_RETRY * 2**self._retries) * (1 + self._chance()) / 2
+        self._retries = min(self._retries + 1, 10)
+        self._retry = self._clock.callLater(wait, self._try_now)
+
+    def _try_now(self) -> None:
+        self._retry = None
+        assert self._reconnect is not None
+        self._reconnect().addCallbacks(self._connected_again, self._try_later)
+
+    def _connected_again(self, _: object) -> None:
+        if self._over and self.connected:
+            self.transport.abortConnection()
+
+    def _end(self, reason: str) -> None:
+        if self._goodbye is not None and self._goodbye.active():
+            self._goodbye.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if not self._over:
+            self._over = True
+            self._listener.lost(reason)
 
     def _look(self) -> None:
         if self._heard or self._paused:
@@ -181,69 +316,120 @@ class ClientSession(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
         self._heard = True
-        newest: Received | None = None
+        before, sender = self._newest, ""
         try:
             for frame in self._reader.feed(data):
-                newest = self._take(frame) or newest
+                self._take(frame)
+                sender = frame.argument if frame.verb == "FORWARD" else sender
         except ChatError:
             self._give_up("what the server says can't be understood")
             return
-        if newest is not None:  # one answer says that all before it are here too
-            self.transport.write(encode("RECEIVED", newest.sender, [("Message", newest.number)]))
+        if self._newest > before and self._registered:
+            # One answer says that all before it are here too.
+            self.transport.write(encode("RECEIVED", sender, [("Message", self._newest)]))
 
-    def _take(self, frame: Frame) -> Received | None:
-        """Handle one frame; return it as a message if it is one."""
+    def _take(self, frame: Frame) -> None:
         listener = self._listener
         match frame.verb:
             case "FORWARD":
-                headers = frame.headers
-                message = Received(
-                    frame.number("message"),
-                    headers.get("time", ""),
-                    frame.argument,
-                    headers.get("to", ""),
-                    frame.body or "",
-                )
-                listener.received(message)
-                return message
+                message = _message(frame)
+                if message.number > self._newest:  # else it was brought before
+                    self._newest = message.number
+                    if message.sender.lower() != self.user.lower():  # one knows what one said
+                        listener.received(message)
             case "SENT":
-                listener.sent(frame.number("id"))
+                if self._answered(id := frame.number("id")):
+                    listener.sent(id)
             case "DELIVERED":
                 listener.delivered(frame.number("id"))
             case "ERROR":
                 self._refused(frame)
-            case "WHO":
+            case "WHO" | "ROOMS":
                 self._listed(frame)
+            case "MESSAGE":
+                self._found.setdefault(frame.number("id"), []).append(_message(frame))
+            case "HISTORY" | "SEARCH":
+                if self._answered(id := frame.number("id")):
+                    listener.found(id, self._found.pop(id, []))
+            case "JOINED" | "LEFT" | "TOPIC" | "INVITED":
+                self._told(frame)
             case "REGISTERED":
-                if self._registered:
-                    raise HeaderIncomplete("a second REGISTERED")
-                self._registered = True
-                self.max_message = frame.number("max-message")
-                self._reader.max_body = max(self.max_message, MAX_BODY)
-                listener.registered(frame.argument)
+                self._welcomed(frame)
             case "PING":
                 self.transport.write(encode("PONG", frame.argument))
             case "BYE":
                 self._reason = self._reason or frame.argument
             case _:
                 pass  # what a newer server tells of, and what PONG needn't say
-        return None
+
+    def _answered(self, id: int) -> bool:
+        return self._unanswered.pop(id, None) is not None
+
+    def _welcomed(self, frame: Frame) -> None:
+        if self._registered:
+            raise HeaderIncomplete("a second REGISTERED")
+        self._registered = True
+        self.max_message = frame.number("max-message")
+        self._reader.max_body = max(self.max_message, MAX_BODY)
+        token = frame.headers.get("session", "")
+        first = not self._token
+        if token != self._token:  # nothing is missed before the first registration
+            self._newest = frame.number("last") if "last" in frame.headers else 0
+            self._token = token
+        if first:
+            self._listener.registered(frame.argument)
+            return
+        self._lost_at = None
+        if self._paused:
+            self.transport.pauseProducing()
+        for request in self._unanswered.values():
+            self.transport.write(request)
+        self._listener.reconnected()
+
+    def _told(self, frame: Frame) -> None:
+        id = frame.number("id") if frame.id else None
+        if id is not None and not self._answered(id):
+            return
+        headers = frame.headers
+        user, by = headers.get("user", ""), headers.get("by", "")
+        self._listener.told(id, Event(frame.verb, frame.argument, user, by, frame.body))
 
     def _refused(self, frame: Frame) -> None:
         match = re.match(r"([0-9]{3}) (.*)", frame.argument)
         refusal = Refusal(int(match[1]), match[2]) if match else Refusal(0, frame.argument)
-        if not self._registered:
+        if self._registered:
+            id = frame.number("id") if frame.id else None
+            if id is None or self._answered(id):
+                self._found.pop(id or 0, None)
+                self._listener.refused(id, refusal)
+        elif not self._token:
             self._listener.not_registered(refusal)
             self.quit()
+        elif refusal.code == UNAVAILABLE:
+            self.transport.abortConnection()  # and it is tried again
         else:
-            self._listener.refused(frame.number("id") if frame.id else None, refusal)
+            self._end(f"ERROR {refusal.code} {refusal.reason}")
+            self.transport.abortConnection()
 
     def _listed(self, frame: Frame) -> None:
         id = frame.number("id")
-        names = self._names.setdefault(id, [])
-        names.extend(line.partition(" ")[0] for line in (frame.body or "").splitlines())
+        if id not in self._unanswered:
+            return
+        lines = self._lines.setdefault(id, [])
+        lines.extend((frame.body or "").splitlines())
         if "more" in frame.headers:
             headers = [("Id", id), ("After", frame.headers["more"])]
-            self.transport.write(encode("WHO", "", headers))
-        else:
-            self._listener.listed(id, self._names.pop(id))
+            self.transport.write(encode(frame.verb, frame.argument, headers))
+        elif self._answered(id):
+            self._listener.listed(id, self._lines.pop(id))
+
+
+def _message(frame: Frame) -> Received:
+    headers = frame.headers
+    return Received(
+        frame.number("message"),
+        headers.get("time", ""),
+        frame.argument,
+        headers.get("to", ""),
+        frame.body or "",
+    )

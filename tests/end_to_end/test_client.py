@@ -126,11 +126,27 @@ class FilterTests(ServerTestCase):
         self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
 
     def test_a_server_that_goes_away_is_exit_code_1(self) -> None:
-        bob = self.client("bob")
+        bob = self.client("bob", "--wait", "0")
         self.came("bob")
         self.server.popen.send_signal(signal.SIGTERM)
         self.assertEqual(bob.wait(), 1)
         self.assertEqual(bob.out, ["Server Inactive : The server is stopping"])
+
+    def test_a_server_that_is_killed_and_comes_back_costs_nothing(self) -> None:
+        alice = self.client("alice")
+        self.came("alice")
+        bob = self.client("bob")
+        self.came("bob")
+        alice.write("@bob: before\n")
+        self.assertEqual(bob.next_line(), "alice: before")
+        self.kill()
+        alice.write("@bob: meanwhile\n")
+        self.start()
+        self.assertEqual(bob.next_line(), "alice: meanwhile")
+        alice.write("@bob: after\n/history @bob 3\n")
+        self.assertEqual(bob.next_line(), "alice: after")
+        for text in ("before", "meanwhile", "after"):
+            alice.wait_for(f"alice to bob: {text}$")
 
     def test_help_and_version(self) -> None:
         for option, text in (("--help", "exit status:"), ("--version", __version__)):
