@@ -347,7 +347,14 @@ class EmbeddedLedger(Generic[Origin]):
             self._broken = False
             self._log.info("writing works again")
         if repeats:
+            for entry, _ in batch:
+                if type(entry) is Message and entry.number in repeats:
+                    assert entry.request is not None
+                    self._recent[entry.author, entry.request] = Repeat(*repeats[entry.number])
             batch = [(self._first(entry, repeats), origin) for entry, origin in batch]
+            self._waiting = [
+                (self._first(entry, repeats), origin) for entry, origin in self._waiting
+            ]
         for entry, _ in reversed(batch):
             if type(entry) is Message:
                 self._last = entry.number
@@ -357,7 +364,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._committed(batch)
 
     def _first(self, entry: Entry, repeats: dict[int, tuple[int, int]]) -> Entry:
-        """Return ``entry``, or what was sent under its Id before."""
+        """Return ``entry``, or what was sent under its Id before it."""
         if isinstance(entry, (Message, Repeat, Again)) and entry.number in repeats:
             return Repeat(*repeats[entry.number])
         return entry

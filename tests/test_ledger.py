@@ -181,6 +181,21 @@ class RepeatTests(LedgerTestCase):
         self.open()
         self.assertRepeated()
 
+    def test_an_id_sent_again_and_again_after_a_restart_has_its_first_number(self) -> None:
+        self.say("a", "7")
+        self.commit()
+        self.open()
+        self.store.seconds = 0.1
+        self.say("again", "7")
+        self.say("again", "7")  # in the same commit
+        self.clock.advance(0)
+        self.say("again", "7")  # while it is under way
+        self.clock.pump([0.1] * 3)
+        self.say("again", "7")  # and after it
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.entries()[1:], [Repeat(1, 1000500)] * 4)
+        self.assertEqual(self.stored(), ["a"])
+
     def test_an_id_is_one_users(self) -> None:
         self.say("a", "7", author=1)
         self.say("b", "7", author=2)

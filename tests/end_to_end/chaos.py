@@ -1,0 +1,344 @@
+"""Twenty clients on a server that is killed, on connections that are cut: who has got what?
+
+A client of its own, written from docs/protocol.rst alone. Everything random comes from a seed. Run
+as a program it goes on for as long as it is told to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+USERS = 20
+ROOMS = ("#a", "#b", "#c", "#d")
+WINDOW = 8  # messages of a user that wait for their SENT
+PATIENCE = 60  # seconds
+
+
+class Chaos:
+    """The server, its clients, and the account of what was said and got."""
+
+    def __init__(self, folder: str, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.folder = folder
+        self.state = os.path.join(folder, "state")
+        self.port = 0
+        self.kills = self.cuts = self.said = 0
+        self.selector = selectors.DefaultSelector()
+        self.sent: dict[str, tuple[int, str, str]] = {}  # number, sender, to; by text
+        self.faults: list[str] = []
+        self.start()
+        self.users = [User(self, f"u{i}") for i in range(USERS)]
+        for user in self.users:
+            user.connect()
+        self.run(lambda: all(user.ready for user in self.users))
+        for user in self.users:
+            user.join()
+        self.run(lambda: all(len(user.rooms) == 2 for user in self.users))
+
+    def start(self) -> None:
+        self.log = open(os.path.join(self.folder, "log"), "a+")  # noqa: SIM115
+        begin = self.log.seek(0, os.SEEK_END)
+        listen = ("--listen", f"tcp:{self.port}:interface=127.0.0.1")
+        self.server = subprocess.Popen(
+            [TWISTD, "-n", "--pidfile=", "chatserver", "--state", self.state, *listen],
+            stdout=self.log,
+            stderr=self.log,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        )
+        until = time.monotonic() + PATIENCE
+        while True:
+            self.log.seek(begin)
+            text = self.log.read()
+            if "listening on 127.0.0.1:" in text:
+                self.port = int(text.split("listening on 127.0.0.1:")[1].split()[0])
+                return
+            assert self.server.poll() is None, text
+            assert time.monotonic() < until, text
+            self.selector.select(0.01)
+
+    def kill(self) -> None:
+        self.server.send_signal(signal.SIGKILL)
+        self.server.wait()
+        self.log.close()
+        self.kills += 1
+        self.start()
+
+    def run(self, until, step=lambda: None) -> None:
+        """Let everybody read and write until ``until()`` holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not until():
+            assert time.monotonic() < deadline, [u.state() for u in self.users if u.state()]
+            for key, events in self.selector.select(0.05):
+                key.data.handle(events)
+            for user in self.users:
+                if user.socket is None:
+                    user.connect()
+            step()
+
+    def talk(self, messages: int, kills: int, cuts: int) -> None:
+        """Say ``messages``, with ``kills`` and ``cuts`` somewhere among them."""
+        events = [self.kill] * kills + [self.cut] * cuts
+        at = sorted((self.said + self.chance.randrange(1, messages) for _ in events), reverse=True)
+        self.chance.shuffle(events)
+        goal = self.said + messages
+
+        def step() -> None:
+            for user in self.users:
+                if self.said < goal and len(user.waiting) < WINDOW and self.chance.random() < 0.5:
+                    user.say()
+            while at and self.said >= at[-1]:
+                at.pop()
+                events.pop()()
+
+        self.run(lambda: self.said >= goal and not at, step)
+        self.run(lambda: not any(user.waiting for user in self.users))
+
+    def cut(self) -> None:
+        self.chance.choice(self.users).cut_at = self.chance.randrange(1, 3000)
+        self.cuts += 1
+
+    def finish(self) -> dict[str, int]:
+        """Wait for the last word to be heard by all, and compare."""
+        for user in self.users:
+            user.cut_at = None
+        last = f"the end {self.said}"
+        self.users[0].say("ALL", last)
+        self.run(lambda: all(last in user.got for user in self.users[1:]))
+        self.run(lambda: not self.users[0].waiting)
+        lost = doubled = disordered = 0
+        for user in self.users:
+            disordered += user.numbers != sorted(set(user.numbers))
+            for text, (number, sender, to) in self.sent.items():
+                party = to == "ALL" or to == user.name or to in user.rooms
+                if sender == user.name:
+                    doubled += user.got[text] > 1
+                elif party:
+                    lost += user.got[text] < 1
+                    doubled += user.got[text] > 1
+                    if user.got[text] and user.number_of[text] != number:
+                        self.faults.append(f"{user.name} had another number for {number}")
+                elif user.got[text]:
+                    self.faults.append(f"{user.name} got {number}, which was for {to}")
+        stored = Counter(json.loads(line)["text"] for line in self.archive("export").splitlines())
+        lost += sum(stored[text] < 1 for text in self.sent)
+        doubled += sum(count > 1 for count in stored.values())
+        if self.archive("check") != "sound\n":
+            self.faults.append(f"the archive: {self.archive('check')}")
+        return {
+            "messages": len(self.sent),
+            "kills": self.kills,
+            "cuts": self.cuts,
+            "lost": lost,
+            "doubled": doubled,
+            "out_of_order": disordered,
+            "other_faults": len(self.faults),
+        }
+
+    def archive(self, action: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "chat_twisted.archive", action, "--state", self.state],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).stdout
+
+    def close(self) -> None:
+        for user in self.users:
+            user.drop()
+        self.server.kill()
+        self.server.wait()
+        self.log.close()
+        self.selector.close()
+
+
+class User:
+    """One client: what it said, what it got, and its connection, if it has one."""
+
+    def __init__(self, chaos: Chaos, name: str) -> None:
+        self.chaos = chaos
+        self.name = name
+        self.socket: socket.socket | None = None
+        self.ready = False
+        self.token = ""
+        self.newest = 0
+        self.rooms: set[str] = set()
+        self.waiting: dict[str, tuple[str, str]] = {}  # to and text of what has no SENT, by Id
+        self.got: Counter[str] = Counter()
+        self.number_of: dict[str, int] = {}
+        self.numbers: list[int] = []
+        self.ids = 0
+        self.cut_at: int | None = None  # after how many more bytes, read or written
+
+    def state(self) -> str:
+        return "" if self.ready and not self.waiting else f"{self.name} {self.ready} {self.waiting}"
+
+    # The connection
+
+    def connect(self) -> None:
+        try:
+            self.socket = socket.create_connection(("127.0.0.1", self.chaos.port), PATIENCE)
+        except OSError:
+            self.socket = None
+            return
+        self.socket.setblocking(False)
+        self.input = self.output = b""
+        headers = f"Session: {self.token}\nResume: {self.newest}\n" if self.token else ""
+        self.chaos.selector.register(self.socket, selectors.EVENT_READ, self)
+        self.write(f"REGISTER {self.name}\nVersion: 2\n{headers}\n")
+
+    def drop(self) -> None:
+        """Break the connection off, as it is."""
+        if self.socket is not None:
+            self.chaos.selector.unregister(self.socket)
+            self.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            )  # what is on its way is lost
+            self.socket.close()
+        self.socket = None
+        self.ready = False
+
+    def write(self, text: str) -> None:
+        self.output += text.encode()
+        self.flush()
+
+    def flush(self) -> None:
+        if self.socket is None:
+            return
+        data, cut = self.up_to_the_cut(self.output)
+        try:
+            self.output = self.output[self.socket.send(data) :] if data else self.output
+        except BlockingIOError:
+            pass
+        except OSError:
+            cut = True
+        if cut:
+            self.drop()
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.output else 0)
+        self.chaos.selector.modify(self.socket, events, self)
+
+    def up_to_the_cut(self, data: bytes) -> tuple[bytes, bool]:
+        if self.cut_at is None or not self.token:
+            return data, False
+        if len(data) < self.cut_at:
+            self.cut_at -= len(data)
+            return data, False
+        data, self.cut_at = data[: self.cut_at], None
+        return data, True
+
+    def handle(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self.flush()
+        if self.socket is None or not events & selectors.EVENT_READ:
+            return
+        try:
+            data = self.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        ended = not data
+        data, cut = self.up_to_the_cut(data)
+        self.input += data
+        while (end := self.input.find(b"\n\n")) >= 0:
+            start, *lines = self.input[:end].decode().split("\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            size = int(headers.get("Content-length", 0))
+            if len(self.input) < end + 2 + size:
+                break
+            body = self.input[end + 2 : end + 2 + size].decode()
+            self.input = self.input[end + 2 + size :]
+            self.take(start, headers, body)
+        if self.numbers and self.socket is not None and self.ready:
+            self.write(f"RECEIVED x\nMessage: {self.newest}\n\n")
+        if ended or cut:
+            self.drop()
+
+    # The talk
+
+    def take(self, start: str, headers: dict[str, str], body: str) -> None:
+        verb, _, argument = start.partition(" ")
+        if verb == "REGISTERED":
+            if self.token and headers["Session"] != self.token:
+                self.chaos.faults.append(f"{self.name} was not known any more")
+            self.token = headers["Session"]
+            self.ready = True
+            for id, (to, text) in self.waiting.items():
+                self.send(id, to, text)
+        elif verb == "FORWARD":
+            self.newest = int(headers["Message"])
+            self.numbers.append(self.newest)
+            self.got[body] += 1
+            self.number_of[body] = self.newest
+        elif verb == "SENT":
+            to, text = self.waiting.pop(headers["Id"], ("", ""))
+            said = (int(headers["Message"]), self.name, to)
+            if text and self.chaos.sent.setdefault(text, said) != said:
+                self.chaos.faults.append(f"two numbers for {text[:20]}")
+        elif verb == "JOINED" and headers["User"] == self.name:
+            self.rooms.add(argument)
+        elif verb == "ERROR":
+            self.chaos.faults.append(f"{self.name}: {start}")
+
+    def join(self) -> None:
+        for room in self.chaos.chance.sample(ROOMS, 2):
+            self.write(f"JOIN {room}\nId: {room}\n\n")
+
+    def say(self, to: str = "", text: str = "") -> None:
+        chance = self.chaos.chance
+        if not to:
+            others = [user.name for user in self.chaos.users if user is not self]
+            to = chance.choice([chance.choice(others), chance.choice(sorted(self.rooms)), "ALL"])
+            length = chance.choice([1, 10, 100, 1000])
+            text = f"{self.name}/{self.ids}/" + chance.choice("xé漢\n") * length
+        self.ids += 1
+        self.chaos.said += 1
+        self.waiting[f"i{self.ids}"] = (to, text)
+        if self.ready:
+            self.send(f"i{self.ids}", to, text)
+
+    def send(self, id: str, to: str, text: str) -> None:
+        self.write(f"SEND {to}\nId: {id}\nContent-length: {len(text.encode())}\n\n{text}")
+
+
+def run(seed: int, rounds: int, seconds: float = 0) -> dict[str, int]:
+    """Be chaotic for ``rounds`` of 500 messages, or for ``seconds``; return the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        chaos = Chaos(folder, seed)
+        try:
+            until = time.monotonic() + seconds
+            while rounds > 0 or time.monotonic() < until:
+                chaos.talk(500, kills=1, cuts=12)
+                rounds -= 1
+            figures = chaos.finish()
+            for fault in chaos.faults[:10]:
+                print(fault, file=sys.stderr)  # noqa: T201
+            chaos.log.seek(0)
+            assert "Traceback" not in chaos.log.read()
+            return figures
+        finally:
+            chaos.close()
+
+
+if __name__ == "__main__":
+    begun = time.monotonic()
+    number = random.randrange(10**6)
+    result = run(number, 1, float(sys.argv[1]) * 60 if len(sys.argv) > 1 else 0)
+    result |= {"seconds": round(time.monotonic() - begun), "seed": number}
+    print(*(f"{name}={value}" for name, value in result.items()))  # noqa: T201
+    sys.exit(any(result[name] for name in ("lost", "doubled", "out_of_order", "other_faults")))
