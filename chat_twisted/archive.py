@@ -15,7 +15,6 @@ import argparse
 import fcntl
 import json
 import os
-import re
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -464,14 +463,10 @@ def search(
         f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
     )
     parameters = place if place is not None else (user, user)
-    for words in (query, _plain(query)):
-        try:
-            return _search(cursor, words, where, parameters, count)
-        except sqlite3.OperationalError as error:
-            # What FTS5 can't parse is taken for plain words. Any other fault is one.
-            if words != query or not re.search("fts5|no such column|unterminated", str(error)):
-                raise
-    return []
+    try:
+        return _search(cursor, query, where, parameters, count)
+    except sqlite3.OperationalError:  # mostly, what FTS5 can't parse; another fault comes again
+        return _search(cursor, _plain(query), where, parameters, count)
 
 
 def _search(

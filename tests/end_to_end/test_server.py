@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -199,3 +200,58 @@ class SilentPeersTests(ServerTestCase):
 class TwistTests(unittest.TestCase):
     def test_the_tests_run_in_an_environment_with_twistd(self) -> None:
         self.assertTrue(Path(TWISTD).exists(), f"{sys.executable} has no twistd beside it")
+
+
+class StorageTests(ServerTestCase):
+    def token(self, peer: Peer, name: str) -> str:
+        return f"Session: {peer.register(name)['session']}"
+
+    def send(self, peer: Peer, to: str, text: str) -> tuple[str, dict[str, str], bytes]:
+        """Send a text; return the answer."""
+        peer.send(f"SEND {to}\nId: {text}\nContent-length: {len(text)}\n\n{text}".encode())
+        return peer.frame()
+
+    def test_what_was_sent_to_somebody_away_survives_a_kill_and_comes_once(self) -> None:
+        alice, bob = self.connect(), self.connect()
+        alice.register("alice")
+        token = self.token(bob, "bob")
+        bob.close()
+        self.server.wait_for("bob went")
+        self.assertEqual(self.send(alice, "bob", "hello")[0], "SENT bob")
+        self.kill()
+        self.start()
+        bob = self.connect()
+        bob.register("bob", token)
+        start, headers, body = bob.frame()
+        self.assertEqual((start, headers["message"], body), ("FORWARD alice", "1", b"hello"))
+        bob.send(b"RECEIVED alice\nMessage: 1\n\nPING\n\n")
+        self.assertEqual(bob.frame()[0], "PONG")
+
+    def test_a_second_server_on_the_same_state_is_refused(self) -> None:
+        process = self.process(
+            TWISTD,
+            "-n",
+            "--pidfile=",
+            "chatserver",
+            "--listen",
+            "tcp:0",
+            "--state",
+            str(self.state),
+        )
+        self.assertEqual(process.wait(), 1)
+        self.assertEqual(process.err, [f"chatserver: {self.state}: another server uses it"])
+
+    def test_a_full_disk_refuses_what_can_not_be_written_and_goes_on_by_itself(self) -> None:
+        alice, bob = self.connect(), self.connect()
+        alice.register("alice")
+        bob.register("bob")
+        self.assertEqual(self.send(alice, "bob", "before")[0], "SENT bob")
+        pid = self.server.popen.pid
+        # A file may not grow: to the server that is a disk that is full.
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        start, headers, _ = self.send(alice, "bob", "during")
+        self.assertEqual((start, "retry-after" in headers), ("ERROR 112 Unavailable", True))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        self.assertEqual(self.send(alice, "bob", "after")[0], "SENT bob")
+        self.assertEqual([bob.frame()[2] for _ in range(2)], [b"before", b"after"])
+        self.assertNoTraceback()
