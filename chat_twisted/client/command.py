@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import Any
 
@@ -142,7 +143,14 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
         connecting.cancel()
         return pipe.interrupt()
 
+    def hung_up(*_: object) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        reactor.callFromThread(reactor.stop)
+
     over = False
+    # A closed terminal says goodbye too, so that the name is free for who opens another.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, hung_up)
     reactor.addSystemEventTrigger("before", "shutdown", interrupted)
     try:
         await connecting

@@ -125,6 +125,13 @@ class FilterTests(ServerTestCase):
         bob.popen.send_signal(signal.SIGINT)
         self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
 
+    def test_a_closed_terminal_leaves_the_name_free(self) -> None:
+        for _ in range(2):
+            bob = self.client("bob")
+            self.came("bob")
+            bob.popen.send_signal(signal.SIGHUP)
+            self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
+
     def test_a_server_that_goes_away_is_exit_code_1(self) -> None:
         bob = self.client("bob", "--wait", "0")
         self.came("bob")
