@@ -190,6 +190,37 @@ class MissedTests(ArchiveTestCase):
         self.assertEqual(archive.missed(self.cursor, BOB, 0, own=False), ([], 1))
 
 
+    def test_who_leaves_and_joins_before_anything_is_said_is_a_member(self) -> None:
+        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, BOB, 0), Joined(DEV, ALICE, 0))
+        self.change(Left(DEV, ALICE, 0))
+        self.change(Joined(DEV, ALICE, 0))
+        self.say(BOB, DEV, "hello")
+        self.assertEqual(self.missed(ALICE), ["hello"])
+        self.assertEqual(archive.load(self.cursor).members, [(DEV, ALICE), (DEV, BOB)])
+
+    def test_who_asks_to_join_again_is_a_member_since_the_first_time(self) -> None:
+        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, ALICE, 0))
+        self.say(BOB, DEV, "hello")
+        self.change(Joined(DEV, ALICE, 1))
+        self.assertEqual(self.missed(ALICE), ["hello"])
+
+    def test_what_was_said_in_a_room_that_is_gone_is_not_lost(self) -> None:
+        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, BOB, 0), Joined(DEV, ALICE, 0))
+        self.say(BOB, DEV, "hello")
+        self.change(Left(DEV, BOB, 1), Left(DEV, ALICE, 1), RoomGone(DEV))
+        self.assertEqual(archive.load(self.cursor).rooms, [])
+        self.assertEqual(self.missed(ALICE), ["hello"])
+
+    def test_a_reading_goes_through_so_many_numbers_at_most(self) -> None:
+        self.patch(archive, "SCAN", 2)
+        for text in "abc":
+            self.say(BOB, CAROL, text)
+        self.say(BOB, ALICE, "d")
+        self.assertEqual(archive.missed(self.cursor, ALICE, 0, own=False), ([], 2))
+        page = archive.missed(self.cursor, ALICE, 2, own=False)
+        self.assertEqual(([m.text for m in page.messages], page.upto), (["d"], 4))
+
+
 class HistoryTests(ArchiveTestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -230,6 +261,31 @@ class HistoryTests(ArchiveTestCase):
         self.say(ALICE, 0, "13", time=8000)
         self.assertEqual(self.history(EVERYWHERE, 9, since=6500), ["7", "13"])
         self.assertEqual(self.history(EVERYWHERE, 9, until=3000), ["3"])
+
+
+    def test_every_time_is_found_whatever_numbers_are_missing(self) -> None:
+        self.say(ALICE, 0, "7", time=7000)
+        self.connection.execute("DELETE FROM place WHERE number IN (1, 2, 4)")
+        self.connection.execute("DELETE FROM message WHERE number IN (1, 2, 4)")
+        times = [
+            row[0]
+            for row in self.connection.execute(
+                "SELECT time FROM place JOIN message USING (number) WHERE party = 0 ORDER BY number"
+            )
+        ]
+        for since in range(500, 9000, 250):
+            for until in range(500, 9000, 250):
+                found, _ = archive.history(
+                    self.cursor, EVERYWHERE, Span(99, since=since, until=until)
+                )
+                self.assertEqual(
+                    [message.time for message in found], [t for t in times if since <= t <= until]
+                )
+
+    def test_of_nothing_there_is_no_history(self) -> None:
+        self.connection.execute("DELETE FROM place")
+        self.connection.execute("DELETE FROM message")
+        self.assertEqual(self.history(EVERYWHERE, 9, since=5, until=99), [])
 
 
 class SearchTests(ArchiveTestCase):
@@ -282,6 +338,35 @@ class SearchTests(ArchiveTestCase):
         self.assertEqual(sorted(self.search("apple")), ["apple 0", "apple 1"])
 
 
+    def test_a_query_never_asks_fts5_about_itself(self) -> None:
+        for i in range(50):
+            self.say(ALICE, 0, f"word {i}")
+        for query in ("*id", "*reads", "*red"):
+            plain = self.search(query.strip("*"))
+            for _ in range(5):
+                self.assertEqual(self.search(query), plain, query)
+
+    def test_what_is_refused_with_other_words_is_searched_as_plain_words_too(self) -> None:
+        self.say(ALICE, 0, "NEAR a b c")
+        self.assertEqual(self.search("NEAR(a b, c)"), [])
+        self.assertEqual(self.search("-near +a"), ["NEAR a b c"])
+
+    def test_a_fault_of_the_file_is_not_hidden(self) -> None:
+        self.connection.execute("DROP TABLE message")
+        with self.assertRaises(sqlite3.OperationalError):
+            self.search("red")
+
+    def test_there_are_so_many_at_most(self) -> None:
+        self.assertEqual(len(archive.search(self.cursor, ALICE, [DEV], None, "red", 2)), 2)
+
+    def test_what_is_not_indexed_yet_is_not_there(self) -> None:
+        message = Message(99, 99, ALICE, "alice", 0, 0, "ALL", "red late", None)
+        archive.write(self.cursor, [message])
+        self.assertEqual(self.search("late"), [])
+        self.index()
+        self.assertEqual(self.search("late"), ["red late"])
+
+
 class TidyingTests(ArchiveTestCase):
     def test_what_is_old_is_deleted_everywhere_but_the_newest_message(self) -> None:
         for i in range(5):
@@ -293,6 +378,47 @@ class TidyingTests(ArchiveTestCase):
         self.assertEqual(self.search("word"), ["word 4"])
         self.assertEqual(archive.check(self.folder), [])
         self.assertEqual(archive.load(self.cursor).last, 5)
+
+    def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
+        self.say(ALICE, 0, "old", id="7", time=1000)
+        self.assertFalse(archive.forget_requests(self.cursor, 2000, 9))
+        self.say(ALICE, 0, "new", id="7", time=3000)
+        self.say(ALICE, 0, "newest", time=3000)
+        archive.expire(self.cursor, 2000, 9)
+        again = Message(9, 4000, ALICE, "alice", 0, 0, "ALL", "again", "7")
+        self.assertEqual(archive.write(self.cursor, [again]), {9: (2, 3000)})
+
+    def test_ids_are_forgotten_in_steps_and_only_old_ones(self) -> None:
+        for i in range(5):
+            self.say(ALICE, 0, "x", id=str(i), time=1000 * (i + 1))
+        self.assertTrue(archive.forget_requests(self.cursor, 4000, 2))
+        self.assertFalse(archive.forget_requests(self.cursor, 4000, 2))
+        self.cursor.execute("SELECT id FROM request ORDER BY id")
+        self.assertEqual(self.cursor.fetchall(), [("3",), ("4",)])
+
+    def test_what_is_not_old_stays(self) -> None:
+        for i in range(4):
+            self.say(ALICE, BOB, f"word {i}", time=1000 * (i + 1))
+        self.assertFalse(archive.expire(self.cursor, 3000, 9))
+        self.assertEqual(self.search("word"), ["word 3", "word 2"])
+        self.assertEqual(self.history(Place(BOB, "alice"), 9), ["word 2", "word 3"])
+
+    def test_hundreds_of_rows_are_written_and_what_was_sent_before_is_not(self) -> None:
+        def messages(numbers):
+            return [
+                Message(n, 1, ALICE, "alice", 0, 0, "ALL", f"text {n}", str(n % 700))
+                for n in numbers
+            ]
+
+        self.assertEqual(archive.write(self.cursor, messages(range(1, 601))), {})
+        self.index()
+        repeats = archive.write(
+            self.cursor, messages(range(701, 1400)), questions=[(1400, ALICE, "5"), (1401, BOB, "5")]
+        )
+        expected = {n: (n - 700, 1) for n in range(701, 1301)} | {1400: (5, 1)}
+        self.assertEqual(repeats, expected)
+        self.cursor.execute("SELECT count(*), max(number) FROM message")
+        self.assertEqual(self.cursor.fetchone(), (699, 1399))
 
     def test_who_is_gone_leaves_no_membership_and_no_invitation(self) -> None:
         self.change(
@@ -334,6 +460,7 @@ class CommandTests(ArchiveTestCase):
             ("INSERT INTO place VALUES (0, '', 77)", "1 places of messages that are not there"),
             ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),
             ("DELETE FROM words_docsize WHERE id = 1", "1 messages that can't be searched"),
+            ("INSERT INTO words_docsize VALUES (9, x'01')", "1 words of messages that are not there"),
             ("UPDATE message SET time = 9 WHERE number = 1", "1 messages whose time goes back"),
             ("INSERT INTO member VALUES (5, 1, 0, NULL)", "1 members of rooms that are not there"),
         ):

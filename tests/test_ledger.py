@@ -95,6 +95,22 @@ class CommitTests(LedgerTestCase):
         first, second = self.entries()
         self.assertEqual((first[:2], second[:2]), ((1, 1000500), (2, 1000500)))
 
+    def test_no_number_is_given_again_that_somebody_came_or_joined_after(self) -> None:
+        self.say("a")
+        self.commit()
+        self.store.broken = FULL
+        for text in "bcd":  # these numbers are of no message
+            self.say(text)
+        self.commit()
+        self.store.broken = None
+        for user in (UserCame(1, "bob", b"", self.ledger.newest), Joined(5, 2, 4), Left(5, 2, 6)):
+            self.ledger.change(user, "")
+            self.commit()
+            self.open()
+            self.say("after", None)
+            self.commit()
+            self.assertGreater(self.numbers()[-1], user[3] if len(user) == 4 else user.since)
+
     def test_too_much_that_waits_is_refused(self) -> None:
         self.patch(ledger_module, "MAX_WAITING", 2)
         self.say("a")
@@ -196,6 +212,15 @@ class RepeatTests(LedgerTestCase):
         self.assertEqual(self.entries()[1:], [Repeat(1, 1000500)] * 4)
         self.assertEqual(self.stored(), ["a"])
 
+    def test_an_id_that_could_not_be_written_is_not_a_repeat(self) -> None:
+        self.store.broken = FULL
+        self.say("a", "7")
+        self.commit()
+        self.store.broken = None
+        self.say("a", "7")
+        self.commit()
+        self.assertEqual(self.stored(), ["a"])
+
     def test_an_id_is_one_users(self) -> None:
         self.say("a", "7", author=1)
         self.say("b", "7", author=2)
@@ -281,6 +306,23 @@ class ReadingTests(LedgerTestCase):
         self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1)])
 
 
+    def test_what_could_not_be_indexed_is_found_when_writing_works_again(self) -> None:
+        self.patch(ledger_module, "INDEX_STEP", 1)
+        self.patch(ledger_module, "INDEX_LARGE_STEP", 1)
+        for text in "abc":
+            self.say(text)
+        self.commit()
+        self.store.broken = FULL
+        self.clock.advance(ledger_module.LAZY)
+        self.commit()
+        self.store.broken = None
+        self.clock.advance(ledger_module.LAZY)  # one is indexed: it works again
+        self.commit()
+        reading = self.ledger.history(EVERYWHERE, Span(9))
+        self.commit()
+        self.assertEqual([m.text for m in self.successResultOf(reading)[0]], ["a", "b", "c"])
+
+
 class EndTests(LedgerTestCase):
     def test_what_waits_is_committed_and_positions_are_written_before_the_end(self) -> None:
         self.ledger.change(UserCame(5, "bob", b"", 0), "bob")
@@ -314,3 +356,16 @@ class EndTests(LedgerTestCase):
         self.clock.advance(100_000)
         self.commit()
         self.assertEqual(self.stored(), ["new"])
+
+    def test_nothing_is_written_after_the_end(self) -> None:
+        self.patch(ledger_module, "INDEX_STEP", 1)
+        for text in "abcd":
+            self.say(text)
+        self.commit()
+        self.clock.advance(ledger_module.LAZY)  # the first of the steps is under way
+        self.ledger.stop()
+        self.commit()
+        self.assertTrue(self.store.closed)
+        [indexed] = self.store.connection.execute("SELECT indexed FROM progress").fetchone()
+        self.assertLess(indexed, 4)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,126 @@
+"""The rules of rooms: what a request would change, and what a committed change does."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import rooms as rooms_module
+from chat_twisted.changes import Joined, Left, OwnerSet, RoomGone, RoomMade, UserGone
+from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
+from chat_twisted.rooms import Rooms
+
+ALICE, BOB, CAROL = 1, 2, 3
+
+
+class RoomsTestCase(TestCase):
+    def setUp(self) -> None:
+        self.rooms = Rooms()
+
+    def apply(self, changes) -> None:
+        for change in changes:
+            self.rooms.apply(change)
+
+    def join(self, user: int, name: str = "#dev", *, private: bool = False):
+        self.apply(self.rooms.join(name, user, private=private, since=0))
+        return self.rooms.find(name, user)
+
+
+class RoomTests(RoomsTestCase):
+    def test_a_request_changes_nothing_by_itself(self) -> None:
+        made, joined = self.rooms.join("#dev", ALICE, private=False, since=5)
+        self.assertIsInstance(made, RoomMade)
+        self.assertEqual(joined, Joined(made.id, ALICE, 5))
+        with self.assertRaises(NoSuchRoom):
+            self.rooms.find("#dev", ALICE)
+
+    def test_two_who_make_the_same_room_at_once_are_in_one(self) -> None:
+        first = self.rooms.join("#dev", ALICE, private=False, since=0)
+        second = self.rooms.join("#DEV", BOB, private=False, since=0)
+        self.apply([*first, *second])
+        self.assertEqual(list(self.rooms.find("#dev", CAROL).members), [ALICE, BOB])
+
+    def test_nobody_slips_into_a_private_room_that_is_being_made(self) -> None:
+        self.rooms.join("#dev", ALICE, private=True, since=0)
+        with self.assertRaises(NotPermitted):
+            self.rooms.join("#dev", BOB, private=False, since=0)
+
+    def test_a_room_that_could_not_be_made_can_be_made_by_another(self) -> None:
+        self.rooms.join("#dev", ALICE, private=True, since=0)
+        self.rooms.failed()
+        self.assertEqual(self.join(BOB).owner, BOB)
+
+    def test_rooms_and_members_are_there_again_from_what_was_saved(self) -> None:
+        rooms = Rooms([(9, "#dev", "plans", True, ALICE)], [(9, ALICE), (8, BOB)], [(9, CAROL)])
+        room = rooms.find("#dev", CAROL)
+        self.assertEqual(
+            (room.topic, list(room.members), room.invited), ("plans", [ALICE], {CAROL})
+        )
+        self.assertEqual(rooms.of(ALICE), [room])
+        self.assertEqual(rooms.of(BOB), [])
+
+    def test_rooms_are_listed_in_order_without_private_ones_of_others(self) -> None:
+        for name in ("#b", "#A", "#c"):
+            self.join(ALICE, name, private=name == "#c")
+        self.assertEqual([room.name for room in self.rooms.seen_by(BOB)], ["#A", "#b"])
+        self.assertEqual([room.name for room in self.rooms.seen_by(ALICE)], ["#A", "#b", "#c"])
+
+    def test_nobody_is_in_too_many_rooms(self) -> None:
+        self.patch(rooms_module, "MAX_ROOMS", 1)
+        room = self.join(ALICE)
+        with self.assertRaises(NotPermitted):
+            self.join(ALICE, "#more")
+        self.join(ALICE)  # that one is in already
+        self.apply(self.rooms.leave(room, ALICE, until=0))
+        self.join(ALICE, "#more")
+
+    def test_only_the_owner_lets_others_into_a_private_room(self) -> None:
+        room = self.join(ALICE, private=True)
+        self.apply(self.rooms.invite(room, ALICE, BOB))
+        self.join(BOB)
+        self.assertEqual(room.invited, set())
+        for member, user in ((BOB, CAROL), (ALICE, BOB)):
+            with self.assertRaises(NotPermitted):
+                self.rooms.invite(room, member, user)
+
+    def test_the_owner_puts_out_members_and_nobody_else_and_not_himself(self) -> None:
+        room = self.join(ALICE)
+        self.join(BOB)
+        for owner, user in ((BOB, ALICE), (ALICE, ALICE), (ALICE, CAROL)):
+            with self.assertRaises(NotPermitted):
+                self.rooms.kick(room, owner, user, until=0)
+        self.assertEqual(self.rooms.kick(room, ALICE, BOB, until=7), [Left(room.id, BOB, 7)])
+
+
+class EndTests(RoomsTestCase):
+    def test_the_longest_member_inherits(self) -> None:
+        room = self.join(ALICE)
+        self.join(BOB)
+        self.join(CAROL)
+        self.assertEqual(self.rooms.settle(room.id), [])
+        self.apply(self.rooms.leave(room, ALICE, until=0))
+        self.assertEqual(self.rooms.unsettled(), [OwnerSet(room.id, BOB)])
+
+    def test_an_empty_room_ends_and_can_not_be_joined_meanwhile(self) -> None:
+        room = self.join(ALICE)
+        self.apply([UserGone(ALICE)])
+        ending = self.rooms.settle(room.id)
+        self.assertEqual(ending, [RoomGone(room.id)])
+        with self.assertRaises(Unavailable):
+            self.join(BOB)
+        self.apply(ending)
+        self.assertNotEqual(self.join(BOB).id, room.id)
+
+    def test_a_room_that_somebody_joined_in_time_does_not_end(self) -> None:
+        room = self.join(ALICE)
+        joining = self.rooms.join("#dev", BOB, private=False, since=0)
+        self.apply(self.rooms.leave(room, ALICE, until=0))
+        ending = self.rooms.settle(room.id)
+        self.apply([*joining, *ending])
+        self.assertEqual(list(self.join(CAROL).members), [BOB, CAROL])
+
+    def test_a_room_whose_end_could_not_be_written_goes_on(self) -> None:
+        room = self.join(ALICE)
+        self.apply([UserGone(ALICE)])
+        self.rooms.settle(room.id)
+        self.rooms.failed()
+        self.assertIs(self.join(BOB), room)
