@@ -85,6 +85,9 @@ class Saved:
     """room, user"""
     invitations: list[tuple[int, int]] = field(default_factory=list)
     """room, user"""
+    newest: int = 0
+    """The highest number that is known to have been used. It is above ``last`` if the last ones
+    that were drawn are of no message: it was not committed, or was a repeat."""
 
 
 class Page(NamedTuple):
@@ -206,6 +209,11 @@ def load(cursor: Cursor) -> Saved:
 
     newest = rows("SELECT number, time FROM message ORDER BY number DESC LIMIT 1")
     last, time = newest[0] if newest else (0, 0)
+    # Whoever came or joined after these numbers would take a message under one of them for old.
+    [(drawn,)] = rows(
+        "SELECT max(ifnull((SELECT max(since) FROM user), 0), "
+        "ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0))"
+    )
     return Saved(
         last,
         time,
@@ -213,6 +221,7 @@ def load(cursor: Cursor) -> Saved:
         rows("SELECT id, name, topic, private, owner FROM room"),
         rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since"),
         rows("SELECT room, user FROM invitation"),
+        max(last, drawn),
     )
 
 
@@ -248,7 +257,8 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     OwnerSet: ("UPDATE room SET owner = :owner WHERE id = :room",),
     TopicSet: ("UPDATE room SET topic = :topic WHERE id = :room",),
     Joined: (
-        "INSERT OR IGNORE INTO member SELECT id, :user, :since, NULL FROM room WHERE id = :room "
+        # Who left and joins again before anything was said has a row with this "since" already.
+        "INSERT OR REPLACE INTO member SELECT id, :user, :since, NULL FROM room WHERE id = :room "
         "AND NOT EXISTS (SELECT 1 FROM member WHERE room = id AND user = :user AND until IS NULL)",
         "DELETE FROM invitation WHERE room = :room AND user = :user",
     ),
@@ -361,8 +371,9 @@ def expire(cursor: Cursor, before: int, limit: int) -> bool:
     for statement in (
         "DELETE FROM place WHERE (party, name, number) IN "
         "(SELECT party, name, number FROM message_place WHERE number BETWEEN ? AND ?)",
-        "DELETE FROM request WHERE (user, id) IN "
-        "(SELECT author, request FROM message WHERE number BETWEEN ? AND ?)",
+        # An Id that was forgotten may be that of a newer message by now.
+        "DELETE FROM request WHERE number <= ?2 AND (user, id) IN "
+        "(SELECT author, request FROM message WHERE number BETWEEN ?1 AND ?2)",
         "INSERT INTO words (words, rowid, text) "
         "SELECT 'delete', number, text FROM message WHERE number BETWEEN ? AND ?",
         "DELETE FROM message WHERE number BETWEEN ? AND ?",
@@ -433,12 +444,15 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
 
 def _first_at(cursor: Cursor, time: int) -> int:
     """Find the number of the first message at ``time`` or later: times grow with the numbers."""
-    cursor.execute("SELECT min(number), max(number) FROM message")
+    # One by one, each is a look at an end of the table; together, they would be a walk through it.
+    cursor.execute("SELECT (SELECT min(number) FROM message), (SELECT max(number) FROM message)")
     low, high = cursor.fetchone()
     low, high = low or 1, (high or 0) + 1
     while low < high:
         middle = (low + high) // 2
-        cursor.execute("SELECT number, time FROM message WHERE number >= ? LIMIT 1", (middle,))
+        cursor.execute(
+            "SELECT number, time FROM message WHERE number >= ? ORDER BY number LIMIT 1", (middle,)
+        )
         number, then = cursor.fetchone()
         if then >= time:
             high = middle
@@ -456,21 +470,25 @@ def search(
     :param rooms: those that the user is a member of.
     :param place: the conversation to look in, if not all.
     """
-    where = (
-        "EXISTS (SELECT 1 FROM place WHERE party = ? AND name = ? AND number = message.number)"
+    # CROSS JOIN: of hits in other conversations the messages are not even looked at.
+    joined = (
+        "CROSS JOIN place ON party = ? AND name = ? AND place.number = hit "
+        "CROSS JOIN message ON message.number = hit"
         if place is not None
-        else "(recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
+        else "CROSS JOIN message ON message.number = hit "
+        "AND (recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
         f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
     )
     parameters = place if place is not None else (user, user)
     try:
-        return _search(cursor, query, where, parameters, count)
+        # With a * at the very front it would be a question to FTS5 about itself.
+        return _search(cursor, f" {query}", joined, parameters, count)
     except sqlite3.OperationalError:  # mostly, what FTS5 can't parse; another fault comes again
-        return _search(cursor, _plain(query), where, parameters, count)
+        return _search(cursor, _plain(query), joined, parameters, count)
 
 
 def _search(
-    cursor: Cursor, words: str, where: str, parameters: tuple[Any, ...], count: int
+    cursor: Cursor, words: str, joined: str, parameters: tuple[Any, ...], count: int
 ) -> list[Message]:
     """Go through the hits in portions, newest first, until there are enough; each by rank."""
     found: list[Message] = []
@@ -483,9 +501,9 @@ def _search(
         )
         [start] = cursor.fetchone() or (0,)
         cursor.execute(
-            f"SELECT {_COLUMNS} FROM message JOIN (SELECT rowid AS hit, rank FROM words "
-            "WHERE words MATCH ? AND rowid >= ? AND rowid < ?) ON number = hit "
-            f"WHERE {where} ORDER BY rank LIMIT ?",
+            f"SELECT message.{_COLUMNS} FROM (SELECT rowid AS hit, rank FROM words "
+            "WHERE words MATCH ? AND rowid >= ? AND rowid < ?) "
+            f"{joined} ORDER BY rank LIMIT ?",
             (words, start, below, *parameters, count - len(found)),
         )
         found += _up_to_a_page(iter(cursor.fetchone, None))[0]
@@ -531,8 +549,11 @@ def check(folder: Path) -> list[str]:
         "WHERE number NOT IN (SELECT number FROM message)",
         "Ids of messages that are not there": "SELECT count(*) FROM request "
         "WHERE number NOT IN (SELECT number FROM message)",
-        "messages that can't be searched": "SELECT (SELECT count(*) FROM message "
-        "WHERE number <= (SELECT indexed FROM progress)) - (SELECT count(*) FROM words_docsize)",
+        "messages that can't be searched": "SELECT count(*) FROM message "
+        "WHERE number <= (SELECT indexed FROM progress) "
+        "AND number NOT IN (SELECT id FROM words_docsize)",
+        "words of messages that are not there": "SELECT count(*) FROM words_docsize "
+        "WHERE id NOT IN (SELECT number FROM message)",
         "messages whose time goes back": "SELECT count(*) FROM "
         "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
         "members of rooms that are not there": "SELECT count(*) FROM member "

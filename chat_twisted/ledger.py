@@ -235,7 +235,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._retain = retain
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
-        self._newest = self._last = self._indexed = saved.last
+        self._last = self._indexed = saved.last
+        self._newest = max(saved.last, saved.newest)
         self._time = saved.time
         self._waiting: list[tuple[Entry, Origin]] = []
         self._waiting_text = 0
@@ -343,9 +344,7 @@ class EmbeddedLedger(Generic[Origin]):
         done.addCallback(lambda _: self._next())
 
     def _done(self, repeats: dict[int, tuple[int, int]], batch: list[tuple[Entry, Origin]]) -> None:
-        if self._broken:
-            self._broken = False
-            self._log.info("writing works again")
+        self._works()
         if repeats:
             for entry, _ in batch:
                 if type(entry) is Message and entry.number in repeats:
@@ -362,6 +361,11 @@ class EmbeddedLedger(Generic[Origin]):
         self._be_lazy()
         assert self._committed is not None, "the ledger was not started"
         self._committed(batch)
+
+    def _works(self) -> None:
+        if self._broken:
+            self._broken = False
+            self._log.info("writing works again")
 
     def _first(self, entry: Entry, repeats: dict[int, tuple[int, int]]) -> Entry:
         """Return ``entry``, or what was sent under its Id before it."""
@@ -431,7 +435,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._be_lazy()
 
     def _catch_up_further(self) -> None:
-        if self._lazy is None:
+        if self._lazy is None and self._stopped is None:
             if self._broken or self._busy:
                 self._be_lazy()
             else:
@@ -442,6 +446,8 @@ class EmbeddedLedger(Generic[Origin]):
         return indexing.addCallbacks(self._is_indexed, self._not_indexed)
 
     def _is_indexed(self, upto: int) -> None:
+        if upto:
+            self._works()
         self._indexed = upto or self._last
         for key in list(self._recent_up_to(self._indexed)):
             del self._recent[key]

@@ -189,7 +189,6 @@ class MissedTests(ArchiveTestCase):
         self.say(ALICE, CAROL, "x")
         self.assertEqual(archive.missed(self.cursor, BOB, 0, own=False), ([], 1))
 
-
     def test_who_leaves_and_joins_before_anything_is_said_is_a_member(self) -> None:
         self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, BOB, 0), Joined(DEV, ALICE, 0))
         self.change(Left(DEV, ALICE, 0))
@@ -261,7 +260,6 @@ class HistoryTests(ArchiveTestCase):
         self.say(ALICE, 0, "13", time=8000)
         self.assertEqual(self.history(EVERYWHERE, 9, since=6500), ["7", "13"])
         self.assertEqual(self.history(EVERYWHERE, 9, until=3000), ["3"])
-
 
     def test_every_time_is_found_whatever_numbers_are_missing(self) -> None:
         self.say(ALICE, 0, "7", time=7000)
@@ -337,18 +335,14 @@ class SearchTests(ArchiveTestCase):
             self.say(BOB, 0 if i < 2 else CAROL, f"apple {i}")
         self.assertEqual(sorted(self.search("apple")), ["apple 0", "apple 1"])
 
-
     def test_a_query_never_asks_fts5_about_itself(self) -> None:
-        for i in range(50):
-            self.say(ALICE, 0, f"word {i}")
-        for query in ("*id", "*reads", "*red"):
-            plain = self.search(query.strip("*"))
-            for _ in range(5):
-                self.assertEqual(self.search(query), plain, query)
+        self.say(ALICE, 0, "an id that reads well")
+        for query in ("*id", "*reads", "*well"):
+            self.assertEqual(self.search(query), ["an id that reads well"], query)
 
     def test_what_is_refused_with_other_words_is_searched_as_plain_words_too(self) -> None:
         self.say(ALICE, 0, "NEAR a b c")
-        self.assertEqual(self.search("NEAR(a b, c)"), [])
+        self.assertEqual(self.search("NEAR(a b, c)"), ["NEAR a b c"])
         self.assertEqual(self.search("-near +a"), ["NEAR a b c"])
 
     def test_a_fault_of_the_file_is_not_hidden(self) -> None:
@@ -400,7 +394,7 @@ class TidyingTests(ArchiveTestCase):
         for i in range(4):
             self.say(ALICE, BOB, f"word {i}", time=1000 * (i + 1))
         self.assertFalse(archive.expire(self.cursor, 3000, 9))
-        self.assertEqual(self.search("word"), ["word 3", "word 2"])
+        self.assertEqual(sorted(self.search("word")), ["word 2", "word 3"])
         self.assertEqual(self.history(Place(BOB, "alice"), 9), ["word 2", "word 3"])
 
     def test_hundreds_of_rows_are_written_and_what_was_sent_before_is_not(self) -> None:
@@ -413,7 +407,9 @@ class TidyingTests(ArchiveTestCase):
         self.assertEqual(archive.write(self.cursor, messages(range(1, 601))), {})
         self.index()
         repeats = archive.write(
-            self.cursor, messages(range(701, 1400)), questions=[(1400, ALICE, "5"), (1401, BOB, "5")]
+            self.cursor,
+            messages(range(701, 1400)),
+            questions=[(1400, ALICE, "5"), (1401, BOB, "5")],
         )
         expected = {n: (n - 700, 1) for n in range(701, 1301)} | {1400: (5, 1)}
         self.assertEqual(repeats, expected)
@@ -460,7 +456,10 @@ class CommandTests(ArchiveTestCase):
             ("INSERT INTO place VALUES (0, '', 77)", "1 places of messages that are not there"),
             ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),
             ("DELETE FROM words_docsize WHERE id = 1", "1 messages that can't be searched"),
-            ("INSERT INTO words_docsize VALUES (9, x'01')", "1 words of messages that are not there"),
+            (
+                "INSERT INTO words_docsize VALUES (9, x'01')",
+                "1 words of messages that are not there",
+            ),
             ("UPDATE message SET time = 9 WHERE number = 1", "1 messages whose time goes back"),
             ("INSERT INTO member VALUES (5, 1, 0, NULL)", "1 members of rooms that are not there"),
         ):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import rooms as rooms_module
-from chat_twisted.changes import Joined, Left, OwnerSet, RoomGone, RoomMade, UserGone
+from chat_twisted.changes import (
+    Invited,
+    Joined,
+    Left,
+    OwnerSet,
+    RoomGone,
+    RoomMade,
+    TopicSet,
+    UserGone,
+)
 from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
 from chat_twisted.rooms import Rooms
 
@@ -117,6 +126,49 @@ class EndTests(RoomsTestCase):
         ending = self.rooms.settle(room.id)
         self.apply([*joining, *ending])
         self.assertEqual(list(self.join(CAROL).members), [BOB, CAROL])
+
+    def test_who_joined_a_room_in_time_inherits_it(self) -> None:
+        room = self.join(ALICE)
+        joining = self.rooms.join("#dev", BOB, private=False, since=0)
+        self.apply(self.rooms.leave(room, ALICE, until=0))
+        self.apply([*joining, *self.rooms.settle(room.id)])
+        self.assertEqual(self.rooms.settle(room.id), [OwnerSet(room.id, BOB)])
+
+    def test_what_comes_too_late_changes_nothing(self) -> None:
+        room = self.join(ALICE)
+        self.apply([UserGone(ALICE), RoomGone(room.id)])
+        self.apply(
+            [
+                Joined(room.id, BOB, 0),
+                Left(room.id, ALICE, 0),
+                OwnerSet(room.id, BOB),
+                TopicSet(room.id, "late"),
+                Invited(room.id, BOB),
+                RoomGone(room.id),
+                UserGone(ALICE),
+            ]
+        )
+        self.assertEqual((self.rooms.seen_by(BOB), self.rooms.of(BOB)), ([], []))
+        self.assertEqual(self.rooms.settle(room.id), [])
+        self.assertEqual(room.topic, "")
+
+    def test_who_is_gone_is_invited_nowhere(self) -> None:
+        room = self.join(ALICE, private=True)
+        self.apply(self.rooms.invite(room, ALICE, BOB))
+        self.assertEqual(self.rooms.seen_by(BOB), [room])
+        self.apply([UserGone(BOB)])
+        self.assertEqual(self.rooms.seen_by(BOB), [])
+        with self.assertRaises(NotPermitted):
+            self.join(BOB)
+
+    def test_only_a_member_acts_in_a_room_and_private_ones_are_not_betrayed(self) -> None:
+        self.join(ALICE, "#open")
+        self.join(ALICE, "#secret", private=True)
+        with self.assertRaises(NotPermitted):
+            self.rooms.joined("#open", BOB)
+        for name in ("#secret", "#nowhere"):
+            with self.assertRaises(NoSuchRoom):
+                self.rooms.joined(name, BOB)
 
     def test_a_room_whose_end_could_not_be_written_goes_on(self) -> None:
         room = self.join(ALICE)
