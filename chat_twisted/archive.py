@@ -470,12 +470,11 @@ def search(
     :param rooms: those that the user is a member of.
     :param place: the conversation to look in, if not all.
     """
-    # CROSS JOIN: of hits in other conversations the messages are not even looked at.
     joined = (
-        "CROSS JOIN place ON party = ? AND name = ? AND place.number = hit "
-        "CROSS JOIN message ON message.number = hit"
+        "CROSS JOIN place ON party = ? AND name = ? AND place.number = words.rowid "
+        "CROSS JOIN message ON message.number = words.rowid"
         if place is not None
-        else "CROSS JOIN message ON message.number = hit "
+        else "CROSS JOIN message ON message.number = words.rowid "
         "AND (recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
         f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
     )
@@ -491,6 +490,7 @@ def _search(
     cursor: Cursor, words: str, joined: str, parameters: tuple[Any, ...], count: int
 ) -> list[Message]:
     """Go through the hits in portions, newest first, until there are enough; each by rank."""
+    columns = ", ".join(f"message.{column}" for column in _COLUMNS.split(", "))
     found: list[Message] = []
     below = 2**63 - 1
     while below and len(found) < count:
@@ -500,11 +500,11 @@ def _search(
             (words, below, MAX_RANKED - 1),
         )
         [start] = cursor.fetchone() or (0,)
+        # The function bm25 is only asked about what is left; the column rank, about every hit.
         cursor.execute(
-            f"SELECT message.{_COLUMNS} FROM (SELECT rowid AS hit, rank FROM words "
-            "WHERE words MATCH ? AND rowid >= ? AND rowid < ?) "
-            f"{joined} ORDER BY rank LIMIT ?",
-            (words, start, below, *parameters, count - len(found)),
+            f"SELECT {columns} FROM words {joined} WHERE words MATCH ? AND words.rowid >= ? "
+            "AND words.rowid < ? ORDER BY bm25(words) LIMIT ?",
+            (*parameters, words, start, below, count - len(found)),
         )
         found += _up_to_a_page(iter(cursor.fetchone, None))[0]
         below = start

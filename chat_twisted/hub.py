@@ -32,6 +32,7 @@ from chat_twisted.changes import (
     Invited,
     Joined,
     Left,
+    RoomGone,
     TopicSet,
     UserCame,
     UserGone,
@@ -782,6 +783,9 @@ class Hub:
                 user = self._by_id.get(user_id)
                 live = [] if user is None else user.live
                 self._tell("invited", self._rooms.get(room_id), user, request, live)
+            case RoomGone(id):
+                self._rooms.apply(change)
+                self._change(self._rooms.settle(id))  # somebody may have joined in time
             case _:
                 self._rooms.apply(change)
 

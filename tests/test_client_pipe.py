@@ -420,3 +420,16 @@ class CommandTests(Registered):
         self.asked("/join #dev")
         shown = self.hear(encode("ERROR", "111 Not permitted", [("Id", self.id)]))
         self.assertEqual(shown, "ERROR 111 : Not permitted : /join #dev\n")
+
+
+class DeliveryTests(Registered):
+    def test_no_more_is_read_while_too_much_waits_to_be_delivered(self) -> None:
+        self.patch(pipe_module, "DELIVERY_WINDOW", 2)
+        ids = []
+        for text in "ab":
+            self.type(f"@bob: {text}\n")
+            ids += [int(frame.id or 0) for frame in self.requests()]
+            self.hear(encode("SENT", "bob", [("Id", ids[-1]), ("Message", len(ids))]))
+        self.assertTrue(self.pipe.paused)
+        self.hear(encode("DELIVERED", "bob", [("Id", ids[0]), ("Message", 1)]))
+        self.assertFalse(self.pipe.paused)

@@ -36,6 +36,10 @@ MAX_LINE = 1024 * 1024
 WINDOW = 64
 """How many messages may wait for the server before no more input is read."""
 
+DELIVERY_WINDOW = 500
+"""How many direct messages may wait to be delivered before no more input is read: the server
+remembers the senders of the newest thousand that somebody has not confirmed."""
+
 DELIVERY_WITHIN = 10
 """Seconds that a direct message's delivery is waited for. The server has it all the same."""
 
@@ -206,7 +210,11 @@ class Pipe(LineReceiver):
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        wait = self._stuck or len(self._unanswered) >= WINDOW
+        wait = (
+            self._stuck
+            or len(self._unanswered) >= WINDOW
+            or len(self._undelivered) >= DELIVERY_WINDOW
+        )
         if wait and not self.paused:
             self.pauseProducing()  # type: ignore[no-untyped-call]
         elif self.paused and not wait:
@@ -263,9 +271,12 @@ class Pipe(LineReceiver):
 
     def _answered(self, id: int) -> str:
         to = self._unanswered.pop(id, "")
+        self._go_on_reading()
+        return to
+
+    def _go_on_reading(self) -> None:
         if self.transport is not None:
             self._read_or_not()
-        return to
 
     def _show(self, text: str) -> None:
         if self.transport is not None:
@@ -321,6 +332,7 @@ class Pipe(LineReceiver):
         if _is_user(to):
             overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
             self._undelivered[id] = (to, overdue)
+            self._go_on_reading()
         else:
             self._show(f"Message delivered to {to}")
         self._leave_if_done()
@@ -330,11 +342,13 @@ class Pipe(LineReceiver):
         to, overdue = self._undelivered.pop(id, ("", None))
         if overdue is not None:
             overdue.cancel()
+            self._go_on_reading()
             self._show(f"Message delivered to {to}")
             self._leave_if_done()
 
     def _overdue(self, id: int) -> None:
         to, _ = self._undelivered.pop(id)
+        self._go_on_reading()
         self._show(f"Message sent to {to}, not yet delivered")
         self._leave_if_done()
 
