@@ -32,6 +32,7 @@ from chat_twisted.changes import (
     Invited,
     Joined,
     Left,
+    OwnerSet,
     RoomGone,
     TopicSet,
     UserCame,
@@ -59,8 +60,9 @@ MAX_TOPIC = 400
 RETRY_WHEN_FULL = 30
 """Seconds after which it may be worth trying again when the server is full."""
 
-FORGET_AGAIN = 10
-"""Seconds after which it is tried again to forget a user, if that could not be written."""
+TRY_AGAIN = 10
+"""Seconds after which it is tried again to forget a user or to settle a room, if that could not be
+written."""
 
 
 class Door(Protocol):
@@ -413,7 +415,7 @@ class Hub:
         self._rooms.apply(UserGone(user.id))
         for room in left:
             self._tell("left", room, user, None)
-            self._change(self._rooms.settle(room.id))
+            self._settle(room.id)
         self._write_gone(user.id)
 
     def _remove(self, user: User) -> None:
@@ -423,6 +425,9 @@ class Hub:
 
     def _write_gone(self, id: int) -> None:
         self._change([UserGone(id)])
+
+    def _settle(self, room: int) -> None:
+        self._change(self._rooms.settle(room))
 
     def who(self) -> list[str]:
         """The names of all who are present, ordered by their folded form. Not to be changed."""
@@ -707,9 +712,13 @@ class Hub:
         self._remove(user)
 
     def _not_changed(self, change: Change) -> None:
-        """What must be is tried again; a room that is not settled is when somebody leaves it."""
-        if isinstance(change, UserGone):
-            self._clock.callLater(FORGET_AGAIN, self._write_gone, change.id)
+        """What follows from something else must be: it is tried again."""
+        match change:
+            case UserGone(id):
+                self._clock.callLater(TRY_AGAIN, self._write_gone, id)
+            case RoomGone(id) | OwnerSet(id):
+                self._rooms.not_settled(id)
+                self._clock.callLater(TRY_AGAIN, self._settle, id)
 
     def _deliver(self, message: Message, request: Request) -> None:
         origin = request.session
@@ -785,7 +794,7 @@ class Hub:
                 self._tell("invited", self._rooms.get(room_id), user, request, live)
             case RoomGone(id):
                 self._rooms.apply(change)
-                self._change(self._rooms.settle(id))  # somebody may have joined in time
+                self._settle(id)  # somebody may have joined in time
             case _:
                 self._rooms.apply(change)
 
@@ -812,7 +821,7 @@ class Hub:
             hearers = list(self._sessions_in(room))  # who leaves hears it too
         self._rooms.apply(change)
         self._tell("left", room, user, request, hearers)
-        self._change(self._rooms.settle(change.room))
+        self._settle(change.room)
 
     def _tell(
         self,

@@ -180,6 +180,11 @@ class Rooms:
         room.ending = heir is None
         return [RoomGone(id)] if heir is None else [OwnerSet(id, heir)]
 
+    def not_settled(self, id: int) -> None:
+        """What ``settle`` returned could not be handed in: the room is as it was."""
+        if room := self._by_id.get(id):
+            room.ending = False
+
     def unsettled(self) -> list[Change]:
         """What must follow in all rooms, if the server ended before it could."""
         return [change for id in self._by_id for change in self.settle(id)]

@@ -447,6 +447,13 @@ class CommandTests(ArchiveTestCase):
         first = {"message": 1, "time": 1, "sender": "alice", "to": "Bob", "text": "é\n"}
         self.assertEqual((code, lines[0], len(lines)), (0, first, 2))
 
+    def test_export_is_utf_8_whatever_the_locale(self) -> None:
+        self.say(ALICE, BOB, "漢")
+        out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        with contextlib.redirect_stdout(out):
+            archive.main(["export", "--state", str(self.folder)])
+        self.assertIn("漢".encode(), out.buffer.getvalue())  # type: ignore[attr-defined]
+
     def test_check_finds_each_damage(self) -> None:
         self.say(ALICE, BOB, "x", id="7", time=5)
         self.say(ALICE, BOB, "y", time=6)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted import archive
 from chat_twisted import hub as hub_module
+from chat_twisted import ledger as ledger_module
 from chat_twisted.archive import Span
 from chat_twisted.changes import UserCame
 from chat_twisted.errors import (
@@ -717,6 +718,26 @@ class FailureTests(HubTestCase):
         self.hub.join(alice, "#dev", "2", private=False)
         self.commit()
         self.assertEqual(alice.heard, [("refused", "1", 112), ("joined", "#dev", "alice", "2")])
+
+    def test_an_empty_room_whose_end_could_not_be_handed_in_can_be_joined_and_ends_later(self):
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.join(alice, "#dev", "1", private=False)
+        self.commit()
+        room = self.hub.room(alice, "#dev")
+        self.hub.leave_room(alice, "#dev", "2")
+        self.patch(ledger_module, "MAX_WAITING", 0)
+        self.commit()
+        self.assertFalse(room.ending)
+        self.patch(ledger_module, "MAX_WAITING", 100)
+        self.hub.join(bob, "#dev", "3", private=False)
+        self.commit()
+        self.hub.leave_room(bob, "#dev", "4")
+        self.patch(ledger_module, "MAX_WAITING", 0)
+        self.commit()
+        self.patch(ledger_module, "MAX_WAITING", 100)
+        self.clock.advance(10)
+        self.commit()
+        self.assertEqual((self.hub.rooms(bob), self.store.saved().rooms), ([], []))
 
 
 class RoomTests(HubTestCase):
