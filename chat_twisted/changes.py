@@ -77,4 +77,23 @@ class Invited(NamedTuple):
     user: int
 
 
+class Sanctioned(NamedTuple):
+    """Somebody or some network is kept out ("ban") or may not talk ("mute"): ``subject`` is a
+    folded name, an address or a network, ``until`` in milliseconds since the epoch, 0 for ever.
+    """
+
+    kind: str
+    subject: str
+    until: int
+    reason: str
+    by: str
+
+
+class Pardoned(NamedTuple):
+    """A sanction is over."""
+
+    kind: str
+    subject: str
+
+
 Change = UserCame | UserGone | RoomMade | RoomGone | OwnerSet | TopicSet | Joined | Left | Invited

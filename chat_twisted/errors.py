@@ -73,12 +73,33 @@ class NameInUse(ChatError):
     reason = "Name in use"
 
 
+class AuthenticationRequired(ChatError):
+    """A name that has an account; it is had by proving who one is."""
+
+    code = 106
+    reason = "Authentication required"
+
+
+class AuthenticationFailed(ChatError):
+    """The proof was none, or there is no such account: which of them is not said."""
+
+    code = 107
+    reason = "Authentication failed"
+
+
 class MessageTooLong(ChatError):
     """A body over the server's limit."""
 
     code = 108
     reason = "Message too long"
     closes = True
+
+
+class TooFast(ChatError):
+    """More was asked for than a person would; ``retry_after`` says when it may go on."""
+
+    code = 109
+    reason = "Too fast"
 
 
 class NoSuchRoom(ChatError):
@@ -100,3 +121,11 @@ class Unavailable(ChatError):
 
     code = 112
     reason = "Unavailable"
+
+
+class EncryptionRequired(ChatError):
+    """Plain text, from where the server takes none."""
+
+    code = 113
+    reason = "Encryption required"
+    closes = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,20 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorFromThreads,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from chat_twisted import __version__, archive
-from chat_twisted.doors.framed import FramedFactory, describe
+from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
+from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
+from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
@@ -52,6 +60,8 @@ SYNOPSIS
     twistd [-n] chatserver [--listen ENDPOINT]... [--max-message BYTES] [--max-clients N]
                            [--idle SECONDS] [--state DIR] [--sync normal|full]
                            [--grace SECONDS] [--retain DAYS]
+                           [--plaintext loopback|anywhere|nowhere]
+                           [--certificate FILE --private-key FILE]
 
 DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
@@ -59,7 +69,11 @@ DESCRIPTION
 
     With -n it stays in the foreground and logs to standard output; without, it becomes a daemon
     that logs to twistd.log. (twistd --help lists what else twistd can do.) It runs until SIGTERM or
-    SIGINT (Ctrl-C), says BYE to every client, and leaves within a second.
+    SIGINT (Ctrl-C), says BYE to every client, and leaves within a second. SIGHUP makes it read its
+    certificate again; nobody is dropped.
+
+    Connections are encrypted (TLS 1.2 or newer) with a certificate that is made at the first start.
+    Clients remember it; its fingerprint is logged at every start, to be compared.
 
     What is said is written to one SQLite file before anybody hears of it: a message that was
     answered SENT survives a crash, and reaches who is away when he comes back.
@@ -83,7 +97,7 @@ OPTIONS
     -i, --idle SECONDS
         A client that was silent for so long is asked whether it is there; one that was silent for
         twice as long is disconnected, and so is a connection that did not register within
-        SECONDS. Default: {DEFAULT_IDLE}.
+        SECONDS, or said nothing at all for 10. Default: {DEFAULT_IDLE}.
 
     -s, --state DIR
         The folder of the file chat.sqlite, made if there is none. One server at a time uses it.
@@ -103,6 +117,16 @@ OPTIONS
 
     --retain DAYS
         Delete messages that are older. Default: keep them all.
+
+    --plaintext loopback|anywhere|nowhere
+        From where connections without encryption are taken; the original client knows no other.
+        Default: loopback, that is from this machine alone.
+
+    --certificate FILE
+    --private-key FILE
+        A certificate of one's own, with those that lead to its authority behind it, and its key,
+        both as PEM. Default: certificate.pem and private-key.pem in the state folder, which are
+        made if they are not there.
 
     --version
         Print the version and exit.
@@ -133,10 +157,16 @@ def _number(option: str, least: int = 1) -> Callable[[str], int]:
     return read
 
 
-def _sync(value: str) -> str:
-    if value not in ("normal", "full"):
-        raise usage.UsageError(f"--sync is normal or full, not {value!r}")
-    return value
+def _one_of(option: str, *values: str) -> Callable[[str], str]:
+    """Return what reads the value of ``option``: one of ``values``."""
+
+    def read(value: str) -> str:
+        if value not in values:
+            listed = f"{', '.join(values[:-1])} or {values[-1]}"
+            raise usage.UsageError(f"--{option} is {listed}, not {value!r}")
+        return value
+
+    return read
 
 
 class Options(usage.Options):
@@ -147,9 +177,18 @@ class Options(usage.Options):
         ["max-clients", "c", DEFAULT_CLIENTS, "", _number("max-clients")],
         ["idle", "i", DEFAULT_IDLE, "", _number("idle")],
         ["state", "s", None, "", Path],
-        ["sync", None, "normal", "", _sync],
+        ["sync", None, "normal", "", _one_of("sync", "normal", "full")],
         ["grace", "g", DEFAULT_GRACE, "", _number("grace", 0)],
         ["retain", None, None, "", _number("retain")],
+        [
+            "plaintext",
+            None,
+            "loopback",
+            "",
+            _one_of("plaintext", "loopback", "anywhere", "nowhere"),
+        ],
+        ["certificate", None, None, "", Path],
+        ["private-key", None, None, "", Path],
     ]
 
     def __init__(self) -> None:
@@ -189,6 +228,10 @@ class Options(usage.Options):
         """Make the endpoints, so that a wrong one is found before anything is started."""
         from twisted.internet import reactor
 
+        own = (self["certificate"], self["private-key"])
+        if (own[0] is None) != (own[1] is None):
+            raise usage.UsageError("--certificate and --private-key go together")
+        self.certificate_files = None if own[0] is None else own
         self.endpoints: list[tuple[str, IStreamServerEndpoint]] = []
         for description in self["listen"] or [DEFAULT_LISTEN]:
             try:
@@ -213,6 +256,7 @@ def fail(reason: str) -> NoReturn:
 class ChatService(Service):
     """The server: listens when started, lets go of everybody when stopped.
 
+    :param front: what listens; ``framed`` is a door behind it.
     :param stop_storage: called when all are gone, to finish what is to be written.
     :param pidfile: what twistd has written, and does not remove by itself if the start fails.
     """
@@ -222,12 +266,16 @@ class ChatService(Service):
     def __init__(
         self,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
-        factory: FramedFactory,
+        front: FrontFactory,
+        framed: FramedFactory,
+        tls: ServerTLS,
         stop_storage: Callable[[], Deferred[None]],
         pidfile: str | None = None,
     ) -> None:
         self._endpoints = endpoints
-        self._factory = factory
+        self._front = front
+        self._framed = framed
+        self._tls = tls
         self._stop_storage = stop_storage
         self._pidfile = pidfile
         self._ports: list[IListeningPort] = []
@@ -237,9 +285,10 @@ class ChatService(Service):
         """Listen, before twistd gives up the rights that a low port may need."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._started = True
+        self._log_fingerprint()
         for description, endpoint in self._endpoints:
             problems: list[Failure] = []
-            endpoint.listen(self._factory).addCallbacks(self._listens, problems.append)
+            endpoint.listen(self._front).addCallbacks(self._listens, problems.append)
             if problems:
                 self._give_up(description, problems[0])
 
@@ -248,6 +297,20 @@ class ChatService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         if not self._started:
             self.privilegedStartService()
+
+    def _log_fingerprint(self) -> None:
+        self._log.info(
+            "the certificate's fingerprint is {fingerprint}", fingerprint=self._tls.fingerprint
+        )
+
+    def reload(self) -> None:
+        """Take the certificate's files as they are now; if they can't be used, go on without."""
+        try:
+            self._tls.reload()
+        except TLSError as error:
+            self._log.error("the certificate stays as it was: {reason}", reason=str(error))
+        else:
+            self._log_fingerprint()
 
     def _listens(self, port: IListeningPort) -> None:
         self._ports.append(port)
@@ -266,7 +329,8 @@ class ChatService(Service):
         """Say BYE to everybody; fire when all are gone and all is written."""
         super().stopService()  # type: ignore[no-untyped-call]
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
-        stopping.append(self._factory.stop("The server is stopping"))
+        self._front.stop()
+        stopping.append(self._framed.stop("The server is stopping"))
         return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
 
 
@@ -300,7 +364,8 @@ def makeService(options: Options) -> Service:
         # Held until the process ends; a daemon inherits it.
         archive.lock(folder)
         saved = archive.prepare(folder, sync=options["sync"])
-    except archive.ArchiveError as error:
+        tls = ServerTLS(*(options.certificate_files or ensure(folder)))
+    except (archive.ArchiveError, TLSError) as error:
         fail(str(error))
     _raise_descriptor_limit(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -310,6 +375,17 @@ def makeService(options: Options) -> Service:
         store, saved, clock, retain=None if retain is None else retain * DAY
     )
     hub = Hub(ledger, clock, max_clients=options["max-clients"], grace=options["grace"])
-    factory = FramedFactory(hub, clock, max_message=options["max-message"], idle=options["idle"])
+    framed = FramedFactory(hub, clock, max_message=options["max-message"], idle=options["idle"])
+    front = FrontFactory(
+        [Choice(framed, FIRST_WORDS)],
+        tls,
+        clock,
+        plaintext=Plaintext(options["plaintext"]),
+        max_undecided=options["max-clients"],
+        decide_within=min(DECIDE_WITHIN, options["idle"]),
+    )
     parent: Mapping[str, str] = options.parent or {}
-    return ChatService(options.endpoints, factory, ledger.stop, parent.get("pidfile"))
+    service = ChatService(options.endpoints, front, framed, tls, ledger.stop, parent.get("pidfile"))
+    threads = cast(IReactorFromThreads, reactor)
+    signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
+    return service

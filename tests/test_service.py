@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
@@ -16,7 +18,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import __version__, archive
-from chat_twisted.doors.framed import FramedFactory
+from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
+from chat_twisted.doors.front import Choice, FrontFactory
+from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.hub import Hub
 from chat_twisted.service import ChatService, Options, makeService
 from tests.store import InlineStore
@@ -116,7 +120,9 @@ class ServiceTests(CommandTestCase):
         super().setUp()
         clock = Clock()
         hub = Hub(InlineStore(clock).ledger(), clock, max_clients=9)
-        self.factory = FramedFactory(hub, clock)
+        self.tls = ServerTLS(*ensure(Path(self.folder())))
+        framed = self.framed = FramedFactory(hub, clock)
+        self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock)
         self.storage_stopped = False
 
     def stop_storage(self) -> Deferred[None]:
@@ -125,7 +131,9 @@ class ServiceTests(CommandTestCase):
 
     def service(self, *results: object, pidfile: str | None = None) -> ChatService:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
-        return ChatService(self.endpoints, self.factory, self.stop_storage, pidfile)
+        return ChatService(
+            self.endpoints, self.factory, self.framed, self.tls, self.stop_storage, pidfile
+        )
 
     def test_it_listens_once_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
         ports = [Port(), Port()]
@@ -163,6 +171,7 @@ class ServiceTests(CommandTestCase):
 
     def make(self, *arguments: str) -> Service:
         self.patch(archive, "lock", self.keep(archive.lock))
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         self.patch(sys, "setswitchinterval", lambda seconds: None)
         options = Options()
         options.parseOptions(arguments)

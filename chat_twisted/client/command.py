@@ -14,12 +14,24 @@ from typing import Any
 from twisted.internet import error, stdio
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.python.failure import Failure
 
 from chat_twisted import __version__
+from chat_twisted.client import secure
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
+from chat_twisted.client.secure import (
+    KnownServers,
+    NotEncrypted,
+    Trust,
+    Untrusted,
+    config_folder,
+    parse_fingerprint,
+)
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.errors import MalformedName
 from chat_twisted.message import check_user_name
+
+NOT_SECURE = (Untrusted, NotEncrypted, TimeoutError)
 
 
 def _port(text: str) -> int:
@@ -32,6 +44,13 @@ def _seconds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return int(text)
+
+
+def _fingerprint(text: str) -> str:
+    try:
+        return parse_fingerprint(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +101,15 @@ example:
         metavar="SECONDS",
         help=f"how long a lost connection is tried again ({RECONNECT_FOR}); 0: not at all",
     )
+    parser.add_argument(
+        "--fingerprint",
+        type=_fingerprint,
+        metavar="SHA256:...",
+        help="the certificate that the server must have; remembered from then on",
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="do not encrypt: everybody on the way can read"
+    )
     parser.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
     return parser
 
@@ -97,6 +125,10 @@ def _fail(reason: str) -> SystemExit:
     return SystemExit(NOT_CONNECTED)
 
 
+def _tell(notice: str) -> None:
+    print(notice, file=sys.stderr)  # noqa: T201  what standard output has no place for
+
+
 def _reason(problem: Exception, host: str, port: int) -> str:
     """Say why there is no connection."""
     match problem:
@@ -104,7 +136,11 @@ def _reason(problem: Exception, host: str, port: int) -> str:
             return f"host not found: {host}"
         case error.ConnectionRefusedError():
             return f"connection refused: no server at {host} port {port}"
-        case error.TimeoutError():
+        case NotEncrypted():
+            return f"{host} port {port} does not speak TLS (--plain connects without encryption)"
+        case Untrusted():
+            return str(problem)
+        case error.TimeoutError() | TimeoutError():
             return f"timed out: no answer from {host} port {port}"
         case _:
             return f"can't connect to {host} port {port}: {problem}"
@@ -122,17 +158,28 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
         stdio.StandardIO(pipe, reactor=reactor)
 
     endpoint = HostnameEndpoint(reactor, host, port)
+    known = KnownServers(config_folder() / "known_servers")
+    trust = Trust(host, port, known, arguments.fingerprint)
 
     def connect() -> Deferred[Any]:
-        connected: Deferred[Any] = connectProtocol(endpoint, pipe.session)
-        return connected
+        if arguments.plain:
+            connected: Deferred[Any] = connectProtocol(endpoint, pipe.session)
+            return connected
+        return secure.connect(endpoint, pipe.session, trust, _tell, reactor)
+
+    def reconnect() -> Deferred[Any]:
+        def other(failure: Failure) -> None:
+            failure.trap(Untrusted)
+            pipe.session.fail(str(failure.value))
+
+        return connect().addErrback(other)
 
     pipe = Pipe(
         user,
         reactor,
         attach,
         greet=os.isatty(0),
-        reconnect=connect,
+        reconnect=reconnect,
         reconnect_for=arguments.wait,
     )
     connecting = connect()
@@ -156,7 +203,7 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
         await connecting
     except CancelledError:
         raise SystemExit(INTERRUPTED) from None
-    except (error.ConnectError, error.DNSLookupError, ValueError) as problem:
+    except (error.ConnectError, error.DNSLookupError, ValueError, *NOT_SECURE) as problem:
         raise _fail(_reason(problem, host, port)) from None
     else:
         code = await pipe.done

@@ -145,6 +145,7 @@ class ClientSession(protocol.Protocol):
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.user = user
+        self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; the server says what it is
         self._listener = listener
         self._clock = clock
@@ -200,6 +201,10 @@ class ClientSession(protocol.Protocol):
             self._goodbye = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
         elif self._token:
             self._end("")
+
+    def fail(self, reason: str) -> None:
+        """Be over: there is no more connecting again, for this reason."""
+        self._end(reason)
 
     def pauseProducing(self) -> None:
         """Receive nothing for now, because it can't be shown as fast as it comes."""

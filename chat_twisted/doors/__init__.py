@@ -5,12 +5,37 @@ A door holds no rule of the chat, and none imports another.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
+from typing import NamedTuple
 
 from chat_twisted.errors import ChatError
 
 MAX_QUEUED = 8 * 1024 * 1024
 """Bytes that may wait for one peer. One that lets more gather does not read, and is cut off."""
+
+
+class Channel(NamedTuple):
+    """What a connection comes over.
+
+    ``host`` is the peer's address, None for a local socket; ``binding`` the SHA-256 of the
+    certificate that the peer was shown, empty without TLS.
+    """
+
+    host: str | None = None
+    encrypted: bool = False
+    binding: bytes = b""
+
+    @property
+    def local(self) -> bool:
+        """Whether nobody on a network can listen, since it is all on this machine."""
+        if self.host is None:
+            return True
+        try:
+            address = ipaddress.ip_address(self.host.partition("%")[0])
+        except ValueError:
+            return False
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Nowhere:

@@ -34,7 +34,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.doors import MAX_QUEUED
+from chat_twisted.doors import MAX_QUEUED, Channel
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
@@ -46,6 +46,9 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
 from chat_twisted.hub import Hub, Session
+
+FIRST_WORDS = (b"REGISTER",)
+"""What a connection for this door begins with."""
 
 LINGER = 2
 """Seconds for which a closed connection is read on and what comes is thrown away. Closing with
@@ -91,12 +94,13 @@ class FramedConnection(LineReceiver):
     transport: Any  # ITCPTransport, or what tests and other kinds of endpoint have in its place
     _log: ClassVar[Logger] = Logger()
 
-    def __init__(self, factory: FramedFactory) -> None:
+    def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
+        self.channel = channel
+        self.host = channel.host
         self.state: State = State.NEW
         self.session: Version1 | Version2 | None = None
         self.peer = ""
-        self.host: str | None = None
         self._reader = FrameReader(factory.max_message)
         self._heard = False  # since the last tick
         self._quiet = 0  # ticks without a byte
@@ -122,11 +126,10 @@ class FramedConnection(LineReceiver):
 
     def connectionMade(self) -> None:
         """Twisted: the connection stands."""
-        address = self.transport.getPeer()
-        self.host = getattr(address, "host", None)
-        self.peer = describe(address)
-        self._can_half_close = ITCPTransport.providedBy(self.transport)
-        if self._can_half_close:
+        self.peer = describe(self.transport.getPeer())
+        is_tcp = ITCPTransport.providedBy(self.transport)  # or TLS over it
+        self._can_half_close = is_tcp and not self.channel.encrypted
+        if is_tcp:
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
             self.transport.setTcpKeepAlive(True)  # version 1 has no PING to find lost peers with
         self.transport.registerProducer(self, True)
@@ -579,8 +582,12 @@ class FramedFactory(ServerFactory):
             self._ticking.stop()
 
     def buildProtocol(self, addr: IAddress | None) -> FramedConnection | None:  # type: ignore[override]
-        """Twisted: somebody connects."""
-        return None if self._stopping else FramedConnection(self)
+        """Twisted: somebody connects to a port that is this door's alone."""
+        return self.accept(Channel(getattr(addr, "host", None)))
+
+    def accept(self, channel: Channel) -> FramedConnection | None:
+        """Make the protocol of a connection; None if the server stops."""
+        return None if self._stopping else FramedConnection(self, channel)
 
     def _tick(self) -> None:
         for connection in list(self.connections):

@@ -21,9 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30  # seconds; never waited for unless something is broken
 
 
-def environment() -> dict[str, str]:
-    """The environment of a process that runs this tree, whatever else is installed."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+def environment(folder: str) -> dict[str, str]:
+    """The environment of a process that runs this tree, whatever else is installed, and keeps what
+    it remembers in ``folder``.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_CONFIG_HOME": os.path.join(folder, "config"),
+    }
 
 
 class Process:
@@ -33,7 +40,7 @@ class Process:
         self.popen = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(),
+            env=environment(cwd),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -174,6 +181,7 @@ class ServerTestCase(unittest.TestCase):
             str(self.state),
             *self.options,
         )
+        self.fingerprint = self.server.wait_for(r"fingerprint is (SHA256:\S+)")[1]
         self.port = int(self.server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
 
     def kill(self) -> None:
@@ -196,6 +204,7 @@ class ServerTestCase(unittest.TestCase):
             "127.0.0.1",
             "--port",
             str(self.port),
+            *(() if "--plain" in options else ("--fingerprint", self.fingerprint)),
             *options,
         )
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from chat_twisted import __version__
 from tests.end_to_end.support import PATIENCE, ServerTestCase, environment
@@ -70,7 +71,7 @@ class FilterTests(ServerTestCase):
                     capture_output=True,
                     text=True,
                     timeout=PATIENCE,
-                    env=environment(),
+                    env=environment(self.folder.name),
                     cwd=self.folder.name,
                     check=False,
                 )
@@ -154,6 +155,61 @@ class FilterTests(ServerTestCase):
         self.assertEqual(bob.next_line(), "alice: after")
         for text in ("before", "meanwhile", "after"):
             alice.wait_for(f"alice to bob: {text}$")
+
+    def first_line_on_error(self, *options: str) -> tuple[int, list[str]]:
+        command = [sys.executable, "-m", "chat_twisted.client", "ci", "127.0.0.1"]
+        client = self.process(*command, "--port", str(self.port), *options)
+        client.end_input()
+        return client.wait(), client.err
+
+    def test_a_server_that_is_new_is_shown_once_and_a_changed_one_refused(self) -> None:
+        code, lines = self.first_line_on_error()
+        self.assertEqual((code, len(lines)), (0, 1))
+        self.assertIn(self.fingerprint, lines[0])
+        self.assertEqual(self.first_line_on_error(), (0, []))
+        before = self.fingerprint
+        self.server.popen.send_signal(signal.SIGTERM)
+        self.server.wait()
+        for file in self.state.glob("*.pem"):
+            file.unlink()
+        self.start()
+        code, lines = self.first_line_on_error()
+        self.assertEqual(code, 2)
+        self.assertIn("has changed", lines[0])
+        for fingerprint in (before, self.fingerprint):
+            self.assertIn(fingerprint, "\n".join(lines))
+        self.assertEqual(self.first_line_on_error("--fingerprint", before)[0], 2)
+        self.assertEqual(self.first_line_on_error("--fingerprint", self.fingerprint), (0, []))
+        self.assertEqual(self.first_line_on_error(), (0, []))
+
+    def test_a_plain_connection_is_made_when_asked_for(self) -> None:
+        self.assertEqual(self.first_line_on_error("--plain"), (0, []))
+        self.assertFalse((Path(self.folder.name) / "config").exists())
+
+    def test_what_does_not_speak_tls_is_one_line_and_exit_code_2(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = str(listening.getsockname()[1])
+            command = [sys.executable, "-m", "chat_twisted.client", "ci", "127.0.0.1"]
+            client = self.process(*command, "--port", port)
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(b"220 mail.example ESMTP\r\n")
+                self.assertEqual(client.wait(), 2)
+        self.assertEqual(
+            client.err,
+            [f"127.0.0.1 port {port} does not speak TLS (--plain connects without encryption)"],
+        )
+
+    def test_a_certificate_that_changes_while_connected_ends_the_session(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        self.kill()
+        for file in self.state.glob("*.pem"):
+            file.unlink()
+        self.start()
+        self.assertEqual(bob.wait(), 1)
+        self.assertIn("is not the one that was asked for", "\n".join(bob.out))
 
     def test_help_and_version(self) -> None:
         for option, text in (("--help", "exit status:"), ("--version", __version__)):

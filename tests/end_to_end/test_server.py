@@ -11,6 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
+from chat_twisted.doors.tls import ensure
 from tests.end_to_end.support import TWISTD, Peer, ServerTestCase
 
 FORWARDED = 300
@@ -75,6 +76,29 @@ class StartTests(ServerTestCase):
             self.assertIn(b"FORWARD alice\n", local.recv(2048))
 
 
+class ReloadTests(ServerTestCase):
+    def test_a_signal_reloads_the_certificate_and_drops_nobody(self) -> None:
+        bob = self.client("bob")
+        self.came("bob")
+        certificate = self.state / "certificate.pem"
+        certificate.write_text("broken")
+        self.server.popen.send_signal(signal.SIGHUP)
+        self.server.wait_for("the certificate stays as it was: .*certificate.pem")
+        ci = self.client("ci")
+        ci.write("@bob: with the old one\n")
+        self.assertEqual(bob.next_line(), "ci: with the old one")
+        certificate.unlink()
+        ensure(self.state)
+        self.server.popen.send_signal(signal.SIGHUP)
+        fingerprint = self.server.wait_for(r"fingerprint is (SHA256:\S+)")[1]
+        self.assertNotEqual(fingerprint, self.fingerprint)
+        self.fingerprint = fingerprint
+        other = self.client("other")
+        other.write("@bob: with the new one\n")
+        self.assertEqual(bob.next_line(), "other: with the new one")
+        self.assertNoTraceback()
+
+
 class StopTests(ServerTestCase):
     def test_a_signal_says_bye_to_every_client_and_ends_within_a_second(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +146,6 @@ class BadPeersTests(ServerTestCase):
         for data, answer in (
             (b"X" * 1000, b"ERROR 103 Header Incomplete\n\n"),
             (b"REGISTER x\nno colon\n\n", b"ERROR 103 Header Incomplete\n\n"),
-            (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\n\n", b"ERROR 103 Header Incomplete\n\n"),
             (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"ERROR 101 No user registered\n\n"),
             (b"REGISTER b@d\n\n", b"ERROR 100 Malformed username\n\n"),
             (b"REGISTER x\nContent-length: 1001\n\n", b"ERROR 108 Message too long\n\n"),

@@ -1,0 +1,118 @@
+"""Which server is trusted: authorities first, then what is remembered; a changed one never."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client.secure import (
+    KnownServers,
+    Trust,
+    Untrusted,
+    config_folder,
+    parse_fingerprint,
+)
+
+ONE, TWO = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
+FIRST = parse_fingerprint(ONE.hex())
+SECOND = parse_fingerprint(TWO.hex())
+
+
+class TrustTests(TestCase):
+    def setUp(self) -> None:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.known = KnownServers(folder / "config" / "known_servers")
+
+    def trust(self, fingerprint: str | None = None, host: str = "Chat.example", port=8828) -> Trust:
+        return Trust(host, port, self.known, fingerprint)
+
+    def test_a_new_server_is_shown_and_remembered_and_then_taken_silently(self) -> None:
+        notice = self.trust().check(ONE, vouched=False)
+        self.assertIn(FIRST, notice)
+        self.assertEqual(self.trust(host="chat.EXAMPLE").check(ONE, vouched=False), "")
+        self.assertEqual(self.known.path.read_text(), f"chat.example:8828 {FIRST}\n")
+        self.assertEqual(self.known.path.parent.stat().st_mode & 0o777, 0o700)
+
+    def test_another_port_is_another_server(self) -> None:
+        self.trust().check(ONE, vouched=False)
+        self.assertIn(SECOND, self.trust(port=1).check(TWO, vouched=False))
+        self.assertEqual(self.trust().check(ONE, vouched=False), "")
+
+    def test_a_changed_server_is_refused_with_what_it_may_mean_and_how_to_accept_it(self) -> None:
+        self.trust().check(ONE, vouched=False)
+        for _ in range(2):
+            with self.assertRaises(Untrusted) as caught:
+                self.trust().check(TWO, vouched=False)
+        text = str(caught.exception)
+        for part in (FIRST, SECOND, "has changed", f"--fingerprint {SECOND}", "nothing was sent"):
+            self.assertIn(part, text)
+        self.assertEqual(self.trust(SECOND).check(TWO, vouched=False), "")
+        self.assertEqual(self.trust().check(TWO, vouched=False), "")
+
+    def test_a_fingerprint_that_was_given_is_required_and_remembered(self) -> None:
+        with self.assertRaises(Untrusted):
+            self.trust(FIRST).check(TWO, vouched=True)
+        self.assertEqual(self.trust(FIRST).check(ONE, vouched=False), "")
+        self.assertEqual(self.trust().check(ONE, vouched=False), "")
+
+    def test_what_authorities_vouch_for_is_taken_and_later_nothing_less(self) -> None:
+        self.assertEqual(self.trust().check(ONE, vouched=True), "")
+        self.assertEqual(self.trust().check(TWO, vouched=True), "")
+        with self.assertRaisesRegex(Untrusted, "authorities"):
+            self.trust().check(ONE, vouched=False)
+
+    def test_what_can_not_be_remembered_is_said_and_does_no_harm(self) -> None:
+        self.known.path.parent.parent.chmod(0o500)
+        if os.geteuid() == 0:  # whom no mode keeps out
+            self.known = KnownServers(Path("/dev/null/known_servers"))
+            with self.assertRaisesRegex(Untrusted, "Not a directory"):
+                self.trust().check(ONE, vouched=False)
+        else:
+            self.assertIn("can't be remembered", self.trust().check(ONE, vouched=False))
+        self.known.path.parent.parent.chmod(0o700) if os.geteuid() else None
+
+    def test_lines_that_are_none_are_passed_over(self) -> None:
+        self.known.path.parent.mkdir()
+        self.known.path.write_bytes(b"\xff\xfe x y\n\nchat.example:8828\n" + b"a b c\n")
+        self.trust().check(ONE, vouched=False)
+        self.assertEqual(self.known.get("chat.example:8828"), FIRST)
+
+    def test_an_address_of_version_6_is_written_in_brackets(self) -> None:
+        trust = self.trust(host="::1")
+        trust.check(ONE, vouched=False)
+        self.assertFalse(trust.is_name)
+        self.assertEqual(self.known.get("[::1]:8828"), FIRST)
+
+
+class FingerprintTests(TestCase):
+    def test_each_way_of_writing_one_is_read(self) -> None:
+        digits = ONE.hex()
+        with_colons = ":".join(digits[i : i + 2] for i in range(0, 64, 2)).upper()
+        for text in (FIRST, FIRST + "=", digits, with_colons):
+            self.assertEqual(parse_fingerprint(text), FIRST)
+
+    def test_what_is_none_is_an_error(self) -> None:
+        for text in ("", "SHA256:", "SHA256:!!", FIRST[:-1], "MD5:" + FIRST[7:], digits_of(63)):
+            self.assertRaises(ValueError, parse_fingerprint, text)
+
+
+def digits_of(count: int) -> str:
+    return "a" * count
+
+
+class FolderTests(TestCase):
+    def test_it_is_that_of_the_xdg_specification(self) -> None:
+        for value, folder in (
+            ("/etc/x", "/etc/x/chat_twisted"),
+            ("relative", "/home/bob/.config/chat_twisted"),
+            ("", "/home/bob/.config/chat_twisted"),
+        ):
+            environment = {"XDG_CONFIG_HOME": value, "HOME": "/home/bob"}
+            self.patch(os, "environ", environment)
+            self.assertEqual(str(config_folder()), folder)

@@ -1,0 +1,287 @@
+"""The one port: who gets a connection, by its first bytes, and who may speak plain text."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.doors import Channel
+from chat_twisted.doors.front import Choice, FrontConnection, FrontFactory, Plaintext
+from chat_twisted.doors.tls import ServerTLS, ensure
+from chat_twisted.errors import ChatError
+
+HERE = IPv4Address("TCP", "127.0.0.1", 5)
+THERE = IPv4Address("TCP", "192.0.2.7", 5)
+
+
+class Transport(StringTransport):
+    """As a TCP connection, it has its protocol."""
+
+    protocol: Protocol
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class Guest(Protocol):
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.got = b""
+        self.refused: list[int] = []
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = True
+
+    def refuse(self, error: ChatError) -> None:
+        self.refused.append(error.code)
+
+
+class Door:
+    def __init__(self) -> None:
+        self.guests: list[Guest] = []
+        self.started = 0
+        self.full = False
+
+    def accept(self, channel: Channel) -> Guest | None:
+        if self.full:
+            return None
+        self.guests.append(Guest(channel))
+        return self.guests[-1]
+
+    def doStart(self) -> None:
+        self.started += 1
+
+    def doStop(self) -> None:
+        self.started -= 1
+
+
+class FrontTestCase(TestCase):
+    plaintext = Plaintext.LOOPBACK
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.tls = ServerTLS(*ensure(folder))
+        self.ssh, self.framed = Door(), Door()
+        self.factory = FrontFactory(
+            [Choice(self.ssh, (b"SSH-",), encrypted=True), Choice(self.framed, (b"REGISTER",))],
+            self.tls,
+            self.clock,
+            plaintext=self.plaintext,
+            max_undecided=3,
+        )
+
+    def connect(self, address=HERE) -> Transport:
+        connection = self.factory.buildProtocol(address)
+        assert isinstance(connection, FrontConnection)
+        transport = Transport(peerAddress=address)
+        transport.protocol = connection
+        connection.makeConnection(transport)
+        return transport
+
+    def say(self, transport: Transport, data: bytes) -> None:
+        transport.protocol.dataReceived(data)
+
+
+class PlainTests(FrontTestCase):
+    def test_the_first_bytes_say_which_door_gets_all_of_them_and_what_follows(self) -> None:
+        for first, door in (
+            (b"SSH-2.0-x\r\n", self.ssh),
+            (b"REGISTER bob\n\n", self.framed),
+            (b"GET / HTTP/1.1\r\n", self.framed),  # which refuses it in its own words
+            (b"\n", self.framed),
+            (b"x" * 512, self.framed),
+        ):
+            transport = self.connect()
+            self.say(transport, first)
+            guest = door.guests[-1]
+            self.assertIs(transport.protocol, guest)
+            self.say(transport, b"more")
+            self.assertEqual((guest.got, guest.channel), (first + b"more", Channel("127.0.0.1")))
+
+    def test_bytes_may_come_one_by_one(self) -> None:
+        transport = self.connect()
+        for byte in b"REGISTER x":
+            self.say(transport, bytes([byte]))
+        self.assertEqual(self.framed.guests[0].got, b"REGISTER x")
+
+    def test_who_says_nothing_or_not_enough_is_closed_after_ten_seconds(self) -> None:
+        silent, slow = self.connect(), self.connect()
+        self.clock.advance(9)
+        self.say(slow, b"REGIS")
+        self.assertFalse(silent.disconnecting)
+        self.clock.advance(1)
+        self.assertTrue(silent.disconnecting and slow.disconnecting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_goes_or_is_handed_over_leaves_nothing_behind(self) -> None:
+        for data in (b"", b"REG", b"REGISTER "):
+            transport = self.connect()
+            self.say(transport, data)
+            transport.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertTrue(self.framed.guests[0].lost)
+
+    def test_past_the_bound_the_one_longest_here_makes_room(self) -> None:
+        transports = [self.connect() for _ in range(4)]
+        self.assertEqual([t.disconnecting for t in transports], [True, False, False, False])
+
+    def test_a_door_that_takes_nobody_is_a_closed_connection(self) -> None:
+        self.framed.full = True
+        transport = self.connect()
+        self.say(transport, b"REGISTER x\n\n")
+        self.assertTrue(transport.aborted)
+
+    def test_stopping_closes_who_has_said_nothing_and_takes_nobody(self) -> None:
+        transport = self.connect()
+        self.factory.stop()
+        self.assertTrue(transport.disconnecting)
+        self.assertIsNone(self.factory.buildProtocol(HERE))
+
+    def test_doors_are_started_and_stopped_with_the_ports(self) -> None:
+        self.factory.doStart()
+        self.factory.doStart()
+        self.assertEqual((self.ssh.started, self.framed.started), (1, 1))
+        self.factory.doStop()
+        self.factory.doStop()
+        self.assertEqual((self.ssh.started, self.framed.started), (0, 0))
+
+
+class PolicyTests(FrontTestCase):
+    addresses = {
+        HERE: True,
+        IPv6Address("TCP", "::1", 5): True,
+        IPv6Address("TCP", "::ffff:127.0.0.1", 5): True,
+        UNIXAddress(b"/run/chat"): True,
+        THERE: False,
+        IPv6Address("TCP", "::ffff:192.0.2.7", 5): False,
+        IPv6Address("TCP", "fe80::1%eth0", 5): False,
+    }
+
+    def refused(self, address) -> bool:
+        self.say(self.connect(address), b"REGISTER x\n\n")
+        guest = self.framed.guests[-1]
+        self.assertEqual(guest.got == b"", bool(guest.refused))
+        self.assertIn(guest.refused, ([], [113]))
+        return bool(guest.refused)
+
+    def test_plain_text_is_taken_from_where_it_may_come(self) -> None:
+        for address, local in self.addresses.items():
+            for policy, taken in (
+                (Plaintext.LOOPBACK, local),
+                (Plaintext.ANYWHERE, True),
+                (Plaintext.NOWHERE, False),
+            ):
+                self.factory.plaintext = policy
+                self.assertEqual(self.refused(address), not taken, (address, policy))
+
+    def test_a_door_with_its_own_encryption_is_open_to_all(self) -> None:
+        self.factory.plaintext = Plaintext.NOWHERE
+        self.say(self.connect(THERE), b"SSH-2.0-x\r\n")
+        self.assertEqual(self.ssh.guests[0].got, b"SSH-2.0-x\r\n")
+
+
+class TLSTests(FrontTestCase):
+    plaintext = Plaintext.NOWHERE
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.transport = self.connect(THERE)
+        self.peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        self.peer.set_connect_state()
+
+    def exchange(self) -> None:
+        """Carry bytes to and fro until nothing moves."""
+        while True:
+            try:
+                data = self.peer.bio_read(65536)
+            except SSL.WantReadError:
+                data = b""
+            if data:
+                self.say(self.transport, data)
+            self.clock.advance(0)  # small writes are gathered until the turn is over
+            answer = self.transport.value()
+            self.transport.clear()
+            if answer:
+                self.peer.bio_write(answer)
+            if not data and not answer:
+                return
+            with contextlib.suppress(SSL.WantReadError):
+                self.peer.do_handshake()
+
+    def shake_hands(self) -> None:
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        self.exchange()
+
+    def test_what_is_inside_is_looked_at_again(self) -> None:
+        self.shake_hands()
+        self.peer.send(b"REGI")
+        self.exchange()
+        self.peer.send(b"STER x\n\n")
+        self.exchange()
+        [guest] = self.framed.guests
+        self.assertEqual((guest.got, guest.refused), (b"REGISTER x\n\n", []))
+        self.assertEqual((guest.channel.host, guest.channel.encrypted), ("192.0.2.7", True))
+        certificate = self.peer.get_peer_certificate(as_cryptography=True)
+        self.assertEqual(guest.channel.binding, certificate.fingerprint(SHA256()))
+        guest.transport.write(b"REGISTERED x\n\n")
+        self.exchange()
+        self.assertEqual(self.peer.recv(100), b"REGISTERED x\n\n")
+        self.transport.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(guest.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_tls_inside_tls_is_nothing_special(self) -> None:
+        self.shake_hands()
+        self.peer.send(b"\x16\x03\x01\n")
+        self.exchange()
+        self.assertEqual(self.framed.guests[0].got, b"\x16\x03\x01\n")
+
+    def test_a_handshake_that_is_not_finished_is_closed_after_ten_seconds(self) -> None:
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        hello = self.peer.bio_read(65536)
+        self.say(self.transport, hello[:20])
+        self.clock.advance(5)
+        self.say(self.transport, hello[20:])
+        self.clock.advance(5)
+        self.assertTrue(self.transport.aborted)
+
+    def test_silence_inside_tls_is_closed_after_the_same_ten_seconds(self) -> None:
+        self.clock.advance(9)
+        self.shake_hands()
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_what_is_no_tls_after_the_first_byte_is_closed(self) -> None:
+        self.say(self.transport, b"\x16" + b"rubbish" * 100)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_older_versions_than_1_2_are_refused(self) -> None:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_min_proto_version(SSL.TLS1_1_VERSION)
+        context.set_max_proto_version(SSL.TLS1_1_VERSION)
+        self.peer = SSL.Connection(context, None)
+        self.peer.set_connect_state()
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        with self.assertRaises(SSL.Error):
+            self.exchange()
+        self.assertEqual(self.framed.guests, [])
