@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import chain
@@ -26,13 +26,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from chat_twisted.changes import (
+    AccountGone,
+    AccountMade,
     Change,
     Invited,
     Joined,
+    KeyAdded,
+    KeyRemoved,
     Left,
     OwnerSet,
+    Pardoned,
+    PasswordSet,
     RoomGone,
     RoomMade,
+    Sanctioned,
     TopicSet,
     UserCame,
     UserGone,
@@ -72,14 +79,34 @@ class ArchiveError(Exception):
     """The archive can't be opened; what is wrong is said in one line."""
 
 
+class SavedUser(NamedTuple):
+    """A row of ``user``. ``account`` is ``GUEST``, ``ACCOUNT`` or ``OPERATOR``."""
+
+    id: int
+    name: str
+    token: bytes
+    since: int
+    position: int
+    account: int = 0
+
+
+GUEST, ACCOUNT, OPERATOR = range(3)
+
+
 @dataclass
 class Saved:
     """What a server must know to go on where one ended."""
 
     last: int = 0
     time: int = 0
-    users: list[tuple[int, str, bytes, int, int]] = field(default_factory=list)
-    """id, name, token, since, position"""
+    users: list[SavedUser] = field(default_factory=list)
+    keys: list[tuple[int, str, str]] = field(default_factory=list)
+    """user, key, comment"""
+    passwords: list[tuple[int, str]] = field(default_factory=list)
+    """user, hash"""
+    edition: int = 0
+    sanctions: list[tuple[str, str, int, str, str]] = field(default_factory=list)
+    """kind, subject, until, reason, by"""
     rooms: list[tuple[int, str, str, bool, int]] = field(default_factory=list)
     """id, name, topic, private, owner"""
     members: list[tuple[int, int]] = field(default_factory=list)
@@ -218,12 +245,46 @@ def load(cursor: Cursor) -> Saved:
     return Saved(
         last,
         time,
-        rows("SELECT id, name, token, since, position FROM user ORDER BY since"),
-        rows("SELECT id, name, topic, private, owner FROM room"),
-        rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since"),
-        rows("SELECT room, user FROM invitation"),
-        max(last, drawn),
+        *_load_users(cursor),
+        sanctions=rows('SELECT kind, subject, until, reason, "by" FROM sanction'),
+        rooms=rows("SELECT id, name, topic, private, owner FROM room"),
+        members=rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since, joined"),
+        invitations=rows("SELECT room, user FROM invitation"),
+        newest=max(last, drawn),
     )
+
+
+Users = tuple[list[SavedUser], list[tuple[int, str, str]], list[tuple[int, str]], int]
+"""Users, keys, passwords and the edition, as ``Saved`` has them."""
+
+
+def _load_users(cursor: Cursor) -> Users:
+    def rows(sql: str) -> Any:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+    users = rows(
+        "SELECT id, name, token, since, position, account FROM user ORDER BY account, since"
+    )
+    return (
+        [SavedUser._make(row) for row in users],
+        rows("SELECT user, key, comment FROM key ORDER BY user, key"),
+        rows("SELECT user, hash FROM password"),
+        edition(cursor),
+    )
+
+
+def edition(cursor: Cursor) -> int:
+    """Return how often accounts were changed by ``edit``."""
+    cursor.execute("SELECT edition FROM progress")
+    [found] = cursor.fetchone()
+    return int(found)
+
+
+def load_accounts(cursor: Cursor) -> Users:
+    """Read users with accounts, their keys and passwords."""
+    users, keys, passwords, number = _load_users(cursor)
+    return [user for user in users if user.account], keys, passwords, number
 
 
 # Writing
@@ -243,9 +304,11 @@ def _in_rows(items: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]
 
 
 _CHANGES: dict[type, tuple[str, ...]] = {
-    UserCame: ("INSERT OR REPLACE INTO user VALUES (:id, :name, :token, :since, :since)",),
+    UserCame: ("INSERT OR REPLACE INTO user VALUES (:id, :name, :token, :since, :since, 0)",),
     UserGone: (
         "DELETE FROM user WHERE id = :id",
+        "DELETE FROM key WHERE user = :id",
+        "DELETE FROM password WHERE user = :id",
         "DELETE FROM member WHERE user = :id",
         "DELETE FROM invitation WHERE user = :id",
     ),
@@ -259,7 +322,8 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     TopicSet: ("UPDATE room SET topic = :topic WHERE id = :room",),
     Joined: (
         # Who left and joins again before anything was said has a row with this "since" already.
-        "INSERT OR REPLACE INTO member SELECT id, :user, :since, NULL FROM room WHERE id = :room "
+        "INSERT OR REPLACE INTO member SELECT id, :user, :since, NULL, "
+        "(SELECT ifnull(max(joined), 0) + 1 FROM member) FROM room WHERE id = :room "
         "AND NOT EXISTS (SELECT 1 FROM member WHERE room = id AND user = :user AND until IS NULL)",
         "DELETE FROM invitation WHERE room = :room AND user = :user",
     ),
@@ -267,6 +331,27 @@ _CHANGES: dict[type, tuple[str, ...]] = {
         "UPDATE member SET until = :until WHERE room = :room AND user = :user AND until IS NULL",
     ),
     Invited: ("INSERT OR IGNORE INTO invitation VALUES (:room, :user)",),
+    AccountMade: (
+        "INSERT INTO user VALUES (:id, :name, x'', :since, :since, 1) "
+        "ON CONFLICT (id) DO UPDATE SET account = 1, token = x''",
+    ),
+    AccountGone: (
+        "UPDATE user SET account = 0, token = :token WHERE id = :id",
+        "DELETE FROM key WHERE user = :id",
+        "DELETE FROM password WHERE user = :id",
+    ),
+    KeyAdded: (
+        "INSERT OR REPLACE INTO key SELECT id, :key, :comment FROM user "
+        "WHERE id = :user AND account != 0",
+    ),
+    KeyRemoved: ("DELETE FROM key WHERE user = :user AND key = :key",),
+    PasswordSet: (
+        "DELETE FROM password WHERE user = :user",
+        "INSERT INTO password SELECT id, :hash FROM user "
+        "WHERE id = :user AND account != 0 AND :hash != ''",
+    ),
+    Sanctioned: ("INSERT OR REPLACE INTO sanction VALUES (:kind, :subject, :until, :reason, :by)",),
+    Pardoned: ("DELETE FROM sanction WHERE kind = :kind AND subject = :subject",),
 }
 """What a change is in SQL; the parameters are its fields."""
 
@@ -382,6 +467,53 @@ def expire(cursor: Cursor, before: int, limit: int) -> bool:
     ):
         cursor.execute(statement, span)
     return len(old) == limit
+
+
+def edit(
+    folder: Path, decide: Callable[[Users, int], tuple[Sequence[Change], Mapping[int, int]]]
+) -> None:
+    """Change accounts in a state folder, also while a server runs, which will see it.
+
+    :param decide: gets all users and the newest number, and returns what changes, and whose
+        ``account`` is another; it may raise, and nothing is changed.
+    :raises ArchiveError: the file can't be opened or written.
+    """
+    path = folder / FILE
+    try:
+        connection = connect(path)
+        try:
+            migrate(connection)
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 60000")  # a server that is busy writes a lot
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("SELECT ifnull(max(number), 0) FROM message")
+            [newest] = cursor.fetchone()
+            changes, roles = decide(_load_users(cursor), newest)
+            write(cursor, changes=changes)
+            for user, account in roles.items():
+                cursor.execute("UPDATE user SET account = ? WHERE id = ?", (account, user))
+            cursor.execute("UPDATE progress SET edition = edition + 1")
+            connection.commit()
+        finally:
+            connection.close()
+    except (sqlite3.Error, OSError) as error:
+        raise ArchiveError(f"{path}: {error}") from None
+
+
+def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
+    """Read the users with accounts, keys and passwords of a state folder.
+
+    :raises ArchiveError: there is no file that could be read.
+    """
+    path = folder / FILE
+    try:
+        connection = connect(path, read_only=True)
+        try:
+            return load_accounts(connection.cursor())[:3]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise ArchiveError(f"{path}: {error}") from None
 
 
 # Reading

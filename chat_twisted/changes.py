@@ -77,6 +77,43 @@ class Invited(NamedTuple):
     user: int
 
 
+class AccountMade(NamedTuple):
+    """A user has an account from now on, and with it the name for ever."""
+
+    id: int
+    name: str
+    since: int
+
+
+class AccountGone(NamedTuple):
+    """A user is a guest again, by the SHA-256 of this token."""
+
+    id: int
+    token: bytes
+
+
+class KeyAdded(NamedTuple):
+    """A key proves who an account's user is."""
+
+    user: int
+    key: str
+    comment: str
+
+
+class KeyRemoved(NamedTuple):
+    """A key does not any more."""
+
+    user: int
+    key: str
+
+
+class PasswordSet(NamedTuple):
+    """An account has another password: what argon2 made of it; nothing if it has none."""
+
+    user: int
+    hash: str
+
+
 class Sanctioned(NamedTuple):
     """Somebody or some network is kept out ("ban") or may not talk ("mute"): ``subject`` is a
     folded name, an address or a network, ``until`` in milliseconds since the epoch, 0 for ever.
@@ -96,4 +133,21 @@ class Pardoned(NamedTuple):
     subject: str
 
 
-Change = UserCame | UserGone | RoomMade | RoomGone | OwnerSet | TopicSet | Joined | Left | Invited
+Change = (
+    UserCame
+    | UserGone
+    | RoomMade
+    | RoomGone
+    | OwnerSet
+    | TopicSet
+    | Joined
+    | Left
+    | Invited
+    | AccountMade
+    | AccountGone
+    | KeyAdded
+    | KeyRemoved
+    | PasswordSet
+    | Sanctioned
+    | Pardoned
+)

@@ -14,13 +14,14 @@ class ChatError(Exception):
 
     ``code`` and ``reason`` are those of the protocol's error table (docs/protocol.rst, Errors).
     ``closes`` says that the connection can't go on after it. ``retry_after`` is in seconds,
-    where waiting helps.
+    where waiting helps. ``headers`` are what else the answer says, where the dialect has headers.
     """
 
     code: ClassVar[int]
     reason: ClassVar[str]
     closes: ClassVar[bool] = False
     retry_after: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
         """``detail`` is for the log alone: it must not quote what a user wrote."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,19 +27,27 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chat_twisted.archive import EVERYWHERE, Page, Place, Span
+from chat_twisted import archive
+from chat_twisted.accounts import Account, Accounts
+from chat_twisted.archive import EVERYWHERE, Page, Place, SavedUser, Span
 from chat_twisted.changes import (
+    AccountGone,
+    AccountMade,
     Change,
     Invited,
     Joined,
+    KeyAdded,
+    KeyRemoved,
     Left,
     OwnerSet,
+    PasswordSet,
     RoomGone,
     TopicSet,
     UserCame,
     UserGone,
 )
 from chat_twisted.errors import (
+    AuthenticationRequired,
     ChatError,
     NameInUse,
     NoSuchRoom,
@@ -53,6 +62,9 @@ from chat_twisted.rooms import Room, Rooms, new_id
 MAX_UNCONFIRMED = 1000
 """Of how many direct messages that a user has not confirmed the senders are remembered. Past that
 the oldest is forgotten: it comes to the user all the same, but its sender won't be told."""
+
+MAX_TOKENS = 16
+"""How many of a user's tokens are good at once. With an account, every login gives another one."""
 
 MAX_TOPIC = 400
 """Characters of a room's topic."""
@@ -75,13 +87,15 @@ class Door(Protocol):
 class User:
     """Somebody who holds a name, on one connection, several, or for a while on none.
 
-    ``id`` is drawn anew for everybody who takes a name. ``secret`` is the SHA-256 of the token that
-    proves on another connection that one is this user. ``grace`` says for how many seconds the name
-    and what is sent to it are kept when the last connection is lost; 0 for a user who is not kept,
-    and of whom nothing is written. ``position`` is up to which message the user has confirmed.
+    ``id`` is drawn anew for everybody who takes a name. ``secrets`` are the SHA-256 of the tokens
+    that prove on another connection that one is this user. ``grace`` says for how many seconds the
+    name and what is sent to it are kept when the last connection is lost: for ever with an
+    account; 0 for a user who is not kept, and of whom nothing is written. ``position`` is up to
+    which message the user has confirmed.
     """
 
     __slots__ = (
+        "account",
         "grace",
         "hold",
         "id",
@@ -91,7 +105,7 @@ class User:
         "position",
         "registered",
         "returned",
-        "secret",
+        "secrets",
         "sessions",
         "since",
         "unconfirmed",
@@ -101,7 +115,8 @@ class User:
         self.id = id
         self.name = name
         self.key = fold(name)
-        self.secret = secret
+        self.account: Account | None = None
+        self.secrets: deque[bytes] = deque([secret] if secret else [], maxlen=MAX_TOKENS)
         self.since = since
         self.position = since
         self.grace = grace
@@ -171,6 +186,12 @@ class Session:
         """Call ``then`` when what was delivered is on its way; perhaps at once."""
         then()
 
+    def done(self, request: Request) -> None:
+        """Hear that what was asked about an account is done."""
+
+    def dismissed(self, why: str) -> None:
+        """Hear that one has left, at somebody else's wish; ``why`` is for the user."""
+
     def drop(self, why: str) -> None:
         """Hear that the session can't go on, though its user can come back."""
 
@@ -212,15 +233,24 @@ Origin = Request | None
 class Hub:
     """The chat itself.
 
+    :param accounts: a registry that the hub fills from what the ledger has saved, and keeps.
     :param max_clients: how many sessions there may be at once, and how many users may be kept that
         have none.
-    :param grace: seconds for which a user is kept whose last connection is lost.
+    :param grace: seconds for which a guest is kept whose last connection is lost.
+    :param guests: whether anybody comes in without an account.
     """
 
     _log = Logger()
 
     def __init__(
-        self, ledger: Ledger[Origin], clock: IReactorTime, *, max_clients: int, grace: float = 600
+        self,
+        ledger: Ledger[Origin],
+        clock: IReactorTime,
+        accounts: Accounts,
+        *,
+        max_clients: int,
+        grace: float = 600,
+        guests: bool = True,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -239,19 +269,23 @@ class Hub:
         saved = ledger.saved
         self._seen = saved.last  # the newest message that was delivered
         self._rooms = Rooms(saved.rooms, saved.members, saved.invitations)
-        ledger.start(self._committed, self._failed)
-        for id, name, secret, since, position in saved.users:
-            self._welcome_back(id, name, secret, since, position)
+        self._accounts = accounts
+        self._guests = guests
+        ledger.start(self._committed, self._failed, self._edited)
+        accounts.load(saved.users, saved.keys, saved.passwords)
+        for row in saved.users:
+            self._welcome_back(row)
         self._change(self._rooms.unsettled())
 
-    def _welcome_back(self, id: int, name: str, secret: bytes, since: int, position: int) -> None:
+    def _welcome_back(self, row: SavedUser) -> None:
         """Keep a user of the server that ended as if its connection were lost just now."""
-        user = User(id, name, secret, since, self._grace)
-        user.position = position
+        user = User(row.id, row.name, row.token, row.since, self._grace)
+        user.position = row.position
         user.registered = True
+        self._is_account(user)
         if user.key in self._users:  # who had the name before, and could not be forgotten in time
-            self._forget(self._users[user.key])
-        self._users[user.key] = self._by_id[id] = user
+            self._turn_out(self._users[user.key], "the name has an account now")
+        self._users[user.key] = self._by_id[user.id] = user
         self._kept_count += user.kept
         self._keep(user)
 
@@ -263,37 +297,59 @@ class Hub:
         return self._seen
 
     def register(
-        self, name: str, session: Session, token: str | None = None, id: str | None = None
+        self,
+        name: str,
+        session: Session,
+        token: str | None = None,
+        id: str | None = None,
+        account: Account | None = None,
     ) -> bool:
         """Give ``session`` the name ``name``. It gets no messages before it arrives.
 
         :param token: the user's token, on a further connection of the same user.
         :param id: the asker's own mark, which ``Session.refused`` gets.
+        :param account: whose owner it is proven that the asker is.
         :return: whether that is done; else ``Session.registered`` or ``Session.refused`` follows.
         :raises MalformedName: nobody may be called so.
         :raises NameInUse: somebody else is called so.
+        :raises AuthenticationRequired: the name has an account, or must have one.
         :raises Unavailable: the server is full, or can't write.
         """
         check_user_name(name)
         user = self._users.get(fold(name))
-        if user is not None and not (
-            token is not None and hmac.compare_digest(_digest(token), user.secret)
-        ):
-            raise NameInUse
+        proven = user is not None and user.account is not None and user.account is account
+        if not proven:
+            self._check_claim(user, token, session)
         if self._session_count >= self._max_clients:
             raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
-        if user is None:
+        if proven or user is None:
             token = secrets.token_urlsafe(16)
+        assert token is not None
+        if user is None:
             user = self._come(name, _digest(token), session, id)
         else:
+            if proven:
+                user.secrets.append(_digest(token))
             user.returned = True
             self._stop_keeping(user)
-        assert token is not None
         session.user = user
         session.token = token
         user.sessions.append(session)
         self._session_count += 1
         return user.registered
+
+    def _check_claim(self, user: User | None, token: str | None, session: Session) -> None:
+        """Raise unless ``token`` is one of the user's, or there is no user and may be one."""
+        if user is None:
+            if self._guests:
+                return
+        elif token is not None:
+            digest = _digest(token)
+            if any(hmac.compare_digest(digest, secret) for secret in user.secrets):
+                return
+        if session.immediate or (user is not None and user.account is None):
+            raise NameInUse
+        raise AuthenticationRequired
 
     def _come(self, name: str, secret: bytes, session: Session, id: str | None) -> User:
         grace = 0.0 if session.immediate else self._grace
@@ -361,7 +417,7 @@ class Hub:
     def leave(self, session: Session, *, for_good: bool) -> None:
         """The connection of ``session`` is gone, or must be treated as if it were.
 
-        :param for_good: the user said so; the name is free if this was the last connection.
+        :param for_good: the user said so; a guest's name is free if this was the last connection.
         """
         user = session.user
         if user is None:
@@ -379,7 +435,7 @@ class Hub:
             self._who = None
         if user.sessions or (user.grace and not user.registered):
             return  # the second: what becomes of it is said when it is committed
-        if for_good or not user.grace:
+        if (for_good and user.account is None) or not user.grace:
             self._forget(user)
         else:
             self._keep(user)
@@ -390,6 +446,8 @@ class Hub:
             if entry[1].session.immediate:  # it waits for nobody who is away
                 user.unconfirmed.remove(entry)
                 self._undelivered(entry[1])
+        if user.account is not None:
+            return
         self._away[user] = None
         user.hold = self._clock.callLater(user.grace, self._forget, user)
         if len(self._away) > self._max_clients:
@@ -669,6 +727,112 @@ class Hub:
             except Unavailable:
                 self._not_changed(change)
 
+    # Accounts
+
+    def account(self, session: Session) -> Account:
+        """Return the account of the session's user.
+
+        :raises NotPermitted: it has none.
+        """
+        account = self._asking(session).account
+        if account is None:
+            raise NotPermitted("has no account")
+        return account
+
+    def make_account(self, session: Session, key: str, hash: str, id: str | None) -> Request:
+        """Give the session's user an account, and so its name for ever. As for all that changes an
+        account, ``Session.done`` or ``Session.refused`` follows.
+
+        :param key: as in an authorized_keys file; empty for none.
+        :param hash: of a password; empty for none.
+        :raises NotPermitted: it has one, or neither is given, or the key is none.
+        :raises Unavailable: it can't be written.
+        """
+        user = self._asking(session)
+        changes = self._accounts.make(user.id, user.name, user.since, key, hash)
+        return self._ask(changes, Request(session, user, "register", id))
+
+    def add_key(self, session: Session, key: str, id: str | None) -> Request:
+        """Let a key into the account.
+
+        :raises NotPermitted: there is no account, the key is none, or there are too many.
+        :raises Unavailable: it can't be written.
+        """
+        changes = self._accounts.add_key(self.account(session), key)
+        return self._ask(changes, Request(session, self._asking(session), "add", id))
+
+    def remove_key(self, session: Session, key: str, id: str | None) -> Request:
+        """Let a key in no more. Other sessions stay; their tokens are good no more.
+
+        :raises NotPermitted: there is no account, it has no such key, or that is its last way in.
+        :raises Unavailable: it can't be written.
+        """
+        changes = self._accounts.remove_key(self.account(session), key)
+        return self._ask(changes, Request(session, self._asking(session), "remove", id))
+
+    def set_password(self, session: Session, hash: str, id: str | None) -> Request:
+        """Set the account's password, or with an empty ``hash`` have none. Other sessions stay;
+        their tokens are good no more.
+
+        :raises NotPermitted: there is no account, or it is its last way in.
+        :raises Unavailable: it can't be written.
+        """
+        changes = self._accounts.set_password(self.account(session), hash)
+        return self._ask(changes, Request(session, self._asking(session), "password", id))
+
+    def unmake_account(self, session: Session, id: str | None) -> Request:
+        """Be a guest again.
+
+        :raises NotPermitted: there is no account.
+        :raises Unavailable: it can't be written.
+        """
+        account = self.account(session)
+        changes = [AccountGone(account.id, _digest(session.token))]
+        return self._ask(changes, Request(session, self._asking(session), "unregister", id))
+
+    def _is_account(self, user: User) -> None:
+        """Note that ``user`` has an account, or none."""
+        was_kept = user.kept
+        user.account = self._accounts.get(user.id)
+        user.grace = self._grace if user.account is None else math.inf
+        if user.id in self._by_id:
+            self._kept_count += user.kept - was_kept
+
+    def _account_changed(self, user: User | None, change: Change, request: Origin) -> None:
+        self._accounts.apply(change)
+        if user is not None:
+            match change:
+                case AccountMade() | AccountGone():
+                    self._is_account(user)
+                case KeyRemoved() | PasswordSet() if request is not None:
+                    user.secrets = deque([_digest(request.session.token)], maxlen=MAX_TOKENS)
+            if not user.sessions and user.account is None:
+                self._keep(user) if user.grace else self._forget(user)
+        if request is not None and request.session.user is not None:
+            request.session.done(request)
+
+    def _edited(self, users: archive.Users) -> None:
+        """An operator has changed accounts in the file."""
+        rows, keys, passwords, _ = users
+        before = [user for user in self._by_id.values() if user.account is not None]
+        self._accounts.load(rows, keys, passwords)
+        for row in rows:
+            if row.id not in self._by_id:
+                self._welcome_back(row)
+        for user in before:
+            if self._accounts.get(user.id) is None:
+                self._turn_out(user, "the account was removed")
+        self._log.info("an operator has changed accounts: {count} now", count=len(rows))
+
+    def _turn_out(self, user: User, why: str) -> None:
+        """Let go of a user's sessions, and of the user."""
+        user.account = None
+        for session in list(user.sessions):
+            self.leave(session, for_good=True)
+            session.dismissed(why)
+        if self._by_id.get(user.id) is user:
+            self._forget(user)
+
     # What is committed
 
     def _committed(self, batch: Sequence[tuple[Entry, Origin]]) -> None:
@@ -792,6 +956,10 @@ class Hub:
                 user = self._by_id.get(user_id)
                 live = [] if user is None else user.live
                 self._tell("invited", self._rooms.get(room_id), user, request, live)
+            case AccountMade(user_id) | AccountGone(user_id):
+                self._account_changed(self._by_id.get(user_id), change, request)
+            case KeyAdded(user_id) | KeyRemoved(user_id) | PasswordSet(user_id):
+                self._account_changed(self._by_id.get(user_id), change, request)
             case RoomGone(id):
                 self._rooms.apply(change)
                 self._settle(id)  # somebody may have joined in time

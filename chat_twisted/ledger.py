@@ -54,6 +54,9 @@ INDEX_LARGE_STEP = 4_000
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
 
+LOOK_EVERY = 1
+"""Every how many seconds it is looked whether an operator has changed accounts in the file."""
+
 CLEAN_EVERY = 60
 CLEAN_STEP = 500
 """Every how many seconds what is too old is deleted, and how many messages at once."""
@@ -84,6 +87,9 @@ Committed = Callable[[Sequence[tuple[Entry, Origin]]], None]
 Failed = Callable[[Sequence[tuple[Entry, Origin]], Unavailable], None]
 """Takes entries that were not committed and won't be."""
 
+Edited = Callable[[archive.Users], None]
+"""Takes all accounts, when an operator has changed them beside the ledger (``archive.edit``)."""
+
 
 class Ledger(Protocol[Origin]):
     """What the hub asks of a ledger."""
@@ -99,8 +105,10 @@ class Ledger(Protocol[Origin]):
     def newest(self) -> int:
         """The number of the newest message that was handed in."""
 
-    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
-        """Say who takes what became of entries; called once, before the first is handed in."""
+    def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
+        """Say who takes what became of entries, and what an operator does beside the ledger; called
+        once, before the first is handed in.
+        """
 
     def say(
         self,
@@ -235,6 +243,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._retain = retain
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
+        self._edited: Edited | None = None
+        self._edition = saved.edition
         self._last = self._indexed = saved.last
         self._newest = max(saved.last, saved.newest)
         self._time = saved.time
@@ -250,6 +260,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._positions: dict[int, int] = {}
         self._lazy: IDelayedCall | None = None
         self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
+        self._looking: IDelayedCall | None = clock.callLater(LOOK_EVERY, self._look)
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -262,10 +273,11 @@ class EmbeddedLedger(Generic[Origin]):
         """See ``Ledger.newest``."""
         return self._newest
 
-    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
+    def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
         """See ``Ledger.start``."""
         self._committed = committed
         self._failed = failed
+        self._edited = edited
 
     # In
 
@@ -479,6 +491,33 @@ class EmbeddedLedger(Generic[Origin]):
         step = self._store.write(function, before, CLEAN_STEP)
         step.addCallbacks(go_on, self._not_indexed)
 
+    # What an operator does to the file
+
+    def _look(self) -> None:
+        """See whether somebody else has changed accounts."""
+        self._looking = None
+        looked = self._store.read(archive.edition)
+        looked.addCallback(self._is_edition).addErrback(self._not_looked)
+        looked.addCallback(lambda _: self._look_again())
+
+    def _look_again(self) -> None:
+        if self._stopped is None:
+            self._looking = self._clock.callLater(LOOK_EVERY, self._look)
+
+    def _is_edition(self, edition: int) -> Deferred[None] | None:
+        if edition == self._edition:
+            return None
+        # What writes is asked, so that the answer has all changes that were committed before.
+        return self._store.write(archive.load_accounts).addCallback(self._is_edited)
+
+    def _is_edited(self, users: archive.Users) -> None:
+        self._edition = users[-1]
+        assert self._edited is not None, "the ledger was not started"
+        self._edited(users)
+
+    def _not_looked(self, failure: Failure) -> None:
+        self._log.failure("can't look for changed accounts", failure)
+
     # Out
 
     def missed(self, user: int, after: int, *, own: bool) -> Deferred[Page]:
@@ -520,9 +559,10 @@ class EmbeddedLedger(Generic[Origin]):
         if self._lazy is not None:
             self._lazy.cancel()
             self._lazy = None
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            self._cleaning = None
+        for call in (self._cleaning, self._looking):
+            if call is not None:
+                call.cancel()
+        self._cleaning = self._looking = None
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
         if not self._busy:

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -25,11 +26,14 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from chat_twisted import __version__, archive
+from chat_twisted.accounts import Accounts, Gate, Passwords
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
@@ -48,6 +52,9 @@ SWITCH_INTERVAL = 0.0005
 """Seconds for which the reactor may keep Python from the thread that writes, and the other way
 round. With Python's own 5 ms, a commit of a few statements waits that long for each of them."""
 
+HASHING_AT_ONCE = 2
+"""How many passwords are looked at at once, each with 64 MiB of memory."""
+
 SPARE_DESCRIPTORS = 64
 """File descriptors that the process needs beside its clients' connections."""
 
@@ -60,7 +67,7 @@ SYNOPSIS
     twistd [-n] chatserver [--listen ENDPOINT]... [--max-message BYTES] [--max-clients N]
                            [--idle SECONDS] [--state DIR] [--sync normal|full]
                            [--grace SECONDS] [--retain DAYS]
-                           [--plaintext loopback|anywhere|nowhere]
+                           [--plaintext loopback|anywhere|nowhere] [--guests yes|no]
                            [--certificate FILE --private-key FILE]
 
 DESCRIPTION
@@ -121,6 +128,10 @@ OPTIONS
     --plaintext loopback|anywhere|nowhere
         From where connections without encryption are taken; the original client knows no other.
         Default: loopback, that is from this machine alone.
+
+    --guests yes|no
+        Whether anybody comes in under a name that has no account. Default: yes. Accounts are made
+        by clients (/register), or with "python -m chat_twisted.accounts".
 
     --certificate FILE
     --private-key FILE
@@ -187,6 +198,7 @@ class Options(usage.Options):
             "",
             _one_of("plaintext", "loopback", "anywhere", "nowhere"),
         ],
+        ["guests", None, "yes", "", _one_of("guests", "yes", "no")],
         ["certificate", None, None, "", Path],
         ["private-key", None, None, "", Path],
     ]
@@ -374,8 +386,22 @@ def makeService(options: Options) -> Service:
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
         store, saved, clock, retain=None if retain is None else retain * DAY
     )
-    hub = Hub(ledger, clock, max_clients=options["max-clients"], grace=options["grace"])
-    framed = FramedFactory(hub, clock, max_message=options["max-message"], idle=options["idle"])
+    pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
+    pool.start()  # which starts no thread yet: twistd may still fork
+    threads = cast(IReactorFromThreads, reactor)
+    accounts = Accounts(Passwords(partial(deferToThreadPool, threads, pool)))
+    hub = Hub(
+        ledger,
+        clock,
+        accounts,
+        max_clients=options["max-clients"],
+        grace=options["grace"],
+        guests=options["guests"] == "yes",
+    )
+    gate = Gate(accounts, clock)
+    framed = FramedFactory(
+        hub, gate, clock, max_message=options["max-message"], idle=options["idle"]
+    )
     front = FrontFactory(
         [Choice(framed, FIRST_WORDS)],
         tls,
@@ -384,8 +410,12 @@ def makeService(options: Options) -> Service:
         max_undecided=options["max-clients"],
         decide_within=min(DECIDE_WITHIN, options["idle"]),
     )
+
+    def stop() -> Deferred[None]:
+        pool.stop()
+        return ledger.stop()
+
     parent: Mapping[str, str] = options.parent or {}
-    service = ChatService(options.endpoints, front, framed, tls, ledger.stop, parent.get("pidfile"))
-    threads = cast(IReactorFromThreads, reactor)
+    service = ChatService(options.endpoints, front, framed, tls, stop, parent.get("pidfile"))
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     return service

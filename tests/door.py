@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from chat_twisted.accounts import Gate
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.hub import Hub
-from tests.store import InlineStore, settle
+from tests.store import InlineStore, quick_accounts, settle
 
 
 @implementer(ITCPTransport)
@@ -79,14 +80,24 @@ class DoorTestCase(TestCase):
     max_clients = 100
     max_message = 65536
     grace = 600
+    guests = True
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = InlineStore(self.clock)
+        accounts = quick_accounts()
         self.hub = Hub(
-            self.store.ledger(), self.clock, max_clients=self.max_clients, grace=self.grace
+            self.store.ledger(),
+            self.clock,
+            accounts,
+            max_clients=self.max_clients,
+            grace=self.grace,
+            guests=self.guests,
         )
-        self.factory = FramedFactory(self.hub, self.clock, max_message=self.max_message, idle=60)
+        self.gate = Gate(accounts, self.clock)
+        self.factory = FramedFactory(
+            self.hub, self.gate, self.clock, max_message=self.max_message, idle=60
+        )
         self.factory.doStart()
         self.addCleanup(self.factory.doStop)
         self.logged: list[str] = []

@@ -6,10 +6,12 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import argon2
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from chat_twisted import archive
+from chat_twisted.accounts import Accounts, Passwords
 from chat_twisted.ledger import EmbeddedLedger
 
 
@@ -72,3 +74,13 @@ def settle(clock: Clock) -> None:
     """Let everything happen that is to happen now, though each step may ask for another turn."""
     for _ in range(12):
         clock.advance(0)
+
+
+def quick_accounts() -> Accounts:
+    """A registry of accounts whose passwords cost little, and no thread."""
+
+    def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        return maybeDeferred(function, *arguments)
+
+    hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    return Accounts(Passwords(at_once, hasher))

@@ -74,8 +74,7 @@ class OpeningTests(ArchiveTestCase):
     def steps(self, **more: str) -> Path:
         """The schema's steps, and further ones."""
         folder = self.folder / "steps"
-        folder.mkdir()
-        shutil.copy(Path(archive.__file__).parent / "schema" / "1.sql", folder)
+        shutil.copytree(Path(archive.__file__).parent / "schema", folder, dirs_exist_ok=True)
         for name, sql in more.items():
             (folder / f"{name[1:]}.sql").write_text(sql)
         return folder
@@ -98,24 +97,42 @@ class OpeningTests(ArchiveTestCase):
 
     def test_a_file_of_the_version_before_is_brought_up_to_date_with_what_it_holds(self) -> None:
         self.say(ALICE, BOB, "kept")
-        steps = self.steps(_2="ALTER TABLE user ADD COLUMN colour TEXT;")
+        steps = self.steps(_3="ALTER TABLE user ADD COLUMN colour TEXT;")
         saved = archive.prepare(self.folder, schema=steps)
         self.assertEqual((saved.last, self.missed(BOB)), (1, ["kept"]))
         self.cursor.execute("SELECT colour FROM user")
-        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (2,))
+        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (3,))
+
+    def test_a_file_of_the_first_version_keeps_its_users_and_members(self) -> None:
+        path = self.folder / "first"
+        path.mkdir()
+        steps = self.steps()
+        (steps / "2.sql").unlink()
+        connection = archive.connect(path / archive.FILE)
+        archive.migrate(connection, steps)
+        for statement in (
+            "INSERT INTO user VALUES (2, 'Bob', x'01', 3, 4)",
+            "INSERT INTO room VALUES (9, '#dev', '', 0, 2)",
+            "INSERT INTO member VALUES (9, 2, 3, NULL)",
+        ):
+            connection.execute(statement)
+        connection.commit()
+        saved = archive.prepare(path)
+        self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, archive.GUEST)])
+        self.assertEqual((saved.members, saved.edition), ([(9, 2)], 0))
 
     def test_a_step_that_fails_leaves_the_file_as_it_was(self) -> None:
         self.say(ALICE, BOB, "kept")
-        steps = self.steps(_2="ALTER TABLE user ADD COLUMN colour TEXT; DROP TABLE absent;")
+        steps = self.steps(_3="ALTER TABLE user ADD COLUMN colour TEXT; DROP TABLE absent;")
         self.fails("no such table: absent", schema=steps)
-        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (1,))
+        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (2,))
         with self.assertRaises(sqlite3.OperationalError):
             self.cursor.execute("SELECT colour FROM user")
         self.assertEqual(archive.prepare(self.folder).last, 1)
 
     def test_a_newer_schema_is_refused(self) -> None:
         self.connection.execute("PRAGMA user_version = 99")
-        self.fails("made by a newer version of the server (schema 99, this one knows 1)")
+        self.fails("made by a newer version of the server (schema 99, this one knows 2)")
 
     def test_what_is_no_archive_is_refused(self) -> None:
         other = self.folder / "other"
@@ -195,7 +212,7 @@ class MissedTests(ArchiveTestCase):
         self.change(Joined(DEV, ALICE, 0))
         self.say(BOB, DEV, "hello")
         self.assertEqual(self.missed(ALICE), ["hello"])
-        self.assertEqual(archive.load(self.cursor).members, [(DEV, ALICE), (DEV, BOB)])
+        self.assertEqual(archive.load(self.cursor).members, [(DEV, BOB), (DEV, ALICE)])
 
     def test_who_asks_to_join_again_is_a_member_since_the_first_time(self) -> None:
         self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, ALICE, 0))
@@ -422,7 +439,7 @@ class TidyingTests(ArchiveTestCase):
         )
         self.change(Invited(DEV, CAROL))
         saved = archive.load(self.cursor)
-        self.assertEqual(saved.users, [(BOB, "Bob", b"t", 0, 0)])
+        self.assertEqual(saved.users, [(BOB, "Bob", b"t", 0, 0, archive.GUEST)])
         self.assertEqual(saved.rooms, [(DEV, "#dev", "", 1, BOB)])
         self.assertEqual((saved.members, saved.invitations), ([(DEV, BOB)], [(DEV, CAROL)]))
         self.change(RoomGone(DEV))  # it has a member
@@ -468,7 +485,10 @@ class CommandTests(ArchiveTestCase):
                 "1 words of messages that are not there",
             ),
             ("UPDATE message SET time = 9 WHERE number = 1", "1 messages whose time goes back"),
-            ("INSERT INTO member VALUES (5, 1, 0, NULL)", "1 members of rooms that are not there"),
+            (
+                "INSERT INTO member VALUES (5, 1, 0, NULL, 1)",
+                "1 members of rooms that are not there",
+            ),
         ):
             self.connection.execute(damage)
             self.connection.commit()

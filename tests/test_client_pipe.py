@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from itertools import count
+from pathlib import Path
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -11,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import pipe as pipe_module
+from chat_twisted.client.identity import Identity
 from chat_twisted.client.pipe import FORMAT_HELP, HELP, Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
@@ -30,11 +34,20 @@ class PipeTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.stdio: Stdio | None = None
-        self.pipe = Pipe("alice", self.clock, self.attach, greet=self.greet)
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.questions: list[str] = []
+        self.secrets: list[str] = []
+        self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
+        self.pipe = Pipe("alice", self.identity, self.clock, self.attach, greet=self.greet)
         self.server = Transport()
         self.reader = FrameReader()
         self.pipe.session.makeConnection(self.server)
         self.requests()
+
+    def ask(self, what: str) -> str:
+        self.questions.append(what)
+        return self.secrets.pop(0) if self.secrets else ""
 
     def attach(self, pipe: Pipe) -> None:
         self.stdio = Stdio()

@@ -112,7 +112,7 @@ class TalkTests(SessionTestCase):
         self.assertEqual(self.take(), [("listed", id, ["alice", "bob", "carol away"])])
 
     def test_ping_is_answered_and_what_is_not_known_ignored(self) -> None:
-        self.assertEqual(self.hear(b"PING x\n\nNOTICE news\n\nPONG y\n\n"), b"PONG x\n\n")
+        self.assertEqual(self.hear(b"PING x\n\nNEWS today\n\nPONG y\n\n"), b"PONG x\n\n")
         self.assertEqual(self.take(), [])
 
     def test_what_can_not_be_understood_ends_the_session(self) -> None:

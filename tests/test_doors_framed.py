@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from itertools import count, cycle
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -286,7 +289,9 @@ class ClosingTests(DoorTestCase):
         self.assertEqual(self.factory.version_1.one_legged, {})
         self.clock.advance(self.grace)
         self.clock.pump([1] * 5)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 2, "the looks at the idle, at the old")
+        self.assertEqual(
+            len(self.clock.getDelayedCalls()), 3, "looks at the idle, the old, the edited"
+        )
 
 
 class LeavingTests(DoorTestCase):
@@ -388,3 +393,164 @@ class TransportTests(DoorTestCase):
             (UNIXAddress(None), "a local socket"),
         ):
             self.assertEqual(describe(address), name)
+
+
+PRIVATE = Ed25519PrivateKey.from_private_bytes(b"1" * 32)
+KEY = PRIVATE.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+class AuthenticationTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.user("Alice")
+        body = "right"
+        self.alice.say(f"ACCOUNT register\nKey: {KEY}\nContent-length: 5\n\n{body}")
+        self.commit()
+        self.assertEqual(self.alice.transport.take(), b"ACCOUNT register\n\n")
+        self.client = self.connect()
+
+    def ask(self, name: str = "alice", client: Client | None = None) -> bytes:
+        """Ask for the name; return the challenge."""
+        client = client or self.client
+        answer = client.say(f"REGISTER {name}\nId: 1\n\n").decode()
+        start, id, methods, challenge, *_ = answer.split("\n")
+        self.assertEqual((start, id), ("ERROR 106 Authentication required", "Id: 1"))
+        self.assertEqual(methods, "Methods: publickey password")
+        return base64.b64decode(challenge.removeprefix("Challenge: "), validate=True)
+
+    def proof(self, challenge: bytes, name: str = "alice", binding: bytes = b"") -> str:
+        data = b"chat_twisted auth v2\0" + challenge + name.encode() + binding
+        signature = base64.b64encode(PRIVATE.sign(data)).decode()
+        return f"AUTH publickey\nId: 2\nKey: {KEY}\nSignature: {signature}\n\n"
+
+    def password(self, password: str, client: Client | None = None) -> bytes:
+        client = client or self.client
+        size = len(password.encode())
+        request = f"AUTH password\nContent-length: {size}\n\n{password}"
+        client.protocol.dataReceived(request.encode())
+        self.clock.advance(1)
+        self.clock.advance(0)
+        return client.transport.take()
+
+    def test_a_key_and_a_password_let_in(self) -> None:
+        challenge = self.ask()
+        self.assertEqual(len(challenge), 32)
+        self.assertTrue(self.client.say(self.proof(challenge)).startswith(b"REGISTERED Alice\n"))
+        other = self.connect()
+        self.ask("ALICE", other)
+        self.assertTrue(self.password("right", other).startswith(b"REGISTERED Alice\n"))
+        self.assertEqual(self.hub.who(), ["Alice"])
+        other.say("SEND ALICE\nContent-length: 1\n\nx")
+        self.commit()
+        self.assertIn(b"FORWARD Alice\nTo: Alice\n", self.client.transport.take())
+
+    def test_a_challenge_is_good_on_its_connection_alone_and_until_the_next(self) -> None:
+        first = self.proof(self.ask())
+        other = self.connect()
+        self.ask(client=other)
+        self.assertEqual(other.say(first), b"")
+        self.clock.advance(1)
+        self.assertEqual(other.transport.take(), b"ERROR 107 Authentication failed\nId: 2\n\n")
+        self.ask()
+        self.client.say(first)
+        self.clock.advance(1)
+        self.assertIn(b"ERROR 107", self.client.transport.take())
+
+    def test_a_signature_for_another_server_or_name_is_worthless(self) -> None:
+        for number, proof in enumerate(
+            (
+                lambda challenge: self.proof(challenge, binding=b"r" * 32),
+                lambda challenge: self.proof(challenge, "bob"),
+                lambda challenge: "AUTH publickey\n\n",
+                lambda challenge: f"AUTH publickey\nKey: {KEY[:40]}\nSignature: AAAA\n\n",
+                lambda challenge: f"AUTH publickey\nKey: {KEY}\nSignature: !!!\n\n",
+            )
+        ):
+            client = self.connect(f"127.0.0.{number + 2}")
+            client.say(proof(self.ask(client=client)))
+            self.clock.advance(1)
+            self.assertIn(b"ERROR 107 Authentication failed\n", client.transport.take())
+
+    def test_the_third_failure_closes(self) -> None:
+        self.ask()
+        for closed in (False, False, True):
+            self.assertEqual(self.password("wrong"), b"ERROR 107 Authentication failed\n\n")
+            self.assertEqual(self.client.closed, closed)
+
+    def test_a_proof_that_nobody_asked_for_is_refused(self) -> None:
+        self.assertIn(b"ERROR 101", self.client.say(self.proof(b"c" * 32)))
+        self.assertTrue(self.client.closed)
+        client = self.user("bob")
+        self.assertIn(b"ERROR 104", client.say(self.proof(b"c" * 32)))
+
+    def test_another_name_may_be_asked_for_instead(self) -> None:
+        self.ask()
+        self.client.say("REGISTER bob\n\n")
+        self.commit()
+        self.assertIn(b"REGISTERED bob\n", self.client.transport.take())
+
+    def test_after_a_fault_in_between_the_proof_is_for_nothing(self) -> None:
+        challenge = self.ask()
+        self.client.say("REGISTER b@d\n\n")
+        self.assertTrue(self.client.closed)
+        self.assertEqual(self.client.say(self.proof(challenge)), b"")
+
+    def test_who_goes_while_the_password_is_looked_at_leaves_nothing(self) -> None:
+        self.ask()
+        self.client.say("AUTH password\nContent-length: 1\n\nx")
+        self.client.gone()
+        self.clock.advance(2)
+        self.assertEqual(len(self.factory.connections), 1)
+
+    def test_what_comes_behind_a_proof_waits_for_its_answer(self) -> None:
+        self.alice.gone()
+        challenge = self.ask()
+        self.client.protocol.dataReceived((self.proof(challenge) + "WHO\nId: 3\n\n").encode())
+        self.commit()
+        answer = self.client.transport.take()
+        self.assertLess(answer.index(b"REGISTERED"), answer.index(b"WHO\nId: 3"))
+
+    def test_a_password_is_taken_from_where_nobody_can_listen(self) -> None:
+        far = Client(self.factory, "192.0.2.1")
+        self.assertIn(b"Methods: publickey\n", far.say("REGISTER alice\n\n"))
+        self.assertEqual(self.password("right", far), b"ERROR 113 Encryption required\n\n")
+        self.assertTrue(far.closed)
+        far = Client(self.factory, "192.0.2.1")
+        far.say("REGISTER bob\n\n")
+        self.commit()
+        far.transport.take()
+        self.assertIn(b"ERROR 113", far.say("ACCOUNT register\nContent-length: 1\n\nx"))
+
+    def test_a_version_1_client_can_not_have_the_name(self) -> None:
+        self.alice.gone()
+        for word in ("TOSEND", "TORECV"):
+            client = self.connect()
+            self.assertEqual(
+                client.say(f"REGISTER {word} alice\n\n"), b"ERROR 101 No user registered\n\n"
+            )
+
+    def test_a_session_token_lets_in_without_a_proof(self) -> None:
+        self.alice.gone()
+        challenge = self.ask()
+        answer = self.client.say(self.proof(challenge)).decode()
+        token = re.search("Session: (.*)", answer)[1]
+        _, again = self.register("alice", f"Session: {token}")
+        self.assertIn(b"REGISTERED Alice\n", again)
+        self.client.say("ACCOUNT password\nContent-length: 1\n\nx")
+        self.commit()
+        _, answer = self.register("alice", f"Session: {token}")
+        self.assertIn(b"REGISTERED", answer)  # it is that of who asked for it
+
+
+class NoGuestsTests(DoorTestCase):
+    guests = False
+
+    def test_who_has_no_account_can_not_come_in_and_not_see_who_has_one(self) -> None:
+        client = self.connect()
+        self.assertIn(b"ERROR 106 ", client.say("REGISTER bob\n\n"))
+        client.say("AUTH password\nContent-length: 1\n\nx")
+        self.clock.advance(1)
+        self.clock.advance(0)
+        self.assertEqual(client.transport.take(), b"ERROR 107 Authentication failed\n\n")
+        client = self.connect()
+        self.assertIn(b"ERROR 101 ", client.say("REGISTER TOSEND bob\n\n"))

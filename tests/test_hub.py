@@ -23,7 +23,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.message import Message
-from tests.store import InlineStore, settle
+from tests.store import InlineStore, quick_accounts, settle
 
 
 class ListDoor:
@@ -88,7 +88,10 @@ class HubTestCase(TestCase):
 
     def start(self) -> None:
         """Start a server on what is stored."""
-        self.hub = Hub(self.store.ledger(), self.clock, max_clients=10, grace=self.grace)
+        self.accounts = quick_accounts()
+        self.hub = Hub(
+            self.store.ledger(), self.clock, self.accounts, max_clients=10, grace=self.grace
+        )
 
     def register(self, name: str, token: str | None = None, door: ListDoor | None = None):
         """A session that has its name, or is refused it."""

@@ -7,6 +7,7 @@ import sqlite3
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted import archive
 from chat_twisted import ledger as ledger_module
 from chat_twisted.archive import EVERYWHERE, Span
 from chat_twisted.changes import Joined, Left, RoomMade, UserCame, UserGone
@@ -25,12 +26,13 @@ class LedgerTestCase(TestCase):
         self.store = InlineStore(self.clock)
         self.commits: list[list[tuple[Entry, str]]] = []
         self.failures: list[list[str]] = []
+        self.edits: list[archive.Users] = []
         self.open()
 
     def open(self, retain: float | None = None) -> None:
         """Start a ledger on what is stored."""
         self.ledger: EmbeddedLedger[str] = self.store.ledger(retain=retain)
-        self.ledger.start(self.committed, self.failed)
+        self.ledger.start(self.committed, self.failed, self.edits.append)
 
     def committed(self, batch) -> None:
         self.commits.append(list(batch))
@@ -83,7 +85,7 @@ class CommitTests(LedgerTestCase):
         self.commit()
         kinds = [type(entry) for entry in self.entries()]
         self.assertEqual(kinds, [Message, UserCame, Message])
-        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 1, 1)])
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 1, 1, 0)])
 
     def test_numbers_and_times_go_on_after_a_restart(self) -> None:
         self.say("a")
@@ -158,11 +160,11 @@ class FailureTests(LedgerTestCase):
         def broken(batch) -> None:
             raise ZeroDivisionError
 
-        self.ledger.start(broken, self.failed)
+        self.ledger.start(broken, self.failed, self.edits.append)
         self.say("a")
         self.commit()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.ledger.start(self.committed, self.failed)
+        self.ledger.start(self.committed, self.failed, self.edits.append)
         self.say("b")
         self.commit()
         self.assertEqual(self.numbers(), [2])
@@ -304,7 +306,7 @@ class ReadingTests(LedgerTestCase):
         self.ledger.note_position(5, 1)
         self.clock.advance(ledger_module.LAZY)
         self.commit()
-        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1)])
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1, 0)])
 
     def test_what_could_not_be_indexed_is_found_when_writing_works_again(self) -> None:
         self.patch(ledger_module, "INDEX_STEP", 1)
@@ -323,6 +325,36 @@ class ReadingTests(LedgerTestCase):
         self.assertEqual([m.text for m in self.successResultOf(reading)[0]], ["a", "b", "c"])
 
 
+class EditTests(LedgerTestCase):
+    def test_what_an_operator_changes_in_the_file_is_seen_within_a_second(self) -> None:
+        self.clock.advance(1)
+        self.commit()
+        self.assertEqual(self.edits, [])
+        for statement in (
+            "INSERT INTO user VALUES (5, 'bob', x'', 0, 0, 2)",
+            "INSERT INTO user VALUES (6, 'guest', x'01', 0, 0, 0)",
+            "INSERT INTO key VALUES (5, 'k', 'c')",
+            "UPDATE progress SET edition = edition + 1",
+        ):
+            self.store.connection.execute(statement)
+        for _ in range(3):
+            self.clock.advance(1)
+            self.commit()
+        bob = archive.SavedUser(5, "bob", b"", 0, 0, archive.OPERATOR)
+        self.assertEqual(self.edits, [([bob], [(5, "k", "c")], [], 1)])
+
+    def test_a_file_that_can_not_be_read_is_looked_at_again(self) -> None:
+        self.store.unreadable = OSError("gone")
+        self.clock.advance(1)
+        self.commit()
+        self.store.unreadable = None
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.store.connection.execute("UPDATE progress SET edition = 7")
+        self.clock.advance(1)
+        self.commit()
+        self.assertEqual(len(self.edits), 1)
+
+
 class EndTests(LedgerTestCase):
     def test_what_waits_is_committed_and_positions_are_written_before_the_end(self) -> None:
         self.ledger.change(UserCame(5, "bob", b"", 0), "bob")
@@ -334,7 +366,7 @@ class EndTests(LedgerTestCase):
         self.successResultOf(stopped)
         self.assertTrue(self.store.closed)
         self.assertEqual(self.stored(), ["a"])
-        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1)])
+        self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1, 0)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_old_messages_are_deleted_in_steps_and_the_newest_stays(self) -> None:

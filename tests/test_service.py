@@ -18,12 +18,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import __version__, archive
+from chat_twisted.accounts import Gate
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.hub import Hub
 from chat_twisted.service import ChatService, Options, makeService
-from tests.store import InlineStore
+from tests.store import InlineStore, quick_accounts
 
 
 class CommandTestCase(TestCase):
@@ -119,9 +120,10 @@ class ServiceTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         clock = Clock()
-        hub = Hub(InlineStore(clock).ledger(), clock, max_clients=9)
+        accounts = quick_accounts()
+        hub = Hub(InlineStore(clock).ledger(), clock, accounts, max_clients=9)
         self.tls = ServerTLS(*ensure(Path(self.folder())))
-        framed = self.framed = FramedFactory(hub, clock)
+        framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
         self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock)
         self.storage_stopped = False
 

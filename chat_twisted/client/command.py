@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import error, stdio
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 
 from chat_twisted import __version__
 from chat_twisted.client import secure
+from chat_twisted.client.identity import KEY_FILE, Identity, ask_at_the_terminal
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
 from chat_twisted.client.secure import (
     KnownServers,
@@ -65,6 +67,8 @@ what can be typed:
   #room: hello     a message to a room that you are in
   /who             who is here
   /history [#room|@user] [n], /search words      what was said
+  /register, /password, /keys, /unregister       your name for ever, and how you prove it
+  /ignore name, /unignore name                   whom you don't want to hear
   /rooms, /join #room [private], /leave #room, /topic #room [text],
   /invite #room name, /kick #room name           rooms
   /help            this list, with a line for each
@@ -102,6 +106,19 @@ example:
         help=f"how long a lost connection is tried again ({RECONNECT_FOR}); 0: not at all",
     )
     parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="a private key to prove who you are with, as ssh-keygen makes it "
+        "(otherwise one that is made at first use)",
+    )
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="your password is the first line of FILE (or the environment's CHAT_PASSWORD)",
+    )
+    parser.add_argument(
         "--fingerprint",
         type=_fingerprint,
         metavar="SHA256:...",
@@ -123,6 +140,18 @@ def _fail(reason: str) -> SystemExit:
     """Say in one line why there is no session; return what ends the process."""
     print(reason, file=sys.stderr)  # noqa: T201  the one thing that standard error is for
     return SystemExit(NOT_CONNECTED)
+
+
+def _identity(arguments: argparse.Namespace) -> Identity:
+    password = os.environ.get("CHAT_PASSWORD", "")
+    if arguments.password_file is not None:
+        password = arguments.password_file.read_text().split("\n")[0]
+    return Identity(
+        arguments.identity or config_folder() / KEY_FILE,
+        own=arguments.identity is None,
+        password=password,
+        ask=ask_at_the_terminal if os.isatty(0) else None,
+    )
 
 
 def _tell(notice: str) -> None:
@@ -154,6 +183,13 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
     except MalformedName as problem:
         raise _fail(f"ERROR {problem.code} : Malformed Username : {user!r}") from None
 
+    try:
+        identity = _identity(arguments)
+    except OSError as problem:
+        raise _fail(f"{problem.filename}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise _fail(f"{arguments.password_file}: not a text") from None
+
     def attach(pipe: Pipe) -> None:
         stdio.StandardIO(pipe, reactor=reactor)
 
@@ -176,6 +212,7 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
 
     pipe = Pipe(
         user,
+        identity,
         reactor,
         attach,
         greet=os.isatty(0),

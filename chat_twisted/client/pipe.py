@@ -10,6 +10,7 @@ message was taken.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,15 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Event, Received, Refusal
+from chat_twisted.client.identity import Identity, IdentityError
+from chat_twisted.client.session import (
+    RECONNECT_FOR,
+    ClientSession,
+    Event,
+    Proof,
+    Received,
+    Refusal,
+)
 from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
 from chat_twisted.message import Audience, fold, parse_target, printable
 
@@ -69,6 +78,11 @@ HELP = (
 /topic #room [text]           what a room is about; say so
 /invite #room name            let somebody into a private room
 /kick #room name              put somebody out of your room
+/register        keep your name for ever: it is tied to your key
+/password        have a password too, to be asked for
+/keys [add FILE|remove KEY]   which keys let you in; one more; one less
+/unregister      be a guest again
+/ignore [name], /unignore name
 /help            this text
 /quit            leave (so does the end of input)
 """
@@ -90,6 +104,10 @@ _COMMANDS = {
     "/topic": (rf"{_ROOM}(?:\s+(.+))?", "/topic #room [text]"),
     "/invite": (rf"{_ROOM}\s+@?(\S+)", "/invite #room name"),
     "/kick": (rf"{_ROOM}\s+@?(\S+)", "/kick #room name"),
+    "/register": (r"", "/register"),
+    "/password": (r"", "/password"),
+    "/unregister": (r"", "/unregister"),
+    "/keys": (r"(?:(add|remove)\s+(.+))?", "/keys [add FILE|remove KEY]"),
 }
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
@@ -113,6 +131,7 @@ class Pipe(LineReceiver):
     def __init__(
         self,
         user: str,
+        identity: Identity,
         clock: IReactorTime,
         attach: Callable[[Pipe], object],
         *,
@@ -124,6 +143,7 @@ class Pipe(LineReceiver):
         self.failure = ""
         self.session = ClientSession(user, self, clock, reconnect, reconnect_for=reconnect_for)
         self._user = user
+        self._identity = identity
         self._clock = clock
         self._attach = attach
         self._greet = greet
@@ -132,6 +152,7 @@ class Pipe(LineReceiver):
         self._quitting = False  # no more input is wanted
         self._registered = False
         self._leaving = False
+        self._ignored: dict[str, str] = {}  # folded names, and as they were written
         self._session_over = False
         self._code = OK
         self._asked: dict[int, str] = {}  # commands by id
@@ -160,6 +181,8 @@ class Pipe(LineReceiver):
             self._send(to.strip(), said.strip())
         elif command in _COMMANDS:
             self._command(command, rest.strip())
+        elif command in ("/ignore", "/unignore"):
+            self._ignore(command, rest.strip().removeprefix("@"))
         elif text == "/help":
             self._show(HELP)
         elif text == "/quit":
@@ -258,12 +281,59 @@ class Pipe(LineReceiver):
                 id = ask("JOIN", about, (("Private", "yes"),) if second else ())
             case "/topic":
                 id = ask("TOPIC", about, (), second)
+            case "/register" | "/password" | "/unregister" | "/keys":
+                about = ""
+                asked = self._ask_about_account(command, first, second)
+                if asked is None:
+                    return
+                id = asked
             case "/invite" | "/kick":
                 id = ask(command[1:].upper(), about, (("User", second),))
             case _:
                 id = ask(command[1:].upper(), about)
         self._asked[id] = command
         self._await(id, about)
+
+    def _ignore(self, command: str, name: str) -> None:
+        if not name:
+            self._show(" ".join(["Ignored:", *self._ignored.values()]))
+            return
+        if command == "/unignore":
+            self._ignored.pop(fold(name), None)
+            self._show(printable(f"{name} is heard"))
+            return
+        self._ignored[fold(name)] = name
+        self._show(printable(f"{name} is not heard any more"))
+
+    def _ask_about_account(self, command: str, action: str | None, what: str | None) -> int | None:
+        ask = self.session.ask
+        try:
+            match command:
+                case "/register":
+                    return ask("ACCOUNT", "register", (("Key", self._identity.public()),))
+                case "/unregister":
+                    return ask("ACCOUNT", "unregister")
+                case "/password":
+                    password = self._identity.ask_password("New password: ")
+                    if not password:
+                        self._complain("No password was given")
+                        return None
+                    if self._identity.ask_password("Again: ") != password:
+                        self._complain("The two are not the same")
+                        return None
+                    self._identity.password = password
+                    return ask("ACCOUNT", "password", (), password)
+            if action == "add":
+                with open(os.path.expanduser(what or "")) as file:
+                    what = file.readline().strip()
+        except IdentityError as error:
+            self._complain(str(error))
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            self._complain(f"{what}: {getattr(error, 'strerror', None) or 'not a public key'}")
+            return None
+        key = (("Key", what),) if action else ()
+        return ask("ACCOUNT", action or "keys", key)
 
     def _await(self, id: int, to: str) -> None:
         self._unanswered[id] = to
@@ -299,12 +369,64 @@ class Pipe(LineReceiver):
         if self._greet:
             self._show(f"{printable(name)} : REGISTERED (/help tells what can be typed)")
 
+    def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
+        """Session: the name has an account; the key first, unless there is a password."""
+        identity = self._identity
+        ways: list[Callable[[], Proof | None]] = []
+
+        def by_key() -> Proof:
+            return Proof(*identity.sign(challenge, self._user, self.session.binding))
+
+        def by_password() -> Proof | None:
+            password = identity.password
+            if not password and not self._registered:
+                password = identity.ask_password(f"Password of {self._user}: ")
+                identity.password = password  # for when the connection is lost
+            return Proof(password=password) if password else None
+
+        if "publickey" in methods and identity.has_key():
+            ways.append(by_key)
+        if "password" in methods:
+            ways.insert(0 if identity.password else len(ways), by_password)
+        try:
+            return ways[tries]() if tries < len(ways) else None
+        except IdentityError as error:
+            self.failure = str(error)
+            return None
+
+    def changed(self, id: int, what: str, lines: list[str]) -> None:
+        """Session: the account is changed, or an operator's wish fulfilled."""
+        command = self._asked.pop(id, "")
+        self._answered(id)
+        words = {
+            "register": f"{self._user} is yours from now on",
+            "unregister": f"{self._user} has no account any more",
+            "password": "The password is set",
+            "add": "The key is added",
+            "remove": "The key is removed",
+        }
+        if what == "keys":
+            for line in lines or ["No keys"]:
+                self._show(printable(line))
+        else:
+            self._show(words.get(what) or printable(f"Done: {command} {what}"))
+        self._leave_if_done()
+
+    def noticed(self, text: str) -> None:
+        """Session: the server has something to say."""
+        for line in text.splitlines():
+            self._show(printable(line))
+
     def not_registered(self, refusal: Refusal) -> None:
         """Session: the server does not take the user."""
-        self.failure = f"ERROR {refusal.code} : {printable(refusal.reason)} : {self._user}"
+        self.failure = (
+            self.failure or f"ERROR {refusal.code} : {printable(refusal.reason)} : {self._user}"
+        )
 
     def received(self, message: Received) -> None:
         """Session: somebody said something."""
+        if fold(message.sender) in self._ignored:
+            return
         direct = fold(message.to) == fold(self._user)
         self._show_message(
             message.sender if direct else f"{message.sender} to {message.to}", message

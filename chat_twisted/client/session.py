@@ -8,6 +8,7 @@ the listener is: standard input and output (``pipe``), or a program.
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 from collections.abc import Callable
@@ -22,7 +23,13 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.errors import ChatError, HeaderIncomplete, Unavailable
+from chat_twisted.errors import (
+    AuthenticationFailed,
+    AuthenticationRequired,
+    ChatError,
+    HeaderIncomplete,
+    Unavailable,
+)
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
 
 IDLE = 60
@@ -34,6 +41,8 @@ GOODBYE_WITHIN = 2
 
 
 UNAVAILABLE = Unavailable.code
+AUTHENTICATION_REQUIRED = AuthenticationRequired.code
+AUTHENTICATION_FAILED = AuthenticationFailed.code
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30
@@ -68,6 +77,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """Of who one is: a signature by ``key``, or a password."""
+
+    key: str = ""
+    signature: bytes = b""
+    password: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED), ``user``
     whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
@@ -85,6 +103,18 @@ class Listener(Protocol):
 
     def registered(self, name: str) -> None:
         """The server knows the user now, as ``name``: there may be sending and receiving."""
+
+    def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
+        """The name has an account: return a proof of who one is, None if there is no (other) one.
+
+        :param tries: how many were refused.
+        """
+
+    def changed(self, id: int, what: str, lines: list[str]) -> None:
+        """What was asked about an account (``what``) or of an operator is done."""
+
+    def noticed(self, text: str) -> None:
+        """The server has something to say to its users."""
 
     def not_registered(self, refusal: Refusal) -> None:
         """The server does not take the user; the connection is being closed."""
@@ -163,6 +193,10 @@ class ClientSession(protocol.Protocol):
         self._retry: IDelayedCall | None = None
         self._retries = 0
         self._lost_at: float | None = None
+        self._methods: list[str] = []
+        self._challenge = b""
+        self._proven = False  # on this connection, by other means than the token
+        self._tries = 0  # of a proof of who one is that were refused
         self._over = False
         self._goodbye: IDelayedCall | None = None
         self._reason = ""
@@ -245,11 +279,14 @@ class ClientSession(protocol.Protocol):
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
         self._heard = True
         self._quiet = 0
+        self._proven = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
         headers: list[tuple[str, object]] = [("Version", 2)]
         if self._token:
-            headers += [("Session", self._token), ("Resume", self._newest)]
+            headers.append(("Session", self._token))
+        if self._newest:  # else what the user has not confirmed comes
+            headers.append(("Resume", self._newest))
         self.transport.write(encode("REGISTER", self.user, headers))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
@@ -358,12 +395,19 @@ class ClientSession(protocol.Protocol):
                     listener.found(id, self._found.pop(id, []))
             case "JOINED" | "LEFT" | "TOPIC" | "INVITED":
                 self._told(frame)
+            case "ACCOUNT" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
+                if self._answered(id := frame.number("id")):
+                    listener.changed(id, frame.argument, (frame.body or "").splitlines())
+            case "NOTICE":
+                listener.noticed(frame.body or "")
             case "REGISTERED":
                 self._welcomed(frame)
             case "PING":
                 self.transport.write(encode("PONG", frame.argument))
             case "BYE":
                 self._reason = self._reason or frame.argument
+                if frame.headers.get("final", "").lower() == "yes":
+                    self._reconnect = None
             case _:
                 pass  # what a newer server tells of, and what PONG needn't say
 
@@ -378,8 +422,9 @@ class ClientSession(protocol.Protocol):
         self._reader.max_body = max(self.max_message, MAX_BODY)
         token = frame.headers.get("session", "")
         first = not self._token
-        if token != self._token:  # nothing is missed before the first registration
-            self._newest = frame.number("last") if "last" in frame.headers else 0
+        if token != self._token:
+            if not self._proven:  # it is another user: of this one nothing has come yet
+                self._newest = 0
             self._token = token
         if first:
             self._listener.registered(frame.argument)
@@ -407,6 +452,8 @@ class ClientSession(protocol.Protocol):
             if id is None or self._answered(id):
                 self._found.pop(id or 0, None)
                 self._listener.refused(id, refusal)
+        elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
+            self._authenticate(frame, refusal)
         elif not self._token:
             self._listener.not_registered(refusal)
             self.quit()
@@ -415,6 +462,31 @@ class ClientSession(protocol.Protocol):
         else:
             self._end(f"ERROR {refusal.code} {refusal.reason}")
             self.transport.abortConnection()
+
+    def _authenticate(self, frame: Frame, refusal: Refusal) -> None:
+        if refusal.code == AUTHENTICATION_REQUIRED:
+            self._tries = 0
+            self._methods = frame.headers.get("methods", "").split()
+            try:
+                self._challenge = base64.b64decode(frame.headers.get("challenge", ""))
+            except ValueError:
+                raise HeaderIncomplete("a challenge that is not base64") from None
+        else:
+            self._tries += 1
+        self._proven = True
+        proof = self._listener.authenticate(self._methods, self._challenge, self._tries)
+        if proof is None:
+            if self._token:
+                self._end(f"ERROR {refusal.code} {refusal.reason}")
+            else:
+                self._listener.not_registered(refusal)
+            self.transport.loseConnection()
+        elif proof.key:
+            signature = base64.b64encode(proof.signature).decode()
+            headers = [("Key", proof.key), ("Signature", signature)]
+            self.transport.write(encode("AUTH", "publickey", headers))
+        else:
+            self.transport.write(encode("AUTH", "password", (), proof.password))
 
     def _listed(self, frame: Frame) -> None:
         id = frame.number("id")

@@ -27,6 +27,11 @@ class Channel(NamedTuple):
     binding: bytes = b""
 
     @property
+    def private(self) -> bool:
+        """Whether a password may be said."""
+        return self.encrypted or self.local
+
+    @property
     def local(self) -> bool:
         """Whether nobody on a network can listen, since it is all on this machine."""
         if self.host is None:
@@ -46,6 +51,7 @@ class Nowhere:
     """
 
     host: str | None = None
+    channel = Channel()
 
     def write(self, data: bytes) -> None:
         """Write to nobody."""
@@ -67,6 +73,9 @@ class Nowhere:
 
     def expect(self) -> None:
         """Nobody is there to be silent."""
+
+    def bye(self, reason: str, *, final: bool = False) -> None:
+        """It is closed."""
 
     def close(self, why: str) -> None:
         """It is closed."""

@@ -10,10 +10,11 @@ is for ``frames`` to say; who may say what to whom, for the hub.
 
 from __future__ import annotations
 
+import base64
 import enum
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -34,11 +35,15 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted.accounts import CHALLENGE, Account, Gate, Password, Signature
 from chat_twisted.doors import MAX_QUEUED, Channel
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
+    AuthenticationFailed,
+    AuthenticationRequired,
     ChatError,
+    EncryptionRequired,
     HeaderIncomplete,
     NotPermitted,
     NotRegistered,
@@ -53,6 +58,9 @@ FIRST_WORDS = (b"REGISTER",)
 LINGER = 2
 """Seconds for which a closed connection is read on and what comes is thrown away. Closing with
 input unread would reset the connection, and the peer might never see why it was closed."""
+
+MAX_FAILURES = 3
+"""How many logins may fail on one connection."""
 
 STOP_WITHIN = 0.5
 """Seconds that all peers together have to take their BYE when the server stops."""
@@ -73,6 +81,7 @@ class State(enum.Enum):
 
     NEW = "nothing said yet"
     UNREGISTERED = "version 2, no name yet"
+    AUTHENTICATING = "version 2, its proof of who it is is looked at"
     REGISTERING = "version 2, its name is being committed"
     TALKING = "version 2"
     SENDING = "version 1, first connection"
@@ -111,6 +120,9 @@ class FramedConnection(LineReceiver):
         self._kept = b""  # what came and is not taken yet
         self._going_on: IDelayedCall | None = None
         self._refusals = 0
+        self._applicant: Version2 | None = None  # has asked for a name that must be proven
+        self._challenge = b""
+        self._failures = 0  # of logins
         self._linger: IDelayedCall | None = None
         self._can_half_close = False
         self._ended = False  # the peer sends nothing more
@@ -163,9 +175,12 @@ class FramedConnection(LineReceiver):
         self._let_go(why)
         self.transport.abortConnection()
 
-    def bye(self, reason: str) -> None:
-        """Say that the server lets go, in the version that has a word for it, and do."""
-        self._say_bye(reason)
+    def bye(self, reason: str, *, final: bool = False) -> None:
+        """Say that the server lets go, in the version that has a word for it, and do.
+
+        :param final: the client should not come back by itself.
+        """
+        self._say_bye(reason, [("Final", "yes")] if final else [])
         self.close(reason)
 
     def stop(self, reason: str) -> None:
@@ -174,9 +189,9 @@ class FramedConnection(LineReceiver):
         self._let_go(None)
         self.transport.loseConnection()
 
-    def _say_bye(self, reason: str) -> None:
-        if self.state in (State.UNREGISTERED, State.TALKING):
-            self.write(encode("BYE", reason))
+    def _say_bye(self, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        if self.state in (State.UNREGISTERED, State.AUTHENTICATING, State.TALKING):
+            self.write(encode("BYE", reason, headers))
 
     def _let_go(self, why: str | None) -> bool:
         if self.closed:
@@ -356,6 +371,7 @@ class FramedConnection(LineReceiver):
         headers = reply_headers(id)
         if error.retry_after is not None:
             headers.append(("Retry-after", error.retry_after))
+        headers.extend(error.headers)
         if isinstance(self.session, Version1):
             headers = []  # its client compares whole frames
         self.write(encode("ERROR", f"{error.code} {error.reason}", headers))
@@ -462,9 +478,69 @@ class FramedConnection(LineReceiver):
 
     def _register_version_2(self, frame: Frame) -> None:
         self.state = State.UNREGISTERED
-        session = Version2(self.factory.version_2, self, frame)
-        if not session.register():
+        self._applicant = session = Version2(self.factory.version_2, self, frame)
+        self._challenge = b""
+        try:
+            self._ask_for_name(session)
+        except AuthenticationRequired as error:
+            self._challenge = os.urandom(CHALLENGE)
+            methods = "publickey password" if self.channel.private else "publickey"
+            challenge = base64.b64encode(self._challenge).decode()
+            error.headers = (("Methods", methods), ("Challenge", challenge))
+            raise
+
+    def _ask_for_name(self, session: Version2, account: Account | None = None) -> None:
+        if not session.register(account):
             self._start(session, State.REGISTERING)
+
+    def _authenticate(self, frame: Frame) -> None:
+        if not self._challenge or self._applicant is None:
+            raise NotRegistered("AUTH before REGISTER has asked for it")
+        credentials = self._credentials(frame, self._applicant.name)
+        self.state = State.AUTHENTICATING
+        self.hold()
+        Deferred.fromCoroutine(self._log_in(self._applicant, credentials, frame.id))
+
+    def _credentials(self, frame: Frame, name: str) -> Signature | Password:
+        if frame.argument == "password":
+            if not self.channel.private:
+                raise EncryptionRequired("a password")
+            return Password(name, frame.body or "")
+        if frame.argument != "publickey":
+            raise NotPermitted("no such way to prove who one is")
+        try:
+            signature = base64.b64decode(frame.headers.get("signature", ""), validate=True)
+        except ValueError:
+            signature = b""  # which is nobody's
+        key = frame.headers.get("key", "")
+        return Signature(name, key, signature, self._challenge, self.channel.binding)
+
+    async def _log_in(
+        self, session: Version2, credentials: Signature | Password, id: str | None
+    ) -> None:
+        try:
+            account = await self.factory.gate.login(credentials, self.host)
+            if self._is_authenticated():
+                self._ask_for_name(session, account)
+        except ChatError as error:
+            if self.state is State.AUTHENTICATING:
+                self._is_authenticated()
+            if not self.closed:
+                self._failures += isinstance(error, AuthenticationFailed)
+                self.refuse(error, id)
+                if self._failures >= MAX_FAILURES:
+                    self.close("too many failed logins")
+        except Exception:  # noqa: BLE001  nobody awaits this
+            self._log.failure("while logging in")
+            self.abort("a fault in logging in")
+
+    def _is_authenticated(self) -> bool:
+        """Go on with requests after AUTH; return whether there are any to come."""
+        if self.closed:
+            return False
+        self.state = State.UNREGISTERED
+        self.go_on()
+        return True
 
     def registered(self, session: Version2) -> None:
         """The session has its name."""
@@ -475,6 +551,7 @@ class FramedConnection(LineReceiver):
     def _start(self, session: Version1 | Version2, state: State) -> None:
         self.session = session
         self.state = state
+        self._applicant = None
         self._quiet = 0
 
     def _send_piece(self, frame: Frame) -> None:
@@ -525,9 +602,16 @@ class FramedConnection(LineReceiver):
         # What may be said in each state, and what everything else is refused with.
         State.NEW: ({"REGISTER": _register}, NotRegistered),
         State.UNREGISTERED: (
-            {"REGISTER": _register, "PING": _ping, "PONG": _pong, "QUIT": _quit},
+            {
+                "REGISTER": _register,
+                "AUTH": _authenticate,
+                "PING": _ping,
+                "PONG": _pong,
+                "QUIT": _quit,
+            },
             NotRegistered,
         ),
+        State.AUTHENTICATING: ({}, NotRegistered),
         State.TALKING: (
             {
                 **dict.fromkeys(Version2.VERBS, _ask),
@@ -550,6 +634,7 @@ class FramedConnection(LineReceiver):
 class FramedFactory(ServerFactory):
     """All connections of the framed protocol, and the hub they lead to.
 
+    :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     :param idle: seconds of silence after which a client is asked whether it is there.
     """
@@ -558,14 +643,21 @@ class FramedFactory(ServerFactory):
     _log = Logger()
 
     def __init__(
-        self, hub: Hub, clock: IReactorTime, *, max_message: int = MAX_BODY, idle: float = 60
+        self,
+        hub: Hub,
+        gate: Gate,
+        clock: IReactorTime,
+        *,
+        max_message: int = MAX_BODY,
+        idle: float = 60,
     ) -> None:
         self.hub = hub
+        self.gate = gate
         self.clock = clock
         self.max_message = max_message
         self.connections: set[FramedConnection] = set()
         self.version_1 = Version1Door(hub, clock)
-        self.version_2 = Version2Door(hub, max_message)
+        self.version_2 = Version2Door(hub, gate, max_message)
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock

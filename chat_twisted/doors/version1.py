@@ -107,6 +107,9 @@ class Version1(Session):
             return
         self.door.one_legged.pop(self.user.key, None)
         self._hub.leave(self, for_good=for_good)
+        self._let_go(why)
+
+    def _let_go(self, why: str) -> None:
         self._settled()
         self._queue.clear()
         sending, self.sending = self.sending, NOWHERE
@@ -160,6 +163,10 @@ class Version1(Session):
     def drop(self, why: str) -> None:
         """Hub: the session can't go on."""
         self.sending.abort(why)
+
+    def dismissed(self, why: str) -> None:
+        """Hub: somebody else wants it so. Version 1 has no words for it."""
+        self._let_go(why)
 
     def forward(self, forward: Forward) -> None:
         """Put a message at the end of what this client has to answer."""

@@ -14,9 +14,17 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chat_twisted.accounts import Account, Gate
 from chat_twisted.archive import Span
-from chat_twisted.doors import Nowhere
-from chat_twisted.errors import ChatError, HeaderIncomplete, NotPermitted, Unavailable
+from chat_twisted.doors import Channel, Nowhere
+from chat_twisted.errors import (
+    ChatError,
+    EncryptionRequired,
+    HeaderIncomplete,
+    NotPermitted,
+    Unavailable,
+    UnknownCommand,
+)
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.message import Message, fold
@@ -40,6 +48,8 @@ RETRY_READING = 5
 class Connection(Protocol):
     """What a session asks of its connection."""
 
+    channel: Channel
+
     def write(self, data: bytes) -> None:
         """Write to the client."""
 
@@ -57,6 +67,9 @@ class Connection(Protocol):
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Answer a request with an error."""
+
+    def bye(self, reason: str, *, final: bool = False) -> None:
+        """Say BYE, and close."""
 
     def abort(self, why: str) -> None:
         """Close at once."""
@@ -88,10 +101,16 @@ class Version2(Session):
 
     # Coming and going
 
-    def register(self) -> bool:
+    @property
+    def name(self) -> str:
+        """The name that the greeting asks for."""
+        return self._greeting.argument
+
+    def register(self, account: Account | None = None) -> bool:
         """Ask for the name in the greeting; return whether the session has it, or if
         ``Connection.registered`` or ``refuse`` will be called.
 
+        :param account: whose owner the client has proven to be.
         :raises ChatError: it can't be had.
         """
         greeting = self._greeting
@@ -101,7 +120,7 @@ class Version2(Session):
         if "version" in greeting.headers and greeting.number("version") < 1:
             raise HeaderIncomplete("no such version")
         token = greeting.headers.get("session")
-        if self.door.hub.register(greeting.argument, self, token, greeting.id):
+        if self.door.hub.register(self.name, self, token, greeting.id, account):
             self.registered()
             return True
         self.connection.hold()
@@ -190,6 +209,57 @@ class Version2(Session):
             return
         room = self.door.hub.room(self, frame.argument)
         self.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
+
+    def _account(self, frame: Frame) -> None:
+        hub, id, key = self.door.hub, frame.id, frame.headers.get("key", "")
+        match frame.argument:
+            case "register":
+                self._with_hash(frame, lambda hash: hub.make_account(self, key, hash, id))
+            case "password":
+                self._with_hash(frame, lambda hash: hub.set_password(self, hash, id))
+            case "add":
+                self._await(hub.add_key(self, key, id))
+            case "remove":
+                self._await(hub.remove_key(self, key, id))
+            case "unregister":
+                self._await(hub.unmake_account(self, id))
+            case "keys":
+                lines = "".join(
+                    f"{key} {comment}".rstrip() + "\n"
+                    for key, comment in hub.account(self).keys.items()
+                )
+                self.connection.write(encode("ACCOUNT", "keys", reply_headers(id), lines))
+            case _:
+                raise UnknownCommand("no such thing can be done with an account")
+
+    def _with_hash(self, frame: Frame, ask: Callable[[str], Request]) -> None:
+        """Ask for something with the hash of the password that is in the body, if one is."""
+        if not frame.body:
+            self._await(ask(""))
+            return
+        if not self.connection.channel.private:
+            raise EncryptionRequired("a password")
+        hashing = self.door.gate.accounts.passwords.hash(frame.body)
+        self._pending += 1
+        self.connection.hold()
+
+        def go_on(hash: str) -> None:
+            self._pending -= 1
+            self.connection.go_on()
+            if self.user is None:
+                return
+            try:
+                self._await(ask(hash))
+            except ChatError as error:
+                self.connection.refuse(error, frame.id)
+
+        def fail(failure: Failure) -> None:
+            self._log.failure("while hashing a password", failure)
+            self.connection.go_on()
+            self.connection.refuse(Unavailable("can't hash", retry_after=RETRY_READING), frame.id)
+            self._answered()
+
+        hashing.addCallback(go_on).addErrback(fail)
 
     def _rooms(self, frame: Frame) -> None:
         assert self.user is not None
@@ -304,6 +374,7 @@ class Version2(Session):
         "KICK": _kick,
         "HISTORY": _history,
         "SEARCH": _search,
+        "ACCOUNT": _account,
     }
 
     # What the hub tells
@@ -346,6 +417,15 @@ class Version2(Session):
         if request is not None:
             self._answered(request)
 
+    def done(self, request: Request) -> None:
+        """Hub: the account is changed."""
+        self.connection.write(encode("ACCOUNT", request.argument, reply_headers(request.id)))
+        self._answered(request)
+
+    def dismissed(self, why: str) -> None:
+        """Hub: somebody else wants the user gone."""
+        self.connection.bye(why, final=True)
+
     def when_ready(self, then: Callable[[], None]) -> None:
         """Hub: there is more to be brought."""
         self.connection.when_written(then)
@@ -358,11 +438,13 @@ class Version2(Session):
 class Version2Door:
     """Brings messages to sessions of version 2.
 
+    :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     """
 
-    def __init__(self, hub: Hub, max_message: int) -> None:
+    def __init__(self, hub: Hub, gate: Gate, max_message: int) -> None:
         self.hub = hub
+        self.gate = gate
         self.max_message = max_message
 
     def deliver(self, message: Message, sessions: Sequence[Session]) -> None:

@@ -208,6 +208,14 @@ class ServerTestCase(unittest.TestCase):
             *options,
         )
 
+    def accounts(self, *arguments: str) -> Process:
+        """The operator's command, run to its end."""
+        action, *rest = arguments
+        state = ("--state", str(self.state))
+        command = self.process(sys.executable, "-m", "chat_twisted.accounts", action, *state, *rest)
+        command.wait()
+        return command
+
     def connect(self, source: str = "127.0.0.1") -> Peer:
         peer = Peer(self.port, source)
         self.addCleanup(peer.close)

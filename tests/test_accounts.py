@@ -1,0 +1,372 @@
+"""Who may be whom: keys and passwords, the slow gate, and the operator's command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import accounts as accounts_module
+from chat_twisted import archive
+from chat_twisted.accounts import Account, Gate, Password, Passwords, Signature, parse_key, signed
+from chat_twisted.changes import (
+    AccountGone,
+    AccountMade,
+    Change,
+    KeyAdded,
+    KeyRemoved,
+    PasswordSet,
+    UserCame,
+    UserGone,
+)
+from chat_twisted.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
+from tests.store import quick_accounts
+
+ALICE, BOB = 1, 2
+PRIVATE = ed25519.Ed25519PrivateKey.from_private_bytes(b"1" * 32)
+OTHER = ed25519.Ed25519PrivateKey.from_private_bytes(b"2" * 32)
+
+
+def public(private) -> str:
+    return private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+KEY, OTHER_KEY = public(PRIVATE), public(OTHER)
+
+
+class KeyTests(TestCase):
+    def test_a_key_is_read_with_its_comment(self) -> None:
+        self.assertEqual(parse_key(f"{KEY}  alice@\x1bhome \n"), (KEY, "alice@␛home"))
+        self.assertEqual(parse_key(KEY), (KEY, ""))
+
+    def test_what_is_no_key_or_of_a_kind_not_taken_is_refused(self) -> None:
+        small = rsa.generate_private_key(65537, 1024)
+        for text in (
+            "",
+            "ssh-ed25519",
+            KEY[:-8],
+            KEY[:40],
+            KEY.replace("ssh-ed25519", "ssh-rsa"),
+            "ssh-newest AAAAC3Nz",
+            "ssh-ed25519 " + "A" * 5000,
+            "ssh-ed25519 \u00e9",
+            public(small),
+            "ssh-dss AAAAB3NzaC1kc3M=",
+        ):
+            with self.assertRaises(NotPermitted):
+                parse_key(text)
+
+    def test_a_signature_by_each_kind_of_key_is_known(self) -> None:
+        data = b"data"
+        long = rsa.generate_private_key(65537, 2048)
+        curve = ec.generate_private_key(ec.SECP256R1())
+        for key, signature in (
+            (KEY, PRIVATE.sign(data)),
+            (public(long), long.sign(data, padding.PKCS1v15(), hashes.SHA512())),
+            (public(curve), curve.sign(data, ec.ECDSA(hashes.SHA256()))),
+        ):
+            self.assertTrue(accounts_module.is_signed(key, signature, data))
+            self.assertFalse(accounts_module.is_signed(key, signature, b"other"))
+            self.assertFalse(accounts_module.is_signed(key, b"", data))
+            self.assertFalse(accounts_module.is_signed(key, signature[:-1], data))
+
+
+class RegistryTestCase(TestCase):
+    def setUp(self) -> None:
+        self.accounts = quick_accounts()
+
+    def apply(self, *changes: Change) -> None:
+        for change in changes:
+            self.accounts.apply(change)
+
+    def alice(self) -> Account:
+        self.apply(*self.accounts.make(ALICE, "Alice", 0, KEY, ""))
+        account = self.accounts.of("ALICE")
+        assert account is not None
+        return account
+
+
+class RegistryTests(RegistryTestCase):
+    def test_an_account_has_a_key_or_a_password_and_its_name_in_any_case(self) -> None:
+        with self.assertRaises(NotPermitted):
+            self.accounts.make(ALICE, "Alice", 0, "", "")
+        self.assertEqual(
+            self.accounts.make(ALICE, "Alice", 5, f"{KEY} c", "h"),
+            [AccountMade(ALICE, "Alice", 5), KeyAdded(ALICE, KEY, "c"), PasswordSet(ALICE, "h")],
+        )
+        account = self.alice()
+        self.assertIs(self.accounts.get(ALICE), account)
+        with self.assertRaises(NotPermitted):
+            self.accounts.make(BOB, "aLICE", 0, KEY, "")
+
+    def test_an_account_can_not_lose_its_last_way_in(self) -> None:
+        account = self.alice()
+        for key in (KEY, OTHER_KEY):  # the second is none of its keys
+            with self.assertRaises(NotPermitted):
+                self.accounts.remove_key(account, key)
+        self.apply(*self.accounts.set_password(account, "hash"))
+        self.apply(*self.accounts.remove_key(account, KEY))
+        with self.assertRaises(NotPermitted):
+            self.accounts.set_password(account, "")
+        self.apply(*self.accounts.add_key(account, OTHER_KEY))
+        self.apply(*self.accounts.set_password(account, ""))
+        self.assertEqual((list(account.keys), account.password), ([OTHER_KEY], ""))
+
+    def test_keys_are_so_many_at_most(self) -> None:
+        account = self.alice()
+        self.patch(accounts_module, "MAX_KEYS", 1)
+        with self.assertRaises(NotPermitted):
+            self.accounts.add_key(account, OTHER_KEY)
+        self.assertEqual(self.accounts.add_key(account, KEY), [KeyAdded(ALICE, KEY, "")])
+
+    def test_what_comes_too_late_changes_nothing(self) -> None:
+        self.alice()
+        self.apply(AccountGone(ALICE, b""), UserGone(ALICE), KeyAdded(ALICE, KEY, ""))
+        self.apply(KeyRemoved(ALICE, KEY), PasswordSet(ALICE, "h"), UserCame(BOB, "b", b"", 0))
+        self.assertEqual((self.accounts.all(), self.accounts.of("alice")), ([], None))
+
+    def test_what_is_stored_takes_the_place_of_what_was_there(self) -> None:
+        account = self.alice()
+        rows = [
+            archive.SavedUser(ALICE, "Alice", b"", 0, 0, archive.OPERATOR),
+            archive.SavedUser(BOB, "Bob", b"t", 0, 0, archive.GUEST),
+        ]
+        self.accounts.load(rows, [(ALICE, OTHER_KEY, "c"), (BOB, KEY, "")], [(ALICE, "h"), (9, "")])
+        self.assertEqual(self.accounts.all(), [account])
+        self.assertEqual(
+            (account.operator, account.keys, account.password), (True, {OTHER_KEY: "c"}, "h")
+        )
+
+
+class PasswordTests(TestCase):
+    def setUp(self) -> None:
+        self.passwords = quick_accounts().passwords
+
+    def test_the_right_one_is_known_and_no_other(self) -> None:
+        stored = self.successResultOf(self.passwords.hash("pässword"))
+        self.assertTrue(stored.startswith("$argon2id$"))
+        self.assertTrue(self.successResultOf(self.passwords.verify(stored, "pässword")))
+        for wrong in ("", "password", "pässword ", "x" * 10_000_000):
+            self.assertFalse(self.successResultOf(self.passwords.verify(stored, wrong)))
+        for broken in ("", "nonsense"):
+            self.assertFalse(self.successResultOf(self.passwords.verify(broken, "x")))
+
+    def test_empty_or_too_long_is_none(self) -> None:
+        for password in ("", "x" * 1025, "é" * 513):
+            with self.assertRaises(NotPermitted):
+                self.passwords.hash(password)
+        self.successResultOf(self.passwords.hash("x" * 1024))
+
+    def test_so_many_may_wait_at_most(self) -> None:
+        waiting: list[Deferred[str]] = []
+
+        def in_thread(*_: object) -> Deferred[str]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        passwords = Passwords(in_thread)
+        self.patch(accounts_module, "MAX_HASHING", 2)
+        first = passwords.hash("x")
+        passwords.verify("", "x")
+        with self.assertRaises(Unavailable):
+            passwords.hash("x")
+        waiting[0].errback(OSError("no memory"))
+        self.failureResultOf(first, OSError)
+        passwords.hash("x")
+
+
+class GateTestCase(RegistryTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.gate = Gate(self.accounts, self.clock)
+        self.account = self.alice()
+        hash = self.successResultOf(self.accounts.passwords.hash("right"))
+        self.apply(PasswordSet(ALICE, hash))
+
+    def login(self, credentials, host: str | None = "192.0.2.1") -> Deferred[Account]:
+        return Deferred.fromCoroutine(self.gate.login(credentials, host))
+
+    def signature(self, key=PRIVATE, *, name="alice", challenge=b"c" * 32, over=None) -> Signature:
+        data = signed(b"c" * 32, "alice", b"binding") if over is None else over
+        return Signature(name, public(key), key.sign(data), challenge, b"binding")
+
+    def assertFails(self, credentials, host: str | None = "192.0.2.1") -> None:
+        """It is refused a second after it is looked at, not sooner and not later."""
+        login = self.login(credentials, host)
+        self.clock.advance(0.99)
+        self.assertNoResult(login)
+        self.clock.advance(0.02)
+        self.failureResultOf(login, AuthenticationFailed)
+
+
+class GateTests(GateTestCase):
+    def test_the_right_key_and_the_right_password_are_let_in_at_once(self) -> None:
+        self.assertIs(self.successResultOf(self.login(self.signature())), self.account)
+        self.assertIs(self.successResultOf(self.login(Password("ALICE", "right"))), self.account)
+
+    def test_every_other_proof_fails_alike(self) -> None:
+        challenge, binding = b"c" * 32, b"binding"
+        for i, credentials in enumerate(
+            (
+                Password("alice", "wrong"),
+                Password("alice", ""),
+                Password("nobody", "right"),
+                Password("alice", "x" * 10_000_000),
+                self.signature(OTHER),
+                self.signature(name="nobody"),
+                self.signature(challenge=b"d" * 32),  # a replayed one
+                self.signature(over=signed(challenge, "bob", binding)),
+                self.signature(over=signed(challenge, "alice", b"the relay's")),
+                self.signature(over=signed(challenge, "alice", b"")),
+                Signature("alice", "", b"", challenge, binding),
+                Signature("alice", KEY[:30], b"x" * 64, challenge, binding),
+                Signature("alice", "ssh-newest AAAA", b"x" * 64, challenge, binding),
+                Signature("alice", KEY, b"", challenge, binding),
+            )
+        ):
+            self.gate = Gate(self.accounts, self.clock)
+            self.assertFails(credentials, f"192.0.2.{i}")
+
+    def test_a_key_that_was_removed_is_let_in_no_more(self) -> None:
+        self.apply(KeyRemoved(ALICE, KEY))
+        self.assertFails(self.signature())
+
+    def seconds(self, credentials, host: str) -> float:
+        """How long it takes until a login that fails is answered."""
+        begun = self.clock.seconds()
+        login = self.login(credentials, host)
+        while not login.called:
+            self.clock.advance(0.5)
+        self.failureResultOf(login, AuthenticationFailed)
+        return self.clock.seconds() - begun
+
+    def test_an_address_that_fails_waits_longer_and_longer(self) -> None:
+        waits = [self.seconds(self.signature(OTHER), "192.0.2.1") for _ in range(6)]
+        self.assertEqual(waits, [1, 1, 1, 2, 4, 8])
+        # One that knows the key waits no longer than that, from another address not at all.
+        self.assertIs(self.successResultOf(self.login(self.signature(), "192.0.2.9")), self.account)
+
+    def test_the_password_of_an_account_can_not_be_guessed_from_many_addresses(self) -> None:
+        waits = [self.seconds(Password("alice", "x"), f"192.0.2.{i}") for i in range(5)]
+        self.assertEqual(waits, [1, 1, 1, 2, 4])
+        right = self.login(Password("alice", "right"), "198.51.100.1")
+        self.assertNoResult(right)  # whoever it is has to wait, by a password
+        self.clock.advance(60)
+        self.assertIs(self.successResultOf(right), self.account)
+        self.assertIs(  # and is no suspect any more
+            self.successResultOf(self.login(Password("alice", "right"), "198.51.100.1")),
+            self.account,
+        )
+
+    def test_who_would_wait_too_long_is_told_when_to_come_again(self) -> None:
+        refused = 0
+        logins = [self.login(Password("alice", "wrong")) for _ in range(3)]
+        self.clock.advance(2)
+        for _ in range(20):
+            logins.append(self.login(Password("alice", "wrong")))
+        for login in logins:
+            login.addErrback(lambda failure: failure.value)
+        for login in logins[3:]:
+            if login.called and isinstance(login.result, TooFast):
+                refused += 1
+                self.assertGreater(login.result.retry_after or 0, 10)
+        self.assertGreater(refused, 10)
+        self.clock.pump([1.0] * 300)
+
+    def test_what_failed_long_ago_is_forgotten(self) -> None:
+        for _ in range(5):
+            self.login(Password("alice", "wrong")).addErrback(lambda _: None)
+            self.clock.pump([1.0] * 20)
+        self.clock.advance(accounts_module.FORGET_AFTER + 61)
+        self.assertIs(self.successResultOf(self.login(Password("alice", "right"))), self.account)
+
+    def test_of_so_many_failures_is_known_at_most(self) -> None:
+        self.patch(accounts_module, "MAX_SUSPECTS", 10)
+        for i in range(50):
+            self.login(self.signature(OTHER), f"192.0.2.{i}").addErrback(lambda _: None)
+            self.clock.advance(2)
+        self.assertLessEqual(len(self.gate._suspects), 10)
+
+
+class CommandTests(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        archive.prepare(self.folder)
+        (self.folder / "secret").write_text("right\nnot this\n")
+        (self.folder / "id.pub").write_text(f"{KEY} alice@home\n")
+
+    def run_command(self, *arguments: str) -> tuple[int, str]:
+        """Return the exit code, and what was printed, wherever."""
+        out = io.StringIO()
+        action, *rest = arguments
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = accounts_module.main([action, "--state", str(self.folder), *rest])
+        return code, out.getvalue()
+
+    def listed(self) -> str:
+        code, out = self.run_command("list")
+        self.assertEqual(code, 0)
+        return out
+
+    def test_accounts_are_made_changed_listed_and_removed(self) -> None:
+        secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
+        for arguments, listed in (
+            (("add", "Alice", "--password-file", secret), "Alice keys=0 password\n"),
+            (("key", "alice", key), "Alice keys=1 password\n"),
+            (("password", "ALICE", "--remove"), "Alice keys=1\n"),
+            (("operator", "alice"), "Alice operator keys=1\n"),
+            (("operator", "alice", "--remove"), "Alice keys=1\n"),
+            (("password", "alice", "--password-file", secret), "Alice keys=1 password\n"),
+            (("key", "alice", key, "--remove"), "Alice keys=0 password\n"),
+            (("remove", "alice"), ""),
+            (("add", "bob", "--key", key), "bob keys=1\n"),
+        ):
+            self.assertEqual(self.run_command(*arguments), (0, ""), arguments)
+            self.assertEqual(self.listed(), listed)
+        connection = archive.connect(self.folder / archive.FILE)
+        self.assertEqual(archive.edition(connection.cursor()), 9)
+        connection.close()
+
+    def test_what_can_not_be_done_is_one_line_and_exit_code_1_and_changes_nothing(self) -> None:
+        key = str(self.folder / "id.pub")
+        self.run_command("add", "alice", "--key", key)
+        (self.folder / "empty").write_text("\n")
+        (self.folder / "binary").write_bytes(b"\xff\xfe")
+        for arguments, reason in (
+            (("add", "Alice", "--key", key), "Alice is the name of somebody"),
+            (("add", "b@d", "--key", key), "'b@d' is no name"),
+            (("add", "all", "--key", key), "'all' is no name"),
+            (("add", "bob", "--key", str(self.folder / "secret")), "a kind of key that is not"),
+            (("add", "bob", "--key", "/nowhere"), "/nowhere: No such file or directory"),
+            (("add", "bob", "--key", str(self.folder / "binary")), "not a text"),
+            (("add", "bob", "--password-file", str(self.folder / "empty")), "a password has 1 to"),
+            (("remove", "bob"), "there is no account bob"),
+            (("key", "alice", key, "--remove"), "its last way in"),
+            (("password", "alice", "--remove", "--state", "/dev/null"), "/dev/null"),
+        ):
+            code, out = self.run_command(*arguments)
+            self.assertEqual((code, out.count("\n")), (1, 1), arguments)
+            self.assertIn(reason, out)
+        self.assertEqual(self.listed(), "alice keys=1\n")
+        self.folder = self.folder / "nowhere"
+        self.assertEqual(self.run_command("list")[0], 1)
+
+    def test_an_account_is_not_made_of_a_guest_who_is_there(self) -> None:
+        connection = archive.connect(self.folder / archive.FILE)
+        archive.write(connection.cursor(), changes=[UserCame(BOB, "Bob", b"t", 0)])
+        connection.commit()
+        connection.close()
+        code, out = self.run_command("add", "bob", "--key", str(self.folder / "id.pub"))
+        self.assertEqual(code, 1)
+        self.assertIn("a guest", out)
