@@ -1,0 +1,238 @@
+"""Limits: how much, how fast and how many, for one session and for one network address.
+
+Token buckets and counts, pure: the time is an argument, in seconds. Nothing here knows what a
+message is or what becomes of who asks too much.
+
+``Allowance.spend`` is on the way of every message: it takes two or four floats, and makes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from chat_twisted.errors import TooFast
+
+MAX_ADDRESSES = 10_000
+"""How many addresses without a connection are remembered; of more, those that left longest ago are
+forgotten."""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Rate(NamedTuple):
+    """``per_second`` for ever, and ``burst`` at once."""
+
+    per_second: float
+    burst: float
+
+
+class Limits(NamedTuple):
+    """What is allowed; None for what is not limited. The defaults are more than people do."""
+
+    messages: Rate | None = Rate(50, 500)
+    octets: Rate | None = Rate(256 * KIB, 4 * MIB)
+    """Of a session, in messages and in the bytes of their texts."""
+    address_messages: Rate | None = Rate(500, 5000)
+    address_octets: Rate | None = Rate(2560 * KIB, 40 * MIB)
+    """Of all sessions from one address."""
+    logins: Rate | None = Rate(20, 500)
+    registrations: Rate | None = Rate(1, 100)
+    """From one address: tries to have a name, and accounts made."""
+    connections: int | None = 1000
+    """From one address at once."""
+    unread: int | None = 8 * MIB
+    """Bytes that wait for a peer that does not read."""
+    rooms: int | None = 100
+    """That a user may be in."""
+
+
+OFF = Limits(*[None] * len(Limits._fields))
+
+
+class Bucket:
+    """Fills at a rate, up to its burst. What is larger than the burst is let through when the
+    bucket is full, and makes debts: it would never be otherwise.
+    """
+
+    __slots__ = ("_at", "_burst", "_level", "_rate")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate, self._burst = rate
+        self._level = self._burst
+        self._at = now
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return after how many seconds ``amount`` can be taken; 0 if it can now."""
+        level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._level = level
+        self._at = now
+        lacking = min(amount, self._burst) - level
+        return lacking / self._rate if lacking > 0 else 0.0
+
+    def take(self, amount: float) -> None:
+        """Take ``amount``, of which ``wait`` has just said that it can be."""
+        self._level -= amount
+
+    def full(self, now: float) -> bool:
+        """Whether all that was taken has come back."""
+        return self._level + (now - self._at) * self._rate >= self._burst
+
+
+class Address:
+    """What one address has: connections, and what it may still do."""
+
+    __slots__ = ("connections", "logins", "messages", "octets", "registrations")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.connections = 0
+        self.messages = _bucket(limits.address_messages, now)
+        self.octets = _bucket(limits.address_octets, now)
+        self.logins = _bucket(limits.logins, now)
+        self.registrations = _bucket(limits.registrations, now)
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing would be different if it were forgotten."""
+        buckets = (self.messages, self.octets, self.logins, self.registrations)
+        return not self.connections and all(b is None or b.full(now) for b in buckets)
+
+
+def _bucket(rate: Rate | None, now: float) -> Bucket | None:
+    return None if rate is None else Bucket(rate, now)
+
+
+class Allowance:
+    """What one session may say."""
+
+    __slots__ = ("_messages", "_octets")
+
+    def __init__(self, limits: Limits, address: Address | None, now: float) -> None:
+        own = (limits.messages, limits.octets)
+        messages, octets = (_bucket(rate, now) for rate in own)
+        shared = (None, None) if address is None else (address.messages, address.octets)
+        self._messages = tuple(b for b in (messages, shared[0]) if b is not None)
+        self._octets = tuple(b for b in (octets, shared[1]) if b is not None)
+
+    def spend(self, octets: int, now: float) -> None:
+        """Say something of so many bytes.
+
+        :raises TooFast: it is too much; nothing is taken then.
+        """
+        wait = 0.0
+        for bucket in self._messages:
+            wait = max(wait, bucket.wait(1.0, now))
+        for bucket in self._octets:
+            wait = max(wait, bucket.wait(octets, now))
+        if wait:
+            raise TooFast("too many messages", retry_after=math.ceil(wait))
+        for bucket in self._messages:
+            bucket.take(1.0)
+        for bucket in self._octets:
+            bucket.take(octets)
+
+
+class Limiter:
+    """All addresses. A peer without one, on a local socket, is limited as a session alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._addresses: dict[str, Address] = {}
+        self._left: dict[str, None] = {}  # those without a connection, longest ago first
+
+    def connect(self, host: str | None, now: float) -> bool:
+        """Count a connection; return whether there may be one more. If not, it is not counted."""
+        address = self._address(host, now)
+        if address is None:
+            return True
+        most = self.limits.connections
+        if most is not None and address.connections >= most:
+            return False
+        address.connections += 1
+        self._left.pop(network(host or ""), None)
+        return True
+
+    def disconnect(self, host: str | None, now: float) -> None:
+        """A connection that was counted is gone."""
+        if host is None:
+            return
+        name = network(host)
+        address = self._addresses.get(name)
+        if address is None or not address.connections:
+            return
+        address.connections -= 1
+        if not address.connections:
+            self._left[name] = None
+            self._tidy(now)
+
+    def _tidy(self, now: float) -> None:
+        """Forget the two that left longest ago, if nothing is known of them that matters, or too
+        many are known.
+        """
+        for _ in range(2):
+            name = next(iter(self._left), None)
+            if name is None:
+                return
+            if len(self._left) >= MAX_ADDRESSES or self._addresses[name].idle(now):
+                del self._left[name], self._addresses[name]
+            else:  # looked at again when the others have been
+                del self._left[name]
+                self._left[name] = None
+
+    def login(self, host: str | None, now: float) -> None:
+        """Somebody wants a name.
+
+        :raises TooFast: too many did from this address.
+        """
+        address = self._address(host, now)
+        self._spend(None if address is None else address.logins, now)
+
+    def registration(self, host: str | None, now: float) -> None:
+        """Somebody wants an account.
+
+        :raises TooFast: too many did from this address.
+        """
+        address = self._address(host, now)
+        self._spend(None if address is None else address.registrations, now)
+
+    @staticmethod
+    def _spend(bucket: Bucket | None, now: float) -> None:
+        if bucket is None:
+            return
+        wait = bucket.wait(1.0, now)
+        if wait:
+            raise TooFast("too many from this address", retry_after=math.ceil(wait))
+        bucket.take(1.0)
+
+    def session(self, host: str | None, now: float) -> Allowance | None:
+        """Return what a new session may say; None if everything."""
+        address = self._address(host, now)
+        allowance = Allowance(self.limits, address, now)
+        return allowance if allowance._messages or allowance._octets else None
+
+    def _address(self, host: str | None, now: float) -> Address | None:
+        if host is None:
+            return None
+        name = network(host)
+        address = self._addresses.get(name)
+        if address is None:
+            self._tidy(now)
+            address = self._addresses[name] = Address(self.limits, now)
+            self._left[name] = None
+        return address
+
+
+@lru_cache(maxsize=4096)
+def network(host: str) -> str:
+    """Return what counts as one address: of version 6 the first 64 bits, which one line has."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((address, 64), strict=False))
+        return str(address.ipv4_mapped)
+    return str(address)

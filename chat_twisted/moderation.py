@@ -1,0 +1,224 @@
+"""Sanctions: who is kept out, who may not talk, until when, and why.
+
+A request is checked by a method that returns the changes it would take; ``apply`` takes a change
+that is committed. Names are folded, addresses and networks canonical text, times milliseconds since
+the epoch. Nothing here knows who may ask for that, or sessions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from chat_twisted.changes import Change, Pardoned, Sanctioned
+from chat_twisted.errors import MalformedName, NotPermitted
+from chat_twisted.message import check_user_name, fold
+
+BAN, MUTE = "ban", "mute"
+
+MAX_SANCTIONS = 10_000
+
+MAX_REASON = 200
+"""Characters."""
+
+MAX_DURATION = 10 * 365 * 24 * 60 * 60
+"""Seconds."""
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Sanction(NamedTuple):
+    """``until`` is 0 for ever; ``by`` is the operator's name."""
+
+    kind: str
+    subject: str
+    until: int
+    reason: str
+    by: str
+
+
+def parse_subject(text: str) -> str:
+    """Read whom a sanction is for: a user's name, an address or a network.
+
+    :raises NotPermitted: it is none of them.
+    """
+    try:
+        if "." not in text and ":" not in text:
+            return fold(check_user_name(text))
+        network = ipaddress.ip_network(text, strict=False)
+    except (ValueError, MalformedName):
+        raise NotPermitted("neither a name nor an address nor a network") from None
+    return _canonical(network)
+
+
+def _canonical(network: Network) -> str:
+    if network.prefixlen == network.max_prefixlen:
+        return str(network.network_address)
+    return str(network)
+
+
+def parse_duration(text: str) -> int:
+    """Read seconds: ``90``, ``10m``, ``2h``, ``7d``; 0, for ever, from nothing.
+
+    :raises NotPermitted: it is no such thing.
+    """
+    if not text:
+        return 0
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= MAX_DURATION:
+        raise NotPermitted("not a duration")
+    return seconds
+
+
+class Sanctions:
+    """All sanctions."""
+
+    def __init__(self, saved: Iterable[tuple[str, str, int, str, str]] = ()) -> None:
+        self._all: dict[tuple[str, str], Sanction] = {}
+        self._networks: dict[tuple[int, int], int] = {}  # banned, by version and length: how many
+        for row in saved:
+            self.apply(Sanctioned(*row))
+
+    # What there is
+
+    def banned(self, name: str, host: str | None, now: int) -> Sanction | None:
+        """Return the ban that keeps out who is called ``name`` or comes from ``host``, if any."""
+        found = self._get(BAN, fold(name), now)
+        if found is not None or host is None:
+            return found
+        return self.banned_address(host, now)
+
+    def banned_address(self, host: str, now: int) -> Sanction | None:
+        """Return the ban of an address, or of a network that it is in, if any."""
+        try:
+            address = _address(host)
+        except ValueError:
+            return None
+        found = self._get(BAN, str(address), now)
+        if found is not None:
+            return found
+        for version, length in list(self._networks):
+            if version == address.version:
+                network = ipaddress.ip_network((address, length), strict=False)
+                if (found := self._get(BAN, str(network), now)) is not None:
+                    return found
+        return None
+
+    def muted(self, name: str, now: int) -> Sanction | None:
+        """Return what keeps ``name`` from talking, if anything."""
+        return self._get(MUTE, fold(name), now) if self._all else None
+
+    def listed(self, now: int) -> list[Sanction]:
+        """All that count now, ordered by whom they are for."""
+        self._drop_past(now)
+        return [self._all[key] for key in sorted(self._all, key=lambda key: (key[1], key[0]))]
+
+    @staticmethod
+    def covers(subject: str, name: str, host: str | None) -> bool:
+        """Whether who is called ``name`` and comes from ``host`` is meant by ``subject``."""
+        if subject == fold(name):
+            return True
+        try:
+            return host is not None and _address(host) in ipaddress.ip_network(subject)
+        except (ValueError, TypeError):
+            return False
+
+    def _get(self, kind: str, subject: str, now: int) -> Sanction | None:
+        found = self._all.get((kind, subject))
+        if found is not None and found.until and found.until <= now:
+            self._remove(kind, subject)
+            return None
+        return found
+
+    # What is asked
+
+    def ban(self, subject: str, duration: str, reason: str, by: str, now: int) -> list[Change]:
+        """Keep somebody, an address or a network out.
+
+        :raises NotPermitted: subject, duration or reason is none, or there are too many.
+        """
+        return self._sanction(BAN, parse_subject(subject), duration, reason, by, now)
+
+    def mute(self, name: str, duration: str, reason: str, by: str, now: int) -> list[Change]:
+        """Let a user not talk.
+
+        :raises NotPermitted: as ``ban`` does.
+        """
+        try:
+            subject = fold(check_user_name(name))
+        except MalformedName:
+            raise NotPermitted("not a user's name") from None
+        return self._sanction(MUTE, subject, duration, reason, by, now)
+
+    def _sanction(
+        self, kind: str, subject: str, duration: str, reason: str, by: str, now: int
+    ) -> list[Change]:
+        seconds = parse_duration(duration)
+        check_reason(reason)
+        if (kind, subject) not in self._all and len(self._all) >= MAX_SANCTIONS:
+            self._drop_past(now)
+            if len(self._all) >= MAX_SANCTIONS:
+                raise NotPermitted("too many sanctions")
+        until = now + seconds * 1000 if seconds else 0
+        return [Sanctioned(kind, subject, until, reason, by)]
+
+    def pardon(self, kind: str, subject: str) -> list[Change]:
+        """End a sanction.
+
+        :raises NotPermitted: there is none.
+        """
+        subject = parse_subject(subject)
+        if (kind, subject) not in self._all:
+            raise NotPermitted("no such sanction")
+        return [Pardoned(kind, subject)]
+
+    # What has happened
+
+    def apply(self, change: Change) -> None:
+        """Take a committed change."""
+        match change:
+            case Sanctioned(kind, subject):
+                self._remove(kind, subject)
+                self._all[kind, subject] = Sanction(*change)
+                if (length := _length(subject)) is not None:
+                    self._networks[length] = self._networks.get(length, 0) + 1
+            case Pardoned(kind, subject):
+                self._remove(kind, subject)
+
+    def _remove(self, kind: str, subject: str) -> None:
+        if self._all.pop((kind, subject), None) is None:
+            return
+        if (length := _length(subject)) is not None:
+            self._networks[length] -= 1
+            if not self._networks[length]:
+                del self._networks[length]
+
+    def _drop_past(self, now: int) -> None:
+        for kind, subject in list(self._all):
+            self._get(kind, subject, now)
+
+
+def check_reason(reason: str) -> None:
+    """Look whether a reason can be shown.
+
+    :raises NotPermitted: it is not one line of at most ``MAX_REASON`` characters.
+    """
+    if len(reason) > MAX_REASON or len(reason.splitlines()) > 1:
+        raise NotPermitted("a reason that is too long")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _length(subject: str) -> tuple[int, int] | None:
+    if "/" not in subject:
+        return None
+    network = ipaddress.ip_network(subject)
+    return network.version, network.prefixlen
