@@ -40,8 +40,10 @@ from chat_twisted.changes import (
     KeyRemoved,
     Left,
     OwnerSet,
+    Pardoned,
     PasswordSet,
     RoomGone,
+    Sanctioned,
     TopicSet,
     UserCame,
     UserGone,
@@ -56,12 +58,16 @@ from chat_twisted.errors import (
     Unavailable,
 )
 from chat_twisted.ledger import Again, Entry, Ledger, Repeat
+from chat_twisted.limits import Allowance, Limiter
 from chat_twisted.message import Audience, Message, Target, check_user_name, fold, parse_target
+from chat_twisted.moderation import BAN, MUTE, Sanction, Sanctions, check_reason
 from chat_twisted.rooms import Room, Rooms, new_id
 
 MAX_UNCONFIRMED = 1000
 """Of how many direct messages that a user has not confirmed the senders are remembered. Past that
 the oldest is forgotten: it comes to the user all the same, but its sender won't be told."""
+
+ACCOUNT = "ACCOUNT"
 
 MAX_TOKENS = 16
 """How many of a user's tokens are good at once. With an account, every login gives another one."""
@@ -144,16 +150,19 @@ class Session:
 
     The hub calls the methods; a door fills them with its dialect's words. ``user`` is None until
     the hub has registered the session, and again once it has left. ``token`` is the user's.
+    ``host`` is the peer's address, None on a local socket.
     """
 
-    __slots__ = ("door", "position", "present", "token", "user")
+    __slots__ = ("allowance", "door", "host", "position", "present", "token", "user")
 
     immediate: ClassVar[bool] = False
     """Whether only what is delivered at once counts: no user of such a session is kept, and it
     sends to those alone who are present."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, host: str | None = None) -> None:
         self.door = door
+        self.host = host
+        self.allowance: Allowance | None = None
         self.user: User | None = None
         self.token = ""
         self.present = False
@@ -200,13 +209,17 @@ class Request:
     """What was asked on a session, until it is answered.
 
     ``argument`` is whom or what it is about, as it was written, ``id`` the asker's own mark, if
-    any. ``recipient`` is the user that had the name when a message was sent; ``refusal`` what the
-    answer is unless it turns out to have been sent before.
+    any, ``verb`` what is asked where ``Session.done`` is the answer. ``recipient`` is the user that
+    had the name when a message was sent; ``refusal`` what the answer is unless it turns out to have
+    been sent before.
     """
 
-    __slots__ = ("argument", "delivered", "id", "recipient", "refusal", "session", "user")
+    __slots__ = ("argument", "delivered", "id", "recipient", "refusal", "session", "user", "verb")
 
-    def __init__(self, session: Session, user: User, argument: str, id: str | None) -> None:
+    def __init__(
+        self, session: Session, user: User, argument: str, id: str | None, verb: str = ""
+    ) -> None:
+        self.verb = verb
         self.session = session
         self.user = user
         self.argument = argument
@@ -234,6 +247,7 @@ class Hub:
     """The chat itself.
 
     :param accounts: a registry that the hub fills from what the ledger has saved, and keeps.
+    :param limiter: says what is too much.
     :param max_clients: how many sessions there may be at once, and how many users may be kept that
         have none.
     :param grace: seconds for which a guest is kept whose last connection is lost.
@@ -247,6 +261,7 @@ class Hub:
         ledger: Ledger[Origin],
         clock: IReactorTime,
         accounts: Accounts,
+        limiter: Limiter,
         *,
         max_clients: int,
         grace: float = 600,
@@ -268,7 +283,10 @@ class Hub:
         self._live: dict[Door, dict[Session, None]] = {}
         saved = ledger.saved
         self._seen = saved.last  # the newest message that was delivered
-        self._rooms = Rooms(saved.rooms, saved.members, saved.invitations)
+        self._limiter = limiter
+        max_rooms = limiter.limits.rooms
+        self._rooms = Rooms(saved.rooms, saved.members, saved.invitations, max_rooms)
+        self._sanctions = Sanctions(saved.sanctions)
         self._accounts = accounts
         self._guests = guests
         ledger.start(self._committed, self._failed, self._edited)
@@ -313,9 +331,13 @@ class Hub:
         :raises MalformedName: nobody may be called so.
         :raises NameInUse: somebody else is called so.
         :raises AuthenticationRequired: the name has an account, or must have one.
+        :raises NotPermitted: the name or the address is banned.
+        :raises TooFast: too many from this address have asked for a name.
         :raises Unavailable: the server is full, or can't write.
         """
         check_user_name(name)
+        self._limiter.login(session.host, self._clock.seconds())
+        self._check_ban(name, session, account)
         user = self._users.get(fold(name))
         proven = user is not None and user.account is not None and user.account is account
         if not proven:
@@ -334,9 +356,23 @@ class Hub:
             self._stop_keeping(user)
         session.user = user
         session.token = token
+        session.allowance = self._limiter.session(session.host, self._clock.seconds())
         user.sessions.append(session)
         self._session_count += 1
         return user.registered
+
+    def _check_ban(self, name: str, session: Session, account: Account | None) -> None:
+        ban = self._sanctions.banned(name, session.host, self._now())
+        owner = account or self._accounts.of(name)
+        if ban is not None and not (owner is not None and owner.operator):
+            # An operator who has banned too much must be able to undo it.
+            refusal = NotPermitted("banned")
+            refusal.headers = (("Reason", ban.reason),) if ban.reason else ()
+            raise refusal
+
+    def _now(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self._clock.seconds() * 1000)
 
     def _check_claim(self, user: User | None, token: str | None, session: Session) -> None:
         """Raise unless ``token`` is one of the user's, or there is no user and may be one."""
@@ -504,7 +540,8 @@ class Hub:
 
         :raises UnableToSend: nobody but the sender's own session would get it.
         :raises NoSuchRoom: there is no such room.
-        :raises NotPermitted: the sender is not a member of the room.
+        :raises NotPermitted: the sender is not a member of the room, or muted.
+        :raises TooFast: too much was said.
         :raises Unavailable: it can't be written.
         """
         user = session.user
@@ -512,6 +549,10 @@ class Hub:
         request = Request(session, user, argument, id)
         recipient = room = 0
         try:
+            if session.allowance is not None:
+                session.allowance.spend(len(text), self._clock.seconds())
+            if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
+                raise NotPermitted("is muted")
             target = parse_target(argument)
             name = target.name
             if target.audience is Audience.USER:
@@ -749,8 +790,9 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         user = self._asking(session)
+        self._limiter.registration(session.host, self._clock.seconds())
         changes = self._accounts.make(user.id, user.name, user.since, key, hash)
-        return self._ask(changes, Request(session, user, "register", id))
+        return self._ask(changes, Request(session, user, "register", id, ACCOUNT))
 
     def add_key(self, session: Session, key: str, id: str | None) -> Request:
         """Let a key into the account.
@@ -759,7 +801,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         changes = self._accounts.add_key(self.account(session), key)
-        return self._ask(changes, Request(session, self._asking(session), "add", id))
+        return self._ask(changes, Request(session, self._asking(session), "add", id, ACCOUNT))
 
     def remove_key(self, session: Session, key: str, id: str | None) -> Request:
         """Let a key in no more. Other sessions stay; their tokens are good no more.
@@ -768,7 +810,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         changes = self._accounts.remove_key(self.account(session), key)
-        return self._ask(changes, Request(session, self._asking(session), "remove", id))
+        return self._ask(changes, Request(session, self._asking(session), "remove", id, ACCOUNT))
 
     def set_password(self, session: Session, hash: str, id: str | None) -> Request:
         """Set the account's password, or with an empty ``hash`` have none. Other sessions stay;
@@ -778,7 +820,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         changes = self._accounts.set_password(self.account(session), hash)
-        return self._ask(changes, Request(session, self._asking(session), "password", id))
+        return self._ask(changes, Request(session, self._asking(session), "password", id, ACCOUNT))
 
     def unmake_account(self, session: Session, id: str | None) -> Request:
         """Be a guest again.
@@ -788,7 +830,9 @@ class Hub:
         """
         account = self.account(session)
         changes = [AccountGone(account.id, _digest(session.token))]
-        return self._ask(changes, Request(session, self._asking(session), "unregister", id))
+        return self._ask(
+            changes, Request(session, self._asking(session), "unregister", id, ACCOUNT)
+        )
 
     def _is_account(self, user: User) -> None:
         """Note that ``user`` has an account, or none."""
@@ -832,6 +876,109 @@ class Hub:
             session.dismissed(why)
         if self._by_id.get(user.id) is user:
             self._forget(user)
+
+    # What operators do
+
+    def _operator(self, session: Session) -> User:
+        user = self._asking(session)
+        if user.account is None or not user.account.operator:
+            raise NotPermitted("not an operator")
+        return user
+
+    def kick_out(self, session: Session, name: str, reason: str) -> str:
+        """Close all connections of a user, who may come back; return the user's name.
+
+        :raises NotPermitted: one is no operator, or the reason is not a line.
+        :raises UnableToSend: nobody of that name is here.
+        """
+        operator = self._operator(session)
+        check_reason(reason)
+        user = self._users.get(fold(name))
+        if user is None or not user.sessions:
+            raise UnableToSend("who is to be kicked is not here")
+        self._audit(operator.name, "kick", user.name, reason)
+        self._dismiss(user.sessions, "Kicked", operator.name, reason)
+        return user.name
+
+    def ban(
+        self, session: Session, subject: str, duration: str, reason: str, id: str | None
+    ) -> Request:
+        """Keep a name, an address or a network out. As for all sanctions, ``Session.done`` or
+        ``Session.refused`` follows.
+
+        :raises NotPermitted: one is no operator, or what is given is none of what it should be.
+        :raises Unavailable: it can't be written.
+        """
+        user = self._operator(session)
+        changes = self._sanctions.ban(subject, duration, reason, user.name, self._now())
+        return self._ask(changes, Request(session, user, subject, id, "BAN"))
+
+    def mute(
+        self, session: Session, name: str, duration: str, reason: str, id: str | None
+    ) -> Request:
+        """Let a user not talk.
+
+        :raises NotPermitted, Unavailable: as ``ban`` does.
+        """
+        user = self._operator(session)
+        changes = self._sanctions.mute(name, duration, reason, user.name, self._now())
+        return self._ask(changes, Request(session, user, name, id, "MUTE"))
+
+    def pardon(self, session: Session, verb: str, subject: str, id: str | None) -> Request:
+        """End a sanction; ``verb`` is ``UNBAN`` or ``UNMUTE``.
+
+        :raises NotPermitted: one is no operator, or there is no such sanction.
+        :raises Unavailable: it can't be written.
+        """
+        user = self._operator(session)
+        changes = self._sanctions.pardon(BAN if verb == "UNBAN" else MUTE, subject)
+        return self._ask(changes, Request(session, user, subject, id, verb))
+
+    def sanctions(self, session: Session) -> list[Sanction]:
+        """All sanctions, ordered by whom they are for.
+
+        :raises NotPermitted: one is no operator.
+        """
+        self._operator(session)
+        return self._sanctions.listed(self._now())
+
+    def _sanctioned(self, change: Sanctioned | Pardoned, request: Origin) -> None:
+        self._sanctions.apply(change)
+        by = "" if request is None else request.user.name
+        if isinstance(change, Pardoned):
+            self._audit(by, f"un{change.kind}", change.subject, "")
+        else:
+            self._audit(by, change.kind, change.subject, change.reason, change.until)
+            if change.kind == BAN:
+                self._dismiss(self._whom(change.subject), "Banned", by, change.reason)
+        if request is not None and request.session.user is not None:
+            request.session.done(request)
+
+    def _whom(self, subject: str) -> list[Session]:
+        """All sessions that a ban is for; operators are not among them."""
+        return [
+            session
+            for user in self._users.values()
+            if user.account is None or not user.account.operator
+            for session in user.sessions
+            if self._sanctions.covers(subject, user.name, session.host)
+        ]
+
+    def _dismiss(self, sessions: Iterable[Session], what: str, by: str, reason: str) -> None:
+        why = f"{what} by {by}: {reason}" if reason else f"{what} by {by}"
+        for session in list(sessions):
+            self.leave(session, for_good=True)
+            session.dismissed(why)
+
+    def _audit(self, by: str, what: str, subject: str, reason: str, until: int = 0) -> None:
+        self._log.info(
+            "audit: {by} {what} {subject} until {until}: {reason!r}",
+            by=by,
+            what=what,
+            subject=subject,
+            until=until or "ever",
+            reason=reason,
+        )
 
     # What is committed
 
@@ -960,6 +1107,8 @@ class Hub:
                 self._account_changed(self._by_id.get(user_id), change, request)
             case KeyAdded(user_id) | KeyRemoved(user_id) | PasswordSet(user_id):
                 self._account_changed(self._by_id.get(user_id), change, request)
+            case Sanctioned() | Pardoned():
+                self._sanctioned(change, request)
             case RoomGone(id):
                 self._rooms.apply(change)
                 self._settle(id)  # somebody may have joined in time

@@ -31,7 +31,10 @@ class Rate(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What is allowed; None for what is not limited. The defaults are more than people do."""
+    """What is allowed; None for what is not limited. The defaults are more than people do.
+
+    ``unread`` always is: it is memory, that of everybody else too.
+    """
 
     messages: Rate | None = Rate(50, 500)
     octets: Rate | None = Rate(256 * KIB, 4 * MIB)
@@ -44,13 +47,14 @@ class Limits(NamedTuple):
     """From one address: tries to have a name, and accounts made."""
     connections: int | None = 1000
     """From one address at once."""
-    unread: int | None = 8 * MIB
+    unread: int = 8 * MIB
     """Bytes that wait for a peer that does not read."""
     rooms: int | None = 100
     """That a user may be in."""
 
 
-OFF = Limits(*[None] * len(Limits._fields))
+OFF = Limits(None, None, None, None, None, None, connections=None, rooms=None)
+"""No limit but that of memory."""
 
 
 class Bucket:
@@ -67,10 +71,11 @@ class Bucket:
 
     def wait(self, amount: float, now: float) -> float:
         """Return after how many seconds ``amount`` can be taken; 0 if it can now."""
-        level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._level = level
+        burst = self._burst  # min() would take half of the time
+        level = self._level + (now - self._at) * self._rate
+        self._level = level = level if level < burst else burst
         self._at = now
-        lacking = min(amount, self._burst) - level
+        lacking = (amount if amount < burst else burst) - level
         return lacking / self._rate if lacking > 0 else 0.0
 
     def take(self, amount: float) -> None:
@@ -105,15 +110,18 @@ def _bucket(rate: Rate | None, now: float) -> Bucket | None:
 
 
 class Allowance:
-    """What one session may say."""
+    """What one session may say. Once it was too much, nothing is taken before the time that was
+    told: else what is under way would overtake what was refused before it.
+    """
 
-    __slots__ = ("_messages", "_octets")
+    __slots__ = ("_messages", "_octets", "_until")
 
     def __init__(self, limits: Limits, address: Address | None, now: float) -> None:
         own = (limits.messages, limits.octets)
         messages, octets = (_bucket(rate, now) for rate in own)
         shared = (None, None) if address is None else (address.messages, address.octets)
         self._messages = tuple(b for b in (messages, shared[0]) if b is not None)
+        self._until = now
         self._octets = tuple(b for b in (octets, shared[1]) if b is not None)
 
     def spend(self, octets: int, now: float) -> None:
@@ -121,12 +129,15 @@ class Allowance:
 
         :raises TooFast: it is too much; nothing is taken then.
         """
-        wait = 0.0
-        for bucket in self._messages:
-            wait = max(wait, bucket.wait(1.0, now))
-        for bucket in self._octets:
-            wait = max(wait, bucket.wait(octets, now))
-        if wait:
+        wait = self._until - now
+        if wait <= 0:
+            for bucket in self._messages:
+                wait = bucket.wait(1.0, now) or wait
+            for bucket in self._octets:
+                wait = bucket.wait(octets, now) or wait
+            if wait > 0:
+                self._until = now + math.ceil(wait)
+        if wait > 0:
             raise TooFast("too many messages", retry_after=math.ceil(wait))
         for bucket in self._messages:
             bucket.take(1.0)

@@ -86,6 +86,11 @@ class Sanctions:
 
     # What there is
 
+    @property
+    def any(self) -> bool:
+        """Whether there are sanctions at all."""
+        return bool(self._all)
+
     def banned(self, name: str, host: str | None, now: int) -> Sanction | None:
         """Return the ban that keeps out who is called ``name`` or comes from ``host``, if any."""
         found = self._get(BAN, fold(name), now)
@@ -111,7 +116,7 @@ class Sanctions:
 
     def muted(self, name: str, now: int) -> Sanction | None:
         """Return what keeps ``name`` from talking, if anything."""
-        return self._get(MUTE, fold(name), now) if self._all else None
+        return self._get(MUTE, fold(name), now)
 
     def listed(self, now: int) -> list[Sanction]:
         """All that count now, ordered by whom they are for."""

@@ -27,9 +27,6 @@ from chat_twisted.message import check_room_name, fold
 
 Members = dict[int, None]
 
-MAX_ROOMS = 100
-"""How many rooms a user may be in."""
-
 
 class Room:
     """A room. ``members`` are in the order in which they joined. Of a room that is ``ending`` it is
@@ -55,14 +52,19 @@ def new_id() -> int:
 
 
 class Rooms:
-    """All rooms, by name and by number, and the rooms of each user."""
+    """All rooms, by name and by number, and the rooms of each user.
+
+    :param max_rooms: how many a user may be in; None for any number.
+    """
 
     def __init__(
         self,
         rooms: Iterable[tuple[int, str, str, bool, int]] = (),
         members: Iterable[tuple[int, int]] = (),
         invitations: Iterable[tuple[int, int]] = (),
+        max_rooms: int | None = None,
     ) -> None:
+        self._max_rooms = max_rooms
         self._by_name: dict[str, Room] = {}
         self._by_id: dict[int, Room] = {}
         self._of_user: dict[int, dict[int, Room]] = {}
@@ -131,7 +133,7 @@ class Rooms:
         room = self._by_name.get(fold(name))
         if room is not None and user in room.members:
             return [Joined(room.id, user, since)]
-        if len(self._of_user.get(user, ())) >= MAX_ROOMS:
+        if self._max_rooms is not None and len(self._of_user.get(user, ())) >= self._max_rooms:
             raise NotPermitted("in too many rooms")
         if room is None:
             made = self._making.get(fold(name))

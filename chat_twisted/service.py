@@ -40,11 +40,17 @@ from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
+from chat_twisted.limits import OFF, Limiter, Limits, Rate
 
 DEFAULT_LISTEN = "tcp:8828"
 DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
 DEFAULT_GRACE = 600  # seconds
+
+DEFAULTS = Limits()
+
+MAX_MOTD = 10_000
+"""Characters of what is said to everybody who logs in."""
 
 DAY = 24 * 60 * 60  # seconds
 
@@ -68,6 +74,7 @@ SYNOPSIS
                            [--idle SECONDS] [--state DIR] [--sync normal|full]
                            [--grace SECONDS] [--retain DAYS]
                            [--plaintext loopback|anywhere|nowhere] [--guests yes|no]
+                           [--motd FILE] [--limits on|off] [LIMIT]...
                            [--certificate FILE --private-key FILE]
 
 DESCRIPTION
@@ -133,6 +140,26 @@ OPTIONS
         Whether anybody comes in under a name that has no account. Default: yes. Accounts are made
         by clients (/register), or with "python -m chat_twisted.accounts".
 
+    --motd FILE
+        A text to show to everybody who logs in.
+
+    --limits on|off
+        off: none of the limits below holds but --unread, for load tests. Default: on. People
+        don't meet them, floods do; who does is told to wait (ERROR 109), or let go at the door
+        (ERROR 112). A rate is PER_SECOND:BURST, so much for ever and so much at once.
+    --messages RATE, --bytes RATE
+        What one session may say. Default: 50:500 and 262144:4194304.
+    --address-messages RATE, --address-bytes RATE
+        What all sessions from one address may. Default: 500:5000 and 2621440:41943040.
+    --logins RATE, --registrations RATE
+        Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
+    --connections N
+        From one address at once. Default: 1000.
+    --unread BYTES
+        What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
+    --rooms N
+        How many rooms a user may be in. Default: 100.
+
     --certificate FILE
     --private-key FILE
         A certificate of one's own, with those that lead to its authority behind it, and its key,
@@ -168,6 +195,22 @@ def _number(option: str, least: int = 1) -> Callable[[str], int]:
     return read
 
 
+def _rate(option: str) -> Callable[[str], Rate]:
+    """Return what reads the value of ``option``: so many a second, and so many at once."""
+
+    def read(value: str) -> Rate:
+        per_second, _, burst = value.partition(":")
+        try:
+            rate = Rate(float(per_second), float(burst))
+        except ValueError:
+            rate = Rate(0, 0)
+        if not (0 < rate.per_second < 1e12 and 1 <= rate.burst < 1e12):
+            raise usage.UsageError(f"--{option} is PER_SECOND:BURST, like 50:500, not {value!r}")
+        return rate
+
+    return read
+
+
 def _one_of(option: str, *values: str) -> Callable[[str], str]:
     """Return what reads the value of ``option``: one of ``values``."""
 
@@ -199,6 +242,17 @@ class Options(usage.Options):
             _one_of("plaintext", "loopback", "anywhere", "nowhere"),
         ],
         ["guests", None, "yes", "", _one_of("guests", "yes", "no")],
+        ["motd", None, None, "", Path],
+        ["limits", None, "on", "", _one_of("limits", "on", "off")],
+        ["messages", None, DEFAULTS.messages, "", _rate("messages")],
+        ["bytes", None, DEFAULTS.octets, "", _rate("bytes")],
+        ["address-messages", None, DEFAULTS.address_messages, "", _rate("address-messages")],
+        ["address-bytes", None, DEFAULTS.address_octets, "", _rate("address-bytes")],
+        ["logins", None, DEFAULTS.logins, "", _rate("logins")],
+        ["registrations", None, DEFAULTS.registrations, "", _rate("registrations")],
+        ["connections", None, DEFAULTS.connections, "", _number("connections")],
+        ["unread", None, DEFAULTS.unread, "", _number("unread")],
+        ["rooms", None, DEFAULTS.rooms, "", _number("rooms")],
         ["certificate", None, None, "", Path],
         ["private-key", None, None, "", Path],
     ]
@@ -236,10 +290,26 @@ class Options(usage.Options):
         except usage.UsageError as error:
             fail(f"{error} (twistd chatserver --help lists the options)")
 
+    def _limits(self) -> Limits:
+        return Limits(
+            messages=self["messages"],
+            octets=self["bytes"],
+            address_messages=self["address-messages"],
+            address_octets=self["address-bytes"],
+            logins=self["logins"],
+            registrations=self["registrations"],
+            connections=self["connections"],
+            unread=self["unread"],
+            rooms=self["rooms"],
+        )
+
     def postOptions(self) -> None:
         """Make the endpoints, so that a wrong one is found before anything is started."""
         from twisted.internet import reactor
 
+        self.motd = _read_motd(self["motd"])
+        limits = self._limits()
+        self.limits = OFF._replace(unread=limits.unread) if self["limits"] == "off" else limits
         own = (self["certificate"], self["private-key"])
         if (own[0] is None) != (own[1] is None):
             raise usage.UsageError("--certificate and --private-key go together")
@@ -253,6 +323,16 @@ class Options(usage.Options):
                     f"--listen {description}: not an endpoint: {error}"
                 ) from None
             self.endpoints.append((description, endpoint))
+
+
+def _read_motd(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")[:MAX_MOTD]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+        raise usage.UsageError(f"--motd {path}: {reason}") from None
 
 
 def fail(reason: str) -> NoReturn:
@@ -390,22 +470,31 @@ def makeService(options: Options) -> Service:
     pool.start()  # which starts no thread yet: twistd may still fork
     threads = cast(IReactorFromThreads, reactor)
     accounts = Accounts(Passwords(partial(deferToThreadPool, threads, pool)))
+    limiter = Limiter(options.limits)
     hub = Hub(
         ledger,
         clock,
         accounts,
+        limiter,
         max_clients=options["max-clients"],
         grace=options["grace"],
         guests=options["guests"] == "yes",
     )
     gate = Gate(accounts, clock)
     framed = FramedFactory(
-        hub, gate, clock, max_message=options["max-message"], idle=options["idle"]
+        hub,
+        gate,
+        clock,
+        max_message=options["max-message"],
+        idle=options["idle"],
+        max_unread=options.limits.unread,
+        motd=options.motd,
     )
     front = FrontFactory(
         [Choice(framed, FIRST_WORDS)],
         tls,
         clock,
+        limiter,
         plaintext=Plaintext(options["plaintext"]),
         max_undecided=options["max-clients"],
         decide_within=min(DECIDE_WITHIN, options["idle"]),

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from chat_twisted.accounts import Gate
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.hub import Hub
+from chat_twisted.limits import OFF, Limiter
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -81,15 +82,18 @@ class DoorTestCase(TestCase):
     max_message = 65536
     grace = 600
     guests = True
+    limits = OFF
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = InlineStore(self.clock)
         accounts = quick_accounts()
+        self.limiter = Limiter(self.limits)
         self.hub = Hub(
             self.store.ledger(),
             self.clock,
             accounts,
+            self.limiter,
             max_clients=self.max_clients,
             grace=self.grace,
             guests=self.guests,

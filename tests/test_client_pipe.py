@@ -193,7 +193,7 @@ class ShowingTests(Registered):
         self.assertEqual(
             self.hear(
                 b"ERROR 102 Unable to send\nId: 1\n\nERROR 103 Header Incomplete\nId: 2\n\n"
-                b"ERROR 112 Unavailable\nId: 3\nRetry-after: 5\n\n"
+                b"ERROR 112 Unavailable\nId: 3\n\n"
             ),
             "ERROR 102 : Unable to Send : Message not delivered to bob\n"
             "ERROR 103 : Incomplete Header : Message not delivered to bob\n"
@@ -379,6 +379,24 @@ class CommandTests(Registered):
             ("/topic #dev a b", ("TOPIC", "#dev", {}, "a b")),
             ("/invite #dev bob", ("INVITE", "#dev", {"user": "bob"}, None)),
             ("/kick #dev @bob", ("KICK", "#dev", {"user": "bob"}, None)),
+            ("/kick bob too loud", ("KICK", "bob", {}, "too loud")),
+            ("/kick @bob", ("KICK", "bob", {}, None)),
+            ("/ban bob", ("BAN", "bob", {}, None)),
+            (
+                "/ban 192.0.2.0/24 7d a lot of spam",
+                ("BAN", "192.0.2.0/24", {"duration": "7d"}, "a lot of spam"),
+            ),
+            ("/mute @bob 10m", ("MUTE", "bob", {"duration": "10m"}, None)),
+            ("/mute bob 3rd time", ("MUTE", "bob", {}, "3rd time")),
+            ("/unban bob", ("UNBAN", "bob", {}, None)),
+            ("/unmute bob", ("UNMUTE", "bob", {}, None)),
+            ("/bans", ("BAN", "", {}, None)),
+            ("/unregister", ("ACCOUNT", "unregister", {}, None)),
+            ("/keys", ("ACCOUNT", "keys", {}, None)),
+            (
+                "/keys remove ssh-ed25519 AAAA x",
+                ("ACCOUNT", "remove", {"key": "ssh-ed25519 AAAA x"}, None),
+            ),
             ("#dev: hello: you", ("SEND", "#dev", {}, "hello: you")),
             ("@#dev: hello", ("SEND", "#dev", {}, "hello")),
         ):
@@ -433,6 +451,37 @@ class CommandTests(Registered):
         self.asked("/join #dev")
         shown = self.hear(encode("ERROR", "111 Not permitted", [("Id", self.id)]))
         self.assertEqual(shown, "ERROR 111 : Not permitted : /join #dev\n")
+
+    def test_register_sends_the_public_key_which_is_made_when_there_is_none(self) -> None:
+        verb, argument, headers, _ = self.asked("/register")
+        self.assertEqual((verb, argument), ("ACCOUNT", "register"))
+        self.assertTrue(headers["key"].startswith("ssh-ed25519 AAAA"))
+        self.assertEqual((self.folder / "key").stat().st_mode & 0o777, 0o600)
+        self.assertEqual(
+            self.hear(f"ACCOUNT register\nId: {self.id}\n\n".encode()),
+            "alice is yours from now on\n",
+        )
+
+    def test_a_password_is_asked_for_twice(self) -> None:
+        self.secrets = ["right", "right"]
+        self.assertEqual(self.asked("/password"), ("ACCOUNT", "password", {}, "right"))
+        self.secrets = ["right", "wrong"]
+        self.assertEqual(self.type("/password\n"), "The two are not the same\n")
+        self.assertEqual(self.type("/password\n"), "No password was given\n")
+
+    def test_a_file_that_is_no_key_is_said(self) -> None:
+        self.assertEqual(self.type("/keys add /nowhere\n"), "/nowhere: No such file or directory\n")
+
+    def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
+        said = "FORWARD bob\nTo: alice\nMessage: {}\nTime: x\nContent-length: 1\n\nx"
+        self.assertEqual(self.type("/ignore @Bob\n"), "Bob is not heard any more\n")
+        self.assertEqual(self.hear(said.format(1).encode()), "")
+        self.assertEqual(self.type("/ignore\n"), "Ignored: Bob\n")
+        self.assertEqual(self.type("/unignore BOB\n"), "BOB is heard\n")
+        self.assertEqual(self.hear(said.format(2).encode()), "bob: x\n")
+
+    def test_what_the_server_has_to_say_is_shown_without_what_acts_on_a_terminal(self) -> None:
+        self.assertEqual(self.hear(b"NOTICE motd\nContent-length: 5\n\na\x1b\nb\n"), "a␛\nb\n")
 
 
 class DeliveryTests(Registered):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.internet.defer import fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.session import ClientSession, Received, Refusal
+from chat_twisted.client.session import ClientSession, Proof, Received, Refusal
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
@@ -20,6 +22,11 @@ class Log:
 
     def __init__(self) -> None:
         self.events: list[tuple[object, ...]] = []
+        self.proofs: list[Proof] = []
+
+    def authenticate(self, *arguments: object) -> Proof | None:
+        self.events.append(("authenticate", *arguments))
+        return self.proofs.pop(0) if self.proofs else None
 
     def __getattr__(self, name: str):
         return lambda *arguments: self.events.append((name, *arguments))
@@ -122,6 +129,76 @@ class TalkTests(SessionTestCase):
             self.assertTrue(self.transport.aborting)
             self.lose(ConnectionLost())
             self.assertEqual(self.take(), [("lost", "what the server says can't be understood")])
+
+
+class WaitingTests(SessionTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hear(REGISTERED)
+        self.take()
+        for text in "abc":
+            self.session.send("ALL", text)
+        self.transport.clear()
+
+    def sent(self) -> list[str]:
+        """The texts that were written since the last call."""
+        return re.findall(r"\n\n(\w)", self.transport.take().decode())
+
+    def test_what_was_refused_for_now_is_sent_again_in_its_order_with_what_came_since(self) -> None:
+        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"ERROR 109 Too fast\nId: 2\nRetry-after: 3\n\n")
+        self.hear(b"ERROR 109 Too fast\nId: 3\nRetry-after: 3\n\n")
+        self.session.send("ALL", "d")
+        self.assertEqual((self.sent(), self.take()), ([], [("sent", 1)]))
+        self.clock.advance(3)
+        self.assertEqual(self.sent(), ["b", "c", "d"])
+
+    def test_what_can_not_be_written_is_tried_again_but_not_for_ever(self) -> None:
+        refusal = b"ERROR 112 Unavailable\nId: %d\nRetry-after: 5\n\n"
+        for _ in range(200):
+            self.hear(refusal % 1)
+            self.clock.advance(5)
+        self.assertIn(("refused", 1, Refusal(112, "Unavailable")), self.take())
+
+    def test_a_lost_connection_ends_the_waiting(self) -> None:
+        self.hear(b"ERROR 109 Too fast\nId: 2\nRetry-after: 3\n\n")
+        self.lose()
+        self.clock.advance(5)
+        self.assertEqual(self.sent(), [])
+
+
+class ProofTests(SessionTestCase):
+    challenge = (
+        b"ERROR 106 Authentication required\nMethods: publickey password\nChallenge: Y2g=\n\n"
+    )
+
+    def test_a_proof_is_asked_for_and_sent_until_there_is_no_other(self) -> None:
+        self.log.proofs = [Proof(key="k", signature=b"s"), Proof(password="p")]
+        self.assertEqual(self.hear(self.challenge), b"AUTH publickey\nKey: k\nSignature: cw==\n\n")
+        self.assertEqual(
+            self.hear(b"ERROR 107 Authentication failed\n\n"),
+            b"AUTH password\nContent-length: 1\n\np",
+        )
+        self.hear(b"ERROR 107 Authentication failed\n\n")
+        self.assertEqual(
+            self.take(),
+            [
+                ("authenticate", ["publickey", "password"], b"ch", 0),
+                ("authenticate", ["publickey", "password"], b"ch", 1),
+                ("authenticate", ["publickey", "password"], b"ch", 2),
+                ("not_registered", Refusal(107, "Authentication failed")),
+            ],
+        )
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_what_waited_for_an_account_is_shown_though_it_is_older_than_the_login(self) -> None:
+        self.log.proofs = [Proof(password="p")]
+        self.hear(self.challenge)
+        self.hear(REGISTERED)
+        self.take()
+        message = encode("FORWARD", "bob", [("To", "alice"), ("Message", 1), ("Time", "t")], "x")
+        self.hear(message)
+        self.assertEqual(self.take(), [("received", Received(1, "t", "bob", "alice", "x"))])
 
 
 class EndTests(SessionTestCase):

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from chat_twisted import doors
 from chat_twisted.doors import framed
 from chat_twisted.doors.framed import describe
+from chat_twisted.limits import Limits
 from tests.door import Client, DoorTestCase
 
 ids = count(100)
@@ -152,7 +152,7 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(alice.transport.take(), b"PONG x\n\n")
 
     def test_a_peer_that_does_not_read_is_cut_off_past_the_bound_and_nobody_else(self) -> None:
-        self.patch(framed, "MAX_QUEUED", 10_000)
+        self.factory.max_unread = 10_000
         alice, bob, carol = self.user("alice"), self.user("bob"), self.user("carol")
         self.fill(bob)
         for _ in range(9):
@@ -168,7 +168,7 @@ class BackpressureTests(DoorTestCase):
         bob.gone()
 
     def test_what_counts_is_what_waits_now_however_slowly_it_is_read(self) -> None:
-        self.patch(framed, "MAX_QUEUED", 5_000)
+        self.factory.max_unread = 5_000
         alice, bob = self.user("alice"), self.user("bob")
         for i in range(50):
             self.fill(bob)
@@ -221,7 +221,7 @@ class BackpressureTests(DoorTestCase):
             self.assertEqual(client.transport.producerState, "paused")
 
     def test_the_bound_is_megabytes(self) -> None:
-        self.assertEqual(doors.MAX_QUEUED, 8 * 1024 * 1024)
+        self.assertEqual(Limits().unread, 8 * 1024 * 1024)
 
 
 class SilenceTests(DoorTestCase):

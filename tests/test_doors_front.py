@@ -21,6 +21,7 @@ from chat_twisted.doors import Channel
 from chat_twisted.doors.front import Choice, FrontConnection, FrontFactory, Plaintext
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.errors import ChatError
+from chat_twisted.limits import OFF, Limiter
 
 HERE = IPv4Address("TCP", "127.0.0.1", 5)
 THERE = IPv4Address("TCP", "192.0.2.7", 5)
@@ -42,6 +43,10 @@ class Guest(Protocol):
         self.got = b""
         self.refused: list[int] = []
         self.lost = False
+        self.closed = False
+
+    def close(self, why: str) -> None:
+        self.closed = True
 
     def dataReceived(self, data: bytes) -> None:
         self.got += data
@@ -74,6 +79,7 @@ class Door:
 
 class FrontTestCase(TestCase):
     plaintext = Plaintext.LOOPBACK
+    connections = 9
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -85,6 +91,7 @@ class FrontTestCase(TestCase):
             [Choice(self.ssh, (b"SSH-",), encrypted=True), Choice(self.framed, (b"REGISTER",))],
             self.tls,
             self.clock,
+            Limiter(OFF._replace(connections=self.connections)),
             plaintext=self.plaintext,
             max_undecided=3,
         )
@@ -101,6 +108,31 @@ class FrontTestCase(TestCase):
         transport.protocol.dataReceived(data)
 
 
+class CountingTests(FrontTestCase):
+    connections = 1
+
+    def test_an_address_has_so_many_connections_at_most_for_as_long_as_they_last(self) -> None:
+        silent, first, second = (self.connect() for _ in range(3))  # nobody counts who is silent
+        for transport in (first, second):
+            self.say(transport, b"REGISTER x\n\n")
+        one, other = self.framed.guests
+        self.assertEqual((one.refused, one.got), ([], b"REGISTER x\n\n"))
+        self.assertEqual((other.refused, other.closed, other.got), ([112], True, b""))
+        other.channel.lost()  # which was not counted
+        for refused in ([112], []):
+            self.say(self.connect(), b"REGISTER x\n\n")
+            self.assertEqual(self.framed.guests[-1].refused, refused)
+            one.channel.lost()
+        self.assertFalse(silent.disconnecting)
+
+    def test_an_address_owes_nothing_for_a_connection_that_no_door_takes(self) -> None:
+        self.framed.full = True
+        self.say(self.connect(), b"REGISTER x\n\n")
+        self.framed.full = False
+        self.say(self.connect(), b"REGISTER x\n\n")
+        self.assertEqual(self.framed.guests[-1].refused, [])
+
+
 class PlainTests(FrontTestCase):
     def test_the_first_bytes_say_which_door_gets_all_of_them_and_what_follows(self) -> None:
         for first, door in (
@@ -115,7 +147,8 @@ class PlainTests(FrontTestCase):
             guest = door.guests[-1]
             self.assertIs(transport.protocol, guest)
             self.say(transport, b"more")
-            self.assertEqual((guest.got, guest.channel), (first + b"more", Channel("127.0.0.1")))
+            self.assertEqual((guest.got, guest.channel.host), (first + b"more", "127.0.0.1"))
+            guest.channel.lost()
 
     def test_bytes_may_come_one_by_one(self) -> None:
         transport = self.connect()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_twisted.doors import version1
 from chat_twisted.doors.version1 import make_forward, pieces
 from chat_twisted.message import Message, printable
 from tests.door import Client, DoorTestCase
@@ -252,7 +251,7 @@ class SendingTests(DoorTestCase):
         self.assertTrue(self.alice.closed)
 
     def test_a_client_that_never_answers_is_cut_off_when_too_much_waits_for_it(self) -> None:
-        self.patch(version1, "MAX_QUEUED", 10 * (2 * 900 + 40))
+        self.factory.version_1.max_unread = 10 * (2 * 900 + 40)
         carol = self.user("carol")
         for _ in range(10):
             carol.say(send("bob", "x" * 900))

@@ -13,15 +13,18 @@ from chat_twisted import ledger as ledger_module
 from chat_twisted.archive import Span
 from chat_twisted.changes import UserCame
 from chat_twisted.errors import (
+    AuthenticationRequired,
     ChatError,
     MalformedName,
     NameInUse,
     NoSuchRoom,
     NotPermitted,
+    TooFast,
     UnableToSend,
     Unavailable,
 )
 from chat_twisted.hub import Event, Hub, Request, Session
+from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.message import Message
 from tests.store import InlineStore, quick_accounts, settle
 
@@ -53,6 +56,12 @@ class ListSession(Session):
     def refused(self, request: Request, error: ChatError) -> None:
         self.heard.append(("refused", request.id, error.code))
 
+    def done(self, request: Request) -> None:
+        self.heard.append(("done", request.verb, request.argument, request.id))
+
+    def dismissed(self, why: str) -> None:
+        self.heard.append(("dismissed", why))
+
     def told(self, event: Event, request: Request | None) -> None:
         words = [event.what, event.room.name, event.user]
         self.heard.append(
@@ -78,6 +87,7 @@ class ImmediateSession(ListSession):
 
 class HubTestCase(TestCase):
     grace = 600
+    limits = OFF
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -90,7 +100,12 @@ class HubTestCase(TestCase):
         """Start a server on what is stored."""
         self.accounts = quick_accounts()
         self.hub = Hub(
-            self.store.ledger(), self.clock, self.accounts, max_clients=10, grace=self.grace
+            self.store.ledger(),
+            self.clock,
+            self.accounts,
+            Limiter(self.limits),
+            max_clients=10,
+            grace=self.grace,
         )
 
     def register(self, name: str, token: str | None = None, door: ListDoor | None = None):
@@ -908,3 +923,284 @@ class ReadingTests(HubTestCase):
         bob = self.join("bob")
         self.assertEqual(self.read(self.hub.history(bob, "alice", Span(10))), [])
         self.assertEqual(self.read(self.hub.search(bob, "", "secret", 9)), [])
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7u3T+rJRRpOSuhLfdWWLOIlgvFYs5vyQCPsb0hw9Wr"
+
+
+class AccountTestCase(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.join("Alice")
+        self.hub.make_account(self.alice, KEY, "", "1")
+        self.commit()
+        self.assertEqual(self.alice.heard, [("done", "ACCOUNT", "register", "1")])
+        self.account = self.alice.user.account
+        self.alice.heard.clear()
+
+    def log_in(self, name: str = "alice") -> ListSession:
+        session = ListSession(self.door)
+        self.assertTrue(self.hub.register(name, session, account=self.accounts.of(name)))
+        self.hub.arrive(session)
+        self.commit()
+        return session
+
+
+class AccountTests(AccountTestCase):
+    def test_the_name_is_kept_for_ever_with_what_is_sent_to_it(self) -> None:
+        bob = self.join("bob")
+        self.quit(self.alice)
+        self.clock.advance(10**7)
+        for restart in (False, True):
+            if restart:
+                self.start()
+                bob = self.join("bob", bob.token)
+            self.hub.send(bob, "alice", "x")
+            self.commit()
+            with self.assertRaises(AuthenticationRequired):
+                self.hub.register("ALICE", ListSession(self.door))
+            with self.assertRaises(NameInUse):
+                self.hub.register("alice", ImmediateSession(self.door))
+        self.assertEqual(self.log_in().texts(), ["x", "x"])
+
+    def test_its_user_is_the_same_as_before_with_rooms_and_history(self) -> None:
+        self.hub.join(self.alice, "#dev", "2", private=False)
+        self.commit()
+        id = self.alice.user.id
+        self.quit(self.alice)
+        self.start()
+        again = self.log_in()
+        self.assertEqual((again.user.id, len(self.hub.rooms(again))), (id, 1))
+
+    def test_a_token_of_a_login_is_good_until_the_ways_in_change(self) -> None:
+        second = self.log_in()
+        self.leave(second)
+        self.join("alice", second.token)
+        self.hub.set_password(self.alice, "hash", "2")
+        self.commit()
+        with self.assertRaises(AuthenticationRequired):
+            self.hub.register("alice", ListSession(self.door), second.token)
+        self.join("alice", self.alice.token)
+
+    def test_the_token_from_before_the_account_is_worth_nothing_after_a_restart(self) -> None:
+        self.start()
+        with self.assertRaises(AuthenticationRequired):
+            self.hub.register("alice", ListSession(self.door), self.alice.token)
+
+    def test_who_gives_it_up_is_a_guest_again(self) -> None:
+        self.hub.unmake_account(self.alice, "2")
+        self.commit()
+        self.assertEqual(self.alice.heard, [("done", "ACCOUNT", "unregister", "2")])
+        self.assertIsNone(self.alice.user.account)
+        self.start()
+        again = self.join("alice", self.alice.token)
+        self.quit(again)
+        self.join("alice")
+        self.assertEqual(self.store.saved().keys, [])
+
+    def test_what_can_not_be_written_changes_nothing(self) -> None:
+        bob = self.join("bob")
+        self.store.broken = OSError("full")
+        self.hub.make_account(bob, KEY, "", "1")
+        self.commit()
+        self.assertEqual((bob.heard, bob.user.account), ([("refused", "1", 112)], None))
+        self.store.broken = None
+        self.hub.make_account(bob, KEY, "", "2")
+        self.commit()
+        self.assertIsNotNone(bob.user.account)
+
+    def test_only_who_has_an_account_can_change_it(self) -> None:
+        bob = self.join("bob")
+        for ask in (
+            lambda: self.hub.add_key(bob, KEY, "1"),
+            lambda: self.hub.set_password(bob, "h", "1"),
+            lambda: self.hub.unmake_account(bob, "1"),
+            lambda: self.hub.make_account(self.alice, KEY, "", "1"),
+        ):
+            with self.assertRaises(NotPermitted):
+                ask()
+
+    def test_kept_guests_make_no_room_for_accounts_and_the_other_way_round(self) -> None:
+        self.quit(self.alice)
+        for i in range(12):
+            self.leave(self.join(f"g{i}"))
+        self.assertEqual(len(self.hub._away), 10)
+        self.log_in()
+
+    def test_with_no_grace_an_account_is_kept_all_the_same(self) -> None:
+        self.grace = 0
+        self.start()
+        carol = self.join("carol")
+        self.hub.make_account(carol, KEY, "", "1")
+        self.commit()
+        self.leave(carol)
+        bob = self.join("bob")
+        self.hub.send(bob, "carol", "x")
+        self.commit()
+        self.start()
+        self.assertEqual(self.log_in("carol").texts(), ["x"])
+
+
+class EditedTests(AccountTestCase):
+    def edit(self, *statements: str) -> None:
+        for statement in statements:
+            self.store.connection.execute(statement)
+        self.store.connection.execute("UPDATE progress SET edition = edition + 1")
+        self.clock.advance(1)
+        self.commit()
+
+    def test_an_account_that_an_operator_removes_is_gone_with_its_sessions(self) -> None:
+        self.edit(f"DELETE FROM user WHERE id = {self.account.id}")
+        self.assertEqual(self.alice.heard, [("dismissed", "the account was removed")])
+        self.assertIsNone(self.alice.user)
+        self.join("alice")
+
+    def test_an_account_that_an_operator_makes_can_be_sent_to(self) -> None:
+        self.edit("INSERT INTO user VALUES (7, 'Carol', x'', 0, 0, 1)")
+        self.hub.send(self.alice, "carol", "x")
+        self.commit()
+        self.assertEqual(self.log_in("carol").texts(), ["x"])
+
+    def test_who_is_here_under_that_name_has_to_go(self) -> None:
+        original = self.original("carol")
+        self.edit("INSERT INTO user VALUES (7, 'Carol', x'', 0, 0, 1)")
+        self.assertEqual(original.heard, [("dismissed", "the name has an account now")])
+        self.log_in("carol")
+
+    def test_who_is_an_operator_is_one_from_then_on(self) -> None:
+        self.join("bob")
+        with self.assertRaises(NotPermitted):
+            self.hub.kick_out(self.alice, "bob", "")
+        self.edit(f"UPDATE user SET account = 2 WHERE id = {self.account.id}")
+        self.hub.kick_out(self.alice, "bob", "")
+
+
+class ModerationTests(AccountTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.account.operator = True
+        self.bob = self.join("bob")
+
+    def at(self, host: str, name: str = "x") -> ListSession:
+        session = ListSession(self.door)
+        session.host = host
+        self.hub.register(name, session)
+        self.commit()
+        return session
+
+    def test_who_is_kicked_is_gone_and_may_come_back(self) -> None:
+        self.assertEqual(self.hub.kick_out(self.alice, "BOB", "too loud"), "bob")
+        self.assertEqual(self.bob.heard, [("dismissed", "Kicked by Alice: too loud")])
+        self.commit()
+        self.join("bob")
+        with self.assertRaises(UnableToSend):
+            self.hub.kick_out(self.alice, "nobody", "")
+
+    def test_a_banned_name_is_out_and_stays_out_across_a_restart(self) -> None:
+        self.hub.ban(self.alice, "Bob", "1h", "spam", "1")
+        self.commit()
+        self.assertEqual(self.alice.heard, [("done", "BAN", "Bob", "1")])
+        self.assertEqual(self.bob.heard, [("dismissed", "Banned by Alice: spam")])
+        for restart in (False, True):
+            if restart:
+                self.start()
+            with self.assertRaises(NotPermitted) as caught:
+                self.hub.register("bob", ListSession(self.door))
+            self.assertEqual(caught.exception.headers, (("Reason", "spam"),))
+        self.clock.advance(3600)
+        self.join("bob")
+
+    def test_a_banned_network_is_out_but_for_operators(self) -> None:
+        carol = self.at("192.0.2.5", "carol")
+        self.alice.host = "192.0.2.6"
+        self.hub.ban(self.alice, "192.0.2.0/24", "", "", "1")
+        self.commit()
+        self.assertEqual(carol.heard[-1], ("dismissed", "Banned by Alice"))
+        self.assertIsNotNone(self.alice.user)
+        with self.assertRaises(NotPermitted):
+            self.at("192.0.2.99")
+        self.at("192.0.3.1")
+        session = ListSession(self.door)
+        session.host = "192.0.2.7"
+        self.hub.register("alice", session, account=self.account)
+        self.hub.pardon(session, "UNBAN", "192.0.2.0/24", "2")
+        self.commit()
+        self.at("192.0.2.99", "dave")
+
+    def test_who_is_muted_hears_and_says_nothing_until_it_is_over(self) -> None:
+        self.hub.mute(self.alice, "bob", "10m", "", "1")
+        self.commit()
+        with self.assertRaises(NotPermitted):
+            self.hub.send(self.bob, "alice", "x")
+        self.hub.send(self.alice, "bob", "hush")
+        self.commit()
+        self.assertEqual(self.bob.texts(), ["hush"])
+        self.start()
+        bob = self.join("bob", self.bob.token)
+        with self.assertRaises(NotPermitted):
+            self.hub.send(bob, "alice", "x")
+        self.clock.advance(600)
+        self.hub.send(bob, "alice", "x")
+
+    def test_sanctions_are_listed_and_pardoned(self) -> None:
+        self.hub.ban(self.alice, "bob", "", "why", "1")
+        self.hub.mute(self.alice, "carol", "", "", "2")
+        self.commit()
+        self.assertEqual(
+            [(s.kind, s.subject) for s in self.hub.sanctions(self.alice)],
+            [("ban", "bob"), ("mute", "carol")],
+        )
+        self.hub.pardon(self.alice, "UNBAN", "bob", "3")
+        self.hub.pardon(self.alice, "UNMUTE", "carol", "4")
+        self.commit()
+        self.assertEqual(self.hub.sanctions(self.alice), [])
+        with self.assertRaises(NotPermitted):
+            self.hub.pardon(self.alice, "UNBAN", "bob", "5")
+
+    def test_only_operators_may(self) -> None:
+        for ask in (
+            lambda: self.hub.kick_out(self.bob, "alice", ""),
+            lambda: self.hub.ban(self.bob, "alice", "", "", None),
+            lambda: self.hub.mute(self.bob, "alice", "", "", None),
+            lambda: self.hub.pardon(self.bob, "UNBAN", "alice", None),
+            lambda: self.hub.sanctions(self.bob),
+        ):
+            with self.assertRaises(NotPermitted):
+                ask()
+
+
+class LimitTests(HubTestCase):
+    limits = OFF._replace(
+        messages=Rate(1, 2), logins=Rate(1, 5), registrations=Rate(0.01, 1), rooms=1
+    )
+
+    def test_who_says_too_much_is_told_to_wait_and_hears_on(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        for _ in range(2):
+            self.hub.send(alice, "bob", "x")
+        with self.assertRaises(TooFast) as caught:
+            self.hub.send(alice, "bob", "x")
+        self.assertEqual(caught.exception.retry_after, 1)
+        self.hub.send(bob, "alice", "y")
+        self.commit()
+        self.assertEqual((len(bob.got), len(alice.got)), (2, 1))
+        self.clock.advance(1)
+        self.hub.send(alice, "bob", "x")
+
+    def test_an_address_asks_for_so_many_names_at_most(self) -> None:
+        for i in range(6):
+            session = ListSession(self.door)
+            session.host = "192.0.2.1"
+            if i < 5:
+                self.hub.register(f"u{i}", session)
+            else:
+                with self.assertRaises(TooFast):
+                    self.hub.register("late", session)
+        self.join("alice")  # from elsewhere
+
+    def test_an_address_makes_so_many_accounts_at_most(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        alice.host = bob.host = "192.0.2.1"
+        self.hub.make_account(alice, KEY, "", "1")
+        with self.assertRaises(TooFast):
+            self.hub.make_account(bob, KEY, "", "1")

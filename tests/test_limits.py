@@ -49,7 +49,15 @@ class LimiterTests(LimiterTestCase):
         allowance.spend(1, 0)
         self.assertEqual(self.refused(allowance.spend, 1, 0.5), 10)
         self.assertEqual(self.refused(allowance.spend, 1, 9.99), 1)
-        allowance.spend(1, 10)
+        allowance.spend(1, 10.5)
+
+    def test_once_refused_nothing_is_taken_before_the_time_that_was_told(self) -> None:
+        allowance = self.limiter(messages=Rate(10, 1)).session("192.0.2.1", 0)
+        assert allowance is not None
+        allowance.spend(1, 0)
+        self.assertEqual(self.refused(allowance.spend, 1, 0), 1)
+        self.assertEqual(self.refused(allowance.spend, 1, 0.5), 1)  # though one would be free
+        allowance.spend(1, 1)
 
     def test_bytes_count_too_and_what_is_refused_takes_nothing(self) -> None:
         limiter = self.limiter(messages=Rate(1, 3), octets=Rate(10, 100))
@@ -58,9 +66,10 @@ class LimiterTests(LimiterTestCase):
         allowance.spend(100, 0)
         for _ in range(9):
             self.assertEqual(self.refused(allowance.spend, 50, 0), 5)
-        allowance.spend(0, 0)
-        allowance.spend(0, 0)
-        self.refused(allowance.spend, 0, 0)
+        allowance.spend(50, 5)
+        allowance.spend(0, 5)
+        allowance.spend(0, 5)
+        self.refused(allowance.spend, 0, 5)
 
     def test_sessions_of_one_address_share_what_it_may(self) -> None:
         limiter = self.limiter(messages=Rate(1, 9), address_messages=Rate(1, 3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import rooms as rooms_module
 from chat_twisted.changes import (
     Invited,
     Joined,
@@ -74,7 +73,7 @@ class RoomTests(RoomsTestCase):
         self.assertEqual([room.name for room in self.rooms.seen_by(ALICE)], ["#A", "#b", "#c"])
 
     def test_nobody_is_in_too_many_rooms(self) -> None:
-        self.patch(rooms_module, "MAX_ROOMS", 1)
+        self.rooms = Rooms(max_rooms=1)
         room = self.join(ALICE)
         with self.assertRaises(NotPermitted):
             self.join(ALICE, "#more")

@@ -23,6 +23,7 @@ from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.hub import Hub
+from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.service import ChatService, Options, makeService
 from tests.store import InlineStore, quick_accounts
 
@@ -75,6 +76,13 @@ class OptionsTests(CommandTestCase):
             (["--sync", "sometimes"], "--sync is normal or full, not 'sometimes'"),
             (["--grace", "-1"], "--grace is a whole number from 0 on"),
             (["--retain", "0"], "--retain is a whole number from 1 on"),
+            (["--plaintext", "x"], "--plaintext is loopback, anywhere or nowhere, not 'x'"),
+            (["--guests", "x"], "--guests is yes or no, not 'x'"),
+            (["--messages", "50"], "--messages is PER_SECOND:BURST, like 50:500, not '50'"),
+            (["--messages", "nan:5"], "--messages is PER_SECOND:BURST"),
+            (["--logins", "0:1"], "--logins is PER_SECOND:BURST"),
+            (["--certificate", "x"], "--certificate and --private-key go together"),
+            (["--motd", "/nowhere"], "--motd /nowhere: No such file or directory"),
         ):
             self.assertFails(text, self.parse, *arguments)
 
@@ -83,7 +91,9 @@ class OptionsTests(CommandTestCase):
         for parameter in Options.optParameters:
             self.assertIn(f"--{parameter[0]} ", page)
             if parameter[2] is not None:
-                self.assertIn(str(parameter[2]), page)
+                default = parameter[2]
+                shown = ":".join(map(str, default)) if isinstance(default, Rate) else default
+                self.assertIn(str(shown), page)
         for option in ("--listen ENDPOINT", "--help", "--version"):
             self.assertIn(option, page)
         self.assertLessEqual(max(map(len, page.splitlines())), 100)
@@ -120,11 +130,11 @@ class ServiceTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         clock = Clock()
-        accounts = quick_accounts()
-        hub = Hub(InlineStore(clock).ledger(), clock, accounts, max_clients=9)
+        accounts, limiter = quick_accounts(), Limiter(OFF)
+        hub = Hub(InlineStore(clock).ledger(), clock, accounts, limiter, max_clients=9)
         self.tls = ServerTLS(*ensure(Path(self.folder())))
         framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
-        self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock)
+        self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock, limiter)
         self.storage_stopped = False
 
     def stop_storage(self) -> Deferred[None]:

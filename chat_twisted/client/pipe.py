@@ -82,7 +82,9 @@ HELP = (
 /password        have a password too, to be asked for
 /keys [add FILE|remove KEY]   which keys let you in; one more; one less
 /unregister      be a guest again
-/ignore [name], /unignore name
+/ignore [name], /unignore name          don't hear somebody; hear again
+/kick name [reason], /ban name|address [10m|2h|7d] [reason], /bans, /unban name|address,
+/mute name [10m] [reason], /unmute name       for operators
 /help            this text
 /quit            leave (so does the end of input)
 """
@@ -91,6 +93,8 @@ HELP = (
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
 
 HISTORY_COUNT = 20
+
+_DURATION = re.compile(r"([0-9]{1,9}[smhd]?)(?:\s+|\Z)")
 
 # What a command must look like behind its name, and how that is shown when it does not.
 _ROOM = r"(#\S+)"
@@ -103,7 +107,15 @@ _COMMANDS = {
     "/leave": (_ROOM, "/leave #room"),
     "/topic": (rf"{_ROOM}(?:\s+(.+))?", "/topic #room [text]"),
     "/invite": (rf"{_ROOM}\s+@?(\S+)", "/invite #room name"),
-    "/kick": (rf"{_ROOM}\s+@?(\S+)", "/kick #room name"),
+    "/kick": (r"(#\S+\s+@?\S+|[^#\s]\S*(?:\s+.+)?)", "/kick #room name, /kick name [reason]"),
+    "/ban": (
+        r"@?([^\s#]\S*)(?:\s+(.+))?",
+        "/ban name|address|network [duration] [reason]",
+    ),
+    "/bans": (r"", "/bans"),
+    "/unban": (r"@?([^\s#]\S*)", "/unban name|address|network"),
+    "/mute": (r"@?([^\s#]\S*)(?:\s+(.+))?", "/mute name [duration] [reason]"),
+    "/unmute": (r"@?([^\s#]\S*)", "/unmute name"),
     "/register": (r"", "/register"),
     "/password": (r"", "/password"),
     "/unregister": (r"", "/unregister"),
@@ -287,8 +299,23 @@ class Pipe(LineReceiver):
                 if asked is None:
                     return
                 id = asked
-            case "/invite" | "/kick":
-                id = ask(command[1:].upper(), about, (("User", second),))
+            case "/invite":
+                id = ask("INVITE", about, (("User", second),))
+            case "/kick":
+                about, _, rest = about.partition(" ")
+                rest = rest.strip()
+                if about.startswith("#"):
+                    id = ask("KICK", about, (("User", rest.removeprefix("@")),))
+                else:
+                    about = about.removeprefix("@")
+                    id = ask("KICK", about, (), rest or None)
+            case "/bans":
+                id = ask("BAN")
+            case "/ban" | "/mute":
+                duration = _DURATION.match(second or "")
+                headers = (("Duration", duration[1]),) if duration else ()
+                reason = (second or "")[duration.end() if duration else 0 :]
+                id = ask(command[1:].upper(), about, headers, reason or None)
             case _:
                 id = ask(command[1:].upper(), about)
         self._asked[id] = command
@@ -488,7 +515,11 @@ class Pipe(LineReceiver):
     def listed(self, id: int, lines: list[str]) -> None:
         """Session: who is here, or which rooms there are."""
         room = self._answered(id)
-        if self._asked.pop(id, "/who") == "/rooms":
+        command = self._asked.pop(id, "/who")
+        if command == "/bans":
+            for line in lines or ["Nobody is banned or muted"]:
+                self._show(printable(line))
+        elif command == "/rooms":
             for line in lines:
                 name, count, *flags = line.split(" ")
                 members = "1 member" if count == "1" else f"{count} members"

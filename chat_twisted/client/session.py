@@ -28,6 +28,7 @@ from chat_twisted.errors import (
     AuthenticationRequired,
     ChatError,
     HeaderIncomplete,
+    TooFast,
     Unavailable,
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
@@ -41,6 +42,7 @@ GOODBYE_WITHIN = 2
 
 
 UNAVAILABLE = Unavailable.code
+TOO_FAST = TooFast.code
 AUTHENTICATION_REQUIRED = AuthenticationRequired.code
 AUTHENTICATION_FAILED = AuthenticationFailed.code
 
@@ -188,6 +190,9 @@ class ClientSession(protocol.Protocol):
         self._unanswered: dict[int, bytes] = {}  # requests, as they were written
         self._lines: dict[int, list[str]] = {}  # of a list that goes on, by the id of the first
         self._found: dict[int, list[Received]] = {}
+        self._again: set[int] = set()  # requests that were refused for now, and newer ones
+        self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
+        self._unavailable_since: float | None = None
         self._last_id = 0
         self._registered = False  # on this connection
         self._retry: IDelayedCall | None = None
@@ -266,7 +271,9 @@ class ClientSession(protocol.Protocol):
         self._last_id += 1
         frame = encode(verb, argument, [("Id", self._last_id), *headers], body)
         self._unanswered[self._last_id] = frame
-        if self._registered:
+        if self._waiting is not None:  # it would overtake what waits
+            self._again.add(self._last_id)
+        elif self._registered:
             self.transport.write(frame)
         return self._last_id
 
@@ -297,6 +304,7 @@ class ClientSession(protocol.Protocol):
         if not self._reason and not reason.check(ConnectionDone):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
+        self._wait_no_longer()  # all is sent again after the next registration
         if self._goodbye is not None or not self._token or self._reconnect is None:
             self._end(self._reason)
             return
@@ -380,6 +388,7 @@ class ClientSession(protocol.Protocol):
                     if message.sender.lower() != self.user.lower():  # one knows what one said
                         listener.received(message)
             case "SENT":
+                self._unavailable_since = None
                 if self._answered(id := frame.number("id")):
                     listener.sent(id)
             case "DELIVERED":
@@ -395,6 +404,8 @@ class ClientSession(protocol.Protocol):
                     listener.found(id, self._found.pop(id, []))
             case "JOINED" | "LEFT" | "TOPIC" | "INVITED":
                 self._told(frame)
+            case "BAN" if "count" in frame.headers:
+                self._listed(frame)
             case "ACCOUNT" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
                 if self._answered(id := frame.number("id")):
                     listener.changed(id, frame.argument, (frame.body or "").splitlines())
@@ -449,6 +460,8 @@ class ClientSession(protocol.Protocol):
         refusal = Refusal(int(match[1]), match[2]) if match else Refusal(0, frame.argument)
         if self._registered:
             id = frame.number("id") if frame.id else None
+            if self._is_for_later(id, refusal, frame):
+                return
             if id is None or self._answered(id):
                 self._found.pop(id or 0, None)
                 self._listener.refused(id, refusal)
@@ -462,6 +475,39 @@ class ClientSession(protocol.Protocol):
         else:
             self._end(f"ERROR {refusal.code} {refusal.reason}")
             self.transport.abortConnection()
+
+    def _is_for_later(self, id: int | None, refusal: Refusal, frame: Frame) -> bool:
+        """Keep a request that was refused only for now, and send it again when it helps."""
+        if id not in self._unanswered or "retry-after" not in frame.headers:
+            return False
+        now = self._clock.seconds()
+        if refusal.code == UNAVAILABLE:
+            self._unavailable_since = self._unavailable_since or now
+            if now - self._unavailable_since >= self._reconnect_for:
+                return False
+        elif refusal.code != TOO_FAST:
+            return False
+        assert id is not None
+        self._again.add(id)
+        if self._waiting is None:
+            wait = max(1, frame.number("retry-after"))
+            self._waiting = self._clock.callLater(wait, self._send_again)
+        return True
+
+    def _send_again(self) -> None:
+        """Send what was refused for now and what was asked since, in its order."""
+        self._waiting = None
+        again, self._again = sorted(self._again), set()
+        if self._registered:
+            for id in again:
+                if id in self._unanswered:
+                    self.transport.write(self._unanswered[id])
+
+    def _wait_no_longer(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._again.clear()
 
     def _authenticate(self, frame: Frame, refusal: Refusal) -> None:
         if refusal.code == AUTHENTICATION_REQUIRED:

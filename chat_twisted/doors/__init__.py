@@ -11,20 +11,19 @@ from typing import NamedTuple
 
 from chat_twisted.errors import ChatError
 
-MAX_QUEUED = 8 * 1024 * 1024
-"""Bytes that may wait for one peer. One that lets more gather does not read, and is cut off."""
-
 
 class Channel(NamedTuple):
     """What a connection comes over.
 
     ``host`` is the peer's address, None for a local socket; ``binding`` the SHA-256 of the
-    certificate that the peer was shown, empty without TLS.
+    certificate that the peer was shown, empty without TLS. ``lost`` is to be called when the
+    connection is.
     """
 
     host: str | None = None
     encrypted: bool = False
     binding: bytes = b""
+    lost: Callable[[], None] = lambda: None
 
     @property
     def private(self) -> bool:

@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.accounts import CHALLENGE, Account, Gate, Password, Signature
-from chat_twisted.doors import MAX_QUEUED, Channel
+from chat_twisted.doors import Channel
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
@@ -51,6 +51,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
 from chat_twisted.hub import Hub, Session
+from chat_twisted.limits import Limits
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""
@@ -70,6 +71,8 @@ TICKS = 4
 
 MAX_LOGGED_REFUSALS = 10
 """How many refusals on one connection are logged, so that a peer can't fill the disk."""
+
+DEFAULT_UNREAD = Limits().unread
 
 # LineReceiver copies what is behind a line for each line, so it gets little at once; but more than
 # the longest line, so that it is never at a loss.
@@ -95,7 +98,7 @@ class FramedConnection(LineReceiver):
 
     It is the producer of its own transport. While the peer does not read, the transport's buffer is
     full and the connection paused: its requests are not read, and what others send to it waits
-    here. Past ``MAX_QUEUED`` it is cut off.
+    here. Past ``FramedFactory.max_unread`` it is cut off.
     """
 
     delimiter = b"\n"
@@ -149,6 +152,7 @@ class FramedConnection(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: the connection is gone."""
+        self.channel.lost()
         self.factory.lost(self)
         self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
         if self._linger is not None:
@@ -387,7 +391,7 @@ class FramedConnection(LineReceiver):
             return
         self._waiting.append(data)
         self._queued += len(data)
-        if self._queued > MAX_QUEUED:
+        if self._queued > self.factory.max_unread:
             self.abort("does not read")
 
     def pauseProducing(self) -> None:
@@ -637,6 +641,8 @@ class FramedFactory(ServerFactory):
     :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     :param idle: seconds of silence after which a client is asked whether it is there.
+    :param max_unread: bytes that may wait for one peer. One that lets more gather does not read.
+    :param motd: what is said to everybody who logs in.
     """
 
     noisy = False
@@ -650,14 +656,17 @@ class FramedFactory(ServerFactory):
         *,
         max_message: int = MAX_BODY,
         idle: float = 60,
+        max_unread: int = DEFAULT_UNREAD,
+        motd: str = "",
     ) -> None:
         self.hub = hub
         self.gate = gate
         self.clock = clock
         self.max_message = max_message
+        self.max_unread = max_unread
         self.connections: set[FramedConnection] = set()
-        self.version_1 = Version1Door(hub, clock)
-        self.version_2 = Version2Door(hub, gate, max_message)
+        self.version_1 = Version1Door(hub, clock, max_unread)
+        self.version_2 = Version2Door(hub, gate, max_message, motd)
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock

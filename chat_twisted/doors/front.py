@@ -8,7 +8,7 @@ place of this one: nothing stands in the way of what follows.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -20,10 +20,14 @@ from twisted.python.failure import Failure
 
 from chat_twisted.doors import Channel
 from chat_twisted.doors.tls import ServerTLS, binding
-from chat_twisted.errors import ChatError, EncryptionRequired
+from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
+from chat_twisted.limits import Limiter
 
 DECIDE_WITHIN = 10
 """Seconds that a connection has for its first words, a TLS handshake included."""
+
+RETRY_CONNECTING = 30
+"""Seconds after which an address that has too many connections may try again."""
 
 MAX_FIRST = 512
 """Bytes after which no more is waited for to know whom a connection is for."""
@@ -58,7 +62,10 @@ class Guest(Protocol):
         """Take bytes."""
 
     def refuse(self, error: ChatError) -> None:
-        """Answer with an error that closes."""
+        """Answer with an error."""
+
+    def close(self, why: str) -> None:
+        """Close after what was written."""
 
 
 class Door(Protocol):
@@ -135,19 +142,27 @@ class FrontConnection(TwistedProtocol):
             self._channel = self._channel._replace(binding=shown)
         allowed = choice.encrypted or self.factory.plaintext.allows(self._channel)
         self._decided()
+        # Only now it counts: silent ones can't keep out who has something to say.
+        lost = self.factory.count(self._channel.host)
+        if lost is not None:
+            self._channel = self._channel._replace(lost=lost)
         guest = choice.door.accept(self._channel)
         if guest is None:
-            self.transport.abortConnection()
+            self._channel.lost()
+            self.transport.abortConnection()  # and connectionLost follows, here
             return
         if self._channel.encrypted:
             self.transport.wrappedProtocol = guest
         else:
             self.transport.protocol = guest
         guest.makeConnection(self.transport)
-        if allowed:
-            guest.dataReceived(first)
-        else:
+        if not allowed:
             guest.refuse(EncryptionRequired())
+        elif lost is None:
+            guest.refuse(Unavailable("too many connections", retry_after=RETRY_CONNECTING))
+            guest.close("too many connections from its address")
+        else:
+            guest.dataReceived(first)
 
     def _take_off_tls(self, first: bytes) -> None:
         factory = self.factory.tls
@@ -164,8 +179,10 @@ class FrontFactory(ServerFactory):
     :param choices: the doors, by what connections for them begin with; a connection that begins
         otherwise is the last one's, which refuses it in its own words.
     :param tls: the server's side of TLS.
-    :param max_undecided: how many connections there may be; the one that is here longest is closed
-        for another.
+    :param limiter: counts the connections of an address that are handed to doors; one too many is
+        told so, and closed.
+    :param max_undecided: how many connections there may be that are not; the one that is here
+        longest is closed for another.
     :param decide_within: seconds.
     """
 
@@ -177,6 +194,7 @@ class FrontFactory(ServerFactory):
         choices: Sequence[Choice],
         tls: ServerTLS,
         clock: IReactorTime,
+        limiter: Limiter,
         *,
         plaintext: Plaintext = Plaintext.LOOPBACK,
         max_undecided: int = 10_000,
@@ -184,12 +202,21 @@ class FrontFactory(ServerFactory):
     ) -> None:
         self.clock = clock
         self.decide_within = decide_within
+        self._limiter = limiter
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
         self._choices = choices
         self._max_undecided = max_undecided
         self._undecided: dict[FrontConnection, None] = {}  # longest here first
         self._stopping = False
+
+    def count(self, host: str | None) -> Callable[[], None] | None:
+        """Count a connection from ``host``; return what is to be called when it is gone, None if
+        it is one too many.
+        """
+        if not self._limiter.connect(host, self.clock.seconds()):
+            return None
+        return lambda: self._limiter.disconnect(host, self.clock.seconds())
 
     def startFactory(self) -> None:
         """Twisted: the first port listens."""

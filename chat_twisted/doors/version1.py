@@ -14,14 +14,13 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.doors import MAX_QUEUED, Nowhere
+from chat_twisted.doors import Nowhere
 from chat_twisted.errors import (
     ChatError,
     HeaderIncomplete,
-    NameInUse,
+    MalformedName,
     NotRegistered,
     UnableToSend,
-    Unavailable,
 )
 from chat_twisted.frames import encode
 from chat_twisted.hub import Hub, Request, Session
@@ -66,7 +65,7 @@ class Version1(Session):
 
     The original client reads one answer for each SEND, so its next SEND waits for that; and one
     ``recv`` for each FORWARD, so the next FORWARD waits for the RECEIVED. What waits to be
-    forwarded is bounded by ``MAX_QUEUED``.
+    forwarded is bounded.
     """
 
     __slots__ = (
@@ -85,7 +84,7 @@ class Version1(Session):
     immediate = True
 
     def __init__(self, door: Version1Door, sending: Connection) -> None:
-        super().__init__(door)
+        super().__init__(door, sending.host)
         self._hub = door.hub
         self._clock = door.clock
         self.sending = sending
@@ -173,7 +172,7 @@ class Version1(Session):
         assert self.receiving is not None
         self._queue.append(forward)
         self._queued += forward.size
-        if self._queued > MAX_QUEUED:
+        if self._queued > self.door.max_unread:
             self.receiving.abort("does not read")
         elif len(self._queue) == 1:
             self.receiving.expect()
@@ -261,10 +260,14 @@ def pieces(message: Message) -> Iterator[bytes]:
 
 
 class Version1Door:
-    """Lets version 1 sessions in, two connections each, and brings messages to them."""
+    """Lets version 1 sessions in, two connections each, and brings messages to them.
 
-    def __init__(self, hub: Hub, clock: IReactorTime) -> None:
+    :param max_unread: bytes that may wait for one client.
+    """
+
+    def __init__(self, hub: Hub, clock: IReactorTime, max_unread: int) -> None:
         self.hub = hub
+        self.max_unread = max_unread
         self.clock = clock
         self.one_legged: dict[str, Version1] = {}
         """Sessions that wait for their second connection, by folded name."""
@@ -278,7 +281,9 @@ class Version1Door:
         session = Version1(self, connection)
         try:
             self.hub.register(name, session)
-        except (NameInUse, Unavailable) as error:
+        except MalformedName:
+            raise
+        except ChatError as error:
             raise NotRegistered(str(error)) from None
         self.one_legged[fold(name)] = session
         return session

@@ -28,6 +28,7 @@ from chat_twisted.errors import (
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.message import Message, fold
+from chat_twisted.moderation import Sanction
 
 VERSION = 2
 """The highest version of the protocol that is spoken here."""
@@ -49,6 +50,7 @@ class Connection(Protocol):
     """What a session asks of its connection."""
 
     channel: Channel
+    host: str | None
 
     def write(self, data: bytes) -> None:
         """Write to the client."""
@@ -92,7 +94,7 @@ class Version2(Session):
     _log: ClassVar[Logger] = Logger()
 
     def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
-        super().__init__(door)
+        super().__init__(door, connection.host)
         self.connection = connection
         self._greeting = greeting
         self._awaited: Request | None = None
@@ -138,6 +140,8 @@ class Version2(Session):
             ("Last", hub.last),
         )
         self.connection.write(encode("REGISTERED", self.user.name, headers))
+        if self.door.motd and "session" not in greeting.headers:
+            self.connection.write(encode("NOTICE", "motd", (), self.door.motd))
         self.connection.registered(self)
         hub.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
 
@@ -193,7 +197,26 @@ class Version2(Session):
     def _leave(self, frame: Frame) -> None:
         self._await(self.door.hub.leave_room(self, frame.argument, frame.id))
 
+    def _ban(self, frame: Frame) -> None:
+        hub, id = self.door.hub, frame.id
+        duration, reason = frame.headers.get("duration", ""), frame.body or ""
+        match frame.verb:
+            case "BAN" if not frame.argument:
+                found = hub.sanctions(self)
+                names = [sanction.subject for sanction in found]
+                self._list(frame, "", names, lambda i: _describe(found[i]))
+            case "BAN":
+                self._await(hub.ban(self, frame.argument, duration, reason, id))
+            case "MUTE":
+                self._await(hub.mute(self, frame.argument, duration, reason, id))
+            case verb:
+                self._await(hub.pardon(self, verb, frame.argument, id))
+
     def _kick(self, frame: Frame) -> None:
+        if not frame.argument.startswith("#"):
+            name = self.door.hub.kick_out(self, frame.argument, frame.body or "")
+            self.connection.write(encode("KICK", name, reply_headers(frame.id)))
+            return
         self._await(
             self.door.hub.kick(self, frame.argument, frame.headers.get("user", ""), frame.id)
         )
@@ -375,6 +398,7 @@ class Version2(Session):
         "HISTORY": _history,
         "SEARCH": _search,
         "ACCOUNT": _account,
+        **dict.fromkeys(("BAN", "UNBAN", "MUTE", "UNMUTE"), _ban),
     }
 
     # What the hub tells
@@ -418,8 +442,8 @@ class Version2(Session):
             self._answered(request)
 
     def done(self, request: Request) -> None:
-        """Hub: the account is changed."""
-        self.connection.write(encode("ACCOUNT", request.argument, reply_headers(request.id)))
+        """Hub: an account is changed, or a sanction."""
+        self.connection.write(encode(request.verb, request.argument, reply_headers(request.id)))
         self._answered(request)
 
     def dismissed(self, why: str) -> None:
@@ -440,9 +464,11 @@ class Version2Door:
 
     :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
+    :param motd: what is said to everybody who logs in.
     """
 
-    def __init__(self, hub: Hub, gate: Gate, max_message: int) -> None:
+    def __init__(self, hub: Hub, gate: Gate, max_message: int, motd: str = "") -> None:
+        self.motd = motd
         self.hub = hub
         self.gate = gate
         self.max_message = max_message
@@ -452,6 +478,11 @@ class Version2Door:
         data = _message("FORWARD", message)
         for session in sessions:
             session.connection.write(data)  # type: ignore[attr-defined]
+
+
+def _describe(sanction: Sanction) -> str:
+    until = format_time(sanction.until) if sanction.until else "ever"
+    return f"{sanction.subject} {sanction.kind} {until} {sanction.by} {sanction.reason}".rstrip()
 
 
 def _message(verb: str, message: Message, id: str | None = None) -> bytes:

@@ -52,8 +52,9 @@ class Chaos:
         self.log = open(os.path.join(self.folder, "log"), "a+")  # noqa: SIM115
         begin = self.log.seek(0, os.SEEK_END)
         listen = ("--listen", f"tcp:{self.port}:interface=127.0.0.1")
+        command = (TWISTD, "-n", "--pidfile=", "chatserver")
         self.server = subprocess.Popen(
-            [TWISTD, "-n", "--pidfile=", "chatserver", "--state", self.state, *listen],
+            [*command, "--state", self.state, "--limits", "off", *listen],
             stdout=self.log,
             stderr=self.log,
             cwd=self.folder,

@@ -189,6 +189,8 @@ class BadPeersTests(ServerTestCase):
 
 
 class NotReadingTests(ServerTestCase):
+    options = ("--limits", "off")
+
     def test_a_peer_that_stops_reading_is_cut_off_and_the_others_get_everything(self) -> None:
         alice, bob, stuck = self.connect(), self.connect(), self.connect()
         for peer, name in ((alice, "alice"), (bob, "bob"), (stuck, "stuck")):
