@@ -61,6 +61,7 @@ from chat_twisted.ledger import Again, Entry, Ledger, Repeat
 from chat_twisted.limits import Allowance, Limiter
 from chat_twisted.message import Audience, Message, Target, check_user_name, fold, parse_target
 from chat_twisted.moderation import BAN, MUTE, Sanction, Sanctions, check_reason
+from chat_twisted.presence import Presence, Roster, check_why
 from chat_twisted.rooms import Room, Rooms, new_id
 
 MAX_UNCONFIRMED = 1000
@@ -89,6 +90,9 @@ class Door(Protocol):
     def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
         """Write ``message``, encoded once, to each of ``sessions``; must not fail or wait."""
 
+    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
+        """The same, of who came, went, is away or back."""
+
 
 class User:
     """Somebody who holds a name, on one connection, several, or for a while on none.
@@ -102,6 +106,7 @@ class User:
 
     __slots__ = (
         "account",
+        "away",
         "grace",
         "hold",
         "id",
@@ -122,6 +127,7 @@ class User:
         self.name = name
         self.key = fold(name)
         self.account: Account | None = None
+        self.away: str | None = None  # why it does not read, if it says so
         self.secrets: deque[bytes] = deque([secret] if secret else [], maxlen=MAX_TOKENS)
         self.since = since
         self.position = since
@@ -275,9 +281,8 @@ class Hub:
         self._by_id: dict[int, User] = {}
         self._away: dict[User, None] = {}  # kept without a session, longest away first
         self._session_count = 0
-        self._present_count = 0  # users
         self._kept_count = 0  # users
-        self._who: list[str] | None = None  # what who() answers, until somebody comes or goes
+        self._roster: Roster[User, Session] = Roster(clock, self._tell_presence)
         # Whoever is live, in the shape that a message to everybody needs. A dict is an
         # ordered set: all get a message in the order in which they came.
         self._live: dict[Door, dict[Session, None]] = {}
@@ -406,9 +411,10 @@ class Hub:
         """
         user = session.user
         assert user is not None, "a session that is not registered can't arrive"
-        self._present_count += not user.present
-        self._who = None
+        was_present = user.present
         session.present = True
+        if not was_present:
+            self._roster.changed(user)
         start = max(user.position if resume is None else resume, user.since)
         if start >= self._seen or not user.grace:
             self._go_live(session)
@@ -466,9 +472,9 @@ class Hub:
         user.sessions.remove(session)
         if session in user.live:
             user.live.remove(session)
-        if not user.present:
-            self._present_count -= was_present
-            self._who = None
+        self._roster.watchers.pop(session, None)
+        if was_present and not user.present:
+            self._roster.changed(user)
         if user.sessions or (user.grace and not user.registered):
             return  # the second: what becomes of it is said when it is committed
         if (for_good and user.account is None) or not user.grace:
@@ -523,11 +529,31 @@ class Hub:
     def _settle(self, room: int) -> None:
         self._change(self._rooms.settle(room))
 
-    def who(self) -> list[str]:
-        """The names of all who are present, ordered by their folded form. Not to be changed."""
-        if self._who is None:
-            self._who = sorted((u.name for u in self._users.values() if u.present), key=fold)
-        return self._who
+    # Being there
+
+    def who(self) -> list[User]:
+        """All who are present, ordered by their folded names. Not to be changed."""
+        return self._roster.all()
+
+    def watch(self, session: Session, *, watches: bool) -> None:
+        """Bring, or not, to ``session`` from now on who comes and goes, is away or back."""
+        if watches:
+            self._roster.watchers[session] = None
+        else:
+            self._roster.watchers.pop(session, None)
+
+    def set_away(self, session: Session, why: str | None) -> None:
+        """Say that the session's user does not read for now; with None, that it does again.
+
+        :raises NotPermitted: ``why`` is not a line.
+        """
+        user = self._asking(session)
+        user.away = None if why is None else check_why(why)
+        self._roster.changed(user)
+
+    def _tell_presence(self, seen: Sequence[Presence]) -> None:
+        for door, sessions in _by_door(self._roster.watchers).items():
+            door.show(seen, sessions)
 
     # Talking
 
@@ -584,7 +610,7 @@ class Hub:
         raise UnableToSend("the recipient is not here")
 
     def _check_anybody(self, session: Session, sender: User) -> None:
-        if self._present_count > sender.present:
+        if len(self._roster) > sender.present:
             return
         if session.immediate or self._kept_count <= sender.kept:
             raise UnableToSend("nobody else is here")
@@ -1061,11 +1087,7 @@ class Hub:
             self._bring(message, reached, request.session)
 
     def _bring(self, message: Message, sessions: Iterable[Session], origin: Session) -> None:
-        by_door: dict[Door, list[Session]] = {}
-        for session in sessions:
-            if session is not origin:
-                by_door.setdefault(session.door, []).append(session)
-        for door, of_door in by_door.items():
+        for door, of_door in _by_door(s for s in sessions if s is not origin).items():
             door.deliver(message, of_door)
 
     def _sessions_in(self, room: Room) -> Iterable[Session]:
@@ -1161,6 +1183,13 @@ class Hub:
         for session in list(self._sessions_in(room) if hearers is None else hearers):
             if session is not asker:
                 session.told(event, None)
+
+
+def _by_door(sessions: Iterable[Session]) -> dict[Door, list[Session]]:
+    by_door: dict[Door, list[Session]] = {}
+    for session in sessions:
+        by_door.setdefault(session.door, []).append(session)
+    return by_door
 
 
 def _digest(token: str) -> bytes:

@@ -142,3 +142,7 @@ class DoorTestCase(TestCase):
             receiving.say(f"REGISTER TORECV {name}\n\n"), f"REGISTERED TORECV {name}\n\n".encode()
         )
         return sending, receiving
+
+    def names(self) -> list[str]:
+        """Those who are present."""
+        return [user.name for user in self.hub.who()]

@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import pipe as pipe_module
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.pipe import FORMAT_HELP, HELP, Pipe
+from chat_twisted.client.orders import FORMAT_HELP, help_text
+from chat_twisted.client.pipe import Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
@@ -147,7 +148,7 @@ class TypingTests(Registered):
         self.assertEqual([f.body for f in self.requests()], ["3"])
 
     def test_commands(self) -> None:
-        self.assertEqual(self.type("/help\n"), HELP + "\n")
+        self.assertEqual(self.type("/help\n"), help_text() + "\n")
         self.type("/who\n")
         self.assertEqual([f.verb for f in self.requests()], ["WHO"])
         shown = self.hear(b"WHO\nId: 1\nCount: 2\nContent-length: 10\n\nalice\nbob\n")

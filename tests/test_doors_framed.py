@@ -163,7 +163,7 @@ class BackpressureTests(DoorTestCase):
         self.commit()
         self.assertTrue(bob.aborted)
         self.assertIn("bob went from 127.0.0.1:50000: does not read", self.logged)
-        self.assertEqual(self.hub.who(), ["alice", "carol"])
+        self.assertEqual(self.names(), ["alice", "carol"])
         self.assertEqual(carol.transport.take().count(b"FORWARD alice"), 10)
         bob.gone()
 
@@ -243,7 +243,7 @@ class SilenceTests(DoorTestCase):
         self.clock.pump([15] * 4)
         self.assertTrue(client.closed)
         self.assertEqual(client.transport.take(), b"BYE Silent for too long\n\n")
-        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.names(), [])
 
     def test_a_first_connection_of_version_1_without_a_second_is_closed(self) -> None:
         first = self.connect()
@@ -285,7 +285,7 @@ class ClosingTests(DoorTestCase):
         for client in clients:
             client.gone()
         self.assertEqual(self.factory.connections, set())
-        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.names(), [])
         self.assertEqual(self.factory.version_1.one_legged, {})
         self.clock.advance(self.grace)
         self.clock.pump([1] * 5)
@@ -327,7 +327,7 @@ class LeavingTests(DoorTestCase):
         for client in (self.alice, self.connect(), *self.original("carol")):
             client.protocol.readConnectionLost()
             self.assertTrue(client.transport.disconnecting)
-        self.assertEqual(self.hub.who(), ["bob"])
+        self.assertEqual(self.names(), ["bob"])
 
     def test_a_refused_peer_that_closes_is_let_go(self) -> None:
         self.alice.say("\n")
@@ -348,7 +348,7 @@ class ReentrancyTests(DoorTestCase):
         self.commit()
         people[299][1].gone()
         self.clock.pump([0] * 310)
-        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.names(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
@@ -439,7 +439,7 @@ class AuthenticationTests(DoorTestCase):
         other = self.connect()
         self.ask("ALICE", other)
         self.assertTrue(self.password("right", other).startswith(b"REGISTERED Alice\n"))
-        self.assertEqual(self.hub.who(), ["Alice"])
+        self.assertEqual(self.names(), ["Alice"])
         other.say("SEND ALICE\nContent-length: 1\n\nx")
         self.commit()
         self.assertIn(b"FORWARD Alice\nTo: Alice\n", self.client.transport.take())

@@ -31,7 +31,7 @@ class RegistrationTests(DoorTestCase):
 
     def test_two_connections_are_answered_as_the_original_expects(self) -> None:
         self.original("alice")
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
         self.assertEqual(self.logged, ["alice came from 127.0.0.1:50000, version 1"])
 
     def test_a_malformed_or_reserved_name_is_error_100_on_either_connection(self) -> None:
@@ -65,7 +65,7 @@ class RegistrationTests(DoorTestCase):
         second = self.connect("10.0.0.1")
         self.assertEqual(second.say("REGISTER TORECV alice\n\n"), b"REGISTERED TORECV alice\n\n")
         self.refused("REGISTER TORECV alice\n\n", NOT_REGISTERED, "10.0.0.1")
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
 
     def test_a_second_connection_without_a_first_is_error_101(self) -> None:
         self.refused("REGISTER TORECV alice\n\n", NOT_REGISTERED)
@@ -77,7 +77,7 @@ class RegistrationTests(DoorTestCase):
     def test_the_user_is_present_once_the_second_connection_is_registered(self) -> None:
         first = self.connect()
         first.say("REGISTER TOSEND alice\n\n")
-        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.names(), [])
         bob, _ = self.original("bob")
         self.assertEqual(bob.say(send("alice", "x")), UNABLE)
         self.assertEqual(bob.say(send("ALL", "x")), UNABLE)
@@ -87,7 +87,7 @@ class RegistrationTests(DoorTestCase):
             pair = self.original("alice")
             pair[lost].gone()
             self.assertTrue(pair[1 - lost].closed)
-            self.assertEqual(self.hub.who(), [])
+            self.assertEqual(self.names(), [])
             pair[1 - lost].gone()
 
     def test_a_version_1_registration_after_a_version_2_one_is_refused(self) -> None:
@@ -230,7 +230,7 @@ class SendingTests(DoorTestCase):
             self.assertEqual(sending.say(wrong), INCOMPLETE, wrong)
             self.assertTrue(sending.closed)
             self.assertTrue(receiving.closed)
-            self.assertNotIn(f"u{number}", self.hub.who())
+            self.assertNotIn(f"u{number}", self.names())
 
     def test_a_wrong_answer_to_a_forward_is_error_103_and_closes_both(self) -> None:
         for wrong in ("RECEIVED bob\n\n", "RECEIVED\n\n", "SEND alice\nContent-length: 1\n\nx"):
@@ -261,7 +261,7 @@ class SendingTests(DoorTestCase):
         self.commit()
         self.assertTrue(self.bob_in.aborted)
         self.assertTrue(self.bob.closed)
-        self.assertEqual(self.hub.who(), ["alice", "carol"])
+        self.assertEqual(self.names(), ["alice", "carol"])
 
     def test_many_short_lines_do_not_count_for_more_than_their_text(self) -> None:
         carol = self.user("carol")

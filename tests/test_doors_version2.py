@@ -55,7 +55,7 @@ class RegistrationTests(DoorTestCase):
     def test_a_second_registration_is_error_111(self) -> None:
         client = self.user("alice")
         self.assertEqual(client.say("REGISTER bob\n\n"), b"ERROR 111 Not permitted\n\n")
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
 
     def test_the_session_token_lets_the_user_in_on_a_second_connection(self) -> None:
         first, answer = self.register("alice")
@@ -189,7 +189,7 @@ class TalkTests(DoorTestCase):
     def test_quit_is_answered_bye_and_closed(self) -> None:
         self.assertEqual(self.alice.say("QUIT\nId: 1\n\n"), b"BYE\nId: 1\n\n")
         self.assertTrue(self.alice.closed)
-        self.assertEqual(self.hub.who(), ["bob"])
+        self.assertEqual(self.names(), ["bob"])
         self.assertEqual(self.bob.say("SEND alice\nContent-length: 1\n\nx")[:9], b"ERROR 102")
 
     def test_unknown_verbs_are_error_104_and_unknown_headers_are_ignored(self) -> None:

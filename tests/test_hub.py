@@ -26,6 +26,7 @@ from chat_twisted.errors import (
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.message import Message
+from chat_twisted.presence import Presence
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -39,6 +40,10 @@ class ListDoor:
         self.calls.append((message, list(sessions)))
         for session in sessions:
             session.got.append(message)
+
+    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            session.heard.append(("saw", *seen))
 
 
 class ListSession(Session):
@@ -148,6 +153,10 @@ class HubTestCase(TestCase):
     def commit(self) -> None:
         settle(self.clock)
 
+    def names(self) -> list[str]:
+        """Those who are present."""
+        return [user.name for user in self.hub.who()]
+
 
 class RegistryTests(HubTestCase):
     def test_a_name_is_had_by_one_user_at_a_time_whatever_its_case(self) -> None:
@@ -156,7 +165,7 @@ class RegistryTests(HubTestCase):
             self.join("aLICE")
         self.quit(alice)
         self.join("aLICE")
-        self.assertEqual(self.hub.who(), ["aLICE"])
+        self.assertEqual(self.names(), ["aLICE"])
 
     def test_a_malformed_name_is_refused(self) -> None:
         for name in ("", "b@d", "All"):
@@ -167,7 +176,7 @@ class RegistryTests(HubTestCase):
         token = self.join("alice").token
         second = self.join("ALICE", token)
         self.assertEqual(second.user.name, "alice")
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
         for wrong in ("", "x", "é", token + "x"):
             with self.assertRaises(NameInUse):
                 self.join("alice", wrong)
@@ -195,7 +204,7 @@ class RegistryTests(HubTestCase):
         with self.assertRaises(NameInUse):
             self.hub.register("alice", refused)
         self.quit(refused)
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
 
     def test_leaving_twice_is_leaving_once(self) -> None:
         alice = self.join("alice")
@@ -208,7 +217,7 @@ class RegistryTests(HubTestCase):
         for name in ("bob", "Alice", "carol"):
             self.join(name)
         self.register("dora")
-        self.assertEqual(self.hub.who(), ["Alice", "bob", "carol"])
+        self.assertEqual(self.names(), ["Alice", "bob", "carol"])
 
 
 class DeliveryTests(HubTestCase):
@@ -426,7 +435,7 @@ class KeptTests(HubTestCase):
     def test_who_is_away_is_not_here_but_can_be_sent_to(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
-        self.assertEqual(self.hub.who(), ["alice"])
+        self.assertEqual(self.names(), ["alice"])
         self.hub.send(alice, "bob", "direct", "a")
         self.hub.send(alice, "ALL", "all", "b")
         self.commit()
@@ -506,7 +515,7 @@ class KeptTests(HubTestCase):
         self.hub.arrive(again)
         self.commit()
         self.assertEqual((len(again.got), len(waiting)), (3, 1))
-        self.assertEqual(self.hub.who(), ["alice", "bob"])
+        self.assertEqual(self.names(), ["alice", "bob"])
         waiting.pop()()
         self.leave(again)  # while the next is read
         self.commit()
@@ -649,7 +658,7 @@ class RestartTests(HubTestCase):
         self.commit()
         self.start()
         self.assertEqual(self.hub.last, 2)
-        self.assertEqual(self.hub.who(), [])
+        self.assertEqual(self.names(), [])
         with self.assertRaises(NameInUse):
             self.join("bob")
         alice = self.join("alice", alice.token, resume=2)

@@ -12,28 +12,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import error, stdio
+from twisted.internet import stdio
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.python.failure import Failure
 
 from chat_twisted import __version__
-from chat_twisted.client import secure
+from chat_twisted.client.connection import FAILURES, PORT, Connector, Server, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, ask_at_the_terminal
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
-from chat_twisted.client.secure import (
-    KnownServers,
-    NotEncrypted,
-    Trust,
-    Untrusted,
-    config_folder,
-    parse_fingerprint,
-)
+from chat_twisted.client.secure import config_folder, parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.errors import MalformedName
 from chat_twisted.message import check_user_name
-
-NOT_SECURE = (Untrusted, NotEncrypted, TimeoutError)
 
 
 def _port(text: str) -> int:
@@ -97,7 +86,7 @@ example:
     )
     parser.add_argument("user", metavar="USER", help="your name: 1 to 32 letters and digits")
     parser.add_argument("host", metavar="HOST", help="the server's name or address")
-    parser.add_argument("--port", type=_port, default=8828, help="the server's port (8828)")
+    parser.add_argument("--port", type=_port, default=PORT, help="the server's port (8828)")
     parser.add_argument(
         "--wait",
         type=_seconds,
@@ -158,23 +147,6 @@ def _tell(notice: str) -> None:
     print(notice, file=sys.stderr)  # noqa: T201  what standard output has no place for
 
 
-def _reason(problem: Exception, host: str, port: int) -> str:
-    """Say why there is no connection."""
-    match problem:
-        case error.DNSLookupError() | ValueError():  # ValueError: what no host can be called
-            return f"host not found: {host}"
-        case error.ConnectionRefusedError():
-            return f"connection refused: no server at {host} port {port}"
-        case NotEncrypted():
-            return f"{host} port {port} does not speak TLS (--plain connects without encryption)"
-        case Untrusted():
-            return str(problem)
-        case error.TimeoutError() | TimeoutError():
-            return f"timed out: no answer from {host} port {port}"
-        case _:
-            return f"can't connect to {host} port {port}: {problem}"
-
-
 async def main(reactor: Any, arguments: argparse.Namespace) -> None:
     """Connect, and bridge standard input and output until all is said."""
     user, host, port = arguments.user, arguments.host, arguments.port
@@ -193,33 +165,18 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
     def attach(pipe: Pipe) -> None:
         stdio.StandardIO(pipe, reactor=reactor)
 
-    endpoint = HostnameEndpoint(reactor, host, port)
-    known = KnownServers(config_folder() / "known_servers")
-    trust = Trust(host, port, known, arguments.fingerprint)
-
-    def connect() -> Deferred[Any]:
-        if arguments.plain:
-            connected: Deferred[Any] = connectProtocol(endpoint, pipe.session)
-            return connected
-        return secure.connect(endpoint, pipe.session, trust, _tell, reactor)
-
-    def reconnect() -> Deferred[Any]:
-        def other(failure: Failure) -> None:
-            failure.trap(Untrusted)
-            pipe.session.fail(str(failure.value))
-
-        return connect().addErrback(other)
-
+    server = Server(host, port, arguments.fingerprint, arguments.plain)
+    connector = Connector(reactor, server, _tell)
     pipe = Pipe(
         user,
         identity,
         reactor,
         attach,
         greet=os.isatty(0),
-        reconnect=reconnect,
+        reconnect=connector.reconnect,
         reconnect_for=arguments.wait,
     )
-    connecting = connect()
+    connecting = connector.connect(pipe.session)
 
     def interrupted() -> Deferred[int] | None:
         if over:
@@ -240,8 +197,8 @@ async def main(reactor: Any, arguments: argparse.Namespace) -> None:
         await connecting
     except CancelledError:
         raise SystemExit(INTERRUPTED) from None
-    except (error.ConnectError, error.DNSLookupError, ValueError, *NOT_SECURE) as problem:
-        raise _fail(_reason(problem, host, port)) from None
+    except FAILURES as problem:
+        raise _fail(explain(problem, server)) from None
     else:
         code = await pipe.done
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -59,6 +59,26 @@ class Identity:
     def has_key(self) -> bool:
         """Whether there is a key, or was one named."""
         return not self._own or self._path.exists()
+
+    def way(self, methods: Sequence[str], tries: int) -> str | None:
+        """Return how to prove who one is: ``publickey`` or ``password``; the key first, unless
+        there is a password.
+
+        :param methods: those that the server takes.
+        :param tries: how many of the ways did not succeed; None comes when that was all.
+        """
+        ways = ["publickey"] if "publickey" in methods and self.has_key() else []
+        if "password" in methods:
+            ways.insert(0 if self.password else len(ways), "password")
+        return ways[tries] if tries < len(ways) else None
+
+    def unlock(self) -> None:
+        """Read the key now, if there is one, so that its passphrase is asked for at once.
+
+        :raises IdentityError: it can't be read.
+        """
+        if self.has_key():
+            self._load()
 
     def public(self) -> str:
         """Return the public key in one line; the client's own is made if it is not there.
@@ -126,6 +146,19 @@ class Identity:
         with open(descriptor, "wb") as file:
             file.write(data)
         return key
+
+
+def read_key(file: str) -> str:
+    """Return the public key in ``file``, one line as ssh-keygen makes it.
+
+    :raises IdentityError: it can't be read.
+    """
+    try:
+        with open(os.path.expanduser(file)) as stream:
+            return stream.readline().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a public key"
+        raise IdentityError(f"{file}: {reason}") from None
 
 
 def ask_at_the_terminal(what: str) -> str:

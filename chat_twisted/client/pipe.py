@@ -1,7 +1,8 @@
 """Standard input and output bridged to a session: for scripts, and for people without a wish.
 
-A line in is a message or a command; a line out is what somebody said, or what became of what one
-said oneself, in the words of the original client. It knows neither sockets nor the protocol.
+A line in is a message or a command, a line out is what somebody said, or what became of what one
+said oneself. How they are written is for a ``Speech`` to say: in words, or as JSON. It knows
+neither sockets nor the protocol.
 
 At the end of input it stays until every message is answered, so that
 ``echo '@bob: done' | python -m chat_twisted.client ci HOST`` can tell by its exit code whether the
@@ -10,9 +11,8 @@ message was taken.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,7 +27,10 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client.identity import Identity, IdentityError
+from chat_twisted.client import orders
+from chat_twisted.client.identity import Identity, IdentityError, read_key
+from chat_twisted.client.orders import Command, Mistake, Say
+from chat_twisted.client.records import Records
 from chat_twisted.client.session import (
     RECONNECT_FOR,
     ClientSession,
@@ -35,8 +38,10 @@ from chat_twisted.client.session import (
     Proof,
     Received,
     Refusal,
+    Seen,
 )
-from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
+from chat_twisted.client.words import Words
+from chat_twisted.errors import ChatError
 from chat_twisted.message import Audience, fold, parse_target, printable
 
 MAX_LINE = 1024 * 1024
@@ -59,70 +64,17 @@ with the code that shells have for it."""
 INTERRUPTED_WITHIN = 0.5
 """Seconds that Ctrl-C waits at most for the server's goodbye and for standard output."""
 
-FORMAT_HELP = """\
-Use the following format for sending messages:
-@[RECIPIENT NAME]: Message
-"""
+Speech = Words | Records
 
-HELP = (
-    FORMAT_HELP
-    + """\
-@ALL: Message    to everybody
-#room: Message   to a room
-/who [#room]     who is here, or in a room
-/history [#room|@user] [n]    the last n messages (20) to everybody, of a room, with a user
-/search words    messages with all these words
-/rooms           which rooms there are
-/join #room [private]         be in a room, which is made if it is not there
-/leave #room
-/topic #room [text]           what a room is about; say so
-/invite #room name            let somebody into a private room
-/kick #room name              put somebody out of your room
-/register        keep your name for ever: it is tied to your key
-/password        have a password too, to be asked for
-/keys [add FILE|remove KEY]   which keys let you in; one more; one less
-/unregister      be a guest again
-/ignore [name], /unignore name          don't hear somebody; hear again
-/kick name [reason], /ban name|address [10m|2h|7d] [reason], /bans, /unban name|address,
-/mute name [10m] [reason], /unmute name       for operators
-/help            this text
-/quit            leave (so does the end of input)
-"""
-)
 
-_MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
+@dataclass(slots=True)
+class _Asked:
+    """What is not answered yet: a message, or a command."""
 
-HISTORY_COUNT = 20
-
-_DURATION = re.compile(r"([0-9]{1,9}[smhd]?)(?:\s+|\Z)")
-
-# What a command must look like behind its name, and how that is shown when it does not.
-_ROOM = r"(#\S+)"
-_COMMANDS = {
-    "/who": (rf"{_ROOM}?", "/who [#room]"),
-    "/history": (r"(?:([#@]?[A-Za-z_#@-]\S*))?\s*(\d{1,9})?", "/history [#room|@user] [n]"),
-    "/search": (r"(.+)", "/search words"),
-    "/rooms": (r"", "/rooms"),
-    "/join": (rf"{_ROOM}(?:\s+(private))?", "/join #room [private]"),
-    "/leave": (_ROOM, "/leave #room"),
-    "/topic": (rf"{_ROOM}(?:\s+(.+))?", "/topic #room [text]"),
-    "/invite": (rf"{_ROOM}\s+@?(\S+)", "/invite #room name"),
-    "/kick": (r"(#\S+\s+@?\S+|[^#\s]\S*(?:\s+.+)?)", "/kick #room name, /kick name [reason]"),
-    "/ban": (
-        r"@?([^\s#]\S*)(?:\s+(.+))?",
-        "/ban name|address|network [duration] [reason]",
-    ),
-    "/bans": (r"", "/bans"),
-    "/unban": (r"@?([^\s#]\S*)", "/unban name|address|network"),
-    "/mute": (r"@?([^\s#]\S*)(?:\s+(.+))?", "/mute name [duration] [reason]"),
-    "/unmute": (r"@?([^\s#]\S*)", "/unmute name"),
-    "/register": (r"", "/register"),
-    "/password": (r"", "/password"),
-    "/unregister": (r"", "/unregister"),
-    "/keys": (r"(?:(add|remove)\s+(.+))?", "/keys [add FILE|remove KEY]"),
-}
-
-_WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
+    to: str
+    mark: object = None
+    command: Command | None = None
+    overdue: IDelayedCall | None = None  # of a direct message that is sent and not delivered
 
 
 @implementer(IHalfCloseableProtocol)
@@ -134,6 +86,8 @@ class Pipe(LineReceiver):
     :param attach: makes this the protocol of standard input and output; called once, when the user
         is registered, so that no input is taken that could not be sent.
     :param greet: whether to say that one is registered, for somebody who looks on.
+    :param once: the only line of input, instead of what is read.
+    :param tail: a conversation: what is said there is shown, and nothing is read.
     """
 
     delimiter = b"\n"
@@ -148,7 +102,10 @@ class Pipe(LineReceiver):
         attach: Callable[[Pipe], object],
         *,
         greet: bool,
-        reconnect: Callable[[], Deferred[Any]] | None = None,
+        speech: Speech | None = None,
+        once: str = "",
+        tail: str = "",
+        reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         reconnect_for: float = RECONNECT_FOR,
     ) -> None:
         self.done: Deferred[int] = Deferred()
@@ -159,6 +116,9 @@ class Pipe(LineReceiver):
         self._clock = clock
         self._attach = attach
         self._greet = greet
+        self._speech: Speech = speech or Words(user)
+        self._once = once
+        self._tail = tail
         self._ended = False  # no more input will come
         self._stuck = False  # standard output can't take more
         self._quitting = False  # no more input is wanted
@@ -167,9 +127,8 @@ class Pipe(LineReceiver):
         self._ignored: dict[str, str] = {}  # folded names, and as they were written
         self._session_over = False
         self._code = OK
-        self._asked: dict[int, str] = {}  # commands by id
-        self._unanswered: dict[int, str] = {}  # what the server has yet to take; recipients by id
-        self._undelivered: dict[int, tuple[str, IDelayedCall]] = {}
+        self._unanswered: dict[int, _Asked] = {}  # what the server has yet to answer, by id
+        self._undelivered: dict[int, _Asked] = {}
 
     # Standard input and output
 
@@ -182,30 +141,30 @@ class Pipe(LineReceiver):
         if self._leaving or self._quitting:
             return
         try:
-            text = line.decode().strip()
+            self._take(line.decode())
         except UnicodeDecodeError:
-            self._complain("Not UTF-8 : Message not sent")
-            return
-        message = _MESSAGE.match(text)
-        command, _, rest = text.partition(" ")
-        if message:
-            to, said = message.group(1, 2) if message[3] is None else message.group(3, 4)
-            self._send(to.strip(), said.strip())
-        elif command in _COMMANDS:
-            self._command(command, rest.strip())
-        elif command in ("/ignore", "/unignore"):
-            self._ignore(command, rest.strip().removeprefix("@"))
-        elif text == "/help":
-            self._show(HELP)
-        elif text == "/quit":
-            self._quitting = True
-            self._leave_if_done()
-        elif text:
-            self._complain(FORMAT_HELP)
+            self._complain(self._speech.mistake(None, "Not UTF-8 : Message not sent"))
+
+    def _take(self, line: str) -> None:
+        order, mark = self._speech.parse(line)
+        match order:
+            case Say(to, text):
+                self._send(to, text, mark)
+            case Command("/quit"):
+                self._quitting = True
+                self._leave_if_done()
+            case Command("/help", topic):
+                self._show(self._speech.help(topic))
+            case Command("/ignore" | "/unignore", name):
+                self._ignore(order, name or "")
+            case Command():
+                self._command(order, mark)
+            case Mistake(text):
+                self._complain(self._speech.mistake(mark, text))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Twisted: a line is over ``MAX_LINE``. What is left of it is skipped."""
-        self._complain("Message too long : Message not sent")
+        self._complain(self._speech.mistake(None, "Message too long : Message not sent"))
         self.setRawMode()  # type: ignore[no-untyped-call]
         self.rawDataReceived(line)
         # LineReceiver looks no further at what it has now.
@@ -226,7 +185,7 @@ class Pipe(LineReceiver):
 
     def writeConnectionLost(self) -> None:
         """Twisted: nobody reads standard output any more."""
-        if not self._ended:
+        if not self._ended or self._tail:
             self._code = REFUSED
         self.transport.loseConnection()
         self._detached()
@@ -255,137 +214,77 @@ class Pipe(LineReceiver):
         elif self.paused and not wait:
             self.resumeProducing()  # type: ignore[no-untyped-call]
 
-    def _send(self, to: str, text: str) -> None:
-        if not to or not text:
-            self._complain(FORMAT_HELP)
-            return
+    def _send(self, to: str, text: str, mark: object) -> None:
         if fold(to) == fold(self._user):
-            self._complain("Receiver and Username are same")
+            self._complain(self._speech.mistake(mark, "Receiver and Username are same"))
             return
         try:
-            parse_target(to)
-            if len(text.encode()) > self.session.max_message:
-                raise MessageTooLong
-            if "\0" in text:
-                raise HeaderIncomplete
+            self.session.check(to, text)
         except ChatError as error:
-            self._not_delivered(to, Refusal(error.code, error.reason))
+            self._complain(self._speech.not_sent(mark, to, Refusal(error.code, error.reason)))
             return
-        self._await(self.session.send(to, text), to)
+        self._await(self.session.send(to, text), _Asked(to, mark))
 
-    def _command(self, command: str, rest: str) -> None:
-        pattern, usage = _COMMANDS[command]
-        match = re.fullmatch(pattern, rest)
-        if not match:
-            self._complain(f"Usage: {usage}")
-            return
-        first, second = (*match.groups(), None, None)[:2]
-        ask = self.session.ask
-        about = first or ""
-        match command:
-            case "/history":
-                about = (first or "ALL").removeprefix("@")
-                id = ask("HISTORY", about, (("Count", int(second or HISTORY_COUNT)),))
-            case "/search":
-                about = ""
-                id = ask("SEARCH", "", (), first)
-            case "/join":
-                id = ask("JOIN", about, (("Private", "yes"),) if second else ())
-            case "/topic":
-                id = ask("TOPIC", about, (), second)
-            case "/register" | "/password" | "/unregister" | "/keys":
-                about = ""
-                asked = self._ask_about_account(command, first, second)
-                if asked is None:
-                    return
-                id = asked
-            case "/invite":
-                id = ask("INVITE", about, (("User", second),))
-            case "/kick":
-                about, _, rest = about.partition(" ")
-                rest = rest.strip()
-                if about.startswith("#"):
-                    id = ask("KICK", about, (("User", rest.removeprefix("@")),))
-                else:
-                    about = about.removeprefix("@")
-                    id = ask("KICK", about, (), rest or None)
-            case "/bans":
-                id = ask("BAN")
-            case "/ban" | "/mute":
-                duration = _DURATION.match(second or "")
-                headers = (("Duration", duration[1]),) if duration else ()
-                reason = (second or "")[duration.end() if duration else 0 :]
-                id = ask(command[1:].upper(), about, headers, reason or None)
-            case _:
-                id = ask(command[1:].upper(), about)
-        self._asked[id] = command
-        self._await(id, about)
+    def _command(self, command: Command, mark: object) -> None:
+        id = orders.ask(self.session, command)
+        if id is None:
+            id = self._ask_about_account(command)
+        if id is not None:
+            self._await(id, _Asked(orders.about(command), mark, command))
 
-    def _ignore(self, command: str, name: str) -> None:
+    def _ignore(self, command: Command, name: str) -> None:
+        speech = self._speech
         if not name:
-            self._show(" ".join(["Ignored:", *self._ignored.values()]))
-            return
-        if command == "/unignore":
+            words = " ".join(["Ignored:", *self._ignored.values()])
+        elif command.name == "/unignore":
             self._ignored.pop(fold(name), None)
-            self._show(printable(f"{name} is heard"))
-            return
-        self._ignored[fold(name)] = name
-        self._show(printable(f"{name} is not heard any more"))
+            words = f"{name} is heard"
+        else:
+            self._ignored[fold(name)] = name
+            words = f"{name} is not heard any more"
+        self._show(speech.noticed(words))
 
-    def _ask_about_account(self, command: str, action: str | None, what: str | None) -> int | None:
-        ask = self.session.ask
+    def _ask_about_account(self, command: Command) -> int | None:
+        identity, ask = self._identity, self.session.ask
         try:
             match command:
-                case "/register":
-                    return ask("ACCOUNT", "register", (("Key", self._identity.public()),))
-                case "/unregister":
-                    return ask("ACCOUNT", "unregister")
-                case "/password":
-                    password = self._identity.ask_password("New password: ")
-                    if not password:
-                        self._complain("No password was given")
-                        return None
-                    if self._identity.ask_password("Again: ") != password:
-                        self._complain("The two are not the same")
-                        return None
-                    self._identity.password = password
-                    return ask("ACCOUNT", "password", (), password)
-            if action == "add":
-                with open(os.path.expanduser(what or "")) as file:
-                    what = file.readline().strip()
+                case Command("/register"):
+                    return ask("ACCOUNT", "register", (("Key", identity.public()),))
+                case Command("/keys", "add", file):
+                    return ask("ACCOUNT", "add", (("Key", read_key(file or "")),))
+                case Command("/keys", _, key):
+                    return ask("ACCOUNT", "remove", (("Key", key),))
+            password = identity.ask_password("New password: ")
+            if not password:
+                raise IdentityError("No password was given")
+            if identity.ask_password("Again: ") != password:
+                raise IdentityError("The two are not the same")
         except IdentityError as error:
-            self._complain(str(error))
+            self._complain(self._speech.mistake(None, str(error)))
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            self._complain(f"{what}: {getattr(error, 'strerror', None) or 'not a public key'}")
-            return None
-        key = (("Key", what),) if action else ()
-        return ask("ACCOUNT", action or "keys", key)
+        identity.password = password
+        return ask("ACCOUNT", "password", (), password)
 
-    def _await(self, id: int, to: str) -> None:
-        self._unanswered[id] = to
+    def _await(self, id: int, asked: _Asked) -> None:
+        self._unanswered[id] = asked
         self._read_or_not()
 
-    def _answered(self, id: int) -> str:
-        to = self._unanswered.pop(id, "")
+    def _answered(self, id: int) -> _Asked:
+        asked = self._unanswered.pop(id)
         self._go_on_reading()
-        return to
+        return asked
 
     def _go_on_reading(self) -> None:
         if self.transport is not None:
             self._read_or_not()
 
     def _show(self, text: str) -> None:
-        if self.transport is not None:
+        if text and self.transport is not None:
             self.transport.write(f"{text}\n".encode())
 
     def _complain(self, text: str) -> None:
         self._code = REFUSED
         self._show(text)
-
-    def _not_delivered(self, to: str, refusal: Refusal) -> None:
-        words = _WORDS.get(refusal.code, printable(refusal.reason))
-        self._complain(f"ERROR {refusal.code} : {words} : Message not delivered to {printable(to)}")
 
     # The session
 
@@ -394,55 +293,26 @@ class Pipe(LineReceiver):
         self._registered = True
         self._attach(self)
         if self._greet:
-            self._show(f"{printable(name)} : REGISTERED (/help tells what can be typed)")
+            self._show(self._speech.greeting(name))
+        if self._once:
+            self._take(self._once)
+        if self._tail.startswith("#"):
+            self._command(Command("/join", self._tail), None)
 
     def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        """Session: the name has an account; the key first, unless there is a password."""
+        """Session: the name has an account."""
         identity = self._identity
-        ways: list[Callable[[], Proof | None]] = []
-
-        def by_key() -> Proof:
-            return Proof(*identity.sign(challenge, self._user, self.session.binding))
-
-        def by_password() -> Proof | None:
-            password = identity.password
-            if not password and not self._registered:
-                password = identity.ask_password(f"Password of {self._user}: ")
-                identity.password = password  # for when the connection is lost
-            return Proof(password=password) if password else None
-
-        if "publickey" in methods and identity.has_key():
-            ways.append(by_key)
-        if "password" in methods:
-            ways.insert(0 if identity.password else len(ways), by_password)
-        try:
-            return ways[tries]() if tries < len(ways) else None
-        except IdentityError as error:
-            self.failure = str(error)
-            return None
-
-    def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Session: the account is changed, or an operator's wish fulfilled."""
-        command = self._asked.pop(id, "")
-        self._answered(id)
-        words = {
-            "register": f"{self._user} is yours from now on",
-            "unregister": f"{self._user} has no account any more",
-            "password": "The password is set",
-            "add": "The key is added",
-            "remove": "The key is removed",
-        }
-        if what == "keys":
-            for line in lines or ["No keys"]:
-                self._show(printable(line))
-        else:
-            self._show(words.get(what) or printable(f"Done: {command} {what}"))
-        self._leave_if_done()
-
-    def noticed(self, text: str) -> None:
-        """Session: the server has something to say."""
-        for line in text.splitlines():
-            self._show(printable(line))
+        match identity.way(methods, tries):
+            case "publickey":
+                try:
+                    return Proof(*identity.sign(challenge, self._user, self.session.binding))
+                except IdentityError as error:
+                    self.failure = str(error)
+            case "password":
+                if not identity.password and not self._registered:
+                    identity.password = identity.ask_password(f"Password of {self._user}: ")
+                return Proof(password=identity.password) if identity.password else None
+        return None
 
     def not_registered(self, refusal: Refusal) -> None:
         """Session: the server does not take the user."""
@@ -454,133 +324,118 @@ class Pipe(LineReceiver):
         """Session: somebody said something."""
         if fold(message.sender) in self._ignored:
             return
-        direct = fold(message.to) == fold(self._user)
-        self._show_message(
-            message.sender if direct else f"{message.sender} to {message.to}", message
-        )
+        if self._tail:
+            own = fold(message.to) == fold(self._user)
+            if fold(message.sender if own else message.to) != fold(self._tail.removeprefix("@")):
+                return
+        self._show(self._speech.received(message))
 
-    def found(self, id: int, messages: list[Received]) -> None:
-        """Session: what was said."""
-        self._asked.pop(id, None)
-        self._answered(id)
-        for message in messages:
-            when = message.time[:16].replace("T", " ")
-            self._show_message(f"{when} {message.sender} to {message.to}", message)
-        if not messages:
-            self._show("Nothing found")
-        self._leave_if_done()
-
-    def _show_message(self, who: str, message: Received) -> None:
-        # Each line has its sender, so that nobody can make a line look like somebody else's.
-        for line in message.text.removesuffix("\n").split("\n"):
-            self._show(printable(f"{who}: {line.removesuffix(chr(13))}"))
-
-    def sent(self, id: int) -> None:
+    def sent(self, id: int, number: int, time: str) -> None:
         """Session: the server has a message."""
-        to = self._answered(id)
-        if _is_user(to):
-            overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
-            self._undelivered[id] = (to, overdue)
+        asked = self._answered(id)
+        if parse_target(asked.to).audience is Audience.USER:
+            asked.overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
+            self._undelivered[id] = asked
             self._go_on_reading()
+            self._show(self._speech.accepted(asked.mark, asked.to, number, time))
         else:
-            self._show(f"Message delivered to {to}")
+            self._show(self._speech.sent(asked.mark, asked.to, number, time))
         self._leave_if_done()
 
     def delivered(self, id: int) -> None:
         """Session: the recipient has a message."""
-        to, overdue = self._undelivered.pop(id, ("", None))
-        if overdue is not None:
-            overdue.cancel()
+        asked = self._undelivered.pop(id, None)
+        if asked is not None and asked.overdue is not None:
+            asked.overdue.cancel()
             self._go_on_reading()
-            self._show(f"Message delivered to {to}")
+            self._show(self._speech.delivered(asked.mark, asked.to))
             self._leave_if_done()
 
     def _overdue(self, id: int) -> None:
-        to, _ = self._undelivered.pop(id)
+        asked = self._undelivered.pop(id)
         self._go_on_reading()
-        self._show(f"Message sent to {to}, not yet delivered")
+        self._show(self._speech.overdue(asked.mark, asked.to))
         self._leave_if_done()
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
         """Session: the server did not do what was asked."""
-        to = self._answered(id) if id is not None else ""
-        command = self._asked.pop(id, None) if id is not None else None
-        if command is None:
-            self._not_delivered(to or "anybody", refusal)
+        asked = self._unanswered.get(id) if id is not None else None
+        if id is None or asked is None:
+            self._complain(self._speech.not_sent(None, "anybody", refusal))
+            return
+        self._answered(id)
+        if asked.command is None:
+            self._complain(self._speech.not_sent(asked.mark, asked.to, refusal))
         else:
-            about = f" {to}" if to else ""
-            self._complain(printable(f"ERROR {refusal.code} : {refusal.reason} : {command}{about}"))
+            self._complain(self._speech.refused(asked.mark, asked.command, asked.to, refusal))
+            if self._tail:  # which can't be had
+                self._leave()
+        self._leave_if_done()
+
+    def changed(self, id: int, what: str, lines: list[str]) -> None:
+        """Session: the account is changed, or an operator's wish fulfilled."""
+        asked = self._answered(id)
+        assert asked.command is not None
+        self._show(self._speech.changed(asked.mark, asked.command, what, lines))
         self._leave_if_done()
 
     def listed(self, id: int, lines: list[str]) -> None:
         """Session: who is here, or which rooms there are."""
-        room = self._answered(id)
-        command = self._asked.pop(id, "/who")
-        if command == "/bans":
-            for line in lines or ["Nobody is banned or muted"]:
-                self._show(printable(line))
-        elif command == "/rooms":
-            for line in lines:
-                name, count, *flags = line.split(" ")
-                members = "1 member" if count == "1" else f"{count} members"
-                own = ["you are in it" if flag == "member" else flag for flag in flags]
-                self._show(printable(", ".join([name, members, *own])))
-            if not lines:
-                self._show("No rooms")
-        else:
-            names = " ".join(line.replace(" away", " (away)", 1) for line in lines)
-            self._show(printable(f"{len(lines)} {f'in {room}' if room else 'here'}: {names}"))
+        asked = self._answered(id)
+        assert asked.command is not None
+        self._show(self._speech.listed(asked.mark, asked.command, asked.to, lines))
+        self._leave_if_done()
+
+    def found(self, id: int, messages: list[Received]) -> None:
+        """Session: what was said."""
+        asked = self._answered(id)
+        assert asked.command is not None
+        self._show(self._speech.found(asked.mark, asked.command, messages))
         self._leave_if_done()
 
     def told(self, id: int | None, event: Event) -> None:
         """Session: something happened in a room."""
-        if id is not None:
-            self._asked.pop(id, None)
-            self._answered(id)
-        room, user, by = event.room, event.user, event.by
-        topic = f" ({event.topic})" if event.topic else ""
-        match event.verb:
-            case "JOINED":
-                words = f"{user} joined {room}{topic}"
-            case "LEFT":
-                words = f"{user} was put out of {room} by {by}" if by else f"{user} left {room}"
-            case "INVITED" if fold(user) == fold(self._user):
-                words = f"{by} invites you to {room} (/join {room})"
-            case "INVITED":
-                words = f"{user} is invited to {room}"
-            case _ if user:
-                words = f"{user} set the topic of {room}: {event.topic or ''}"
-            case _:
-                words = f"{room}: {event.topic or 'no topic'}"
-        self._show(printable(words))
+        mark = None if id is None else self._answered(id).mark
+        if not self._tail:
+            self._show(self._speech.told(mark, event))
         self._leave_if_done()
+
+    def seen(self, users: list[Seen]) -> None:
+        """Session: somebody came, went, or is away."""
+        self._show(self._speech.seen(users))
+
+    def noticed(self, text: str) -> None:
+        """Session: the server has something to say."""
+        if not self._tail:
+            self._show(self._speech.noticed(text))
 
     def disconnected(self, reason: str) -> None:
         """Session: the connection is gone, and is being tried again."""
         if self._greet:
-            self._show("Connection lost, trying again")
+            self._show(self._speech.disconnected(reason))
 
     def reconnected(self) -> None:
         """Session: the connection stands again."""
         if self._greet:
-            self._show("Connected again")
+            self._show(self._speech.reconnected())
         if self._leaving:
             self.session.quit()
 
     def lost(self, reason: str) -> None:
         """Session: the connection is gone."""
-        for _, overdue in self._undelivered.values():
-            overdue.cancel()
+        for asked in self._undelivered.values():
+            if asked.overdue is not None:
+                asked.overdue.cancel()
         self._undelivered.clear()
         self._session_over = True
         if not self._registered:
             self._code = NOT_CONNECTED
-            self.failure = self.failure or _inactive(reason)
+            self.failure = self.failure or Words(self._user).over(reason)
         elif self._code != INTERRUPTED:
-            for to in self._unanswered.values():
-                self._complain(f"Server Inactive : Message not delivered to {to}")
+            for asked in self._unanswered.values():
+                self._complain(self._speech.unanswered(asked.mark, asked.to))
             if not self._leaving:
-                self._complain(_inactive(reason))
+                self._complain(self._speech.over(reason))
         self._leaving = True
         if self.transport is None:
             self._done_if_over()
@@ -593,7 +448,7 @@ class Pipe(LineReceiver):
     def _leave_if_done(self) -> None:
         if self.paused or self._unanswered:
             return
-        if self._quitting or (self._ended and not self._undelivered):
+        if self._quitting or (self._ended and not self._undelivered and not self._tail):
             self._leave()
 
     def _leave(self) -> None:
@@ -637,11 +492,3 @@ class _Throttle:
 
     def stopProducing(self) -> None:
         self._pipe.session.stopProducing()
-
-
-def _inactive(reason: str) -> str:
-    return f"Server Inactive : {printable(reason)}" if reason else "Server Inactive"
-
-
-def _is_user(to: str) -> bool:
-    return to != "" and parse_target(to).audience is Audience.USER

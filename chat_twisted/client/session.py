@@ -9,6 +9,7 @@ the listener is: standard input and output (``pipe``), or a program.
 from __future__ import annotations
 
 import base64
+import enum
 import random
 import re
 from collections.abc import Callable
@@ -28,14 +29,20 @@ from chat_twisted.errors import (
     AuthenticationRequired,
     ChatError,
     HeaderIncomplete,
+    MessageTooLong,
     TooFast,
     Unavailable,
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
+from chat_twisted.message import parse_target
 
 IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the
 connection counts as lost."""
+
+MAX_SAID = 1000
+"""Of how many of one's own messages the numbers are remembered: as many as may be under way when a
+connection is lost."""
 
 GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
@@ -100,13 +107,42 @@ class Event:
     topic: str | None
 
 
+class State(enum.Enum):
+    """Whether somebody reads what is said to him: ``GONE`` is without a connection."""
+
+    HERE = "here"
+    AWAY = "away"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where somebody is, and what he has said about being away."""
+
+    user: str
+    state: State
+    why: str = ""
+
+
+def parse_seen(line: str) -> Seen:
+    """Read a line of a WHO or PRESENCE frame: the name, and what is known behind it."""
+    user, _, rest = line.partition(" ")
+    state, _, why = rest.partition(" ")
+    try:
+        return Seen(user, State(state or State.HERE.value), why)
+    except ValueError:  # a newer server's
+        return Seen(user, State.HERE)
+
+
 class Listener(Protocol):
     """What a session tells of. ``id`` is what the session's method returned that asked for it."""
 
     def registered(self, name: str) -> None:
         """The server knows the user now, as ``name``: there may be sending and receiving."""
 
-    def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
+    def authenticate(
+        self, methods: list[str], challenge: bytes, tries: int
+    ) -> Proof | Deferred[Proof | None] | None:
         """The name has an account: return a proof of who one is, None if there is no (other) one.
 
         :param tries: how many were refused.
@@ -122,10 +158,10 @@ class Listener(Protocol):
         """The server does not take the user; the connection is being closed."""
 
     def received(self, message: Received) -> None:
-        """Somebody said something."""
+        """Somebody said something; perhaps oneself, on another connection."""
 
-    def sent(self, id: int) -> None:
-        """A message of one's own is committed."""
+    def sent(self, id: int, number: int, time: str) -> None:
+        """A message of one's own is committed, as ``Received.number`` and at ``Received.time``."""
 
     def delivered(self, id: int) -> None:
         """A direct message of one's own has reached its recipient."""
@@ -141,6 +177,9 @@ class Listener(Protocol):
 
     def told(self, id: int | None, event: Event) -> None:
         """Something happened in a room; ``id`` is None if it was not asked for."""
+
+    def seen(self, users: list[Seen]) -> None:
+        """Somebody came, went, or said that he is away or back, since the WHO that asked for it."""
 
     def disconnected(self, reason: str) -> None:
         """The connection is gone, and is being tried again; nothing is lost."""
@@ -158,7 +197,7 @@ class ClientSession(protocol.Protocol):
 
     :param user: the name to register.
     :param clock: the reactor.
-    :param reconnect: connects this protocol again, and fires or fails when that is done; without
+    :param reconnect: connects a session again, and fires or fails when that is done; without
         it, the session ends with the connection.
     :param reconnect_for: seconds for which that is tried; 0: not at all.
     :param chance: returns a number from 0 to 1.
@@ -171,7 +210,7 @@ class ClientSession(protocol.Protocol):
         user: str,
         listener: Listener,
         clock: IReactorTime,
-        reconnect: Callable[[], Deferred[Any]] | None = None,
+        reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         *,
         reconnect_for: float = RECONNECT_FOR,
         chance: Callable[[], float] = random.random,
@@ -179,6 +218,7 @@ class ClientSession(protocol.Protocol):
         self.user = user
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; the server says what it is
+        self.last = 0  # the number of the newest message when the connection was made
         self._listener = listener
         self._clock = clock
         self._reconnect = reconnect if reconnect_for else None
@@ -188,6 +228,9 @@ class ClientSession(protocol.Protocol):
         self._token = ""  # that proves who one is; empty before the first registration
         self._newest = 0  # the number of the last message that was received
         self._unanswered: dict[int, bytes] = {}  # requests, as they were written
+        self._unsent: set[int] = set()  # those of them that are messages
+        self._said: dict[int, None] = {}  # the numbers of one's own messages, the newest
+        self._held: list[Received] = []  # perhaps said here, perhaps on another connection
         self._lines: dict[int, list[str]] = {}  # of a list that goes on, by the id of the first
         self._found: dict[int, list[Received]] = {}
         self._again: set[int] = set()  # requests that were refused for now, and newer ones
@@ -217,7 +260,20 @@ class ClientSession(protocol.Protocol):
         """Send ``text``; return the id that the listener will hear of. The answer is ``sent`` or
         ``refused``, and ``delivered`` after ``sent`` where ``to`` is a user.
         """
-        return self._request("SEND", to, (), text)
+        id = self._request("SEND", to, (), text)
+        self._unsent.add(id)
+        return id
+
+    def check(self, to: str, text: str) -> None:
+        """Look whether there is any sense in sending ``text`` to ``to``.
+
+        :raises UnableToSend, MessageTooLong, HeaderIncomplete: the server would say no, or close.
+        """
+        parse_target(to)
+        if len(text.encode()) > self.max_message:
+            raise MessageTooLong
+        if "\0" in text:
+            raise HeaderIncomplete
 
     def ask(
         self,
@@ -332,7 +388,7 @@ class ClientSession(protocol.Protocol):
     def _try_now(self) -> None:
         self._retry = None
         assert self._reconnect is not None
-        self._reconnect().addCallbacks(self._connected_again, self._try_later)
+        self._reconnect(self).addCallbacks(self._connected_again, self._try_later)
 
     def _connected_again(self, _: object) -> None:
         if self._over and self.connected:
@@ -385,12 +441,18 @@ class ClientSession(protocol.Protocol):
                 message = _message(frame)
                 if message.number > self._newest:  # else it was brought before
                     self._newest = message.number
-                    if message.sender.lower() != self.user.lower():  # one knows what one said
+                    if message.sender.lower() != self.user.lower():
                         listener.received(message)
+                    else:
+                        self._held.append(message)
+                        self._pass_on()
             case "SENT":
                 self._unavailable_since = None
                 if self._answered(id := frame.number("id")):
-                    listener.sent(id)
+                    number = frame.number("message")
+                    self._note_said(number)
+                    listener.sent(id, number, frame.headers.get("time", ""))
+                    self._pass_on()
             case "DELIVERED":
                 listener.delivered(frame.number("id"))
             case "ERROR":
@@ -406,9 +468,11 @@ class ClientSession(protocol.Protocol):
                 self._told(frame)
             case "BAN" if "count" in frame.headers:
                 self._listed(frame)
-            case "ACCOUNT" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
+            case "STATUS" | "ACCOUNT" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
                 if self._answered(id := frame.number("id")):
                     listener.changed(id, frame.argument, (frame.body or "").splitlines())
+            case "PRESENCE":
+                listener.seen([parse_seen(line) for line in (frame.body or "").splitlines()])
             case "NOTICE":
                 listener.noticed(frame.body or "")
             case "REGISTERED":
@@ -422,7 +486,23 @@ class ClientSession(protocol.Protocol):
             case _:
                 pass  # what a newer server tells of, and what PONG needn't say
 
+    def _note_said(self, number: int) -> None:
+        self._said[number] = None
+        if len(self._said) > MAX_SAID:
+            del self._said[next(iter(self._said))]
+
+    def _pass_on(self) -> None:
+        """Tell of what one has said on other connections, once it is known what one has said here:
+        coming back brings both.
+        """
+        if self._held and not self._unsent:
+            held, self._held = self._held, []
+            for message in held:
+                if message.number not in self._said:
+                    self._listener.received(message)
+
     def _answered(self, id: int) -> bool:
+        self._unsent.discard(id)
         return self._unanswered.pop(id, None) is not None
 
     def _welcomed(self, frame: Frame) -> None:
@@ -430,6 +510,7 @@ class ClientSession(protocol.Protocol):
             raise HeaderIncomplete("a second REGISTERED")
         self._registered = True
         self.max_message = frame.number("max-message")
+        self.last = frame.number("last")
         self._reader.max_body = max(self.max_message, MAX_BODY)
         token = frame.headers.get("session", "")
         first = not self._token
@@ -465,12 +546,13 @@ class ClientSession(protocol.Protocol):
             if id is None or self._answered(id):
                 self._found.pop(id or 0, None)
                 self._listener.refused(id, refusal)
+                self._pass_on()
         elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
             self._authenticate(frame, refusal)
         elif not self._token:
             self._listener.not_registered(refusal)
             self.quit()
-        elif refusal.code == UNAVAILABLE:
+        elif refusal.code in (UNAVAILABLE, TOO_FAST):
             self.transport.abortConnection()  # and it is tried again
         else:
             self._end(f"ERROR {refusal.code} {refusal.reason}")
@@ -520,7 +602,15 @@ class ClientSession(protocol.Protocol):
         else:
             self._tries += 1
         self._proven = True
-        proof = self._listener.authenticate(self._methods, self._challenge, self._tries)
+        asked = self._listener.authenticate(self._methods, self._challenge, self._tries)
+        if isinstance(asked, Deferred):
+            asked.addCallback(self._prove, refusal, self._challenge)
+        else:
+            self._prove(asked, refusal, self._challenge)
+
+    def _prove(self, proof: Proof | None, refusal: Refusal, challenge: bytes) -> None:
+        if not self.connected or challenge != self._challenge:
+            return  # it took so long that this is another connection
         if proof is None:
             if self._token:
                 self._end(f"ERROR {refusal.code} {refusal.reason}")

@@ -25,6 +25,7 @@ from chat_twisted.errors import (
 from chat_twisted.frames import encode
 from chat_twisted.hub import Hub, Request, Session
 from chat_twisted.message import Message, check_user_name, fold, printable
+from chat_twisted.presence import Presence
 
 ANSWER_WITHIN = 10
 """Seconds in which a sender is told what became of a direct message."""
@@ -303,6 +304,9 @@ class Version1Door:
             raise NotRegistered("no first connection from there waits for a second")
         del self.one_legged[fold(name)]
         return session
+
+    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
+        """See ``hub.Door.show``: the original client has no word for it, and nobody asks."""
 
     def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
         """See ``hub.Door.deliver``."""

@@ -7,7 +7,7 @@ sessions. It does not know how the connection is read, or what comes before regi
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
@@ -29,6 +29,7 @@ from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.message import Message, fold
 from chat_twisted.moderation import Sanction
+from chat_twisted.presence import AWAY, HERE, Presence, seen
 
 VERSION = 2
 """The highest version of the protocol that is spoken here."""
@@ -297,17 +298,31 @@ class Version2(Session):
         self._list(frame, "", [room.name for room in rooms], line)
 
     def _who(self, frame: Frame) -> None:
-        if not frame.argument:
-            names = self.door.hub.who()
-            self._list(frame, "", names, names.__getitem__)
-            return
-        room = self.door.hub.room(self, frame.argument)
-        members = self.door.hub.members(self, frame.argument)
+        hub, name = self.door.hub, ""
+        if "watch" in frame.headers:
+            hub.watch(self, watches=frame.headers["watch"].lower() == "yes")
+        if frame.argument:
+            name = hub.room(self, frame.argument).name
+            users = hub.members(self, name)
+        else:
+            users = hub.who()
 
         def line(i: int) -> str:
-            return members[i].name if members[i].present else f"{members[i].name} away"
+            name, state, why = seen(users[i])
+            # A member who is not here is for others one who does not read for now.
+            return name if state == HERE else f"{name} {AWAY} {why}".rstrip()
 
-        self._list(frame, room.name, [user.name for user in members], line)
+        self._list(frame, name, [user.name for user in users], line)
+
+    def _status(self, frame: Frame) -> None:
+        match frame.argument:
+            case "here":
+                self.door.hub.set_away(self, None)
+            case "away":
+                self.door.hub.set_away(self, frame.body or "")
+            case _:
+                raise UnknownCommand("no such status")
+        self.connection.write(encode("STATUS", frame.argument, reply_headers(frame.id)))
 
     def _list(
         self, frame: Frame, argument: str, names: list[str], line: Callable[[int], str]
@@ -318,7 +333,7 @@ class Version2(Session):
         lines = []
         while last < len(names):
             text = f"{line(last)}\n"
-            size += len(text)
+            size += len(text.encode())
             if size > MAX_BODY:
                 break
             lines.append(text)
@@ -389,6 +404,7 @@ class Version2(Session):
         "SEND": _send,
         "RECEIVED": _received,
         "WHO": _who,
+        "STATUS": _status,
         "JOIN": _join,
         "LEAVE": _leave,
         "TOPIC": _topic,
@@ -478,6 +494,26 @@ class Version2Door:
         data = _message("FORWARD", message)
         for session in sessions:
             session.connection.write(data)  # type: ignore[attr-defined]
+
+    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
+        """See ``hub.Door.show``."""
+        lines = [f"{name} {state} {why}".rstrip() + "\n" for name, state, why in seen]
+        data = b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines))
+        for session in sessions:
+            session.connection.write(data)  # type: ignore[attr-defined]
+
+
+def bodies(lines: Sequence[str]) -> Iterator[str]:
+    """Join ``lines`` to bodies that every client takes."""
+    first = size = 0
+    for i, line in enumerate(lines):
+        length = len(line.encode())
+        if size + length > MAX_BODY:
+            yield "".join(lines[first:i])
+            first, size = i, 0
+        size += length
+    if first < len(lines):
+        yield "".join(lines[first:])
 
 
 def _describe(sanction: Sanction) -> str:

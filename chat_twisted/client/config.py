@@ -1,0 +1,205 @@
+"""``config.toml`` in the client's folder: servers by short names, and how the terminal looks.
+
+What is wrong in it is said with its line and is as if it were not there; a server whose fingerprint
+is wrong is not there at all.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chat_twisted.client.connection import PORT, Server
+from chat_twisted.client.secure import parse_fingerprint
+
+FILE = "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A server with a short name. What is empty there is as in ``Config``, or not given."""
+
+    server: Server
+    user: str = ""
+    identity: str = ""
+    rooms: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Config:
+    """What is set.
+
+    :ivar user: one's name where the server's part has none.
+    :ivar keys: ``emacs`` or ``vi``.
+    :ivar bell: whether it rings for what is for oneself.
+    :ivar notify: whether the desktop is told: ``auto`` where the terminal is known to do it.
+    :ivar colours: styles of prompt_toolkit by the names of ``screen.STYLE``; an empty one is plain.
+    :ivar problems: what is wrong in the file, a line each.
+    """
+
+    user: str = ""
+    keys: str = "emacs"
+    bell: bool = True
+    notify: str = "auto"
+    colours: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, Known] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class _Reader:
+    """Takes values out of a table, and notes what is wrong with them."""
+
+    def __init__(self, path: Path, text: str, problems: list[str]) -> None:
+        self._path = path
+        self._lines = text.split("\n")
+        self._problems = problems
+
+    def problem(self, table: str, key: str, what: str) -> None:
+        """Note that something is wrong with ``key`` in ``table``."""
+        self._problems.append(f"{self._path}:{self._find(table, key)}: {what}")
+
+    def _find(self, table: str, key: str) -> int:
+        """The number of the line where ``key`` is set, as well as can be told."""
+        at, current = 1, ""
+        for number, line in enumerate(self._lines, 1):
+            if header := re.match(r"\s*\[([^\]]*)\]", line):
+                current = header[1].strip().replace('"', "").replace("'", "")
+                if current == f"{table}.{key}".lstrip("."):
+                    at = number
+            elif current == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+                return number
+        return at
+
+    def take(self, table: str, values: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
+        """Return those of ``values`` that are what ``kinds`` says: a type, a tuple of the words
+        that may stand there, or a function that returns the value or raises ``ValueError``.
+        """
+        taken = {}
+        for key, value in values.items():
+            kind = kinds.get(key)
+            if kind is None:
+                expected = ", ".join(kinds)
+                self.problem(table, key, f"{key} is nothing that can be set here ({expected})")
+            elif isinstance(kind, tuple):
+                if value in kind:
+                    taken[key] = value
+                else:
+                    words = " or ".join(f'"{word}"' for word in kind)
+                    self.problem(table, key, f"{key} is {words}, not {value!r}")
+            elif isinstance(kind, type):
+                if type(value) is kind:
+                    taken[key] = value
+                else:
+                    self.problem(table, key, f"{key} is {_KINDS[kind]}, not {value!r}")
+            else:
+                try:
+                    taken[key] = kind(value)
+                except (ValueError, TypeError, AttributeError) as error:
+                    self.problem(table, key, f"{key}: {error}")
+        return taken
+
+
+_KINDS: dict[type, str] = {str: "a text in quotes", bool: "true or false", dict: "a table"}
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 65536:
+        raise ValueError(f"{value!r} is not a port")
+    return value
+
+
+def _rooms(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(room, str) and re.fullmatch(r"#[\w-]{1,32}", room, re.ASCII) for room in value
+    ):
+        raise ValueError('not a list of rooms like ["#dev"]')
+    return tuple(value)
+
+
+def _colours(value: Any) -> dict[str, str]:
+    from prompt_toolkit.styles import Style  # late: only who sets colours waits for it
+
+    if not isinstance(value, dict):
+        raise ValueError("not a table")
+    for name, style in value.items():
+        if not re.fullmatch(r"[a-z0-9-]+", name) or not isinstance(style, str):
+            raise ValueError(f"{name} is not a colour")
+        try:
+            Style([(name, style)])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return value
+
+
+def read(path: Path) -> Config:
+    """Read the file; a missing one is as good as an empty one."""
+    config = Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return config
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        config.problems.append(f"{path}: {reason}")
+        return config
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"at line (\d+)", str(error))
+        line = where[1] if where else str(text.count("\n") + 1)
+        what = re.sub(r" \(at .*\)", "", str(error))
+        config.problems.append(f"{path}:{line}: {what}")
+        return config
+    reader = _Reader(path, text, config.problems)
+    top = reader.take(
+        "",
+        tables,
+        {
+            "user": str,
+            "keys": ("emacs", "vi"),
+            "bell": bool,
+            "notify": ("auto", "on", "off"),
+            "colours": _colours,
+            "servers": dict,
+        },
+    )
+    for name, value in top.pop("servers", {}).items():
+        if not isinstance(value, dict):
+            reader.problem("servers", name, f"{name} is a table, [servers.{name}]")
+            continue
+        table = f"servers.{name}"
+        found = reader.take(
+            table,
+            value,
+            {
+                "host": str,
+                "port": _port,
+                "fingerprint": parse_fingerprint,
+                "plain": bool,
+                "user": str,
+                "identity": str,
+                "rooms": _rooms,
+            },
+        )
+        if "fingerprint" in value and "fingerprint" not in found:
+            continue  # it is not to be trusted for less
+        if "host" not in found:
+            reader.problem("servers", name, f"{name} has no host")
+            continue
+        config.servers[name] = Known(
+            Server(
+                found["host"],
+                found.get("port", PORT),
+                found.get("fingerprint"),
+                found.get("plain", False),
+            ),
+            found.get("user", ""),
+            found.get("identity", ""),
+            found.get("rooms", ()),
+        )
+    for name, value in top.items():
+        setattr(config, name, value)
+    return config

@@ -1,0 +1,301 @@
+"""What can be typed: a message, a conversation to turn to, or a command; and what is asked then.
+
+``parse`` makes a value of a line, ``ask`` a request of a command. The table of commands is what the
+help, the completion and the man page are made of. Nothing here knows a terminal or a connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+FORMAT_HELP = """\
+Use the following format for sending messages:
+@[RECIPIENT NAME]: Message
+"""
+
+HISTORY_COUNT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A message to a user, a room or ALL, as it was written."""
+
+    to: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What follows is for this conversation: ``bob``, ``#dev`` or ``ALL``."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of ``COMMANDS`` with its arguments; None for one that was left out."""
+
+    name: str
+    first: str | None = None
+    second: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What was typed means nothing; why, and what would."""
+
+    text: str
+
+
+Order = Say | Turn | Command | Mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a command looks like.
+
+    :ivar pattern: of what is behind its name; at most two groups.
+    :ivar usage: its arguments, for people.
+    :ivar what: what it does, in a line.
+    :ivar topic: one of ``TOPICS``.
+    :ivar completes: what its arguments are: ``room``, ``user``, ``talk`` (any of the two), ``file``
+        or ``topic``, or the words that can stand there, separated by ``|``.
+    :ivar screen: it makes sense on a terminal alone.
+    """
+
+    pattern: str
+    usage: str
+    what: str
+    topic: str
+    completes: tuple[str, ...] = ()
+    screen: bool = False
+
+
+TOPICS = {
+    "talking": "to say something, and to see who is here",
+    "rooms": "conversations of some, that remember what was said",
+    "reading": "what was said before",
+    "account": "your name for ever, and how you prove it",
+    "operators": "who may keep others out",
+    "program": "this program",
+}
+
+_ROOM = r"(#\S+)"
+_USER = r"@?([^\s#@]\S*)"
+_SWITCH = r"(on|off)?"
+
+COMMANDS = {
+    "/who": Form(rf"{_ROOM}?", "[#room]", "who is here, or in a room", "talking", ("room",)),
+    "/away": Form(r"(.+)?", "[why]", "say that you don't read for now", "talking"),
+    "/back": Form("", "", "say that you do again", "talking"),
+    "/ignore": Form(rf"(?:{_USER})?", "[name]", "don't hear somebody", "talking", ("user",)),
+    "/unignore": Form(_USER, "name", "hear somebody again", "talking", ("user",)),
+    "/unread": Form("", "", "what you have not read yet", "talking", screen=True),
+    "/rooms": Form("", "", "which rooms there are", "rooms"),
+    "/join": Form(
+        rf"{_ROOM}(?:\s+(private))?",
+        "#room [private]",
+        "be in a room, which is made if it is not there",
+        "rooms",
+        ("room", "private"),
+    ),
+    "/leave": Form(_ROOM, "#room", "not any more", "rooms", ("room",)),
+    "/topic": Form(
+        rf"{_ROOM}(?:\s+(.+))?", "#room [text]", "what it is about; say so", "rooms", ("room",)
+    ),
+    "/invite": Form(
+        rf"{_ROOM}\s+@?(\S+)", "#room name", "let somebody into it", "rooms", ("room", "user")
+    ),
+    "/kick": Form(
+        r"(#\S+\s+@?\S+|@?[^#@\s]\S*)(?:\s+(.+))?",
+        "#room name, /kick name [reason]",
+        "put somebody out of your room; off the server, by operators",
+        "rooms",
+        ("talk", "user"),
+    ),
+    "/history": Form(
+        r"(?:([#@]?[A-Za-z_#@-]\S*))?\s*(\d{1,9})?",
+        "[#room|@user] [n]",
+        f"the last n messages ({HISTORY_COUNT}) there",
+        "reading",
+        ("talk",),
+    ),
+    "/search": Form(r"(.+)", "words", "messages with all these words", "reading"),
+    "/register": Form("", "", "keep your name: it is tied to your key", "account"),
+    "/password": Form("", "", "have a password too; it is asked for", "account"),
+    "/keys": Form(
+        r"(?:(add|remove)\s+(.+))?",
+        "[add FILE|remove KEY]",
+        "which keys let you in; one more; one less",
+        "account",
+        ("add|remove", "file"),
+    ),
+    "/unregister": Form("", "", "be a guest again", "account"),
+    "/ban": Form(
+        r"@?([^\s#@]\S*)(?:\s+(.+))?",
+        "name|address|network [10m|2h|7d] [reason]",
+        "keep somebody out",
+        "operators",
+        ("user",),
+    ),
+    "/bans": Form("", "", "who is kept out, and who may not talk", "operators"),
+    "/unban": Form(_USER, "name|address|network", "let somebody in again", "operators"),
+    "/mute": Form(
+        rf"{_USER}(?:\s+(.+))?", "name [10m] [reason]", "let not talk", "operators", ("user",)
+    ),
+    "/unmute": Form(_USER, "name", "let talk again", "operators", ("user",)),
+    "/bell": Form(
+        _SWITCH, "[on|off]", "ring for what is for you", "program", ("on|off",), screen=True
+    ),
+    "/notify": Form(
+        _SWITCH, "[on|off]", "tell the desktop of it", "program", ("on|off",), screen=True
+    ),
+    "/help": Form(r"(\w+)?", "[topic]", "this text", "program", ("topic",)),
+    "/quit": Form("", "", "leave; so does the end of input", "program"),
+}
+
+_MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
+_TURN = re.compile(r"@([A-Za-z0-9]+)|(#[\w-]+)")
+_DURATION = re.compile(r"([0-9]{1,9}[smhd]?)(?:\s+|\Z)")
+
+
+def parse(line: str, current: str | None = None) -> Order | None:
+    """Read what was typed; None if that is nothing.
+
+    :param current: on a terminal, the conversation that a text without an address is for.
+    """
+    text = line.strip()
+    if not text:
+        return None
+    message = _MESSAGE.fullmatch(text)
+    if message:
+        to, said = message.group(1, 2) if message[3] is None else message.group(3, 4)
+        to, said = to.strip(), said.strip()
+        if current is None or not re.search(r"\s", to):  # else somebody is spoken of, not to
+            return Say(to, said) if to and said else Mistake(FORMAT_HELP)
+    if current is not None:
+        if turn := _TURN.fullmatch(text):
+            return Turn(turn[1] or turn[2])
+        if not text.startswith("/") or text.startswith("//"):
+            return Say(current, text.removeprefix("/"))
+    return _parse_command(text, on_screen=current is not None)
+
+
+def _parse_command(text: str, *, on_screen: bool) -> Order:
+    name, *rest = text.split(None, 1)
+    form = COMMANDS.get(name)
+    if form is None or (form.screen and not on_screen):
+        if on_screen or not text.startswith("/"):
+            return Mistake(f"No such command: {name} (/help)" if on_screen else FORMAT_HELP)
+        return Mistake(FORMAT_HELP)
+    match = re.fullmatch(form.pattern, rest[0] if rest else "", re.DOTALL)
+    if not match:
+        return Mistake(f"Usage: {name} {form.usage}".rstrip())
+    return Command(name, *(*match.groups(), None, None)[:2])
+
+
+def help_text(topic: str | None = None, *, screen: bool = False) -> str:
+    """Return the help, all or that of one of ``TOPICS``; on a terminal, first an overview."""
+    if topic is not None and topic not in TOPICS:
+        return f"No such topic: {topic}. There are: {', '.join(TOPICS)}"
+    if topic is None and screen:
+        return _OVERVIEW + "\n".join(f"/help {name:10} {TOPICS[name]}" for name in TOPICS)
+    parts = [_help_of(name, screen) for name in ([topic] if topic else TOPICS)]
+    head = (
+        "" if topic else FORMAT_HELP + "@ALL: Message    to everybody\n#room: Message   to a room\n"
+    )
+    return head + "\n".join(parts)
+
+
+_OVERVIEW = """\
+hello            to the conversation that the prompt names
+@bob: hello      to bob               @bob    alone: what follows is for bob
+#dev: hello      to a room            #dev    alone: what follows is for the room
+@ALL: hello      to everybody         //x     says /x
+Tab completes, Up and Ctrl-R find what you typed, F5 sends again what was refused, F8 drops it.
+"""
+
+
+def _help_of(topic: str, screen: bool) -> str:
+    lines = []
+    for name, form in COMMANDS.items():
+        if form.topic == topic and (screen or not form.screen):
+            lines.append(f"{f'{name} {form.usage}'.rstrip():32} {form.what}")
+    return "\n".join(lines)
+
+
+def commands(*, screen: bool) -> Iterator[str]:
+    """The names of all commands."""
+    return (name for name, form in COMMANDS.items() if screen or not form.screen)
+
+
+class Session(Protocol):
+    """What is needed of a session."""
+
+    def ask(
+        self,
+        verb: str,
+        argument: str = "",
+        headers: tuple[tuple[str, object], ...] = (),
+        body: str | None = None,
+    ) -> int:
+        """Ask the server; return the id that the answer has."""
+
+
+def about(command: Command, current: str = "ALL") -> str:
+    """Return what a command is about, for the words of its answer."""
+    match command.name:
+        case "/history":
+            return (command.first or current).removeprefix("@")
+        case "/search" | "/away" | "/back":
+            return ""
+        case "/kick":
+            return (command.first or "").split()[0].removeprefix("@")
+    return command.first or ""
+
+
+def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
+    """Ask what a command is for; None if it is not the server that must be asked.
+
+    :param current: the conversation that ``/history`` is about if it does not say.
+    """
+    first, second = command.first or "", command.second
+    verb = command.name[1:].upper()
+    match command.name:
+        case "/who" | "/rooms" | "/leave" | "/unban" | "/unmute":
+            return session.ask(verb, first)
+        case "/history":
+            count = int(second or HISTORY_COUNT)
+            return session.ask("HISTORY", about(command, current), (("Count", count),))
+        case "/search":
+            return session.ask("SEARCH", "", (), first)
+        case "/join":
+            return session.ask("JOIN", first, (("Private", "yes"),) if second else ())
+        case "/topic":
+            return session.ask("TOPIC", first, (), second)
+        case "/invite":
+            return session.ask("INVITE", first, (("User", second),))
+        case "/kick" if first.startswith("#"):
+            room, user = first.split()
+            return session.ask("KICK", room, (("User", user.removeprefix("@")),))
+        case "/kick":
+            return session.ask("KICK", first.removeprefix("@"), (), second)
+        case "/bans":
+            return session.ask("BAN")
+        case "/ban" | "/mute":
+            duration = _DURATION.match(second or "")
+            headers = (("Duration", duration[1]),) if duration else ()
+            reason = (second or "")[duration.end() if duration else 0 :]
+            return session.ask(verb, first, headers, reason or None)
+        case "/away":
+            return session.ask("STATUS", "away", (), command.first)
+        case "/back":
+            return session.ask("STATUS", "here")
+        case "/unregister":
+            return session.ask("ACCOUNT", "unregister")
+        case "/keys" if not first:
+            return session.ask("ACCOUNT", "keys")
+    return None

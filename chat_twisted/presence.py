@@ -1,0 +1,107 @@
+"""Who is here, who says that he is away, and who wants to hear of it.
+
+What changes is told in one go, half a second later: a storm of a thousand logins is not a million
+notices. It knows no session and no protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from chat_twisted.errors import NotPermitted
+
+TELL_AFTER = 0.5
+"""Seconds for which changes are gathered."""
+
+MAX_WHY = 200
+"""Characters of why somebody is away."""
+
+HERE, AWAY, GONE = "here", "away", "gone"
+
+
+class Presence(NamedTuple):
+    """Where somebody is: ``HERE``, ``AWAY`` or ``GONE``; and why, if he has said so."""
+
+    name: str
+    state: str
+    why: str = ""
+
+
+class Somebody(Protocol):
+    """What is asked of a user. ``away`` is why he does not read, None if he does."""
+
+    name: str
+    key: str
+    away: str | None
+
+    @property
+    def present(self) -> bool:
+        """Whether messages reach him."""
+
+
+T = TypeVar("T", bound=Somebody)
+W = TypeVar("W")
+
+
+class Roster(Generic[T, W]):
+    """All who are present.
+
+    :ivar watchers: who want to hear of changes, in the order in which they came.
+    :param tell: called with what has changed, once for each user, if there are watchers.
+    """
+
+    def __init__(self, clock: IReactorTime, tell: Callable[[Sequence[Presence]], None]) -> None:
+        self.watchers: dict[W, None] = {}
+        self._clock = clock
+        self._tell = tell
+        self._present: dict[str, T] = {}
+        self._sorted: list[T] | None = None
+        self._changed: dict[str, T] = {}
+        self._telling: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    def changed(self, user: T) -> None:
+        """``user`` came or went, or said that he is away or back."""
+        if user.present:
+            self._present[user.key] = user
+        elif self._present.get(user.key) is user:
+            del self._present[user.key]
+        self._sorted = None
+        if not self.watchers:
+            return
+        self._changed[user.key] = user
+        if self._telling is None:
+            self._telling = self._clock.callLater(TELL_AFTER, self._tell_all)
+
+    def all(self) -> list[T]:
+        """All who are present, ordered by their folded names. Not to be changed."""
+        if self._sorted is None:
+            self._sorted = [self._present[key] for key in sorted(self._present)]
+        return self._sorted
+
+    def _tell_all(self) -> None:
+        self._telling = None
+        changed, self._changed = self._changed, {}
+        self._tell([seen(self._present.get(key, user)) for key, user in changed.items()])
+
+
+def seen(user: Somebody) -> Presence:
+    """Say where ``user`` is."""
+    if not user.present:
+        return Presence(user.name, GONE)
+    return Presence(user.name, HERE) if user.away is None else Presence(user.name, AWAY, user.away)
+
+
+def check_why(why: str) -> str:
+    """Return why somebody is away, without what surrounds it.
+
+    :raises NotPermitted: it is too long, or not one line.
+    """
+    if len(why) > MAX_WHY or len(why.splitlines()) > 1:
+        raise NotPermitted("why one is away is a line")
+    return why.strip()
