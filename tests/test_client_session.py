@@ -250,7 +250,7 @@ class ReconnectTests(TestCase):
         self.attempts = 0
         self.reachable = True
         self.session = ClientSession("alice", self.log, self.clock, self.connect, chance=lambda: 1)
-        self.connect()
+        self.connect(self.session)
         self.take()
         self.hear(REGISTERED)
         self.log.events.clear()

@@ -20,11 +20,19 @@ def run() -> None:
     """Run the command; exit with its code."""
     try:
         _open_standard_files()
+        from chat_twisted.client.arguments import Mode, parse
+
+        arguments = parse()
+        if arguments.mode is Mode.SCREEN:
+            from twisted.internet import asyncioreactor
+
+            asyncioreactor.install()  # which is the one that prompt_toolkit runs in
+
         from twisted.internet.task import react
 
-        from chat_twisted.client.command import main, parse
+        from chat_twisted.client.command import main
 
-        react(main, [parse()])
+        react(main, [arguments])
     except KeyboardInterrupt:  # before the reactor takes it
         raise SystemExit(130) from None  # pipe.INTERRUPTED, which may not be imported yet
 

@@ -1,140 +1,53 @@
-"""The command of the client: its arguments, the connection, the exit code.
+"""The client's command: a session with a server, and a terminal or a pipe on this side of it.
 
 The one place on the client's side that writes to standard error.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import stdio
 from twisted.internet.defer import CancelledError, Deferred
 
-from chat_twisted import __version__
-from chat_twisted.client.connection import FAILURES, PORT, Connector, Server, explain
-from chat_twisted.client.identity import KEY_FILE, Identity, ask_at_the_terminal
+from chat_twisted.client.arguments import Arguments, Mode
+from chat_twisted.client.connection import FAILURES, Connector, explain
+from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
-from chat_twisted.client.secure import config_folder, parse_fingerprint
-from chat_twisted.client.session import RECONNECT_FOR
-from chat_twisted.errors import MalformedName
-from chat_twisted.message import check_user_name
+from chat_twisted.client.records import Records
+from chat_twisted.client.remembered import Remembered, config_folder
+from chat_twisted.client.words import Words
+from chat_twisted.message import fold
+
+INPUT_HISTORY = "input_history"
+SESSIONS = "sessions"
+"""Files in the client's folder."""
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
-    return int(text)
+def _tell(notice: str) -> None:
+    print(notice, file=sys.stderr)  # noqa: T201  what standard output has no place for
 
 
-def _seconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return int(text)
-
-
-def _fingerprint(text: str) -> str:
-    try:
-        return parse_fingerprint(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m chat_twisted.client",
-        description="Talk to others on a chat_twisted server: a line of input is a message, "
-        "what is said to you is a line of output.",
-        epilog="""\
-what can be typed:
-  @bob: hello      a message to bob
-  @ALL: hello      a message to everybody
-  #room: hello     a message to a room that you are in
-  /who             who is here
-  /history [#room|@user] [n], /search words      what was said
-  /register, /password, /keys, /unregister       your name for ever, and how you prove it
-  /ignore name, /unignore name                   whom you don't want to hear
-  /rooms, /join #room [private], /leave #room, /topic #room [text],
-  /invite #room name, /kick #room name           rooms
-  /help            this list, with a line for each
-  /quit            leave; so does the end of input, once all messages are answered
-
-what is shown:
-  bob: hello           bob said it to you
-  bob to ALL: hello    bob said it to everybody
-  bob to #dev: hello   bob said it to a room that you are in
-  Message delivered to bob
-  ERROR 102 : Unable to Send : Message not delivered to bob
-
-exit status:
-  0    every message was taken by the server
-  1    a message was refused or not answered, or the server or the reader of the output went away
-  2    could not connect or register; the reason is on standard error
-  130  interrupted, as by Ctrl-C
-
-A lost connection is tried again (--wait); what was said meanwhile comes then, nothing is lost or
-shown twice.
-
-example:
-  echo '@bob: build done' | python -m chat_twisted.client ci chat.example.org
-""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("user", metavar="USER", help="your name: 1 to 32 letters and digits")
-    parser.add_argument("host", metavar="HOST", help="the server's name or address")
-    parser.add_argument("--port", type=_port, default=PORT, help="the server's port (8828)")
-    parser.add_argument(
-        "--wait",
-        type=_seconds,
-        default=RECONNECT_FOR,
-        metavar="SECONDS",
-        help=f"how long a lost connection is tried again ({RECONNECT_FOR}); 0: not at all",
-    )
-    parser.add_argument(
-        "--identity",
-        type=Path,
-        metavar="FILE",
-        help="a private key to prove who you are with, as ssh-keygen makes it "
-        "(otherwise one that is made at first use)",
-    )
-    parser.add_argument(
-        "--password-file",
-        type=Path,
-        metavar="FILE",
-        help="your password is the first line of FILE (or the environment's CHAT_PASSWORD)",
-    )
-    parser.add_argument(
-        "--fingerprint",
-        type=_fingerprint,
-        metavar="SHA256:...",
-        help="the certificate that the server must have; remembered from then on",
-    )
-    parser.add_argument(
-        "--plain", action="store_true", help="do not encrypt: everybody on the way can read"
-    )
-    parser.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
-    return parser
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line; exit with 2 if it is wrong, with the reason on standard error."""
-    return _parser().parse_args()
-
-
-def _fail(reason: str) -> SystemExit:
+def _fail(reason: str, code: int = NOT_CONNECTED) -> SystemExit:
     """Say in one line why there is no session; return what ends the process."""
-    print(reason, file=sys.stderr)  # noqa: T201  the one thing that standard error is for
-    return SystemExit(NOT_CONNECTED)
+    _tell(reason)
+    return SystemExit(code)
 
 
-def _identity(arguments: argparse.Namespace) -> Identity:
+def _identity(arguments: Arguments) -> Identity:
     password = os.environ.get("CHAT_PASSWORD", "")
-    if arguments.password_file is not None:
-        password = arguments.password_file.read_text().split("\n")[0]
+    try:
+        if arguments.password_file is not None:
+            password = arguments.password_file.read_text().split("\n")[0]
+    except OSError as problem:
+        raise _fail(f"{problem.filename}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise _fail(f"{arguments.password_file}: not a text") from None
     return Identity(
         arguments.identity or config_folder() / KEY_FILE,
         own=arguments.identity is None,
@@ -143,66 +56,130 @@ def _identity(arguments: argparse.Namespace) -> Identity:
     )
 
 
-def _tell(notice: str) -> None:
-    print(notice, file=sys.stderr)  # noqa: T201  what standard output has no place for
+async def main(reactor: Any, arguments: Arguments) -> None:
+    """Connect, and bridge a terminal, or standard input and output, until all is said."""
+    identity = _identity(arguments)
+    for problem in arguments.config.problems:
+        _tell(problem)
+    if arguments.mode is Mode.SCREEN:
+        await _on_a_terminal(reactor, arguments, identity)
+    else:
+        await _in_a_pipe(reactor, arguments, identity)
 
 
-async def main(reactor: Any, arguments: argparse.Namespace) -> None:
-    """Connect, and bridge standard input and output until all is said."""
-    user, host, port = arguments.user, arguments.host, arguments.port
-    try:
-        check_user_name(user)
-    except MalformedName as problem:
-        raise _fail(f"ERROR {problem.code} : Malformed Username : {user!r}") from None
-
-    try:
-        identity = _identity(arguments)
-    except OSError as problem:
-        raise _fail(f"{problem.filename}: {problem.strerror}") from None
-    except UnicodeDecodeError:
-        raise _fail(f"{arguments.password_file}: not a text") from None
+async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+    reads = not (arguments.once or arguments.tail)
+    is_json = arguments.mode is Mode.JSON
 
     def attach(pipe: Pipe) -> None:
-        stdio.StandardIO(pipe, reactor=reactor)
+        stdin = 0 if reads else os.open(os.devnull, os.O_RDONLY)
+        stdio.StandardIO(pipe, stdin=stdin, reactor=reactor)  # type: ignore[call-arg]
 
-    server = Server(host, port, arguments.fingerprint, arguments.plain)
-    connector = Connector(reactor, server, _tell)
+    connector = Connector(reactor, arguments.server, _tell)
     pipe = Pipe(
-        user,
+        arguments.user,
         identity,
         reactor,
         attach,
-        greet=os.isatty(0),
+        greet=reads and (is_json or os.isatty(0)),
+        speech=(Records if is_json else Words)(arguments.user),
+        once=arguments.once,
+        tail=arguments.tail,
         reconnect=connector.reconnect,
         reconnect_for=arguments.wait,
     )
     connecting = connector.connect(pipe.session)
 
-    def interrupted() -> Deferred[int] | None:
-        if over:
-            return None
+    def interrupt() -> Deferred[int]:
         connecting.cancel()
         return pipe.interrupt()
 
-    def hung_up(*_: object) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        reactor.callFromThread(reactor.stop)
-
-    over = False
-    # A closed terminal says goodbye too, so that the name is free for who opens another.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
-        signal.signal(signal.SIGHUP, hung_up)
-    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    _on_interruption(reactor, interrupt)
     try:
         await connecting
     except CancelledError:
         raise SystemExit(INTERRUPTED) from None
     except FAILURES as problem:
-        raise _fail(explain(problem, server)) from None
-    else:
-        code = await pipe.done
-    finally:
-        over = True
+        raise _fail(explain(problem, arguments.server)) from None
+    code = await pipe.done
     if pipe.failure:
         raise _fail(pipe.failure)
     raise SystemExit(code)
+
+
+async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+    from chat_twisted.client.screen import Screen, open_history
+    from chat_twisted.client.talk import Talk
+
+    try:
+        identity.unlock()  # while nothing else is on the terminal
+    except IdentityError as problem:
+        raise _fail(str(problem)) from None
+    sessions = _Sessions(arguments)
+    screen = Screen(arguments.config, open_history(config_folder() / INPUT_HISTORY))
+    connector = Connector(reactor, arguments.server, lambda notice: talk.tell(notice))
+    talk = Talk(
+        arguments.user,
+        identity,
+        reactor,
+        screen,
+        arguments.config,
+        where=arguments.server.host,
+        rooms=arguments.rooms,
+        reconnect=connector.reconnect,
+        reconnect_for=arguments.wait,
+        token=sessions.get(),
+        remember=sessions.set,
+    )
+    screen.talk = talk
+    screen.start()
+    connecting = connector.connect(talk.session)
+
+    def interrupt() -> Deferred[tuple[int, str]]:
+        connecting.cancel()
+        talk.interrupt()
+        return screen.done
+
+    def not_connected(failure: Any) -> None:
+        if failure.check(CancelledError):
+            talk.interrupt()
+        elif failure.check(*FAILURES):
+            screen.stop(NOT_CONNECTED, explain(failure.value, arguments.server))
+        else:
+            screen.stop(NOT_CONNECTED, f"can't connect: {failure.getErrorMessage()}")
+
+    _on_interruption(reactor, interrupt)
+    connecting.addErrback(not_connected)
+    code, reason = await screen.done
+    connecting.cancel()
+    raise _fail(reason, code) if reason else SystemExit(code)
+
+
+class _Sessions:
+    """The file of the tokens with which a user comes back after the program was killed."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self._file = Remembered(config_folder() / SESSIONS)
+        self._name = f"{arguments.server.name}/{fold(arguments.user)}"
+
+    def get(self) -> str:
+        with contextlib.suppress(OSError):
+            return self._file.get(self._name) or ""
+        return ""
+
+    def set(self, token: str | None) -> None:
+        with contextlib.suppress(OSError):  # it can be done without
+            self._file.set(self._name, token)
+
+
+def _on_interruption(reactor: Any, interrupt: Callable[[], Deferred[Any]]) -> None:
+    """Have ``interrupt`` called when the process is to end; what it returns is waited for."""
+
+    def hung_up(*_: object) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        reactor.callFromThread(reactor.stop)
+
+    # A closed terminal says goodbye too, so that the name is free for who opens another.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, hung_up)
+    reactor.addSystemEventTrigger("before", "shutdown", interrupt)

@@ -15,7 +15,8 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.python.failure import Failure
 
 from chat_twisted.client import secure
-from chat_twisted.client.secure import KnownServers, NotEncrypted, Trust, Untrusted, config_folder
+from chat_twisted.client.remembered import Remembered, config_folder
+from chat_twisted.client.secure import NotEncrypted, Trust, Untrusted
 from chat_twisted.client.session import ClientSession
 
 PORT = 8828
@@ -45,6 +46,12 @@ class Server:
     fingerprint: str | None = None
     plain: bool = False
 
+    @property
+    def name(self) -> str:
+        """What is remembered of it is under this name."""
+        host = self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host.lower()}:{self.port}"
+
 
 class Connector:
     """Connects sessions to one server.
@@ -57,7 +64,7 @@ class Connector:
         self._server = server
         self._tell = tell
         self._endpoint = HostnameEndpoint(reactor, server.host, server.port)
-        known = KnownServers(config_folder() / "known_servers")
+        known = Remembered(config_folder() / "known_servers")
         self._trust = Trust(server.host, server.port, known, server.fingerprint)
 
     def connect(self, session: ClientSession) -> Deferred[Any]:

@@ -175,6 +175,8 @@ def parse(line: str, current: str | None = None) -> Order | None:
         to, said = message.group(1, 2) if message[3] is None else message.group(3, 4)
         to, said = to.strip(), said.strip()
         if current is None or not re.search(r"\s", to):  # else somebody is spoken of, not to
+            if to and not said and current is not None:
+                return Turn(to)
             return Say(to, said) if to and said else Mistake(FORMAT_HELP)
     if current is not None:
         if turn := _TURN.fullmatch(text):

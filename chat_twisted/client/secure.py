@@ -10,9 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-import os
 import re
-from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -32,6 +30,8 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted.client.remembered import Remembered
+
 HANDSHAKE_WITHIN = 20
 """Seconds from the first try to connect until the connection is encrypted."""
 
@@ -45,14 +45,6 @@ class Untrusted(Exception):
 
 class NotEncrypted(Exception):
     """The other end did not finish the TLS handshake."""
-
-
-def config_folder() -> Path:
-    """Return the client's folder of the XDG base directory specification."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(os.path.expanduser("~"), ".config")
-    return Path(base) / "chat_twisted"
 
 
 def parse_fingerprint(text: str) -> str:
@@ -78,38 +70,6 @@ def _describe(digest: bytes) -> str:
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
-class KnownServers:
-    """The file ``known_servers``: a line each, ``host:port fingerprint``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def get(self, name: str) -> str | None:
-        """What is known of the server ``name``.
-
-        :raises OSError: the file is there and can't be read.
-        """
-        return self._read().get(name)
-
-    def set(self, name: str, value: str) -> None:
-        """Remember ``value`` of the server ``name``.
-
-        :raises OSError: it can't be written.
-        """
-        known = self._read() | {name: value}
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        temporary.write_text("".join(f"{name} {value}\n" for name, value in known.items()))
-        temporary.replace(self.path)
-
-    def _read(self) -> dict[str, str]:
-        try:
-            lines = self.path.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            return {}
-        return {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
-
-
 class Trust:
     """Decides about one server.
 
@@ -117,7 +77,7 @@ class Trust:
     """
 
     def __init__(
-        self, host: str, port: int, known: KnownServers, fingerprint: str | None = None
+        self, host: str, port: int, known: Remembered, fingerprint: str | None = None
     ) -> None:
         self.host = host
         self.is_name = not _is_address(host)

@@ -200,6 +200,7 @@ class ClientSession(protocol.Protocol):
     :param reconnect: connects a session again, and fires or fails when that is done; without
         it, the session ends with the connection.
     :param reconnect_for: seconds for which that is tried; 0: not at all.
+    :param token: that proves on this connection who one was on an earlier one.
     :param chance: returns a number from 0 to 1.
     """
 
@@ -213,6 +214,7 @@ class ClientSession(protocol.Protocol):
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         *,
         reconnect_for: float = RECONNECT_FOR,
+        token: str = "",
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.user = user
@@ -225,7 +227,8 @@ class ClientSession(protocol.Protocol):
         self._reconnect_for = reconnect_for
         self._chance = chance
         self._reader = FrameReader()
-        self._token = ""  # that proves who one is; empty before the first registration
+        self.token = token
+        self._is_known = False  # there was a registration
         self._newest = 0  # the number of the last message that was received
         self._unanswered: dict[int, bytes] = {}  # requests, as they were written
         self._unsent: set[int] = set()  # those of them that are messages
@@ -294,7 +297,7 @@ class ClientSession(protocol.Protocol):
         if self.connected:
             self.transport.write(encode("QUIT"))
             self._goodbye = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
-        elif self._token:
+        elif self._is_known:
             self._end("")
 
     def fail(self, reason: str) -> None:
@@ -346,8 +349,8 @@ class ClientSession(protocol.Protocol):
         self._reason = ""
         self._watch.start(IDLE, now=False)
         headers: list[tuple[str, object]] = [("Version", 2)]
-        if self._token:
-            headers.append(("Session", self._token))
+        if self.token:
+            headers.append(("Session", self.token))
         if self._newest:  # else what the user has not confirmed comes
             headers.append(("Resume", self._newest))
         self.transport.write(encode("REGISTER", self.user, headers))
@@ -361,7 +364,7 @@ class ClientSession(protocol.Protocol):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
         self._wait_no_longer()  # all is sent again after the next registration
-        if self._goodbye is not None or not self._token or self._reconnect is None:
+        if self._goodbye is not None or not self._is_known or self._reconnect is None:
             self._end(self._reason)
             return
         self._lines.clear()
@@ -513,20 +516,20 @@ class ClientSession(protocol.Protocol):
         self.last = frame.number("last")
         self._reader.max_body = max(self.max_message, MAX_BODY)
         token = frame.headers.get("session", "")
-        first = not self._token
-        if token != self._token:
+        first, self._is_known = not self._is_known, True
+        if token != self.token:
             if not self._proven:  # it is another user: of this one nothing has come yet
                 self._newest = 0
-            self._token = token
-        if first:
-            self._listener.registered(frame.argument)
-            return
+            self.token = token
         self._lost_at = None
         if self._paused:
             self.transport.pauseProducing()
         for request in self._unanswered.values():
             self.transport.write(request)
-        self._listener.reconnected()
+        if first:
+            self._listener.registered(frame.argument)
+        else:
+            self._listener.reconnected()
 
     def _told(self, frame: Frame) -> None:
         id = frame.number("id") if frame.id else None
@@ -549,7 +552,7 @@ class ClientSession(protocol.Protocol):
                 self._pass_on()
         elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
             self._authenticate(frame, refusal)
-        elif not self._token:
+        elif not self._is_known:
             self._listener.not_registered(refusal)
             self.quit()
         elif refusal.code in (UNAVAILABLE, TOO_FAST):
@@ -612,7 +615,7 @@ class ClientSession(protocol.Protocol):
         if not self.connected or challenge != self._challenge:
             return  # it took so long that this is another connection
         if proof is None:
-            if self._token:
+            if self._is_known:
                 self._end(f"ERROR {refusal.code} {refusal.reason}")
             else:
                 self._listener.not_registered(refusal)

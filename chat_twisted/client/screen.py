@@ -1,0 +1,425 @@
+"""The terminal: a line to type in, and what is said above it, with prompt_toolkit.
+
+It draws and reads keys; what is shown and what is done is for ``talk`` to say. What is above the
+prompt is written once and belongs to the terminal, whose own scrollback keeps it. It runs in the
+asyncio event loop that Twisted's asyncio reactor has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import Output
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.renderer import print_formatted_text
+from prompt_toolkit.shortcuts import CompleteStyle
+from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from chat_twisted.client import orders
+from chat_twisted.client.config import Config
+from chat_twisted.client.talk import Line, Talk
+
+STYLE = {
+    "time": "ansibrightblack",
+    "direct": "ansimagenta bold",
+    "room": "ansicyan",
+    "all": "ansigreen",
+    "own": "bold",
+    "mention": "bold",
+    "dim": "ansibrightblack",
+    "error": "ansired",
+    "mark": "ansiyellow",
+    "unread": "ansiyellow bold",
+    "prompt": "bold",
+    "name-0": "ansired",
+    "name-1": "ansigreen",
+    "name-2": "ansiyellow",
+    "name-3": "ansiblue",
+    "name-4": "ansimagenta",
+    "name-5": "ansicyan",
+    "name-6": "ansibrightred",
+    "name-7": "ansibrightblue",
+}
+"""What ``config.toml`` may set under [colours]."""
+
+SHOWN_AT_ONCE = 200
+"""Lines that are written before keys are looked at again."""
+
+MAX_WAITING = 2000
+"""Lines that may wait to be written before nothing more is received."""
+
+MAX_HISTORY = 256 * 1024
+"""Bytes of the file of what was typed; of a larger one the older half is dropped at the start."""
+
+INDENT = 8
+"""Columns by which the rest of a long line is indented, so that it can't pass for a line."""
+
+OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
+"""The TERM_PROGRAM of terminals that show a desktop notification for OSC 9."""
+
+
+def wrap(line: Line, columns: int) -> Iterator[Line]:
+    """Break a line where it would not fit into ``columns``, between words where there are any."""
+    piece: Line = []
+    used, space = 0, max(columns - 1, INDENT + 2)
+    for style, text in line:
+        start = cut = 0
+        for i, character in enumerate(text):
+            width = get_cwidth(character)
+            if used + width > space:
+                end = cut if cut > start else i
+                piece.append((style, text[start:end].rstrip(" ")))
+                yield piece
+                start = end
+                piece = [("", " " * INDENT)]
+                used = INDENT + sum(map(get_cwidth, text[start:i]))
+            used += width
+            if character == " ":
+                cut = i + 1
+        piece.append((style, text[start:]))
+    yield piece
+
+
+class Words(Completer):
+    """Completes names, rooms, commands and what is behind them."""
+
+    def __init__(self, talk: Callable[[], Talk]) -> None:
+        self._talk = talk
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """prompt_toolkit: what may stand at the cursor."""
+        before = document.text_before_cursor
+        head, _, word = before.rpartition(" ")
+        for text in self._candidates(head, word, first=" " not in before):
+            if text.lower().startswith(word.lower()):
+                yield Completion(text, -len(word))
+
+    def _candidates(self, head: str, word: str, *, first: bool) -> Iterable[str]:
+        talk = self._talk()
+        if first and word.startswith("/"):
+            return (f"{name} " for name in orders.commands(screen=True))
+        if first:
+            return [*(f"@{name}: " for name in ("ALL", *talk.names())), *_rooms(talk, ": ")]
+        form = orders.COMMANDS.get(head.split(" ", 1)[0])
+        if form is None:  # in a text
+            return [*(f"@{name} " for name in talk.names()), *_rooms(talk, " ")]
+        at = len(head.split()) - 1
+        kind = form.completes[at] if at < len(form.completes) else ""
+        match kind:
+            case "room":
+                return _rooms(talk, " ")
+            case "user":
+                prefix = "@" if word.startswith("@") else ""
+                return (f"{prefix}{name} " for name in talk.names())
+            case "talk":
+                return [*(f"@{name} " for name in talk.names()), *_rooms(talk, " ")]
+            case "topic":
+                return orders.TOPICS
+            case "file":
+                return _files(word)
+        return kind.split("|") if kind else ()
+
+
+def _rooms(talk: Talk, end: str) -> list[str]:
+    return [room + end for room in talk.rooms()]
+
+
+def _files(word: str) -> Iterator[str]:
+    folder, name = os.path.split(word)
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
+            found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
+    except OSError:
+        return
+    for entry in found:
+        if name or not entry.startswith("."):
+            yield os.path.join(folder, entry)
+
+
+def open_history(path: Path) -> History:
+    """Return what was typed before, for the user's eyes alone; if it can't be kept, it is not."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        path.chmod(0o600)
+        data = path.read_bytes()
+        if len(data) > MAX_HISTORY:
+            newer = data[len(data) // 2 :]
+            path.write_bytes(newer[newer.find(b"\n# ") + 1 :])  # from the next entry on
+        return FileHistory(str(path))
+    except OSError:
+        return InMemoryHistory()
+
+
+class Screen:
+    """A terminal, as ``talk.Terminal`` has it.
+
+    :ivar done: fires with the exit code and a reason, if there is one.
+    :param history: what was typed before.
+    :param input: where keys come from, and ``output`` where to draw; the terminal's if not given.
+    """
+
+    talk: Talk
+
+    def __init__(
+        self,
+        config: Config,
+        history: History,
+        *,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.done: Deferred[tuple[int, str]] = Deferred()
+        self._lines: deque[Line] = deque()
+        self._flushing: asyncio.Handle | None = None
+        self._paused = False
+        self._is_gone = False
+        self._questions: deque[tuple[str, bool, Deferred[str]]] = deque()  # the first is asked
+        self._typed = Document()  # what was typed when it was
+        self._accepting = False
+        self._result: tuple[int, str] | None = None
+        self._config = config
+        self._notifying = _notifying(os.environ)
+        # Without asking the terminal where its cursor is: there is no menu that must fit below it.
+        self._output: Output = output or Vt100_Output(
+            sys.stdout, _size, term=os.environ.get("TERM"), enable_cpr=False
+        )
+        self._style = Style([*STYLE.items(), *config.colours.items()])
+        self._session: PromptSession[str] = PromptSession(
+            self._message,
+            history=history,
+            completer=Words(lambda: self.talk),
+            complete_style=CompleteStyle.READLINE_LIKE,
+            complete_while_typing=False,
+            enable_suspend=True,
+            erase_when_done=True,
+            reserve_space_for_menu=0,
+            vi_mode=config.keys == "vi",
+            key_bindings=self._bindings(),
+            style=self._style,
+            prompt_continuation=lambda width, line, wrapped: " " * width,
+            input=input,
+            output=self._output,
+        )
+        self._session.default_buffer.accept_handler = self._accept
+
+    async def run(self) -> None:
+        """Draw and read keys until it is over; then ``done`` fires."""
+        try:
+            await self._session.prompt_async(handle_sigint=False, set_exception_handler=False)
+        except (EOFError, OSError):  # the terminal is gone: there is only to say goodbye
+            self._is_gone = True
+            self.talk.interrupt()
+            return
+        self._write(len(self._lines))
+        self._is_done()
+
+    def _is_done(self) -> None:
+        if not self.done.called:
+            self.done.callback(self._result or (0, ""))
+
+    def start(self) -> None:
+        """Run from now on."""
+        Deferred.fromFuture(asyncio.ensure_future(self.run())).addErrback(self._failed)
+
+    def _failed(self, fault: Failure) -> None:
+        if not self.done.called:
+            self.done.errback(fault)
+
+    # Keys
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+        asked = Condition(lambda: bool(self._questions))
+        empty = Condition(lambda: not self._session.default_buffer.text)
+
+        @bindings.add("c-c", filter=asked, eager=True)
+        @bindings.add("c-d", filter=asked & empty, eager=True)
+        def _(event: KeyPressEvent) -> None:
+            self._answer("")
+
+        @bindings.add("c-c", filter=~asked & empty, eager=True)
+        def _(event: KeyPressEvent) -> None:
+            self.talk.interrupt()
+
+        @bindings.add("c-c", filter=~asked & ~empty, eager=True)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.reset()
+
+        @bindings.add("c-d", filter=~asked & empty, eager=True)
+        def _(event: KeyPressEvent) -> None:
+            self.talk.take("/quit")
+
+        @bindings.add("escape", "enter", filter=~asked)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @bindings.add("f5")
+        def _(event: KeyPressEvent) -> None:
+            self.talk.send_again()
+
+        @bindings.add("f8")
+        def _(event: KeyPressEvent) -> None:
+            self.talk.drop()
+
+        return bindings
+
+    def _accept(self, buffer: Buffer) -> bool:
+        """prompt_toolkit: a line is finished; return whether it is to stay."""
+        text = buffer.text
+        if self._questions:
+            self._answer(text)
+            return True  # it is again what it was before the question
+        self._accepting = True
+        self.talk.take(text)
+        self._accepting = False
+        return bool(self._questions)
+
+    def _answer(self, text: str) -> None:
+        _, _, answered = self._questions.popleft()
+        self._session.is_password = False
+        self._session.default_buffer.reset(self._typed)  # an answer is not for the history
+        if self._questions:
+            self._put_question()
+        answered.callback(text)
+        self.refresh()
+
+    def _put_question(self) -> None:
+        buffer = self._session.default_buffer
+        if self._accepting:
+            buffer.append_to_history()
+            buffer.reset()
+        self._typed = buffer.document
+        self._session.is_password = self._questions[0][1]
+        buffer.reset()
+        self.refresh()
+
+    # What talk asks
+
+    def ask(self, what: str, *, secret: bool) -> Deferred[str]:
+        """Ask the user for a line, in the place of the prompt."""
+        answered: Deferred[str] = Deferred()
+        self._questions.append((what, secret, answered))
+        if len(self._questions) == 1:
+            self._put_question()
+        return answered
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show lines above the prompt, as soon as it can be drawn."""
+        self._lines.extend(lines)
+        if not self._paused and len(self._lines) > MAX_WAITING:
+            self._paused = True
+            self.talk.session.pauseProducing()
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None and self._session.app.is_running:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if not self._session.app.is_running:
+            return  # written when it is, or at the end
+        self._session.app.renderer.erase()
+        self._write(SHOWN_AT_ONCE)
+        self._session.app.invalidate()
+        if self._lines:
+            # After what has come from the keyboard and the server in the meantime.
+            self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
+        if self._paused and len(self._lines) < MAX_WAITING // 2:
+            self._paused = False
+            self.talk.session.resumeProducing()
+
+    def _write(self, count: int) -> None:
+        columns = self._output.get_size().columns
+        text: StyleAndTextTuples = []
+        for _ in range(min(count, len(self._lines))):
+            for line in wrap(self._lines.popleft(), columns):
+                text.extend(line)
+                text.append(("", "\n"))
+        if text:
+            app = self._session.app
+            print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
+
+    def refresh(self) -> None:
+        """Draw the prompt anew."""
+        self._session.app.invalidate()
+
+    def ring(self) -> None:
+        """Ring the bell."""
+        self._output.bell()
+
+    def notify(self, title: str, text: str) -> None:
+        """Tell the desktop by way of the terminal."""
+        kind = self._notifying or ("9" if self._config.notify == "on" else "")
+        if kind == "777":
+            title, text = title.replace(";", ","), text.replace(";", ",")
+            self._output.write_raw(f"\x1b]777;notify;{title};{text}\x1b\\")
+        elif kind:
+            self._output.write_raw(f"\x1b]9;{title}: {text}\x1b\\")
+        self._output.flush()
+
+    def stop(self, code: int, reason: str) -> None:
+        """It is over."""
+        if self._result is None:
+            self._result = code, reason
+            if self._is_gone:
+                self._is_done()
+            elif self._session.app.is_running:
+                self._session.app.exit(result="")
+
+    # Drawing
+
+    def _message(self) -> StyleAndTextTuples:
+        """prompt_toolkit: what stands before what is typed."""
+        text: StyleAndTextTuples = []
+        if self._questions:
+            return [("class:prompt", self._questions[0][0])]
+        columns = self._output.get_size().columns
+        for line in self.talk.beside():
+            text.extend(_cut(line, columns))
+            text.append(("", "\n"))
+        text.extend(self.talk.prompt())
+        return text
+
+
+def _size() -> Size:
+    columns, rows = os.get_terminal_size()
+    return Size(rows or 24, columns or 80)
+
+
+def _cut(line: Line, columns: int) -> Line:
+    """Shorten a line to what fits."""
+    return next(wrap(line, columns))
+
+
+def _notifying(environment: Any) -> str:
+    """Return which way of notifying the terminal has, if it is known: ``9``, ``777`` or none."""
+    if "TMUX" in environment or environment.get("TERM", "").startswith("screen"):
+        return ""  # which swallow both
+    if environment.get("TERM_PROGRAM") in OSC_9 or "KITTY_WINDOW_ID" in environment:
+        return "9"
+    if environment.get("TERM", "").startswith(("foot", "rxvt")):
+        return "777"
+    return ""

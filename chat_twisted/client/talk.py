@@ -1,0 +1,733 @@
+"""What a terminal shows and what can be done on it, without the terminal.
+
+``Talk`` listens to a session and takes what is typed. What is to be seen it hands to a ``Terminal``
+as lines of styled text: what stays (above the prompt), and what may still change (one's own
+messages that are not delivered, beside the prompt). It knows neither the screen's library nor the
+protocol.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from chat_twisted.client import orders
+from chat_twisted.client.config import Config
+from chat_twisted.client.identity import Identity, IdentityError, read_key
+from chat_twisted.client.orders import Command, Mistake, Say, Turn
+from chat_twisted.client.session import (
+    RECONNECT_FOR,
+    ClientSession,
+    Event,
+    Proof,
+    Received,
+    Refusal,
+    Seen,
+    State,
+    parse_seen,
+)
+from chat_twisted.client.words import Words
+from chat_twisted.errors import ChatError
+from chat_twisted.message import Audience, fold, parse_target, printable
+
+ALL = "ALL"
+
+Line = list[tuple[str, str]]
+"""A line: pieces of text, each with a style (``class:time``)."""
+
+NAME_COLOURS = 8
+"""How many styles names are shown in."""
+
+DELIVERED_WITHIN = 3
+"""Seconds for which a direct message that is sent waits beside the prompt to be delivered."""
+
+MAX_LATE = 1000
+"""Of how many messages it is still told when they are delivered later than that."""
+
+MAX_UNREAD = 50
+"""How many unread messages of a conversation are shown again when one turns to it."""
+
+MAX_PASTE = 20
+"""Lines that are sent as one message without asking."""
+
+MAX_SHOWN = 5
+"""How many messages are shown beside the prompt."""
+
+INTERRUPTED_WITHIN = 0.5
+"""Seconds that Ctrl-C waits at most for the server's goodbye."""
+
+MAX_PRESENT = 12
+"""Up to how many people it is told when one comes or goes."""
+
+OK, LOST, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes, as those of ``pipe``."""
+
+
+class Terminal(Protocol):
+    """What is asked of a screen."""
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show lines above the prompt, where they stay."""
+
+    def refresh(self) -> None:
+        """The prompt has changed, or what is beside it."""
+
+    def ring(self) -> None:
+        """Ring the bell."""
+
+    def notify(self, title: str, text: str) -> None:
+        """Tell the desktop, if that is possible."""
+
+    def ask(self, what: str, *, secret: bool) -> Deferred[str]:
+        """Ask the user for a line; empty if there is none."""
+
+    def stop(self, code: int, reason: str) -> None:
+        """It is over; ``reason`` is for standard error."""
+
+
+class Fate(enum.Enum):
+    """What is known of a message of one's own."""
+
+    SENDING = "on its way"
+    SENT = "sent"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Own:
+    """A message of one's own that is not settled."""
+
+    to: str
+    text: str
+    fate: Fate = Fate.SENDING
+    time: str = ""
+    reason: str = ""
+    overdue: IDelayedCall | None = None
+
+
+@dataclass(slots=True)
+class Unread:
+    """What was said in a conversation since one left it."""
+
+    name: str
+    count: int = 0
+    newest: deque[Received] = field(default_factory=lambda: deque(maxlen=MAX_UNREAD))
+
+
+class Talk:
+    """One user's talk on one server, on a terminal; the listener of a session.
+
+    :param rooms: to be in from the start.
+    :param where: the server, for the greeting.
+    :param token: the one that ``remember`` was called with last, when the program ended without a
+        goodbye; ``remember`` is called with None when it has said it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        user: str,
+        identity: Identity,
+        clock: IReactorTime,
+        terminal: Terminal,
+        config: Config,
+        *,
+        where: str = "",
+        rooms: Sequence[str] = (),
+        reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
+        reconnect_for: float = RECONNECT_FOR,
+        token: str = "",
+        remember: Callable[[str | None], None] = lambda token: None,
+        timezone: datetime.tzinfo | None = None,
+    ) -> None:
+        self.session = ClientSession(
+            user, self, clock, reconnect, reconnect_for=reconnect_for, token=token
+        )
+        self._remember = remember
+        self.user = user
+        self.current = ALL
+        self.connected = False
+        self.failure = ""
+        self._identity = identity
+        self._clock = clock
+        self._terminal = terminal
+        self._config = config
+        self._where = where
+        self._rooms_at_start = rooms
+        self._timezone = timezone
+        self._words = Words(user)
+        self._mention = re.compile(rf"(?<![A-Za-z0-9]){user}(?![A-Za-z0-9])", re.IGNORECASE)
+        self._own: dict[int, Own] = {}
+        self._late: dict[int, Own] = {}
+        self._asked: dict[int, Command] = {}
+        self._quiet: dict[int, str] = {}  # what is asked for completion alone, by id
+        self._unread: dict[str, Unread] = {}
+        self._present: dict[str, str] = {}  # names by their folded form
+        self._rooms: dict[str, str] = {}
+        self._mine: set[str] = set()  # the rooms that one is in
+        self._ignored: dict[str, str] = {}
+        self._day = ""
+        self._missed = False  # what was said while one was not here is being shown
+        self._registered = False  # ever
+        self._greeted = False
+        self._leaving = False
+        self._code: int | None = None  # that it ends with
+        self._over = False
+
+    # What is beside the prompt
+
+    def beside(self) -> list[Line]:
+        """One's own messages that are not settled, the newest of them, as they stand."""
+        own = list(self._own.values())
+        lines: list[Line] = []
+        if len(own) > MAX_SHOWN:
+            lines.append([("class:dim", f"… {len(own) - MAX_SHOWN} more")])
+        for message in own[-MAX_SHOWN:]:
+            style = {Fate.SENDING: "class:dim", Fate.SENT: "", Fate.REFUSED: "class:error"}
+            state = message.fate.value
+            if message.fate is Fate.REFUSED:
+                state = f"{message.reason}; F5 sends it again, F8 drops it"
+            first, *more = message.text.split("\n")
+            text = f"{tag(message.to)} {self.user}: {printable(first)}{' …' if more else ''}"
+            lines.append([(style[message.fate], f"{text} ({state})")])
+        return lines
+
+    def prompt(self) -> Line:
+        """What stands before what is typed."""
+        line: Line = []
+        if not self.connected:
+            line.append(("class:error", "(not connected) "))
+        unread = [f"{tag(u.name)[1:-1]} {u.count}" for u in self._unread.values()]
+        if unread:
+            shown = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
+            line.append(("class:unread", f"[{shown}] "))
+        name = self.current if self.current == ALL or self.current[0] == "#" else f"@{self.current}"
+        return [*line, ("class:prompt", f"{name}> ")]
+
+    def names(self) -> list[str]:
+        """Those who are here, without oneself."""
+        own = fold(self.user)
+        return sorted((n for key, n in self._present.items() if key != own), key=fold)
+
+    def rooms(self) -> list[str]:
+        """The rooms that are known."""
+        return sorted(self._rooms.values(), key=fold)
+
+    # What is typed
+
+    def take(self, line: str) -> None:
+        """Do what was typed."""
+        order = orders.parse(line, self.current)
+        match order:
+            case Say(to, text) if text.count("\n") >= MAX_PASTE:
+                self._later(self._send_long(to, text))
+            case Say(to, text):
+                self._send(to, text)
+            case Turn(to):
+                self._turn(to)
+            case Command():
+                self._command(order)
+            case Mistake(text):
+                self._complain(text)
+        self._terminal.refresh()
+
+    async def _send_long(self, to: str, text: str) -> None:
+        count = text.count("\n") + 1
+        answer = await self._terminal.ask(f"Send {count} lines to {to}? [y/N] ", secret=False)
+        if answer.strip().lower() in ("y", "yes"):
+            self._send(to, text)
+        else:
+            self._tell("Not sent")
+
+    def _send(self, to: str, text: str) -> None:
+        if fold(to) == fold(self.user):
+            self._complain("That is your own name")
+            return
+        try:
+            self.session.check(to, text)
+        except ChatError as error:
+            reason = "nobody can be called so" if error.code == 102 else error.reason
+            self._complain(f"Not sent to {to}: {reason}")
+            return
+        self._own[self.session.send(to, text)] = Own(to, text)
+
+    def send_again(self) -> None:
+        """Send what was refused, in its order."""
+        for id, own in list(self._own.items()):
+            if own.fate is Fate.REFUSED:
+                del self._own[id]
+                self._send(own.to, own.text)
+        self._terminal.refresh()
+
+    def drop(self) -> None:
+        """Forget what was refused."""
+        for id, own in list(self._own.items()):
+            if own.fate is Fate.REFUSED:
+                del self._own[id]
+        self._terminal.refresh()
+
+    def _turn(self, to: str) -> None:
+        if fold(to) == "all":
+            to = ALL
+        if fold(to) == fold(self.user):
+            self._complain("That is your own name")
+            return
+        if to.startswith("#") and fold(to) not in self._mine:
+            self._complain(f"You are not in {to} (/join {to})")
+            return
+        self.current = self._rooms.get(fold(to)) or self._present.get(fold(to)) or to
+        unread = self._unread.pop(fold(to), None)
+        if unread is None:
+            return
+        self._mark(f"{unread.count} unread in {tag(unread.name)[1:-1]}")
+        for message in unread.newest:
+            self._show_message(message)
+        self._mark("read up to here")
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Command("/quit"):
+                self._quit()
+            case Command("/help", topic):
+                for line in orders.help_text(topic, screen=True).split("\n"):
+                    self._terminal.show([[("", line)]])
+            case Command("/unread"):
+                self._show_unread()
+            case Command("/bell" | "/notify"):
+                self._switch(command)
+            case Command("/ignore" | "/unignore"):
+                self._ignore(command)
+            case Command("/register" | "/password") | Command("/keys", "add" | "remove"):
+                self._later(self._account(command))
+            case _:
+                id = orders.ask(self.session, command, self.current)
+                if id is not None:
+                    self._asked[id] = command
+
+    def _later(self, coroutine: Any) -> None:
+        """Do what takes time."""
+        done = Deferred.fromCoroutine(coroutine)
+        done.addErrback(lambda fault: self._log.failure("in a command", fault))
+
+    def _show_unread(self) -> None:
+        if not self._unread:
+            self._tell("Nothing unread")
+        for unread in self._unread.values():
+            newest = unread.newest[-1]
+            said = printable(newest.text.split("\n")[0])
+            self._tell(
+                f"{tag(unread.name)} {unread.count} unread, the last {newest.sender}: {said}"
+            )
+
+    def _switch(self, command: Command) -> None:
+        config = self._config
+        on = None if command.first is None else command.first == "on"
+        if command.name == "/bell":
+            config.bell = config.bell if on is None else on
+            state = "on" if config.bell else "off"
+        else:
+            config.notify = command.first or config.notify
+            state = config.notify
+        self._tell(f"{command.name[1:]}: {state}")
+
+    def _ignore(self, command: Command) -> None:
+        name = command.first or ""
+        if not name:
+            self._tell(f"Ignored: {', '.join(self._ignored.values()) or 'nobody'}")
+        elif command.name == "/ignore":
+            self._ignored[fold(name)] = name
+            self._tell(f"{name} is not heard any more")
+        else:
+            self._ignored.pop(fold(name), None)
+            self._tell(f"{name} is heard")
+
+    async def _account(self, command: Command) -> None:
+        identity, ask = self._identity, self.session.ask
+        try:
+            match command:
+                case Command("/register"):
+                    id = ask("ACCOUNT", "register", (("Key", identity.public()),))
+                case Command("/keys", "add", file):
+                    id = ask("ACCOUNT", "add", (("Key", read_key(file or "")),))
+                case Command("/keys", _, key):
+                    id = ask("ACCOUNT", "remove", (("Key", key),))
+                case _:
+                    password = await self._terminal.ask("New password: ", secret=True)
+                    if not password:
+                        raise IdentityError("No password was given")
+                    if await self._terminal.ask("Again: ", secret=True) != password:
+                        raise IdentityError("The two are not the same")
+                    identity.password = password
+                    id = ask("ACCOUNT", "password", (), password)
+        except IdentityError as error:
+            self._complain(str(error))
+        else:
+            self._asked[id] = command
+
+    def _quit(self) -> None:
+        unsent = [own for own in self._own.values() if own.fate is Fate.SENDING]
+        if unsent and not self.connected and not self._leaving:
+            self._leaving = True
+            self._complain(f"{len(unsent)} not sent yet; /quit once more leaves all the same")
+            return
+        self._leaving = True
+        self.session.quit()
+
+    def interrupt(self) -> None:
+        """Leave, in half a second at the latest."""
+        self._leaving = True
+        self._code = INTERRUPTED
+        self._clock.callLater(INTERRUPTED_WITHIN, self.lost, "")
+        self.session.quit()
+
+    # The session
+
+    def registered(self, name: str) -> None:
+        """Session: there may be sending and receiving."""
+        self.user = name
+        self.connected = self._registered = True
+        self._remember(self.session.token)
+        self._missed = bool(self.session.last)
+        self._look_around()
+        for room in self._rooms_at_start:
+            self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
+        self._terminal.refresh()
+
+    def _look_around(self) -> None:
+        self._quiet[self.session.ask("WHO", "", (("Watch", "yes"),))] = "who"
+        self._quiet[self.session.ask("ROOMS")] = "rooms"
+
+    def authenticate(
+        self, methods: list[str], challenge: bytes, tries: int
+    ) -> Deferred[Proof | None]:
+        """Session: the name has an account."""
+        return Deferred.fromCoroutine(self._prove(methods, challenge, tries))
+
+    async def _prove(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
+        identity = self._identity
+        match identity.way(methods, tries):
+            case "publickey":
+                try:
+                    return Proof(*identity.sign(challenge, self.user, self.session.binding))
+                except IdentityError as error:
+                    self.failure = str(error)
+            case "password":
+                password = identity.password or await self._terminal.ask(
+                    f"Password of {self.user}: ", secret=True
+                )
+                identity.password = password  # for when the connection is lost
+                return Proof(password=password) if password else None
+        return None
+
+    def not_registered(self, refusal: Refusal) -> None:
+        """Session: the server does not take the user."""
+        self.failure = self.failure or (
+            f"ERROR {refusal.code} : {printable(refusal.reason)} : {self.user}"
+        )
+
+    def received(self, message: Received) -> None:
+        """Session: somebody said something."""
+        if fold(message.sender) in self._ignored:
+            return
+        old = message.number <= self.session.last
+        if self._missed and old:
+            self._mark("what was said while you were not here")
+        self._missed = self._missed and not old
+        self._show_message(message)
+        own = fold(message.sender) == fold(self.user)
+        place = self._place(message)
+        if not own and fold(place) != fold(self.current):
+            unread = self._unread.setdefault(fold(place), Unread(place))
+            unread.count += 1
+            unread.newest.append(message)
+            self._terminal.refresh()
+        if not own and (self._is_direct(message) or self._mention.search(message.text)):
+            if self._config.bell:
+                self._terminal.ring()
+            if self._config.notify != "off":
+                self._terminal.notify(message.sender, printable(message.text.split("\n")[0]))
+
+    def _is_direct(self, message: Received) -> bool:
+        return fold(message.to) == fold(self.user)
+
+    def _place(self, message: Received) -> str:
+        """The conversation that a message belongs to."""
+        return message.sender if self._is_direct(message) else message.to
+
+    def sent(self, id: int, number: int, time: str) -> None:
+        """Session: the server has a message."""
+        own = self._own.get(id)
+        if own is None:
+            return
+        own.time = time
+        if parse_target(own.to).audience is Audience.USER:
+            own.fate = Fate.SENT
+            own.overdue = self._clock.callLater(DELIVERED_WITHIN, self._overdue, id)
+        else:
+            self._settle(id, "")
+        self._terminal.refresh()
+
+    def delivered(self, id: int) -> None:
+        """Session: the recipient has a message."""
+        if id in self._own:
+            self._settle(id, "✓ delivered")
+        elif (own := self._late.pop(id, None)) is not None:
+            text = printable(own.text.split("\n")[0])
+            self._tell(f"✓ {own.to} has it now: {text}")
+        self._terminal.refresh()
+
+    def _overdue(self, id: int) -> None:
+        own = self._own[id]
+        own.overdue = None
+        self._settle(id, "sent, not delivered yet")
+        self._late[id] = own
+        if len(self._late) > MAX_LATE:
+            del self._late[next(iter(self._late))]
+        self._terminal.refresh()
+
+    def _settle(self, id: int, state: str) -> None:
+        """Show a message of one's own among the others: nothing more will become of it."""
+        own = self._own.pop(id)
+        if own.overdue is not None:
+            own.overdue.cancel()
+        self._show_message(Received(0, own.time, self.user, own.to, own.text), state)
+
+    def refused(self, id: int | None, refusal: Refusal) -> None:
+        """Session: the server did not do what was asked."""
+        command = self._asked.pop(id, None) if id is not None else None
+        own = self._own.get(id) if id is not None else None
+        if own is not None:
+            own.fate = Fate.REFUSED
+            own.reason = _REASONS.get(refusal.code, printable(refusal.reason))
+        elif command is not None:
+            about = orders.about(command, self.current)
+            self._complain(self._words.refused(None, command, about, refusal))
+        elif id not in self._quiet:
+            self._complain(f"ERROR {refusal.code} : {printable(refusal.reason)}")
+        self._terminal.refresh()
+
+    def changed(self, id: int, what: str, lines: list[str]) -> None:
+        """Session: an account or a status is changed, or an operator's wish fulfilled."""
+        if (command := self._asked.pop(id, None)) is not None:
+            self._tell(self._words.changed(None, command, what, lines))
+
+    def listed(self, id: int, lines: list[str]) -> None:
+        """Session: who is here, or which rooms there are."""
+        match self._quiet.pop(id, None):
+            case "who":
+                self._is_here([parse_seen(line) for line in lines])
+                return
+            case "rooms":
+                self._know_rooms(lines)
+                return
+        command = self._asked.pop(id)
+        about = orders.about(command)
+        rows: Sequence[tuple[str, ...]]
+        if command.name == "/who":
+            seen = [parse_seen(line) for line in lines]
+            self._tell(f"{len(seen)} {f'in {about}' if about else 'here'}")
+            rows = [(s.user, "" if s.state is State.HERE else s.state.value, s.why) for s in seen]
+        elif command.name == "/rooms":
+            self._know_rooms(lines)
+            rows = [_room_row(line) for line in lines] or [("No rooms (/join #name makes one)",)]
+        else:
+            rows = [(line,) for line in lines] or [("Nobody is banned or muted",)]
+        self._terminal.show([[("", line)] for line in table(rows)])
+
+    def _is_here(self, seen: Sequence[Seen]) -> None:
+        self._present = {fold(user.user): user.user for user in seen}
+        if not self._greeted:
+            self._greeted = True
+            where = f" on {self._where}" if self._where else ""
+            here = ", ".join(self.names()) or "nobody else"
+            if len(self._present) > MAX_PRESENT:
+                here = f"{len(self._present) - 1} others (/who)"
+            self._tell(f"You are {self.user}{where}. Here: {here}. /help tells what you can do.")
+
+    def _know_rooms(self, lines: Iterable[str]) -> None:
+        self._rooms.clear()
+        self._mine.clear()
+        for line in lines:
+            name, _, *flags = line.split(" ")
+            self._rooms[fold(name)] = name
+            if "member" in flags:
+                self._mine.add(fold(name))
+
+    def found(self, id: int, messages: list[Received]) -> None:
+        """Session: what was said."""
+        command = self._asked.pop(id)
+        what = orders.about(command, self.current) or command.first or ""
+        self._mark(f"{len(messages)} found: {command.name[1:]} {printable(what)}")
+        for message in messages:
+            self._show_message(message)
+        self._mark("now")
+
+    def told(self, id: int | None, event: Event) -> None:
+        """Session: something happened in a room."""
+        command = self._asked.pop(id, None) if id is not None else None
+        key, own = fold(event.room), fold(event.user) == fold(self.user)
+        self._rooms.setdefault(key, event.room)
+        if event.verb == "JOINED" and own:
+            self._mine.add(key)
+            if command is not None and command.second != "quietly":
+                self._turn(event.room)
+        if event.verb == "LEFT" and own:
+            self._mine.discard(key)
+            self._unread.pop(key, None)
+            if fold(self.current) == key:
+                self.current = ALL
+        self._tell(self._words.told(None, event))
+        self._terminal.refresh()
+
+    def seen(self, users: list[Seen]) -> None:
+        """Session: somebody came, went, or is away."""
+        for user in users:
+            key = fold(user.user)
+            was_here = key in self._present
+            if user.state is State.GONE:
+                self._present.pop(key, None)
+            else:
+                self._present[key] = user.user
+            if key == fold(self.user) or len(self._present) > MAX_PRESENT:
+                continue
+            if user.state is State.AWAY:
+                self._tell(f"{user.user} is away{': ' if user.why else ''}{user.why}")
+            elif user.state is State.GONE and was_here:
+                self._tell(f"{user.user} left")
+            elif user.state is State.HERE:
+                self._tell(f"{user.user} is {'back' if was_here else 'here'}")
+
+    def noticed(self, text: str) -> None:
+        """Session: the server has something to say."""
+        for line in text.splitlines():
+            self._tell(line)
+
+    def disconnected(self, reason: str) -> None:
+        """Session: the connection is gone, and is being tried again."""
+        self.connected = False
+        self._complain("Connection lost, trying again. What you write is sent then.")
+        self._terminal.refresh()
+
+    def reconnected(self) -> None:
+        """Session: the connection stands again."""
+        self.connected = True
+        self._remember(self.session.token)
+        self._quiet.clear()
+        self._look_around()
+        self._tell("Connected again")
+        if self._leaving:
+            self.session.quit()
+        self._terminal.refresh()
+
+    def lost(self, reason: str) -> None:
+        """Session: it is over."""
+        if self._over:
+            return
+        self._over = True
+        for own in self._own.values():
+            if own.overdue is not None:
+                own.overdue.cancel()
+            if own.fate is not Fate.SENT:
+                self._complain(f"Not sent to {own.to}: {own.text}")
+        self._own.clear()
+        if self._leaving:
+            self._remember(None)
+            self._terminal.stop(OK if self._code is None else self._code, "")
+        else:
+            code = LOST if self._registered else NOT_CONNECTED
+            self._terminal.stop(code, self.failure or self._words.over(reason))
+
+    # What is shown
+
+    def tell(self, text: str) -> None:
+        """Show what is not said by anybody."""
+        for line in text.split("\n"):
+            self._tell(line)
+
+    def _tell(self, text: str) -> None:
+        self._terminal.show([[("class:dim", f"· {printable(line)}")] for line in text.split("\n")])
+
+    def _complain(self, text: str) -> None:
+        lines = text.rstrip("\n").split("\n")
+        self._terminal.show([[("class:error", f"! {printable(line)}")] for line in lines])
+
+    def _mark(self, text: str) -> None:
+        self._terminal.show([[("class:mark", f"── {text} ──")]])
+
+    def _show_message(self, message: Received, state: str = "") -> None:
+        lines: list[Line] = []
+        day, clock = self._local(message.time)
+        if day != self._day:
+            self._day = day
+            lines.append([("class:mark", f"── {day} ──")])
+        own = fold(message.sender) == fold(self.user)
+        place = self._place(message)
+        kind = {"#": "class:room", "A": "class:all"}.get(tag(place)[1], "class:direct")
+        mentioned = not own and self._mention.search(message.text) is not None
+        name = "class:own" if own else colour(message.sender)
+        first, *more = message.text.removesuffix("\n").split("\n")
+        line: Line = [
+            ("class:time", clock),
+            ("class:mention", "*") if mentioned else ("", " "),
+            (kind, tag(place)),
+            ("", " "),
+            (name, f"{printable(message.sender)}:"),
+            ("class:mention" if mentioned else "", f" {printable(first.removesuffix(chr(13)))}"),
+        ]
+        lines.append(line)
+        # Nobody can make a line of his text look like somebody else's: it begins with blanks.
+        lines.extend([("", f"        {printable(text.removesuffix(chr(13)))}")] for text in more)
+        if state:
+            lines[-1].append(("class:dim", f" ({state})"))
+        self._terminal.show(lines)
+
+    def _local(self, time: str) -> tuple[str, str]:
+        """Return the day and the time of day where one is."""
+        try:
+            local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
+        except ValueError:
+            return self._day, "--:--"
+        return local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
+
+
+_REASONS = {102: "nobody of that name is here", 109: "too fast", 111: "not permitted"}
+
+
+def tag(place: str) -> str:
+    """Name a conversation so that it is known without colour: ``[@bob]``, ``[#dev]``, ``[ALL]``."""
+    if place.startswith("#") or place == ALL:
+        return f"[{place}]"
+    return f"[@{place}]"
+
+
+def colour(name: str) -> str:
+    """Return the style of a name, always the same."""
+    return f"class:name-{zlib.crc32(fold(name).encode()) % NAME_COLOURS}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align the columns of ``rows``, whose cells are of characters one column wide."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    return [
+        printable(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+        for row in rows
+    ]
+
+
+def _room_row(line: str) -> tuple[str, str, str]:
+    name, count, *flags = line.split(" ")
+    members = "1 member" if count == "1" else f"{count} members"
+    return name, members, ", ".join("you are in it" if f == "member" else f for f in flags)
