@@ -513,10 +513,10 @@ class Hub:
             return
         left = self._rooms.of(user.id)
         self._rooms.apply(UserGone(user.id))
+        self._write_gone(user.id)  # first: a room that has a member in the file does not end
         for room in left:
             self._tell("left", room, user, None)
             self._settle(room.id)
-        self._write_gone(user.id)
 
     def _remove(self, user: User) -> None:
         del self._by_id[user.id]

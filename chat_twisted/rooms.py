@@ -73,6 +73,9 @@ class Rooms:
             self._add(Room(*row))
         for room, user in members:
             self._join(room, user)
+        for kept in self._by_id.values():
+            if kept.members:  # there may be another of its name, whose end was not written
+                self._by_name[fold(kept.name)] = kept
         for room, user in invitations:
             if room in self._by_id:
                 self._by_id[room].invited.add(user)
@@ -206,7 +209,8 @@ class Rooms:
                 room.ending = False
                 if not room.members:  # somebody may have joined since
                     del self._by_id[id]
-                    del self._by_name[fold(room.name)]
+                    if self._by_name.get(fold(room.name)) is room:
+                        del self._by_name[fold(room.name)]
             case Joined(room_id, user, _):
                 self._join(room_id, user)
             case Left(room_id, user, _):

@@ -886,6 +886,16 @@ class RoomTests(HubTestCase):
             self.hub.room(self.bob, "#dev")
         self.assertEqual((self.store.saved().rooms, self.store.saved().members), ([], []))
 
+    def test_a_room_made_anew_after_its_last_member_went_for_good_is_there_after_a_restart(self):
+        self.enter(self.alice)
+        self.quit(self.alice)
+        self.enter(self.bob)
+        self.enter(self.carol)
+        self.start()
+        self.commit()
+        bob = self.join("bob", self.bob.token)
+        self.assertEqual([u.name for u in self.hub.members(bob, "#dev")], ["bob", "carol"])
+
     def test_what_can_not_be_a_room_is_refused(self) -> None:
         for name in ("dev", "#", "#b@d", ""):
             with self.assertRaises(NoSuchRoom):

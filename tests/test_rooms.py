@@ -66,6 +66,16 @@ class RoomTests(RoomsTestCase):
         self.assertEqual(rooms.of(ALICE), [room])
         self.assertEqual(rooms.of(BOB), [])
 
+    def test_of_two_rooms_of_one_name_the_one_with_members_counts_and_the_other_ends(self) -> None:
+        for rows in (
+            [(1, "#dev", "", 0, 7), (2, "#dev", "", 0, 7)],
+            [(2, "#dev", "", 0, 7), (1, "#dev", "", 0, 7)],
+        ):
+            rooms = Rooms(rows, [(1, 7)])
+            self.assertEqual(rooms.unsettled(), [RoomGone(2)])
+            rooms.apply(RoomGone(2))
+            self.assertEqual(rooms.find("#dev", 7).id, 1)
+
     def test_rooms_are_listed_in_order_without_private_ones_of_others(self) -> None:
         for name in ("#b", "#A", "#c"):
             self.join(ALICE, name, private=name == "#c")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet import error
+from twisted.internet import defer, error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.python.failure import Failure
@@ -27,7 +27,7 @@ FAILURES = (
     ValueError,  # what no host can be called
     Untrusted,
     NotEncrypted,
-    TimeoutError,
+    defer.TimeoutError,
 )
 """What connecting can fail with; ``explain`` says it in words."""
 
@@ -96,7 +96,7 @@ def explain(problem: Exception, server: Server) -> str:
             return f"{host} port {port} does not speak TLS (--plain connects without encryption)"
         case Untrusted():
             return str(problem)
-        case error.TimeoutError() | TimeoutError():
+        case error.TimeoutError() | defer.TimeoutError():
             return f"timed out: no answer from {host} port {port}"
         case _:
             return f"can't connect to {host} port {port}: {problem}"

@@ -12,6 +12,7 @@ import base64
 import enum
 import random
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -134,6 +135,11 @@ def parse_seen(line: str) -> Seen:
         return Seen(user, State.HERE)
 
 
+def draw_id() -> int:
+    """Draw the first Id of a session, so that no two sessions have one in common."""
+    return secrets.randbelow(10**17) + 1
+
+
 class Listener(Protocol):
     """What a session tells of. ``id`` is what the session's method returned that asked for it."""
 
@@ -202,6 +208,8 @@ class ClientSession(protocol.Protocol):
     :param reconnect_for: seconds for which that is tried; 0: not at all.
     :param token: that proves on this connection who one was on an earlier one.
     :param chance: returns a number from 0 to 1.
+    :param first_id: of its requests. A server remembers for a while under which Ids a user has
+        sent; the next session of the same user must not begin with the same: see ``draw_id``.
     """
 
     transport: Any  # ITCPTransport, or what tests have in its place
@@ -216,11 +224,13 @@ class ClientSession(protocol.Protocol):
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         chance: Callable[[], float] = random.random,
+        first_id: int = 1,
     ) -> None:
         self.user = user
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; the server says what it is
         self.last = 0  # the number of the newest message when the connection was made
+        self.forgotten = False  # the server had let go of the user before the session came back
         self._listener = listener
         self._clock = clock
         self._reconnect = reconnect if reconnect_for else None
@@ -230,6 +240,8 @@ class ClientSession(protocol.Protocol):
         self.token = token
         self._is_known = False  # there was a registration
         self._newest = 0  # the number of the last message that was received
+        self._leaves = False  # messages that come are left to the server
+        self._left = False  # some were, on this connection
         self._unanswered: dict[int, bytes] = {}  # requests, as they were written
         self._unsent: set[int] = set()  # those of them that are messages
         self._said: dict[int, None] = {}  # the numbers of one's own messages, the newest
@@ -239,7 +251,7 @@ class ClientSession(protocol.Protocol):
         self._again: set[int] = set()  # requests that were refused for now, and newer ones
         self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
         self._unavailable_since: float | None = None
-        self._last_id = 0
+        self._last_id = first_id - 1
         self._registered = False  # on this connection
         self._retry: IDelayedCall | None = None
         self._retries = 0
@@ -316,6 +328,14 @@ class ClientSession(protocol.Protocol):
         if self.connected:
             self.transport.resumeProducing()
 
+    def leave_messages(self, leave: bool) -> None:
+        """Take no messages for now (or take them again), while answers are still read. What is left
+        is asked for by coming back on another connection.
+        """
+        self._leaves = leave
+        if self._left and not leave and self.connected:
+            self._give_up("more was said than could be read")
+
     def stopProducing(self) -> None:
         """What is received can't be shown any more. To ``quit`` is for the listener to say."""
         self.resumeProducing()  # else the end of the connection would not be seen
@@ -346,6 +366,7 @@ class ClientSession(protocol.Protocol):
         self._heard = True
         self._quiet = 0
         self._proven = False
+        self._left = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
         headers: list[tuple[str, object]] = [("Version", 2)]
@@ -442,7 +463,7 @@ class ClientSession(protocol.Protocol):
         match frame.verb:
             case "FORWARD":
                 message = _message(frame)
-                if message.number > self._newest:  # else it was brought before
+                if message.number > self._newest and not self._is_left():
                     self._newest = message.number
                     if message.sender.lower() != self.user.lower():
                         listener.received(message)
@@ -489,6 +510,11 @@ class ClientSession(protocol.Protocol):
             case _:
                 pass  # what a newer server tells of, and what PONG needn't say
 
+    def _is_left(self) -> bool:
+        """Whether a new message is not taken: nothing behind one that was left may be."""
+        self._left = self._left or self._leaves
+        return self._left
+
     def _note_said(self, number: int) -> None:
         self._said[number] = None
         if len(self._said) > MAX_SAID:
@@ -517,6 +543,7 @@ class ClientSession(protocol.Protocol):
         self._reader.max_body = max(self.max_message, MAX_BODY)
         token = frame.headers.get("session", "")
         first, self._is_known = not self._is_known, True
+        self.forgotten = not first and token != self.token and not self._proven
         if token != self.token:
             if not self._proven:  # it is another user: of this one nothing has come yet
                 self._newest = 0
