@@ -68,7 +68,7 @@ MAX_KEYS = 32
 """How many keys an account may have."""
 
 MAX_KEY = 2000
-"""Characters of a key."""
+"""Bytes of a key, with its comment."""
 
 MAX_PASSWORD = 1024
 """Bytes. What is longer is no password of anybody."""
@@ -114,7 +114,7 @@ def parse_key(text: str) -> tuple[str, str]:
     :raises NotPermitted: it is none, or of a kind that is not taken here.
     """
     words = text.split(None, 2)
-    if len(words) < 2 or len(text) > MAX_KEY:
+    if len(words) < 2 or len(text.encode()) > MAX_KEY:
         raise NotPermitted("not a public key")
     if words[0] not in KINDS:
         raise NotPermitted("a kind of key that is not taken here")
@@ -168,6 +168,11 @@ class Account:
         self.operator = operator
         self.keys: dict[str, str] = {}
         self.password = ""
+
+    @property
+    def proofs(self) -> set[str]:
+        """All that it may be proven by, keys and what argon2 wrote of the password."""
+        return {*self.keys, self.password} - {""}
 
     @property
     def ways_in(self) -> int:

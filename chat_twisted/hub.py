@@ -545,9 +545,11 @@ class Hub:
     def set_away(self, session: Session, why: str | None) -> None:
         """Say that the session's user does not read for now; with None, that it does again.
 
-        :raises NotPermitted: ``why`` is not a line.
+        :raises NotPermitted: ``why`` is not a line, or the user is muted.
         """
         user = self._asking(session)
+        if why:
+            self._check_voice(user)
         user.away = None if why is None else check_why(why)
         self._roster.changed(user)
 
@@ -576,9 +578,9 @@ class Hub:
         recipient = room = 0
         try:
             if session.allowance is not None:
-                session.allowance.spend(len(text), self._clock.seconds())
-            if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
-                raise NotPermitted("is muted")
+                octets = len(text) if text.isascii() else len(text.encode())
+                session.allowance.spend(octets, self._clock.seconds())
+            self._check_voice(user)
             target = parse_target(argument)
             name = target.name
             if target.audience is Audience.USER:
@@ -598,6 +600,18 @@ class Hub:
             return request
         self._ledger.say(user.id, user.name, recipient, room, name, text, id, request)
         return request
+
+    def allow(self, session: Session) -> None:
+        """Count a request of ``session`` that is no message as one.
+
+        :raises TooFast: there were too many.
+        """
+        if session.allowance is not None:
+            session.allowance.spend(0, self._clock.seconds())
+
+    def _check_voice(self, user: User) -> None:
+        if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
+            raise NotPermitted("is muted")
 
     def _recipient(self, session: Session, sender: User, target: Target) -> User:
         user = self._users.get(target.key)
@@ -742,10 +756,12 @@ class Hub:
         """Say what a room is about.
 
         :raises NoSuchRoom, NotPermitted, Unavailable: as ``send`` does.
-        :raises NotPermitted: also if ``topic`` is longer than ``MAX_TOPIC`` or not one line.
+        :raises NotPermitted: also if ``topic`` is longer than ``MAX_TOPIC`` or not one line, or the
+            user is muted.
         """
         user = self._asking(session)
         room = self._rooms.joined(name, user.id)
+        self._check_voice(user)
         if len(topic) > MAX_TOPIC or len(topic.splitlines()) > 1:
             raise NotPermitted("a topic that is too long")
         return self._ask([TopicSet(room.id, topic.strip())], Request(session, user, name, id))
@@ -884,14 +900,19 @@ class Hub:
     def _edited(self, users: archive.Users) -> None:
         """An operator has changed accounts in the file."""
         rows, keys, passwords, _ = users
-        before = [user for user in self._by_id.values() if user.account is not None]
+        before = {
+            user: user.account.proofs for user in self._by_id.values() if user.account is not None
+        }
         self._accounts.load(rows, keys, passwords)
         for row in rows:
             if row.id not in self._by_id:
                 self._welcome_back(row)
-        for user in before:
-            if self._accounts.get(user.id) is None:
+        for user, proofs in before.items():
+            account = self._accounts.get(user.id)
+            if account is None:
                 self._turn_out(user, "the account was removed")
+            elif not proofs <= account.proofs:  # who came in by what is gone can't come back by it
+                user.secrets.clear()
         self._log.info("an operator has changed accounts: {count} now", count=len(rows))
 
     def _turn_out(self, user: User, why: str) -> None:
@@ -918,7 +939,7 @@ class Hub:
         :raises UnableToSend: nobody of that name is here.
         """
         operator = self._operator(session)
-        check_reason(reason)
+        reason = check_reason(reason)
         user = self._users.get(fold(name))
         if user is None or not user.sessions:
             raise UnableToSend("who is to be kicked is not here")

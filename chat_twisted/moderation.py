@@ -49,10 +49,18 @@ def parse_subject(text: str) -> str:
     try:
         if "." not in text and ":" not in text:
             return fold(check_user_name(text))
-        network = ipaddress.ip_network(text, strict=False)
+        network = _unmapped(ipaddress.ip_network(text, strict=False))
     except (ValueError, MalformedName):
         raise NotPermitted("neither a name nor an address nor a network") from None
     return _canonical(network)
+
+
+def _unmapped(network: Network) -> Network:
+    """Return a network of version 4 that is written as one of version 6 as what it is."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _canonical(network: Network) -> str:
@@ -121,7 +129,7 @@ class Sanctions:
     def listed(self, now: int) -> list[Sanction]:
         """All that count now, ordered by whom they are for."""
         self._drop_past(now)
-        return [self._all[key] for key in sorted(self._all, key=lambda key: (key[1], key[0]))]
+        return sorted(self._all.values(), key=lambda sanction: (sanction.subject, sanction.kind))
 
     @staticmethod
     def covers(subject: str, name: str, host: str | None) -> bool:
@@ -164,7 +172,7 @@ class Sanctions:
         self, kind: str, subject: str, duration: str, reason: str, by: str, now: int
     ) -> list[Change]:
         seconds = parse_duration(duration)
-        check_reason(reason)
+        reason = check_reason(reason)
         if (kind, subject) not in self._all and len(self._all) >= MAX_SANCTIONS:
             self._drop_past(now)
             if len(self._all) >= MAX_SANCTIONS:
@@ -208,13 +216,15 @@ class Sanctions:
             self._get(kind, subject, now)
 
 
-def check_reason(reason: str) -> None:
-    """Look whether a reason can be shown.
+def check_reason(reason: str) -> str:
+    """Return a reason without what surrounds it.
 
-    :raises NotPermitted: it is not one line of at most ``MAX_REASON`` characters.
+    :raises NotPermitted: it is not one line of at most ``MAX_REASON`` bytes.
     """
-    if len(reason) > MAX_REASON or len(reason.splitlines()) > 1:
-        raise NotPermitted("a reason that is too long")
+    reason = reason.strip()
+    if len(reason.encode()) > MAX_REASON or len(reason.splitlines()) > 1:
+        raise NotPermitted("a reason that is too long, or not a line")
+    return reason
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from chat_twisted.accounts import Gate
+from chat_twisted.doors import Channel
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.hub import Hub
 from chat_twisted.limits import OFF, Limiter
@@ -25,6 +26,42 @@ class Transport(StringTransport):
 
     half_closed = False
     aborting = False
+    room = 10**9
+    """How many bytes the socket takes before it would block."""
+    pending = b""
+    """What the socket did not take."""
+
+    def getHandle(self) -> Transport:
+        return self
+
+    def send(self, data: bytes) -> int:
+        """The socket: take what there is room for."""
+        taken = data[: self.room]
+        if not taken:
+            raise BlockingIOError
+        self.room -= len(taken)
+        self.io.write(taken)
+        return len(taken)
+
+    def write(self, data: bytes) -> None:
+        if not self.disconnecting:
+            taken, self.pending = data[: self.room], self.pending + data[self.room :]
+            self.room -= len(taken)
+            self.io.write(taken)
+
+    def registerProducer(self, producer, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        if not streaming:
+            producer.resumeProducing()
+
+    def drain(self, room: int = 10**9) -> bytes:
+        """The peer reads, and then the socket takes ``room`` bytes; return what came."""
+        self.room = room
+        pending, self.pending = self.pending, b""
+        self.io.write(pending)
+        if self.producer is not None:
+            self.producer.resumeProducing()
+        return self.take()
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled
@@ -48,9 +85,11 @@ class Transport(StringTransport):
 class Client:
     """The other end of a connection."""
 
-    def __init__(self, factory: FramedFactory, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, factory: FramedFactory, host: str = "127.0.0.1", *, encrypted: bool = False
+    ) -> None:
         address = IPv4Address("TCP", host, 50000)
-        protocol = factory.buildProtocol(address)
+        protocol = factory.accept(Channel(host, encrypted))
         assert protocol is not None
         self.protocol: FramedConnection = protocol
         self.transport = Transport(peerAddress=address)
@@ -83,6 +122,7 @@ class DoorTestCase(TestCase):
     grace = 600
     guests = True
     limits = OFF
+    encrypted = False
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -113,7 +153,7 @@ class DoorTestCase(TestCase):
             self.logged.append(event["log_format"].format(**event))
 
     def connect(self, host: str = "127.0.0.1") -> Client:
-        return Client(self.factory, host)
+        return Client(self.factory, host, encrypted=self.encrypted)
 
     def commit(self) -> None:
         settle(self.clock)

@@ -105,6 +105,18 @@ class FullTests(DoorTestCase):
         client = self.connect()
         self.assertEqual(client.say("REGISTER TOSEND bob\n\n"), NOT_REGISTERED)
 
+    def test_who_is_let_go_before_its_second_connection_leaves_nothing(self) -> None:
+        first = self.connect()
+        first.say("REGISTER TOSEND carol\n\n")
+        session = first.protocol.session
+        self.hub.leave(session, for_good=True)
+        session.dismissed("Kicked")
+        self.assertTrue(first.closed)
+        second = self.connect()
+        self.assertEqual(
+            second.say("REGISTER TORECV carol\n\n"), b"ERROR 101 No user registered\n\n"
+        )
+
 
 class SendingTests(DoorTestCase):
     def setUp(self) -> None:
@@ -121,11 +133,13 @@ class SendingTests(DoorTestCase):
         self.assertEqual(self.send(self.alice, "bob", "héllo"), b"")
         self.assertEqual(self.bob_in.transport.take(), forward("alice", "héllo"))
         self.bob_in.say("RECEIVED alice\n\n")
+        self.commit()
         self.assertEqual(self.alice.transport.take(), b"SEND bob\n\n")
 
     def test_the_answer_has_the_name_as_the_sender_wrote_it(self) -> None:
         self.send(self.alice, "BOB", "x")
         self.bob_in.say("RECEIVED alice\n\n")
+        self.commit()
         self.assertEqual(self.alice.transport.take(), b"SEND BOB\n\n")
 
     def test_a_user_who_is_not_there_is_error_102(self) -> None:
@@ -147,19 +161,23 @@ class SendingTests(DoorTestCase):
         self.send(self.alice, "bob", "two")
         self.bob_in.transport.clear()
         self.bob_in.say("RECEIVED alice\n\n")  # of the first
+        self.commit()
         self.assertEqual(self.alice.transport.take(), b"")
         self.bob_in.say("RECEIVED alice\n\n")
+        self.commit()
         self.assertEqual(self.alice.transport.take(), b"SEND bob\n\n")
 
     def test_a_recipient_who_goes_away_is_error_102(self) -> None:
         self.send(self.alice, "bob", "x")
         self.bob_in.gone()
+        self.commit()
         self.assertEqual(self.alice.transport.take(), UNABLE)
 
     def test_a_recipient_who_can_not_read_it_is_error_102_and_can_read_the_next(self) -> None:
         self.send(self.alice, "bob", "x")
         self.bob_in.transport.clear()
         self.bob_in.say("ERROR 103 Header Incomplete\n\n")
+        self.commit()
         self.assertEqual(self.alice.transport.take(), UNABLE)
         self.send(self.alice, "bob", "y")
         self.assertEqual(self.bob_in.transport.take(), forward("alice", "y"))
@@ -205,10 +223,13 @@ class SendingTests(DoorTestCase):
         carol = self.user("carol")
         carol.say("SEND bob\nId: 7\nContent-length: 3\n\na\nb")
         self.commit()
+        self.commit()
         self.assertTrue(carol.transport.take().startswith(b"SENT bob\nId: 7\n"))
         self.bob_in.say("RECEIVED carol\n\n")
+        self.commit()
         self.assertEqual(carol.transport.take(), b"")
         self.bob_in.say("RECEIVED carol\n\n")
+        self.commit()
         self.assertEqual(carol.transport.take(), b"DELIVERED bob\nId: 7\nMessage: 1\n\n")
 
     def test_a_header_that_is_incomplete_or_wrong_is_error_103_and_closes_both(self) -> None:
@@ -239,6 +260,7 @@ class SendingTests(DoorTestCase):
             receiving.transport.clear()
             self.assertEqual(receiving.say(wrong), INCOMPLETE)
             self.assertTrue(sending.closed)
+            self.commit()
             self.assertEqual(self.alice.transport.take(), UNABLE)
 
     def test_an_answer_to_nothing_is_ignored(self) -> None:

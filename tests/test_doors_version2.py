@@ -6,6 +6,7 @@ import re
 
 from chat_twisted import archive
 from chat_twisted.doors import version2
+from chat_twisted.limits import OFF, Rate
 from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"
@@ -120,6 +121,7 @@ class TalkTests(DoorTestCase):
             + "\nContent-length: 6\n\nhéllo".encode(),
         )
         self.assertEqual(self.bob.say("RECEIVED alice\nMessage: 1\n\n"), b"")
+        self.commit()
         self.assertEqual(self.alice.transport.take(), b"DELIVERED BOB\nId: 7\nMessage: 1\n\n")
 
     def test_a_broadcast_is_sent_and_never_delivered(self) -> None:
@@ -139,6 +141,7 @@ class TalkTests(DoorTestCase):
         self.commit()
         self.assertEqual(re.findall(rb"Id: (.)", self.alice.transport.take()), [b"a", b"b", b"c"])
         self.bob.say("RECEIVED alice\nMessage: 3\n\n")
+        self.commit()
         self.assertEqual(
             re.findall(rb"DELIVERED bob\nId: (.)\nMessage: (.)", self.alice.transport.take()),
             [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")],
@@ -463,3 +466,17 @@ class ReadingTests(DoorTestCase):
             self.alice.transport.take(),
             b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\nPONG\n\n",
         )
+
+
+class TooFastTests(DoorTestCase):
+    limits = OFF._replace(messages=Rate(1, 3))
+
+    def test_what_is_no_message_counts_as_one_but_a_confirmation(self) -> None:
+        alice = self.user("alice")
+        for _ in range(9):
+            alice.say("RECEIVED x\nMessage: 0\n\n")
+        for _ in range(3):
+            self.assertTrue(alice.say("STATUS here\n\n").startswith(b"STATUS"))
+        refusal = b"ERROR 109 Too fast\nId: 4\nRetry-after: 1\n\n"
+        self.assertEqual(alice.say("WHO\nId: 4\n\n"), refusal)
+        self.assertEqual(alice.say("PING\n\n"), b"PONG\n\n")

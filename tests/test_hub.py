@@ -1086,6 +1086,14 @@ class EditedTests(AccountTestCase):
         self.assertEqual(original.heard, [("dismissed", "the name has an account now")])
         self.log_in("carol")
 
+    def test_a_token_is_worth_nothing_when_a_way_in_is_taken_away(self) -> None:
+        token = self.alice.token
+        self.edit(f"INSERT INTO password VALUES ({self.account.id}, 'x')")
+        self.join("alice", token)  # one more way in changes nothing for those who are
+        self.edit(f"UPDATE password SET hash = 'y' WHERE user = {self.account.id}")
+        with self.assertRaises(AuthenticationRequired):
+            self.register("alice", token)
+
     def test_who_is_an_operator_is_one_from_then_on(self) -> None:
         self.join("bob")
         with self.assertRaises(NotPermitted):
@@ -1160,6 +1168,16 @@ class ModerationTests(AccountTestCase):
             self.hub.send(bob, "alice", "x")
         self.clock.advance(600)
         self.hub.send(bob, "alice", "x")
+
+    def test_who_is_muted_says_nothing_by_other_ways_either(self) -> None:
+        self.hub.join(self.bob, "#dev", "1", private=False)
+        self.hub.mute(self.alice, "bob", "", "", "1")
+        self.commit()
+        with self.assertRaises(NotPermitted):
+            self.hub.set_topic(self.bob, "#dev", "x", "2")
+        with self.assertRaises(NotPermitted):
+            self.hub.set_away(self.bob, "x")
+        self.hub.set_away(self.bob, "")
 
     def test_sanctions_are_listed_and_pardoned(self) -> None:
         self.hub.ban(self.alice, "bob", "", "why", "1")

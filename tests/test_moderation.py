@@ -20,6 +20,8 @@ class ParsingTests(TestCase):
             ("192.0.2.77/24", "192.0.2.0/24"),
             ("2001:DB8::1", "2001:db8::1"),
             ("2001:db8::1/32", "2001:db8::/32"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1/120", "192.0.2.0/24"),
         ):
             self.assertEqual(parse_subject(text), subject)
         for text in ("", "b@d", "all", "1.2.3", "10.0.0.0/33", "a.b", "#dev", "x" * 33, "/"):
@@ -101,9 +103,11 @@ class SanctionsTests(TestCase):
             self.sanctions.mute("192.0.2.1", "", "", "op", 0)
 
     def test_a_reason_is_a_line(self) -> None:
-        for reason in ("x" * 201, "a\nb"):
+        for reason in ("x" * 201, "é" * 101, "a\nb"):
             with self.assertRaises(NotPermitted):
                 self.sanctions.ban("bob", "", reason, "op", 0)
+        [change] = self.sanctions.ban("bob", "", " why\n", "op", 0)
+        self.assertEqual(change.reason, "why")
 
     def test_there_are_so_many_at_most_and_those_that_are_over_do_not_count(self) -> None:
         self.patch(moderation, "MAX_SANCTIONS", 2)

@@ -569,6 +569,8 @@ class ClientSession(protocol.Protocol):
     def _refused(self, frame: Frame) -> None:
         match = re.match(r"([0-9]{3}) (.*)", frame.argument)
         refusal = Refusal(int(match[1]), match[2]) if match else Refusal(0, frame.argument)
+        if why := frame.headers.get("reason"):
+            refusal = Refusal(refusal.code, f"{refusal.reason}: {why}")
         if self._registered:
             id = frame.number("id") if frame.id else None
             if self._is_for_later(id, refusal, frame):

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IPullProducer,
     IPushProducer,
     IReactorTime,
     ITCPTransport,
@@ -96,9 +97,9 @@ class State(enum.Enum):
 class FramedConnection(LineReceiver):
     """One connection: lines and counted bodies in, calls on the hub or on its session.
 
-    It is the producer of its own transport. While the peer does not read, the transport's buffer is
-    full and the connection paused: its requests are not read, and what others send to it waits
-    here. Past ``FramedFactory.max_unread`` it is cut off.
+    What is written in one turn of the reactor goes out in one piece. While the peer does not read,
+    the connection is paused: its requests are not read, and what others send to it waits here.
+    Past ``FramedFactory.max_unread`` it is cut off.
     """
 
     delimiter = b"\n"
@@ -116,7 +117,9 @@ class FramedConnection(LineReceiver):
         self._reader = FrameReader(factory.max_message)
         self._heard = False  # since the last tick
         self._quiet = 0  # ticks without a byte
-        self._full = False  # the transport's buffer is: what is written waits here
+        self._out: list[bytes] = []  # what is written in this turn of the reactor
+        self._send: Callable[[bytes], int] | None = None  # straight to the socket
+        self._full = False  # the transport is: what is written waits here
         self._waiting: deque[bytes] = deque()
         self._queued = 0  # bytes that wait
         self._held = False  # no request is to be taken now
@@ -147,7 +150,13 @@ class FramedConnection(LineReceiver):
         if is_tcp:
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
             self.transport.setTcpKeepAlive(True)  # version 1 has no PING to find lost peers with
-        self.transport.registerProducer(self, True)
+        if is_tcp and not self.channel.encrypted:
+            # Straight to the socket for as long as it takes what is written: the transport would
+            # first ask the reactor whether it can be written to, and take that back afterwards,
+            # which is two calls of the system and a turn of the reactor for each write.
+            self._send = self.transport.getHandle().send
+        else:
+            self.transport.registerProducer(self, True)
         self.factory.connections.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -201,9 +210,11 @@ class FramedConnection(LineReceiver):
         if self.closed:
             return False
         self.state = State.CLOSED
-        self.transport.unregisterProducer()  # a paused producer would hold up the closing
-        self.transport.writeSequence(self._waiting)
+        if self._send is None or self._full:
+            self.transport.unregisterProducer()  # a paused producer would hold up the closing
+        self.transport.writeSequence([*self._waiting, *self._out])
         self._waiting.clear()
+        self._out.clear()
         self._kept = b""
         if self._going_on is not None:
             self._going_on.cancel()
@@ -269,6 +280,8 @@ class FramedConnection(LineReceiver):
         """Twisted: bytes came."""
         self._heard = True
         self._parse(data)
+        if self._out:
+            self.flush()
 
     def _parse(self, data: bytes) -> None:
         """Take the requests in ``data``, and keep what is not one yet or not to be taken now.
@@ -385,14 +398,41 @@ class FramedConnection(LineReceiver):
     # Out, and when not to take in
 
     def write(self, data: bytes) -> None:
-        """Write to the peer; cut it off if too much waits for it already."""
-        if not self._full:
+        """Write to the peer, at the latest when this turn of the reactor is over; cut it off if too
+        much waits for it already.
+        """
+        out = self._out
+        if self._full:
+            self._waiting.append(data)
+            self._queued += len(data)
+            if self._queued > self.factory.max_unread:
+                self.abort("does not read")
+        elif self.state is State.CLOSED:
+            pass
+        else:
+            if not out:
+                self.factory.flush_later(self)
+            out.append(data)
+
+    def flush(self) -> None:
+        """Hand on what was written in this turn, in one piece."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if self._send is None:
             self.transport.write(data)
             return
-        self._waiting.append(data)
-        self._queued += len(data)
-        if self._queued > self.factory.max_unread:
-            self.abort("does not read")
+        try:
+            sent = self._send(data)
+        except OSError:  # it is full; or broken, as the transport will find
+            sent = 0
+        if sent < len(data):
+            # The transport writes the rest, and nothing may overtake that.
+            self.transport.write(data[sent:])
+            self.pauseProducing()
+            self.transport.registerProducer(_Drained(self), False)
 
     def pauseProducing(self) -> None:
         """Twisted: the peer does not read as fast as it is written to."""
@@ -405,7 +445,8 @@ class FramedConnection(LineReceiver):
         while self._waiting and not self._full:  # writing may fill the transport again
             data = self._waiting.popleft()
             self._queued -= len(data)
-            self.transport.write(data)
+            self._out.append(data)
+            self.flush()
         self._read_or_not()
         if self._when_written is not None and not self._full:
             then, self._when_written = self._when_written, None
@@ -635,6 +676,25 @@ class FramedConnection(LineReceiver):
     }
 
 
+@implementer(IPullProducer)
+class _Drained:
+    """Tells a connection when its transport has written all that it was given."""
+
+    def __init__(self, connection: FramedConnection) -> None:
+        self._connection = connection
+        self._is_asked = False  # a transport asks once when it gets its producer
+
+    def resumeProducing(self) -> None:
+        """Twisted: there is nothing left to be written."""
+        if self._is_asked:
+            self._connection.transport.unregisterProducer()
+            self._connection.resumeProducing()
+        self._is_asked = True
+
+    def stopProducing(self) -> None:
+        """Twisted: the transport is gone; ``connectionLost`` follows."""
+
+
 class FramedFactory(ServerFactory):
     """All connections of the framed protocol, and the hub they lead to.
 
@@ -670,6 +730,7 @@ class FramedFactory(ServerFactory):
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
+        self._unflushed: list[FramedConnection] = []
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
 
@@ -689,6 +750,17 @@ class FramedFactory(ServerFactory):
     def accept(self, channel: Channel) -> FramedConnection | None:
         """Make the protocol of a connection; None if the server stops."""
         return None if self._stopping else FramedConnection(self, channel)
+
+    def flush_later(self, connection: FramedConnection) -> None:
+        """Have ``connection`` flushed when this turn of the reactor is over."""
+        self._unflushed.append(connection)
+        if len(self._unflushed) == 1:
+            self.clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for connection in unflushed:
+            connection.flush()
 
     def _tick(self) -> None:
         for connection in list(self.connections):

@@ -77,6 +77,7 @@ class Version1(Session):
         "_queue",
         "_queued",
         "_request",
+        "key",
         "receiving",
         "sending",
     )
@@ -92,6 +93,7 @@ class Version1(Session):
         self.receiving: Connection | None = None
         self._request: Request | None = None  # what the sender waits to be told of
         self._deadline: IDelayedCall | None = None  # until when
+        self.key = ""  # the folded name
         self._queue: deque[Forward] = deque()  # the first of it is being forwarded
         self._queued = 0  # bytes in the queue
         self._further: Iterator[bytes] | None = None  # pieces of the first, if it has several
@@ -105,7 +107,7 @@ class Version1(Session):
         """One of the two connections is gone: close the other and leave."""
         if self.user is None:
             return
-        self.door.one_legged.pop(self.user.key, None)
+        self.door.forget(self)
         self._hub.leave(self, for_good=for_good)
         self._let_go(why)
 
@@ -166,6 +168,7 @@ class Version1(Session):
 
     def dismissed(self, why: str) -> None:
         """Hub: somebody else wants it so. Version 1 has no words for it."""
+        self.door.forget(self)
         self._let_go(why)
 
     def forward(self, forward: Forward) -> None:
@@ -286,8 +289,14 @@ class Version1Door:
             raise
         except ChatError as error:
             raise NotRegistered(str(error)) from None
-        self.one_legged[fold(name)] = session
+        session.key = fold(name)
+        self.one_legged[session.key] = session
         return session
+
+    def forget(self, session: Version1) -> None:
+        """``session`` does not wait for its second connection any more."""
+        if self.one_legged.get(session.key) is session:
+            del self.one_legged[session.key]
 
     def second(self, name: str, connection: Connection) -> Version1:
         """Find the session that ``connection`` is to receive for; it must still ``arrive``.

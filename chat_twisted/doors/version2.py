@@ -180,6 +180,8 @@ class Version2(Session):
 
         :raises ChatError: it is refused.
         """
+        if frame.verb not in ("SEND", "RECEIVED"):  # which are counted with their texts; not at all
+            self.door.hub.allow(self)
         self.VERBS[frame.verb](self, frame)
 
     def _send(self, frame: Frame) -> None:
@@ -204,7 +206,7 @@ class Version2(Session):
         match frame.verb:
             case "BAN" if not frame.argument:
                 found = hub.sanctions(self)
-                names = [sanction.subject for sanction in found]
+                names = [f"{sanction.subject} {sanction.kind}" for sanction in found]
                 self._list(frame, "", names, lambda i: _describe(found[i]))
             case "BAN":
                 self._await(hub.ban(self, frame.argument, duration, reason, id))
