@@ -34,6 +34,10 @@ _FAMILIAR = {
     f"{name}:": name.lower()
     for name in ("Content-length", "Id", "Message", "Time", "To", "Version", "Count", "User")
 }
+_USUAL = re.compile(
+    rb"(SEND|RECEIVED) ([^\n\r\0]{1,64})\n(?:Id: ([!-~]{1,16})\n)?"
+    rb"(?:Message: ([0-9]{1,18})|Content-length: ([0-9]{1,9}))\n\n"
+)
 _HEADER_NAME = re.compile(r"[!-9;-~]+\Z")  # visible ASCII without the colon
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
@@ -98,6 +102,7 @@ def reply_headers(id: str | None, *headers: tuple[str, object]) -> list[tuple[st
     return list(headers) if id is None else [("Id", id), *headers]
 
 
+@lru_cache(maxsize=64)  # messages come many in a millisecond, and a message's is written often
 def format_time(time: int) -> str:
     """Write milliseconds since the epoch as the protocol does: ``2026-11-23T10:00:00.123Z``."""
     return f"{_second(time // 1000)}.{time % 1000:03}Z"
@@ -187,6 +192,26 @@ class FrameReader:
 
         :return: the frame, and the position behind it.
         """
+        usual = _USUAL.match(data, position)
+        if usual is not None and not self.counts_characters:
+            # What most of the traffic is; the way below takes three times as long.
+            verb, argument, id, message, size = usual.groups()
+            end = usual.end()
+            try:
+                headers = {} if id is None else {"id": id.decode()}
+                if message is not None:
+                    headers["message"] = message.decode()
+                    return Frame(verb.decode(), argument.decode(), headers), end
+                length = int(size)
+                if length <= self.max_body and length <= len(data) - end:
+                    octets = data[end : end + length]
+                    if b"\0" not in octets:
+                        headers["content-length"] = size.decode()
+                        frame = Frame(verb.decode(), argument.decode(), headers, octets.decode())
+                        return frame, end + length
+            except UnicodeDecodeError:
+                pass
+            return None, position
         end = data.find(b"\n\n", position, position + MAX_START_LINE)
         if end < 0:
             return None, position

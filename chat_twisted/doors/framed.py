@@ -111,7 +111,7 @@ class FramedConnection(LineReceiver):
         self.factory = factory
         self.channel = channel
         self.host = channel.host
-        self.state: State = State.NEW
+        self._become(State.NEW)
         self.session: Version1 | Version2 | None = None
         self.peer = ""
         self._reader = FrameReader(factory.max_message)
@@ -135,10 +135,10 @@ class FramedConnection(LineReceiver):
         self._quits = False  # it said so
         self._when_written: Callable[[], None] | None = None
 
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more is taken from the peer."""
-        return self.state is State.CLOSED
+    def _become(self, state: State) -> None:
+        self.state = state
+        self.closed = state is State.CLOSED  # nothing more is taken from the peer
+        self._verbs, self._otherwise = self._VERBS[state]
 
     # Life
 
@@ -209,7 +209,7 @@ class FramedConnection(LineReceiver):
     def _let_go(self, why: str | None) -> bool:
         if self.closed:
             return False
-        self.state = State.CLOSED
+        self._become(State.CLOSED)
         if self._send is None or self._full:
             self.transport.unregisterProducer()  # a paused producer would hold up the closing
         self.transport.writeSequence([*self._waiting, *self._out])
@@ -359,13 +359,12 @@ class FramedConnection(LineReceiver):
             self.refuse(HeaderIncomplete("a line is too long"))
 
     def _take(self, frame: Frame) -> None:
-        verbs, otherwise = self._VERBS[self.state]
         id = None
         try:
             id = frame.id
-            handle = verbs.get(frame.verb)
+            handle = self._verbs.get(frame.verb)
             if handle is None:
-                raise otherwise
+                raise self._otherwise
             handle(self, frame)
         except ChatError as error:
             self.refuse(error, id)
@@ -374,7 +373,7 @@ class FramedConnection(LineReceiver):
         """Answer with an error, and close if it is one after which nothing can go on."""
         if self.state is State.REGISTERING:
             self.session = None
-            self.state = State.UNREGISTERED
+            self._become(State.UNREGISTERED)
             self.go_on()
         self._refusals += 1
         if self._refusals <= MAX_LOGGED_REFUSALS:
@@ -407,9 +406,7 @@ class FramedConnection(LineReceiver):
             self._queued += len(data)
             if self._queued > self.factory.max_unread:
                 self.abort("does not read")
-        elif self.state is State.CLOSED:
-            pass
-        else:
+        elif not self.closed:
             if not out:
                 self.factory.flush_later(self)
             out.append(data)
@@ -522,7 +519,7 @@ class FramedConnection(LineReceiver):
             raise NotRegistered("a version 1 registration after a version 2 one")
 
     def _register_version_2(self, frame: Frame) -> None:
-        self.state = State.UNREGISTERED
+        self._become(State.UNREGISTERED)
         self._applicant = session = Version2(self.factory.version_2, self, frame)
         self._challenge = b""
         try:
@@ -542,7 +539,7 @@ class FramedConnection(LineReceiver):
         if not self._challenge or self._applicant is None:
             raise NotRegistered("AUTH before REGISTER has asked for it")
         credentials = self._credentials(frame, self._applicant.name)
-        self.state = State.AUTHENTICATING
+        self._become(State.AUTHENTICATING)
         self.hold()
         Deferred.fromCoroutine(self._log_in(self._applicant, credentials, frame.id))
 
@@ -583,7 +580,7 @@ class FramedConnection(LineReceiver):
         """Go on with requests after AUTH; return whether there are any to come."""
         if self.closed:
             return False
-        self.state = State.UNREGISTERED
+        self._become(State.UNREGISTERED)
         self.go_on()
         return True
 
@@ -595,7 +592,7 @@ class FramedConnection(LineReceiver):
 
     def _start(self, session: Version1 | Version2, state: State) -> None:
         self.session = session
-        self.state = state
+        self._become(state)
         self._applicant = None
         self._quiet = 0
 
@@ -657,6 +654,7 @@ class FramedConnection(LineReceiver):
             NotRegistered,
         ),
         State.AUTHENTICATING: ({}, NotRegistered),
+        State.CLOSED: ({}, NotRegistered),
         State.TALKING: (
             {
                 **dict.fromkeys(Version2.VERBS, _ask),

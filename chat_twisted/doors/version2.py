@@ -423,14 +423,18 @@ class Version2(Session):
 
     def sent(self, request: Request, number: int, time: int) -> None:
         """Hub: it is committed."""
-        headers = reply_headers(request.id, ("Message", number), ("Time", format_time(time)))
-        self.connection.write(encode("SENT", request.argument, headers))
+        # Written by hand, as is what comes with every message: encode() takes five times as long.
+        id = "" if request.id is None else f"Id: {request.id}\n"
+        when = format_time(time)
+        self.connection.write(
+            f"SENT {request.argument}\n{id}Message: {number}\nTime: {when}\n\n".encode()
+        )
         self._answered()
 
     def delivered(self, request: Request, number: int) -> None:
         """Hub: the recipient has it."""
-        headers = reply_headers(request.id, ("Message", number))
-        self.connection.write(encode("DELIVERED", request.argument, headers))
+        id = "" if request.id is None else f"Id: {request.id}\n"
+        self.connection.write(f"DELIVERED {request.argument}\n{id}Message: {number}\n\n".encode())
 
     def undelivered(self, request: Request) -> None:
         """Hub: the recipient went. The message is committed, and SENT has said no more."""
@@ -524,7 +528,10 @@ def _describe(sanction: Sanction) -> str:
 
 
 def _message(verb: str, message: Message, id: str | None = None) -> bytes:
-    headers = reply_headers(
-        id, ("To", message.to), ("Message", message.number), ("Time", format_time(message.time))
+    mark = "" if id is None else f"Id: {id}\n"
+    body = message.text.encode()
+    head = (
+        f"{verb} {message.sender}\n{mark}To: {message.to}\nMessage: {message.number}\n"
+        f"Time: {format_time(message.time)}\nContent-length: {len(body)}\n\n"
     )
-    return encode(verb, message.sender, headers, message.text)
+    return head.encode() + body
