@@ -129,7 +129,7 @@ Public = ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 def _load(key: str) -> Public:
     try:
         public = load_ssh_public_key(key.encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # the last: a point compressed
         raise NotPermitted("not a public key") from None
     if isinstance(public, rsa.RSAPublicKey) and public.key_size < 2048:
         raise NotPermitted("an RSA key that is too short")
@@ -419,7 +419,8 @@ class Gate:
 
     What fails is answered after the same time, whatever was wrong. Who has failed before, an
     address or at an account's password, waits twice as long for the next try as for the one before;
-    one try after the other. Keys can't be guessed, so nobody can keep out who has one.
+    one try after the other. Keys can't be guessed, so tries at an account's password from elsewhere
+    hold up nobody who has one.
     """
 
     _log = Logger()

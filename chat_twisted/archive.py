@@ -207,7 +207,7 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
-        raise ArchiveError(f"{path}: {error}") from None
+        raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
@@ -480,6 +480,7 @@ def edit(
     """
     path = folder / FILE
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # before a server ever started
         connection = connect(path)
         try:
             migrate(connection)
@@ -497,7 +498,7 @@ def edit(
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
-        raise ArchiveError(f"{path}: {error}") from None
+        raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
@@ -513,7 +514,7 @@ def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise ArchiveError(f"{path}: {error}") from None
+        raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 # Reading

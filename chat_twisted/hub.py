@@ -18,7 +18,6 @@ import hashlib
 import hmac
 import math
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -128,7 +127,7 @@ class User:
         self.key = fold(name)
         self.account: Account | None = None
         self.away: str | None = None  # why it does not read, if it says so
-        self.secrets: deque[bytes] = deque([secret] if secret else [], maxlen=MAX_TOKENS)
+        self.secrets: tuple[bytes, ...] = (secret,) if secret else ()  # the newest is the last
         self.since = since
         self.position = since
         self.grace = grace
@@ -138,7 +137,14 @@ class User:
         self.live: list[Session] = []  # those of them that messages go to as they are committed
         self.hold: IDelayedCall | None = None  # ends the grace
         # Direct messages to the user until they are confirmed.
-        self.unconfirmed: deque[tuple[int, Request]] = deque(maxlen=MAX_UNCONFIRMED)
+        self.unconfirmed: list[tuple[int, Request]] = []
+
+    def expect(self, number: int, request: Request) -> None:
+        """Remember whose request the message ``number`` is, until the user confirms it."""
+        unconfirmed = self.unconfirmed
+        if len(unconfirmed) >= MAX_UNCONFIRMED:
+            del unconfirmed[0]
+        unconfirmed.append((number, request))
 
     @property
     def present(self) -> bool:
@@ -356,7 +362,7 @@ class Hub:
             user = self._come(name, _digest(token), session, id)
         else:
             if proven:
-                user.secrets.append(_digest(token))
+                user.secrets = (*user.secrets, _digest(token))[-MAX_TOKENS:]
             user.returned = True
             self._stop_keeping(user)
         session.user = user
@@ -641,14 +647,14 @@ class Hub:
                 self._ledger.note_position(user.id, number)
         unconfirmed = user.unconfirmed
         while unconfirmed and unconfirmed[0][0] <= number:
-            self._delivered(*unconfirmed.popleft())
+            self._delivered(*unconfirmed.pop(0))
 
     def rejected(self, session: Session, number: int) -> None:
         """``session`` says that it could not read the message ``number``; it has all before."""
         self.received(session, number - 1)
         user = session.user
         if user is not None and user.unconfirmed and user.unconfirmed[0][0] == number:
-            self._undelivered(user.unconfirmed.popleft()[1])
+            self._undelivered(user.unconfirmed.pop(0)[1])
 
     def _delivered(self, number: int, request: Request) -> None:
         if not request.delivered:
@@ -891,7 +897,7 @@ class Hub:
                 case AccountMade() | AccountGone():
                     self._is_account(user)
                 case KeyRemoved() | PasswordSet() if request is not None:
-                    user.secrets = deque([_digest(request.session.token)], maxlen=MAX_TOKENS)
+                    user.secrets = (_digest(request.session.token),)
             if not user.sessions and user.account is None:
                 self._keep(user) if user.grace else self._forget(user)
         if request is not None and request.session.user is not None:
@@ -912,7 +918,7 @@ class Hub:
             if account is None:
                 self._turn_out(user, "the account was removed")
             elif not proofs <= account.proofs:  # who came in by what is gone can't come back by it
-                user.secrets.clear()
+                user.secrets = ()
         self._log.info("an operator has changed accounts: {count} now", count=len(rows))
 
     def _turn_out(self, user: User, why: str) -> None:
@@ -1096,7 +1102,7 @@ class Hub:
         recipient, sender = request.recipient, request.user
         assert recipient is not None
         if recipient.id in self._by_id:
-            recipient.unconfirmed.append((message.number, request))
+            recipient.expect(message.number, request)
         else:
             self._undelivered(request)  # it went for good before the message was committed
         reached = recipient.live
@@ -1127,7 +1133,7 @@ class Hub:
         if recipient.position >= repeat.number:
             self._delivered(repeat.number, request)
         else:
-            recipient.unconfirmed.append((repeat.number, request))
+            recipient.expect(repeat.number, request)
 
     def _changed(self, change: Change, request: Origin) -> None:
         match change:

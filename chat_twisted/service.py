@@ -53,6 +53,9 @@ DEFAULTS = Limits()
 MAX_MOTD = 10_000
 """Characters of what is said to everybody who logs in."""
 
+BACKLOG = 4096
+"""How many peers may wait to be accepted; Linux takes no more than net.core.somaxconn."""
+
 DAY = 24 * 60 * 60  # seconds
 
 SWITCH_INTERVAL = 0.0005
@@ -322,12 +325,22 @@ class Options(usage.Options):
         self.endpoints: list[tuple[str, IStreamServerEndpoint]] = []
         for description in self["listen"] or [DEFAULT_LISTEN]:
             try:
-                endpoint = serverFromString(reactor, description)
+                endpoint = serverFromString(reactor, _with_backlog(description))
             except Exception as error:  # noqa: BLE001  plugins parse the strings, each in its way
                 raise usage.UsageError(
                     f"--listen {description}: not an endpoint: {error}"
                 ) from None
             self.endpoints.append((description, endpoint))
+
+
+def _with_backlog(description: str) -> str:
+    """Let more peers wait to be accepted than Twisted's 50: a class that comes in at once, or all
+    clients after a restart, would be turned away by the system and try again a second later.
+    """
+    kind = description.partition(":")[0]
+    if kind not in ("tcp", "tcp6", "unix") or ":backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
 
 
 def _read_motd(path: Path | None) -> str:
@@ -431,8 +444,9 @@ class ChatService(Service):
         return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
 
 
-def _raise_descriptor_limit(clients: int) -> None:
-    """Let this process have as many connections as the options allow, if the system does.
+def _raise_descriptor_limit(clients: int) -> int:
+    """Let this process have as many connections as the options allow, if the system does; return
+    how many descriptors it may have.
 
     The limit that programs are started with is often 1024; they may raise it themselves. A client
     of version 1 has two connections.
@@ -440,7 +454,7 @@ def _raise_descriptor_limit(clients: int) -> None:
     wanted = 2 * clients + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
+        return wanted if soft == resource.RLIM_INFINITY else soft
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < clients + SPARE_DESCRIPTORS:
@@ -449,6 +463,21 @@ def _raise_descriptor_limit(clients: int) -> None:
             allowed=allowed,
             clients=clients,
         )
+    return allowed
+
+
+def _stop_when_told(reactor: Any) -> None:
+    """Have the signals that end the server handled in the reactor's own time.
+
+    Twisted's handlers log at once, and would wait for ever if they interrupt what is just logging.
+    """
+
+    def later(number: int, _: object) -> None:
+        stop = reactor.sigInt if number == signal.SIGINT else reactor.sigTerm
+        reactor.callFromThread(stop, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, later)
 
 
 def _spare_the_collector() -> None:
@@ -475,9 +504,10 @@ def makeService(options: Options) -> Service:
         tls = ServerTLS(*(options.certificate_files or ensure(folder)))
     except (archive.ArchiveError, TLSError) as error:
         fail(str(error))
-    _raise_descriptor_limit(options["max-clients"])
+    descriptors = _raise_descriptor_limit(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
     reactor.callWhenRunning(_spare_the_collector)
+    reactor.callWhenRunning(_stop_when_told, reactor)
     store = SQLiteStore(folder / archive.FILE, reactor, sync=options["sync"])
     retain = options["retain"]
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
@@ -513,7 +543,7 @@ def makeService(options: Options) -> Service:
         clock,
         limiter,
         plaintext=Plaintext(options["plaintext"]),
-        max_undecided=options["max-clients"],
+        max_undecided=min(options["max-clients"], descriptors // 2),
         decide_within=min(DECIDE_WITHIN, options["idle"]),
     )
 

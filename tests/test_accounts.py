@@ -319,6 +319,13 @@ class CommandTests(TestCase):
         self.assertEqual(code, 0)
         return out
 
+    def test_an_account_can_be_made_before_the_server_is_started_first(self) -> None:
+        key = str(self.folder / "id.pub")
+        self.folder = self.folder / "new" / "state"
+        self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
+        self.assertEqual(self.listed(), "bob keys=1\n")
+        self.assertEqual(self.folder.stat().st_mode & 0o777, 0o700)
+
     def test_accounts_are_made_changed_listed_and_removed(self) -> None:
         secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
         for arguments, listed in (

@@ -40,7 +40,7 @@ class PipeTestCase(TestCase):
         self.questions: list[str] = []
         self.secrets: list[str] = []
         self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
-        self.pipe = Pipe("alice", self.identity, self.clock, self.attach, greet=self.greet)
+        self.pipe = Pipe("alice", self.identity, self.clock, self.attach, greet=self.greet, first_id=1)
         self.server = Transport()
         self.reader = FrameReader()
         self.pipe.session.makeConnection(self.server)

@@ -36,7 +36,7 @@ class SessionTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.log = Log()
-        self.session = ClientSession("alice", self.log, self.clock)
+        self.session = ClientSession("alice", self.log, self.clock, first_id=1)
         self.transport = Transport()
         self.session.makeConnection(self.transport)
 
@@ -189,7 +189,7 @@ class ProofTests(SessionTestCase):
                 ("not_registered", Refusal(107, "Authentication failed")),
             ],
         )
-        self.assertTrue(self.transport.disconnecting)
+        self.assertTrue(self.transport.aborting)
 
     def test_what_waited_for_an_account_is_shown_though_it_is_older_than_the_login(self) -> None:
         self.log.proofs = [Proof(password="p")]

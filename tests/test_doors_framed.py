@@ -472,7 +472,8 @@ class AuthenticationTests(DoorTestCase):
     def test_a_key_and_a_password_let_in(self) -> None:
         challenge = self.ask()
         self.assertEqual(len(challenge), 32)
-        self.assertTrue(self.client.say(self.proof(challenge)).startswith(b"REGISTERED Alice\n"))
+        answer = self.client.say(self.proof(challenge))  # which has the Id of the proof
+        self.assertTrue(answer.startswith(b"REGISTERED Alice\nId: 2\n"))
         other = self.connect()
         self.ask("ALICE", other)
         self.assertTrue(self.password("right", other).startswith(b"REGISTERED Alice\n"))

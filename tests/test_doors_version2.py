@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+from twisted.trial.unittest import TestCase
+
 from chat_twisted import archive
 from chat_twisted.doors import version2
+from chat_twisted.doors.version2 import bodies
 from chat_twisted.limits import OFF, Rate
+from chat_twisted.presence import TELL_AFTER
 from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"
@@ -480,3 +484,130 @@ class TooFastTests(DoorTestCase):
         refusal = b"ERROR 109 Too fast\nId: 4\nRetry-after: 1\n\n"
         self.assertEqual(alice.say("WHO\nId: 4\n\n"), refusal)
         self.assertEqual(alice.say("PING\n\n"), b"PONG\n\n")
+
+
+class PresenceTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.user("alice"), self.user("bob")
+        self.alice.say("WHO\nWatch: yes\n\n")
+
+    def presence(self, client: Client | None = None) -> bytes:
+        """What who watches is told, when it is time."""
+        self.clock.advance(TELL_AFTER)
+        return (client or self.alice).transport.take()
+
+    def test_who_asks_to_watch_is_answered_as_without(self) -> None:
+        self.assertEqual(
+            self.bob.say("WHO\nId: 1\nWatch: YES\n\n"),
+            b"WHO\nId: 1\nCount: 2\nContent-length: 10\n\nalice\nbob\n",
+        )
+        self.user("carol")
+        self.assertEqual(self.presence(self.bob), b"PRESENCE\nContent-length: 11\n\ncarol here\n")
+
+    def test_what_changes_within_half_a_second_is_told_together(self) -> None:
+        self.user("Carol").gone()
+        self.bob.say("STATUS away\nContent-length: 5\n\nlunch")
+        self.user("dave")
+        self.clock.advance(TELL_AFTER - 0.1)
+        self.assertEqual(self.alice.transport.take(), b"")
+        self.assertEqual(
+            self.presence(),
+            b"PRESENCE\nContent-length: 36\n\nCarol gone\nbob away lunch\ndave here\n",
+        )
+        self.assertEqual(self.presence(), b"")
+
+    def test_a_status_is_answered_and_told_and_listed(self) -> None:
+        for request, answer, told, listed in (
+            ("away\nId: 1\n\n", b"away\nId: 1\n\n", b"bob away\n", b"bob away\n"),
+            (
+                "away\nContent-length: 10\n\n at lunch\n",
+                b"away\n\n",
+                b"bob away at lunch\n",
+                b"bob away at lunch\n",
+            ),
+            ("away\nContent-length: 0\n\n", b"away\n\n", b"bob away\n", b"bob away\n"),
+            ("here\nId: 2\n\n", b"here\nId: 2\n\n", b"bob here\n", b"bob\n"),
+        ):
+            self.assertEqual(self.bob.say(f"STATUS {request}"), b"STATUS " + answer)
+            body = b"PRESENCE\nContent-length: %d\n\n%s" % (len(told), told)
+            self.assertEqual(self.presence(), body)
+            self.assertTrue(self.alice.say("WHO\n\n").endswith(b"\n\nalice\n" + listed))
+
+    def test_why_is_text_of_any_script(self) -> None:
+        why = "é" * 200
+        answer = self.bob.say(f"STATUS away\nContent-length: 400\n\n{why}")
+        self.assertEqual(answer, b"STATUS away\n\n")
+        self.assertIn(f"bob away {why}\n".encode(), self.presence())
+
+    def test_a_reason_that_is_no_line_is_error_111_and_changes_nothing(self) -> None:
+        for why in ("x" * 201, "a\nb", "a\r\nbob here", "a\x85b"):
+            length = len(why.encode())
+            answer = self.bob.say(f"STATUS away\nId: 1\nContent-length: {length}\n\n{why}")
+            self.assertEqual(answer, b"ERROR 111 Not permitted\nId: 1\n\n")
+        self.assertEqual(self.presence(), b"")
+        self.assertTrue(self.alice.say("WHO\n\n").endswith(b"\n\nalice\nbob\n"))
+        self.assertFalse(self.bob.closed)
+
+    def test_an_unknown_status_is_error_104(self) -> None:
+        for status in ("gone", "AWAY", ""):
+            answer = self.bob.say(f"STATUS {status}\nId: 1\n\n")
+            self.assertEqual(answer, b"ERROR 104 Unknown command\nId: 1\n\n")
+        self.assertFalse(self.bob.closed)
+
+    def test_members_of_a_room_are_listed_with_why_they_are_away(self) -> None:
+        for client in (self.alice, self.bob):
+            client.say("JOIN #dev\n\n")
+            self.commit()
+        self.bob.say("STATUS away\nContent-length: 5\n\nlunch")
+        self.alice.transport.clear()
+        body = b"\n\nalice\nbob away lunch\n"
+        self.assertTrue(self.alice.say("WHO #dev\n\n").endswith(body))
+        self.bob.gone()  # a guest who may come back; why he was away is not said of one who is gone
+        self.assertTrue(self.alice.say("WHO #dev\n\n").endswith(b"\n\nalice\nbob away\n"))
+
+    def test_watching_stops_when_it_is_said(self) -> None:
+        self.alice.say("WHO\nWatch: no\n\n")
+        self.bob.gone()
+        self.assertEqual(self.presence(), b"")
+
+    def test_asking_who_is_here_does_not_stop_it(self) -> None:
+        self.alice.say("WHO\n\n")
+        self.bob.gone()
+        self.assertEqual(self.presence(), b"PRESENCE\nContent-length: 9\n\nbob gone\n")
+
+    def test_watching_stops_with_the_session(self) -> None:
+        carol, answer = self.register("carol")
+        token = re.search(rb"Session: (\S+)", answer)[1].decode()
+        carol.say("WHO\nWatch: yes\n\n")
+        carol.gone()
+        self.presence()
+        again, _ = self.register("carol", f"Session: {token}")
+        self.bob.gone()
+        self.assertEqual((self.presence(carol), self.presence(again)), (b"", b""))
+        self.assertIn(b"bob gone\n", self.alice.transport.take())
+
+    def test_a_notice_is_written_in_bodies_that_every_client_takes(self) -> None:
+        self.patch(version2, "MAX_BODY", 30)
+        for name in ("carol", "dave", "erin"):
+            self.user(name)
+        self.assertEqual(
+            self.presence(),
+            b"PRESENCE\nContent-length: 21\n\ncarol here\ndave here\n"
+            b"PRESENCE\nContent-length: 10\n\nerin here\n",
+        )
+
+
+class BodiesTests(TestCase):
+    def test_lines_are_split_where_a_body_would_be_over_the_limit_in_bytes(self) -> None:
+        line = "é" * 16383 + "x\n"  # 32768 bytes: two of them are the limit
+        for count, lines in ((0, []), (1, [1]), (2, [2]), (3, [2, 1]), (5, [2, 2, 1])):
+            self.assertEqual(list(bodies([line] * count)), [line * n for n in lines])
+        self.assertEqual(list(bodies([line, line, "\n"])), [line * 2, "\n"])
+
+    def test_nothing_is_lost_and_the_order_stays(self) -> None:
+        lines = [f"user{i} here\n" for i in range(20_000)]
+        found = list(bodies(lines))
+        self.assertEqual("".join(found), "".join(lines))
+        self.assertTrue(all(len(body) <= 65536 for body in found))
+        self.assertEqual(len(found), -(-sum(map(len, lines)) // 65536))

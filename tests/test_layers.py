@@ -73,7 +73,7 @@ MAY_IMPORT = {
         "ledger",
         "limits",
     },
-    "client": set(),
+    "client": {"client.chat", "client.session", "message"},
     "client.session": {"errors", "frames", "message"},
     "client.identity": set(),
     "client.remembered": set(),
@@ -93,6 +93,16 @@ MAY_IMPORT = {
     },
     "client.connection": {"client", "client.remembered", "client.secure", "client.session"},
     "client.config": {"client.connection", "client.secure"},
+    "client.chat": {
+        "client.connection",
+        "client.identity",
+        "client.remembered",
+        "client.secure",
+        "client.session",
+        "errors",
+        "frames",
+        "message",
+    },
     "client.arguments": {
         "",
         "client",
@@ -128,9 +138,20 @@ MAY_IMPORT = {
         "message",
     },
     "client.__main__": {"client.arguments", "client.command"},
+    "testing": {
+        "",
+        "accounts",
+        "archive",
+        "client.chat",
+        "doors.framed",
+        "frames",
+        "hub",
+        "ledger",
+        "limits",
+    },
 }
 
-MAY_IMPORT_THE_REACTOR = {"service"}
+MAY_IMPORT_THE_REACTOR = {"service", "client.chat"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -1,1 +1,55 @@
-"""The client: ``python -m chat_twisted.client USER HOST``. It knows nothing of the server."""
+"""The client: the command ``python -m chat_twisted.client USER HOST``, and ``ChatClient`` to write
+bots on (docs/library.rst). It knows nothing of the server.
+
+What is named here is imported when it is asked for: the command must choose a reactor first, and
+start quickly.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chat_twisted.client.chat import (
+        ChatClient,
+        ClientError,
+        NotConnected,
+        NotDelivered,
+        Refused,
+        Room,
+        Sent,
+    )
+    from chat_twisted.client.session import Event, Received, Seen, State
+    from chat_twisted.message import printable
+
+__all__ = [
+    "ChatClient",
+    "ClientError",
+    "Event",
+    "NotConnected",
+    "NotDelivered",
+    "Received",
+    "Refused",
+    "Room",
+    "Seen",
+    "Sent",
+    "State",
+    "printable",
+]
+
+_ELSEWHERE = {
+    "Event": "chat_twisted.client.session",
+    "Received": "chat_twisted.client.session",
+    "Seen": "chat_twisted.client.session",
+    "State": "chat_twisted.client.session",
+    "printable": "chat_twisted.message",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE.get(name, "chat_twisted.client.chat")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

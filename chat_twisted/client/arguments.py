@@ -82,6 +82,12 @@ def _conversation(text: str) -> str:
     return target.name if target.audience is not Audience.ALL else "ALL"
 
 
+def _something(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("there is nothing to send")
+    return text
+
+
 EPILOG = """\
 on a terminal:
   hello            goes to the conversation that the prompt names, ALL at first
@@ -143,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=_port, help=f"the server's port ({PORT})")
     made.add_argument(
         "--once",
+        type=_something,
         metavar="TEXT",
         help="send this one message, or do this command, and leave; nothing is read",
     )

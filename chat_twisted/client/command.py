@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet import stdio
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.connection import FAILURES, Connector, explain
@@ -97,7 +98,7 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
     _on_interruption(reactor, interrupt)
     try:
         await connecting
-    except CancelledError:
+    except (CancelledError, ConnectingCancelledError):
         raise SystemExit(INTERRUPTED) from None
     except FAILURES as problem:
         raise _fail(explain(problem, arguments.server)) from None
@@ -141,7 +142,7 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         return screen.done
 
     def not_connected(failure: Any) -> None:
-        if failure.check(CancelledError):
+        if failure.check(CancelledError, ConnectingCancelledError):
             talk.interrupt()
         elif failure.check(*FAILURES):
             screen.stop(NOT_CONNECTED, explain(failure.value, arguments.server))

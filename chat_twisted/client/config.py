@@ -97,7 +97,7 @@ class _Reader:
             else:
                 try:
                     taken[key] = kind(value)
-                except (ValueError, TypeError, AttributeError) as error:
+                except ValueError as error:
                     self.problem(table, key, f"{key}: {error}")
         return taken
 
@@ -109,6 +109,10 @@ def _port(value: Any) -> int:
     if type(value) is not int or not 0 < value < 65536:
         raise ValueError(f"{value!r} is not a port")
     return value
+
+
+def _fingerprint(value: Any) -> str:
+    return parse_fingerprint(str(value))
 
 
 def _rooms(value: Any) -> tuple[str, ...]:
@@ -177,7 +181,7 @@ def read(path: Path) -> Config:
             {
                 "host": str,
                 "port": _port,
-                "fingerprint": parse_fingerprint,
+                "fingerprint": _fingerprint,
                 "plain": bool,
                 "user": str,
                 "identity": str,

@@ -87,6 +87,7 @@ class Pipe(LineReceiver):
         is registered, so that no input is taken that could not be sent.
     :param greet: whether to say that one is registered, for somebody who looks on.
     :param once: the only line of input, instead of what is read.
+    :param first_id: of requests, if it is not to be drawn.
     :param tail: a conversation: what is said there is shown, and nothing is read.
     """
 
@@ -107,10 +108,13 @@ class Pipe(LineReceiver):
         tail: str = "",
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         reconnect_for: float = RECONNECT_FOR,
+        first_id: int | None = None,
     ) -> None:
         self.done: Deferred[int] = Deferred()
         self.failure = ""
-        self.session = ClientSession(user, self, clock, reconnect, reconnect_for=reconnect_for)
+        self.session = ClientSession(
+            user, self, clock, reconnect, reconnect_for=reconnect_for, first_id=first_id
+        )
         self._user = user
         self._identity = identity
         self._clock = clock

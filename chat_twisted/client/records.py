@@ -54,9 +54,9 @@ class Records:
             return Mistake(f"not an object; {USAGE}"), None
         mark = given.get("id")
         match given:
-            case {"to": str(to), "text": str(text)} if to and text:
+            case {"to": str(to), "text": str(text)} if to and text and _is_text(to + text):
                 return Say(to.removeprefix("@"), text), mark
-            case {"command": str(command)}:
+            case {"command": str(command)} if _is_text(command):
                 order = parse(command)
                 if isinstance(order, Command):
                     return order, mark
@@ -162,6 +162,15 @@ class Records:
     def over(self, reason: str) -> str:
         """The session is over, and that was not one's own wish."""
         return _event("over", reason=reason)
+
+
+def _is_text(given: str) -> bool:
+    """Whether it can be written: JSON may have half a character (a surrogate alone)."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _room(line: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
@@ -73,6 +74,13 @@ MAX_HISTORY = 256 * 1024
 INDENT = 8
 """Columns by which the rest of a long line is indented, so that it can't pass for a line."""
 
+TAB = 4
+"""Columns from one tab to the next."""
+
+NO_BREAKS, BREAKS = "\x1b[?7l", "\x1b[?7h"
+"""DECAWM: whether the terminal itself breaks a line at its edge. What it thinks wider than ``wrap``
+does, as some of the newer signs, would go on where another line begins."""
+
 OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
 """The TERM_PROGRAM of terminals that show a desktop notification for OSC 9."""
 
@@ -82,21 +90,30 @@ def wrap(line: Line, columns: int) -> Iterator[Line]:
     piece: Line = []
     used, space = 0, max(columns - 1, INDENT + 2)
     for style, text in line:
+        text = text.expandtabs(TAB)  # the terminal's own lead on to its edge
         start = cut = 0
         for i, character in enumerate(text):
-            width = get_cwidth(character)
+            width = _width(text, i)
             if used + width > space:
-                end = cut if cut > start else i
+                end, used = i, INDENT
+                if cut > start:
+                    word = INDENT + sum(_width(text, j) for j in range(cut, i))
+                    if word + width <= space:
+                        end, used = cut, word
                 piece.append((style, text[start:end].rstrip(" ")))
                 yield piece
                 start = end
                 piece = [("", " " * INDENT)]
-                used = INDENT + sum(map(get_cwidth, text[start:i]))
             used += width
             if character == " ":
                 cut = i + 1
         piece.append((style, text[start:]))
     yield piece
+
+
+def _width(text: str, i: int) -> int:
+    # VARIATION SELECTOR-16 makes an emoji, two columns wide, of a sign that may have one.
+    return 2 if text.startswith("\ufe0f", i + 1) else get_cwidth(text[i])
 
 
 class Words(Completer):
@@ -205,7 +222,7 @@ class Screen:
         self._output: Output = output or Vt100_Output(
             sys.stdout, _size, term=os.environ.get("TERM"), enable_cpr=False
         )
-        self._style = Style([*STYLE.items(), *config.colours.items()])
+        self._style = Style(list({**STYLE, **config.colours}.items()))
         self._session: PromptSession[str] = PromptSession(
             self._message,
             history=history,
@@ -227,7 +244,10 @@ class Screen:
     async def run(self) -> None:
         """Draw and read keys until it is over; then ``done`` fires."""
         try:
-            await self._session.prompt_async(handle_sigint=False, set_exception_handler=False)
+            if self._result is None:
+                await self._session.prompt_async(
+                    pre_run=self._flush_soon, handle_sigint=False, set_exception_handler=False
+                )
         except (EOFError, OSError):  # the terminal is gone: there is only to say goodbye
             self._is_gone = True
             self.talk.interrupt()
@@ -258,6 +278,10 @@ class Screen:
         @bindings.add("c-d", filter=asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
             self._answer("")
+
+        @bindings.add("enter", filter=asked & has_focus(DEFAULT_BUFFER))
+        def _(event: KeyPressEvent) -> None:
+            self._answer(event.current_buffer.text)
 
         @bindings.add("c-c", filter=~asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
@@ -359,6 +383,8 @@ class Screen:
                 text.extend(line)
                 text.append(("", "\n"))
         if text:
+            text.insert(0, ("[ZeroWidthEscape]", NO_BREAKS))
+            text.append(("[ZeroWidthEscape]", BREAKS))
             app = self._session.app
             print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
 
@@ -398,8 +424,9 @@ class Screen:
             return [("class:prompt", self._questions[0][0])]
         columns = self._output.get_size().columns
         for line in self.talk.beside():
-            text.extend(_cut(line, columns))
-            text.append(("", "\n"))
+            for piece in wrap(_shorten(line, columns), columns):
+                text.extend(piece)
+                text.append(("", "\n"))
         text.extend(self.talk.prompt())
         return text
 
@@ -409,9 +436,13 @@ def _size() -> Size:
     return Size(rows or 24, columns or 80)
 
 
-def _cut(line: Line, columns: int) -> Line:
-    """Shorten a line to what fits."""
-    return next(wrap(line, columns))
+def _shorten(line: Line, columns: int) -> Line:
+    """Shorten what a line begins with to a part of a row, so that its end is not far."""
+    (style, text), *end = line
+    room = min(sum(get_cwidth(part) for _, part in end), columns // 2)
+    pieces = wrap([(style, text)], columns - 1 - room)
+    first = next(pieces)
+    return [first[0], (style, "…"), *end] if next(pieces, None) else line
 
 
 def _notifying(environment: Any) -> str:

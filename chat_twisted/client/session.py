@@ -224,7 +224,7 @@ class ClientSession(protocol.Protocol):
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         chance: Callable[[], float] = random.random,
-        first_id: int = 1,
+        first_id: int | None = None,
     ) -> None:
         self.user = user
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
@@ -251,7 +251,7 @@ class ClientSession(protocol.Protocol):
         self._again: set[int] = set()  # requests that were refused for now, and newer ones
         self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
         self._unavailable_since: float | None = None
-        self._last_id = first_id - 1
+        self._last_id = (draw_id() if first_id is None else first_id) - 1
         self._registered = False  # on this connection
         self._retry: IDelayedCall | None = None
         self._retries = 0
@@ -648,7 +648,7 @@ class ClientSession(protocol.Protocol):
                 self._end(f"ERROR {refusal.code} {refusal.reason}")
             else:
                 self._listener.not_registered(refusal)
-            self.transport.loseConnection()
+            self.transport.abortConnection()  # there is nothing more to say
         elif proof.key:
             signature = base64.b64encode(proof.signature).decode()
             headers = [("Key", proof.key), ("Signature", signature)]

@@ -69,6 +69,9 @@ INTERRUPTED_WITHIN = 0.5
 MAX_PRESENT = 12
 """Up to how many people it is told when one comes or goes."""
 
+MAX_NOTICE = 200
+"""Characters of a message that the desktop is told."""
+
 OK, LOST, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as those of ``pipe``."""
 
@@ -149,10 +152,17 @@ class Talk:
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         remember: Callable[[str | None], None] = lambda token: None,
+        first_id: int | None = None,
         timezone: datetime.tzinfo | None = None,
     ) -> None:
         self.session = ClientSession(
-            user, self, clock, reconnect, reconnect_for=reconnect_for, token=token
+            user,
+            self,
+            clock,
+            reconnect,
+            reconnect_for=reconnect_for,
+            token=token,
+            first_id=first_id,
         )
         self._remember = remember
         self.user = user
@@ -200,7 +210,7 @@ class Talk:
                 state = f"{message.reason}; F5 sends it again, F8 drops it"
             first, *more = message.text.split("\n")
             text = f"{tag(message.to)} {self.user}: {printable(first)}{' …' if more else ''}"
-            lines.append([(style[message.fate], f"{text} ({state})")])
+            lines.append([(style[message.fate], text), (style[message.fate], f" ({state})")])
         return lines
 
     def prompt(self) -> Line:
@@ -285,6 +295,11 @@ class Talk:
             return
         if to.startswith("#") and fold(to) not in self._mine:
             self._complain(f"You are not in {to} (/join {to})")
+            return
+        try:
+            parse_target(to)
+        except ChatError:
+            self._complain(f"Nobody can be called {to}")
             return
         self.current = self._rooms.get(fold(to)) or self._present.get(fold(to)) or to
         unread = self._unread.pop(fold(to), None)
@@ -383,6 +398,8 @@ class Talk:
             return
         self._leaving = True
         self.session.quit()
+        if not self._registered:  # there is nobody to say goodbye to
+            self.lost("")
 
     def interrupt(self) -> None:
         """Leave, in half a second at the latest."""
@@ -400,13 +417,21 @@ class Talk:
         self._remember(self.session.token)
         self._missed = bool(self.session.last)
         self._look_around()
-        for room in self._rooms_at_start:
-            self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
+        self._join_at_start()
+        if self._leaving:
+            self.session.quit()
         self._terminal.refresh()
 
+    def _join_at_start(self) -> None:
+        for room in self._rooms_at_start:
+            self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
+
     def _look_around(self) -> None:
-        self._quiet[self.session.ask("WHO", "", (("Watch", "yes"),))] = "who"
-        self._quiet[self.session.ask("ROOMS")] = "rooms"
+        asked = self._quiet.values()  # what is not answered the session asks again by itself
+        if "who" not in asked:
+            self._quiet[self.session.ask("WHO", "", (("Watch", "yes"),))] = "who"
+        if "rooms" not in asked:
+            self._quiet[self.session.ask("ROOMS")] = "rooms"
 
     def authenticate(
         self, methods: list[str], challenge: bytes, tries: int
@@ -456,7 +481,8 @@ class Talk:
             if self._config.bell:
                 self._terminal.ring()
             if self._config.notify != "off":
-                self._terminal.notify(message.sender, printable(message.text.split("\n")[0]))
+                text = printable(message.text[:MAX_NOTICE].split("\n")[0])
+                self._terminal.notify(printable(message.sender), text)
 
     def _is_direct(self, message: Received) -> bool:
         return fold(message.to) == fold(self.user)
@@ -513,7 +539,7 @@ class Talk:
         elif command is not None:
             about = orders.about(command, self.current)
             self._complain(self._words.refused(None, command, about, refusal))
-        elif id not in self._quiet:
+        elif id is None or self._quiet.pop(id, None) is None:
             self._complain(f"ERROR {refusal.code} : {printable(refusal.reason)}")
         self._terminal.refresh()
 
@@ -563,6 +589,9 @@ class Talk:
             self._rooms[fold(name)] = name
             if "member" in flags:
                 self._mine.add(fold(name))
+        if self.current.startswith("#") and fold(self.current) not in self._mine:
+            self._complain(f"You are not in {self.current} any more")
+            self.current = ALL
 
     def found(self, id: int, messages: list[Received]) -> None:
         """Session: what was said."""
@@ -623,8 +652,9 @@ class Talk:
         """Session: the connection stands again."""
         self.connected = True
         self._remember(self.session.token)
-        self._quiet.clear()
         self._look_around()
+        if self.session.forgotten:  # as a guest's rooms are with the guest
+            self._join_at_start()
         self._tell("Connected again")
         if self._leaving:
             self.session.quit()
@@ -642,7 +672,8 @@ class Talk:
                 self._complain(f"Not sent to {own.to}: {own.text}")
         self._own.clear()
         if self._leaving:
-            self._remember(None)
+            if self.connected:  # else the server keeps the name for one who comes back
+                self._remember(None)
             self._terminal.stop(OK if self._code is None else self._code, "")
         else:
             code = LOST if self._registered else NOT_CONNECTED
@@ -696,7 +727,7 @@ class Talk:
         """Return the day and the time of day where one is."""
         try:
             local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
-        except ValueError:
+        except (ValueError, OverflowError):
             return self._day, "--:--"
         return local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
 
@@ -707,8 +738,8 @@ _REASONS = {102: "nobody of that name is here", 109: "too fast", 111: "not permi
 def tag(place: str) -> str:
     """Name a conversation so that it is known without colour: ``[@bob]``, ``[#dev]``, ``[ALL]``."""
     if place.startswith("#") or place == ALL:
-        return f"[{place}]"
-    return f"[@{place}]"
+        return f"[{printable(place)}]"
+    return f"[@{printable(place)}]"
 
 
 def colour(name: str) -> str:

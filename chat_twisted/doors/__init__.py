@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from chat_twisted.errors import ChatError
@@ -33,13 +34,16 @@ class Channel(NamedTuple):
     @property
     def local(self) -> bool:
         """Whether nobody on a network can listen, since it is all on this machine."""
-        if self.host is None:
-            return True
-        try:
-            address = ipaddress.ip_address(self.host.partition("%")[0])
-        except ValueError:
-            return False
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        return self.host is None or _is_loopback(self.host)
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Nowhere:

@@ -107,38 +107,45 @@ class FramedConnection(LineReceiver):
     transport: Any  # ITCPTransport, or what tests and other kinds of endpoint have in its place
     _log: ClassVar[Logger] = Logger()
 
+    # What few connections have for long stands here, so that an idle one is small: beyond 30
+    # attributes of its own an object costs a kilobyte more.
+    session: Version1 | Version2 | None = None
+    _waiting: deque[bytes] | None = None  # what can't be written now
+    _queued = 0  # bytes of it
+    _full = False  # the transport is: what is written waits
+    _held = False  # no request is to be taken now
+    _kept = b""  # what came and is not taken yet
+    _going_on: IDelayedCall | None = None
+    _quiet = 0  # ticks without a byte
+    _refusals = 0
+    _applicant: Version2 | None = None  # has asked for a name that must be proven
+    _challenge = b""
+    _failures = 0  # of logins
+    _linger: IDelayedCall | None = None
+    _ended = False  # the peer sends nothing more
+    _quits = False  # it said so
+    _when_written: Callable[[], None] | None = None
+    _send: Callable[[bytes], int] | None = None  # straight to the socket
+
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
         self.channel = channel
-        self.host = channel.host
-        self._become(State.NEW)
-        self.session: Version1 | Version2 | None = None
         self.peer = ""
         self._reader = FrameReader(factory.max_message)
         self._heard = False  # since the last tick
-        self._quiet = 0  # ticks without a byte
         self._out: list[bytes] = []  # what is written in this turn of the reactor
-        self._send: Callable[[bytes], int] | None = None  # straight to the socket
-        self._full = False  # the transport is: what is written waits here
-        self._waiting: deque[bytes] = deque()
-        self._queued = 0  # bytes that wait
-        self._held = False  # no request is to be taken now
-        self._kept = b""  # what came and is not taken yet
-        self._going_on: IDelayedCall | None = None
-        self._refusals = 0
-        self._applicant: Version2 | None = None  # has asked for a name that must be proven
-        self._challenge = b""
-        self._failures = 0  # of logins
-        self._linger: IDelayedCall | None = None
         self._can_half_close = False
-        self._ended = False  # the peer sends nothing more
-        self._quits = False  # it said so
-        self._when_written: Callable[[], None] | None = None
+        self._become(State.NEW)
+
+    @property
+    def host(self) -> str | None:
+        """The peer's address; None for a local socket."""
+        return self.channel.host
 
     def _become(self, state: State) -> None:
         self.state = state
         self.closed = state is State.CLOSED  # nothing more is taken from the peer
-        self._verbs, self._otherwise = self._VERBS[state]
+        self._taken = self._VERBS[state]
 
     # Life
 
@@ -173,10 +180,10 @@ class FramedConnection(LineReceiver):
         if not self._let_go(why):
             return
         self._linger = self.factory.clock.callLater(LINGER, self._linger_over)
+        self.transport.resumeProducing()  # else the peer's leaving would not be seen
         if self._ended or not self._can_half_close:
             self.transport.loseConnection()
         else:
-            self.transport.resumeProducing()
             self.transport.loseWriteConnection()
 
     def _linger_over(self) -> None:
@@ -212,8 +219,8 @@ class FramedConnection(LineReceiver):
         self._become(State.CLOSED)
         if self._send is None or self._full:
             self.transport.unregisterProducer()  # a paused producer would hold up the closing
-        self.transport.writeSequence([*self._waiting, *self._out])
-        self._waiting.clear()
+        self.transport.writeSequence([*(self._waiting or ()), *self._out])
+        self._waiting = None
         self._out.clear()
         self._kept = b""
         if self._going_on is not None:
@@ -362,9 +369,10 @@ class FramedConnection(LineReceiver):
         id = None
         try:
             id = frame.id
-            handle = self._verbs.get(frame.verb)
+            verbs, otherwise = self._taken
+            handle = verbs.get(frame.verb)
             if handle is None:
-                raise self._otherwise
+                raise otherwise
             handle(self, frame)
         except ChatError as error:
             self.refuse(error, id)
@@ -402,6 +410,8 @@ class FramedConnection(LineReceiver):
         """
         out = self._out
         if self._full:
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append(data)
             self._queued += len(data)
             if self._queued > self.factory.max_unread:
@@ -531,8 +541,10 @@ class FramedConnection(LineReceiver):
             error.headers = (("Methods", methods), ("Challenge", challenge))
             raise
 
-    def _ask_for_name(self, session: Version2, account: Account | None = None) -> None:
-        if not session.register(account):
+    def _ask_for_name(
+        self, session: Version2, account: Account | None = None, id: str | None = None
+    ) -> None:
+        if not session.register(account, id):
             self._start(session, State.REGISTERING)
 
     def _authenticate(self, frame: Frame) -> None:
@@ -563,7 +575,7 @@ class FramedConnection(LineReceiver):
         try:
             account = await self.factory.gate.login(credentials, self.host)
             if self._is_authenticated():
-                self._ask_for_name(session, account)
+                self._ask_for_name(session, account, id)
         except ChatError as error:
             if self.state is State.AUTHENTICATING:
                 self._is_authenticated()

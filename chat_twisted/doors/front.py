@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -216,7 +217,10 @@ class FrontFactory(ServerFactory):
         """
         if not self._limiter.connect(host, self.clock.seconds()):
             return None
-        return lambda: self._limiter.disconnect(host, self.clock.seconds())
+        return partial(self._uncount, host)
+
+    def _uncount(self, host: str | None) -> None:
+        self._limiter.disconnect(host, self.clock.seconds())
 
     def startFactory(self) -> None:
         """Twisted: the first port listens."""

@@ -37,7 +37,9 @@ ORIGINAL_RECV = 2048
 class Connection(Protocol):
     """What a session asks of each of its two connections."""
 
-    host: str | None
+    @property
+    def host(self) -> str | None:
+        """The peer's address; None on a local socket."""
 
     def write(self, data: bytes) -> None:
         """Write to the client."""

@@ -51,7 +51,10 @@ class Connection(Protocol):
     """What a session asks of its connection."""
 
     channel: Channel
-    host: str | None
+
+    @property
+    def host(self) -> str | None:
+        """The peer's address; None on a local socket."""
 
     def write(self, data: bytes) -> None:
         """Write to the client."""
@@ -97,7 +100,7 @@ class Version2(Session):
     def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
         super().__init__(door, connection.host)
         self.connection = connection
-        self._greeting = greeting
+        self._greeting: Frame | None = greeting  # until it is answered
         self._awaited: Request | None = None
         self._pending = 0  # requests whose answer is to come
         self._then: Callable[[], None] | None = None
@@ -107,21 +110,27 @@ class Version2(Session):
     @property
     def name(self) -> str:
         """The name that the greeting asks for."""
-        return self._greeting.argument
+        return "" if self._greeting is None else self._greeting.argument
 
-    def register(self, account: Account | None = None) -> bool:
+    def register(self, account: Account | None = None, id: str | None = None) -> bool:
         """Ask for the name in the greeting; return whether the session has it, or if
         ``Connection.registered`` or ``refuse`` will be called.
 
-        :param account: whose owner the client has proven to be.
+        :param account: whose owner the client has proven to be, by a request with the mark ``id``.
         :raises ChatError: it can't be had.
         """
         greeting = self._greeting
+        assert greeting is not None, "a session registers once"
         for header in ("version", "resume"):
             if header in greeting.headers:
                 greeting.number(header)
         if "version" in greeting.headers and greeting.number("version") < 1:
             raise HeaderIncomplete("no such version")
+        if account is not None:  # then it is the proof that is answered
+            headers = {name: value for name, value in greeting.headers.items() if name != "id"}
+            if id is not None:
+                headers["id"] = id
+            self._greeting = greeting = greeting._replace(headers=headers)
         token = greeting.headers.get("session")
         if self.door.hub.register(self.name, self, token, greeting.id, account):
             self.registered()
@@ -133,6 +142,8 @@ class Version2(Session):
         """Hub: the name is the user's, from now on or since an earlier connection."""
         assert self.user is not None
         greeting, hub = self._greeting, self.door.hub
+        assert greeting is not None
+        self._greeting = None
         headers = reply_headers(
             greeting.id,
             ("Version", VERSION),

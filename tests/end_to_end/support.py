@@ -6,10 +6,14 @@ Everything waits for an event (a line, an answer, an exit) and fails when it doe
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import os
 import queue
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,6 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30  # seconds; never waited for unless something is broken
+
+ids = itertools.count(1)  # of requests: a user who comes back must not use one again
 
 
 def environment(folder: str) -> dict[str, str]:
@@ -98,11 +104,26 @@ class Process:
             stream.close()
 
 
-class Peer:
-    """A blocking socket that speaks raw bytes."""
+def any_certificate() -> ssl.SSLContext:
+    """TLS for a client that looks at nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
-    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+
+class Peer:
+    """A blocking socket that speaks raw bytes, inside TLS if that is asked for.
+
+    ``binding`` is the SHA-256 of the server's certificate, empty without TLS.
+    """
+
+    def __init__(self, port: int, source: str = "127.0.0.1", *, tls: bool = False) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
+        self.binding = b""
+        if tls:
+            self.socket = any_certificate().wrap_socket(self.socket)
+            self.binding = hashlib.sha256(self.socket.getpeercert(True)).digest()
         self.pending = b""
 
     def send(self, data: bytes) -> None:
@@ -141,6 +162,28 @@ class Peer:
             pass
         rest, self.pending = self.pending, b""
         return rest
+
+    def end(self, data: bytes = b"") -> bytes:
+        """Send ``data`` and nothing more; return everything until the connection is gone, in
+        whatever way.
+        """
+        with contextlib.suppress(OSError):
+            self.send(data)
+            self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            return self.rest()
+        return self.pending
+
+    def ask(self, start: str, *headers: str, body: str = "") -> tuple[str, dict[str, str], bytes]:
+        """Ask something in version 2; return the answer, and pass over what comes before it."""
+        id = str(next(ids))
+        lines = [start, f"Id: {id}", *headers]
+        if body:
+            lines.append(f"Content-length: {len(body.encode())}")
+        self.send(("\n".join(lines) + f"\n\n{body}").encode())
+        while (frame := self.frame())[1].get("id") != id:
+            pass
+        return frame
 
     def register(self, name: str, *headers: str) -> dict[str, str]:
         """Register in version 2; return the headers of the answer."""
@@ -216,8 +259,8 @@ class ServerTestCase(unittest.TestCase):
         command.wait()
         return command
 
-    def connect(self, source: str = "127.0.0.1") -> Peer:
-        peer = Peer(self.port, source)
+    def connect(self, source: str = "127.0.0.1", *, tls: bool = False) -> Peer:
+        peer = Peer(self.port, source, tls=tls)
         self.addCleanup(peer.close)
         return peer
 

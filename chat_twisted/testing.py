@@ -1,0 +1,397 @@
+"""A whole chat in memory, for the tests of bots and of this project.
+
+The hub, what it stores, the door and the clients are the real ones. Sockets, threads and time are
+not: ``Network`` stands in for the reactor, bytes are carried and timers run when a ``Chat`` is told
+to go on. So a test says what happens, in order, and never waits::
+
+    chat = Chat()
+    bot, alice = chat.join("echo"), chat.join("alice")
+    chat.start(echo(bot))
+    chat.run(alice.send("echo", "hello"))
+    assert chat.run(anext(alice)).text == "hello"
+    chat.close()
+
+It must not know what a bot does, how tests are run (unittest, pytest, trial), or a reactor.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import argon2
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionRefusedError as Refusal
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chat_twisted import archive
+from chat_twisted.accounts import Accounts, Gate, Passwords
+from chat_twisted.client.chat import ChatClient
+from chat_twisted.doors.framed import FramedFactory
+from chat_twisted.frames import MAX_BODY
+from chat_twisted.hub import Hub, Origin
+from chat_twisted.ledger import EmbeddedLedger
+from chat_twisted.limits import OFF, Limiter, Limits
+
+BUFFER = 65536
+"""Bytes that a connection takes before it asks its writer to pause."""
+
+MAX_STEPS = 100_000
+"""How often bytes are carried before it is plain that it would go on for ever: as two bots do that
+answer each other."""
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """A ``ledger.Store`` in memory: what is asked of it is done in a later turn of the clock.
+
+    :ivar broken: what writing fails with; None if it works.
+    :ivar unreadable: what reading fails with.
+    :ivar seconds: that each thing takes.
+    :ivar closed: whether it was.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.connection = sqlite3.connect(":memory:")
+        archive.migrate(self.connection)
+        self.broken: Exception | None = None
+        self.unreadable: Exception | None = None
+        self.closed = False
+        self.seconds = 0.0
+
+    def write(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
+        """See ``ledger.Store.write``."""
+        return self._later(lambda: self.broken, function, args, kw)
+
+    def read(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
+        """See ``ledger.Store.read``."""
+        return self._later(lambda: self.unreadable, function, args, kw)
+
+    def _later(
+        self,
+        fault: Callable[[], Exception | None],
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+    ) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def run() -> None:
+            try:
+                if (problem := fault()) is not None:
+                    raise problem
+                result = function(self.connection.cursor(), *args, **kw)
+                self.connection.commit()
+            except Exception:  # noqa: BLE001  handed on
+                self.connection.rollback()
+                done.errback()
+            else:
+                done.callback(result)
+
+        self.clock.callLater(self.seconds, run)
+        return done
+
+    def close(self) -> None:
+        """See ``ledger.Store.close``."""
+        self.closed = True
+
+    def saved(self) -> archive.Saved:
+        """Return what a server that starts now finds."""
+        cursor = self.connection.cursor()
+        while archive.index(cursor, 10_000):  # as ``archive.prepare`` does
+            pass
+        self.connection.commit()
+        return archive.load(cursor)
+
+    def ledger(self, **options: Any) -> EmbeddedLedger[Any]:
+        """Make a ledger as a server that starts now does."""
+        return EmbeddedLedger(self, self.saved(), self.clock, **options)
+
+
+def quick_accounts() -> Accounts:
+    """Make a registry of accounts whose passwords cost little, and no thread."""
+
+    def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        return maybeDeferred(function, *arguments)
+
+    hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    return Accounts(Passwords(at_once, hasher))
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class _End:
+    """One end of a connection: what is written here is read at the ``other`` end."""
+
+    other: _End
+    protocol: Any
+
+    def __init__(self, network: Network, address: IPv4Address) -> None:
+        self._network = network
+        self._address = address
+        self._unread = bytearray()  # at the other end
+        self._reads = True
+        self.disconnecting = False
+        self._closed = False
+        self._due = False
+        self._producer: Any = None
+        self._holds_up = False
+
+    # ITransport, IConsumer
+
+    def write(self, data: bytes) -> None:
+        if self.disconnecting:
+            return
+        self._unread += data
+        self._soon()
+        if self._producer is not None and len(self._unread) > BUFFER:
+            self._holds_up = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        self._soon()
+
+    def abortConnection(self) -> None:
+        self._unread.clear()
+        self.loseConnection()
+        self._network.callLater(0, self.end, ConnectionAborted(), ConnectionLost())
+
+    def getPeer(self) -> IPv4Address:
+        return self.other._address
+
+    def getHost(self) -> IPv4Address:
+        return self._address
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        self._reads = False
+
+    def resumeProducing(self) -> None:
+        self._reads = True
+        self.other._soon()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # The wire
+
+    def _soon(self) -> None:
+        if not self._due and not self._closed:
+            self._due = True
+            self._network.callLater(0, self._carry)
+
+    def _carry(self) -> None:
+        self._due = False
+        self._network.step()
+        if self._closed or not self.other._reads:
+            return
+        if self._unread:
+            data = bytes(self._unread)
+            self._unread.clear()
+            self.other.protocol.dataReceived(data)
+            if self._holds_up and not self._unread and self._producer is not None:
+                self._holds_up = False
+                self._producer.resumeProducing()
+        if self.disconnecting and not self._unread:
+            self.end(ConnectionDone(), ConnectionDone())
+
+    def end(self, here: Exception, there: Exception) -> None:
+        """Tell both ends that the connection is gone."""
+        if self._closed:
+            return
+        for end, reason in ((self, here), (self.other, there)):
+            end.disconnecting = end._closed = True
+            end._network.ends.discard(end)
+            end.protocol.connectionLost(Failure(reason))
+
+
+class Network(MemoryReactorClock):
+    """What clients take for the reactor. Every host and port leads to the one server.
+
+    :ivar reachable: whether there can be new connections.
+    """
+
+    def __init__(self, server: Callable[[IPv4Address], Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.reachable = True
+        self.ends: set[_End] = set()
+        self._server = server
+        self._ports = 50_000
+        self._steps = 0
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> Any:
+        """Twisted: connect a client."""
+        connector = super().connectTCP(  # type: ignore[no-untyped-call]
+            host, port, factory, timeout, bindAddress
+        )
+        self.callLater(0, self._connect, connector, host, port, factory)
+        return connector
+
+    def _connect(self, connector: Any, host: str, port: int, factory: Any) -> None:
+        if connector.stoppedConnecting:
+            return
+        self._ports += 1
+        client = _End(self, IPv4Address("TCP", "127.0.0.1", self._ports))
+        server = _End(self, IPv4Address("TCP", host, port))
+        client.other, server.other = server, client
+        accepted = self._server(client.getHost()) if self.reachable else None
+        if accepted is None:
+            factory.clientConnectionFailed(connector, Failure(Refusal()))
+            return
+        self.ends |= {client, server}
+        client.protocol, server.protocol = factory.buildProtocol(server.getHost()), accepted
+        server.protocol.makeConnection(server)
+        client.protocol.makeConnection(client)
+
+    def cut(self) -> None:
+        """Lose all connections there are."""
+        for end in list(self.ends):
+            end.end(ConnectionLost(), ConnectionLost())
+
+    def step(self) -> None:
+        """Note that bytes are carried. Only so often, as long as no time passes."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise AssertionError("it goes on for ever")
+
+    def advance(self, amount: float) -> None:
+        """Let ``amount`` seconds pass, and everything happen in its time."""
+        end = self.seconds() + amount
+        while (due := self._next_due()) <= end:
+            self._steps = 0
+            super().advance(max(0, due - self.seconds()))
+        super().advance(max(0, end - self.seconds()))
+
+    def _next_due(self) -> float:
+        return min((call.getTime() for call in self.getDelayedCalls()), default=math.inf)
+
+
+class Chat:
+    """A server in memory, and who talks there.
+
+    :ivar reactor: what a bot is to take for the reactor; also a ``Clock``.
+    :ivar store: where messages are kept; it can be made to fail.
+    :ivar hub: the server's, for what a test wants to know and no client is told.
+    :param limits: what is too much, as the server's options say it.
+    :param grace: seconds for which a user is kept that lost its connection.
+    :param guests: whether anybody comes in without an account.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = OFF,
+        grace: float = 600,
+        guests: bool = True,
+        max_clients: int = 1000,
+        max_message: int = MAX_BODY,
+    ) -> None:
+        self.reactor = Network(self._accept)
+        self.store = MemoryStore(self.reactor)
+        accounts = quick_accounts()
+        self._ledger: EmbeddedLedger[Origin] = self.store.ledger()
+        self.hub = Hub(
+            self._ledger,
+            self.reactor,
+            accounts,
+            Limiter(limits),
+            max_clients=max_clients,
+            grace=grace,
+            guests=guests,
+        )
+        gate = Gate(accounts, self.reactor)
+        self._factory = FramedFactory(self.hub, gate, self.reactor, max_message=max_message)
+        self._factory.doStart()  # type: ignore[no-untyped-call]
+
+    def _accept(self, address: IPv4Address) -> Any:
+        return self._factory.buildProtocol(address)
+
+    def client(self, user: str, **options: Any) -> ChatClient:
+        """Make a client that is not connected yet; ``options`` are those of ``ChatClient``."""
+        return ChatClient(user, "chat.example", reactor=self.reactor, plain=True, **options)
+
+    def join(self, user: str, **options: Any) -> ChatClient:
+        """Make one that is."""
+        client = self.client(user, **options)
+        self.run(client.connect())
+        return client
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """Start a bot, and let it come as far as it can. The Deferred has its end, or its error."""
+        running = Deferred.fromCoroutine(coroutine)
+        self.settle()
+        return running
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return the result of what needs no time, or raise what it raises.
+
+        :raises AssertionError: it waits for something that does not happen by itself.
+        """
+        results: list[Any] = []
+        running = Deferred.fromCoroutine(coroutine).addBoth(results.append)
+        self.settle()
+        if not results:
+            running.cancel()
+            raise AssertionError("it waits for something that does not happen")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        result: T = results[0]
+        return result
+
+    def settle(self) -> None:
+        """Let everything happen that needs no time."""
+        self.advance(0)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and everything happen in its time."""
+        self.reactor.advance(seconds)
+
+    def cut(self) -> None:
+        """Lose all connections. A second later the clients are back, if they can be: see
+        ``reactor.reachable``.
+        """
+        self.reactor.cut()
+        self.settle()
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._factory.stop("The server is stopping")
+        self._factory.doStop()  # type: ignore[no-untyped-call]
+        self.settle()
+        self._ledger.stop()
+        self.settle()
+        self.store.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

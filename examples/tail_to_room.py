@@ -1,0 +1,37 @@
+"""Posts what is appended to a log: python examples/tail_to_room.py USER HOST[:PORT] FILE ROOM"""
+
+import os
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, react
+
+from chat_twisted.client import ChatClient, ClientError
+
+
+async def main(reactor, user, address, path, room):
+    """Look every second for lines, also in a file that takes the place of the one before it."""
+    host, _, port = address.partition(":")
+    client = ChatClient(user, host, int(port or 8828), reactor=reactor, listen=False)
+    file = open(path, "rb")  # noqa: SIM115
+    file.seek(0, os.SEEK_END)
+
+    async def poll():
+        nonlocal file
+        while (line := file.readline(4000)).endswith(b"\n") or len(line) == 4000:
+            if text := line.decode(errors="replace").replace("\0", "").strip():
+                await client.send(room, text)
+        file.seek(-len(line), os.SEEK_CUR)  # the end of this one is still to come
+        if os.path.exists(path) and not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+            file = open(path, "rb")  # noqa: SIM115
+
+    try:
+        async with client:
+            await client.join(room)
+            await LoopingCall(lambda: Deferred.fromCoroutine(poll())).start(1)
+    except ClientError as problem:
+        raise SystemExit(str(problem)) from None
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:]) if len(sys.argv) == 5 else sys.exit(__doc__)

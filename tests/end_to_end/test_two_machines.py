@@ -1,0 +1,141 @@
+"""Server and client on two machines with a wire between them: what a network gets to see.
+
+The machines are network namespaces inside a user namespace, so nobody need be root. They have no
+names and are gone with the processes that hold them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from tests.end_to_end.support import TWISTD, Process
+
+SERVER, CLIENT = "10.88.28.1", "10.88.28.2"  # to each other alone
+
+# Ends with its input; its process id is what the namespaces are entered by.
+HOLD = ("sh", "-c", "echo held && exec cat")
+
+LISTEN_IN = """
+import socket, sys
+
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind(("wire", 0))
+print("listening", flush=True)
+sys.stdin.readline()
+wire.setblocking(False)
+heard = b""
+try:
+    while True:
+        heard += wire.recv(65536)
+except BlockingIOError:
+    pass
+for word in sys.argv[1:]:
+    print(word, "heard" if word.encode() in heard else "not heard", flush=True)
+"""
+
+SPEAK_PLAINLY = """
+import socket, sys
+
+for name in sys.argv[2:]:
+    with socket.create_connection((sys.argv[1], 8828), 30) as peer:
+        peer.sendall(f"REGISTER {name}\\n\\n".encode())
+        print(repr(peer.makefile().read()), flush=True)
+"""
+
+USE_THE_ORIGINAL_CLIENT = """
+from tests.end_to_end.original import Original
+
+dave = Original(8828, "dave")
+dave.register()
+print("registered", flush=True)
+print(*dave.hear(), flush=True)
+print(repr(dave.send("carol", "from loopback")), flush=True)
+"""
+
+
+class TwoMachinesTests(unittest.TestCase):
+    def setUp(self) -> None:
+        missing = [tool for tool in ("unshare", "nsenter", "ip") if shutil.which(tool) is None]
+        if missing:
+            self.skipTest(f"no two machines without {' and '.join(missing)}")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        new = ("unshare", "--user", "--map-root-user", "--net")
+        self.here = self.hold(*new)
+        user = ("nsenter", "--target", self.here, "--user", "--preserve-credentials")
+        self.there = self.hold(*user, "unshare", "--net")
+        self.ip(self.here, "link add wire type veth peer name wire netns " + self.there)
+        for machine, address in ((self.here, SERVER), (self.there, CLIENT)):
+            self.ip(machine, f"address add {address}/30 dev wire")
+            self.ip(machine, "link set wire up")
+            self.ip(machine, "link set lo up")
+
+    def hold(self, *command: str) -> str:
+        """Make a machine; return by which process it is entered."""
+        holder = self.process(*command, *HOLD)
+        try:
+            holder.wait_for("held")
+        except AssertionError:
+            holder.wait()
+            self.skipTest(f"no two machines: {' '.join(holder.err)}")
+        return str(holder.popen.pid)
+
+    def process(self, *command: str) -> Process:
+        process = Process(*command, cwd=self.folder)
+        self.addCleanup(process.close)
+        return process
+
+    def run_on(self, machine: str, *command: str) -> Process:
+        enter = ("nsenter", "--target", machine, "--user", "--net", "--preserve-credentials")
+        return self.process(*enter, *command)
+
+    def ip(self, machine: str, command: str) -> None:
+        process = self.run_on(machine, "ip", *command.split())
+        self.assertEqual((process.wait(), process.err), (0, []), command)
+
+    def python(self, machine: str, script: str, *arguments: str) -> Process:
+        return self.run_on(machine, sys.executable, "-c", script, *arguments)
+
+    def client(self, user: str, *options: str) -> Process:
+        command = (sys.executable, "-m", "chat_twisted.client", user, SERVER, *options)
+        return self.run_on(self.there, *command)
+
+    def test_the_network_sees_nothing_and_plain_text_is_for_loopback(self) -> None:
+        state = str(Path(self.folder) / "state")
+        server = self.run_on(self.here, TWISTD, "-n", "chatserver", "--state", state)
+        fingerprint = server.wait_for(r"fingerprint is (\S+)")[1]
+        server.wait_for(r"listening on 0\.0\.0\.0:8828")
+        words = ("carol", "across", "from loopback", "mallory")
+        spy = self.python(self.there, LISTEN_IN, *words)
+        spy.wait_for("listening")
+
+        dave = self.python(self.here, USE_THE_ORIGINAL_CLIENT)
+        dave.wait_for("registered")
+        carol = self.client("carol")
+        carol.write("@dave: across\n")
+        self.assertEqual(dave.next_line(), "carol across")
+        self.assertEqual(dave.next_line(), r"'SEND carol\n\n'")
+        said = [carol.next_line() for _ in range(2)]
+        self.assertEqual(sorted(said), ["Message delivered to dave", "dave: from loopback"])
+        carol.end_input()
+        self.assertEqual(carol.wait(), 0)
+        new = f"{SERVER}:8828 is new here. Its fingerprint is {fingerprint}"
+        self.assertEqual(carol.err, [new])
+        server.wait_for(f"carol came from {CLIENT}:")
+
+        plain = self.python(self.there, SPEAK_PLAINLY, SERVER, "mallory", "TOSEND mallory")
+        for _ in range(2):
+            self.assertEqual(plain.next_line(), r"'ERROR 113 Encryption required\n\n'")
+        mallory = self.client("mallory", "--plain")
+        self.assertEqual(mallory.wait(), 2)
+        self.assertEqual(mallory.err, ["ERROR 113 : Encryption required : mallory"])
+
+        spy.end_input()
+        heard = [spy.next_line() for _ in words]
+        self.assertEqual(heard, [f"{word} not heard" for word in words[:3]] + ["mallory heard"])
+        self.assertNotIn("Traceback", "\n".join(server.out + server.err))

@@ -1,0 +1,65 @@
+"""What ``chat_twisted.client`` offers to those who write bots, and what importing it costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import client
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class ExportTests(TestCase):
+    def test_these_names_are_there_and_no_others(self) -> None:
+        self.assertEqual(
+            client.__all__,
+            [
+                "ChatClient",
+                "ClientError",
+                "Event",
+                "NotConnected",
+                "NotDelivered",
+                "Received",
+                "Refused",
+                "Room",
+                "Seen",
+                "Sent",
+                "State",
+                "printable",
+            ],
+        )
+        for name in client.__all__:
+            self.assertEqual(getattr(client, name).__name__, name)
+            self.assertIn(name, dir(client))
+        self.assertRaises(AttributeError, lambda: client.Nothing)
+
+    def test_the_errors_are_one_family(self) -> None:
+        for error in (client.NotConnected, client.NotDelivered, client.Refused):
+            self.assertTrue(issubclass(error, client.ClientError))
+
+    def loaded(self, statement: str) -> set[str]:
+        """The modules that a process has after ``statement``."""
+        code = f"{statement}\nimport sys\nprint(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        return set(done.stdout.split())
+
+    def test_the_package_alone_is_cheap(self) -> None:
+        loaded = self.loaded("import chat_twisted.client")
+        self.assertEqual([name for name in loaded if name.split(".")[0] == "twisted"], [])
+        self.assertNotIn("asyncio", loaded)
+
+    def test_the_reactor_can_be_chosen_after_the_client_is_imported(self) -> None:
+        loaded = self.loaded("from chat_twisted.client import ChatClient; ChatClient('a', 'b')")
+        self.assertIn("chat_twisted.client.chat", loaded)
+        self.assertNotIn("twisted.internet.reactor", loaded)
