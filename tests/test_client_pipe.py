@@ -40,7 +40,9 @@ class PipeTestCase(TestCase):
         self.questions: list[str] = []
         self.secrets: list[str] = []
         self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
-        self.pipe = Pipe("alice", self.identity, self.clock, self.attach, greet=self.greet, first_id=1)
+        self.pipe = Pipe(
+            "alice", self.identity, self.clock, self.attach, greet=self.greet, first_id=1
+        )
         self.server = Transport()
         self.reader = FrameReader()
         self.pipe.session.makeConnection(self.server)
@@ -359,7 +361,7 @@ class CommandTests(Registered):
         self.requests()
         self.assertEqual(self.type(line + "\n"), "")
         [frame] = self.requests()
-        self.id = int(frame.id or 0)
+        self.last_id = int(frame.id or 0)
         headers = {name: value for name, value in frame.headers.items() if name != "id"}
         headers.pop("content-length", None)
         return (frame.verb, frame.argument, headers, frame.body)
@@ -417,15 +419,15 @@ class CommandTests(Registered):
     def test_what_was_said_is_shown_with_its_time_and_place(self) -> None:
         self.asked("/history #dev")
         time = ("Time", "2026-11-23T10:00:59.123Z")
-        headers = [("Id", self.id), ("To", "#dev"), ("Message", 1), time]
+        headers = [("Id", self.last_id), ("To", "#dev"), ("Message", 1), time]
         shown = self.hear(
             encode("MESSAGE", "bob", headers, "one\x1b\ntwo")
-            + encode("HISTORY", "#dev", [("Id", self.id), ("Count", 1)])
+            + encode("HISTORY", "#dev", [("Id", self.last_id), ("Count", 1)])
         )
         at = "2026-11-23 10:00 bob to #dev"
         self.assertEqual(shown, f"{at}: one␛\n{at}: two\n")
         self.asked("/search x")
-        shown = self.hear(encode("SEARCH", "", [("Id", self.id), ("Count", 0)]))
+        shown = self.hear(encode("SEARCH", "", [("Id", self.last_id), ("Count", 0)]))
         self.assertEqual(shown, "Nothing found\n")
 
     def test_what_happens_in_rooms_is_shown(self) -> None:
@@ -441,16 +443,16 @@ class CommandTests(Registered):
     def test_rooms_and_members_are_listed(self) -> None:
         self.asked("/rooms")
         body = "#a 1 member private\n#b 12\n"
-        shown = self.hear(encode("ROOMS", "", [("Id", self.id), ("Count", 2)], body))
+        shown = self.hear(encode("ROOMS", "", [("Id", self.last_id), ("Count", 2)], body))
         self.assertEqual(shown, "#a, 1 member, you are in it, private\n#b, 12 members\n")
         self.asked("/who #a")
         body = "alice\nbob away\n"
-        shown = self.hear(encode("WHO", "#a", [("Id", self.id), ("Count", 2)], body))
+        shown = self.hear(encode("WHO", "#a", [("Id", self.last_id), ("Count", 2)], body))
         self.assertEqual(shown, "2 in #a: alice bob (away)\n")
 
     def test_a_refused_command_is_named(self) -> None:
         self.asked("/join #dev")
-        shown = self.hear(encode("ERROR", "111 Not permitted", [("Id", self.id)]))
+        shown = self.hear(encode("ERROR", "111 Not permitted", [("Id", self.last_id)]))
         self.assertEqual(shown, "ERROR 111 : Not permitted : /join #dev\n")
 
     def test_register_sends_the_public_key_which_is_made_when_there_is_none(self) -> None:
@@ -459,7 +461,7 @@ class CommandTests(Registered):
         self.assertTrue(headers["key"].startswith("ssh-ed25519 AAAA"))
         self.assertEqual((self.folder / "key").stat().st_mode & 0o777, 0o600)
         self.assertEqual(
-            self.hear(f"ACCOUNT register\nId: {self.id}\n\n".encode()),
+            self.hear(f"ACCOUNT register\nId: {self.last_id}\n\n".encode()),
             "alice is yours from now on\n",
         )
 

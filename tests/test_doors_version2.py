@@ -598,6 +598,15 @@ class PresenceTests(DoorTestCase):
         )
 
 
+class RefusedWatchTests(DoorTestCase):
+    def test_who_asks_in_vain_does_not_watch(self) -> None:
+        alice = self.user("alice")
+        self.assertIn(b"ERROR 110", alice.say("WHO #nosuch\nWatch: yes\n\n"))
+        self.user("bob")
+        self.clock.advance(1)
+        self.assertEqual(alice.transport.take(), b"")
+
+
 class BodiesTests(TestCase):
     def test_lines_are_split_where_a_body_would_be_over_the_limit_in_bytes(self) -> None:
         line = "é" * 16383 + "x\n"  # 32768 bytes: two of them are the limit

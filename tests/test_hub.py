@@ -26,7 +26,7 @@ from chat_twisted.errors import (
 from chat_twisted.hub import Event, Hub, Request, Session
 from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.message import Message
-from chat_twisted.presence import Presence
+from chat_twisted.presence import TELL_AFTER, Presence
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -1241,3 +1241,114 @@ class LimitTests(HubTestCase):
         self.hub.make_account(alice, KEY, "", "1")
         with self.assertRaises(TooFast):
             self.hub.make_account(bob, KEY, "", "1")
+
+
+class PresenceTests(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.join("alice")
+        self.hub.watch(self.alice, watches=True)
+
+    def saw(self, session: ListSession) -> list[tuple[str, ...]]:
+        """What a session was shown, in one go."""
+        self.clock.advance(TELL_AFTER)
+        heard, session.heard = session.heard, []
+        if not heard:
+            return []
+        [(what, *seen)] = heard
+        self.assertEqual(what, "saw")
+        return [tuple(presence) for presence in seen]
+
+    def test_who_watches_sees_others_come_and_go(self) -> None:
+        bob = self.join("bob")
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
+        self.leave(bob)
+        self.assertEqual(self.saw(self.alice), [("bob", "gone", "")])
+        bob = self.join("bob", bob.token)
+        carol = self.join("carol")
+        self.quit(carol)
+        self.assertEqual(self.saw(self.alice), [("bob", "here", ""), ("carol", "gone", "")])
+        self.assertEqual(bob.heard, [])
+
+    def test_nobody_is_here_before_he_can_be_sent_to_and_nothing_is_told_of_it(self) -> None:
+        self.register("bob")
+        self.assertEqual((self.names(), self.saw(self.alice)), (["alice"], []))
+
+    def test_who_comes_again_on_another_connection_is_no_news_and_the_last_to_go_is(self) -> None:
+        first = self.join("bob")
+        self.saw(self.alice)
+        second = self.join("bob", first.token)
+        self.leave(first)
+        self.assertEqual(self.saw(self.alice), [])
+        self.leave(second)
+        self.assertEqual(self.saw(self.alice), [("bob", "gone", "")])
+
+    def test_who_is_away_says_why_and_gets_messages_all_the_same(self) -> None:
+        bob = self.join("bob")
+        self.saw(self.alice)
+        self.hub.set_away(bob, " at lunch ")
+        self.assertEqual(self.saw(self.alice), [("bob", "away", "at lunch")])
+        self.hub.send(self.alice, "bob", "x")
+        self.commit()
+        self.assertEqual(bob.texts(), ["x"])
+        self.hub.set_away(bob, "")
+        self.alice.heard.clear()
+        self.assertEqual(self.saw(self.alice), [("bob", "away", "")])
+        self.hub.set_away(bob, None)
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
+
+    def test_being_away_is_the_users_on_all_connections_and_outlasts_one(self) -> None:
+        first = self.join("bob")
+        second = self.join("bob", first.token)
+        self.hub.set_away(first, "lunch")
+        self.leave(first)
+        self.leave(second)
+        again = self.join("bob", first.token)
+        self.assertEqual(self.saw(self.alice), [("bob", "away", "lunch")])
+        self.hub.set_away(again, None)
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
+
+    def test_it_is_forgotten_with_the_guest(self) -> None:
+        bob = self.join("bob")
+        self.hub.set_away(bob, "lunch")
+        self.quit(bob)
+        self.join("bob")
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
+
+    def test_a_reason_that_is_no_line_changes_nothing(self) -> None:
+        bob = self.join("bob")
+        self.saw(self.alice)
+        for why in ("a\nb", "x" * 201):
+            with self.assertRaises(NotPermitted):
+                self.hub.set_away(bob, why)
+        self.assertEqual((bob.user.away, self.saw(self.alice)), (None, []))
+
+    def test_watching_ends_when_it_is_said_and_with_the_session(self) -> None:
+        bob, carol = self.join("bob"), self.join("carol")
+        for session in (bob, carol):
+            self.hub.watch(session, watches=True)
+        self.saw(self.alice)
+        carol.heard.clear()
+        self.leave(bob)
+        self.hub.watch(carol, watches=False)
+        self.hub.watch(carol, watches=False)
+        self.assertEqual(self.saw(self.alice), [("bob", "gone", "")])
+        self.assertEqual((bob.heard[1:], carol.heard), ([], []))
+        again = self.join("bob", bob.token)
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
+        self.assertEqual(again.heard, [])
+
+    def test_each_door_shows_it_once_to_all_of_its_own(self) -> None:
+        doors = [self.door, ListDoor()]
+        calls: list[tuple[int, int]] = []
+        for i, door in enumerate(doors):
+            self.patch(door, "show", lambda seen, to, i=i: calls.append((i, len(to))))
+        for name, door in (("bob", doors[0]), ("carol", doors[1])):
+            self.hub.watch(self.join(name, door=door), watches=True)
+        self.join("dave")
+        self.clock.advance(TELL_AFTER)
+        self.assertEqual(sorted(calls), [(0, 2), (1, 1)])
+
+    def test_a_user_of_the_original_client_is_seen_too(self) -> None:
+        self.original("bob")
+        self.assertEqual(self.saw(self.alice), [("bob", "here", "")])

@@ -13,7 +13,15 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("chat_twisted", "twisted", "setup.py", "setup.cfg", "pyproject.toml", "README.rst")
+SOURCES = (
+    "chat_twisted",
+    "docs",
+    "twisted",
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.rst",
+)
 
 
 class WheelTests(TestCase):
@@ -42,6 +50,7 @@ class WheelTests(TestCase):
         ):
             self.assertIn(name, names)
         self.assertEqual([n for n in names if n.startswith(("tests", "twisted/__init__"))], [])
+        self.assertTrue(any(n.endswith("share/man/man1/chat-twisted.1") for n in names))
 
         self.pip("install", "--no-deps", "--target", str(site), str(wheel))
         twistd = str(Path(sys.executable).with_name("twistd"))
@@ -54,3 +63,4 @@ class WheelTests(TestCase):
             env={**os.environ, "PYTHONPATH": str(site)},
         )
         self.assertRegex(listing.stdout, r"\n +chatserver +\w")
+        self.assertTrue((site / "bin" / "chat-twisted").exists())

@@ -120,6 +120,7 @@ files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
   known_servers    the certificates of the servers that were met
   id_ed25519       your key, made when it is needed first
   input_history    what you typed on a terminal
+  ignored          whom you don't want to hear
   sessions         what lets you come back as the same guest after a crash
 
 examples:

@@ -27,6 +27,7 @@ from chat_twisted.message import fold
 
 INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"
+IGNORED = "ignored"
 """Files in the client's folder."""
 
 
@@ -116,7 +117,7 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         identity.unlock()  # while nothing else is on the terminal
     except IdentityError as problem:
         raise _fail(str(problem)) from None
-    sessions = _Sessions(arguments)
+    sessions, ignored = (_Kept(arguments, name) for name in (SESSIONS, IGNORED))
     screen = Screen(arguments.config, open_history(config_folder() / INPUT_HISTORY))
     connector = Connector(reactor, arguments.server, lambda notice: talk.tell(notice))
     talk = Talk(
@@ -131,6 +132,8 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         reconnect_for=arguments.wait,
         token=sessions.get(),
         remember=sessions.set,
+        ignored=ignored.get().split(","),
+        remember_ignored=lambda names: ignored.set(",".join(names) or None),
     )
     screen.talk = talk
     screen.start()
@@ -156,11 +159,11 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
     raise _fail(reason, code) if reason else SystemExit(code)
 
 
-class _Sessions:
-    """The file of the tokens with which a user comes back after the program was killed."""
+class _Kept:
+    """What is kept in a file for this user of this server; it can be done without."""
 
-    def __init__(self, arguments: Arguments) -> None:
-        self._file = Remembered(config_folder() / SESSIONS)
+    def __init__(self, arguments: Arguments, file: str) -> None:
+        self._file = Remembered(config_folder() / file)
         self._name = f"{arguments.server.name}/{fold(arguments.user)}"
 
     def get(self) -> str:
@@ -168,9 +171,9 @@ class _Sessions:
             return self._file.get(self._name) or ""
         return ""
 
-    def set(self, token: str | None) -> None:
-        with contextlib.suppress(OSError):  # it can be done without
-            self._file.set(self._name, token)
+    def set(self, value: str | None) -> None:
+        with contextlib.suppress(OSError):
+            self._file.set(self._name, value)
 
 
 def _on_interruption(reactor: Any, interrupt: Callable[[], Deferred[Any]]) -> None:

@@ -85,14 +85,15 @@ TOPICS = {
 
 _ROOM = r"(#\S+)"
 _USER = r"@?([^\s#@]\S*)"
+_NAME = r"@?([A-Za-z0-9]{1,32})"
 _SWITCH = r"(on|off)?"
 
 COMMANDS = {
     "/who": Form(rf"{_ROOM}?", "[#room]", "who is here, or in a room", "talking", ("room",)),
     "/away": Form(r"(.+)?", "[why]", "say that you don't read for now", "talking"),
     "/back": Form("", "", "say that you do again", "talking"),
-    "/ignore": Form(rf"(?:{_USER})?", "[name]", "don't hear somebody", "talking", ("user",)),
-    "/unignore": Form(_USER, "name", "hear somebody again", "talking", ("user",)),
+    "/ignore": Form(rf"(?:{_NAME})?", "[name]", "don't hear somebody", "talking", ("user",)),
+    "/unignore": Form(_NAME, "name", "hear somebody again", "talking", ("user",)),
     "/unread": Form("", "", "what you have not read yet", "talking", screen=True),
     "/rooms": Form("", "", "which rooms there are", "rooms"),
     "/join": Form(
@@ -159,7 +160,7 @@ COMMANDS = {
 
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
 _TURN = re.compile(r"@([A-Za-z0-9]+)|(#[\w-]+)")
-_DURATION = re.compile(r"([0-9]{1,9}[smhd]?)(?:\s+|\Z)")
+_DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
 
 
 def parse(line: str, current: str | None = None) -> Order | None:

@@ -158,9 +158,9 @@ class Pipe(LineReceiver):
                 self._quitting = True
                 self._leave_if_done()
             case Command("/help", topic):
-                self._show(self._speech.help(topic))
+                self._show(self._speech.help(mark, topic))
             case Command("/ignore" | "/unignore", name):
-                self._ignore(order, name or "")
+                self._ignore(order, name or "", mark)
             case Command():
                 self._command(order, mark)
             case Mistake(text):
@@ -232,12 +232,11 @@ class Pipe(LineReceiver):
     def _command(self, command: Command, mark: object) -> None:
         id = orders.ask(self.session, command)
         if id is None:
-            id = self._ask_about_account(command)
+            id = self._ask_about_account(command, mark)
         if id is not None:
             self._await(id, _Asked(orders.about(command), mark, command))
 
-    def _ignore(self, command: Command, name: str) -> None:
-        speech = self._speech
+    def _ignore(self, command: Command, name: str, mark: object) -> None:
         if not name:
             words = " ".join(["Ignored:", *self._ignored.values()])
         elif command.name == "/unignore":
@@ -246,9 +245,9 @@ class Pipe(LineReceiver):
         else:
             self._ignored[fold(name)] = name
             words = f"{name} is not heard any more"
-        self._show(speech.noticed(words))
+        self._show(self._speech.noted(mark, words))
 
-    def _ask_about_account(self, command: Command) -> int | None:
+    def _ask_about_account(self, command: Command, mark: object) -> int | None:
         identity, ask = self._identity, self.session.ask
         try:
             match command:
@@ -264,7 +263,7 @@ class Pipe(LineReceiver):
             if identity.ask_password("Again: ") != password:
                 raise IdentityError("The two are not the same")
         except IdentityError as error:
-            self._complain(self._speech.mistake(None, str(error)))
+            self._complain(self._speech.mistake(mark, str(error)))
             return None
         identity.password = password
         return ask("ACCOUNT", "password", (), password)

@@ -119,9 +119,13 @@ class Records:
         found = [_message(message) for message in messages]
         return _event(command.name.removeprefix("/"), mark, messages=found)
 
-    def help(self, topic: str | None) -> str:
+    def help(self, mark: object, topic: str | None) -> str:
         """What can be asked."""
-        return _event("help", text=help_text(topic))
+        return _event("help", mark, text=help_text(topic))
+
+    def noted(self, mark: object, text: str) -> str:
+        """What was asked of the client itself is done."""
+        return _event("noted", mark, text=text)
 
     def mistake(self, mark: object, text: str) -> str:
         """What was asked can't be done."""

@@ -26,7 +26,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.output import Output
+from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.shortcuts import CompleteStyle
@@ -220,7 +220,11 @@ class Screen:
         self._notifying = _notifying(os.environ)
         # Without asking the terminal where its cursor is: there is no menu that must fit below it.
         self._output: Output = output or Vt100_Output(
-            sys.stdout, _size, term=os.environ.get("TERM"), enable_cpr=False
+            sys.stdout,
+            _size,
+            term=os.environ.get("TERM"),
+            default_color_depth=ColorDepth.from_env(),  # NO_COLOR
+            enable_cpr=False,
         )
         self._style = Style(list({**STYLE, **config.colours}.items()))
         self._session: PromptSession[str] = PromptSession(

@@ -132,6 +132,7 @@ class Talk:
 
     :param rooms: to be in from the start.
     :param where: the server, for the greeting.
+    :param ignored: whom one does not want to hear; ``remember_ignored`` is told when that changes.
     :param token: the one that ``remember`` was called with last, when the program ended without a
         goodbye; ``remember`` is called with None when it has said it.
     """
@@ -152,6 +153,8 @@ class Talk:
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         remember: Callable[[str | None], None] = lambda token: None,
+        ignored: Iterable[str] = (),
+        remember_ignored: Callable[[Iterable[str]], None] = lambda names: None,
         first_id: int | None = None,
         timezone: datetime.tzinfo | None = None,
     ) -> None:
@@ -186,8 +189,10 @@ class Talk:
         self._present: dict[str, str] = {}  # names by their folded form
         self._rooms: dict[str, str] = {}
         self._mine: set[str] = set()  # the rooms that one is in
-        self._ignored: dict[str, str] = {}
+        self._ignored = {fold(name): name for name in ignored if name}
+        self._remember_ignored = remember_ignored
         self._day = ""
+        self._away: str | None = None  # why one does not read
         self._missed = False  # what was said while one was not here is being shown
         self._registered = False  # ever
         self._greeted = False
@@ -360,12 +365,14 @@ class Talk:
         name = command.first or ""
         if not name:
             self._tell(f"Ignored: {', '.join(self._ignored.values()) or 'nobody'}")
-        elif command.name == "/ignore":
+            return
+        if command.name == "/ignore":
             self._ignored[fold(name)] = name
             self._tell(f"{name} is not heard any more")
         else:
             self._ignored.pop(fold(name), None)
             self._tell(f"{name} is heard")
+        self._remember_ignored(self._ignored.values())
 
     async def _account(self, command: Command) -> None:
         identity, ask = self._identity, self.session.ask
@@ -477,6 +484,8 @@ class Talk:
             unread.count += 1
             unread.newest.append(message)
             self._terminal.refresh()
+        if old:  # one bell for each of what was missed would be an alarm
+            return
         if not own and (self._is_direct(message) or self._mention.search(message.text)):
             if self._config.bell:
                 self._terminal.ring()
@@ -545,7 +554,10 @@ class Talk:
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
         """Session: an account or a status is changed, or an operator's wish fulfilled."""
+        self._quiet.pop(id, None)
         if (command := self._asked.pop(id, None)) is not None:
+            if command.name in ("/away", "/back"):
+                self._away = (command.first or "") if command.name == "/away" else None
             self._tell(self._words.changed(None, command, what, lines))
 
     def listed(self, id: int, lines: list[str]) -> None:
@@ -653,6 +665,8 @@ class Talk:
         self.connected = True
         self._remember(self.session.token)
         self._look_around()
+        if self._away is not None:  # which a server that was started anew does not know
+            self._quiet[self.session.ask("STATUS", "away", (), self._away or None)] = "away"
         if self.session.forgotten:  # as a guest's rooms are with the guest
             self._join_at_start()
         self._tell("Connected again")
@@ -666,10 +680,10 @@ class Talk:
             return
         self._over = True
         for own in self._own.values():
-            if own.overdue is not None:
-                own.overdue.cancel()
             if own.fate is not Fate.SENT:
                 self._complain(f"Not sent to {own.to}: {own.text}")
+        for id in [id for id, own in self._own.items() if own.fate is Fate.SENT]:
+            self._settle(id, "sent, not delivered yet")
         self._own.clear()
         if self._leaving:
             if self.connected:  # else the server keeps the name for one who comes back

@@ -92,9 +92,13 @@ class Words:
             for m in messages
         )
 
-    def help(self, topic: str | None) -> str:
+    def help(self, mark: object, topic: str | None) -> str:
         """What can be typed."""
         return help_text(topic)
+
+    def noted(self, mark: object, text: str) -> str:
+        """What was asked of the client itself is done."""
+        return printable(text)
 
     def mistake(self, mark: object, text: str) -> str:
         """What was typed can't be done."""

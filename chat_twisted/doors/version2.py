@@ -312,13 +312,13 @@ class Version2(Session):
 
     def _who(self, frame: Frame) -> None:
         hub, name = self.door.hub, ""
-        if "watch" in frame.headers:
-            hub.watch(self, watches=frame.headers["watch"].lower() == "yes")
         if frame.argument:
             name = hub.room(self, frame.argument).name
             users = hub.members(self, name)
         else:
             users = hub.who()
+        if "watch" in frame.headers:
+            hub.watch(self, watches=frame.headers["watch"].lower() == "yes")
 
         def line(i: int) -> str:
             name, state, why = seen(users[i])

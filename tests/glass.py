@@ -1,0 +1,121 @@
+"""A terminal's glass: what stands there, as far as prompt_toolkit has written it."""
+
+from __future__ import annotations
+
+import re
+
+from prompt_toolkit.utils import get_cwidth
+
+_TOKEN = re.compile(
+    r"\x1b\](?P<osc>[^\x07\x1b]*)(?:\x07|\x1b\\)|\x1b\[([?0-9;]*)([A-Za-z])|.", re.S
+)
+
+_STYLE_OR_MODE = "mhl"
+
+
+class Glass:
+    """A terminal of so many ``columns``, from which no line is scrolled out.
+
+    It breaks lines at its edge unless that is switched off, has tabs every eight columns, and shows
+    a sign that is followed by VARIATION SELECTOR-16 in two columns, as newer terminals do. What it
+    does not know it takes for what a stranger has smuggled in.
+
+    :ivar raw: all that was written.
+    :ivar told: the operating system commands, as notices are.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self.raw = ""
+        self.rings = 0
+        self.told: list[str] = []
+        self._lines: list[list[str]] = [[]]
+        self._row = self._column = 0
+        self._breaks = True
+
+    def write(self, text: str) -> None:
+        self.raw += text
+        for token in _TOKEN.finditer(text):
+            if token["osc"] is not None:
+                self.told.append(token["osc"])
+            elif token[3]:
+                self._control(token[2], token[3])
+            else:
+                self._put(token[0])
+
+    def flush(self) -> None:
+        pass
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands there, without the blanks at the ends of lines."""
+        return ["".join(line).rstrip() for line in self._lines]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def last(self) -> str:
+        """The line in which the cursor is, up to it."""
+        return "".join(self._line()[: self._column])
+
+    def _line(self) -> list[str]:
+        while len(self._lines) <= self._row:
+            self._lines.append([])
+        line = self._lines[self._row]
+        line.extend(" " * (self._column - len(line)))
+        return line
+
+    def _control(self, argument: str, kind: str) -> None:
+        number = int(argument) if argument.isdigit() else 1
+        match kind:
+            case "A":
+                self._row = max(self._row - number, 0)
+            case "B":
+                self._row += number
+            case "C":
+                self._column = min(self._column + number, self.columns - 1)
+            case "D":
+                self._column = max(min(self._column, self.columns - 1) - number, 0)
+            case "J":
+                del self._line()[self._column :], self._lines[self._row + 1 :]
+            case "K":
+                del self._line()[self._column :]
+            case _ if argument == "?7":
+                self._breaks = kind == "h"
+            case _:
+                assert kind in _STYLE_OR_MODE, f"\\x1b[{argument}{kind}"
+
+    def _put(self, character: str) -> None:
+        match character:
+            case "\r":
+                self._column = 0
+            case "\n":
+                self._row += 1
+                self._line()
+            case "\b":
+                self._column = max(self._column - 1, 0)
+            case "\t":
+                self._column = min((self._column // 8 + 1) * 8, self.columns - 1)
+            case "\a":
+                self.rings += 1
+            case "\ufe0f":
+                self._line()[self._column : self._column + 1] = [""]
+                self._column = min(self._column + 1, self.columns)
+            case _:
+                assert character >= " ", ascii(character)
+                assert not "\x7f" <= character < "\xa0", ascii(character)
+                self._show(character, get_cwidth(character))
+
+    def _show(self, character: str, width: int) -> None:
+        if not width and self._column:
+            self._line()[self._column - 1] += character
+            return
+        if self._column + width > self.columns:
+            if self._breaks:
+                self._row, self._column = self._row + 1, 0
+            else:
+                self._column = self.columns - width
+        self._line()[self._column : self._column + width] = [character, *[""] * (width - 1)]
+        self._column += width

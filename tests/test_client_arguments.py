@@ -1,0 +1,203 @@
+"""The command line, with what ``config.toml`` adds to it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import __version__
+from chat_twisted.client import arguments
+from chat_twisted.client.arguments import Arguments, Mode
+from chat_twisted.client.connection import PORT, Server
+from chat_twisted.client.secure import parse_fingerprint
+from chat_twisted.client.session import RECONNECT_FOR
+
+DIGITS = "ab" * 32
+FINGERPRINT = parse_fingerprint(DIGITS)
+
+CONFIG = f"""
+user = "alice"
+
+[servers.home]
+host = "chat.example.org"
+port = 9000
+fingerprint = "{DIGITS}"
+user = "al"
+identity = "~/key"
+rooms = ["#dev"]
+
+[servers.near]
+host = "127.0.0.1"
+plain = true
+"""
+
+
+class ArgumentsTestCase(TestCase):
+    terminals: tuple[int, ...] = ()
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.patch(
+            os,
+            "environ",
+            {"XDG_CONFIG_HOME": str(self.folder), "HOME": "/home/al", "TERM": "xterm"},
+        )
+        self.patch(os, "isatty", lambda descriptor: descriptor in self.terminals)
+
+    def configure(self, text: str = CONFIG) -> None:
+        path = self.folder / "chat_twisted" / "config.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def parse(self, line: str, *more: str) -> Arguments:
+        return arguments.parse([*line.split(), *more])
+
+    def refused(self, line: str, *more: str) -> str:
+        """What is said of a command line that is wrong."""
+        said, nothing = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(nothing),
+            self.assertRaises(SystemExit) as caught,
+        ):
+            self.parse(line, *more)
+        self.assertEqual((caught.exception.code, nothing.getvalue()), (2, ""))
+        return said.getvalue()
+
+
+class NamesTests(ArgumentsTestCase):
+    def test_user_and_host_are_enough(self) -> None:
+        given = self.parse("alice chat.example.org")
+        self.assertEqual((given.user, given.server), ("alice", Server("chat.example.org", PORT)))
+        self.assertEqual((given.wait, given.rooms), (RECONNECT_FOR, ()))
+        self.assertEqual((given.identity, given.password_file), (None, None))
+        self.assertEqual((given.once, given.tail), ("", ""))
+
+    def test_a_server_of_the_config_is_named_by_its_short_name(self) -> None:
+        self.configure()
+        given = self.parse("home")
+        self.assertEqual(given.user, "al")
+        self.assertEqual(given.server, Server("chat.example.org", 9000, FINGERPRINT))
+        self.assertEqual(given.identity, Path("/home/al/key"))
+        self.assertEqual(given.rooms, ("#dev",))
+        near = self.parse("near")
+        self.assertEqual((near.user, near.server), ("alice", Server("127.0.0.1", plain=True)))
+
+    def test_a_user_may_be_named_before_it(self) -> None:
+        self.configure()
+        given = self.parse("bob home")
+        self.assertEqual((given.user, given.server.port, given.rooms), ("bob", 9000, ("#dev",)))
+
+    def test_any_other_name_behind_a_user_is_a_host(self) -> None:
+        self.configure()
+        self.assertEqual(self.parse("bob HOME").server, Server("HOME"))
+
+    def test_what_is_given_goes_before_the_config(self) -> None:
+        self.configure()
+        other = parse_fingerprint("cd" * 32)
+        given = self.parse(f"--port 1 --fingerprint {other} --plain --identity k home")
+        self.assertEqual(given.server, Server("chat.example.org", 1, other, True))
+        self.assertEqual(given.identity, Path("k"))
+        self.assertIsNone(self.parse("bob example.org").identity)
+
+    def test_one_name_that_is_no_server_is_not_guessed_at(self) -> None:
+        self.configure()
+        said = self.refused("alice")
+        self.assertIn("alice is no server in config.toml; else both USER and HOST", said)
+
+    def test_somebody_must_be_named(self) -> None:
+        self.configure('[servers.home]\nhost = "x"')
+        self.assertIn("who are you? Give USER, or set user in config.toml", self.refused("home"))
+        self.assertIn("required: NAME", self.refused(""))
+        self.assertIn("too many names: a b c", self.refused("a b c"))
+
+    def test_a_name_that_nobody_can_have_is_refused_in_the_words_of_the_original(self) -> None:
+        for name in ("b@d", "ALL", "x" * 33):
+            said = self.refused(f"{name} example.org")
+            self.assertEqual(said, f"ERROR 100 : Malformed Username : {name!r}\n")
+
+    def test_what_is_wrong_in_the_config_is_handed_on_and_not_fatal(self) -> None:
+        self.configure("bell = 5")
+        [problem] = self.parse("alice host").config.problems
+        self.assertIn("config.toml:1: bell is true or false", problem)
+
+    def test_a_server_whose_fingerprint_is_wrong_is_not_connected_to(self) -> None:
+        self.configure('user = "alice"\n[servers.home]\nhost = "x"\nfingerprint = "SHA256:y"')
+        self.assertIn("home is no server in config.toml", self.refused("home"))
+
+
+class OptionsTests(ArgumentsTestCase):
+    def test_each_is_read(self) -> None:
+        given = self.parse("--json --wait 0 --password-file p --tail #dev alice host")
+        self.assertEqual((given.wait, given.password_file, given.tail), (0, Path("p"), "#dev"))
+        self.assertEqual(self.parse("alice host --once", "@bob: hi").once, "@bob: hi")
+        for text, tail in (("@bob", "bob"), ("@all", "ALL"), ("all", "ALL"), ("#Dev", "#Dev")):
+            self.assertEqual(self.parse(f"alice host --tail {text}").tail, tail)
+
+    def test_what_is_wrong_is_said_with_the_option(self) -> None:
+        for line, said in (
+            ("--port 0", "argument --port: '0' is not a port"),
+            ("--port 65536", "argument --port: '65536' is not a port"),
+            ("--port x", "argument --port: 'x' is not a port"),
+            ("--port ٣", "argument --port: '٣' is not a port"),
+            ("--port -1", "argument --port: "),
+            ("--wait 1.5", "argument --wait: '1.5' is not a number of seconds"),
+            ("--wait 9999999999", "argument --wait: '9999999999' is not a number"),
+            ("--tail b@d", "argument --tail: 'b@d' is no #room, @user or @ALL"),
+            ("--tail #", "argument --tail: '#' is no #room, @user or @ALL"),
+            ("--fingerprint x", "argument --fingerprint: 'x' is not the fingerprint"),
+            ("--nothing", "unrecognized arguments: --nothing"),
+        ):
+            self.assertIn(said, self.refused(f"alice host {line}"))
+
+    def test_once_is_not_for_nothing(self) -> None:
+        for nothing in ("", "  "):
+            self.assertIn("argument --once", self.refused("alice host --once", nothing))
+
+    def test_help_and_version_are_on_standard_output(self) -> None:
+        for option, said in (("--version", __version__), ("--help", "config.toml")):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out), self.assertRaises(SystemExit) as caught:
+                self.parse(option)
+            self.assertIn(caught.exception.code, (0, None))
+            self.assertIn(said, out.getvalue())
+        for line in out.getvalue().split("\n"):
+            self.assertLessEqual(len(line), 100)
+
+
+class ModeTests(ArgumentsTestCase):
+    def mode(self, *terminals: int, options: str = "") -> Mode:
+        self.terminals = terminals
+        return self.parse(f"alice host {options}").mode
+
+    def test_a_screen_is_for_who_has_a_terminal_on_both_sides(self) -> None:
+        for terminals, mode in (
+            ((0, 1, 2), Mode.SCREEN),
+            ((0, 1), Mode.SCREEN),
+            ((0, 2), Mode.PIPE),
+            ((1, 2), Mode.PIPE),
+            ((), Mode.PIPE),
+        ):
+            self.assertIs(self.mode(*terminals), mode)
+
+    def test_a_terminal_that_can_do_nothing_is_as_a_pipe(self) -> None:
+        os.environ["TERM"] = "dumb"
+        self.assertIs(self.mode(0, 1), Mode.PIPE)
+        del os.environ["TERM"]
+        self.assertIs(self.mode(0, 1), Mode.PIPE)
+
+    def test_what_is_for_scripts_needs_no_screen(self) -> None:
+        for options, mode in (
+            ("--json", Mode.JSON),
+            ("--once /who", Mode.PIPE),
+            ("--tail ALL", Mode.PIPE),
+            ("--json --once /who", Mode.JSON),
+        ):
+            self.assertIs(self.mode(0, 1, options=options), mode)

@@ -1,0 +1,275 @@
+"""How a session gets its connection and the next one, and what is said if there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from twisted.internet import defer, error
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols import tls
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from chat_twisted.client.connection import FAILURES, Connector, Server, explain
+from chat_twisted.client.remembered import Remembered, config_folder
+from chat_twisted.client.secure import (
+    HANDSHAKE_WITHIN,
+    NotEncrypted,
+    Untrusted,
+    parse_fingerprint,
+)
+from chat_twisted.client.session import ClientSession
+from chat_twisted.doors.tls import ServerTLS, ensure
+from tests.door import Transport
+from tests.test_client_session import Log
+
+SERVER = Server("Chat.example")
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """A resolver that knows one address of every name in ``known``."""
+
+    known = ("Chat.example",)
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int, **_: Any) -> Any:
+        receiver.resolutionBegan(None)
+        if name in self.known:
+            receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", portNumber))
+        receiver.resolutionComplete()
+        return receiver
+
+
+class Echo(Protocol):
+    """The server's side: keeps what comes."""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+
+class ConnectionTestCase(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder)})
+        self.reactor = MemoryReactorClock()
+        self.reactor.installNameResolver(Names())
+        self.told: list[str] = []
+        self.log = Log()
+
+    def connector(self, server: Server = SERVER) -> Connector:
+        return Connector(self.reactor, server, self.told.append)
+
+    def session(self, connector: Connector | None = None) -> ClientSession:
+        reconnect = None if connector is None else connector.reconnect
+        return ClientSession("alice", self.log, self.reactor, reconnect, chance=lambda: 0)
+
+    def accept(self) -> tuple[Any, Transport]:
+        """Let the connection that is asked for stand; return the client's side of it."""
+        _, _, factory, *_ = self.reactor.tcpClients[-1]
+        protocol = factory.buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def refuse(self, reason: Exception) -> None:
+        _, _, factory, *_ = self.reactor.tcpClients[-1]
+        factory.clientConnectionFailed(self.reactor.connectors[-1], Failure(reason))
+        self.reactor.advance(1)  # there is no further address to try
+
+    def events(self) -> list[object]:
+        return [event[0] for event in self.log.events]
+
+
+class PlainTests(ConnectionTestCase):
+    def test_a_session_speaks_as_soon_as_the_connection_stands(self) -> None:
+        session = self.session()
+        done = self.connector(Server("Chat.example", 9000, plain=True)).connect(session)
+        self.assertEqual(self.reactor.tcpClients[-1][:2], ("192.0.2.1", 9000))
+        self.assertNoResult(done)
+        _, transport = self.accept()
+        self.successResultOf(done)
+        self.assertEqual(transport.take(), b"REGISTER alice\nVersion: 2\n\n")
+        self.assertEqual((self.told, session.binding), ([], b""))
+
+    def test_a_refused_connection_is_a_failure_that_can_be_explained(self) -> None:
+        for server in (SERVER, Server("Chat.example", plain=True)):
+            done = self.connector(server).connect(self.session())
+            self.refuse(error.ConnectionRefusedError())
+            problem = self.failureResultOf(done, *FAILURES).value
+            self.assertEqual(
+                explain(problem, server),
+                "connection refused: no server at Chat.example port 8828",
+            )
+
+    def test_a_host_that_nobody_knows_is_said(self) -> None:
+        for host in ("nowhere.example", "a..b", "x" * 64 + ".example", ".", "a b"):
+            for plain in (True, False):
+                server = Server(host, plain=plain)
+                done = self.connector(server).connect(self.session())
+                problem = self.failureResultOf(done, *FAILURES).value
+                self.assertEqual(explain(problem, server), f"host not found: {host}")
+        self.assertEqual(self.reactor.tcpClients, [])
+
+    def test_a_lost_connection_is_made_again(self) -> None:
+        connector = self.connector(Server("Chat.example", plain=True))
+        session = self.session(connector)
+        connector.connect(session)
+        protocol, _ = self.accept()
+        protocol.dataReceived(b"REGISTERED alice\nSession: x\nMax-message: 9\nLast: 0\n\n")
+        protocol.connectionLost(Failure(error.ConnectionDone()))
+        self.reactor.advance(1)
+        self.assertEqual(len(self.reactor.tcpClients), 2)
+        self.refuse(error.ConnectionRefusedError())
+        self.reactor.advance(1)
+        protocol, transport = self.accept()
+        self.assertEqual(transport.take(), b"REGISTER alice\nVersion: 2\nSession: x\n\n")
+        protocol.dataReceived(b"REGISTERED alice\nSession: x\nMax-message: 9\nLast: 0\n\n")
+        self.assertEqual(self.events(), ["registered", "disconnected", "reconnected"])
+
+
+class EncryptedTests(ConnectionTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(tls, "_get_default_clock", lambda: self.reactor)  # there for that
+        self.known = Remembered(config_folder() / "known_servers")
+
+    def certify(self, name: str) -> str:
+        """Let the server have a certificate of its own; return its fingerprint."""
+        folder = self.folder / name
+        folder.mkdir()
+        files = ensure(folder)
+        self.certified = ServerTLS(*files)
+        certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
+        return parse_fingerprint(certificate.fingerprint(SHA256()).hex())
+
+    def shake_hands(self) -> tuple[Any, Transport, Any]:
+        """Accept the connection, and carry bytes both ways until nobody says anything more."""
+        client, to_server = self.accept()
+        factory = TLSMemoryBIOFactory(
+            self.certified, False, Factory.forProtocol(Echo), self.reactor
+        )
+        factory.noisy = False
+        server, to_client = factory.buildProtocol(None), StringTransport()
+        server.makeConnection(to_client)
+        for _ in range(20):
+            if data := to_server.take():
+                server.dataReceived(data)
+            if data := to_client.value():
+                to_client.clear()
+                client.dataReceived(data)
+            self.reactor.advance(0)
+        return client, to_server, server.wrappedProtocol
+
+    def connect(self, server: Server = SERVER) -> tuple[Deferred[Any], ClientSession, Any]:
+        session = self.session()
+        done = self.connector(server).connect(session)
+        *_, there = self.shake_hands()
+        return done, session, there
+
+    def test_a_new_server_is_shown_and_remembered_and_then_taken_silently(self) -> None:
+        fingerprint = self.certify("one")
+        for told in (1, 1):
+            done, session, there = self.connect()
+            self.successResultOf(done)
+            self.assertEqual(there.got, b"REGISTER alice\nVersion: 2\n\n")
+            self.assertEqual(len(self.told), told)
+            self.assertEqual(parse_fingerprint(session.binding.hex()), fingerprint)
+        self.assertIn(fingerprint, self.told[0])
+        self.assertEqual(self.known.get("chat.example:8828"), fingerprint)
+
+    def test_nothing_is_said_to_one_that_is_not_the_one_that_was_met(self) -> None:
+        self.certify("one")
+        self.connect()
+        self.certify("two")
+        done, _, there = self.connect()
+        problem = self.failureResultOf(done, Untrusted).value
+        self.assertIn("has changed; nothing was sent", explain(problem, SERVER))
+        self.assertEqual(there.got, b"")
+
+    def test_the_fingerprint_that_is_asked_for_is_the_only_one(self) -> None:
+        fingerprint = self.certify("one")
+        done, _, there = self.connect(Server("Chat.example", fingerprint=fingerprint))
+        self.successResultOf(done)
+        self.certify("two")
+        done, _, there = self.connect(Server("Chat.example", fingerprint=fingerprint))
+        problem = self.failureResultOf(done, Untrusted).value
+        self.assertIn("is not the one that was asked for", explain(problem, SERVER))
+        self.assertEqual(there.got, b"")
+
+    def test_a_server_that_becomes_another_ends_the_session(self) -> None:
+        self.certify("one")
+        connector = self.connector()
+        session = self.session(connector)
+        connector.connect(session)
+        client, _, _ = self.shake_hands()
+        session.dataReceived(b"REGISTERED alice\nSession: x\nMax-message: 9\nLast: 0\n\n")
+        client.connectionLost(Failure(error.ConnectionDone()))
+        self.certify("two")
+        self.reactor.advance(1)
+        _, transport, there = self.shake_hands()
+        self.assertEqual(self.events(), ["registered", "disconnected", "lost"])
+        self.assertIn("has changed", str(self.log.events[-1][1]))
+        self.assertEqual((there.got, transport.aborting), (b"", True))
+        self.reactor.advance(600)
+        self.assertEqual(len(self.reactor.tcpClients), 2)
+
+    def test_a_server_without_encryption_is_said_and_how_to_talk_to_it(self) -> None:
+        for answer in (b"ERROR 113 Encryption required\n\n", b""):
+            done = self.connector().connect(self.session())
+            protocol, _ = self.accept()
+            if answer:
+                protocol.dataReceived(answer)
+            protocol.connectionLost(Failure(error.ConnectionDone()))
+            problem = self.failureResultOf(done, NotEncrypted).value
+            self.assertEqual(
+                explain(problem, SERVER),
+                "Chat.example port 8828 does not speak TLS (--plain connects without encryption)",
+            )
+
+    def test_a_server_that_says_nothing_is_not_waited_for_for_ever(self) -> None:
+        done = self.connector().connect(self.session())
+        _, transport = self.accept()
+        self.reactor.advance(HANDSHAKE_WITHIN)
+        problem = self.failureResultOf(done, defer.TimeoutError).value
+        self.assertEqual(
+            explain(problem, SERVER), "timed out: no answer from Chat.example port 8828"
+        )
+        self.assertTrue(transport.aborting)
+
+
+class WordsTests(TestCase):
+    def test_a_server_is_remembered_under_one_name_however_it_was_written(self) -> None:
+        for server, name in (
+            (Server("Chat.EXAMPLE"), "chat.example:8828"),
+            (Server("192.0.2.1", 1), "192.0.2.1:1"),
+            (Server("::1", 1), "[::1]:1"),
+        ):
+            self.assertEqual(server.name, name)
+
+    def test_other_reasons_are_those_of_the_system(self) -> None:
+        server = Server("h", 1, hashlib.sha256().hexdigest())
+        for problem, words in (
+            (error.TimeoutError(), "timed out: no answer from h port 1"),
+            (error.DNSLookupError(), "host not found: h"),
+            (error.NoRouteError(string="No route to host"), "can't connect to h port 1: "),
+            (error.ConnectError(string="Broken"), "can't connect to h port 1: "),
+        ):
+            self.assertTrue(isinstance(problem, FAILURES))
+            self.assertIn(words, explain(problem, server))

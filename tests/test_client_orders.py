@@ -1,0 +1,238 @@
+"""What can be typed, and what is asked then."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import orders
+from chat_twisted.client.orders import COMMANDS, FORMAT_HELP, TOPICS, Command, Mistake, Say, Turn
+
+
+class Asked:
+    """A session that keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[object, ...]] = []
+
+    def ask(self, *request: object) -> int:
+        self.requests.append(request)
+        return len(self.requests)
+
+
+class PipeTests(TestCase):
+    def test_nothing_is_nothing(self) -> None:
+        for line in ("", "  ", "\t\n"):
+            self.assertIsNone(orders.parse(line))
+
+    def test_a_message_has_its_address(self) -> None:
+        for line, said in (
+            ("@bob: hello", Say("bob", "hello")),
+            ("  @bob :hello: you  ", Say("bob", "hello: you")),
+            ("@ALL: x", Say("ALL", "x")),
+            ("#dev: x", Say("#dev", "x")),
+            ("#dev : x", Say("#dev", "x")),
+            ("@#dev: x", Say("#dev", "x")),
+            ("@b@d: x", Say("b@d", "x")),
+        ):
+            self.assertEqual(orders.parse(line), said)
+
+    def test_a_line_without_an_address_is_no_message(self) -> None:
+        for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:", "/nothing"):
+            self.assertEqual(orders.parse(line), Mistake(FORMAT_HELP), line)
+
+    def test_what_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
+        for line in ("/unread", "/bell on", "/notify"):
+            self.assertEqual(orders.parse(line), Mistake(FORMAT_HELP))
+            self.assertIsInstance(orders.parse(line, "ALL"), Command)
+
+
+class TerminalTests(TestCase):
+    def test_a_text_without_an_address_is_for_the_conversation_that_one_is_in(self) -> None:
+        for line, said in (
+            ("hello", "hello"),
+            ("hello @bob: look", "hello @bob: look"),
+            ("12:30 is fine", "12:30 is fine"),
+            ("@bob what do you say?", "@bob what do you say?"),
+            ("@bob and carol: hello", "@bob and carol: hello"),
+            ("@bob\nand: x", "@bob\nand: x"),
+            ("one\n  two\n\nthree", "one\n  two\n\nthree"),
+            ("//bin/ls is a file", "/bin/ls is a file"),
+            ("//", "/"),
+        ):
+            self.assertEqual(orders.parse(line, "#dev"), Say("#dev", said))
+
+    def test_an_address_goes_before_the_conversation_that_one_is_in(self) -> None:
+        self.assertEqual(orders.parse("@bob: a\nb", "#dev"), Say("bob", "a\nb"))
+        self.assertEqual(orders.parse("@ALL: x", "bob"), Say("ALL", "x"))
+        self.assertEqual(orders.parse("#x: y", "bob"), Say("#x", "y"))
+
+    def test_an_address_alone_turns_to_a_conversation(self) -> None:
+        for line, to in (
+            ("@bob", "bob"),
+            (" @ALL ", "ALL"),
+            ("#dev", "#dev"),
+            ("@bob:", "bob"),
+            ("#dev: ", "#dev"),
+        ):
+            self.assertEqual(orders.parse(line, "carol"), Turn(to))
+
+    def test_an_unknown_command_is_named_and_not_said_to_anybody(self) -> None:
+        self.assertEqual(orders.parse("/whp", "ALL"), Mistake("No such command: /whp (/help)"))
+        self.assertEqual(
+            orders.parse("/etc/passwd x", "ALL"), Mistake("No such command: /etc/passwd (/help)")
+        )
+        self.assertIsInstance(orders.parse("/", "ALL"), Mistake)
+
+
+class CommandTests(TestCase):
+    def test_arguments_are_read(self) -> None:
+        for line, command in (
+            ("/who", Command("/who")),
+            ("/who #dev", Command("/who", "#dev")),
+            ("/away", Command("/away")),
+            ("/away  at lunch ", Command("/away", "at lunch")),
+            ("/ignore @Bob", Command("/ignore", "Bob")),
+            ("/ignore", Command("/ignore")),
+            ("/join #dev private", Command("/join", "#dev", "private")),
+            ("/topic #dev what it  is", Command("/topic", "#dev", "what it  is")),
+            ("/invite #dev @bob", Command("/invite", "#dev", "bob")),
+            ("/kick #dev @bob", Command("/kick", "#dev @bob")),
+            ("/kick @bob be quiet", Command("/kick", "@bob", "be quiet")),
+            ("/history", Command("/history")),
+            ("/history 5", Command("/history", None, "5")),
+            ("/history bob", Command("/history", "bob")),
+            ("/history bob7", Command("/history", "bob7")),
+            ("/history bob 7", Command("/history", "bob", "7")),
+            ("/history @7bob", Command("/history", "@7bob")),
+            ("/history #7 7", Command("/history", "#7", "7")),
+            ("/keys", Command("/keys")),
+            ("/keys add ~/a key.pub", Command("/keys", "add", "~/a key.pub")),
+            ("/ban 2001:db8::/32 2h", Command("/ban", "2001:db8::/32", "2h")),
+            ("/ban bob 3 strikes", Command("/ban", "bob", "3 strikes")),
+            ("/search red wine", Command("/search", "red wine")),
+            ("/bell off", Command("/bell", "off")),
+            ("/help rooms", Command("/help", "rooms")),
+        ):
+            self.assertEqual(orders.parse(line, "ALL"), command)
+
+    def test_what_is_wrong_is_answered_with_the_form(self) -> None:
+        for line in (
+            "/who dev",
+            "/back now",
+            "/ignore a b",
+            "/unignore",
+            "/join",
+            "/join dev",
+            "/join #dev secret",
+            "/leave",
+            "/invite #dev",
+            "/kick",
+            "/kick #dev",
+            "/history a b c",
+            "/search",
+            "/keys add",
+            "/keys drop x",
+            "/mute #dev",
+            "/bell loud",
+            "/register bob",
+            "/quit now",
+        ):
+            name = line.split()[0]
+            self.assertEqual(
+                orders.parse(line, "ALL"),
+                Mistake(f"Usage: {name} {COMMANDS[name].usage}".rstrip()),
+            )
+
+    def test_history_is_of_the_conversation_that_one_is_in_if_it_does_not_say(self) -> None:
+        for command, current, request in (
+            (Command("/history"), "#dev", ("HISTORY", "#dev", (("Count", 20),))),
+            (Command("/history", None, "3"), "bob", ("HISTORY", "bob", (("Count", 3),))),
+            (Command("/history", "@carol"), "bob", ("HISTORY", "carol", (("Count", 20),))),
+            (Command("/history"), "ALL", ("HISTORY", "ALL", (("Count", 20),))),
+        ):
+            session = Asked()
+            self.assertEqual(orders.ask(session, command, current), 1)
+            self.assertEqual(session.requests, [request])
+
+    def test_being_away_has_a_reason_or_none(self) -> None:
+        session = Asked()
+        orders.ask(session, Command("/away", "lunch"))
+        orders.ask(session, Command("/away"))
+        orders.ask(session, Command("/back"))
+        self.assertEqual(
+            session.requests,
+            [
+                ("STATUS", "away", (), "lunch"),
+                ("STATUS", "away", (), None),
+                ("STATUS", "here"),
+            ],
+        )
+
+    def test_what_is_not_the_servers_is_not_asked(self) -> None:
+        session = Asked()
+        for command in (
+            Command("/quit"),
+            Command("/help"),
+            Command("/ignore", "bob"),
+            Command("/bell"),
+            Command("/unread"),
+            Command("/password"),
+            Command("/register"),
+            Command("/keys", "add", "x"),
+        ):
+            self.assertIsNone(orders.ask(session, command))
+        self.assertEqual(session.requests, [])
+
+    def test_an_answer_is_about_what_was_asked(self) -> None:
+        for command, about in (
+            (Command("/history"), "#dev"),
+            (Command("/history", "@bob"), "bob"),
+            (Command("/search", "wine"), ""),
+            (Command("/away", "lunch"), ""),
+            (Command("/kick", "#x @bob"), "#x"),
+            (Command("/kick", "@bob"), "bob"),
+            (Command("/who", "#x"), "#x"),
+            (Command("/who"), ""),
+        ):
+            self.assertEqual(orders.about(command, "#dev"), about)
+
+
+class HelpTests(TestCase):
+    def test_every_command_is_in_the_help_and_of_a_topic(self) -> None:
+        text = orders.help_text()
+        for name, form in COMMANDS.items():
+            self.assertIn(form.topic, TOPICS)
+            self.assertEqual(f"\n{name} " in text, not form.screen, name)
+            on_screen = f"\n{orders.help_text(form.topic, screen=True)}\n"
+            self.assertIn(f"\n{name} ", on_screen)
+            self.assertIn(form.what, on_screen)
+
+    def test_on_a_terminal_there_is_first_an_overview(self) -> None:
+        overview = orders.help_text(screen=True)
+        for topic in TOPICS:
+            self.assertIn(f"/help {topic}", overview)
+        self.assertNotIn("/invite", overview)
+        for text in (overview, *(orders.help_text(topic, screen=True) for topic in TOPICS)):
+            for line in text.split("\n"):
+                self.assertLess(len(line), 100)
+
+    def test_an_unknown_topic_is_answered_with_those_that_there_are(self) -> None:
+        text = orders.help_text("fish")
+        for word in ("fish", *TOPICS):
+            self.assertIn(word, text)
+
+    def test_the_names_of_all_commands(self) -> None:
+        self.assertEqual(list(orders.commands(screen=True)), list(COMMANDS))
+        self.assertNotIn("/bell", list(orders.commands(screen=False)))
+
+
+class BanTests(TestCase):
+    def test_a_number_without_a_unit_belongs_to_the_reason(self) -> None:
+        for given, request in (
+            ("3 strikes", ("BAN", "bob", (), "3 strikes")),
+            ("3d too loud", ("BAN", "bob", (("Duration", "3d"),), "too loud")),
+            ("3d", ("BAN", "bob", (("Duration", "3d"),), None)),
+        ):
+            session = Asked()
+            orders.ask(session, Command("/ban", "bob", given))
+            self.assertEqual(session.requests, [request])

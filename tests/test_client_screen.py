@@ -1,0 +1,735 @@
+"""The terminal: lines above the prompt, keys, questions, completion, and what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.utils import get_cwidth
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import screen as screen_module
+from chat_twisted.client.config import Config
+from chat_twisted.client.identity import Identity
+from chat_twisted.client.orders import COMMANDS, TOPICS
+from chat_twisted.client.screen import (
+    INDENT,
+    Screen,
+    Words,
+    _notifying,
+    _shorten,
+    open_history,
+    wrap,
+)
+from chat_twisted.client.talk import MAX_PASTE, Line, Talk
+from chat_twisted.frames import Frame, FrameReader, encode
+from tests.door import Transport
+from tests.glass import Glass
+
+TIME = "2026-11-23T10:00:59.123Z"
+
+PATIENCE = 60
+"""Seconds after which a test gives up; none waits that long if all is well."""
+
+F5, F8, ALT_ENTER, CTRL_C, CTRL_D, UP = "\x1b[15~", "\x1b[19~", "\x1b\r", "\x03", "\x04", "\x1b[A"
+
+
+def texts(line: Line, columns: int) -> list[str]:
+    return ["".join(text for _, text in piece) for piece in wrap(line, columns)]
+
+
+def paste(text: str) -> str:
+    """What a terminal sends when something is pasted."""
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+class WrapTests(TestCase):
+    def test_a_line_that_fits_stays_as_it_is(self) -> None:
+        for line in ([("", "")], [], [("a", "x" * 39)], [("a", "x"), ("b", " y "), ("c", "")]):
+            pieces = list(wrap(line, 40))
+            self.assertEqual(len(pieces), 1)
+            self.assertEqual([part for part in pieces[0] if part[1]], [p for p in line if p[1]])
+
+    def test_a_long_one_is_broken_between_words_and_its_rest_is_indented(self) -> None:
+        line = [("t", "10:00 "), ("n", "bob:"), ("", " one two three four five six seven")]
+        self.assertEqual(
+            texts(line, 25), ["10:00 bob: one two", "        three four five", "        six seven"]
+        )
+
+    def test_styles_stay_with_their_text(self) -> None:
+        pieces = list(wrap([("a", "x" * 10), ("b", " " + "y" * 20)], 20))
+        self.assertEqual(
+            [[part for part in piece if part[1].strip()] for piece in pieces],
+            [[("a", "x" * 10)], [("b", "y" * 11)], [("b", "y" * 9)]],
+        )
+
+    def test_a_word_that_is_longer_than_a_line_is_broken_where_it_must_be(self) -> None:
+        for prefix in ("", "· ", "12345 ", "        ", "10:00 [@bob] bob: ", "a" * 30 + " "):
+            word = "".join(chr(0x4E00 + i) if i % 7 == 0 else "x" for i in range(300))
+            found = texts([("", prefix), ("", word)], 40)
+            self.assertEqual("".join(found).replace(" ", ""), (prefix + word).replace(" ", ""))
+            found = texts([("", prefix + word)], 40)
+            self.assertEqual("".join(found).replace(" ", ""), (prefix + word).replace(" ", ""))
+            self.assertNotIn("", found)
+
+    def test_no_line_is_wider_than_the_terminal_and_none_but_the_first_begins_at_its_edge(
+        self,
+    ) -> None:
+        for text in (
+            "x" * 500,
+            "日本語" * 100,
+            "e\u0301" * 300,
+            "x 日 " * 100,
+            "👩\u200d👩\u200d👧 " * 60,
+            "\u0301" * 300 + "x" * 90,
+            " " * 300 + "x",
+            "a\tb" * 100,
+            "❤\ufe0f" * 100,
+            "longer words 日本語日本語 and a-very-very-very-very-long-one-too " * 5,
+        ):
+            for columns in (10, 11, 20, 40, 80):
+                for prefix in ("", "· ", "10:00 [@bob] bob: "):
+                    first, *more = texts([("", prefix), ("", text)], columns)
+                    self.assertLess(get_cwidth(first), max(columns, INDENT + 3))
+                    for piece in more:
+                        self.assertLess(get_cwidth(piece), max(columns, INDENT + 3))
+                        self.assertTrue(piece.startswith(" " * INDENT))
+
+    def test_a_wide_character_is_not_cut_in_half_nor_a_mark_taken_from_its_letter(self) -> None:
+        self.assertEqual(
+            texts([("", "日" * 10)], 12), ["日" * 5, " " * 8 + "日", *[" " * 8 + "日"] * 4]
+        )
+        for piece in texts([("", "e\u0301" * 40)], 20):
+            self.assertTrue(piece.lstrip().startswith("e"))
+            self.assertTrue(piece.endswith("\u0301"))
+
+    def test_a_sign_that_some_terminals_show_wider_counts_as_that(self) -> None:
+        first, *_ = texts([("", "❤\ufe0f" * 40)], 40)
+        self.assertEqual(first, "❤\ufe0f" * 19)
+
+    def test_a_tab_leads_nowhere(self) -> None:
+        forged = "10:00 [@carol] carol: pay him"
+        for text in ("\t" * 30 + forged, "x" + "\t" * 10 + "x" + forged):
+            first, *more = texts([("", "10:00 [@bob] bob: "), ("", text)], 80)
+            self.assertTrue(first.startswith("10:00 [@bob] bob:"))
+            for piece in (first, *more):
+                self.assertNotIn("\t", piece)
+            for piece in more:
+                self.assertTrue(piece.startswith(" " * INDENT))
+        self.assertEqual(texts([("", "\ta\tb")], 80), ["    a   b"])
+
+    def test_the_work_grows_with_the_length_alone(self) -> None:
+        looked: list[str] = []
+
+        def look(character: str) -> int:
+            looked.append(character)
+            return get_cwidth(character)
+
+        self.patch(screen_module, "get_cwidth", look)
+        for text in ("x" * 65536, "x " + "y" * 65536, "\u0301" * 65536, "x " * 32768):
+            looked.clear()
+            list(wrap([("", text)], 20))
+            self.assertLess(len(looked), 3 * len(text))
+
+    def test_beside_the_prompt_a_line_is_shortened_and_its_end_stays(self) -> None:
+        end = " (refused; F5 sends it again)"
+        for text, columns, shortened in (
+            ("[@bob] alice: hello", 80, "[@bob] alice: hello"),
+            ("[@bob] alice: " + "hello " * 20, 61, "[@bob] alice: hello hello…"),
+            ("[@bob] alice: " + "hello " * 20, 44, "[@bob] alice: hello…"),
+            ("日" * 100, 61, f"{'日' * 15}…"),
+        ):
+            line = _shorten([("a", text), ("b", end)], columns)
+            self.assertEqual("".join(text for _, text in line), shortened + end)
+            self.assertEqual(line[-1], ("b", end))
+            self.assertEqual(len(texts(line, columns)), 1 if columns > 60 else 2)
+        self.assertEqual(_shorten([("a", "… 3 more")], 80), [("a", "… 3 more")])
+        for columns in (1, 10, 30):
+            line = _shorten([("a", "x" * 100), ("b", end)], columns)
+            self.assertLess(len(texts(line, columns)), 20)
+
+
+class HistoryTests(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = self.folder / "chat" / "input_history"
+
+    def test_what_is_typed_is_there_the_next_time(self) -> None:
+        history = open_history(self.path)
+        history.store_string("one")
+        history.store_string("two\nlines")
+        again = open_history(self.path)
+        self.assertEqual(list(again.load_history_strings()), ["two\nlines", "one"])
+
+    def test_it_is_for_the_users_eyes_alone_whatever_the_mask_is_and_it_was_before(self) -> None:
+        self.addCleanup(os.umask, os.umask(0))
+        open_history(self.path)
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.path.parent.stat().st_mode & 0o777, 0o700)
+        self.path.chmod(0o644)
+        open_history(self.path).store_string("x")
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+
+    def test_of_one_that_grew_large_the_newer_half_is_kept_in_whole_entries(self) -> None:
+        self.patch(screen_module, "MAX_HISTORY", 1000)
+        history = open_history(self.path)
+        for number in range(40):
+            history.store_string(f"line {number}\nand more")
+        kept = list(open_history(self.path).load_history_strings())
+        self.assertLess(self.path.stat().st_size, 1000)
+        self.assertEqual(kept, [f"line {39 - i}\nand more" for i in range(len(kept))])
+        self.assertGreater(len(kept), 5)
+        open_history(self.path)
+        self.assertEqual(list(open_history(self.path).load_history_strings()), kept)
+
+    def test_where_it_can_not_be_kept_it_is_not(self) -> None:
+        (self.folder / "chat").write_text("")
+        history = open_history(self.path)
+        self.assertIsInstance(history, InMemoryHistory)
+        history.append_string("x")
+        self.assertEqual(history.get_strings(), ["x"])
+
+
+class NotifyingTests(TestCase):
+    def test_the_way_of_a_terminal_that_is_known(self) -> None:
+        for environment, way in (
+            ({}, ""),
+            ({"TERM": "xterm-256color"}, ""),
+            ({"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}, "9"),
+            ({"TERM_PROGRAM": "iTerm.app"}, "9"),
+            ({"TERM_PROGRAM": "Apple_Terminal"}, ""),
+            ({"TERM": "foot-extra"}, "777"),
+            ({"TERM": "rxvt-unicode-256color"}, "777"),
+            ({"TERM": "tmux", "TMUX": "/tmp/x", "TERM_PROGRAM": "WezTerm"}, ""),
+            ({"TERM": "screen.foot", "KITTY_WINDOW_ID": "1"}, ""),
+        ):
+            self.assertEqual(_notifying(environment), way, environment)
+
+
+ScreenTest = Callable[[Any], Awaitable[None]]
+
+
+def on_a_terminal(test: ScreenTest) -> Callable[[ScreenTestCase], None]:
+    """Run a test while the screen draws and reads keys."""
+
+    @functools.wraps(test)
+    def run(self: ScreenTestCase) -> None:
+        asyncio.run(self.play(test))
+
+    return run
+
+
+class ScreenTestCase(TestCase):
+    columns = 80
+    starts = True  # before the test
+    environment: dict[str, str] = {"TERM": "xterm"}
+
+    def setUp(self) -> None:
+        self.patch(os, "environ", dict(self.environment))
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.clock = Clock()
+        self.config = Config()
+        self.history = open_history(self.folder / "history")
+        self.server = Transport()
+        self.reader = FrameReader()
+        self.numbers = count(1)
+
+    async def play(self, test: ScreenTest) -> None:
+        with create_pipe_input() as self.input:
+            self.make(self.input)
+            if self.starts:
+                self.screen.start()
+                await self.see_last("ALL> ")
+            try:
+                await test(self)
+            finally:
+                self.screen.stop(0, "")
+                if self.starts:
+                    await self.until(lambda: self.screen.done.called)
+
+    def make(self, input: PipeInput) -> None:
+        self.glass = Glass(self.columns)
+        output = Vt100_Output(
+            self.glass,  # type: ignore[arg-type]
+            lambda: Size(24, self.glass.columns),
+            term="xterm",
+            enable_cpr=False,
+        )
+        self.screen = Screen(self.config, self.history, input=input, output=output)
+        self.talk = self.screen.talk = Talk(
+            "alice",
+            Identity(self.folder / "key", own=True),
+            self.clock,
+            self.screen,
+            self.config,
+            timezone=UTC,
+        )
+        self.talk.session.makeConnection(self.server)
+        headers = [("Version", 2), ("Session", "x"), ("Max-message", 65536), ("Last", 0)]
+        self.talk.session.dataReceived(encode("REGISTERED", "alice", headers))
+        for frame in self.requests():
+            body = {"WHO": "alice\nBob\ncarol\n", "ROOMS": "#dev 2 member\n#ops 1\n"}
+            if frame.verb in body:
+                answer = encode(frame.verb, "", [("Id", frame.id)], body[frame.verb])
+                self.talk.session.dataReceived(answer)
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not is_so():
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            raise AssertionError(f"not so; the last on the glass:\n{self.glass.text}") from None
+
+    async def see(self, *lines: str) -> None:
+        """Wait until ``lines`` stand there, one below the other."""
+        wanted = "\n".join(["", *lines, ""])
+        await self.until(lambda: wanted in f"\n{self.glass.text}\n")
+
+    async def see_last(self, line: str) -> None:
+        """Wait until ``line`` is what stands before the cursor."""
+        await self.until(lambda: self.glass.last == line)
+
+    def press(self, keys: str) -> None:
+        self.input.send_text(keys)
+
+    @property
+    def typed(self) -> str:
+        """What stands behind the prompt."""
+        return self.screen._session.default_buffer.text
+
+    async def recall(self, typed: str) -> None:
+        """Go back to the first that was typed; what was is read in the background."""
+        await self.until(lambda: self.press(UP) or self.typed == typed)
+
+    async def type(self, keys: str, typed: str) -> None:
+        """Press keys, and wait until ``typed`` stands behind the prompt."""
+        self.press(keys)
+        await self.until(lambda: self.typed == typed)
+
+    def requests(self) -> list[Frame]:
+        """What the server was sent since the last call."""
+        return list(self.reader.feed(self.server.take()))
+
+    async def request(self) -> Frame:
+        """Wait for the one thing that the server is sent."""
+        found: list[Frame] = []
+        await self.until(lambda: found.extend(self.requests()) or found)
+        [frame] = found
+        return frame
+
+    def hear(self, text: str, to: str = "ALL", sender: str = "Bob") -> None:
+        """Somebody says something."""
+        headers = [("To", to), ("Message", next(self.numbers)), ("Time", TIME)]
+        self.talk.session.dataReceived(encode("FORWARD", sender, headers, text))
+
+    def kept(self) -> list[str]:
+        """What a later run finds that was typed."""
+        return list(open_history(self.folder / "history").load_history_strings())
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and the reason."""
+        await self.until(lambda: self.screen.done.called)
+        return self.successResultOf(self.screen.done)
+
+
+class ShowingTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_what_is_said_is_above_the_prompt(self) -> None:
+        self.hear("hello\nyou")
+        await self.see("── Mon 23 Nov 2026 ──", "10:00 [ALL] Bob: hello", "        you", "ALL>")
+        self.assertEqual(self.glass.text.count("ALL>"), 1)
+
+    @on_a_terminal
+    async def test_nothing_that_somebody_says_acts_on_the_terminal(self) -> None:
+        self.hear("a\x1b]0;x\x07\x9b2J\x1b[31m\rb\u2028c", "alice")
+        await self.see("10:00 [@Bob] Bob: a␛]0;x␇\ufffd2J␛[31m␍b\ufffdc", "[@Bob 1] ALL>")
+        self.assertEqual(self.glass.told, [])
+
+    @on_a_terminal
+    async def test_no_part_of_what_somebody_says_stands_where_another_line_would_begin(
+        self,
+    ) -> None:
+        forged = "11:00 [@carol] carol: pay him"
+        for filling in (
+            "x" * 62,
+            "x " * 31,
+            "\t" * 9 + "x",
+            "❤\ufe0f" * 31,
+            "日" * 31,
+            "e\u0301" * 62,
+        ):
+            for gap in range(6):
+                self.hear(f"{filling}{'x' * gap}{forged}\n{filling}{' ' * gap}{forged}")
+        self.hear("the last")
+        await self.see("10:00 [ALL] Bob: the last", "ALL>")
+        for line in self.glass.lines[2:-2]:
+            self.assertRegex(line, r"\A(10:00 \[ALL\] Bob:|        )")
+
+    @on_a_terminal
+    async def test_a_line_is_broken_for_the_width_that_the_terminal_has_then(self) -> None:
+        for self.glass.columns, lines in (
+            (30, ["10:00 [ALL] Bob: words words", "        words words words", "        words"]),
+            (42, ["10:00 [ALL] Bob: words words words words", "        words words"]),
+        ):
+            self.hear("words " * 6)
+            await self.see(*lines, "ALL>")
+
+    @on_a_terminal
+    async def test_what_one_says_is_beside_the_prompt_with_its_end_until_it_is_settled(
+        self,
+    ) -> None:
+        self.press("long " * 50 + "\r")
+        frame = await self.request()
+        shown = "[ALL] alice: " + "long " * 9 + "long…"
+        await self.see(f"{shown} (on its way)", "ALL>")
+        headers = [("Id", frame.id), ("Message", 9), ("Time", TIME)]
+        self.talk.session.dataReceived(encode("SENT", "ALL", headers))
+        await self.see(
+            "        " + "long " * 13 + "long", "        " + "long " * 9 + "long", "ALL>"
+        )
+        self.assertNotIn("on its way", self.glass.text)
+
+    @on_a_terminal
+    async def test_much_is_written_piece_by_piece_while_nothing_more_is_received(self) -> None:
+        self.patch(screen_module, "MAX_WAITING", 50)
+        self.patch(screen_module, "SHOWN_AT_ONCE", 10)
+        self.hear("\n".join(f"line{i}" for i in range(60)))
+        self.assertEqual(self.server.producerState, "paused")
+        await self.until(lambda: self.server.producerState == "producing")
+        self.assertNotIn("line50", self.glass.text)
+        await self.see("        line59", "ALL>")
+        found = re.findall(r"line\d+", self.glass.text)
+        self.assertEqual(found, [f"line{i}" for i in range(60)])
+
+    @on_a_terminal
+    async def test_the_bell_rings(self) -> None:
+        self.hear("x", "alice")
+        self.assertEqual(self.glass.rings, 1)
+
+    @on_a_terminal
+    async def test_a_terminal_that_is_not_known_to_notify_does_so_if_it_is_switched_on(
+        self,
+    ) -> None:
+        self.screen.notify("Bob", "hello")
+        self.assertEqual(self.glass.told, [])
+        self.config.notify = "on"
+        self.screen.notify("Bob", "hello")
+        self.assertEqual(self.glass.told, ["9;Bob: hello"])
+
+    @on_a_terminal
+    async def test_what_is_written_at_the_end_is_all(self) -> None:
+        self.patch(screen_module, "SHOWN_AT_ONCE", 1)
+        self.hear("\n".join(f"line{i}" for i in range(30)))
+        self.screen.stop(1, "gone")
+        self.assertEqual(await self.end(), (1, "gone"))
+        found = re.findall(r"line\d+", self.glass.text)
+        self.assertEqual(found, [f"line{i}" for i in range(30)])
+        self.assertNotIn("ALL>", self.glass.text)
+        self.screen.show([[("", "later")]])
+        self.screen.stop(0, "")
+
+
+class NotifyTests(ScreenTestCase):
+    environment = {"TERM": "foot"}
+
+    @on_a_terminal
+    async def test_what_separates_there_is_no_part_of_what_is_told(self) -> None:
+        self.screen.notify("a;b", "c;d")
+        self.assertEqual(self.glass.told, ["777;notify;a,b;c,d"])
+
+
+class ColourTests(ScreenTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.config = Config(keys="vi", colours={"error": "#123456 underline", "dim": ""})
+
+    @on_a_terminal
+    async def test_colours_and_keys_are_those_of_the_config(self) -> None:
+        self.assertEqual(self.screen._session.editing_mode, EditingMode.VI)
+        self.press("/dance\r")
+        await self.see("! No such command: /dance (/help)", "ALL>")
+        style = self.screen._style.get_attrs_for_style_str
+        self.assertEqual((style("class:error").color, style("class:dim").color), ("123456", ""))
+        self.assertEqual(style("class:mark").color, "ansiyellow")
+
+
+class NoColourTests(TestCase):
+    def test_who_wants_no_colours_gets_none(self) -> None:
+        with create_pipe_input() as input:
+            for environment, is_plain in (({"NO_COLOR": "1"}, True), ({}, False)):
+                self.patch(os, "environ", {"TERM": "xterm", **environment})
+                screen = Screen(Config(), InMemoryHistory(), input=input)
+                depth = screen._session.app.color_depth
+                self.assertEqual(depth is ColorDepth.DEPTH_1_BIT, is_plain)
+
+
+class StartTests(ScreenTestCase):
+    starts = False
+
+    @on_a_terminal
+    async def test_what_ends_before_there_is_a_prompt_ends(self) -> None:
+        self.screen.start()
+        self.screen.show([[("", "a word")]])
+        self.screen.stop(2, "host not found: x")
+        self.assertEqual(await self.end(), (2, "host not found: x"))
+        self.assertIn("a word", self.glass.lines)
+
+    @on_a_terminal
+    async def test_what_is_shown_before_there_is_a_prompt_is_shown_with_it(self) -> None:
+        self.screen.show([[("", "a word")]])
+        self.screen.start()
+        await self.see("a word", "ALL>")
+        self.screen.stop(0, "")
+        await self.end()
+
+
+class KeysTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_a_line_is_sent_and_kept(self) -> None:
+        self.press("hello\r")
+        frame = await self.request()
+        self.assertEqual((frame.verb, frame.argument, frame.body), ("SEND", "ALL", "hello"))
+        await self.until(lambda: self.typed == "")
+        self.assertEqual(self.kept(), ["hello"])
+        await self.recall("hello")
+
+    @on_a_terminal
+    async def test_alt_enter_is_a_further_line_of_the_same_message(self) -> None:
+        self.press(f"one{ALT_ENTER}two\r")
+        self.assertEqual((await self.request()).body, "one\ntwo")
+
+    @on_a_terminal
+    async def test_what_is_pasted_is_one_message_and_nothing_of_it_is_a_key(self) -> None:
+        self.press(paste("one\r\n/quit\n\x03two"))
+        await self.until(lambda: "two" in self.typed)
+        self.press("\r")
+        self.assertEqual((await self.request()).body, "one\n/quit\n\x03two")
+
+    @on_a_terminal
+    async def test_a_long_paste_is_sent_after_a_question_that_is_in_the_place_of_the_prompt(
+        self,
+    ) -> None:
+        text = "\n".join(f"line{i}" for i in range(MAX_PASTE + 1))
+        for number, answer in enumerate(("y\r", "n\r", "\r", CTRL_C)):
+            self.press(paste(text))
+            await self.until(lambda: self.typed == text)
+            self.press("\r")
+            await self.see_last("Send 21 lines to ALL? [y/N] ")
+            self.assertEqual((self.typed, self.requests()), ("", []))
+            self.press(answer)
+            if answer == "y\r":
+                self.assertEqual((await self.request()).body, text)
+            else:
+                await self.see(*["· Not sent"] * number)
+            await self.see_last("ALL> ")
+            self.assertEqual(self.typed, "")
+        self.assertEqual(self.requests(), [])
+        self.assertEqual(set(self.kept()), {text})
+
+    @on_a_terminal
+    async def test_ctrl_c_drops_what_is_typed_and_then_leaves(self) -> None:
+        await self.type("hello", "hello")
+        await self.type(CTRL_C, "")
+        self.assertEqual(self.requests(), [])
+        self.press(CTRL_C)
+        self.assertEqual((await self.request()).verb, "QUIT")
+        self.clock.advance(0.5)
+        self.assertEqual(await self.end(), (130, ""))
+        self.assertEqual(self.kept(), [])
+
+    @on_a_terminal
+    async def test_ctrl_d_leaves_where_nothing_is_typed(self) -> None:
+        await self.type("x", "x")
+        self.press(CTRL_D)
+        await self.type("\x7f", "")
+        self.assertEqual(self.requests(), [])
+        self.press(CTRL_D)
+        self.assertEqual((await self.request()).verb, "QUIT")
+
+    @on_a_terminal
+    async def test_what_was_refused_is_sent_again_or_dropped_by_a_key(self) -> None:
+        self.press("@carol: hello\r")
+        frame = await self.request()
+        refused = "102 Unable to send"
+        self.talk.session.dataReceived(encode("ERROR", refused, [("Id", frame.id)]))
+        await self.see(
+            "[@carol] alice: hello (nobody of that name is here; F5 sends it again, F8",
+            "        drops it)",
+            "ALL>",
+        )
+        await self.type("half a ", "half a ")
+        self.press(F5)
+        again = await self.request()
+        self.assertEqual(again.body, "hello")
+        self.talk.session.dataReceived(encode("ERROR", refused, [("Id", again.id)]))
+        self.press(F8)
+        await self.until(lambda: "F8" not in self.glass.text)
+        await self.see_last("ALL> half a ")
+        self.assertEqual(self.talk.beside(), [])
+
+    @on_a_terminal
+    async def test_a_terminal_that_is_gone_says_goodbye(self) -> None:
+        self.input.close()
+        self.assertEqual((await self.request()).verb, "QUIT")
+        self.clock.advance(0.5)
+        self.assertEqual(await self.end(), (130, ""))
+
+
+class QuestionTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_a_password_is_neither_shown_nor_kept(self) -> None:
+        self.press("/password\r")
+        await self.see_last("New password: ")
+        self.press("hunter22")
+        await self.see_last("New password: ********")
+        self.press("\r")
+        await self.see_last("Again: ")
+        self.press("hunter22\r")
+        frame = await self.request()
+        self.assertEqual((frame.argument, frame.body), ("password", "hunter22"))
+        await self.see_last("ALL> ")
+        self.press("after\r")
+        await self.request()
+        await self.until(lambda: self.typed == "")
+        self.assertNotIn("hunter22", self.glass.raw)
+        self.assertEqual(self.kept(), ["after", "/password"])
+        await self.recall("/password")
+
+    @on_a_terminal
+    async def test_what_was_typed_when_a_question_came_is_there_again_behind_it(self) -> None:
+        for answer, answered in (("secret\r", "secret"), (CTRL_C, ""), (CTRL_D, "")):
+            await self.type("half a sentence", "half a sentence")
+            asked = self.screen.ask("Password: ", secret=True)
+            await self.see_last("Password: ")
+            self.assertEqual(self.typed, "")
+            self.press(answer)
+            await self.until(lambda asked=asked: asked.called)
+            self.assertEqual(self.successResultOf(asked), answered)
+            await self.see_last("ALL> half a sentence")
+            await self.type(CTRL_C, "")
+        self.assertEqual(self.kept(), [])
+
+    @on_a_terminal
+    async def test_questions_are_asked_one_after_the_other(self) -> None:
+        await self.type("half", "half")
+        first = self.screen.ask("First? ", secret=True)
+        second = self.screen.ask("Second? ", secret=False)
+        await self.see_last("First? ")
+        self.press("one\r")
+        await self.see_last("Second? ")
+        self.assertEqual(self.successResultOf(first), "one")
+        self.press("two")
+        await self.see_last("Second? two")
+        self.press("\r")
+        await self.see_last("ALL> half")
+        self.assertEqual(self.successResultOf(second), "two")
+        self.assertEqual(self.kept(), [])
+
+    @on_a_terminal
+    async def test_an_empty_answer_is_one(self) -> None:
+        self.press("/password\r")
+        await self.see_last("New password: ")
+        self.press("\r")
+        await self.see("! No password was given", "ALL>")
+        self.assertEqual(self.kept(), ["/password"])
+
+    @on_a_terminal
+    async def test_others_are_heard_while_one_is_asked(self) -> None:
+        self.screen.ask("Password: ", secret=True)
+        await self.see_last("Password: ")
+        self.hear("hello")
+        await self.see("10:00 [ALL] Bob: hello", "Password:")
+
+
+class CompletionTests(ScreenTestCase):
+    starts = False
+
+    def complete(self, typed: str) -> list[str]:
+        """What the line becomes by each of the completions."""
+        words = Words(lambda: self.talk)
+        return [
+            typed[: len(typed) + found.start_position] + found.text
+            for found in words.get_completions(Document(typed), CompleteEvent())
+        ]
+
+    @on_a_terminal
+    async def test_a_line_begins_with_a_name_a_room_or_a_command(self) -> None:
+        for typed, lines in (
+            ("@", ["@ALL: ", "@Bob: ", "@carol: "]),
+            ("@b", ["@Bob: "]),
+            ("#", ["#dev: ", "#ops: "]),
+            ("/unr", ["/unread ", "/unregister "]),
+            ("x", []),
+        ):
+            self.assertEqual(self.complete(typed), lines)
+        self.assertEqual(self.complete("/"), [f"{name} " for name in COMMANDS])
+        self.assertEqual(len(self.complete("")), 5)
+
+    @on_a_terminal
+    async def test_within_a_text_there_are_names_and_rooms(self) -> None:
+        self.assertEqual(self.complete("see you @"), ["see you @Bob ", "see you @carol "])
+        self.assertEqual(self.complete("in #D"), ["in #dev "])
+        self.assertEqual(self.complete("well, ca"), [])
+        self.assertEqual(self.complete("/nothing @b"), ["/nothing @Bob "])
+
+    @on_a_terminal
+    async def test_behind_a_command_there_is_what_it_is_about(self) -> None:
+        for typed, lines in (
+            ("/join #", ["/join #dev ", "/join #ops "]),
+            ("/join #dev p", ["/join #dev private"]),
+            ("/join #dev private ", []),
+            ("/invite #dev b", ["/invite #dev Bob "]),
+            ("/invite #dev @b", ["/invite #dev @Bob "]),
+            ("/ignore ", ["/ignore Bob ", "/ignore carol "]),
+            ("/kick #dev c", ["/kick #dev carol "]),
+            ("/kick @c", ["/kick @carol "]),
+            ("/history ", [f"/history {x} " for x in ("@Bob", "@carol", "#dev", "#ops")]),
+            ("/bell o", ["/bell on", "/bell off"]),
+            ("/keys ", ["/keys add", "/keys remove"]),
+            ("/help ", [f"/help {topic}" for topic in TOPICS]),
+            ("/rooms ", []),
+        ):
+            self.assertEqual(self.complete(typed), lines)
+
+    @on_a_terminal
+    async def test_files_are_completed(self) -> None:
+        for name in ("key.pub", "key", ".hidden", "other"):
+            (self.folder / name).write_text("")
+        (self.folder / "keys").mkdir()
+        line = f"/keys add {self.folder}/"
+        self.assertEqual(self.complete(f"{line}k"), [line + x for x in ("key", "key.pub", "keys/")])
+        self.assertNotIn(f"{line}.hidden", self.complete(line))
+        self.assertEqual(self.complete(f"{line}.h"), [f"{line}.hidden"])
+        self.assertEqual(self.complete("/keys add /nowhere/x"), [])
+        os.environ["HOME"] = str(self.folder)
+        self.assertEqual(self.complete("/keys add ~/o"), ["/keys add ~/other"])
+
+
+class TabTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_tab_completes(self) -> None:
+        await self.type("@b\t", "@Bob: ")
+        await self.type("in #d\t", "@Bob: in #dev ")
+        self.press("\r")
+        self.assertEqual((await self.request()).body, "in #dev")

@@ -1,0 +1,1170 @@
+"""What a terminal shows and what can be done on it, without the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, timedelta, timezone, tzinfo
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import talk as talk_module
+from chat_twisted.client.config import Config
+from chat_twisted.client.identity import Identity
+from chat_twisted.client.orders import help_text
+from chat_twisted.client.session import ClientSession
+from chat_twisted.client.talk import Line, Talk, colour, table, tag
+from chat_twisted.frames import Frame, FrameReader, encode
+from tests.door import Transport
+
+TIME = "2026-11-23T10:00:59.123Z"
+LOST = "! Connection lost, trying again. What you write is sent then."
+HOSTILE = "a\x1b[2J\x07\x9b1m\x85\u2028\u202e\rb"
+HARMLESS = "a␛[2J␇\ufffd1m\ufffd\ufffd\ufffd␍b"
+
+
+def plain(line: Line) -> str:
+    return "".join(text for _, text in line)
+
+
+class Terminal:
+    """A terminal that keeps what it is to show."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.rings = 0
+        self.notices: list[tuple[str, str]] = []
+        self.questions: list[tuple[str, bool, Deferred[str]]] = []
+        self.stopped: list[tuple[int, str]] = []
+        self.refreshed = 0
+
+    def show(self, lines: Sequence[Line]) -> None:
+        self.lines.extend(lines)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def ring(self) -> None:
+        self.rings += 1
+
+    def notify(self, title: str, text: str) -> None:
+        self.notices.append((title, text))
+
+    def ask(self, what: str, *, secret: bool) -> Deferred[str]:
+        answered: Deferred[str] = Deferred()
+        self.questions.append((what, secret, answered))
+        return answered
+
+    def stop(self, code: int, reason: str) -> None:
+        self.stopped.append((code, reason))
+
+
+class TalkTestCase(TestCase):
+    rooms: tuple[str, ...] = ()
+    token = ""
+    timezone: tzinfo = UTC
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.terminal = Terminal()
+        self.config = Config()
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.identity = Identity(folder / "key", own=True)
+        self.remembered: list[str | None] = []
+        self.away = False  # whether there is no server to connect to
+        self.numbers = count(1)
+        self.talk = self.make_talk()
+        self.connect()
+
+    def make_talk(self) -> Talk:
+        return Talk(
+            "alice",
+            self.identity,
+            self.clock,
+            self.terminal,
+            self.config,
+            where="chat.example",
+            rooms=self.rooms,
+            reconnect=self.reconnect,
+            token=self.token,
+            first_id=1,
+            remember=self.remembered.append,
+            timezone=self.timezone,
+        )
+
+    def connect(self) -> None:
+        self.server = Transport()
+        self.reader = FrameReader()
+        self.talk.session.makeConnection(self.server)
+
+    def reconnect(self, session: ClientSession) -> Deferred[None]:
+        if self.away:
+            return fail(ConnectionRefusedError())
+        self.connect()
+        return succeed(None)
+
+    def hear(self, *frames: bytes) -> list[str]:
+        """The server writes; return what is shown."""
+        self.talk.session.dataReceived(b"".join(frames))
+        return self.shown()
+
+    def type(self, *lines: str) -> list[str]:
+        """Lines are typed; return what is shown."""
+        for line in lines:
+            self.talk.take(line)
+        return self.shown()
+
+    def shown(self) -> list[str]:
+        """What was shown since the last call, as text."""
+        lines, self.terminal.lines = self.terminal.lines, []
+        return [plain(line) for line in lines]
+
+    def styles(self) -> list[Line]:
+        lines, self.terminal.lines = self.terminal.lines, []
+        return lines
+
+    def beside(self) -> list[str]:
+        return [plain(line) for line in self.talk.beside()]
+
+    def prompt(self) -> str:
+        return plain(self.talk.prompt())
+
+    def answer(self, text: str) -> list[str]:
+        """Answer the oldest question; return what is shown."""
+        self.terminal.questions.pop(0)[2].callback(text)
+        return self.shown()
+
+    def requests(self, *but: str) -> list[Frame]:
+        """What the server was sent since the last call, but for some verbs."""
+        frames = self.reader.feed(self.server.take())
+        return [frame for frame in frames if frame.verb not in but]
+
+    def asked(self, line: str) -> Frame:
+        """The one request that a line becomes; ``self.last_id`` is its Id."""
+        self.requests()
+        self.assertEqual(self.type(line), [])
+        [frame] = self.requests()
+        self.last_id = frame.id
+        return frame
+
+    def lose(self) -> list[str]:
+        self.talk.session.connectionLost(Failure(ConnectionDone()))
+        return self.shown()
+
+    def come_back(self) -> list[str]:
+        """The connection is made again, and the user registered."""
+        self.away = False
+        self.clock.advance(31)
+        return self.hear(registered())
+
+
+def registered(last: int = 0, token: str = "x", name: str = "alice") -> bytes:
+    headers = [("Version", 2), ("Session", token), ("Max-message", 1000), ("Last", last)]
+    return encode("REGISTERED", name, headers)
+
+
+class Registered(TalkTestCase):
+    users = ("alice", "Bob", "carol away at lunch")
+    known_rooms = ("#dev 2 member", "#Ops 1")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.requests()
+        self.greeting = self.hear(registered())
+        self.greeting += self.look_around()
+        self.day = ["── Mon 23 Nov 2026 ──"]
+
+    def look_around(self) -> list[str]:
+        """Answer what is asked when the connection stands."""
+        shown = []
+        self.first = self.requests()
+        for frame in self.first:
+            lines = {"WHO": self.users, "ROOMS": self.known_rooms}.get(frame.verb)
+            if lines is not None:
+                body = "".join(f"{line}\n" for line in lines)
+                shown += self.hear(encode(frame.verb, "", [("Id", frame.id)], body))
+        return shown
+
+    def forward(
+        self, to: str, text: str, sender: str = "Bob", *, number: int = 0, time: str = TIME
+    ) -> list[str]:
+        """Somebody says something; return what is shown but for the first day."""
+        headers = [("To", to), ("Message", number or next(self.numbers)), ("Time", time)]
+        shown = self.hear(encode("FORWARD", sender, headers, text))
+        return self.without_day(shown)
+
+    def without_day(self, shown: list[str]) -> list[str]:
+        return [line for line in shown if line not in self.day]
+
+    def said(self, line: str) -> str:
+        """A message is typed; return its Id."""
+        frame = self.asked(line)
+        self.assertEqual(frame.verb, "SEND")
+        return frame.id or ""
+
+    def sent(self, id: str, to: str = "Bob") -> list[str]:
+        headers = [("Id", id), ("Message", next(self.numbers)), ("Time", TIME)]
+        return self.without_day(self.hear(encode("SENT", to, headers)))
+
+    def delivered(self, id: str, to: str = "Bob") -> list[str]:
+        return self.without_day(self.hear(encode("DELIVERED", to, [("Id", id), ("Message", 1)])))
+
+    def refused(self, id: str | None, error: str = "102 Unable to send") -> list[str]:
+        return self.hear(encode("ERROR", error, [("Id", id)] if id else []))
+
+
+class GreetingTests(Registered):
+    def test_one_is_told_who_one_is_and_who_is_here(self) -> None:
+        self.assertEqual(
+            self.greeting,
+            ["· You are alice on chat.example. Here: Bob, carol. /help tells what you can do."],
+        )
+        asked = [(frame.verb, frame.headers.get("watch")) for frame in self.first]
+        self.assertEqual(asked, [("WHO", "yes"), ("ROOMS", None)])
+        self.assertEqual(self.prompt(), "ALL> ")
+
+    def test_names_and_rooms_are_known_for_completion(self) -> None:
+        self.assertEqual(self.talk.names(), ["Bob", "carol"])
+        self.assertEqual(self.talk.rooms(), ["#dev", "#Ops"])
+
+
+class AloneTests(Registered):
+    users = ("alice",)
+
+    def test_to_be_alone_is_said(self) -> None:
+        self.assertIn("Here: nobody else.", self.greeting[0])
+
+
+class CrowdTests(Registered):
+    users = ("alice", *(f"u{i}" for i in range(12)))
+
+    def presence(self, *lines: str) -> list[str]:
+        return self.hear(encode("PRESENCE", "", (), "".join(f"{line}\n" for line in lines)))
+
+    def test_a_crowd_is_counted(self) -> None:
+        self.assertIn("Here: 12 others (/who).", self.greeting[0])
+
+    def test_who_comes_and_goes_among_many_is_not_told_and_known_all_the_same(self) -> None:
+        self.assertEqual(self.presence("bob here", "u0 away lunch"), [])
+        self.assertEqual(len(self.talk.names()), 13)
+        self.assertIn("bob", self.talk.names())
+
+    def test_it_is_told_again_when_there_are_fewer(self) -> None:
+        self.assertEqual(self.presence("u0 gone"), ["· u0 left"])
+        self.assertEqual(self.presence("u1 away", "u1 here"), ["· u1 is away", "· u1 is back"])
+        self.assertEqual(self.presence("bob here"), [])
+
+
+class PresenceTests(Registered):
+    def presence(self, *lines: str) -> list[str]:
+        return self.hear(encode("PRESENCE", "", (), "".join(f"{line}\n" for line in lines)))
+
+    def test_who_comes_goes_is_away_or_back_is_told(self) -> None:
+        self.assertEqual(
+            self.presence("dave here", "Bob away on the phone", "carol here", "BOB gone"),
+            ["· dave is here", "· Bob is away: on the phone", "· carol is back", "· BOB left"],
+        )
+        self.assertEqual(self.talk.names(), ["carol", "dave"])
+
+    def test_who_was_not_here_does_not_leave_and_oneself_is_no_news(self) -> None:
+        self.assertEqual(self.presence("dave gone", "ALICE away", "alice here"), [])
+        self.assertEqual(self.talk.names(), ["Bob", "carol"])
+
+    def test_a_state_that_is_not_known_here_is_being_here(self) -> None:
+        self.assertEqual(self.presence("dave asleep deeply"), ["· dave is here"])
+
+    def test_why_somebody_is_away_does_nothing_to_the_terminal(self) -> None:
+        self.assertEqual(self.presence("Bob away a\x1b[2J\x9bb"), ["· Bob is away: a␛[2J\ufffdb"])
+
+
+class MessageTests(Registered):
+    def test_a_message_has_its_time_its_conversation_and_its_sender(self) -> None:
+        for to, tagged in (("alice", "[@Bob]"), ("ALL", "[ALL]"), ("#dev", "[#dev]")):
+            self.assertEqual(self.forward(to, "hi"), [f"10:00 {tagged} Bob: hi"])
+
+    def test_the_day_is_told_when_it_is_another(self) -> None:
+        headers = [("To", "ALL"), ("Message", 1), ("Time", TIME)]
+        self.assertEqual(
+            self.hear(encode("FORWARD", "Bob", headers, "x")), [*self.day, "10:00 [ALL] Bob: x"]
+        )
+        self.assertEqual(self.forward("ALL", "y", number=2), ["10:00 [ALL] Bob: y"])
+        self.assertEqual(
+            self.forward("ALL", "z", number=3, time="2026-11-24T00:00:00.000Z"),
+            ["── Tue 24 Nov 2026 ──", "00:00 [ALL] Bob: z"],
+        )
+
+    def test_a_time_that_is_none_is_none(self) -> None:
+        for time in ("", "now", "9999-99-99", "0001-01-01T00:00:00+14:00", "\x1b[2J"):
+            self.assertEqual(self.forward("ALL", "x", time=time), ["--:-- [ALL] Bob: x"])
+
+    def test_lines_of_a_text_can_not_pass_for_other_peoples(self) -> None:
+        forged = "10:00  [@carol] carol: pay him"
+        shown = self.forward("alice", f"one\r\n{forged}\n· Bob left\n\n! error\n── now ──\n")
+        self.assertEqual(shown[0], "10:00  [@Bob] Bob: one".replace("  ", " ", 1))
+        self.assertEqual(
+            shown[1:],
+            [f"        {line}" for line in (forged, "· Bob left", "", "! error", "── now ──")],
+        )
+
+    def test_nothing_that_somebody_says_acts_on_the_terminal_or_makes_another_line(self) -> None:
+        self.assertEqual(
+            self.forward("alice", f"{HOSTILE}\n{HOSTILE}"),
+            [f"10:00 [@Bob] Bob: {HARMLESS}", f"        {HARMLESS}"],
+        )
+        for text in ("a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g", "\r\n\x85\r\n", "\n\n"):
+            for i, line in enumerate(self.forward("alice", text)):
+                self.assertEqual(line.splitlines(), [line])
+                self.assertTrue(line.startswith("        " if i else "10:00 [@Bob] Bob: "))
+
+    def test_neither_does_a_server(self) -> None:
+        hostile = HOSTILE
+        shown = [
+            *self.forward(hostile, "x", "carol"),
+            *self.forward("alice", "x", hostile),
+            *self.hear(encode("NOTICE", "", (), hostile)),
+            *self.hear(encode("JOINED", hostile, [("User", hostile)])),
+            *self.hear(encode("LEFT", hostile, [("User", "alice"), ("By", hostile)])),
+            *self.hear(encode("TOPIC", "#dev", [("User", hostile)], hostile)),
+            *self.hear(encode("INVITED", "#dev", [("User", "alice"), ("By", hostile)])),
+            *self.hear(encode("ERROR", f"999 {hostile}")),
+            *self.hear(encode("PRESENCE", "", (), "a\x1b here\nBob away \x1b\n")),
+            *self.type("/unread"),
+            *self.type("@carol"),
+        ]
+        self.assertGreater(len(shown), 10)
+        for line in (*shown, *(part for notice in self.terminal.notices for part in notice)):
+            self.assertNotRegex(line, r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
+
+    def test_colours_tell_conversations_and_people_apart(self) -> None:
+        for to, kind in (("alice", "class:direct"), ("ALL", "class:all"), ("#dev", "class:room")):
+            self.forward("ALL", "x")
+            self.talk.session.dataReceived(
+                encode("FORWARD", "BOB", [("To", to), ("Message", next(self.numbers))], "x")
+            )
+            [line] = self.styles()
+            self.assertIn((kind, tag("BOB" if to == "alice" else to)), line)
+            self.assertIn((colour("bob"), "BOB:"), line)
+
+    def test_what_one_says_elsewhere_is_ones_own(self) -> None:
+        self.assertEqual(
+            self.forward("Bob", "from afar", "alice"), ["10:00 [@Bob] alice: from afar"]
+        )
+        self.assertEqual((self.prompt(), self.terminal.rings), ("ALL> ", 0))
+
+
+class BellTests(Registered):
+    def rings(self) -> tuple[int, int]:
+        """How often it rang and the desktop was told, since the last call."""
+        terminal = self.terminal
+        found = terminal.rings, len(terminal.notices)
+        terminal.rings = 0
+        terminal.notices.clear()
+        return found
+
+    def test_it_rings_for_what_is_for_oneself(self) -> None:
+        for to, text, rings in (
+            ("alice", "x", 1),
+            ("#dev", "hello Alice!", 1),
+            ("ALL", "@ALICE: x", 1),
+            ("ALL", "one\ntwo alice", 1),
+            ("ALL", "x", 0),
+            ("#dev", "malice", 0),
+            ("#dev", "alice2", 0),
+        ):
+            self.forward(to, text)
+            self.assertEqual(self.rings(), (rings, rings), text)
+
+    def test_a_mention_is_marked(self) -> None:
+        self.assertEqual(self.forward("ALL", "hi alice"), ["10:00*[ALL] Bob: hi alice"])
+        self.assertEqual(self.forward("ALL", "hi alice", "alice"), ["10:00 [ALL] alice: hi alice"])
+
+    def test_the_desktop_is_told_the_first_line_and_nothing_that_acts_on_a_terminal(self) -> None:
+        self.forward("alice", f"{HOSTILE}\ntwo")
+        self.forward("alice", "x" * 900)
+        (title, text), (_, long) = self.terminal.notices
+        self.assertEqual((title, text), ("Bob", HARMLESS))
+        self.assertLessEqual(len(long), 250)
+
+    def test_both_can_be_switched(self) -> None:
+        self.assertEqual(self.type("/bell", "/notify"), ["· bell: on", "· notify: auto"])
+        self.assertEqual(self.type("/bell off"), ["· bell: off"])
+        self.forward("alice", "x")
+        self.assertEqual(self.rings(), (0, 1))
+        self.assertEqual(self.type("/notify off"), ["· notify: off"])
+        self.forward("alice", "x")
+        self.assertEqual(self.rings(), (0, 0))
+        self.type("/bell on", "/notify on")
+        self.forward("alice", "x")
+        self.assertEqual(self.rings(), (1, 1))
+        self.assertEqual(self.config.notify, "on")
+
+    def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
+        self.assertEqual(self.type("/ignore"), ["· Ignored: nobody"])
+        self.assertEqual(self.type("/ignore @BOB"), ["· BOB is not heard any more"])
+        self.assertEqual(self.forward("alice", "x") + self.forward("#dev", "alice"), [])
+        self.assertEqual((self.rings(), self.prompt()), ((0, 0), "ALL> "))
+        self.assertEqual(self.type("/ignore"), ["· Ignored: BOB"])
+        self.assertEqual(self.type("/unignore bob"), ["· bob is heard"])
+        self.assertEqual(self.forward("alice", "x"), ["10:00 [@Bob] Bob: x"])
+
+
+class ConversationTests(Registered):
+    def test_what_has_no_address_goes_to_the_conversation_that_one_is_in(self) -> None:
+        for turn, prompt, to in (
+            ("@bob", "@Bob> ", "Bob"),
+            ("#DEV", "#dev> ", "#dev"),
+            ("@all", "ALL> ", "ALL"),
+            ("@nobody", "@nobody> ", "nobody"),
+            ("#dev:", "#dev> ", "#dev"),
+        ):
+            self.assertEqual(self.type(turn), [])
+            self.assertEqual(self.prompt(), prompt)
+            frame = self.asked("hello: you")
+            self.assertEqual((frame.verb, frame.argument, frame.body), ("SEND", to, "hello: you"))
+
+    def test_one_can_not_turn_to_where_one_can_not_be(self) -> None:
+        for turn, words in (
+            ("#ops", "! You are not in #ops (/join #ops)"),
+            ("#new", "! You are not in #new (/join #new)"),
+            ("@Alice", "! That is your own name"),
+            ("@b@d:", "! Nobody can be called b@d"),
+            ("@\x1b:", "! Nobody can be called ␛"),
+        ):
+            self.assertEqual(self.type(turn), [words])
+        self.assertEqual(self.prompt(), "ALL> ")
+
+    def test_what_is_said_elsewhere_is_counted_beside_the_prompt(self) -> None:
+        self.forward("ALL", "here")
+        self.forward("#dev", "one")
+        self.forward("#dev", "two")
+        self.forward("alice", "three")
+        self.assertEqual(self.prompt(), "[#dev 2, @Bob 1] ALL> ")
+        self.forward("alice", "x", "carol")
+        self.forward("alice", "x", "dave")
+        self.assertEqual(self.prompt(), "[#dev 2, @Bob 1, @carol 1, …] ALL> ")
+
+    def test_what_is_unread_is_shown_again_when_one_turns_to_it(self) -> None:
+        self.forward("#dev", "one")
+        self.forward("#DEV", "two\nlines", "carol")
+        self.assertEqual(
+            self.type("#dev"),
+            [
+                "── 2 unread in #dev ──",
+                "10:00 [#dev] Bob: one",
+                "10:00 [#DEV] carol: two",
+                "        lines",
+                "── read up to here ──",
+            ],
+        )
+        self.assertEqual(self.prompt(), "#dev> ")
+        self.forward("#dev", "three")
+        self.assertEqual(self.prompt(), "#dev> ")
+        self.assertEqual(self.type("@ALL", "#dev"), [])
+
+    def test_of_much_that_is_unread_the_newest_is_shown_and_all_is_counted(self) -> None:
+        for number in range(60):
+            self.forward("#dev", f"n{number}")
+        shown = self.type("#dev")
+        self.assertEqual(shown[0], "── 60 unread in #dev ──")
+        self.assertEqual((len(shown), shown[1]), (52, "10:00 [#dev] Bob: n10"))
+
+    def test_unread_lists_conversations_with_the_last_that_was_said(self) -> None:
+        self.assertEqual(self.type("/unread"), ["· Nothing unread"])
+        self.forward("#dev", "one")
+        self.forward("#dev", "two\x1b\nmore", "carol")
+        self.forward("alice", "x")
+        self.assertEqual(
+            self.type("/unread"),
+            ["· [#dev] 2 unread, the last carol: two␛", "· [@Bob] 1 unread, the last Bob: x"],
+        )
+
+    def test_joining_turns_to_the_room_and_leaving_back_to_all(self) -> None:
+        self.assertEqual(self.asked("/join #new").verb, "JOIN")
+        shown = self.hear(
+            encode(
+                "JOINED", "#New", [("Id", self.last_id), ("User", "alice"), ("Owner", "alice")], ""
+            )
+        )
+        self.assertEqual((shown, self.prompt()), (["· alice joined #New"], "#New> "))
+        self.forward("#dev", "x")
+        self.asked("/leave #new")
+        shown = self.hear(encode("LEFT", "#New", [("Id", self.last_id), ("User", "alice")]))
+        self.assertEqual(shown, ["· alice left #New"])
+        self.assertEqual(self.prompt(), "[#dev 1] ALL> ")
+        self.assertEqual(self.type("#new"), ["! You are not in #new (/join #new)"])
+
+    def test_who_is_put_out_of_a_room_is_told_and_is_in_it_no_more(self) -> None:
+        self.forward("#dev", "x")
+        shown = self.hear(encode("LEFT", "#dev", [("User", "ALICE"), ("By", "Bob")]))
+        self.assertEqual(shown, ["· ALICE was put out of #dev by Bob"])
+        self.assertEqual(self.prompt(), "ALL> ")
+        self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
+
+    def test_others_who_join_and_leave_change_nothing_about_oneself(self) -> None:
+        self.type("#dev")
+        self.hear(encode("LEFT", "#dev", [("User", "Bob")]))
+        self.hear(encode("JOINED", "#far", [("User", "Bob")]))
+        self.assertEqual(self.prompt(), "#dev> ")
+        self.assertEqual(self.talk.rooms(), ["#dev", "#far", "#Ops"])
+
+    def test_a_join_on_another_connection_does_not_turn_anywhere(self) -> None:
+        self.hear(encode("JOINED", "#new", [("User", "alice")]))
+        self.assertEqual(self.prompt(), "ALL> ")
+        self.assertEqual(self.type("#new"), [])
+
+    def test_an_invitation_says_how_to_follow_it(self) -> None:
+        shown = self.hear(encode("INVITED", "#new", [("User", "alice"), ("By", "Bob")]))
+        self.assertEqual(shown, ["· Bob invites you to #new (/join #new)"])
+        self.assertIn("#new", self.talk.rooms())
+
+
+class StartRoomsTests(Registered):
+    rooms = ("#a", "#b")
+
+    def test_rooms_of_the_config_are_joined_without_turning_to_one(self) -> None:
+        joins = [frame for frame in self.first if frame.verb == "JOIN"]
+        self.assertEqual([frame.argument for frame in joins], ["#a", "#b"])
+        shown = self.hear(
+            encode("JOINED", "#a", [("Id", joins[0].id), ("User", "alice")], ""),
+            encode("ERROR", "111 Not permitted", [("Id", joins[1].id)]),
+        )
+        self.assertEqual(shown, ["· alice joined #a", "! ERROR 111 : Not permitted : /join #b"])
+        self.assertEqual(self.prompt(), "ALL> ")
+
+    def test_they_are_joined_again_when_the_server_has_forgotten_the_guest(self) -> None:
+        self.hear(
+            *(
+                encode("JOINED", frame.argument, [("Id", frame.id), ("User", "alice")])
+                for frame in self.first
+                if frame.verb == "JOIN"
+            )
+        )
+        for token, rooms in (("x", []), ("y", ["#a", "#b"])):
+            self.requests()
+            self.lose()
+            self.clock.advance(1)
+            self.hear(registered(token=token))
+            frames = self.requests()
+            self.assertEqual([f.argument for f in frames if f.verb == "JOIN"], rooms)
+
+
+class OwnTests(Registered):
+    def test_a_message_is_beside_the_prompt_and_dim_until_it_is_sent_and_delivered(self) -> None:
+        id = self.said("@Bob: hello")
+        for style, state in (("class:dim", "on its way"), ("", "sent")):
+            [line] = self.talk.beside()
+            self.assertEqual(plain(line), f"[@Bob] alice: hello ({state})")
+            self.assertEqual({style for style, _ in line}, {style})
+            if state != "sent":
+                self.assertEqual(self.sent(id), [])
+        self.assertEqual(self.delivered(id), ["10:00 [@Bob] alice: hello (✓ delivered)"])
+        self.assertEqual((self.beside(), self.clock.getDelayedCalls()[1:]), ([], []))
+
+    def test_a_message_to_many_is_settled_when_it_is_sent(self) -> None:
+        for to in ("ALL", "#dev"):
+            id = self.said(f"@{to}: one\ntwo")
+            self.assertEqual(self.beside(), [f"[{to}] alice: one … (on its way)"])
+            self.assertEqual(self.sent(id, to), [f"10:00 [{to}] alice: one", "        two"])
+            self.assertEqual(self.beside(), [])
+
+    def test_what_is_not_delivered_in_three_seconds_is_said_and_later_that_it_is(self) -> None:
+        id = self.said("@Bob: hello\nyou")
+        self.sent(id)
+        self.clock.advance(2.9)
+        self.assertEqual((self.shown(), len(self.beside())), ([], 1))
+        self.clock.advance(0.1)
+        self.assertEqual(
+            self.without_day(self.shown()),
+            ["10:00 [@Bob] alice: hello", "        you (sent, not delivered yet)"],
+        )
+        self.assertEqual(self.beside(), [])
+        self.assertEqual(self.delivered(id), ["· ✓ Bob has it now: hello"])
+        self.assertEqual(self.delivered(id), [])
+
+    def test_of_so_many_that_are_late_it_is_told_at_most(self) -> None:
+        self.patch(talk_module, "MAX_LATE", 2)
+        ids = [self.said(f"@Bob: n{number}") for number in range(3)]
+        for id in ids:
+            self.sent(id)
+        self.clock.advance(3)
+        self.shown()
+        self.assertEqual(
+            [self.delivered(id) for id in ids],
+            [[], ["· ✓ Bob has it now: n1"], ["· ✓ Bob has it now: n2"]],
+        )
+
+    def test_what_is_refused_stays_until_it_is_sent_again_or_dropped(self) -> None:
+        for error, reason in (
+            ("102 Unable to send", "nobody of that name is here"),
+            ("109 Too fast", "too fast"),
+            ("111 Not permitted", "not permitted"),
+            ("112 Un\x1bavailable", "Un␛available"),
+        ):
+            id = self.said("@Bob: hello")
+            self.assertEqual(self.refused(id, error), [])
+            text = f"[@Bob] alice: hello ({reason}; F5 sends it again, F8 drops it)"
+            [line] = self.talk.beside()
+            self.assertEqual((plain(line), line[0][0]), (text, "class:error"))
+            self.talk.send_again()
+            [again] = self.requests()
+            self.assertEqual((again.argument, again.body), ("Bob", "hello"))
+            self.assertNotEqual(again.id, id)
+            self.assertEqual(self.beside(), ["[@Bob] alice: hello (on its way)"])
+            self.refused(again.id, error)
+            self.talk.drop()
+            self.assertEqual((self.beside(), self.requests()), ([], []))
+
+    def test_what_is_on_its_way_is_neither_sent_again_nor_dropped(self) -> None:
+        self.said("@Bob: one")
+        second, third = self.said("@Bob: two"), self.said("@Bob: three")
+        self.refused(second)
+        self.refused(third)
+        self.talk.send_again()
+        self.assertEqual([frame.body for frame in self.requests()], ["two", "three"])
+        self.talk.drop()
+        self.assertEqual(len(self.beside()), 3)
+
+    def test_the_newest_are_shown_and_how_many_there_are(self) -> None:
+        for number in range(8):
+            self.said(f"n{number}")
+        shown = self.beside()
+        self.assertEqual((len(shown), shown[0]), (6, "… 3 more"))
+        self.assertIn("n3", shown[1])
+
+    def test_ones_own_text_does_nothing_to_the_terminal_either(self) -> None:
+        id = self.said(f"@Bob: {HOSTILE}")
+        self.assertEqual(self.beside(), [f"[@Bob] alice: {HARMLESS} (on its way)"])
+        self.sent(id)
+        self.assertEqual(self.delivered(id), [f"10:00 [@Bob] alice: {HARMLESS} (✓ delivered)"])
+
+    def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
+        for line, words in (
+            ("@b@d: x", "! Not sent to b@d: nobody can be called so"),
+            ("@Alice: x", "! That is your own name"),
+            ("@Bob: " + "é" * 501, "! Not sent to Bob: Message too long"),
+            ("@Bob: a\0b", "! Not sent to Bob: Header Incomplete"),
+        ):
+            self.assertEqual(self.type(line), [words])
+        self.assertEqual((self.requests(), self.beside()), ([], []))
+
+    def test_a_long_paste_is_sent_after_a_question(self) -> None:
+        text = "\n".join(["line"] * 21)
+        for answer, is_sent in (("y", True), ("Yes ", True), ("n", False), ("", False)):
+            self.assertEqual(self.type(f"#dev: {text}"), [])
+            [(what, secret, _)] = self.terminal.questions
+            self.assertEqual((what, secret), ("Send 21 lines to #dev? [y/N] ", False))
+            self.assertEqual(self.requests(), [])
+            self.assertEqual(self.answer(answer), [] if is_sent else ["· Not sent"])
+            self.assertEqual([frame.body for frame in self.requests()], [text] if is_sent else [])
+
+    def test_a_short_one_is_sent_at_once(self) -> None:
+        text = "\n".join(["line"] * 20)
+        self.assertEqual(self.asked(text).body, text)
+
+
+class CommandTests(Registered):
+    def test_help_is_shown_line_by_line(self) -> None:
+        self.assertEqual(self.type("/help"), help_text(screen=True).split("\n"))
+        self.assertEqual(self.type("/help rooms"), help_text("rooms", screen=True).split("\n"))
+
+    def test_what_means_nothing_is_said(self) -> None:
+        self.assertEqual(self.type("/dance"), ["! No such command: /dance (/help)"])
+        self.assertEqual(self.type("/join"), ["! Usage: /join #room [private]"])
+        self.assertEqual(self.type("", "  "), [])
+
+    def test_who_is_a_table(self) -> None:
+        self.asked("/who")
+        body = "alice\nBob away\ncarol away at lunch\x1b\n"
+        self.assertEqual(
+            self.hear(encode("WHO", "", [("Id", self.last_id), ("Count", 3)], body)),
+            ["· 3 here", "alice", "Bob    away", "carol  away  at lunch␛"],
+        )
+        self.asked("/who #dev")
+        shown = self.hear(encode("WHO", "#dev", [("Id", self.last_id), ("Count", 1)], "alice\n"))
+        self.assertEqual(shown, ["· 1 in #dev", "alice"])
+
+    def test_rooms_are_a_table_and_one_may_turn_to_ones_own(self) -> None:
+        self.asked("/rooms")
+        body = "#a 1\n#longer 12 member private\n"
+        self.assertEqual(
+            self.hear(encode("ROOMS", "", [("Id", self.last_id), ("Count", 2)], body)),
+            ["#a       1 member", "#longer  12 members  you are in it, private"],
+        )
+        self.assertEqual(self.talk.rooms(), ["#a", "#longer"])
+        self.assertEqual(self.type("#longer", "@ALL"), [])
+        self.asked("/rooms")
+        shown = self.hear(encode("ROOMS", "", [("Id", self.last_id), ("Count", 0)], ""))
+        self.assertEqual(shown, ["No rooms (/join #name makes one)"])
+
+    def test_bans_are_listed(self) -> None:
+        self.asked("/bans")
+        shown = self.hear(encode("BAN", "", [("Id", self.last_id), ("Count", 1)], "x ban ever\n"))
+        self.assertEqual(shown, ["x ban ever"])
+        self.asked("/bans")
+        shown = self.hear(encode("BAN", "", [("Id", self.last_id), ("Count", 0)], ""))
+        self.assertEqual(shown, ["Nobody is banned or muted"])
+
+    def test_a_refused_command_is_named(self) -> None:
+        self.asked("/join #dev")
+        self.assertEqual(
+            self.refused(self.last_id, "111 Not permitted"),
+            ["! ERROR 111 : Not permitted : /join #dev"],
+        )
+        self.assertEqual(self.refused(None, "109 Too fast"), ["! ERROR 109 : Too fast"])
+
+    def test_what_is_done_is_said(self) -> None:
+        self.asked("/away lunch")
+        shown = self.hear(encode("STATUS", "away", [("Id", self.last_id)]))
+        self.assertEqual(shown, ["· You are away"])
+        self.asked("/topic #dev plans")
+        shown = self.hear(
+            encode("TOPIC", "#dev", [("Id", self.last_id), ("User", "alice")], "plans")
+        )
+        self.assertEqual(shown, ["· alice set the topic of #dev: plans"])
+
+    def test_what_was_said_before_is_shown_between_marks(self) -> None:
+        self.type("#dev")
+        frame = self.asked("/history 2")
+        self.assertEqual((frame.argument, frame.headers["count"]), ("#dev", "2"))
+        headers = [("Id", self.last_id), ("To", "#dev"), ("Message", 1), ("Time", TIME)]
+        shown = self.hear(
+            encode("MESSAGE", "Bob", headers, "one\x1b\ntwo"),
+            encode("HISTORY", "#dev", [("Id", self.last_id), ("Count", 1)]),
+        )
+        self.assertEqual(
+            shown,
+            [
+                "── 1 found: history #dev ──",
+                *self.day,
+                "10:00 [#dev] Bob: one␛",
+                "        two",
+                "── now ──",
+            ],
+        )
+        self.asked("/search red\x1b wine")
+        shown = self.hear(encode("SEARCH", "", [("Id", self.last_id), ("Count", 0)]))
+        self.assertEqual(shown, ["── 0 found: search red␛ wine ──", "── now ──"])
+        self.assertEqual((self.prompt(), self.terminal.rings), ("#dev> ", 0))
+
+    def test_a_notice_is_shown_line_by_line(self) -> None:
+        self.assertEqual(self.hear(encode("NOTICE", "motd", (), "a\nb\n")), ["· a", "· b"])
+
+
+class AccountTests(Registered):
+    def test_a_password_is_asked_for_twice_and_in_secret(self) -> None:
+        self.requests()
+        self.assertEqual(self.type("/password"), [])
+        for question in ("New password: ", "Again: "):
+            [(what, secret, _)] = self.terminal.questions
+            self.assertEqual((what, secret), (question, True))
+            self.assertEqual(self.requests(), [])
+            self.assertEqual(self.answer("hunter22"), [])
+        [frame] = self.requests()
+        self.assertEqual(
+            (frame.verb, frame.argument, frame.body), ("ACCOUNT", "password", "hunter22")
+        )
+        shown = self.hear(encode("ACCOUNT", "password", [("Id", frame.id)]))
+        self.assertEqual(shown, ["· The password is set"])
+        self.assertEqual(self.identity.password, "hunter22")
+
+    def test_no_password_and_two_that_differ_are_none(self) -> None:
+        self.type("/password")
+        self.assertEqual(self.answer(""), ["! No password was given"])
+        self.type("/password")
+        self.answer("one")
+        self.assertEqual(self.answer("two"), ["! The two are not the same"])
+        self.assertEqual((self.requests("WHO", "ROOMS"), self.identity.password), ([], ""))
+
+    def test_register_sends_the_key_that_is_made_for_it(self) -> None:
+        frame = self.asked("/register")
+        self.assertEqual((frame.verb, frame.argument), ("ACCOUNT", "register"))
+        self.assertEqual(frame.headers["key"], self.identity.public())
+        shown = self.hear(encode("ACCOUNT", "register", [("Id", self.last_id)]))
+        self.assertEqual(shown, ["· alice is yours from now on"])
+
+    def test_keys_are_added_removed_and_listed(self) -> None:
+        self.assertEqual(self.type("/keys add /nowhere"), ["! /nowhere: No such file or directory"])
+        self.assertEqual(self.asked("/keys remove k x").headers["key"], "k x")
+        self.asked("/keys")
+        shown = self.hear(encode("ACCOUNT", "keys", [("Id", self.last_id)], "k x\nl y\n"))
+        self.assertEqual(shown, ["· k x", "· l y"])
+
+
+class AuthenticationTests(TalkTestCase):
+    def challenge(self, methods: str) -> None:
+        self.requests()
+        headers = [("Methods", methods), ("Challenge", "AAAA")]
+        self.hear(encode("ERROR", "106 Authentication required", headers))
+
+    def test_a_password_is_asked_for_in_secret_once_and_kept_for_the_next_connection(self) -> None:
+        self.challenge("publickey password")
+        [(what, secret, _)] = self.terminal.questions
+        self.assertEqual((what, secret, self.requests()), ("Password of alice: ", True, []))
+        self.answer("hunter22")
+        [frame] = self.requests()
+        self.assertEqual((frame.verb, frame.argument, frame.body), ("AUTH", "password", "hunter22"))
+        self.hear(registered())
+        self.lose()
+        self.clock.advance(1)
+        self.challenge("password")
+        self.assertEqual([frame.body for frame in self.requests()], ["hunter22"])
+        self.assertEqual(self.terminal.questions, [])
+
+    def test_a_key_proves_it_without_a_question(self) -> None:
+        self.identity.public()
+        self.challenge("publickey password")
+        [frame] = self.requests()
+        self.assertEqual(frame.argument, "publickey")
+        self.hear(encode("ERROR", "107 Authentication failed"))
+        self.assertEqual(self.terminal.questions[0][0], "Password of alice: ")
+
+    def test_without_an_answer_and_with_a_wrong_one_it_is_over(self) -> None:
+        for answer, error in (
+            ("", "ERROR 106 : Authentication required : alice"),
+            ("wrong", "ERROR 107 : Authentication failed : alice"),
+        ):
+            self.setUp()
+            self.challenge("password")
+            self.answer(answer)
+            if answer:
+                self.hear(encode("ERROR", "107 Authentication failed"))
+            self.assertTrue(self.server.aborting)
+            self.lose()
+            self.assertEqual(self.terminal.stopped, [(2, error)])
+
+    def test_an_answer_that_comes_when_the_connection_is_gone_is_for_nobody(self) -> None:
+        self.challenge("password")
+        self.lose()
+        self.answer("hunter22")
+        self.assertEqual(self.terminal.stopped[0][0], 2)
+        self.assertEqual(self.requests(), [])
+
+
+class ConnectionTests(Registered):
+    def test_a_lost_connection_is_told_once_and_that_it_stands_again(self) -> None:
+        self.away = True
+        self.assertEqual(self.lose(), [LOST])
+        self.assertEqual(self.prompt(), "(not connected) ALL> ")
+        self.clock.pump([10] * 6)
+        self.assertEqual(self.shown(), [])
+        self.assertEqual(self.come_back(), ["· Connected again"])
+        self.assertEqual(self.prompt(), "ALL> ")
+        self.assertEqual(self.look_around(), [])
+        self.assertEqual(
+            [(frame.verb, frame.headers.get("watch")) for frame in self.first],
+            [("REGISTER", None), ("WHO", "yes"), ("ROOMS", None)],
+        )
+
+    def test_who_came_and_went_meanwhile_is_known(self) -> None:
+        self.lose()
+        self.users, self.known_rooms = ("alice", "dave"), ("#new 1 member",)
+        self.come_back()
+        self.look_around()
+        self.assertEqual((self.talk.names(), self.talk.rooms()), (["dave"], ["#new"]))
+        self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
+
+    def test_who_is_in_a_room_no_more_when_the_connection_stands_again_is_told(self) -> None:
+        self.type("#dev")
+        self.lose()
+        self.come_back()
+        self.look_around()
+        self.assertEqual((self.shown(), self.prompt()), ([], "#dev> "))
+        self.lose()
+        self.known_rooms = ("#dev 1",)
+        self.come_back()
+        self.assertEqual(self.look_around(), ["! You are not in #dev any more"])
+        self.assertEqual(self.prompt(), "ALL> ")
+
+    def test_what_is_typed_meanwhile_is_sent_then_and_nothing_twice(self) -> None:
+        self.forward("alice", "one", number=1)
+        first = self.said("@Bob: early")
+        settled = self.said("@ALL: settled")
+        self.sent(settled, "ALL")
+        self.away = True
+        self.lose()
+        self.assertEqual(self.type("@Bob: late"), [])
+        self.assertEqual(len(self.beside()), 2)
+        self.come_back()
+        frames = self.requests("WHO", "ROOMS")
+        self.assertEqual(frames[0].headers["resume"], "1")
+        self.assertEqual([frame.body for frame in frames[1:]], ["early", "late"])
+        self.assertEqual(frames[1].id, first)
+        self.assertEqual(self.forward("alice", "one", number=1), [])
+        self.assertEqual(self.forward("alice", "two", number=5), ["10:00 [@Bob] Bob: two"])
+        self.sent(first)
+        self.assertEqual(self.sent(first), [])
+        self.assertEqual(len(self.delivered(first)), 1)
+
+    def test_what_was_asked_when_the_connection_went_is_asked_once_again(self) -> None:
+        self.asked("/who")
+        for _ in range(3):
+            self.lose()
+            self.assertEqual(self.come_back(), ["· Connected again"])
+            frames = self.requests("REGISTER")
+            self.assertEqual(sorted(frame.verb for frame in frames), ["ROOMS", "WHO", "WHO"])
+        for frame in frames:
+            body = "alice\nerin\n" if frame.verb == "WHO" else "#new 1 member\n"
+            shown = self.hear(encode(frame.verb, "", [("Id", frame.id)], body))
+            self.assertEqual(
+                shown, ["· 2 here", "alice", "erin"] if frame.id == self.last_id else []
+            )
+        self.assertEqual((self.talk.names(), self.talk.rooms()), (["erin"], ["#new"]))
+
+    def test_a_server_that_does_not_tell_who_is_here_is_asked_again_after_the_next_loss(
+        self,
+    ) -> None:
+        for _ in range(2):
+            self.lose()
+            self.come_back()
+            frames = self.requests("REGISTER")
+            self.assertEqual([frame.verb for frame in frames], ["WHO", "ROOMS"])
+            for frame in frames:
+                self.assertEqual(self.refused(frame.id, "104 Unknown command"), [])
+
+    def test_a_server_that_stays_away_is_the_end_and_what_was_not_sent_is_said(self) -> None:
+        self.away = True
+        self.lose()
+        self.type("@Bob: one\n\x1btwo")
+        self.clock.pump([31] * 21)
+        self.assertEqual(self.shown(), ["! Not sent to Bob: one", "! ␛two"])
+        self.assertEqual(self.terminal.stopped, [(1, "Server Inactive")])
+        self.assertEqual(self.beside(), [])
+        self.assertEqual(self.remembered, ["x"])
+
+    def test_a_server_that_wants_one_gone_is_the_end_with_its_reason(self) -> None:
+        self.said("@Bob: x")
+        self.hear(encode("BYE", "Banned by Bob", [("Final", "yes")]))
+        self.assertEqual(self.lose(), ["! Not sent to Bob: x"])
+        self.assertEqual(self.terminal.stopped, [(1, "Server Inactive : Banned by Bob")])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class MissedTests(TalkTestCase):
+    def test_what_was_said_while_one_was_not_here_is_marked_once(self) -> None:
+        self.hear(registered(last=8))
+        self.shown()
+        shown = []
+        for number in (7, 8, 9):
+            headers = [("To", "ALL"), ("Message", number), ("Time", TIME)]
+            shown += self.hear(encode("FORWARD", "Bob", headers, f"n{number}"))
+        self.assertEqual(
+            shown,
+            [
+                "── what was said while you were not here ──",
+                "── Mon 23 Nov 2026 ──",
+                "10:00 [ALL] Bob: n7",
+                "10:00 [ALL] Bob: n8",
+                "10:00 [ALL] Bob: n9",
+            ],
+        )
+
+    def test_what_is_said_now_is_not(self) -> None:
+        self.hear(registered(last=8))
+        self.shown()
+        headers = [("To", "ALL"), ("Message", 9), ("Time", TIME)]
+        shown = self.hear(encode("FORWARD", "Bob", headers, "x"))
+        self.assertEqual(shown[1:], ["10:00 [ALL] Bob: x"])
+
+
+class FarTests(Registered):
+    timezone = timezone(timedelta(hours=14))
+
+    def test_times_are_those_of_where_one_is(self) -> None:
+        headers = [("To", "ALL"), ("Message", 1), ("Time", TIME)]
+        shown = self.hear(encode("FORWARD", "Bob", headers, "x"))
+        self.assertEqual(shown, ["── Tue 24 Nov 2026 ──", "00:00 [ALL] Bob: x"])
+        shown = self.forward("ALL", "x", number=2, time="9999-12-31T23:59:59.000Z")
+        self.assertEqual(shown, ["--:-- [ALL] Bob: x"])
+
+
+class EndTests(Registered):
+    def quits(self) -> bool:
+        return "QUIT" in [frame.verb for frame in self.requests()]
+
+    def test_quit_says_goodbye_and_the_token_is_forgotten_when_it_is_said(self) -> None:
+        self.assertEqual(self.remembered, ["x"])
+        self.type("/quit")
+        self.assertTrue(self.quits())
+        self.assertEqual((self.terminal.stopped, self.remembered), ([], ["x"]))
+        self.lose()
+        self.assertEqual(self.terminal.stopped, [(0, "")])
+        self.assertEqual(self.remembered, ["x", None])
+
+    def test_a_server_that_does_not_close_is_not_waited_for_long(self) -> None:
+        self.type("/quit")
+        self.clock.advance(2)
+        self.assertTrue(self.server.aborting)
+
+    def test_quit_while_offline_asks_once_more_if_something_is_not_sent(self) -> None:
+        self.away = True
+        self.lose()
+        self.type("@Bob: one", "@ALL: two")
+        self.assertEqual(
+            self.type("/quit"), ["! 2 not sent yet; /quit once more leaves all the same"]
+        )
+        self.assertEqual(self.terminal.stopped, [])
+        self.assertEqual(self.type("/quit"), ["! Not sent to Bob: one", "! Not sent to ALL: two"])
+        self.assertEqual(self.terminal.stopped, [(0, "")])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_asked_to_leave_while_offline_leaves_when_all_is_sent(self) -> None:
+        self.away = True
+        self.lose()
+        self.type("@ALL: two", "/quit")
+        self.come_back()
+        verbs = [frame.verb for frame in self.requests("WHO", "ROOMS")]
+        self.assertEqual(verbs, ["REGISTER", "SEND", "QUIT"])
+
+    def test_quit_while_offline_leaves_at_once_if_all_is_sent(self) -> None:
+        self.away = True
+        self.lose()
+        self.assertEqual(self.type("/quit"), [])
+        self.assertEqual(self.terminal.stopped, [(0, "")])
+
+    def test_the_token_is_kept_if_the_server_does_not_know_that_one_left(self) -> None:
+        self.away = True
+        self.lose()
+        self.type("/quit")
+        self.assertEqual(self.remembered, ["x"])
+
+    def test_a_new_token_is_remembered(self) -> None:
+        self.lose()
+        self.clock.advance(1)
+        self.hear(registered(token="y"))
+        self.assertEqual(self.remembered, ["x", "y"])
+
+    def test_an_interruption_waits_for_nothing_long(self) -> None:
+        self.said("@Bob: x")
+        self.talk.interrupt()
+        self.assertTrue(self.quits())
+        self.assertEqual(self.terminal.stopped, [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.terminal.stopped, [(130, "")])
+        self.assertEqual(self.shown(), ["! Not sent to Bob: x"])
+        self.lose()
+        self.assertEqual((len(self.terminal.stopped), self.remembered[-1]), (1, None))
+
+    def test_the_goodbye_of_the_server_ends_an_interruption_at_once(self) -> None:
+        self.talk.interrupt()
+        self.lose()
+        self.assertEqual(self.terminal.stopped, [(130, "")])
+        self.clock.advance(1)
+        self.assertEqual(len(self.terminal.stopped), 1)
+
+
+class TokenTests(TalkTestCase):
+    token = "before"
+
+    def test_one_comes_back_with_the_token_of_the_run_before(self) -> None:
+        [frame] = self.requests()
+        self.assertEqual((frame.verb, frame.headers["session"]), ("REGISTER", "before"))
+        self.hear(registered(token="before"))
+        self.assertEqual(self.remembered, ["before"])
+
+
+class BeforeTests(TalkTestCase):
+    """Nobody is registered yet."""
+
+    def connect(self) -> None:
+        pass
+
+    def connect_at_last(self) -> None:
+        super().connect()
+
+    def test_what_is_typed_is_sent_when_one_is_registered(self) -> None:
+        self.assertEqual(self.type("@Bob: x"), [])
+        self.assertEqual(self.beside(), ["[@Bob] alice: x (on its way)"])
+        self.connect_at_last()
+        self.hear(registered())
+        self.assertEqual([f.verb for f in self.requests()], ["REGISTER", "SEND", "WHO", "ROOMS"])
+
+    def test_quit_and_an_interruption_end_it(self) -> None:
+        self.type("/quit")
+        self.assertEqual(self.terminal.stopped, [(0, "")])
+        self.setUp()
+        self.talk.interrupt()
+        self.clock.advance(0.5)
+        self.assertEqual(self.terminal.stopped, [(130, "")])
+        self.assertEqual(self.remembered, [])
+
+    def test_quit_asks_once_more_if_something_is_not_sent(self) -> None:
+        self.type("@Bob: x")
+        self.assertEqual(
+            self.type("/quit"), ["! 1 not sent yet; /quit once more leaves all the same"]
+        )
+        self.connect_at_last()
+        self.hear(registered())
+        verbs = [frame.verb for frame in self.requests("WHO", "ROOMS")]
+        self.assertEqual(verbs, ["REGISTER", "SEND", "QUIT"])
+
+    def test_a_refused_name_is_the_end_with_the_reason(self) -> None:
+        self.connect_at_last()
+        self.hear(encode("ERROR", "105 Name \x1bin use"))
+        self.lose()
+        self.assertEqual(self.terminal.stopped, [(2, "ERROR 105 : Name ␛in use : alice")])
+        self.assertEqual(self.remembered, [])
+
+    def test_a_server_that_closes_is_the_end(self) -> None:
+        self.connect_at_last()
+        self.lose()
+        self.assertEqual(self.terminal.stopped, [(2, "Server Inactive")])
+
+
+class PartsTests(TestCase):
+    def test_a_conversation_is_named_so_that_it_is_known_without_colour(self) -> None:
+        names: dict[str, Any] = {"bob": "[@bob]", "#dev": "[#dev]", "ALL": "[ALL]"}
+        self.assertEqual({name: tag(name) for name in names}, names)
+
+    def test_a_name_has_always_the_same_colour(self) -> None:
+        self.assertEqual(colour("Bob"), colour("bOB"))
+        self.assertEqual(len({colour(f"u{i}") for i in range(200)}), talk_module.NAME_COLOURS)
+
+    def test_columns_are_aligned_and_nothing_follows_the_last(self) -> None:
+        for rows, lines in (
+            ([], []),
+            ([("a", "bb", ""), ("ccc", "", "d")], ["a    bb", "ccc      d"]),
+            ([("a\x1b",), ("b",)], ["a␛", "b"]),
+        ):
+            self.assertEqual(table(rows), lines)
+
+
+class LeftOverTests(Registered):
+    def test_what_was_missed_rings_no_bell(self) -> None:
+        self.talk.session.last = 5
+        self.forward("alice", "missed", number=4)
+        self.assertEqual((self.terminal.rings, self.terminal.notices), (0, []))
+        self.forward("alice", "now", number=6)
+        self.assertEqual(self.terminal.rings, 1)
+
+    def test_a_server_that_was_started_anew_is_told_again_that_one_is_away(self) -> None:
+        self.asked("/away lunch")
+        self.hear(encode("STATUS", "away", [("Id", self.last_id)]))
+        self.lose()
+        self.come_back()
+        [frame] = [frame for frame in self.requests() if frame.verb == "STATUS"]
+        self.assertEqual((frame.argument, frame.body), ("away", "lunch"))
+        self.assertEqual(self.hear(encode("STATUS", "away", [("Id", frame.id)])), [])
+
+    def test_a_message_that_is_sent_and_not_delivered_is_shown_when_one_leaves(self) -> None:
+        frame = self.asked("@bob: hello")
+        headers = [("Id", frame.id), ("Message", 9), ("Time", TIME)]
+        self.hear(encode("SENT", "bob", headers))
+        self.talk.take("/quit")
+        self.talk.session.connectionLost(Failure(ConnectionDone()))
+        self.assertIn("hello (sent, not delivered yet)", "\n".join(self.shown()))
+        self.assertEqual(self.beside(), [])
+
+    def test_who_is_ignored_is_remembered(self) -> None:
+        kept: list[list[str]] = []
+        self.talk._remember_ignored = lambda names: kept.append(list(names))
+        self.type("/ignore bob", "/ignore Carol", "/unignore BOB", "/ignore")
+        self.assertEqual(kept, [["bob"], ["bob", "Carol"], ["Carol"]])

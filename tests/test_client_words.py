@@ -1,0 +1,183 @@
+"""What happened, in words for a pipe: whole lines, and nothing that acts on a terminal."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client.orders import Command, Mistake, Say, help_text
+from chat_twisted.client.session import Event, Received, Refusal, Seen, State
+from chat_twisted.client.words import Words
+
+HOSTILE = "a\x1b[2J\x07\x7f\x9b1m\x85\u2028\u2029\u202e\u2066b"
+HARMLESS = "a␛[2J␇\u2421\ufffd1m\ufffd\ufffd\ufffd\ufffd\ufffdb"
+
+
+def message(text: str, to: str = "alice", sender: str = "bob") -> Received:
+    return Received(1, "2026-11-23T10:00:59.123Z", sender, to, text)
+
+
+class WordsTestCase(TestCase):
+    def setUp(self) -> None:
+        self.words = Words("alice")
+
+
+class InputTests(WordsTestCase):
+    def test_a_line_is_an_order_without_a_mark(self) -> None:
+        self.assertEqual(self.words.parse("@bob: x"), (Say("bob", "x"), None))
+        self.assertEqual(self.words.parse(" "), (None, None))
+        self.assertIsInstance(self.words.parse("hello")[0], Mistake)
+
+
+class OwnTests(WordsTestCase):
+    def test_what_became_of_a_message_is_a_line(self) -> None:
+        words = self.words
+        self.assertEqual(words.sent(None, "#dev", 1, "t"), "Message delivered to #dev")
+        self.assertEqual(words.accepted(None, "bob", 1, "t"), "")
+        self.assertEqual(words.delivered(None, "bob"), "Message delivered to bob")
+        self.assertEqual(words.overdue(None, "bob"), "Message sent to bob, not yet delivered")
+        self.assertEqual(
+            words.unanswered(None, "bob"), "Server Inactive : Message not delivered to bob"
+        )
+
+    def test_a_refusal_has_the_words_of_the_original_client_where_it_had_some(self) -> None:
+        for code, reason, words in (
+            (102, "Unable to send", "Unable to Send"),
+            (103, "Header Incomplete", "Incomplete Header"),
+            (109, "Too fast", "Too fast"),
+        ):
+            self.assertEqual(
+                self.words.not_sent(None, "bob", Refusal(code, reason)),
+                f"ERROR {code} : {words} : Message not delivered to bob",
+            )
+
+    def test_a_refused_command_is_named_with_what_it_was_about(self) -> None:
+        refusal = Refusal(111, "Not permitted")
+        self.assertEqual(
+            self.words.refused(None, Command("/kick", "#dev bob"), "#dev", refusal),
+            "ERROR 111 : Not permitted : /kick #dev",
+        )
+        self.assertEqual(
+            self.words.refused(None, Command("/bans"), "", refusal),
+            "ERROR 111 : Not permitted : /bans",
+        )
+
+    def test_what_was_asked_and_is_done_is_said(self) -> None:
+        for command, what, said in (
+            (Command("/register"), "register", "alice is yours from now on"),
+            (Command("/unregister"), "unregister", "alice has no account any more"),
+            (Command("/password"), "password", "The password is set"),
+            (Command("/keys", "add", "f"), "add", "The key is added"),
+            (Command("/keys", "remove", "k"), "remove", "The key is removed"),
+            (Command("/away"), "away", "You are away"),
+            (Command("/back"), "here", "You are back"),
+            (Command("/unban", "bob"), "bob", "Done: /unban bob"),
+        ):
+            self.assertEqual(self.words.changed(None, command, what, []), said)
+
+    def test_keys_are_listed_a_line_each(self) -> None:
+        keys = self.words.changed(None, Command("/keys"), "keys", ["ssh-ed25519 A x", "k\x1b"])
+        self.assertEqual(keys, "ssh-ed25519 A x\nk␛")
+        self.assertEqual(self.words.changed(None, Command("/keys"), "keys", []), "No keys")
+
+    def test_lists(self) -> None:
+        for command, to, lines, said in (
+            (Command("/who"), "", ["alice", "Bob away", "Carol away at lunch"], ""),
+            (Command("/who", "#x"), "#x", ["alice"], "1 in #x: alice"),
+            (Command("/who"), "", ["alice sleeping very long"], "1 here: alice"),
+            (
+                Command("/rooms"),
+                "",
+                ["#a 1", "#b 12 member private new"],
+                "#a, 1 member\n#b, 12 members, you are in it, private, new",
+            ),
+            (Command("/rooms"), "", [], "No rooms"),
+            (Command("/bans"), "", ["bob ban ever alice", "x\x1b"], "bob ban ever alice\nx␛"),
+            (Command("/bans"), "", [], "Nobody is banned or muted"),
+        ):
+            said = said or "3 here: alice Bob (away) Carol (away: at lunch)"
+            self.assertEqual(self.words.listed(None, command, to, lines), said)
+
+    def test_why_somebody_is_away_can_not_do_anything_to_a_terminal(self) -> None:
+        said = self.words.listed(None, Command("/who"), "", [f"bob away {HOSTILE}"])
+        self.assertEqual(said, f"1 here: bob (away: {HARMLESS})")
+
+    def test_what_was_found_has_its_time_and_place_in_every_line(self) -> None:
+        at = "2026-11-23 10:00"
+        self.assertEqual(
+            self.words.found(
+                None, Command("/history"), [message("a\nb"), message("c", "#dev", "alice")]
+            ),
+            f"{at} bob to alice: a\n{at} bob to alice: b\n{at} alice to #dev: c",
+        )
+        self.assertEqual(self.words.found(None, Command("/search"), []), "Nothing found")
+
+    def test_help_and_mistakes(self) -> None:
+        self.assertEqual(self.words.help(None, "rooms"), help_text("rooms"))
+        self.assertEqual(self.words.mistake(None, "one\ntwo\x1b"), "one\ntwo␛")
+
+
+class EventTests(WordsTestCase):
+    def test_who_said_it_and_to_whom_is_before_every_line(self) -> None:
+        self.assertEqual(self.words.received(message("x", "ALICE")), "bob: x")
+        self.assertEqual(
+            self.words.received(message("one\r\ncarol: two\n\nfour\n", "ALL")),
+            "bob to ALL: one\nbob to ALL: carol: two\nbob to ALL: \nbob to ALL: four",
+        )
+
+    def test_nothing_that_a_stranger_says_makes_another_line_or_acts_on_the_terminal(self) -> None:
+        self.assertEqual(self.words.received(message(HOSTILE)), f"bob: {HARMLESS}")
+        self.assertEqual(self.words.received(message("a\rb\x0bc\x0cd\x1ce")), "bob: a␍b␋c␌d␜e")
+        for text in (HOSTILE, "a\n\x85\x0b\u2028b", "\r\n\r\n", "\n"):
+            shown = self.words.received(message(text))
+            self.assertEqual(shown.splitlines(), shown.split("\n"))
+            for line in shown.split("\n"):
+                self.assertTrue(line.startswith("bob: "), line)
+
+    def test_neither_does_a_server(self) -> None:
+        words = self.words
+        for shown in (
+            words.received(message("x", HOSTILE, HOSTILE)),
+            words.greeting(HOSTILE),
+            words.over(HOSTILE),
+            words.told(None, Event("JOINED", HOSTILE, HOSTILE, HOSTILE, HOSTILE)),
+            words.told(None, Event("INVITED", HOSTILE, "alice", HOSTILE, None)),
+            words.told(None, Event("TOPIC", HOSTILE, "", "", HOSTILE)),
+            words.not_sent(None, HOSTILE, Refusal(0, HOSTILE)),
+            words.refused(None, Command("/join", HOSTILE), HOSTILE, Refusal(0, HOSTILE)),
+            words.changed(None, Command("/ban", HOSTILE), HOSTILE, []),
+            words.listed(None, Command("/rooms"), "", [f"{HOSTILE} {HOSTILE} {HOSTILE}"]),
+            words.found(None, Command("/search"), [Received(1, HOSTILE, HOSTILE, HOSTILE, "x")]),
+        ):
+            self.assertIn(HARMLESS[:4], shown)
+            self.assertNotRegex(shown, r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+    def test_what_happens_in_rooms(self) -> None:
+        for event, said in (
+            (Event("JOINED", "#dev", "bob", "", None), "bob joined #dev"),
+            (Event("JOINED", "#dev", "alice", "", "plans"), "alice joined #dev (plans)"),
+            (Event("LEFT", "#dev", "bob", "", None), "bob left #dev"),
+            (Event("LEFT", "#dev", "bob", "carol", None), "bob was put out of #dev by carol"),
+            (
+                Event("INVITED", "#dev", "ALICE", "bob", None),
+                "bob invites you to #dev (/join #dev)",
+            ),
+            (Event("INVITED", "#dev", "bob", "alice", None), "bob is invited to #dev"),
+            (Event("TOPIC", "#dev", "bob", "", "a\nb"), "bob set the topic of #dev: a␊b"),
+            (Event("TOPIC", "#dev", "bob", "", ""), "bob set the topic of #dev: "),
+            (Event("TOPIC", "#dev", "", "", "plans"), "#dev: plans"),
+            (Event("TOPIC", "#dev", "", "", ""), "#dev: no topic"),
+        ):
+            self.assertEqual(self.words.told(None, event), said)
+
+    def test_who_comes_and_goes_is_not_said_in_a_pipe(self) -> None:
+        self.assertEqual(self.words.seen([Seen("bob", State.GONE)]), "")
+
+    def test_the_connection(self) -> None:
+        self.assertEqual(
+            self.words.greeting("alice"), "alice : REGISTERED (/help tells what can be typed)"
+        )
+        self.assertEqual(self.words.noticed("one\ntwo\x07\n"), "one\ntwo␇")
+        self.assertEqual(self.words.disconnected("x"), "Connection lost, trying again")
+        self.assertEqual(self.words.reconnected(), "Connected again")
+        self.assertEqual(self.words.over(""), "Server Inactive")
+        self.assertEqual(self.words.over("stopping"), "Server Inactive : stopping")
