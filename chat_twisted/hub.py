@@ -556,8 +556,9 @@ class Hub:
         user = self._asking(session)
         if why:
             self._check_voice(user)
-        user.away = None if why is None else check_why(why)
-        self._roster.changed(user)
+        before, user.away = user.away, None if why is None else check_why(why)
+        if user.away != before:
+            self._roster.changed(user)
 
     def _tell_presence(self, seen: Sequence[Presence]) -> None:
         for door, sessions in _by_door(self._roster.watchers).items():

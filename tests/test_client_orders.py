@@ -52,9 +52,7 @@ class TerminalTests(TestCase):
             ("hello", "hello"),
             ("hello @bob: look", "hello @bob: look"),
             ("12:30 is fine", "12:30 is fine"),
-            ("@bob what do you say?", "@bob what do you say?"),
-            ("@bob and carol: hello", "@bob and carol: hello"),
-            ("@bob\nand: x", "@bob\nand: x"),
+            ("see @bob and carol: hello", "see @bob and carol: hello"),
             ("one\n  two\n\nthree", "one\n  two\n\nthree"),
             ("//bin/ls is a file", "/bin/ls is a file"),
             ("//", "/"),
@@ -122,7 +120,7 @@ class CommandTests(TestCase):
             "/ignore a b",
             "/unignore",
             "/join",
-            "/join dev",
+            "/leave dev",
             "/join #dev secret",
             "/leave",
             "/invite #dev",
@@ -236,3 +234,22 @@ class BanTests(TestCase):
             session = Asked()
             orders.ask(session, Command("/ban", "bob", given))
             self.assertEqual(session.requests, [request])
+
+
+class NoColonTests(TestCase):
+    def test_what_begins_with_a_name_and_no_colon_is_not_said_to_everybody(self) -> None:
+        for text in ("@bob what do you say?", "@bob\nand: x", "@bob see http://x", "@bob hello"):
+            order = orders.parse(text, "ALL")
+            assert isinstance(order, Mistake)
+            self.assertIn("@bob: ", order.text)
+        self.assertEqual(orders.parse("@: x", "ALL"), Mistake("To whom? @bob: hello"))
+
+    def test_a_room_to_join_needs_no_sign(self) -> None:
+        session = Asked()
+        orders.ask(session, Command("/join", "dev"))
+        self.assertEqual(session.requests, [("JOIN", "#dev", ())])
+
+    def test_the_help_fits_a_terminal(self) -> None:
+        for topic in (None, *TOPICS):
+            for line in orders.help_text(topic, screen=True).split("\n"):
+                self.assertLess(len(line), 80, line)

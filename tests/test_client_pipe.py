@@ -408,7 +408,7 @@ class CommandTests(Registered):
     def test_a_command_that_is_wrong_is_answered_with_its_form(self) -> None:
         for line, usage in (
             ("/join", "/join #room [private]"),
-            ("/join dev", "/join #room [private]"),
+            ("/join dev secret", "/join #room [private]"),
             ("/search", "/search words"),
             ("/invite #dev", "/invite #room name"),
             ("/rooms x", "/rooms"),

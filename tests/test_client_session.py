@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.session import ClientSession, Proof, Received, Refusal
+from chat_twisted.errors import HeaderIncomplete, MessageTooLong
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
@@ -410,3 +411,29 @@ class ReconnectTests(TestCase):
         self.clock.advance(60)
         self.assertEqual(self.attempts, 1)
         self.assertEqual([event[0] for event in self.log.events], ["disconnected", "lost"])
+
+
+class NotSentTests(SessionTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hear(REGISTERED)
+        self.take()
+        self.transport.clear()
+
+    def test_what_the_server_would_close_the_connection_for_is_not_asked(self) -> None:
+        for argument, headers, body, error in (
+            ("a\nb", (), None, HeaderIncomplete),
+            ("x" * 481, (), None, HeaderIncomplete),
+            ("#dev", (("User", "a\nId: 7"),), None, HeaderIncomplete),
+            ("#dev", (("User", "x" * 4000),), None, HeaderIncomplete),
+            ("#dev", (), "a\0b", HeaderIncomplete),
+            ("#dev", (), "x" * 101, MessageTooLong),
+        ):
+            with self.assertRaises(error):
+                self.session.ask("TOPIC", argument, headers, body)
+        self.assertEqual(self.transport.take(), b"")
+
+    def test_an_error_that_closes_is_for_the_oldest_request_which_is_not_sent_again(self) -> None:
+        ids = [self.session.send("bob", text) for text in ("one", "two")]
+        self.hear(b"ERROR 103 Header Incomplete\n\n")
+        self.assertEqual(self.take(), [("refused", ids[0], Refusal(103, "Header Incomplete"))])

@@ -426,7 +426,8 @@ class ConversationTests(Registered):
             ("@nobody", "@nobody> ", "nobody"),
             ("#dev:", "#dev> ", "#dev"),
         ):
-            self.assertEqual(self.type(turn), [])
+            hint = ["· nobody is not here"] if to == "nobody" else []
+            self.assertEqual(self.type(turn), hint)
             self.assertEqual(self.prompt(), prompt)
             frame = self.asked("hello: you")
             self.assertEqual((frame.verb, frame.argument, frame.body), ("SEND", to, "hello: you"))
@@ -537,7 +538,7 @@ class StartRoomsTests(Registered):
             encode("JOINED", "#a", [("Id", joins[0].id), ("User", "alice")], ""),
             encode("ERROR", "111 Not permitted", [("Id", joins[1].id)]),
         )
-        self.assertEqual(shown, ["· alice joined #a", "! ERROR 111 : Not permitted : /join #b"])
+        self.assertEqual(shown, ["· alice joined #a", "! /join #b: Not permitted"])
         self.assertEqual(self.prompt(), "ALL> ")
 
     def test_they_are_joined_again_when_the_server_has_forgotten_the_guest(self) -> None:
@@ -607,7 +608,7 @@ class OwnTests(Registered):
             ("102 Unable to send", "nobody of that name is here"),
             ("109 Too fast", "too fast"),
             ("111 Not permitted", "not permitted"),
-            ("112 Un\x1bavailable", "Un␛available"),
+            ("112 Un\x1bavailable", "un␛available"),
         ):
             id = self.said("@Bob: hello")
             self.assertEqual(self.refused(id, error), [])
@@ -717,7 +718,7 @@ class CommandTests(Registered):
         self.asked("/join #dev")
         self.assertEqual(
             self.refused(self.last_id, "111 Not permitted"),
-            ["! ERROR 111 : Not permitted : /join #dev"],
+            ["! /join #dev: Not permitted"],
         )
         self.assertEqual(self.refused(None, "109 Too fast"), ["! ERROR 109 : Too fast"])
 
@@ -752,7 +753,7 @@ class CommandTests(Registered):
         )
         self.asked("/search red\x1b wine")
         shown = self.hear(encode("SEARCH", "", [("Id", self.last_id), ("Count", 0)]))
-        self.assertEqual(shown, ["── 0 found: search red␛ wine ──", "── now ──"])
+        self.assertEqual(shown, ["· Nothing found: /search red␛ wine"])
         self.assertEqual((self.prompt(), self.terminal.rings), ("#dev> ", 0))
 
     def test_a_notice_is_shown_line_by_line(self) -> None:
@@ -829,7 +830,7 @@ class AuthenticationTests(TalkTestCase):
 
     def test_without_an_answer_and_with_a_wrong_one_it_is_over(self) -> None:
         for answer, error in (
-            ("", "ERROR 106 : Authentication required : alice"),
+            ("", "No password of alice was given"),
             ("wrong", "ERROR 107 : Authentication failed : alice"),
         ):
             self.setUp()
@@ -1168,3 +1169,26 @@ class LeftOverTests(Registered):
         self.talk._remember_ignored = lambda names: kept.append(list(names))
         self.type("/ignore bob", "/ignore Carol", "/unignore BOB", "/ignore")
         self.assertEqual(kept, [["bob"], ["bob", "Carol"], ["Carol"]])
+
+    def test_who_comes_back_with_the_server_is_not_announced_but_who_came_later_is(self) -> None:
+        self.lose()
+        self.users = ("alice",)
+        self.come_back()
+        self.look_around()
+        seen = encode("PRESENCE", "", (), "Bob here\ndave here\n")
+        self.assertEqual(self.hear(seen), ["· dave is here"])
+
+    def test_why_the_connection_is_lost_is_said_where_it_is_known(self) -> None:
+        self.hear(encode("BYE", "The server is stopping"))
+        [line] = self.lose()
+        self.assertIn("(The server is stopping)", line)
+
+    def test_a_refused_message_has_words_of_its_own(self) -> None:
+        for to, error, reason in (
+            ("ALL", "102 Unable to send", "nobody else is here"),
+            ("bob", "102 Unable to send", "nobody of that name is here"),
+            ("#no", "110 No such room", "no such room: /join #no"),
+        ):
+            frame = self.asked(f"{to}: hello" if to[0] == "#" else f"@{to}: hello")
+            self.hear(encode("ERROR", error, [("Id", frame.id)]))
+            self.assertIn(f"({reason};", self.beside()[-1])

@@ -283,7 +283,9 @@ class _Ears:
         body: str | None = None,
     ) -> Any:
         """Ask the server, and wait for the answer."""
-        return await self.answer(self.session.ask(verb, argument, headers, body))
+        with _refusing():
+            id = self.session.ask(verb, argument, headers, body)
+        return await self.answer(id)
 
     def expect_delivery(self, id: int) -> _Wait[bool]:
         """Begin to wait for a delivery; whether it came is the result."""
@@ -751,10 +753,7 @@ class ChatClient:
         headers: tuple[tuple[str, object], ...] = (),
         body: str | None = None,
     ) -> Any:
-        session = self._live()
-        if body is not None:
-            with _refusing():
-                session.check("ALL", body)
+        self._live()
         return await self._ears.ask(verb, argument, headers, body)
 
     # Rooms. All of these raise ``Refused`` and ``NotConnected``, as ``send`` does.

@@ -97,7 +97,7 @@ COMMANDS = {
     "/unread": Form("", "", "what you have not read yet", "talking", screen=True),
     "/rooms": Form("", "", "which rooms there are", "rooms"),
     "/join": Form(
-        rf"{_ROOM}(?:\s+(private))?",
+        r"(\S+)(?:\s+(private))?",
         "#room [private]",
         "be in a room, which is made if it is not there",
         "rooms",
@@ -112,8 +112,8 @@ COMMANDS = {
     ),
     "/kick": Form(
         r"(#\S+\s+@?\S+|@?[^#@\s]\S*)(?:\s+(.+))?",
-        "#room name, /kick name [reason]",
-        "put somebody out of your room; off the server, by operators",
+        "[#room] name [reason]",
+        "put out of your room, or off the server",
         "rooms",
         ("talk", "user"),
     ),
@@ -159,6 +159,7 @@ COMMANDS = {
 }
 
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
+_NO_COLON = re.compile(r"@([A-Za-z0-9]+)\s+\S.*", re.DOTALL)
 _TURN = re.compile(r"@([A-Za-z0-9]+)|(#[\w-]+)")
 _DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
 
@@ -178,10 +179,17 @@ def parse(line: str, current: str | None = None) -> Order | None:
         if current is None or not re.search(r"\s", to):  # else somebody is spoken of, not to
             if to and not said and current is not None:
                 return Turn(to)
+            if not to and current is not None:
+                return Mistake("To whom? @bob: hello")
             return Say(to, said) if to and said else Mistake(FORMAT_HELP)
     if current is not None:
         if turn := _TURN.fullmatch(text):
             return Turn(turn[1] or turn[2])
+        if name := _NO_COLON.fullmatch(text):  # what is meant for one must not go to all
+            return Mistake(
+                f"With a colon it goes to {name[1]}: @{name[1]}: ... "
+                f"(to speak of {name[1]} here, begin with another word)"
+            )
         if not text.startswith("/") or text.startswith("//"):
             return Say(current, text.removeprefix("/"))
     return _parse_command(text, on_screen=current is not None)
@@ -191,9 +199,7 @@ def _parse_command(text: str, *, on_screen: bool) -> Order:
     name, *rest = text.split(None, 1)
     form = COMMANDS.get(name)
     if form is None or (form.screen and not on_screen):
-        if on_screen or not text.startswith("/"):
-            return Mistake(f"No such command: {name} (/help)" if on_screen else FORMAT_HELP)
-        return Mistake(FORMAT_HELP)
+        return Mistake(f"No such command: {name} (/help)" if on_screen else FORMAT_HELP)
     match = re.fullmatch(form.pattern, rest[0] if rest else "", re.DOTALL)
     if not match:
         return Mistake(f"Usage: {name} {form.usage}".rstrip())
@@ -215,10 +221,11 @@ def help_text(topic: str | None = None, *, screen: bool = False) -> str:
 
 _OVERVIEW = """\
 hello            to the conversation that the prompt names
-@bob: hello      to bob               @bob    alone: what follows is for bob
-#dev: hello      to a room            #dev    alone: what follows is for the room
-@ALL: hello      to everybody         //x     says /x
-Tab completes, Up and Ctrl-R find what you typed, F5 sends again what was refused, F8 drops it.
+@bob: hello      to bob               @bob   alone: what follows is for bob
+#dev: hello      to a room            #dev   alone: what follows is for it
+@ALL: hello      to everybody         //x    says /x
+Tab completes; Up and Ctrl-R find what you typed.
+F5 sends again what was refused, F8 drops it.
 """
 
 
@@ -248,9 +255,15 @@ class Session(Protocol):
         """Ask the server; return the id that the answer has."""
 
 
+def _room(name: str) -> str:
+    return name if name.startswith("#") else f"#{name}"
+
+
 def about(command: Command, current: str = "ALL") -> str:
     """Return what a command is about, for the words of its answer."""
     match command.name:
+        case "/join":
+            return _room(command.first or "")
         case "/history":
             return (command.first or current).removeprefix("@")
         case "/search" | "/away" | "/back":
@@ -276,7 +289,7 @@ def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
         case "/search":
             return session.ask("SEARCH", "", (), first)
         case "/join":
-            return session.ask("JOIN", first, (("Private", "yes"),) if second else ())
+            return session.ask("JOIN", _room(first), (("Private", "yes"),) if second else ())
         case "/topic":
             return session.ask("TOPIC", first, (), second)
         case "/invite":

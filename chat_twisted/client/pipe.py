@@ -230,11 +230,17 @@ class Pipe(LineReceiver):
         self._await(self.session.send(to, text), _Asked(to, mark))
 
     def _command(self, command: Command, mark: object) -> None:
-        id = orders.ask(self.session, command)
-        if id is None:
-            id = self._ask_about_account(command, mark)
+        about = orders.about(command)
+        try:
+            id = orders.ask(self.session, command)
+            if id is None:
+                id = self._ask_about_account(command, mark)
+        except ChatError as error:
+            refusal = Refusal(error.code, error.reason)
+            self._complain(self._speech.refused(mark, command, about, refusal))
+            return
         if id is not None:
-            self._await(id, _Asked(orders.about(command), mark, command))
+            self._await(id, _Asked(about, mark, command))
 
     def _ignore(self, command: Command, name: str, mark: object) -> None:
         if not name:

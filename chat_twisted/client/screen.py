@@ -8,10 +8,11 @@ asyncio event loop that Twisted's asyncio reactor has.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ STYLE = {
 }
 """What ``config.toml`` may set under [colours]."""
 
-SHOWN_AT_ONCE = 200
+SHOWN_AT_ONCE = 100
 """Lines that are written before keys are looked at again."""
 
 MAX_WAITING = 2000
@@ -137,7 +138,9 @@ class Words(Completer):
         if first and word.startswith("/"):
             return (f"{name} " for name in orders.commands(screen=True))
         if first:
-            return [*(f"@{name}: " for name in ("ALL", *talk.names())), *_rooms(talk, ": ")]
+            # Everybody is not offered to who begins to name somebody in small letters.
+            names = talk.names() if word.startswith("@a") else ["ALL", *talk.names()]
+            return [*(f"@{name}: " for name in names), *_rooms(talk, ": ")] if word else ()
         form = orders.COMMANDS.get(head.split(" ", 1)[0])
         if form is None:  # in a text
             return [*(f"@{name} " for name in talk.names()), *_rooms(talk, " ")]
@@ -219,7 +222,7 @@ class Screen:
         self._config = config
         self._notifying = _notifying(os.environ)
         # Without asking the terminal where its cursor is: there is no menu that must fit below it.
-        self._output: Output = output or Vt100_Output(
+        self._output: Output = output or _Output(
             sys.stdout,
             _size,
             term=os.environ.get("TERM"),
@@ -244,6 +247,12 @@ class Screen:
             output=self._output,
         )
         self._session.default_buffer.accept_handler = self._accept
+        self._reflows = _reflows(os.environ)
+        self._drawn_columns = 0
+        app = self._session.app
+        app.after_render += self._is_drawn
+        self._erase_as_drawn = app.renderer.erase
+        app.renderer.erase = self._erase  # type: ignore[method-assign]
 
     async def run(self) -> None:
         """Draw and read keys until it is over; then ``done`` fires."""
@@ -379,6 +388,26 @@ class Screen:
             self._paused = False
             self.talk.session.resumeProducing()
 
+    def _is_drawn(self, _: object) -> None:
+        self._drawn_columns = self._output.get_size().columns
+
+    def _erase(self, leave_alternate_screen: bool = True) -> None:
+        """Erase the prompt; also where the terminal has become narrower since it was drawn, and has
+        broken its lines, of which the library does not know.
+        """
+        columns, app = self._output.get_size().columns, self._session.app
+        drawn = app.renderer.last_rendered_screen
+        if self._reflows and drawn is not None and columns < self._drawn_columns:
+            cursor = drawn.get_cursor_position(app.layout.current_window)
+            widths = (max(drawn.data_buffer[row], default=0) + 1 for row in range(cursor.y))
+            more = sum((width - 1) // columns for width in widths) + cursor.x // columns
+            self._output.cursor_up(more)
+        if isinstance(self._output, _Output):
+            with self._output.keeping_paste():
+                self._erase_as_drawn(leave_alternate_screen)
+        else:
+            self._erase_as_drawn(leave_alternate_screen)
+
     def _write(self, count: int) -> None:
         columns = self._output.get_size().columns
         text: StyleAndTextTuples = []
@@ -433,6 +462,35 @@ class Screen:
                 text.append(("", "\n"))
         text.extend(self.talk.prompt())
         return text
+
+
+class _Output(Vt100_Output):
+    """The terminal, whose mode for what is pasted can be kept while the prompt is erased."""
+
+    _keeps_paste = False
+
+    @contextlib.contextmanager
+    def keeping_paste(self) -> Iterator[None]:
+        """What is pasted while nothing is drawn is one message, too."""
+        self._keeps_paste = True
+        try:
+            yield
+        finally:
+            self._keeps_paste = False
+
+    def disable_bracketed_paste(self) -> None:
+        """prompt_toolkit: what is pasted is as if it were typed."""
+        if not self._keeps_paste:
+            super().disable_bracketed_paste()
+
+
+def _reflows(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal is known to break lines anew when its width changes."""
+    return (
+        any(name in environment for name in ("TMUX", "VTE_VERSION", "KITTY_WINDOW_ID"))
+        or environment.get("TERM_PROGRAM") in OSC_9
+        or environment.get("TERM", "").startswith(("alacritty", "foot"))
+    )
 
 
 def _size() -> Size:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -41,6 +41,11 @@ IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the
 connection counts as lost."""
 
+MAX_ARGUMENT = 480
+MAX_TEXTS = 3500
+"""Bytes of a request's argument, and of that and its headers together: the rest of the lines that a
+server takes is for their names."""
+
 MAX_SAID = 1000
 """Of how many of one's own messages the numbers are remembered: as many as may be under way when a
 connection is lost."""
@@ -49,6 +54,7 @@ GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
 
 
+CLOSING = (HeaderIncomplete.code, MessageTooLong.code)
 UNAVAILABLE = Unavailable.code
 TOO_FAST = TooFast.code
 AUTHENTICATION_REQUIRED = AuthenticationRequired.code
@@ -298,7 +304,9 @@ class ClientSession(protocol.Protocol):
         body: str | None = None,
     ) -> int:
         """Ask anything else that the protocol has a verb for; return the id that the listener will
-        hear of. The answer is ``listed``, ``found``, ``told`` or ``refused``.
+        hear of. The answer is ``listed``, ``found``, ``told``, ``changed`` or ``refused``.
+
+        :raises HeaderIncomplete, MessageTooLong: the server would close the connection for it.
         """
         return self._request(verb, argument, headers, body)
 
@@ -347,6 +355,7 @@ class ClientSession(protocol.Protocol):
         headers: tuple[tuple[str, object], ...] = (),
         body: str | None = None,
     ) -> int:
+        self._check_frame(argument, headers, body)
         self._last_id += 1
         frame = encode(verb, argument, [("Id", self._last_id), *headers], body)
         self._unanswered[self._last_id] = frame
@@ -355,6 +364,20 @@ class ClientSession(protocol.Protocol):
         elif self._registered:
             self.transport.write(frame)
         return self._last_id
+
+    def _check_frame(
+        self, argument: str, headers: tuple[tuple[str, object], ...], body: str | None
+    ) -> None:
+        """Raise what the server would close the connection with."""
+        texts = [argument, *(str(value) for _, value in headers)]
+        if any(character in text for text in texts for character in "\n\r\0"):
+            raise HeaderIncomplete("a line end or NUL in a header")
+        if len(argument.encode()) > MAX_ARGUMENT or len("".join(texts).encode()) > MAX_TEXTS:
+            raise HeaderIncomplete("too long")
+        if body is not None and "\0" in body:
+            raise HeaderIncomplete("a NUL")
+        if body is not None and len(body.encode()) > self.max_message:
+            raise MessageTooLong
 
     # What comes
 
@@ -381,7 +404,7 @@ class ClientSession(protocol.Protocol):
         self.connected = 0
         if self._watch.running:
             self._watch.stop()
-        if not self._reason and not reason.check(ConnectionDone):
+        if not self._reason and not reason.check(ConnectionDone, ConnectionLost):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
         self._wait_no_longer()  # all is sent again after the next registration
@@ -575,6 +598,9 @@ class ClientSession(protocol.Protocol):
             id = frame.number("id") if frame.id else None
             if self._is_for_later(id, refusal, frame):
                 return
+            if id is None and refusal.code in CLOSING:
+                # It closes, and what it is for would be sent again with the next connection.
+                id = next(iter(self._unanswered), None)
             if id is None or self._answered(id):
                 self._found.pop(id or 0, None)
                 self._listener.refused(id, refusal)

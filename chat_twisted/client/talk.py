@@ -187,6 +187,7 @@ class Talk:
         self._quiet: dict[int, str] = {}  # what is asked for completion alone, by id
         self._unread: dict[str, Unread] = {}
         self._present: dict[str, str] = {}  # names by their folded form
+        self._returning: set[str] = set()  # who was here when the connection was lost
         self._rooms: dict[str, str] = {}
         self._mine: set[str] = set()  # the rooms that one is in
         self._ignored = {fold(name): name for name in ignored if name}
@@ -221,7 +222,9 @@ class Talk:
     def prompt(self) -> Line:
         """What stands before what is typed."""
         line: Line = []
-        if not self.connected:
+        if not self._registered:
+            line.append(("class:dim", "(connecting) "))
+        elif not self.connected:
             line.append(("class:error", "(not connected) "))
         unread = [f"{tag(u.name)[1:-1]} {u.count}" for u in self._unread.values()]
         if unread:
@@ -307,6 +310,8 @@ class Talk:
             self._complain(f"Nobody can be called {to}")
             return
         self.current = self._rooms.get(fold(to)) or self._present.get(fold(to)) or to
+        if to != ALL and not to.startswith("#") and fold(to) not in self._present:
+            self._tell(f"{to} is not here")
         unread = self._unread.pop(fold(to), None)
         if unread is None:
             return
@@ -331,9 +336,20 @@ class Talk:
             case Command("/register" | "/password") | Command("/keys", "add" | "remove"):
                 self._later(self._account(command))
             case _:
-                id = orders.ask(self.session, command, self.current)
-                if id is not None:
-                    self._asked[id] = command
+                self._ask(command)
+
+    def _ask(self, command: Command) -> None:
+        try:
+            id = orders.ask(self.session, command, self.current)
+        except ChatError as error:
+            self._refused(command, Refusal(error.code, error.reason))
+            return
+        if id is not None:
+            self._asked[id] = command
+
+    def _refused(self, command: Command, refusal: Refusal) -> None:
+        about = f" {about}" if (about := orders.about(command, self.current)) else ""
+        self._complain(f"{command.name}{about}: {refusal.reason}")
 
     def _later(self, coroutine: Any) -> None:
         """Do what takes time."""
@@ -394,6 +410,8 @@ class Talk:
                     id = ask("ACCOUNT", "password", (), password)
         except IdentityError as error:
             self._complain(str(error))
+        except ChatError as error:
+            self._refused(command, Refusal(error.code, error.reason))
         else:
             self._asked[id] = command
 
@@ -459,6 +477,8 @@ class Talk:
                     f"Password of {self.user}: ", secret=True
                 )
                 identity.password = password  # for when the connection is lost
+                if not password:
+                    self.failure = f"No password of {self.user} was given"
                 return Proof(password=password) if password else None
         return None
 
@@ -544,10 +564,9 @@ class Talk:
         own = self._own.get(id) if id is not None else None
         if own is not None:
             own.fate = Fate.REFUSED
-            own.reason = _REASONS.get(refusal.code, printable(refusal.reason))
+            own.reason = _reason(refusal, own.to)
         elif command is not None:
-            about = orders.about(command, self.current)
-            self._complain(self._words.refused(None, command, about, refusal))
+            self._refused(command, refusal)
         elif id is None or self._quiet.pop(id, None) is None:
             self._complain(f"ERROR {refusal.code} : {printable(refusal.reason)}")
         self._terminal.refresh()
@@ -609,6 +628,9 @@ class Talk:
         """Session: what was said."""
         command = self._asked.pop(id)
         what = orders.about(command, self.current) or command.first or ""
+        if not messages:
+            self._tell(f"Nothing found: {command.name} {what}")
+            return
         self._mark(f"{len(messages)} found: {command.name[1:]} {printable(what)}")
         for message in messages:
             self._show_message(message)
@@ -646,8 +668,9 @@ class Talk:
                 self._tell(f"{user.user} is away{': ' if user.why else ''}{user.why}")
             elif user.state is State.GONE and was_here:
                 self._tell(f"{user.user} left")
-            elif user.state is State.HERE:
+            elif user.state is State.HERE and key not in self._returning:
                 self._tell(f"{user.user} is {'back' if was_here else 'here'}")
+            self._returning.discard(key)
 
     def noticed(self, text: str) -> None:
         """Session: the server has something to say."""
@@ -657,7 +680,9 @@ class Talk:
     def disconnected(self, reason: str) -> None:
         """Session: the connection is gone, and is being tried again."""
         self.connected = False
-        self._complain("Connection lost, trying again. What you write is sent then.")
+        why = f" ({printable(reason)})" if reason else ""
+        self._complain(f"Connection lost{why}, trying again. What you write is sent then.")
+        self._returning = set(self._present)
         self._terminal.refresh()
 
     def reconnected(self) -> None:
@@ -746,7 +771,14 @@ class Talk:
         return local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
 
 
-_REASONS = {102: "nobody of that name is here", 109: "too fast", 111: "not permitted"}
+def _reason(refusal: Refusal, to: str) -> str:
+    """Say why a message was refused."""
+    match refusal.code:
+        case 102:
+            return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
+        case 110 | 111 if to.startswith("#"):
+            return f"{refusal.reason.lower()}: /join {to}"
+    return printable(refusal.reason.lower())
 
 
 def tag(place: str) -> str:
