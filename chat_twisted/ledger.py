@@ -47,9 +47,13 @@ INDEX_STEP = 500
 """Messages that are indexed at once while the ledger has nothing else to do: a few milliseconds."""
 
 INDEX_LAG = 20_000
-"""Messages that may wait to be indexed while it has. Past it, it takes its time."""
+"""Messages that may wait to be indexed while it has. Past it, some are after each commit."""
 
 INDEX_LARGE_STEP = 4_000
+INDEX_STEP_TO_BATCH = 8
+"""Messages that are indexed at once at most while there is something to commit, and how many times
+as many as the commit before had. Large steps cost half of small ones, but nothing is committed
+meanwhile: who is not pressed for time takes small ones, and nobody waits long."""
 
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
@@ -250,6 +254,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._time = saved.time
         self._waiting: list[tuple[Entry, Origin]] = []
         self._waiting_text = 0
+        self._batch = 0  # entries of the newest commit
         self._busy = False  # a commit is under way, or will be in the next turn
         self._broken = False  # the newest commit failed
         # Who waits for what is being committed, and for what waits to be.
@@ -341,6 +346,7 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _commit(self) -> None:
         batch, self._waiting = self._waiting, []
+        self._batch = len(batch)
         self._awaiting += self._awaiting_next
         self._awaiting_next = []
         self._waiting_text = 0
@@ -410,7 +416,8 @@ class EmbeddedLedger(Generic[Origin]):
         for deferred in awaiting:
             deferred.callback(None)
         if self._last - self._indexed > INDEX_LAG and not self._broken:
-            self._index(INDEX_LARGE_STEP).addCallback(lambda _: self._go_on())
+            step = min(max(INDEX_STEP, INDEX_STEP_TO_BATCH * self._batch), INDEX_LARGE_STEP)
+            self._index(step).addCallback(lambda _: self._go_on())
         else:
             self._go_on()
 
