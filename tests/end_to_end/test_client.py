@@ -143,6 +143,8 @@ class FilterTests(ClientTestCase):
         self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
 
     def test_a_closed_terminal_leaves_the_name_free(self) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
         for _ in range(2):
             bob = self.client("bob")
             self.came("bob")
