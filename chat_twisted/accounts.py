@@ -362,7 +362,8 @@ class Accounts:
         """Take a committed change. One that came too late to make sense changes nothing."""
         match change:
             case AccountMade(id, name):
-                self._by_id[id] = self._by_name[fold(name)] = Account(id, name)
+                # It may be there: two may have been asked for at once.
+                self._by_name[fold(name)] = self._by_id.setdefault(id, Account(id, name))
             case AccountGone(id) | UserGone(id):
                 if account := self._by_id.pop(id, None):
                     del self._by_name[fold(account.name)]
@@ -431,6 +432,7 @@ class Gate:
         self._clock = clock
         # Failures, and when the next try may be: the one that failed longest ago is first.
         self._suspects: dict[tuple[str, str], tuple[int, float]] = {}
+        self._trying: dict[tuple[str, str], int] = {}  # tries at an account that are under way
 
     async def login(self, credentials: Signature | Password, host: str | None) -> Account:
         """Return the account that the credentials are for.
@@ -442,6 +444,24 @@ class Gate:
         if isinstance(credentials, Password):
             suspects.append(("account", fold(credentials.name)))
         wait = self._take_turn(suspects)
+        tried = suspects[1:]
+        for suspect in tried:
+            self._trying[suspect] = self._trying.get(suspect, 0) + 1
+        try:
+            return await self._log_in(credentials, suspects, host, wait)
+        finally:
+            for suspect in tried:
+                self._trying[suspect] -= 1
+                if not self._trying[suspect]:
+                    del self._trying[suspect]
+
+    async def _log_in(
+        self,
+        credentials: Signature | Password,
+        suspects: Sequence[tuple[str, str]],
+        host: str | None,
+        wait: float,
+    ) -> Account:
         if wait:
             await deferLater(self._clock, wait)
         begun = self._clock.seconds()
@@ -464,22 +484,25 @@ class Gate:
         return account
 
     def _take_turn(self, suspects: Sequence[tuple[str, str]]) -> float:
-        """Return how many seconds to wait; the next one waits longer."""
+        """Return how many seconds to wait; the next one waits longer. A try at an account's
+        password that is under way counts as one that failed: many at once are no way around.
+        """
         now = self._clock.seconds()
         turn = now
-        known = [
-            (suspect, *self._suspects[suspect]) for suspect in suspects if suspect in self._suspects
-        ]
-        for suspect, failures, free in known:
+        slow: list[tuple[tuple[str, str], int, int]] = []
+        for suspect in suspects:
+            failures, free = self._suspects.get(suspect, (0, now))
             if now - free > FORGET_AFTER:
                 del self._suspects[suspect]
-            elif failures > FREE_FAILURES:
-                turn = max(turn, free)
+                failures, free = 0, now
+            tries = failures + self._trying.get(suspect, 0)
+            if tries > FREE_FAILURES:
+                turn = max(turn, free, now + _delay(tries) if tries > failures else now)
+                slow.append((suspect, failures, tries))
         if turn - now > MAX_WAIT:
             raise TooFast("too many failed logins", retry_after=math.ceil(turn - now))
-        for suspect, failures, _ in known:
-            if suspect in self._suspects and failures > FREE_FAILURES:
-                self._suspects[suspect] = failures, turn + _delay(failures)
+        for suspect, failures, tries in slow:
+            self._suspects[suspect] = failures, turn + _delay(tries)
         return turn - now
 
     def _failed(self, suspects: Sequence[tuple[str, str]]) -> None:

@@ -285,6 +285,7 @@ class Hub:
         self._grace = grace
         self._users: dict[str, User] = {}
         self._by_id: dict[int, User] = {}
+        self._going: set[int] = set()  # of whom the end is not committed yet
         self._away: dict[User, None] = {}  # kept without a session, longest away first
         self._session_count = 0
         self._kept_count = 0  # users
@@ -352,7 +353,7 @@ class Hub:
         user = self._users.get(fold(name))
         proven = user is not None and user.account is not None and user.account is account
         if not proven:
-            self._check_claim(user, token, session)
+            self._check_claim(name, user, token, session)
         if self._session_count >= self._max_clients:
             raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
         if proven or user is None:
@@ -385,10 +386,12 @@ class Hub:
         """Milliseconds since the epoch."""
         return int(self._clock.seconds() * 1000)
 
-    def _check_claim(self, user: User | None, token: str | None, session: Session) -> None:
+    def _check_claim(
+        self, name: str, user: User | None, token: str | None, session: Session
+    ) -> None:
         """Raise unless ``token`` is one of the user's, or there is no user and may be one."""
         if user is None:
-            if self._guests:
+            if self._guests and self._accounts.of(name) is None:
                 return
         elif token is not None:
             digest = _digest(token)
@@ -519,6 +522,7 @@ class Hub:
             return
         left = self._rooms.of(user.id)
         self._rooms.apply(UserGone(user.id))
+        self._going.add(user.id)
         self._write_gone(user.id)  # first: a room that has a member in the file does not end
         for room in left:
             self._tell("left", room, user, None)
@@ -615,6 +619,11 @@ class Hub:
         """
         if session.allowance is not None:
             session.allowance.spend(0, self._clock.seconds())
+
+    def charge(self, session: Session, octets: int) -> None:
+        """Count what was answered to ``session`` as if it had said so much."""
+        if session.allowance is not None:
+            session.allowance.charge(octets)
 
     def _check_voice(self, user: User) -> None:
         if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
@@ -892,6 +901,15 @@ class Hub:
             self._kept_count += user.kept - was_kept
 
     def _account_changed(self, user: User | None, change: Change, request: Origin) -> None:
+        if isinstance(change, AccountMade) and user is None:
+            if change.id in self._going:
+                return  # it was made in vain
+            row = SavedUser(
+                change.id, change.name, b"", change.since, change.since, archive.ACCOUNT
+            )
+            self._accounts.apply(change)
+            self._welcome_back(row)  # its connection was lost before this
+            return
         self._accounts.apply(change)
         if user is not None:
             match change:
@@ -1069,7 +1087,9 @@ class Hub:
             request.session.refused(request, error)
 
     def _not_come(self, change: UserCame) -> None:
-        user = self._by_id[change.id]
+        user = self._by_id.get(change.id)
+        if user is None:
+            return
         for session in list(user.sessions):
             session.user = None
             self._session_count -= 1
@@ -1139,7 +1159,8 @@ class Hub:
     def _changed(self, change: Change, request: Origin) -> None:
         match change:
             case UserCame(id):
-                self._came(self._by_id[id])
+                if (user := self._by_id.get(id)) is not None:  # else an operator's word came first
+                    self._came(user)
             case Joined(room_id, user_id):
                 self._joined(change, self._rooms.get(room_id), self._by_id.get(user_id), request)
             case Left(room_id, user_id):
@@ -1159,6 +1180,10 @@ class Hub:
                 self._account_changed(self._by_id.get(user_id), change, request)
             case Sanctioned() | Pardoned():
                 self._sanctioned(change, request)
+            case UserGone(id):
+                self._going.discard(id)
+                self._accounts.apply(change)
+                self._rooms.apply(change)
             case RoomGone(id):
                 self._rooms.apply(change)
                 self._settle(id)  # somebody may have joined in time

@@ -141,6 +141,10 @@ class Allowance:
             raise TooFast("too many messages", retry_after=math.ceil(wait))
         for bucket in self._messages:
             bucket.take(1.0)
+        self.charge(octets)
+
+    def charge(self, octets: int) -> None:
+        """Count bytes that were answered: they are not refused, but what follows waits for them."""
         for bucket in self._octets:
             bucket.take(octets)
 

@@ -237,6 +237,22 @@ class GateTests(GateTestCase):
             self.gate = Gate(self.accounts, self.clock)
             self.assertFails(credentials, f"192.0.2.{i}")
 
+    def test_many_guesses_at_once_are_no_way_around_the_waiting(self) -> None:
+        looked_at: list[object] = []
+
+        def never(*arguments: object) -> Deferred[object]:
+            looked_at.append(arguments)
+            return Deferred()
+
+        self.patch(self.accounts.passwords, "_in_thread", never)
+        refused = []
+        for i in range(40):
+            login = self.login(Password("alice", f"guess {i}"), f"192.0.2.{i}")
+            login.addErrback(refused.append)
+        self.assertEqual(len(looked_at), accounts_module.FREE_FAILURES + 1)
+        self.assertTrue(all(failure.check(TooFast) for failure in refused))
+        self.assertGreater(len(refused), 30)
+
     def test_a_key_that_was_removed_is_let_in_no_more(self) -> None:
         self.apply(KeyRemoved(ALICE, KEY))
         self.assertFails(self.signature())

@@ -31,6 +31,7 @@ class Stdio(StringTransport):
 
 class PipeTestCase(TestCase):
     greet = False
+    tail = ""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -41,7 +42,13 @@ class PipeTestCase(TestCase):
         self.secrets: list[str] = []
         self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
         self.pipe = Pipe(
-            "alice", self.identity, self.clock, self.attach, greet=self.greet, first_id=1
+            "alice",
+            self.identity,
+            self.clock,
+            self.attach,
+            greet=self.greet,
+            tail=self.tail,
+            first_id=1,
         )
         self.server = Transport()
         self.reader = FrameReader()
@@ -498,3 +505,26 @@ class DeliveryTests(Registered):
         self.assertTrue(self.pipe.paused)
         self.hear(encode("DELIVERED", "bob", [("Id", ids[0]), ("Message", 1)]))
         self.assertFalse(self.pipe.paused)
+
+
+class TailTests(PipeTestCase):
+    tail = "#dev"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hear(REGISTERED)
+        [join] = self.requests()
+        self.assertEqual((join.verb, join.argument), ("JOIN", "#dev"))
+        self.hear(encode("JOINED", "#dev", [("Id", join.id), ("User", "alice")], ""))
+
+    def test_who_is_put_out_of_the_room_leaves_and_says_why(self) -> None:
+        shown = self.hear(encode("LEFT", "#dev", [("User", "alice"), ("By", "bob")]))
+        self.assertEqual(shown, "alice was put out of #dev by bob\n")
+        self.assertEqual([frame.verb for frame in self.requests()], ["QUIT"])
+        self.lose()
+        self.assertEqual(self.successResultOf(self.pipe.done), 1)
+
+    def test_a_guest_who_was_forgotten_joins_again(self) -> None:
+        self.pipe.session.forgotten = True
+        self.pipe.reconnected()
+        self.assertEqual([(f.verb, f.argument) for f in self.requests()], [("JOIN", "#dev")])

@@ -361,6 +361,14 @@ class ShowingTests(ScreenTestCase):
         self.assertEqual(self.glass.text.count("ALL>"), 1)
 
     @on_a_terminal
+    async def test_what_is_typed_in_another_encoding_is_replaced_and_harms_nothing(self) -> None:
+        self.requests()
+        self.input.send_bytes(b"caf\xe9\r")
+        sent: list[Frame] = []
+        await self.until(lambda: sent.extend(self.requests()) or sent)
+        self.assertEqual((sent[0].body, self.typed), ("caf\ufffd", ""))
+
+    @on_a_terminal
     async def test_nothing_that_somebody_says_acts_on_the_terminal(self) -> None:
         self.hear("a\x1b]0;x\x07\x9b2J\x1b[31m\rb\u2028c", "alice")
         await self.see("10:00 [@Bob] Bob: a␛]0;x␇\ufffd2J␛[31m␍b\ufffdc", "[@Bob 1] ALL>")

@@ -244,7 +244,7 @@ class EndTests(SessionTestCase):
         self.assertEqual(self.transport.producerState, "producing")
 
 
-class ReconnectTests(TestCase):
+class ReconnectTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.log = Log()
@@ -279,6 +279,8 @@ class ReconnectTests(TestCase):
     def shown(self) -> list[int]:
         return [event[1].number for event in self.log.events if event[0] == "received"]
 
+
+class ReconnectTests(ReconnectTestCase):
     def test_it_comes_back_as_the_same_user_with_what_it_has(self) -> None:
         self.forward(3)
         self.lose()
@@ -437,3 +439,67 @@ class NotSentTests(SessionTestCase):
         ids = [self.session.send("bob", text) for text in ("one", "two")]
         self.hear(b"ERROR 103 Header Incomplete\n\n")
         self.assertEqual(self.take(), [("refused", ids[0], Refusal(103, "Header Incomplete"))])
+
+
+class OwnMessagesTests(ReconnectTestCase):
+    """Of what one has said oneself, here and on other connections."""
+
+    def test_however_much_one_has_said_none_of_it_is_shown_when_one_comes_back(self) -> None:
+        self.forward(1)
+        for number in range(2, 1502):
+            id = self.session.send("bob", "x")
+            self.hear(encode("SENT", "bob", [("Id", id), ("Message", number)]))
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(REGISTERED)
+        for number in range(2, 1502):
+            self.forward(number, "alice")
+        self.assertEqual(self.shown(), [1])
+        self.forward(1600)
+        self.assertEqual(self.session._said, set())
+
+    def test_what_was_said_elsewhere_is_shown_though_one_is_always_saying_something(self) -> None:
+        self.session.send("bob", "under way")
+        self.forward(2, "alice")
+        self.assertEqual(self.shown(), [2])
+
+    def test_what_is_held_back_is_shown_at_the_end(self) -> None:
+        self.session.send("bob", "under way")
+        self.lose()
+        self.clock.advance(0.5)
+        self.hear(REGISTERED)
+        self.forward(2, "alice")
+        self.assertEqual(self.shown(), [])
+        self.session.quit()
+        self.lose()
+        self.assertEqual(self.shown(), [2])
+
+    def test_what_comes_behind_a_goodbye_is_not_shown_since_it_is_not_confirmed(self) -> None:
+        self.session.quit()
+        self.forward(2)
+        self.assertEqual(self.shown(), [])
+
+
+class ListAgainTests(SessionTestCase):
+    def test_a_list_that_was_cut_off_by_its_limit_begins_again(self) -> None:
+        self.hear(REGISTERED)
+        id = self.session.ask("WHO")
+        self.hear(encode("WHO", "", [("Id", id), ("Count", 4), ("More", "b")], "a\nb\n"))
+        self.hear(encode("ERROR", "109 Too fast", [("Id", id), ("Retry-after", 1)]))
+        self.clock.advance(1)
+        self.take()
+        self.hear(encode("WHO", "", [("Id", id), ("Count", 4), ("More", "b")], "a\nb\n"))
+        self.hear(encode("WHO", "", [("Id", id), ("Count", 4)], "c\nd\n"))
+        self.assertEqual(self.take(), [("listed", id, ["a", "b", "c", "d"])])
+
+
+class HalfACharacterTests(SessionTestCase):
+    def test_it_is_refused_here(self) -> None:
+        self.hear(REGISTERED)
+        for ask in (
+            lambda: self.session.check("bob", "\ud800"),
+            lambda: self.session.ask("SEARCH", "", (), "\ud800"),
+            lambda: self.session.ask("JOIN", "#\ud800"),
+        ):
+            with self.assertRaises(HeaderIncomplete):
+                ask()

@@ -549,7 +549,7 @@ class StartRoomsTests(Registered):
                 if frame.verb == "JOIN"
             )
         )
-        for token, rooms in (("x", []), ("y", ["#a", "#b"])):
+        for token, rooms in (("x", []), ("y", ["#dev", "#a", "#b"])):
             self.requests()
             self.lose()
             self.clock.advance(1)
@@ -882,8 +882,9 @@ class ConnectionTests(Registered):
         self.lose()
         self.known_rooms = ("#dev 1",)
         self.come_back()
-        self.assertEqual(self.look_around(), ["! You are not in #dev any more"])
-        self.assertEqual(self.prompt(), "ALL> ")
+        shown = self.look_around()
+        self.assertEqual(shown, ["! You are not in #dev any more (/join #dev, @ALL)"])
+        self.assertEqual(self.prompt(), "#dev> ")  # else what is typed now would go to all
 
     def test_what_is_typed_meanwhile_is_sent_then_and_nothing_twice(self) -> None:
         self.forward("alice", "one", number=1)
@@ -1192,3 +1193,11 @@ class LeftOverTests(Registered):
             frame = self.asked(f"{to}: hello" if to[0] == "#" else f"@{to}: hello")
             self.hear(encode("ERROR", error, [("Id", frame.id)]))
             self.assertIn(f"({reason};", self.beside()[-1])
+
+    def test_what_is_typed_for_a_room_that_one_is_put_out_of_does_not_go_to_everybody(self) -> None:
+        self.type("#dev")
+        self.hear(encode("LEFT", "#dev", [("User", "alice"), ("By", "Bob")]))
+        self.requests()
+        self.type("the password is hunter2")
+        [frame] = self.requests()
+        self.assertEqual((frame.verb, frame.argument), ("SEND", "#dev"))

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from chat_twisted import archive
+from chat_twisted.archive import SavedUser
 from chat_twisted.doors import framed
 from chat_twisted.doors.framed import describe
-from chat_twisted.limits import Limits
+from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from tests.door import Client, DoorTestCase
 
 ids = count(100)
@@ -592,3 +594,65 @@ class NoGuestsTests(DoorTestCase):
         self.assertEqual(client.transport.take(), b"ERROR 107 Authentication failed\n\n")
         client = self.connect()
         self.assertIn(b"ERROR 101 ", client.say("REGISTER TOSEND bob\n\n"))
+
+
+class MuchAtOnceTests(DoorTestCase):
+    def test_requests_of_one_turn_stop_when_their_answers_are_not_read(self) -> None:
+        for i in range(99):
+            self.user(f"{i:032}")
+        alice = self.user("alice")
+        alice.transport.room = 100_000
+        got = alice.say("WHO\n\n" * 10_000)
+        self.assertLess(len(alice.transport.pending), 100_000)
+        self.assertEqual(alice.transport.producerState, "paused")
+        while alice.transport.pending:
+            got += alice.transport.drain(100_000)
+            self.commit()
+        self.assertEqual((got + alice.transport.take()).count(b"WHO\nCount: 100\n"), 10_000)
+
+    def test_a_large_list_counts_as_what_it_has(self) -> None:
+        limiter = Limiter(OFF._replace(octets=Rate(1, 100)))
+        alice = self.user("alice")
+        alice.protocol.session.allowance = limiter.session("192.0.2.1", self.clock.seconds())
+        for i in range(9):
+            self.user(f"{i:032}")
+        alice.transport.clear()
+        self.assertTrue(alice.say("WHO\n\n").startswith(b"WHO\n"))
+        self.assertTrue(alice.say("WHO\n\n").startswith(b"ERROR 109 "))
+
+
+class LostRegisteringTests(DoorTestCase):
+    """Somebody goes while the account that he asked for is being committed."""
+
+    def ask(self, client: Client) -> None:
+        client.protocol.dataReceived(f"ACCOUNT register\nId: 1\nKey: {KEY}\n\n".encode())
+
+    def test_a_lost_connection_leaves_an_account_that_must_be_proven(self) -> None:
+        for self.grace in (0, 600):
+            self.setUp()
+            alice = self.user("alice")
+            self.ask(alice)
+            alice.gone()
+            self.commit()
+            self.assertIsNotNone(self.gate.accounts.of("alice"))
+            self.assertTrue(self.register("alice")[1].startswith(b"ERROR 106"))
+
+    def test_who_is_put_out_meanwhile_leaves_no_account(self) -> None:
+        alice = self.user("alice")
+        self.ask(alice)
+        self.hub.leave(alice.protocol.session, for_good=True)
+        self.commit()
+        self.assertIsNone(self.gate.accounts.of("alice"))
+        other = self.user("alice")
+        self.ask(other)
+        self.commit()
+        self.assertEqual(other.transport.take(), b"ACCOUNT register\nId: 1\n\n")
+
+    def test_an_operator_may_add_a_name_that_is_just_registering(self) -> None:
+        bob = self.connect()
+        bob.protocol.dataReceived(b"REGISTER bob\n\n")
+        row = SavedUser(5, "bob", b"", 0, 0, archive.ACCOUNT)
+        self.hub._edited(([row], [(5, KEY, "")], [], 1))
+        self.commit()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertTrue(self.register("bob")[1].startswith(b"ERROR 106"))

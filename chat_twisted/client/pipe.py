@@ -407,6 +407,12 @@ class Pipe(LineReceiver):
         mark = None if id is None else self._answered(id).mark
         if not self._tail:
             self._show(self._speech.told(mark, event))
+        elif event.verb == "LEFT" and (fold(event.user), fold(event.room)) == (
+            fold(self._user),
+            fold(self._tail),
+        ):
+            self._complain(self._speech.told(mark, event))
+            self._leave()
         self._leave_if_done()
 
     def seen(self, users: list[Seen]) -> None:
@@ -427,6 +433,8 @@ class Pipe(LineReceiver):
         """Session: the connection stands again."""
         if self._greet:
             self._show(self._speech.reconnected())
+        if self.session.forgotten and self._tail.startswith("#"):
+            self._command(Command("/join", self._tail), None)
         if self._leaving:
             self.session.quit()
 

@@ -324,13 +324,16 @@ class Screen:
 
     def _accept(self, buffer: Buffer) -> bool:
         """prompt_toolkit: a line is finished; return whether it is to stay."""
-        text = buffer.text
+        # A byte that is not UTF-8 comes as half a character, which nothing can be made of.
+        text = buffer.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if self._questions:
             self._answer(text)
             return True  # it is again what it was before the question
         self._accepting = True
-        self.talk.take(text)
-        self._accepting = False
+        try:
+            self.talk.take(text)
+        finally:
+            self._accepting = False
         return bool(self._questions)
 
     def _answer(self, text: str) -> None:

@@ -13,6 +13,7 @@ import enum
 import random
 import re
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,9 +47,9 @@ MAX_TEXTS = 3500
 """Bytes of a request's argument, and of that and its headers together: the rest of the lines that a
 server takes is for their names."""
 
-MAX_SAID = 1000
-"""Of how many of one's own messages the numbers are remembered: as many as may be under way when a
-connection is lost."""
+MAX_SAID = 100_000
+"""Of how many of one's own messages the numbers are remembered that are newer than what one has
+received: coming back brings them all again."""
 
 GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
@@ -250,7 +251,9 @@ class ClientSession(protocol.Protocol):
         self._left = False  # some were, on this connection
         self._unanswered: dict[int, bytes] = {}  # requests, as they were written
         self._unsent: set[int] = set()  # those of them that are messages
-        self._said: dict[int, None] = {}  # the numbers of one's own messages, the newest
+        self._doubtful: set[int] = set()  # of those: from before the connection was lost
+        self._said: set[int] = set()  # the numbers of one's own messages that may come again
+        self._said_oldest_first: deque[int] = deque()
         self._held: list[Received] = []  # perhaps said here, perhaps on another connection
         self._lines: dict[int, list[str]] = {}  # of a list that goes on, by the id of the first
         self._found: dict[int, list[Received]] = {}
@@ -291,10 +294,7 @@ class ClientSession(protocol.Protocol):
         :raises UnableToSend, MessageTooLong, HeaderIncomplete: the server would say no, or close.
         """
         parse_target(to)
-        if len(text.encode()) > self.max_message:
-            raise MessageTooLong
-        if "\0" in text:
-            raise HeaderIncomplete
+        self._check_frame(to, (), text)
 
     def ask(
         self,
@@ -370,6 +370,10 @@ class ClientSession(protocol.Protocol):
     ) -> None:
         """Raise what the server would close the connection with."""
         texts = [argument, *(str(value) for _, value in headers)]
+        try:
+            "".join([*texts, body or ""]).encode()
+        except UnicodeEncodeError:  # half a character
+            raise HeaderIncomplete("not a text") from None
         if any(character in text for text in texts for character in "\n\r\0"):
             raise HeaderIncomplete("a line end or NUL in a header")
         if len(argument.encode()) > MAX_ARGUMENT or len("".join(texts).encode()) > MAX_TEXTS:
@@ -449,6 +453,8 @@ class ClientSession(protocol.Protocol):
             self._retry = None
         if not self._over:
             self._over = True
+            self._doubtful.clear()
+            self._pass_on()
             self._listener.lost(reason)
 
     def _look(self) -> None:
@@ -484,6 +490,8 @@ class ClientSession(protocol.Protocol):
     def _take(self, frame: Frame) -> None:
         listener = self._listener
         match frame.verb:
+            case "FORWARD" if self._goodbye is not None:
+                pass  # it is not confirmed any more, and comes again to who has an account
             case "FORWARD":
                 message = _message(frame)
                 if message.number > self._newest and not self._is_left():
@@ -493,6 +501,7 @@ class ClientSession(protocol.Protocol):
                     else:
                         self._held.append(message)
                         self._pass_on()
+                    self._forget_said()
             case "SENT":
                 self._unavailable_since = None
                 if self._answered(id := frame.number("id")):
@@ -539,15 +548,23 @@ class ClientSession(protocol.Protocol):
         return self._left
 
     def _note_said(self, number: int) -> None:
-        self._said[number] = None
-        if len(self._said) > MAX_SAID:
-            del self._said[next(iter(self._said))]
+        if (number > self._newest or self._held) and number not in self._said:
+            self._said.add(number)
+            self._said_oldest_first.append(number)
+            if len(self._said) > MAX_SAID:
+                self._said.remove(self._said_oldest_first.popleft())
+
+    def _forget_said(self) -> None:
+        """What is older than what one has received does not come again."""
+        order = self._said_oldest_first  # nearly: SENDs are answered in the order of their numbers
+        while order and order[0] <= self._newest and not self._held:
+            self._said.remove(order.popleft())
 
     def _pass_on(self) -> None:
-        """Tell of what one has said on other connections, once it is known what one has said here:
-        coming back brings both.
+        """Tell of what one has said on other connections, once it is known what of it was said
+        here, on the connection that was lost: coming back brings both.
         """
-        if self._held and not self._unsent:
+        if self._held and not self._doubtful:
             held, self._held = self._held, []
             for message in held:
                 if message.number not in self._said:
@@ -555,6 +572,7 @@ class ClientSession(protocol.Protocol):
 
     def _answered(self, id: int) -> bool:
         self._unsent.discard(id)
+        self._doubtful.discard(id)
         return self._unanswered.pop(id, None) is not None
 
     def _welcomed(self, frame: Frame) -> None:
@@ -566,6 +584,7 @@ class ClientSession(protocol.Protocol):
         self._reader.max_body = max(self.max_message, MAX_BODY)
         token = frame.headers.get("session", "")
         first, self._is_known = not self._is_known, True
+        self._doubtful = set() if first else set(self._unsent)
         self.forgotten = not first and token != self.token and not self._proven
         if token != self.token:
             if not self._proven:  # it is another user: of this one nothing has come yet
@@ -629,6 +648,7 @@ class ClientSession(protocol.Protocol):
             return False
         assert id is not None
         self._again.add(id)
+        self._lines.pop(id, None)  # a list begins again with its first page
         if self._waiting is None:
             wait = max(1, frame.number("retry-after"))
             self._waiting = self._clock.callLater(wait, self._send_again)

@@ -189,7 +189,7 @@ class Talk:
         self._present: dict[str, str] = {}  # names by their folded form
         self._returning: set[str] = set()  # who was here when the connection was lost
         self._rooms: dict[str, str] = {}
-        self._mine: set[str] = set()  # the rooms that one is in
+        self._mine: dict[str, str] = {}  # the rooms that one is in
         self._ignored = {fold(name): name for name in ignored if name}
         self._remember_ignored = remember_ignored
         self._day = ""
@@ -441,15 +441,16 @@ class Talk:
         self.connected = self._registered = True
         self._remember(self.session.token)
         self._missed = bool(self.session.last)
+        for room in self._rooms_at_start:
+            self._join_quietly(room)
         self._look_around()
-        self._join_at_start()
         if self._leaving:
             self.session.quit()
         self._terminal.refresh()
 
-    def _join_at_start(self) -> None:
-        for room in self._rooms_at_start:
-            self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
+    def _join_quietly(self, room: str) -> None:
+        """Be in a room, without turning to it."""
+        self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
 
     def _look_around(self) -> None:
         asked = self._quiet.values()  # what is not answered the session asks again by itself
@@ -619,10 +620,9 @@ class Talk:
             name, _, *flags = line.split(" ")
             self._rooms[fold(name)] = name
             if "member" in flags:
-                self._mine.add(fold(name))
+                self._mine[fold(name)] = name
         if self.current.startswith("#") and fold(self.current) not in self._mine:
-            self._complain(f"You are not in {self.current} any more")
-            self.current = ALL
+            self._complain(f"You are not in {self.current} any more (/join {self.current}, @ALL)")
 
     def found(self, id: int, messages: list[Received]) -> None:
         """Session: what was said."""
@@ -642,13 +642,15 @@ class Talk:
         key, own = fold(event.room), fold(event.user) == fold(self.user)
         self._rooms.setdefault(key, event.room)
         if event.verb == "JOINED" and own:
-            self._mine.add(key)
+            self._mine[key] = event.room
             if command is not None and command.second != "quietly":
                 self._turn(event.room)
         if event.verb == "LEFT" and own:
-            self._mine.discard(key)
+            self._mine.pop(key, None)
             self._unread.pop(key, None)
-            if fold(self.current) == key:
+            # Who was put out may be typing: what is meant for a room must not go to everybody. The
+            # server refuses it, and says so.
+            if command is not None and fold(self.current) == key:
                 self.current = ALL
         self._tell(self._words.told(None, event))
         self._terminal.refresh()
@@ -689,11 +691,12 @@ class Talk:
         """Session: the connection stands again."""
         self.connected = True
         self._remember(self.session.token)
+        if self.session.forgotten:  # as a guest's rooms are with the guest
+            for room in self._mine.values():
+                self._join_quietly(room)
         self._look_around()
         if self._away is not None:  # which a server that was started anew does not know
             self._quiet[self.session.ask("STATUS", "away", (), self._away or None)] = "away"
-        if self.session.forgotten:  # as a guest's rooms are with the guest
-            self._join_at_start()
         self._tell("Connected again")
         if self._leaving:
             self.session.quit()

@@ -52,7 +52,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
 from chat_twisted.hub import Hub, Session
-from chat_twisted.limits import Limits
+from chat_twisted.limits import Limits, network
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""
@@ -72,6 +72,9 @@ TICKS = 4
 
 MAX_LOGGED_REFUSALS = 10
 """How many refusals on one connection are logged, so that a peer can't fill the disk."""
+
+GATHER = 65_536
+"""Bytes that are gathered in one turn of the reactor before they are written."""
 
 DEFAULT_UNREAD = Limits().unread
 
@@ -112,6 +115,7 @@ class FramedConnection(LineReceiver):
     session: Version1 | Version2 | None = None
     _waiting: deque[bytes] | None = None  # what can't be written now
     _queued = 0  # bytes of it
+    _gathered = 0  # bytes that are written in this turn
     _full = False  # the transport is: what is written waits
     _held = False  # no request is to be taken now
     _kept = b""  # what came and is not taken yet
@@ -420,6 +424,9 @@ class FramedConnection(LineReceiver):
             if not out:
                 self.factory.flush_later(self)
             out.append(data)
+            self._gathered += len(data)
+            if self._gathered > GATHER:  # so that a peer that does not read is found in time
+                self.flush()
 
     def flush(self) -> None:
         """Hand on what was written in this turn, in one piece."""
@@ -428,6 +435,7 @@ class FramedConnection(LineReceiver):
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
+        self._gathered = 0
         if self._send is None:
             self.transport.write(data)
             return
@@ -573,7 +581,8 @@ class FramedConnection(LineReceiver):
         self, session: Version2, credentials: Signature | Password, id: str | None
     ) -> None:
         try:
-            account = await self.factory.gate.login(credentials, self.host)
+            host = None if self.host is None else network(self.host)
+            account = await self.factory.gate.login(credentials, host)
             if self._is_authenticated():
                 self._ask_for_name(session, account, id)
         except ChatError as error:

@@ -281,8 +281,6 @@ class Version2(Session):
         self.connection.hold()
 
         def go_on(hash: str) -> None:
-            self._pending -= 1
-            self.connection.go_on()
             if self.user is None:
                 return
             try:
@@ -292,11 +290,14 @@ class Version2(Session):
 
         def fail(failure: Failure) -> None:
             self._log.failure("while hashing a password", failure)
-            self.connection.go_on()
             self.connection.refuse(Unavailable("can't hash", retry_after=RETRY_READING), frame.id)
+
+        def no_longer_pending(_: object) -> None:
+            if self._awaited is None:
+                self.connection.go_on()
             self._answered()
 
-        hashing.addCallback(go_on).addErrback(fail)
+        hashing.addCallback(go_on).addErrback(fail).addCallback(no_longer_pending)
 
     def _rooms(self, frame: Frame) -> None:
         assert self.user is not None
@@ -355,6 +356,7 @@ class Version2(Session):
         if last < len(names):
             headers.append(("More", names[last - 1]))
         self.connection.write(encode(frame.verb, argument, headers, "".join(lines)))
+        self.door.hub.charge(self, size)  # it may be much for a request of a few bytes
 
     def _history(self, frame: Frame) -> None:
         headers = frame.headers
