@@ -148,7 +148,8 @@ class ConnectTests(ChatTestCase):
             self.assertEqual(self.chat.reactor.ends, set(), turns)
 
     def test_a_fingerprint_that_is_none_is_a_mistake(self) -> None:
-        self.assertRaises(ValueError, ChatClient, "alice", "h", fingerprint="SHA256:x")
+        with self.assertRaises(ValueError):
+            ChatClient("alice", "h", reactor=self.chat.reactor, fingerprint="SHA256:x")
 
 
 class SendTests(ChatTestCase):

@@ -60,6 +60,8 @@ class ExportTests(TestCase):
         self.assertNotIn("asyncio", loaded)
 
     def test_the_reactor_can_be_chosen_after_the_client_is_imported(self) -> None:
-        loaded = self.loaded("from chat_twisted.client import ChatClient; ChatClient('a', 'b')")
+        loaded = self.loaded(
+            "from chat_twisted.client import ChatClient; ChatClient('a', 'b', reactor=None)"
+        )
         self.assertIn("chat_twisted.client.chat", loaded)
         self.assertNotIn("twisted.internet.reactor", loaded)

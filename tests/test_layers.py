@@ -151,7 +151,7 @@ MAY_IMPORT = {
     },
 }
 
-MAY_IMPORT_THE_REACTOR = {"service", "client.chat"}
+MAY_IMPORT_THE_REACTOR = {"service"}
 
 
 def modules() -> dict[str, ast.Module]:

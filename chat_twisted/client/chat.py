@@ -500,7 +500,7 @@ class ChatClient:
 
     :param user: the name to have: 1 to 32 letters and digits.
     :param host: the server's name or address, at the TCP ``port``.
-    :param reactor: Twisted's; None for the one that is installed when ``connect`` is called.
+    :param reactor: Twisted's, as ``twisted.internet.task.react`` hands it to one's ``main``.
     :param identity: the file of the private key that proves who one is, as ssh-keygen makes it;
         None for the one that the bundled client makes. It matters only if the name has an account.
     :param password: the account's; empty if it has none.
@@ -522,7 +522,7 @@ class ChatClient:
         host: str,
         port: int = PORT,
         *,
-        reactor: Any = None,
+        reactor: Any,
         identity: Path | str | None = None,
         password: str = "",
         fingerprint: str | None = None,
@@ -572,10 +572,6 @@ class ChatClient:
             raise RuntimeError("a client connects once: make another")
         with _refusing():
             check_user_name(self._user)
-        if self._reactor is None:
-            from twisted.internet import reactor
-
-            self._reactor = reactor
         ears, connector = self._ears, Connector(self._reactor, self._server, self._ears.tell)
         self._session = ears.session = session = ClientSession(
             self._user,
