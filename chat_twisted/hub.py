@@ -19,7 +19,7 @@ import hmac
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -84,10 +84,15 @@ written."""
 
 
 class Door(Protocol):
-    """What the hub asks of a door: to bring a message to sessions that came through it."""
+    """What the hub asks of a door: to bring messages to sessions that came through it."""
 
-    def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
-        """Write ``message``, encoded once, to each of ``sessions``; must not fail or wait."""
+    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
+        """Write ``messages``, encoded once, to each of ``sessions``; must not fail or wait."""
+
+    def flush(self, *, more: bool) -> None:
+        """Hear that all that was committed together is delivered; ``more``: and that something else
+        is about to be.
+        """
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """The same, of who came, went, is away or back."""
@@ -448,8 +453,8 @@ class Hub:
         def bring(page: Page) -> None:
             if session.user is None:
                 return
-            for message in page.messages:
-                session.door.deliver(message, [session])
+            if page.messages:
+                session.door.deliver(page.messages, [session])
             session.position = page.upto
             if page.upto >= self._seen:
                 self._go_live(session)
@@ -1055,21 +1060,43 @@ class Hub:
     # What is committed
 
     def _committed(self, batch: Sequence[tuple[Entry, Origin]]) -> None:
+        run: list[tuple[Message, Request]] = []
+        key = None
         for entry, origin in batch:
-            try:
-                if isinstance(entry, Message):
+            if type(entry) is Message:
+                if origin is None:
                     self._seen = entry.number
-                    if origin is not None:
-                        self._deliver(entry, origin)
-                elif isinstance(entry, Repeat):
-                    self._repeated(entry, origin)
-                elif isinstance(entry, Again):
-                    if origin is not None and origin.refusal is not None:
-                        self._refuse(origin, origin.refusal)
-                else:
-                    self._changed(entry, origin)
-            except Exception:  # noqa: BLE001  a fault of ours must not cost the rest of the batch
-                self._log.failure("while delivering {entry}", entry=type(entry).__name__)
+                    continue
+                author = entry.author if entry.recipient else 0
+                if run and key != (entry.recipient, entry.room, author):
+                    self._guarded(self._deliver, run)
+                    run = []
+                if not run:
+                    key = (entry.recipient, entry.room, author)
+                run.append((entry, origin))
+                continue
+            if run:
+                self._guarded(self._deliver, run)
+                run = []
+            if type(entry) is Repeat:
+                self._guarded(self._repeated, entry, origin)
+            elif type(entry) is Again:
+                if origin is not None and origin.refusal is not None:
+                    self._guarded(self._refuse, origin, origin.refusal)
+            else:
+                self._guarded(self._changed, entry, origin)
+        if run:
+            self._guarded(self._deliver, run)
+        more = self._ledger.pressed
+        for door in list(self._live):
+            door.flush(more=more)
+
+    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function``: a fault of ours must not cost the rest of a batch."""
+        try:
+            function(*args)
+        except Exception:  # noqa: BLE001
+            self._log.failure("while delivering, {function}", function=function.__name__)
 
     def _failed(self, batch: Sequence[tuple[Entry, Origin]], error: Unavailable) -> None:
         self._rooms.failed()
@@ -1105,38 +1132,65 @@ class Hub:
                 self._rooms.not_settled(id)
                 self._clock.callLater(TRY_AGAIN, self._settle, id)
 
-    def _deliver(self, message: Message, request: Request) -> None:
-        origin = request.session
-        if origin.user is not None:
-            origin.sent(request, message.number, message.time)
-        if message.recipient:
-            self._deliver_to_user(message, request)
-        elif message.room:
-            room = self._rooms.get(message.room)
-            if room is not None:
-                self._bring(message, self._sessions_in(room), origin)
-        else:
-            for door, live in self._live.items():
-                door.deliver(message, [s for s in live if s is not origin])
+    def _deliver(self, run: Sequence[tuple[Message, Request]]) -> None:
+        """Bring what was said to the same users, one after the other, with nothing in between.
 
-    def _deliver_to_user(self, message: Message, request: Request) -> None:
+        It is handed on together, since many messages in one piece cost little more than one.
+        """
+        message, request = run[0]
+        self._seen = run[-1][0].number
+        origin = request.session
+        if len(run) > 1 and any(request.session is not origin for _, request in run):
+            self._deliver_from_several(run)
+            return
+        if origin.user is not None:
+            for said, request in run:
+                origin.sent(request, said.number, said.time)
+        messages = [said for said, _ in run]
+        if not message.recipient and not message.room:
+            for door, live in self._live.items():
+                door.deliver(messages, [s for s in live if s is not origin])
+            return
+        reached = self._reached(run)
+        if len(reached) == 1 and reached[0] is not origin:
+            reached[0].door.deliver(messages, reached)
+        elif reached:
+            self._bring(messages, [s for s in reached if s is not origin])
+
+    def _deliver_from_several(self, run: Sequence[tuple[Message, Request]]) -> None:
+        """The same where not all was said on one session: nobody gets his own from the server."""
+        origins = {request.session for _, request in run}
+        reached = self._reached(run)
+        self._bring([said for said, _ in run], [s for s in reached if s not in origins])
+        hearing = [s for s in reached if s in origins]
+        for said, request in run:
+            if request.session.user is not None:
+                request.session.sent(request, said.number, said.time)
+            self._bring([said], [s for s in hearing if s is not request.session])
+
+    def _reached(self, run: Sequence[tuple[Message, Request]]) -> Sequence[Session]:
+        """All live sessions of those to whom ``run`` was said, and of who said it."""
+        message, request = run[0]
+        if message.room:
+            room = self._rooms.get(message.room)
+            return [] if room is None else list(self._sessions_in(room))
+        if not message.recipient:
+            return [session for live in self._live.values() for session in live]
         recipient, sender = request.recipient, request.user
         assert recipient is not None
         if recipient.id in self._by_id:
-            recipient.expect(message.number, request)
+            for said, request in run:
+                recipient.expect(said.number, request)
         else:
-            self._undelivered(request)  # it went for good before the message was committed
-        reached = recipient.live
+            for _, request in run:
+                self._undelivered(request)  # it went for good before the message was committed
         if recipient is not sender and len(sender.live) > 1:
-            reached = reached + sender.live
-        if len(reached) == 1 and reached[0] is not request.session:
-            reached[0].door.deliver(message, reached)
-        elif reached:
-            self._bring(message, reached, request.session)
+            return recipient.live + sender.live
+        return recipient.live
 
-    def _bring(self, message: Message, sessions: Iterable[Session], origin: Session) -> None:
-        for door, of_door in _by_door(s for s in sessions if s is not origin).items():
-            door.deliver(message, of_door)
+    def _bring(self, messages: Sequence[Message], sessions: Iterable[Session]) -> None:
+        for door, of_door in _by_door(sessions).items():
+            door.deliver(messages, of_door)
 
     def _sessions_in(self, room: Room) -> Iterable[Session]:
         by_id = self._by_id

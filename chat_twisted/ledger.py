@@ -109,6 +109,10 @@ class Ledger(Protocol[Origin]):
     def newest(self) -> int:
         """The number of the newest message that was handed in."""
 
+    @property
+    def pressed(self) -> bool:
+        """Whether more waits to be committed."""
+
     def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
         """Say who takes what became of entries, and what an operator does beside the ledger; called
         once, before the first is handed in.
@@ -277,6 +281,11 @@ class EmbeddedLedger(Generic[Origin]):
     def newest(self) -> int:
         """See ``Ledger.newest``."""
         return self._newest
+
+    @property
+    def pressed(self) -> bool:
+        """See ``Ledger.pressed``."""
+        return bool(self._waiting)
 
     def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
         """See ``Ledger.start``."""

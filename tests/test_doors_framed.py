@@ -196,13 +196,47 @@ class BackpressureTests(DoorTestCase):
         self.fill(bob)
         for i in range(3):
             alice.say(send("bob", f"n{i}."))
-        self.commit()
+            self.commit()
         self.assertEqual(bob.transport.take(), b"")
         got = b""
         for i in range(5):
             got += self.read(bob)
             self.assertLessEqual(len(re.findall(rb"n\d", got)), i + 1)
         self.assertEqual(re.findall(rb"n\d", got), [b"n0", b"n1", b"n2"])
+
+    def test_what_is_committed_waits_for_what_is_being_and_no_longer(self) -> None:
+        bob = self.user("bob")
+        for more in (True, True):  # the second time it was waited once already
+            bob.protocol.write(b"x")
+            self.factory.flush(more=more)
+            self.clock.advance(0)
+        self.assertEqual(bob.transport.take(), b"xx")
+        bob.protocol.write(b"y")
+        self.factory.flush(more=True)
+        bob.protocol.write(b"z")
+        self.factory.flush(more=False)
+        self.assertEqual(bob.transport.take(), b"yz")
+
+    def test_what_is_committed_waits_for_no_disk(self) -> None:
+        alice, bob = self.user("alice"), self.user("bob")
+        self.store.seconds = 0.5
+        alice.say(send("bob", "one"))
+        self.clock.advance(0)
+        alice.say(send("bob", "two"))
+        self.clock.advance(0.5)
+        self.assertEqual(bob.transport.take(), b"")
+        self.clock.advance(framed.FLUSH_WITHIN)
+        self.assertIn(b"one", bob.transport.take())
+
+    def test_what_is_said_at_once_is_not_all_written_at_once(self) -> None:
+        """For what waits for a peer, and is too much, is counted by what was written."""
+        alice, bob = self.user("alice"), self.user("bob")
+        written: list[int] = []
+        self.patch(bob.protocol, "write", lambda data: written.append(len(data)))
+        for _ in range(5):
+            alice.say(send("bob", "x" * 40_000))
+        self.commit()
+        self.assertEqual([size // 40_000 for size in written], [2, 2, 1])
 
     def test_the_last_words_come_after_what_waits(self) -> None:
         alice, bob = self.user("alice"), self.user("bob")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -34,12 +36,16 @@ class ListDoor:
     """A door that keeps what it is to bring."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Message, list[Session]]] = []
+        self.calls: list[tuple[list[str], list[Session]]] = []
+        self.flushes: list[bool] = []
 
-    def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
-        self.calls.append((message, list(sessions)))
+    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
+        self.calls.append(([message.text for message in messages], list(sessions)))
         for session in sessions:
-            session.got.append(message)
+            session.got += messages
+
+    def flush(self, *, more: bool) -> None:
+        self.flushes.append(more)
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         for session in sessions:
@@ -293,6 +299,74 @@ class DeliveryTests(HubTestCase):
         self.assertEqual([sessions for _, sessions in self.door.calls], [[bob, carol]])
         self.assertEqual([sessions for _, sessions in other.calls], [[dora]])
 
+    def test_what_is_said_to_the_same_with_nothing_between_is_handed_on_together(self) -> None:
+        alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
+        for to in ("ALL", "ALL", "bob", "bob", "carol", "ALL"):
+            self.hub.send(alice, to, to)
+        self.commit()
+        self.assertEqual(
+            self.door.calls,
+            [
+                (["ALL", "ALL"], [bob, carol]),
+                (["bob", "bob"], [bob]),
+                (["carol"], [carol]),
+                (["ALL"], [bob, carol]),
+            ],
+        )
+
+    def test_those_who_talk_at_once_get_what_the_others_said_among_their_own(self) -> None:
+        alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
+        for i, session in enumerate((alice, bob, alice, bob)):
+            self.hub.send(session, "ALL", str(i), str(i))
+        self.commit()
+        self.assertEqual(carol.texts(), ["0", "1", "2", "3"])
+        self.assertEqual((alice.texts(), bob.texts()), (["1", "3"], ["0", "2"]))
+        self.assertEqual(alice.heard, [("sent", "0", 1), ("sent", "2", 3)])
+        self.assertEqual(bob.heard, [("sent", "1", 2), ("sent", "3", 4)])
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["alice", "alice 2", "bob", "carol"]),
+                st.sampled_from(["ALL", "#dev", "alice", "bob"]),
+            ),
+            max_size=12,
+        )
+    )
+    def test_what_is_committed_together_reaches_whom_it_would_one_by_one(
+        self, said: list[tuple[str, str]]
+    ) -> None:
+        heard = []
+        for together in (False, True):
+            self.setUp()
+            sessions = {name: self.join(name) for name in ("alice", "bob", "carol")}
+            sessions["alice 2"] = self.join("alice", sessions["alice"].token)
+            for name in ("alice", "bob"):
+                self.hub.join(sessions[name], "#dev", None, private=False)
+            self.hub.join(sessions["carol"], "#dev", None, private=False)
+            self.commit()
+            for i, (name, to) in enumerate(said):
+                if sessions[name].user.name != to:
+                    self.hub.send(sessions[name], to, f"{i}", f"{i}")
+                if not together:
+                    self.commit()
+            self.commit()
+            heard.append([(s.texts(), s.heard) for s in sessions.values()])
+        self.assertEqual(heard[0], heard[1])
+
+    def test_doors_hear_when_all_that_was_committed_together_is_delivered(self) -> None:
+        alice = self.join("alice")
+        self.join("bob")
+        self.door.flushes.clear()
+        self.store.seconds = 1
+        self.hub.send(alice, "bob", "one")
+        self.clock.advance(0)  # it is being committed
+        self.hub.send(alice, "bob", "two")
+        self.hub.send(alice, "bob", "three")
+        self.clock.advance(1)
+        self.clock.advance(1)
+        self.assertEqual(self.door.flushes, [True, False])
+
     def test_all_see_the_same_order(self) -> None:
         people = [self.join(f"u{i}") for i in range(3)]
         for i in range(9):
@@ -323,7 +397,7 @@ class FaultTests(HubTestCase):
         alice, bob = self.join("alice"), self.join("bob")
 
         class Broken(ListDoor):
-            def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
+            def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
                 raise ZeroDivisionError
 
         self.join("carol", door=Broken())

@@ -76,6 +76,9 @@ MAX_LOGGED_REFUSALS = 10
 GATHER = 65_536
 """Bytes that are gathered in one turn of the reactor before they are written."""
 
+FLUSH_WITHIN = 0.002
+"""Seconds for which what is committed may wait, to be written together with what is being."""
+
 DEFAULT_UNREAD = Limits().unread
 
 # LineReceiver copies what is behind a line for each line, so it gets little at once; but more than
@@ -100,7 +103,8 @@ class State(enum.Enum):
 class FramedConnection(LineReceiver):
     """One connection: lines and counted bodies in, calls on the hub or on its session.
 
-    What is written in one turn of the reactor goes out in one piece. While the peer does not read,
+    What is written in one turn of the reactor goes out in one piece, and what is committed while
+    more is being, together with that. While the peer does not read,
     the connection is paused: its requests are not read, and what others send to it waits here.
     Past ``FramedFactory.max_unread`` it is cut off.
     """
@@ -409,8 +413,8 @@ class FramedConnection(LineReceiver):
     # Out, and when not to take in
 
     def write(self, data: bytes) -> None:
-        """Write to the peer, at the latest when this turn of the reactor is over; cut it off if too
-        much waits for it already.
+        """Write to the peer, soon (``FramedFactory.flush``); cut it off if too much waits for it
+        already.
         """
         out = self._out
         if self._full:
@@ -745,11 +749,13 @@ class FramedFactory(ServerFactory):
         self.max_unread = max_unread
         self.connections: set[FramedConnection] = set()
         self.version_1 = Version1Door(hub, clock, max_unread)
-        self.version_2 = Version2Door(hub, gate, max_message, motd)
+        self.version_2 = Version2Door(hub, gate, max_message, motd, self.flush)
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
         self._unflushed: list[FramedConnection] = []
+        self._flushing: IDelayedCall | None = None
+        self._waits_for_more = False
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
 
@@ -771,12 +777,27 @@ class FramedFactory(ServerFactory):
         return None if self._stopping else FramedConnection(self, channel)
 
     def flush_later(self, connection: FramedConnection) -> None:
-        """Have ``connection`` flushed when this turn of the reactor is over."""
+        """Have ``connection`` flushed when this turn of the reactor is over, or ``flush`` says."""
         self._unflushed.append(connection)
-        if len(self._unflushed) == 1:
-            self.clock.callLater(0, self._flush)
+        if self._flushing is None:
+            self._flushing = self.clock.callLater(0, self._flush)
+
+    def flush(self, *, more: bool) -> None:
+        """Write what is gathered; if there is ``more`` to come, together with that. To write twice
+        to the same peers costs twice as much, and takes longer than what comes takes to come.
+        """
+        if self._flushing is None:
+            return
+        if more and not self._waits_for_more:
+            self._waits_for_more = True
+            self._flushing.reset(FLUSH_WITHIN)
+        else:
+            self._flushing.cancel()
+            self._flush()
 
     def _flush(self) -> None:
+        self._flushing = None
+        self._waits_for_more = False
         unflushed, self._unflushed = self._unflushed, []
         for connection in unflushed:
             connection.flush()

@@ -319,9 +319,13 @@ class Version1Door:
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """See ``hub.Door.show``: the original client has no word for it, and nobody asks."""
 
-    def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
+    def flush(self, *, more: bool) -> None:
+        """See ``hub.Door.flush``: what is written goes out by itself."""
+
+    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
         """See ``hub.Door.deliver``."""
-        forward = make_forward(message)
-        for session in sessions:
-            assert isinstance(session, Version1)
-            session.forward(forward)
+        for message in messages:
+            forward = make_forward(message)
+            for session in sessions:
+                assert isinstance(session, Version1)
+                session.forward(forward)

@@ -43,6 +43,10 @@ MAX_SEARCH = 100
 MAX_QUERY = 500
 """Characters of what is searched for."""
 
+MAX_JOINED = 65_536
+"""Bytes, and a message more, that are written at once. What waits for a peer is counted by what is
+written, so that must not be much."""
+
 RETRY_READING = 5
 """Seconds after which it may be worth asking again for what could not be read."""
 
@@ -500,26 +504,41 @@ class Version2Door:
     :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     :param motd: what is said to everybody who logs in.
+    :param flush: see ``hub.Door.flush``.
     """
 
-    def __init__(self, hub: Hub, gate: Gate, max_message: int, motd: str = "") -> None:
+    def __init__(
+        self, hub: Hub, gate: Gate, max_message: int, motd: str, flush: Callable[..., None]
+    ) -> None:
         self.motd = motd
+        self.flush = flush
         self.hub = hub
         self.gate = gate
         self.max_message = max_message
 
-    def deliver(self, message: Message, sessions: Sequence[Session]) -> None:
+    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
         """See ``hub.Door.deliver``."""
-        data = _message("FORWARD", message)
-        for session in sessions:
-            session.connection.write(data)  # type: ignore[attr-defined]
+        parts: list[bytes] = []
+        size = 0
+        for message in messages:
+            part = _message("FORWARD", message)
+            parts.append(part)
+            size += len(part)
+            if size > MAX_JOINED:
+                _write(b"".join(parts), sessions)
+                parts.clear()
+                size = 0
+        _write(parts[0] if len(parts) == 1 else b"".join(parts), sessions)
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """See ``hub.Door.show``."""
         lines = [f"{name} {state} {why}".rstrip() + "\n" for name, state, why in seen]
-        data = b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines))
-        for session in sessions:
-            session.connection.write(data)  # type: ignore[attr-defined]
+        _write(b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines)), sessions)
+
+
+def _write(data: bytes, sessions: Sequence[Session]) -> None:
+    for session in sessions:
+        session.connection.write(data)  # type: ignore[attr-defined]
 
 
 def bodies(lines: Sequence[str]) -> Iterator[str]:
