@@ -6,12 +6,14 @@ file, also while a server writes it.
 
 A commit writes messages alone, one statement for many rows: Python's lock is then passed on a few
 times a batch, not once a row. All that is looked up by (``place``, ``request``, ``words``) is made
-of them behind, by ``index``, where one large step costs a third of many small ones.
+of them behind, by ``index``, in a file of its own: so no commit waits for it. That file is thrown
+away and made again whenever it is not of the archive beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import io
 import json
@@ -47,7 +49,11 @@ from chat_twisted.changes import (
 from chat_twisted.message import Message
 
 FILE = "chat.sqlite"
+INDEX = "index.sqlite"
 LOCK = "lock"
+
+INDEX_VERSION = 1
+"""Of the schema of the index. With another one it is made again."""
 
 PAGE = 1024 * 1024
 """How much text, in bytes, one reading brings at most (and a message more)."""
@@ -57,6 +63,9 @@ SCAN = 10_000
 
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
+
+_SLICE = 1000  # messages that are indexed by one statement: a millisecond
+_let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 _ROWS = 256  # in one statement at most; a power of two, so that few statements are to be prepared
 _COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
@@ -174,9 +183,8 @@ def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sql
 
     :param sync: ``normal`` or ``full``: what of a commit survives a loss of power.
     """
-    # The file is made here, so that it is never readable by others, however briefly.
     if not read_only:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(path)
     mode = "ro" if read_only else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10
@@ -185,6 +193,27 @@ def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sql
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {sync.upper()}")
     return connection
+
+
+def _make(path: Path) -> None:
+    """Make a file, so that it is never readable by others, however briefly."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bool = False) -> None:
+    """Let a connection to the archive use the index beside it, under the same names of tables.
+
+    :param folder: where it is; None for one in memory.
+    """
+    where = ":memory:"
+    if folder is not None:
+        uri = (folder / INDEX).absolute().as_uri()
+        where = f"{uri}?mode={'ro' if read_only else 'rw'}"
+    connection.execute("ATTACH ? AS looked_up", (where,))
+    if folder is not None and not read_only:
+        # It is of no use without the archive, so it need be no safer.
+        connection.execute("PRAGMA looked_up.journal_mode = WAL")
+        connection.execute("PRAGMA looked_up.synchronous = NORMAL")
 
 
 def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -> Saved:
@@ -198,10 +227,15 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         connection = connect(path, sync=sync)
         try:
             migrate(connection, schema)
+            path = folder / INDEX
+            _open_index(connection, folder)
             cursor = connection.cursor()
-            while index(cursor, 10_000):
+            before, now = -1, 0
+            while now > before:
+                before, now = now, index(cursor, 10_000)
                 connection.commit()
-            cursor.execute("UPDATE progress SET indexed = indexed")  # it can be written
+            path = folder / FILE
+            cursor.execute("UPDATE progress SET edition = edition")  # it can be written
             connection.commit()
             return load(cursor)
         finally:
@@ -210,13 +244,52 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _open_index(connection: sqlite3.Connection, folder: Path) -> None:
+    """Attach the index; make it anew if it is not there, not readable, or not of this archive.
+
+    It is not if it has come further: a loss of power can take from the one what it leaves to the
+    other.
+    """
+    if (folder / INDEX).exists():
+        try:
+            attach(connection, folder)
+            [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
+            if version == INDEX_VERSION:
+                found = connection.execute(
+                    "SELECT 1 FROM indexed JOIN progress USING (stamp) "
+                    "WHERE upto <= (SELECT ifnull(max(number), 0) FROM message)"
+                ).fetchone()
+                if found:
+                    return
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # locked, or not to be opened: that is no reason to throw it away
+        with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
+            connection.execute("DETACH looked_up")
+        for suffix in ("", "-wal", "-shm"):
+            (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
+    _make(folder / INDEX)
+    attach(connection, folder)
+    make_index(connection)
+
+
+def make_index(connection: sqlite3.Connection) -> None:
+    """Make the tables of an index that was attached and is empty."""
+    schema = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, stamp FROM progress; "
+        f"PRAGMA looked_up.user_version = {INDEX_VERSION}; COMMIT;"
+    )
+
+
 def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
     """Take the steps that lead from the file's schema to the newest; each wholly or not at all.
 
     :raises ArchiveError: the schema is newer than the newest step.
     """
     steps = resources.files("chat_twisted") / "schema" if folder is None else folder
-    found = {int(step.name.removesuffix(".sql")): step for step in steps.iterdir()}
+    names = {step.name.removesuffix(".sql"): step for step in steps.iterdir()}
+    found = {int(name): step for name, step in names.items() if name.isdigit()}
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > max(found):
         raise ArchiveError(
@@ -361,19 +434,19 @@ def write(
     messages: Sequence[Message] = (),
     changes: Iterable[Change] = (),
     *,
-    questions: Iterable[tuple[int, int, str]] = (),
+    questions: Sequence[tuple[int, int, str]] = (),
     positions: Iterable[tuple[int, int]] = (),
 ) -> dict[int, tuple[int, int]]:
     """Write one commit; the caller ends the transaction.
 
-    :param questions: of what it is asked whether it was sent before: a number, the author, the Id.
+    :param questions: of which of ``messages``, and of what else, it is to be looked up whether it
+        was sent before: a number, the author, the Id.
     :param positions: up to where users have confirmed: their id, and the number.
-    :return: which of ``messages`` and ``questions`` had been sent before under the same Id and were
-        not written again: their number, with the number and time that the first one has.
+    :return: which of ``questions`` had been sent before under the same Id, and are not written
+        again: their number, with the number and time that the first one has.
     """
     repeats: dict[int, tuple[int, int]] = {}
-    asked = [(m.number, m.author, m.request) for m in messages if m.request is not None]
-    for values, parameters in _in_rows([*asked, *questions]):
+    for values, parameters in _in_rows(questions):
         cursor.execute(
             f"WITH sent (number, user, id) AS (VALUES {values}) "
             "SELECT sent.number, message.number, message.time FROM sent "
@@ -394,11 +467,17 @@ def write(
     return repeats
 
 
-def index(cursor: Cursor, limit: int) -> int:
-    """Make the next ``limit`` messages findable; return up to which number all are, 0 if no more
-    were to be done.
+def checkpoint(cursor: Cursor) -> None:
+    """Take what was committed from the write-ahead log into the file, as far as can be without
+    keeping anybody waiting.
     """
-    cursor.execute("SELECT indexed FROM progress")
+    cursor.execute("PRAGMA main.wal_checkpoint(PASSIVE)")
+    cursor.fetchall()
+
+
+def index(cursor: Cursor, limit: int) -> int:
+    """Make the next ``limit`` messages findable; return up to which number all are."""
+    cursor.execute("SELECT upto FROM indexed")
     [done] = cursor.fetchone()
     cursor.execute(
         "SELECT max(number) FROM "
@@ -407,17 +486,22 @@ def index(cursor: Cursor, limit: int) -> int:
     )
     [upto] = cursor.fetchone()
     if upto is None:
-        return 0
+        return int(done)
     span = "number > ? AND number <= ?"
-    for statement in (
-        f"INSERT OR IGNORE INTO place SELECT party, name, number FROM message_place WHERE {span} "
-        "ORDER BY party, name, number",
-        "INSERT OR IGNORE INTO request SELECT author, request, number FROM message "
-        f"WHERE request IS NOT NULL AND {span} ORDER BY author, request",
-        f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
-        "UPDATE progress SET indexed = ?2",
-    ):
-        cursor.execute(statement, (done, upto))
+    for low in range(done, upto, _SLICE):
+        for statement in (
+            "INSERT INTO place "
+            "SELECT party, name, min(number), max(number), json_group_array(number) FROM "
+            f"(SELECT * FROM message_place WHERE {span} ORDER BY party, name, number) "
+            "GROUP BY party, name",
+            # Of two messages under one Id the older one's was forgotten.
+            "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
+            f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
+            f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
+        ):
+            cursor.execute(statement, (low, min(low + _SLICE, upto)))
+            _let_others()
+    cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
 
 
@@ -425,7 +509,7 @@ def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
     """Forget the Ids of at most ``limit`` messages older than the time ``before``; return whether
     there may be more.
     """
-    cursor.execute("SELECT forgotten, indexed FROM progress")
+    cursor.execute("SELECT forgotten, upto FROM indexed")
     forgotten, indexed = cursor.fetchone()
     cursor.execute(
         "SELECT number, time, author, request FROM message WHERE number > ? AND number <= ? "
@@ -434,17 +518,21 @@ def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
     )
     old = [row for row in cursor.fetchall() if row[1] < before]
     for values, parameters in _in_rows([row[2:] for row in old if row[3] is not None]):
-        cursor.execute(f"DELETE FROM request WHERE (user, id) IN (VALUES {values})", parameters)
+        cursor.execute(
+            f"DELETE FROM request WHERE (user, id) IN (VALUES {values}) AND number <= ?",
+            [*parameters, old[-1][0]],
+        )
     if old:
-        cursor.execute("UPDATE progress SET forgotten = ?", (old[-1][0],))
+        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][0],))
     return len(old) == limit
 
 
-def expire(cursor: Cursor, before: int, limit: int) -> bool:
-    """Delete at most ``limit`` messages older than the time ``before``; return whether there may be
-    more. The newest stays: the numbers go on from it.
+def unindex(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
+    """Let at most ``limit`` messages older than the time ``before`` not be found any more, before
+    they are deleted (``expire``); return the first and the last number, None if there are none. The
+    newest stays: the numbers go on from it.
     """
-    cursor.execute("SELECT min(indexed, (SELECT max(number) FROM message) - 1) FROM progress")
+    cursor.execute("SELECT min(upto, (SELECT max(number) FROM message) - 1) FROM indexed")
     [upto] = cursor.fetchone()
     cursor.execute(
         "SELECT number, time FROM message WHERE number <= ? ORDER BY number LIMIT ?",
@@ -452,21 +540,27 @@ def expire(cursor: Cursor, before: int, limit: int) -> bool:
     )
     old = [number for number, time in cursor.fetchall() if time < before]
     if not old:
-        return False
+        return None
     span = (old[0], old[-1])
     for statement in (
-        "DELETE FROM place WHERE (party, name, number) IN "
-        "(SELECT party, name, number FROM message_place WHERE number BETWEEN ? AND ?)",
+        # A row that has later ones too is deleted with the last of them.
+        "DELETE FROM place WHERE last <= ?2 AND (party, name) IN "
+        "(SELECT party, name FROM message_place WHERE number BETWEEN ?1 AND ?2)",
         # An Id that was forgotten may be that of a newer message by now.
         "DELETE FROM request WHERE number <= ?2 AND (user, id) IN "
         "(SELECT author, request FROM message WHERE number BETWEEN ?1 AND ?2)",
-        "INSERT INTO words (words, rowid, text) "
-        "SELECT 'delete', number, text FROM message WHERE number BETWEEN ? AND ?",
-        "DELETE FROM message WHERE number BETWEEN ? AND ?",
-        "DELETE FROM member WHERE until <= ?2",
+        # It may have been done before, by a server that was killed before it deleted them.
+        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
+        "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
     ):
         cursor.execute(statement, span)
-    return len(old) == limit
+    return span
+
+
+def expire(cursor: Cursor, first: int, last: int) -> None:
+    """Delete the messages between two numbers."""
+    cursor.execute("DELETE FROM message WHERE number BETWEEN ? AND ?", (first, last))
+    cursor.execute("DELETE FROM member WHERE until <= ?", (last,))
 
 
 def edit(
@@ -564,16 +658,39 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
         low = max(low, _first_at(cursor, span.since) - 1)
     if span.until is not None:
         high = min(high, _first_at(cursor, span.until + 1))
+    order = "ASC" if span.oldest_first else "DESC"
+    numbers = _numbers(cursor, place, low, high, order, span.limit + 1)
     cursor.execute(
-        f"SELECT {_COLUMNS} FROM place JOIN message USING (number) WHERE party = ? AND name = ? "
-        "AND number > ? AND number < ? "
-        f"ORDER BY number {'ASC' if span.oldest_first else 'DESC'} LIMIT ?",
-        (*place, low, high, span.limit + 1),
+        f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
+        f"ORDER BY number {order}",
+        (json.dumps(numbers),),
     )
     messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
     more = cut or len(messages) > span.limit
     messages = messages[: span.limit]
     return messages if span.oldest_first else messages[::-1], more
+
+
+def _numbers(
+    cursor: Cursor, place: Place, low: int, high: int, order: str, limit: int
+) -> list[int]:
+    """Find the numbers of the first (or the last) messages of a conversation between two others."""
+    cursor.execute("SELECT min(number) FROM message")
+    low = max(low, (cursor.fetchone()[0] or 1) - 1)  # what is older was deleted
+    cursor.execute(
+        "SELECT numbers FROM place WHERE (party, name) = (:party, :name) AND first < :high "
+        "AND first >= ifnull((SELECT max(first) FROM place "
+        "WHERE (party, name) = (:party, :name) AND first <= :low), 0) "
+        f"ORDER BY first {order}",
+        {"party": place.party, "name": place.name, "low": low, "high": high},
+    )
+    found: list[int] = []
+    for row in iter(cursor.fetchone, None):
+        numbers = [number for number in json.loads(row[0]) if low < number < high]
+        found += numbers if order == "ASC" else reversed(numbers)
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def _first_at(cursor: Cursor, time: int) -> int:
@@ -604,15 +721,22 @@ def search(
     :param rooms: those that the user is a member of.
     :param place: the conversation to look in, if not all.
     """
-    joined = (
-        "CROSS JOIN place ON party = ? AND name = ? AND place.number = words.rowid "
-        "CROSS JOIN message ON message.number = words.rowid"
-        if place is not None
-        else "CROSS JOIN message ON message.number = words.rowid "
-        "AND (recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
-        f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
-    )
-    parameters = place if place is not None else (user, user)
+    if place is None:
+        parameters: tuple[Any, ...] = (user, user)
+        mine = (
+            "(recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
+            f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
+        )
+    elif place.name:
+        parameters = (*place, *place)
+        mine = (
+            "recipient != 0 AND "
+            '(author = ? AND lower("to") = ? OR recipient = ? AND lower(sender) = ?)'
+        )
+    else:
+        parameters = (place.party,)
+        mine = "recipient = 0 AND room = ?"
+    joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
     try:
         # With a * at the very front it would be a question to FTS5 about itself.
         return _search(cursor, f" {query}", joined, parameters, count)
@@ -671,21 +795,28 @@ def export(folder: Path) -> Iterator[dict[str, object]]:
 
 
 def check(folder: Path) -> list[str]:
-    """Look whether the file in a state folder is sound; return what is not."""
+    """Look whether the files in a state folder are sound; return what is not."""
     connection = connect(folder / FILE, read_only=True)
+    try:
+        attach(connection, folder, read_only=True)
+    except sqlite3.OperationalError:
+        return [f"no {INDEX} that could be read: the server makes it when it starts"]
     connection.execute("BEGIN")  # all that is asked is of one moment
+    # The index first: it is of messages that were there before.
+    [indexed] = connection.execute("SELECT upto FROM indexed").fetchone()
     found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    placed = "SELECT party, name, value AS number FROM place, json_each(numbers)"
     for what, sql in {
-        "messages that stand in no conversation": "SELECT count(*) FROM message_place AS missing "
-        "WHERE number <= (SELECT indexed FROM progress) AND NOT EXISTS (SELECT 1 FROM place WHERE "
-        "(party, name, number) = (missing.party, missing.name, missing.number))",
-        "places of messages that are not there": "SELECT count(*) FROM place "
-        "WHERE number NOT IN (SELECT number FROM message)",
+        "messages that stand in no conversation": "SELECT count(*) FROM ("
+        f"SELECT party, name, number FROM message_place WHERE number <= {indexed} EXCEPT {placed})",
+        # Of what was deleted, some may stand beside what was not.
+        "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
+        "WHERE number NOT IN (SELECT number FROM message) "
+        "AND number > (SELECT ifnull(min(number), 0) FROM message)",
         "Ids of messages that are not there": "SELECT count(*) FROM request "
         "WHERE number NOT IN (SELECT number FROM message)",
         "messages that can't be searched": "SELECT count(*) FROM message "
-        "WHERE number <= (SELECT indexed FROM progress) "
-        "AND number NOT IN (SELECT id FROM words_docsize)",
+        f"WHERE number <= {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
         "words of messages that are not there": "SELECT count(*) FROM words_docsize "
         "WHERE id NOT IN (SELECT number FROM message)",
         "messages whose time goes back": "SELECT count(*) FROM "

@@ -614,7 +614,8 @@ class Hub:
             request.refusal = refusal
             self._ledger.ask(user.id, id, request)
             return request
-        self._ledger.say(user.id, user.name, recipient, room, name, text, id, request)
+        again = user.returned
+        self._ledger.say(user.id, user.name, recipient, room, name, text, id, request, again=again)
         return request
 
     def allow(self, session: Session) -> None:

@@ -10,6 +10,8 @@ Here are the interface and the embedded ledger, which writes the archive of this
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -41,19 +43,19 @@ RETRY_WHEN_BROKEN = 5
 """Seconds after which it may be worth trying again when nothing can be written."""
 
 LAZY = 1.0
-"""Seconds after which what need not be done at once is done: indexing, noting who has read what."""
+"""Seconds after which what need not be done at once is done: indexing a few messages, noting who
+has read what, tidying the write-ahead log."""
 
-INDEX_STEP = 500
-"""Messages that are indexed at once while the ledger has nothing else to do: a few milliseconds."""
+INDEX_STEP = 2_000
+INDEX_LARGE_STEP = 4_000
+"""How many messages are waited for with indexing while others are committed, and how many are
+indexed at once at most. A large step costs less for each."""
 
 INDEX_LAG = 20_000
-"""Messages that may wait to be indexed while it has. Past it, some are after each commit."""
+"""Messages that may wait to be indexed. With more, commits wait for a step."""
 
-INDEX_LARGE_STEP = 4_000
-INDEX_STEP_TO_BATCH = 8
-"""Messages that are indexed at once at most while there is something to commit, and how many times
-as many as the commit before had. Large steps cost half of small ones, but nothing is committed
-meanwhile: who is not pressed for time takes small ones, and nobody waits long."""
+NICE = 5
+"""How much the thread that indexes gives way to the others."""
 
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
@@ -128,9 +130,12 @@ class Ledger(Protocol[Origin]):
         text: str,
         request: str | None,
         origin: Origin,
+        *,
+        again: bool,
     ) -> None:
         """Take a message in; the parameters are ``Message``'s fields.
 
+        :param again: whether it may have been said before under the same Id, long ago even.
         :raises Unavailable: too much waits already.
         """
 
@@ -166,12 +171,17 @@ class Ledger(Protocol[Origin]):
 
 
 class Store(Protocol):
-    """Where the functions of ``archive`` are run. What is asked of one of its two sides is done
+    """Where the functions of ``archive`` are run. What is asked of one of its three sides is done
     there one by one, in order, and never within the call.
     """
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """Run ``function(cursor, ...)`` in a transaction of its own, where it may write."""
+
+    def index(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write the index.
+        What ``write`` runs does not wait for it.
+        """
 
     def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """Run ``function(cursor, ...)`` aside, so that it keeps no writing waiting."""
@@ -181,22 +191,34 @@ class Store(Protocol):
 
 
 class SQLiteStore:
-    """The archive's file, by a thread that writes and one that reads.
+    """The archive's two files, by a thread that writes, one that indexes and one that reads.
 
+    :param folder: where ``archive.prepare`` has prepared them.
     :param reactor: whose threads they are; it must be running.
     :param sync: see ``archive.connect``.
     """
 
     _writer: Any  # adbapi.ConnectionPool, which is not typed
+    _indexer: Any
     _reader: Any
 
-    def __init__(self, path: Path, reactor: Any, *, sync: str) -> None:
-        uri = path.absolute().as_uri()
+    def __init__(self, folder: Path, reactor: Any, *, sync: str) -> None:
+        uri = (folder / archive.FILE).absolute().as_uri()
 
         def prepare(connection: Any) -> None:
-            connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+            archive.attach(connection, folder)
+            connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
+            # No commit takes it upon itself to tidy the write-ahead log: the ledger does.
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
 
-        def pool(mode: str, opened: Callable[[Any], None] | None) -> adbapi.ConnectionPool:
+        def prepare_index(connection: Any) -> None:
+            archive.attach(connection, folder)
+            _give_way()
+
+        def prepare_reading(connection: Any) -> None:
+            archive.attach(connection, folder, read_only=True)
+
+        def pool(mode: str, opened: Callable[[Any], None]) -> adbapi.ConnectionPool:
             return adbapi.ConnectionPool(
                 "sqlite3",
                 f"{uri}?mode={mode}",
@@ -212,11 +234,17 @@ class SQLiteStore:
             )
 
         self._writer = pool("rw", prepare)
-        self._reader = pool("ro", None)
+        self._indexer = pool("rw", prepare_index)
+        self._reader = pool("ro", prepare_reading)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """See ``Store.write``."""
         done: Deferred[Result] = self._writer.runInteraction(function, *args, **kw)
+        return done
+
+    def index(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+        """See ``Store.index``."""
+        done: Deferred[Result] = self._indexer.runInteraction(function, *args, **kw)
         return done
 
     def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
@@ -226,8 +254,14 @@ class SQLiteStore:
 
     def close(self) -> None:
         """See ``Store.close``."""
-        self._reader.close()
-        self._writer.close()
+        for pool in (self._reader, self._indexer, self._writer):
+            pool.close()
+
+
+def _give_way() -> None:
+    """Let the other threads have the processor first, where one can say so for itself alone."""
+    if sys.platform == "linux":
+        os.nice(NICE)
 
 
 class EmbeddedLedger(Generic[Origin]):
@@ -258,14 +292,21 @@ class EmbeddedLedger(Generic[Origin]):
         self._time = saved.time
         self._waiting: list[tuple[Entry, Origin]] = []
         self._waiting_text = 0
-        self._batch = 0  # entries of the newest commit
+        # Of which of them it is to be looked up whether they were said before.
+        self._questions: list[tuple[int, int, str]] = []
         self._busy = False  # a commit is under way, or will be in the next turn
         self._broken = False  # the newest commit failed
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
-        # What was sent under an Id and can't be looked up in the archive yet, oldest first.
+        self._indexing = False  # a step is under way
+        self._held = False  # a commit waits for it
+        self._tidying = False
+        # What was sent under an Id and can't be looked up in the archive yet: all since some
+        # number, and before it, up to another.
         self._recent: dict[tuple[int, str], Repeat] = {}
+        self._older: dict[tuple[int, str], Repeat] = {}
+        self._older_upto = saved.last
         self._positions: dict[int, int] = {}
         self._lazy: IDelayedCall | None = None
         self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
@@ -305,11 +346,13 @@ class EmbeddedLedger(Generic[Origin]):
         text: str,
         request: str | None,
         origin: Origin,
+        *,
+        again: bool,
     ) -> None:
         """See ``Ledger.say``."""
         self._check_room()
         if request is not None:
-            repeat = self._recent.get((author, request))
+            repeat = self._said_lately(author, request)
             if repeat is not None:
                 self._append(repeat, origin)
                 return
@@ -318,6 +361,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._newest = number = self._newest + 1
         if request is not None:
             self._recent[author, request] = Repeat(number, time)
+            if again:
+                self._questions.append((number, author, request))
         self._waiting_text += len(text)
         self._append(
             Message(number, time, author, sender, recipient, room, to, text, request), origin
@@ -327,9 +372,17 @@ class EmbeddedLedger(Generic[Origin]):
         """See ``Ledger.ask``."""
         self._check_room()
         self._newest += 1
-        self._append(
-            self._recent.get((author, request)) or Again(self._newest, author, request), origin
-        )
+        repeat = self._said_lately(author, request)
+        if repeat is not None:
+            self._append(repeat, origin)
+        else:
+            question = Again(self._newest, author, request)
+            self._questions.append(question)
+            self._append(question, origin)
+
+    def _said_lately(self, author: int, request: str) -> Repeat | None:
+        key = (author, request)
+        return self._recent.get(key) or self._older.get(key)
 
     def change(self, change: Change, origin: Origin) -> None:
         """See ``Ledger.change``."""
@@ -355,15 +408,13 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _commit(self) -> None:
         batch, self._waiting = self._waiting, []
-        self._batch = len(batch)
+        questions, self._questions = self._questions, []
         self._awaiting += self._awaiting_next
         self._awaiting_next = []
         self._waiting_text = 0
         messages = [entry for entry, _ in batch if type(entry) is Message]
-        questions: list[Again] = []
         changes: list[Change] = []
         if len(messages) < len(batch):
-            questions = [entry for entry, _ in batch if isinstance(entry, Again)]
             changes = [e for e, _ in batch if not isinstance(e, (Message, Repeat, Again))]
         done = self._store.write(archive.write, messages, changes, questions=questions)
         done.addCallbacks(self._done, self._not_done, callbackArgs=(batch,), errbackArgs=(batch,))
@@ -409,10 +460,12 @@ class EmbeddedLedger(Generic[Origin]):
             self._log.error("can't write: {reason}", reason=failure.getErrorMessage())
         batch += self._waiting
         self._waiting = []
+        self._questions = []
         self._waiting_text = 0
         for entry, _ in batch:
             if type(entry) is Message and entry.request is not None:
                 self._recent.pop((entry.author, entry.request), None)
+                self._older.pop((entry.author, entry.request), None)
         assert self._failed is not None, "the ledger was not started"
         refusal = Unavailable("can't write", retry_after=RETRY_WHEN_BROKEN)
         self._failed(batch, refusal)
@@ -424,9 +477,11 @@ class EmbeddedLedger(Generic[Origin]):
         awaiting, self._awaiting = self._awaiting, []
         for deferred in awaiting:
             deferred.callback(None)
-        if self._last - self._indexed > INDEX_LAG and not self._broken:
-            step = min(max(INDEX_STEP, INDEX_STEP_TO_BATCH * self._batch), INDEX_LARGE_STEP)
-            self._index(step).addCallback(lambda _: self._go_on())
+        waiting = self._last - self._indexed
+        if waiting >= INDEX_STEP:
+            self._go_on_indexing()
+        if waiting > INDEX_LAG and self._indexing and not self._broken:
+            self._held = True
         else:
             self._go_on()
 
@@ -445,46 +500,71 @@ class EmbeddedLedger(Generic[Origin]):
             self._lazy = self._clock.callLater(LAZY, self._catch_up)
 
     def _catch_up(self) -> None:
-        """Do a little of what is left to do, unless there is something to commit."""
+        """Do what could wait."""
         self._lazy = None
         if self._positions:
             positions, self._positions = self._positions, {}
             noted = self._store.write(archive.write, positions=list(positions.items()))
             noted.addErrback(lambda _: self._positions_not_noted(positions))
-        if self._indexed >= self._last:
+        if self._indexed < self._last:
+            self._go_on_indexing()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Have the write-ahead log taken into the file, most of it where nothing waits. What comes
+        in meanwhile is little, and must be too: only then the log begins anew and does not grow.
+        Nor does it while somebody reads in it, so no step of indexing begins before.
+        """
+        if self._tidying:
             return
-        if self._busy:
-            self._be_lazy()
-            return
-        self._index(INDEX_STEP).addCallback(lambda _: self._catch_up_further())
+        self._tidying = True
+        tidied = self._store.index(archive.checkpoint)
+        tidied.addCallback(lambda _: self._store.write(archive.checkpoint))
+        tidied.addErrback(self._not_indexed)
+        tidied.addCallback(self._is_tidied)
+
+    def _is_tidied(self, _: object) -> None:
+        self._tidying = False
+        self._index_further(None)
 
     def _positions_not_noted(self, positions: dict[int, int]) -> None:
         self._positions = positions | self._positions
         self._be_lazy()
 
-    def _catch_up_further(self) -> None:
-        if self._lazy is None and self._stopped is None:
-            if self._broken or self._busy:
+    def _go_on_indexing(self) -> None:
+        if self._indexing or self._tidying or self._stopped is not None:
+            return
+        self._indexing = True
+        step = min(max(INDEX_STEP, self._last - self._indexed), INDEX_LARGE_STEP)
+        self._index(step).addCallback(self._index_further)
+
+    def _index_further(self, _: None) -> None:
+        """A step is done."""
+        self._indexing = False
+        waiting = self._last - self._indexed
+        if waiting and not self._broken:
+            # A few while others are committed would be many small steps.
+            if waiting < INDEX_STEP and self._busy:
                 self._be_lazy()
             else:
-                self._catch_up()
+                self._go_on_indexing()
+        if self._held:
+            self._held = False
+            self._go_on()
 
     def _index(self, limit: int) -> Deferred[None]:
-        indexing = self._store.write(archive.index, limit)
+        indexing = self._store.index(archive.index, limit)
         return indexing.addCallbacks(self._is_indexed, self._not_indexed)
 
     def _is_indexed(self, upto: int) -> None:
-        if upto:
+        if upto > self._indexed:
             self._works()
-        self._indexed = upto or self._last
-        for key in list(self._recent_up_to(self._indexed)):
-            del self._recent[key]
-
-    def _recent_up_to(self, number: int) -> Any:
-        for key, repeat in self._recent.items():
-            if repeat.number > number:
-                return
-            yield key
+            self._indexed = upto
+        # A whole dict is let go of when all in it can be looked up: to delete one by one what can
+        # would take the reactor's time.
+        if upto >= self._older_upto:
+            self._older, self._recent = self._recent, {}
+            self._older_upto = self._newest
 
     def _not_indexed(self, failure: Failure) -> None:
         if not self._broken:
@@ -495,17 +575,29 @@ class EmbeddedLedger(Generic[Origin]):
         """Delete what is too old, a little at a time."""
         self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
         now = int(self._clock.seconds() * 1000)
-        self._clean_step(archive.forget_requests, now - REMEMBER_REQUESTS * 1000)
+        self._forget_requests(now - REMEMBER_REQUESTS * 1000)
         if self._retain is not None:
-            self._clean_step(archive.expire, now - int(self._retain * 1000))
+            self._expire(now - int(self._retain * 1000))
 
-    def _clean_step(self, function: Callable[..., bool], before: int) -> None:
+    def _forget_requests(self, before: int) -> None:
         def go_on(more: bool) -> None:
             if more and self._stopped is None:
-                self._clean_step(function, before)
+                self._forget_requests(before)
 
-        step = self._store.write(function, before, CLEAN_STEP)
+        step = self._store.index(archive.forget_requests, before, CLEAN_STEP)
         step.addCallbacks(go_on, self._not_indexed)
+
+    def _expire(self, before: int) -> None:
+        def delete(span: tuple[int, int] | None) -> Deferred[None] | None:
+            if span is None or self._stopped is not None:
+                return None
+            return self._store.write(archive.expire, *span).addCallback(go_on)
+
+        def go_on(_: None) -> None:
+            self._expire(before)
+
+        step = self._store.index(archive.unindex, before, CLEAN_STEP)
+        step.addCallback(delete).addErrback(self._not_indexed)
 
     # What an operator does to the file
 

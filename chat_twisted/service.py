@@ -508,7 +508,7 @@ def makeService(options: Options) -> Service:
     sys.setswitchinterval(SWITCH_INTERVAL)
     reactor.callWhenRunning(_spare_the_collector)
     reactor.callWhenRunning(_stop_when_told, reactor)
-    store = SQLiteStore(folder / archive.FILE, reactor, sync=options["sync"])
+    store = SQLiteStore(folder, reactor, sync=options["sync"])
     retain = options["retain"]
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
         store, saved, clock, retain=None if retain is None else retain * DAY

@@ -11,6 +11,8 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import archive
@@ -29,6 +31,7 @@ class ArchiveTestCase(TestCase):
         archive.prepare(self.folder)
         self.connection = archive.connect(self.folder / archive.FILE)
         self.addCleanup(self.connection.close)
+        archive.attach(self.connection, self.folder)
         self.cursor = self.connection.cursor()
         self.number = 0
 
@@ -44,9 +47,19 @@ class ArchiveTestCase(TestCase):
         self.index()
 
     def index(self) -> None:
-        while archive.index(self.cursor, 2):
-            pass
+        before, now = -1, 0
+        while now > before:
+            before, now = now, archive.index(self.cursor, 2)
         self.connection.commit()
+
+    def expire(self, before: int, limit: int) -> bool:
+        """Delete old messages; return whether some were."""
+        span = archive.unindex(self.cursor, before, limit)
+        self.connection.commit()
+        if span is not None:
+            archive.expire(self.cursor, *span)
+        self.connection.commit()
+        return span is not None
 
     def change(self, *changes) -> None:
         archive.write(self.cursor, changes=changes)
@@ -97,42 +110,54 @@ class OpeningTests(ArchiveTestCase):
 
     def test_a_file_of_the_version_before_is_brought_up_to_date_with_what_it_holds(self) -> None:
         self.say(ALICE, BOB, "kept")
-        steps = self.steps(_3="ALTER TABLE user ADD COLUMN colour TEXT;")
+        steps = self.steps(_4="ALTER TABLE user ADD COLUMN colour TEXT;")
         saved = archive.prepare(self.folder, schema=steps)
         self.assertEqual((saved.last, self.missed(BOB)), (1, ["kept"]))
         self.cursor.execute("SELECT colour FROM user")
-        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (3,))
+        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (4,))
 
     def test_a_file_of_the_first_version_keeps_its_users_and_members(self) -> None:
         path = self.folder / "first"
         path.mkdir()
         steps = self.steps()
-        (steps / "2.sql").unlink()
+        for step in ("2.sql", "3.sql"):
+            (steps / step).unlink()
         connection = archive.connect(path / archive.FILE)
         archive.migrate(connection, steps)
         for statement in (
             "INSERT INTO user VALUES (2, 'Bob', x'01', 3, 4)",
             "INSERT INTO room VALUES (9, '#dev', '', 0, 2)",
             "INSERT INTO member VALUES (9, 2, 3, NULL)",
+            "INSERT INTO message VALUES (1, 5, 2, 'Bob', 0, 9, '#dev', 'an old word', '7')",
+            "INSERT INTO place VALUES (9, '', 1)",
+            "INSERT INTO words (rowid, text) VALUES (1, 'an old word')",
+            "UPDATE progress SET indexed = 1",
         ):
             connection.execute(statement)
         connection.commit()
         saved = archive.prepare(path)
         self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, archive.GUEST)])
         self.assertEqual((saved.members, saved.edition), ([(9, 2)], 0))
+        archive.attach(connection, path)
+        self.cursor = connection.cursor()
+        self.assertEqual(self.history(Place(DEV, ""), 9), ["an old word"])
+        self.assertEqual(self.search("word", rooms=[DEV]), ["an old word"])
+        question = (2, BOB, "7")
+        self.assertEqual(archive.write(self.cursor, questions=[question]), {2: (1, 5)})
+        connection.close()
 
     def test_a_step_that_fails_leaves_the_file_as_it_was(self) -> None:
         self.say(ALICE, BOB, "kept")
-        steps = self.steps(_3="ALTER TABLE user ADD COLUMN colour TEXT; DROP TABLE absent;")
+        steps = self.steps(_4="ALTER TABLE user ADD COLUMN colour TEXT; DROP TABLE absent;")
         self.fails("no such table: absent", schema=steps)
-        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (2,))
+        self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (3,))
         with self.assertRaises(sqlite3.OperationalError):
             self.cursor.execute("SELECT colour FROM user")
         self.assertEqual(archive.prepare(self.folder).last, 1)
 
     def test_a_newer_schema_is_refused(self) -> None:
         self.connection.execute("PRAGMA user_version = 99")
-        self.fails("made by a newer version of the server (schema 99, this one knows 2)")
+        self.fails("made by a newer version of the server (schema 99, this one knows 3)")
 
     def test_what_is_no_archive_is_refused(self) -> None:
         other = self.folder / "other"
@@ -271,7 +296,7 @@ class HistoryTests(ArchiveTestCase):
         self.assertEqual(self.history(Place(CAROL, "bob"), 9), [])
 
     def test_times_are_found_though_numbers_are_missing(self) -> None:
-        archive.expire(self.cursor, 3000, 99)
+        self.expire(3000, 99)
         self.say(ALICE, 0, "7", time=7000)
         self.number += 5
         self.say(ALICE, 0, "13", time=8000)
@@ -280,12 +305,11 @@ class HistoryTests(ArchiveTestCase):
 
     def test_every_time_is_found_whatever_numbers_are_missing(self) -> None:
         self.say(ALICE, 0, "7", time=7000)
-        self.connection.execute("DELETE FROM place WHERE number IN (1, 2, 4)")
         self.connection.execute("DELETE FROM message WHERE number IN (1, 2, 4)")
         times = [
             row[0]
             for row in self.connection.execute(
-                "SELECT time FROM place JOIN message USING (number) WHERE party = 0 ORDER BY number"
+                "SELECT time FROM message WHERE recipient = 0 AND room = 0 ORDER BY number"
             )
         ]
         for since in range(500, 9000, 250):
@@ -301,6 +325,138 @@ class HistoryTests(ArchiveTestCase):
         self.connection.execute("DELETE FROM place")
         self.connection.execute("DELETE FROM message")
         self.assertEqual(self.history(EVERYWHERE, 9, since=5, until=99), [])
+
+
+class IndexTests(ArchiveTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.say(ALICE, 0, "red wine")
+        self.say(ALICE, BOB, "red tea")
+        # Of an index that is kept one can tell.
+        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.commit()
+
+    def prepare(self) -> bool:
+        """Start a server; return whether the index was kept. In any case it serves."""
+        self.connection.close()
+        archive.prepare(self.folder)
+        self.connection = archive.connect(self.folder / archive.FILE)
+        archive.attach(self.connection, self.folder)
+        self.cursor = self.connection.cursor()
+        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine"])
+        self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
+        self.assertEqual(archive.check(self.folder), [])
+        return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
+
+    def test_it_is_kept_and_for_its_owner_alone(self) -> None:
+        self.assertTrue(self.prepare())
+        self.assertEqual((self.folder / archive.INDEX).stat().st_mode & 0o777, 0o600)
+
+    def test_it_is_made_again_if_it_is_not_there(self) -> None:
+        self.connection.close()
+        os.unlink(self.folder / archive.INDEX)
+        [problem] = archive.check(self.folder)
+        self.assertIn("no index.sqlite", problem)
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_is_no_index(self) -> None:
+        self.connection.close()
+        for content in ("", "a letter to my aunt. " * 100):
+            (self.folder / archive.INDEX).write_text(content)
+            self.assertFalse(self.prepare())
+            self.connection.close()
+
+    def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
+        self.connection.execute("PRAGMA looked_up.user_version = 99")
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_is_of_another_archive(self) -> None:
+        self.connection.execute("UPDATE indexed SET stamp = x'00'")
+        self.connection.commit()
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_has_what_the_archive_has_lost(self) -> None:
+        self.say(ALICE, 0, "red herring")
+        self.connection.execute("DELETE FROM message WHERE number = 3")
+        self.connection.commit()
+        self.assertFalse(self.prepare())
+
+    def test_no_commit_waits_for_it(self) -> None:
+        other = archive.connect(self.folder / archive.FILE)
+        self.addCleanup(other.close)
+        archive.attach(other, self.folder)
+        message = Message(3, 3, ALICE, "alice", 0, 0, "ALL", "three", None)
+        archive.write(self.cursor, [message])
+        self.connection.commit()
+        other.execute("PRAGMA busy_timeout = 0")
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        self.assertEqual(archive.index(other.cursor(), 9), 3)  # and is not committed yet
+        archive.write(self.cursor, [message._replace(number=4)])
+        self.connection.commit()
+        other.commit()
+        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine", "three"])
+
+    @given(
+        st.lists(st.tuples(st.sampled_from([0, BOB]), st.booleans()), max_size=12),
+        st.integers(1, 12),
+        st.integers(0, 14) | st.none(),
+        st.integers(0, 14) | st.none(),
+        st.booleans(),
+        st.integers(1, 8),
+    )
+    def test_history_is_the_same_however_many_were_indexed_together(
+        self,
+        said: list[tuple[int, bool]],
+        limit: int,
+        after: int | None,
+        before: int | None,
+        oldest_first: bool,
+        deleted_before: int,
+    ) -> None:
+        connection = sqlite3.connect(":memory:")
+        archive.migrate(connection)
+        archive.attach(connection, None)
+        archive.make_index(connection)
+        self.cursor = connection.cursor()
+        self.patch(archive, "_SLICE", 5)
+        for i, (to, step_ends) in enumerate(said, 1):
+            name = "Bob" if to else "ALL"
+            message = Message(i, i, ALICE, "alice", to, 0, name, str(i))
+            archive.write(self.cursor, [message])
+            if step_ends:
+                archive.index(self.cursor, 99)
+        archive.index(self.cursor, 99)
+        if (span := archive.unindex(self.cursor, deleted_before, 99)) is not None:
+            archive.expire(self.cursor, *span)
+        for place, party in (
+            (EVERYWHERE, 0),
+            (Place(ALICE, "bob"), BOB),
+            (Place(BOB, "alice"), BOB),
+        ):
+            there = [
+                str(i)
+                for i, (to, _) in enumerate(said, 1)
+                if to == party
+                and (i >= deleted_before or i == len(said))
+                and (after is None or i > after)
+                and (before is None or i < before)
+            ]
+            expected = there[:limit] if oldest_first else there[-limit:]
+            span_asked = Span(limit, after, before, oldest_first=oldest_first)
+            messages, more = archive.history(self.cursor, place, span_asked)
+            self.assertEqual([message.text for message in messages], expected)
+            self.assertEqual(more, len(there) > limit)
+        connection.close()
+
+    def test_the_write_ahead_log_begins_anew_when_all_of_it_is_in_the_file(self) -> None:
+        self.connection.execute("PRAGMA wal_autocheckpoint = 0")
+        for number in range(3, 203):
+            archive.write(
+                self.cursor, [Message(number, 9, ALICE, "alice", 0, 0, "ALL", "x" * 4000, None)]
+            )
+            self.connection.commit()
+            archive.checkpoint(self.cursor)
+        self.assertLess((self.folder / f"{archive.FILE}-wal").stat().st_size, 100_000)
 
 
 class SearchTests(ArchiveTestCase):
@@ -321,6 +477,10 @@ class SearchTests(ArchiveTestCase):
         self.assertEqual(len(self.search("red", CAROL)), 2)
         self.assertEqual(len(self.search("red", ALICE, rooms=[DEV])), 3)
         self.assertEqual(self.search("red", ALICE, place=Place(ALICE, "bob")), ["Red tea, résumé"])
+        self.assertEqual(self.search("red", BOB, place=Place(BOB, "alice")), ["Red tea, résumé"])
+        self.assertEqual(self.search("red", CAROL, place=Place(CAROL, "alice")), [])
+        self.assertEqual(self.search("red", ALICE, place=EVERYWHERE), ["red wine and bread"])
+        self.assertEqual(self.search("red", ALICE, place=Place(DEV, "")), ["red room"])
 
     def test_the_best_come_first(self) -> None:
         self.say(ALICE, 0, "wine " + "and other words " * 20)
@@ -382,22 +542,34 @@ class TidyingTests(ArchiveTestCase):
     def test_what_is_old_is_deleted_everywhere_but_the_newest_message(self) -> None:
         for i in range(5):
             self.say(ALICE, 0, f"word {i}", id=str(i))
-        self.assertTrue(archive.expire(self.cursor, 10**15, 3))
-        self.assertFalse(archive.expire(self.cursor, 10**15, 3))
-        self.connection.commit()
+        self.assertTrue(self.expire(10**15, 3))
+        self.assertTrue(self.expire(10**15, 3))
+        self.assertFalse(self.expire(10**15, 3))
         self.assertEqual(self.history(EVERYWHERE, 9), ["word 4"])
         self.assertEqual(self.search("word"), ["word 4"])
         self.assertEqual(archive.check(self.folder), [])
         self.assertEqual(archive.load(self.cursor).last, 5)
+
+    def test_a_server_that_was_killed_while_it_deleted_goes_on(self) -> None:
+        for i in range(3):
+            self.say(ALICE, 0, f"word {i}", id=str(i))
+        for _ in range(2):
+            self.assertEqual(archive.unindex(self.cursor, 10**15, 9), (1, 2))
+        self.assertEqual(self.search("word"), ["word 2"])
+        archive.expire(self.cursor, 1, 2)
+        self.connection.commit()
+        self.assertEqual(archive.check(self.folder), [])
+        self.connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
     def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
         self.say(ALICE, 0, "old", id="7", time=1000)
         self.assertFalse(archive.forget_requests(self.cursor, 2000, 9))
         self.say(ALICE, 0, "new", id="7", time=3000)
         self.say(ALICE, 0, "newest", time=3000)
-        archive.expire(self.cursor, 2000, 9)
+        self.expire(2000, 9)
         again = Message(9, 4000, ALICE, "alice", 0, 0, "ALL", "again", "7")
-        self.assertEqual(archive.write(self.cursor, [again]), {9: (2, 3000)})
+        repeats = archive.write(self.cursor, [again], questions=[(9, ALICE, "7")])
+        self.assertEqual(repeats, {9: (2, 3000)})
 
     def test_ids_are_forgotten_in_steps_and_only_old_ones(self) -> None:
         for i in range(5):
@@ -410,7 +582,8 @@ class TidyingTests(ArchiveTestCase):
     def test_what_is_not_old_stays(self) -> None:
         for i in range(4):
             self.say(ALICE, BOB, f"word {i}", time=1000 * (i + 1))
-        self.assertFalse(archive.expire(self.cursor, 3000, 9))
+        self.assertTrue(self.expire(3000, 9))
+        self.assertFalse(self.expire(3000, 9))
         self.assertEqual(sorted(self.search("word")), ["word 2", "word 3"])
         self.assertEqual(self.history(Place(BOB, "alice"), 9), ["word 2", "word 3"])
 
@@ -423,11 +596,10 @@ class TidyingTests(ArchiveTestCase):
 
         self.assertEqual(archive.write(self.cursor, messages(range(1, 601))), {})
         self.index()
-        repeats = archive.write(
-            self.cursor,
-            messages(range(701, 1400)),
-            questions=[(1400, ALICE, "5"), (1401, BOB, "5")],
-        )
+        again = messages(range(701, 1400))
+        asked = [(message.number, message.author, message.request) for message in again]
+        questions = [*asked, (1400, ALICE, "5"), (1401, BOB, "5")]
+        repeats = archive.write(self.cursor, again, questions=questions)
         expected = {n: (n - 700, 1) for n in range(701, 1301)} | {1400: (5, 1)}
         self.assertEqual(repeats, expected)
         self.cursor.execute("SELECT count(*), max(number) FROM message")
@@ -477,7 +649,10 @@ class CommandTests(ArchiveTestCase):
         self.assertEqual(self.run_command("check"), (0, "sound\n", ""))
         for damage, found in (
             ("DELETE FROM place WHERE party = 1", "2 messages that stand in no conversation"),
-            ("INSERT INTO place VALUES (0, '', 77)", "1 places of messages that are not there"),
+            (
+                "INSERT INTO place VALUES (0, '', 77, 78, '[77, 78]')",
+                "2 places of messages that are not there",
+            ),
             ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),
             ("DELETE FROM words_docsize WHERE id = 1", "1 messages that can't be searched"),
             (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -41,8 +42,9 @@ class LedgerTestCase(TestCase):
         self.assertGreater(error.retry_after, 0)
         self.failures.append([origin for _, origin in batch])
 
-    def say(self, text: str, id: str | None = None, author: int = 7) -> None:
-        self.ledger.say(author, "alice", 0, 0, "ALL", text, id, f"origin of {text}")
+    def say(self, text: str, id: str | None = None, author: int = 7, *, again: bool = True) -> None:
+        origin = f"origin of {text}"
+        self.ledger.say(author, "alice", 0, 0, "ALL", text, id, origin, again=again)
 
     def commit(self) -> None:
         settle(self.clock)
@@ -187,12 +189,27 @@ class RepeatTests(LedgerTestCase):
         self.assertRepeated()
 
     def test_an_id_sent_again_when_it_is_indexed_is_one_message(self) -> None:
-        self.say("a", "7")
+        self.forget("7")
+        self.assertRepeated()
+
+    def forget(self, id: str) -> None:
+        """Have something said under an Id that is in the archive alone."""
+        self.say("a", id)
+        for text in "bc":
+            self.commit()
+            self.clock.advance(ledger_module.LAZY)
+            self.commit()
+            self.say(text)
         self.commit()
         self.clock.advance(ledger_module.LAZY)
         self.commit()
-        self.assertEqual(self.ledger._recent, {})
-        self.assertRepeated()
+        self.assertEqual((self.ledger._recent, self.ledger._older), ({}, {}))
+
+    def test_it_is_not_looked_up_if_it_can_not_have_been_said(self) -> None:
+        self.forget("7")
+        self.say("again", "7", again=False)
+        self.commit()
+        self.assertEqual(self.stored(), ["a", "b", "c", "again"])
 
     def test_an_id_sent_again_after_a_restart_is_one_message(self) -> None:
         self.say("a", "7")
@@ -308,6 +325,57 @@ class ReadingTests(LedgerTestCase):
         self.commit()
         self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1, 0)])
 
+    def test_commits_wait_for_indexing_only_when_too_much_waits(self) -> None:
+        self.patch(ledger_module, "INDEX_STEP", 1)
+        self.patch(ledger_module, "INDEX_LAG", 2)
+        steps: list[Deferred[int]] = []
+
+        def index(*_: object) -> Deferred[int]:
+            steps.append(Deferred())
+            return steps[-1]
+
+        self.patch(self.store, "index", index)
+        for text in "abcd":
+            self.say(text)
+            self.commit()
+        self.assertEqual((self.stored(), len(steps)), (["a", "b", "c"], 1))
+        steps[0].callback(2)
+        self.commit()
+        self.assertEqual((self.stored(), len(steps)), (["a", "b", "c", "d"], 2))
+
+    def test_the_write_ahead_log_is_tidied_in_a_second_and_no_step_begins_before(self) -> None:
+        self.patch(ledger_module, "INDEX_STEP", 1)
+        done: list[tuple[str, str]] = []
+
+        def note(side: str):
+            inner = getattr(self.store, side)
+
+            def noted(function, *args, **kw):
+                done.append((side, function.__name__))
+                return inner(function, *args, **kw)
+
+            self.patch(self.store, side, noted)
+
+        note("write")
+        note("index")
+        self.say("a")
+        self.commit()
+        self.store.seconds = 0.1
+        self.clock.advance(ledger_module.LAZY)
+        self.say("b")
+        self.clock.pump([0.1] * 5)
+        self.assertEqual(
+            done,
+            [
+                ("write", "write"),
+                ("index", "index"),
+                ("index", "checkpoint"),
+                ("write", "write"),
+                ("write", "checkpoint"),
+                ("index", "index"),
+            ],
+        )
+
     def test_what_could_not_be_indexed_is_found_when_writing_works_again(self) -> None:
         self.patch(ledger_module, "INDEX_STEP", 1)
         self.patch(ledger_module, "INDEX_LARGE_STEP", 1)
@@ -390,7 +458,7 @@ class EndTests(LedgerTestCase):
         self.assertEqual(self.stored(), ["new"])
 
     def test_nothing_is_written_after_the_end(self) -> None:
-        self.patch(ledger_module, "INDEX_STEP", 1)
+        self.patch(ledger_module, "INDEX_LARGE_STEP", 1)
         for text in "abcd":
             self.say(text)
         self.commit()
@@ -399,6 +467,6 @@ class EndTests(LedgerTestCase):
         self.ledger.stop()
         self.clock.pump([0.1] * 9)
         self.assertTrue(self.store.closed)
-        [indexed] = self.store.connection.execute("SELECT indexed FROM progress").fetchone()
+        [indexed] = self.store.connection.execute("SELECT upto FROM indexed").fetchone()
         self.assertEqual(indexed, 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
