@@ -64,6 +64,10 @@ SCAN = 10_000
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
 
+# The conversation that a message stands in; see schema/index.sql, place.
+_ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
+_OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
+
 _SLICE = 1000  # messages that are indexed by one statement: a millisecond
 _let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
@@ -467,12 +471,13 @@ def write(
     return repeats
 
 
-def checkpoint(cursor: Cursor) -> None:
+def checkpoint(cursor: Cursor) -> int:
     """Take what was committed from the write-ahead log into the file, as far as can be without
-    keeping anybody waiting.
+    keeping anybody waiting; return how many pages the log has.
     """
     cursor.execute("PRAGMA main.wal_checkpoint(PASSIVE)")
-    cursor.fetchall()
+    [(_, pages, _)] = cursor.fetchall()
+    return int(pages)
 
 
 def index(cursor: Cursor, limit: int) -> int:
@@ -489,17 +494,32 @@ def index(cursor: Cursor, limit: int) -> int:
         return int(done)
     span = "number > ? AND number <= ?"
     for low in range(done, upto, _SLICE):
+        between = (low, min(low + _SLICE, upto))
+        cursor.execute(
+            f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
+            f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
+            "GROUP BY one, other RETURNING one, first",
+            between,
+        )
+        # One message of each conversation says who its parties are.
+        firsts = json.dumps([first for one, first in cursor.fetchall() if one])
+        _let_others()
+        for party, name, partner in (
+            ("author", '"to"', "recipient"),
+            ("recipient", "sender", "author"),
+        ):
+            cursor.execute(
+                f"INSERT OR IGNORE INTO partner SELECT {party}, lower({name}), {partner} "
+                "FROM message WHERE number IN (SELECT value FROM json_each(?))",
+                (firsts,),
+            )
         for statement in (
-            "INSERT INTO place "
-            "SELECT party, name, min(number), max(number), json_group_array(number) FROM "
-            f"(SELECT * FROM message_place WHERE {span} ORDER BY party, name, number) "
-            "GROUP BY party, name",
             # Of two messages under one Id the older one's was forgotten.
             "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
             f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
             f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
         ):
-            cursor.execute(statement, (low, min(low + _SLICE, upto)))
+            cursor.execute(statement, between)
             _let_others()
     cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
@@ -544,8 +564,8 @@ def unindex(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
     span = (old[0], old[-1])
     for statement in (
         # A row that has later ones too is deleted with the last of them.
-        "DELETE FROM place WHERE last <= ?2 AND (party, name) IN "
-        "(SELECT party, name FROM message_place WHERE number BETWEEN ?1 AND ?2)",
+        f"DELETE FROM place WHERE last <= ?2 AND (one, other) IN "
+        f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
         # An Id that was forgotten may be that of a newer message by now.
         "DELETE FROM request WHERE number <= ?2 AND (user, id) IN "
         "(SELECT author, request FROM message WHERE number BETWEEN ?1 AND ?2)",
@@ -677,20 +697,32 @@ def _numbers(
     """Find the numbers of the first (or the last) messages of a conversation between two others."""
     cursor.execute("SELECT min(number) FROM message")
     low = max(low, (cursor.fetchone()[0] or 1) - 1)  # what is older was deleted
-    cursor.execute(
-        "SELECT numbers FROM place WHERE (party, name) = (:party, :name) AND first < :high "
-        "AND first >= ifnull((SELECT max(first) FROM place "
-        "WHERE (party, name) = (:party, :name) AND first <= :low), 0) "
-        f"ORDER BY first {order}",
-        {"party": place.party, "name": place.name, "low": low, "high": high},
-    )
     found: list[int] = []
-    for row in iter(cursor.fetchone, None):
-        numbers = [number for number in json.loads(row[0]) if low < number < high]
-        found += numbers if order == "ASC" else reversed(numbers)
-        if len(found) >= limit:
-            break
+    for one, other in _conversations(cursor, place):
+        cursor.execute(
+            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
+            "AND first >= ifnull((SELECT max(first) FROM place "
+            "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
+            f"ORDER BY first {order}",
+            {"one": one, "other": other, "low": low, "high": high},
+        )
+        enough = len(found) + limit
+        for row in iter(cursor.fetchone, None):
+            found += [number for number in json.loads(row[0]) if low < number < high]
+            if len(found) >= enough:
+                break
+    found.sort(reverse=order == "DESC")
     return found[:limit]
+
+
+def _conversations(cursor: Cursor, place: Place) -> list[tuple[int, int]]:
+    """Find what ``place`` is in the index: of a direct one, with each who had the name."""
+    if not place.name:
+        return [(0, place.party)]
+    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", place)
+    return [
+        (min(place.party, partner), max(place.party, partner)) for (partner,) in cursor.fetchall()
+    ]
 
 
 def _first_at(cursor: Cursor, time: int) -> int:
@@ -805,10 +837,13 @@ def check(folder: Path) -> list[str]:
     # The index first: it is of messages that were there before.
     [indexed] = connection.execute("SELECT upto FROM indexed").fetchone()
     found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    placed = "SELECT party, name, value AS number FROM place, json_each(numbers)"
+    placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
     for what, sql in {
-        "messages that stand in no conversation": "SELECT count(*) FROM ("
-        f"SELECT party, name, number FROM message_place WHERE number <= {indexed} EXCEPT {placed})",
+        "messages that stand in no conversation": f"SELECT count(*) FROM (SELECT {_ONE}, {_OTHER}, "
+        f"number FROM message WHERE number <= {indexed} EXCEPT {placed})",
+        "messages to or from a name that nobody had": "SELECT count(*) FROM "
+        "(SELECT party, name FROM message_place "
+        f"WHERE number <= {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
         # Of what was deleted, some may stand beside what was not.
         "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
         "WHERE number NOT IN (SELECT number FROM message) "

@@ -57,6 +57,9 @@ INDEX_LAG = 20_000
 NICE = 5
 """How much the thread that indexes gives way to the others."""
 
+MAX_LOG = 16_384
+"""Pages of the write-ahead log, of 4 KiB each, past which what writes makes it begin anew."""
+
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
 
@@ -511,17 +514,22 @@ class EmbeddedLedger(Generic[Origin]):
         self._tidy()
 
     def _tidy(self) -> None:
-        """Have the write-ahead log taken into the file, most of it where nothing waits. What comes
-        in meanwhile is little, and must be too: only then the log begins anew and does not grow.
-        Nor does it while somebody reads in it, so no step of indexing begins before.
+        """Have the write-ahead log taken into the file, where no commit waits for that.
+
+        With all of it in the file the log begins anew. While there is no end of commits there is
+        always a little that is not; so now and then what writes takes that itself. Nor does the
+        log begin anew while somebody reads in it, so no step of indexing begins before.
         """
         if self._tidying:
             return
         self._tidying = True
         tidied = self._store.index(archive.checkpoint)
-        tidied.addCallback(lambda _: self._store.write(archive.checkpoint))
+        tidied.addCallback(self._tidy_further)
         tidied.addErrback(self._not_indexed)
         tidied.addCallback(self._is_tidied)
+
+    def _tidy_further(self, pages: int) -> Deferred[int] | None:
+        return self._store.write(archive.checkpoint) if pages > MAX_LOG else None
 
     def _is_tidied(self, _: object) -> None:
         self._tidying = False

@@ -648,9 +648,10 @@ class CommandTests(ArchiveTestCase):
         self.say(ALICE, BOB, "y", time=6)
         self.assertEqual(self.run_command("check"), (0, "sound\n", ""))
         for damage, found in (
-            ("DELETE FROM place WHERE party = 1", "2 messages that stand in no conversation"),
+            ("DELETE FROM place WHERE one = 1", "2 messages that stand in no conversation"),
+            ("DELETE FROM partner", "2 messages to or from a name that nobody had"),
             (
-                "INSERT INTO place VALUES (0, '', 77, 78, '[77, 78]')",
+                "INSERT INTO place VALUES (0, 0, 77, 78, '[77, 78]')",
                 "2 places of messages that are not there",
             ),
             ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),

@@ -7,17 +7,25 @@ CREATE TABLE looked_up.indexed (
     stamp BLOB NOT NULL
 );
 
--- In which conversations messages stand: with everybody (0), in a room (its number), and for the two
--- parties of a direct one (the user's number, and the other's name as it is looked up). A row has
--- the numbers of all that were indexed together, as a JSON array in order: a row for each message
--- took twice the time. Rows of one conversation follow one another.
+-- In which conversations messages stand: "one" and "other" are the numbers of its two users, in
+-- order; 0 and the number of a room; or 0 and 0, with everybody. A row has the numbers of all that
+-- were indexed together, as a JSON array: a row for each message took three times as long. What
+-- stands in one row of a conversation was said before all that stands in the next.
 CREATE TABLE looked_up.place (
-    party INTEGER NOT NULL,
-    name TEXT NOT NULL,
+    one INTEGER NOT NULL,
+    other INTEGER NOT NULL,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     numbers TEXT NOT NULL,
-    PRIMARY KEY (party, name, first)
+    PRIMARY KEY (one, other, first)
+) WITHOUT ROWID;
+
+-- With whom users have talked, by the name as it is looked up: a name is of one after the other.
+CREATE TABLE looked_up.partner (
+    user INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    partner INTEGER NOT NULL,
+    PRIMARY KEY (user, name, partner)
 ) WITHOUT ROWID;
 
 -- Under which Ids users sent their newest messages, so that one sent again is not a second one.
