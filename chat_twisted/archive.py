@@ -232,13 +232,18 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         try:
             migrate(connection, schema)
             path = folder / INDEX
-            _open_index(connection, folder)
-            cursor = connection.cursor()
-            before, now = -1, 0
-            while now > before:
-                before, now = now, index(cursor, 10_000)
-                connection.commit()
+            try:
+                _open_index(connection, folder)
+                _index_all(connection)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise  # it is locked, or there is no room: that is no reason to throw it away
+                connection.rollback()
+                _make_index_anew(connection, folder)
+                path = folder / FILE  # if it fails again, it is this one
+                _index_all(connection)
             path = folder / FILE
+            cursor = connection.cursor()
             cursor.execute("UPDATE progress SET edition = edition")  # it can be written
             connection.commit()
             return load(cursor)
@@ -249,32 +254,41 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
 
 
 def _open_index(connection: sqlite3.Connection, folder: Path) -> None:
-    """Attach the index; make it anew if it is not there, not readable, or not of this archive.
+    """Attach the index; make it anew if it is not there, or not of this archive and this version.
 
-    It is not if it has come further: a loss of power can take from the one what it leaves to the
-    other.
+    It is not of this archive either if it has come further: a loss of power can take from the one
+    what it leaves to the other.
+
+    :raises sqlite3.DatabaseError: it is damaged, or no index at all.
     """
     if (folder / INDEX).exists():
-        try:
-            attach(connection, folder)
-            [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
-            if version == INDEX_VERSION:
-                found = connection.execute(
-                    "SELECT 1 FROM indexed JOIN progress USING (stamp) "
-                    "WHERE upto <= (SELECT ifnull(max(number), 0) FROM message)"
-                ).fetchone()
-                if found:
-                    return
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise  # locked, or not to be opened: that is no reason to throw it away
-        with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
-            connection.execute("DETACH looked_up")
-        for suffix in ("", "-wal", "-shm"):
-            (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
+        attach(connection, folder)
+        [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
+        if version == INDEX_VERSION:
+            found = connection.execute(
+                "SELECT 1 FROM indexed JOIN progress USING (stamp) "
+                "WHERE upto <= (SELECT ifnull(max(number), 0) FROM message)"
+            ).fetchone()
+            if found:
+                return
+    _make_index_anew(connection, folder)
+
+
+def _make_index_anew(connection: sqlite3.Connection, folder: Path) -> None:
+    with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
+        connection.execute("DETACH looked_up")
+    for suffix in ("", "-wal", "-shm"):
+        (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
     _make(folder / INDEX)
     attach(connection, folder)
     make_index(connection)
+
+
+def _index_all(connection: sqlite3.Connection) -> None:
+    before, now = -1, 0
+    while now > before:
+        before, now = now, index(connection.cursor(), 10_000)
+        connection.commit()
 
 
 def make_index(connection: sqlite3.Connection) -> None:

@@ -60,6 +60,10 @@ NICE = 5
 MAX_LOG = 16_384
 """Pages of the write-ahead log, of 4 KiB each, past which what writes makes it begin anew."""
 
+MAX_REMEMBERED = 200_000
+"""Ids of messages that can't be indexed, for a fault, that are remembered at least; twice as many at
+most."""
+
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
 
@@ -299,6 +303,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._questions: list[tuple[int, int, str]] = []
         self._busy = False  # a commit is under way, or will be in the next turn
         self._broken = False  # the newest commit failed
+        self._index_broken = False  # so did what was done behind the commits
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
@@ -415,6 +420,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._awaiting += self._awaiting_next
         self._awaiting_next = []
         self._waiting_text = 0
+        if len(self._recent) > MAX_REMEMBERED:  # nothing can be indexed
+            self._let_go_of_older()
         messages = [entry for entry, _ in batch if type(entry) is Message]
         changes: list[Change] = []
         if len(messages) < len(batch):
@@ -483,7 +490,7 @@ class EmbeddedLedger(Generic[Origin]):
         waiting = self._last - self._indexed
         if waiting >= INDEX_STEP:
             self._go_on_indexing()
-        if waiting > INDEX_LAG and self._indexing and not self._broken:
+        if waiting > INDEX_LAG and self._indexing and not self._index_broken:
             self._held = True
         else:
             self._go_on()
@@ -550,9 +557,9 @@ class EmbeddedLedger(Generic[Origin]):
         """A step is done."""
         self._indexing = False
         waiting = self._last - self._indexed
-        if waiting and not self._broken:
+        if waiting:
             # A few while others are committed would be many small steps.
-            if waiting < INDEX_STEP and self._busy:
+            if self._index_broken or (waiting < INDEX_STEP and self._busy):
                 self._be_lazy()
             else:
                 self._go_on_indexing()
@@ -565,18 +572,22 @@ class EmbeddedLedger(Generic[Origin]):
         return indexing.addCallbacks(self._is_indexed, self._not_indexed)
 
     def _is_indexed(self, upto: int) -> None:
-        if upto > self._indexed:
-            self._works()
-            self._indexed = upto
+        self._indexed = max(upto, self._indexed)
+        if self._index_broken:
+            self._index_broken = False
+            self._log.info("indexing works again")
         # A whole dict is let go of when all in it can be looked up: to delete one by one what can
         # would take the reactor's time.
         if upto >= self._older_upto:
-            self._older, self._recent = self._recent, {}
-            self._older_upto = self._newest
+            self._let_go_of_older()
+
+    def _let_go_of_older(self) -> None:
+        self._older, self._recent = self._recent, {}
+        self._older_upto = self._newest
 
     def _not_indexed(self, failure: Failure) -> None:
-        if not self._broken:
-            self._broken = True
+        if not self._index_broken:
+            self._index_broken = True
             self._log.error("can't index: {reason}", reason=failure.getErrorMessage())
 
     def _clean(self) -> None:
@@ -657,7 +668,7 @@ class EmbeddedLedger(Generic[Origin]):
             return read(None, self._last)
 
         def read(_: None, last: int) -> Deferred[Result]:
-            if self._indexed < last and not self._broken:
+            if self._indexed < last and not self._index_broken:
                 return self._index(INDEX_LARGE_STEP).addCallback(read, last)
             return self._store.read(function, *args)
 

@@ -122,7 +122,8 @@ OPTIONS
         SECONDS, or said nothing at all for 10. Default: {DEFAULT_IDLE}.
 
     -s, --state DIR
-        The folder of the file chat.sqlite, made if there is none. One server at a time uses it.
+        The folder of the files chat.sqlite and index.sqlite (which is made again if it is not
+        there), made if there is none. One server at a time uses it.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
         "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
         whether the file is sound; both also while the server runs.

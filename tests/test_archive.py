@@ -177,7 +177,7 @@ class OpeningTests(ArchiveTestCase):
         data = bytearray(path.read_bytes())
         data[100:4096] = b"\xff" * 3996
         path.write_bytes(data)
-        self.fails("malformed")
+        self.fails("chat.sqlite: database disk image is malformed")
 
     def test_a_file_that_can_not_be_written_is_refused(self) -> None:
         connect = archive.connect
@@ -365,6 +365,16 @@ class IndexTests(ArchiveTestCase):
             (self.folder / archive.INDEX).write_text(content)
             self.assertFalse(self.prepare())
             self.connection.close()
+
+    def test_it_is_made_again_if_it_is_damaged(self) -> None:
+        for i in range(300):
+            self.say(ALICE, CAROL, f"text {i} " * 20)
+        self.connection.close()
+        path = self.folder / archive.INDEX
+        data = bytearray(path.read_bytes())
+        data[4096:] = b"\xff" * (len(data) - 4096)
+        path.write_bytes(data)
+        self.assertFalse(self.prepare())
 
     def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
         self.connection.execute("PRAGMA looked_up.user_version = 99")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -204,6 +204,18 @@ class RepeatTests(LedgerTestCase):
         self.clock.advance(ledger_module.LAZY)
         self.commit()
         self.assertEqual((self.ledger._recent, self.ledger._older), ({}, {}))
+
+    def test_what_can_not_be_indexed_is_not_remembered_without_end(self) -> None:
+        self.patch(ledger_module, "MAX_REMEMBERED", 10)
+        self.patch(self.store, "index", lambda *_: fail(FULL))
+        for i in range(50):
+            self.say(f"{i}", f"{i}")
+            self.commit()
+            self.clock.advance(ledger_module.LAZY)
+        self.assertLessEqual(len(self.ledger._recent) + len(self.ledger._older), 22)
+        self.say("49 again", "49")
+        self.commit()
+        self.assertEqual(len(self.stored()), 50)
 
     def test_it_is_not_looked_up_if_it_can_not_have_been_said(self) -> None:
         self.forget("7")
