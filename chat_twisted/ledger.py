@@ -61,8 +61,8 @@ MAX_LOG = 16_384
 """Pages of the write-ahead log, of 4 KiB each, past which what writes makes it begin anew."""
 
 MAX_REMEMBERED = 200_000
-"""Ids of messages that can't be indexed, for a fault, that are remembered at least; twice as many at
-most."""
+"""Ids of messages that can't be indexed, for a fault, that are remembered at least; at most it is
+twice as many."""
 
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered; the protocol promises ten minutes."""
