@@ -312,8 +312,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._tidying = False
         # What was sent under an Id and can't be looked up in the archive yet: all since some
         # number, and before it, up to another.
-        self._recent: dict[tuple[int, str], Repeat] = {}
-        self._older: dict[tuple[int, str], Repeat] = {}
+        self._recent: dict[tuple[int, str], tuple[int, int]] = {}
+        self._older: dict[tuple[int, str], tuple[int, int]] = {}
         self._older_upto = saved.last
         self._positions: dict[int, int] = {}
         self._lazy: IDelayedCall | None = None
@@ -368,7 +368,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._time = time = max(self._time, int(self._clock.seconds() * 1000))
         self._newest = number = self._newest + 1
         if request is not None:
-            self._recent[author, request] = Repeat(number, time)
+            self._recent[author, request] = (number, time)
             if again:
                 self._questions.append((number, author, request))
         self._waiting_text += len(text)
@@ -390,7 +390,8 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _said_lately(self, author: int, request: str) -> Repeat | None:
         key = (author, request)
-        return self._recent.get(key) or self._older.get(key)
+        found = self._recent.get(key) or self._older.get(key)
+        return None if found is None else Repeat(*found)
 
     def change(self, change: Change, origin: Origin) -> None:
         """See ``Ledger.change``."""
@@ -437,7 +438,7 @@ class EmbeddedLedger(Generic[Origin]):
             for entry, _ in batch:
                 if type(entry) is Message and entry.number in repeats:
                     assert entry.request is not None
-                    self._recent[entry.author, entry.request] = Repeat(*repeats[entry.number])
+                    self._recent[entry.author, entry.request] = repeats[entry.number]
             batch = [(self._first(entry, repeats), origin) for entry, origin in batch]
             self._waiting = [
                 (self._first(entry, repeats), origin) for entry, origin in self._waiting
