@@ -844,39 +844,77 @@ def check(folder: Path) -> list[str]:
     """Look whether the files in a state folder are sound; return what is not."""
     connection = connect(folder / FILE, read_only=True)
     try:
+        return _check_archive(connection) + _check_index(connection, folder)
+    finally:
+        connection.close()
+
+
+def _check_archive(connection: sqlite3.Connection) -> list[str]:
+    return _damage(connection, "main") + _count(
+        connection,
+        {
+            "messages whose time goes back": "SELECT count(*) FROM "
+            "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
+            "members of rooms that are not there": "SELECT count(*) FROM member "
+            "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
+        },
+    )
+
+
+def _check_index(connection: sqlite3.Connection, folder: Path) -> list[str]:
+    made = "the server makes it again when it starts"
+    try:
         attach(connection, folder, read_only=True)
     except sqlite3.OperationalError:
-        return [f"no {INDEX} that could be read: the server makes it when it starts"]
-    connection.execute("BEGIN")  # all that is asked is of one moment
-    # The index first: it is of messages that were there before.
-    [indexed] = connection.execute("SELECT upto FROM indexed").fetchone()
-    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
-    for what, sql in {
-        "messages that stand in no conversation": f"SELECT count(*) FROM (SELECT {_ONE}, {_OTHER}, "
-        f"number FROM message WHERE number <= {indexed} EXCEPT {placed})",
-        "messages to or from a name that nobody had": "SELECT count(*) FROM "
-        "(SELECT party, name FROM message_place "
-        f"WHERE number <= {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
-        # Of what was deleted, some may stand beside what was not.
-        "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
-        "WHERE number NOT IN (SELECT number FROM message) "
-        "AND number > (SELECT ifnull(min(number), 0) FROM message)",
-        "Ids of messages that are not there": "SELECT count(*) FROM request "
-        "WHERE number NOT IN (SELECT number FROM message)",
-        "messages that can't be searched": "SELECT count(*) FROM message "
-        f"WHERE number <= {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
-        "words of messages that are not there": "SELECT count(*) FROM words_docsize "
-        "WHERE id NOT IN (SELECT number FROM message)",
-        "messages whose time goes back": "SELECT count(*) FROM "
-        "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
-        "members of rooms that are not there": "SELECT count(*) FROM member "
-        "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
-    }.items():
+        return [f"no {INDEX} that could be read: {made}"]
+    except sqlite3.DatabaseError:
+        return [f"{INDEX} is damaged: {made}"]
+    try:
+        connection.execute("BEGIN")  # all that is asked is of one moment
+        # The index first: it is of messages that were there before.
+        [indexed] = connection.execute("SELECT upto FROM indexed").fetchone()
+        damage = _damage(connection, "looked_up")
+        placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
+        return damage + _count(
+            connection,
+            {
+                "messages that stand in no conversation": "SELECT count(*) FROM "
+                f"(SELECT {_ONE}, {_OTHER}, number FROM message WHERE number <= {indexed} "
+                f"EXCEPT {placed})",
+                "messages to or from a name that nobody had": "SELECT count(*) FROM "
+                "(SELECT party, name FROM message_place "
+                f"WHERE number <= {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
+                # Of what was deleted, some may stand beside what was not.
+                "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
+                "WHERE number NOT IN (SELECT number FROM message) "
+                "AND number > (SELECT ifnull(min(number), 0) FROM message)",
+                "Ids of messages that are not there": "SELECT count(*) FROM request "
+                "WHERE number NOT IN (SELECT number FROM message)",
+                "messages that can't be searched": "SELECT count(*) FROM message "
+                f"WHERE number <= {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
+                "words of messages that are not there": "SELECT count(*) FROM words_docsize "
+                "WHERE id NOT IN (SELECT number FROM message)",
+            },
+        )
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        return [f"{INDEX} is damaged ({error}): remove it, and {made}"]
+
+
+def _damage(connection: sqlite3.Connection, schema: str) -> list[str]:
+    """Ask SQLite what is wrong with a file."""
+    rows = connection.execute(f"PRAGMA {schema}.integrity_check")
+    return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def _count(connection: sqlite3.Connection, questions: Mapping[str, str]) -> list[str]:
+    """Say of what there is any; each question counts."""
+    found = []
+    for what, sql in questions.items():
         [count] = connection.execute(sql).fetchone()
         if count:
             found.append(f"{count} {what}")
-    connection.close()
     return found
 
 

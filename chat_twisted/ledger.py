@@ -307,6 +307,7 @@ class EmbeddedLedger(Generic[Origin]):
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
+        self._blind = False  # what an operator does can't be seen
         self._indexing = False  # a step is under way
         self._held = False  # a commit waits for it
         self._tidying = False
@@ -633,6 +634,7 @@ class EmbeddedLedger(Generic[Origin]):
             self._looking = self._clock.callLater(LOOK_EVERY, self._look)
 
     def _is_edition(self, edition: int) -> Deferred[None] | None:
+        self._blind = False
         if edition == self._edition:
             return None
         # What writes is asked, so that the answer has all changes that were committed before.
@@ -644,7 +646,9 @@ class EmbeddedLedger(Generic[Origin]):
         self._edited(users)
 
     def _not_looked(self, failure: Failure) -> None:
-        self._log.failure("can't look for changed accounts", failure)
+        if not self._blind:
+            self._blind = True
+            self._log.failure("can't look for changed accounts", failure)
 
     # Out
 

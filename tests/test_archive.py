@@ -376,6 +376,18 @@ class IndexTests(ArchiveTestCase):
         path.write_bytes(data)
         self.assertFalse(self.prepare())
 
+    def test_one_that_is_damaged_while_it_is_used_is_told_from_the_archive(self) -> None:
+        for i in range(300):
+            self.say(ALICE, CAROL, f"text {i} " * 20)
+        self.connection.close()
+        path = self.folder / archive.INDEX
+        data = bytearray(path.read_bytes())
+        data[8192:] = b"\xff" * (len(data) - 8192)
+        path.write_bytes(data)
+        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+        path.write_text("a letter to my aunt. " * 100)
+        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+
     def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
         self.connection.execute("PRAGMA looked_up.user_version = 99")
         self.assertFalse(self.prepare())
