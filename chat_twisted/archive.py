@@ -708,9 +708,12 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
 def _numbers(
     cursor: Cursor, place: Place, low: int, high: int, order: str, limit: int
 ) -> list[int]:
-    """Find the numbers of the first (or the last) messages of a conversation between two others."""
-    cursor.execute("SELECT min(number) FROM message")
-    low = max(low, (cursor.fetchone()[0] or 1) - 1)  # what is older was deleted
+    """Find the numbers of the first (or the last) messages of a conversation between two others.
+    What is not indexed yet is walked through.
+    """
+    cursor.execute("SELECT upto, (SELECT min(number) FROM message) FROM indexed")
+    upto, oldest = cursor.fetchone()
+    low = max(low, (oldest or 1) - 1)  # what is older was deleted
     found: list[int] = []
     for one, other in _conversations(cursor, place):
         cursor.execute(
@@ -718,15 +721,30 @@ def _numbers(
             "AND first >= ifnull((SELECT max(first) FROM place "
             "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
             f"ORDER BY first {order}",
-            {"one": one, "other": other, "low": low, "high": high},
+            {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
         )
         enough = len(found) + limit
         for row in iter(cursor.fetchone, None):
-            found += [number for number in json.loads(row[0]) if low < number < high]
+            found += [n for n in json.loads(row[0]) if low < n < high and n <= upto]
             if len(found) >= enough:
                 break
+    stands, parameters = _stands_in(place)
+    cursor.execute(
+        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} "
+        f"ORDER BY number {order} LIMIT ?",
+        (max(low, upto), high, *parameters, limit),
+    )
+    found += [number for (number,) in cursor.fetchall()]
     found.sort(reverse=order == "DESC")
     return found[:limit]
+
+
+def _stands_in(place: Place) -> tuple[str, tuple[int | str, ...]]:
+    """Return what is true of a message that stands in a conversation, and its parameters."""
+    if not place.name:
+        return "recipient = 0 AND room = ?", (place.party,)
+    said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
+    return f"recipient != 0 AND ({said} OR {heard})", (*place, *place)
 
 
 def _conversations(cursor: Cursor, place: Place) -> list[tuple[int, int]]:
@@ -767,21 +785,15 @@ def search(
     :param rooms: those that the user is a member of.
     :param place: the conversation to look in, if not all.
     """
-    if place is None:
-        parameters: tuple[Any, ...] = (user, user)
-        mine = (
+    mine, parameters = (
+        (
             "(recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
-            f"OR room IN ({','.join(str(int(room)) for room in rooms)}))"
+            f"OR room IN ({','.join(str(int(room)) for room in rooms)}))",
+            (user, user),
         )
-    elif place.name:
-        parameters = (*place, *place)
-        mine = (
-            "recipient != 0 AND "
-            '(author = ? AND lower("to") = ? OR recipient = ? AND lower(sender) = ?)'
-        )
-    else:
-        parameters = (place.party,)
-        mine = "recipient = 0 AND room = ?"
+        if place is None
+        else _stands_in(place)
+    )
     joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
     try:
         # With a * at the very front it would be a question to FTS5 about itself.

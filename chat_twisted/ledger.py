@@ -658,25 +658,24 @@ class EmbeddedLedger(Generic[Origin]):
 
     def history(self, place: Place, span: Span) -> Deferred[tuple[list[Message], bool]]:
         """See ``Ledger.history``."""
-        return self._when_indexed(archive.history, place, span)
+        return self._when_committed(self._store.read, archive.history, place, span)
 
     def search(
         self, user: int, rooms: Sequence[int], place: Place | None, query: str, count: int
     ) -> Deferred[list[Message]]:
         """See ``Ledger.search``."""
-        return self._when_indexed(archive.search, user, rooms, place, query, count)
 
-    def _when_indexed(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
-        """Read when all that was handed in until now is committed and can be found."""
-
-        def index(_: None) -> Deferred[Result]:
-            return read(None, self._last)
-
-        def read(_: None, last: int) -> Deferred[Result]:
+        def search(_: None, last: int) -> Deferred[list[Message]]:
             if self._indexed < last and not self._index_broken:
-                return self._index(INDEX_LARGE_STEP).addCallback(read, last)
-            return self._store.read(function, *args)
+                return self._index(INDEX_LARGE_STEP).addCallback(search, last)
+            return self._store.read(archive.search, user, rooms, place, query, count)
 
+        return self._when_committed(lambda: search(None, self._last))
+
+    def _when_committed(
+        self, function: Callable[..., Deferred[Result]], *args: Any
+    ) -> Deferred[Result]:
+        """Call ``function`` when all that was handed in until now is committed."""
         committed: Deferred[None] = Deferred()
         if self._waiting:
             self._awaiting_next.append(committed)
@@ -684,7 +683,7 @@ class EmbeddedLedger(Generic[Origin]):
             self._awaiting.append(committed)
         else:
             committed.callback(None)
-        return committed.addCallback(index)
+        return committed.addCallback(lambda _: function(*args))
 
     def stop(self) -> Deferred[None]:
         """Close the archive; fire when all that was handed in is committed."""
