@@ -61,6 +61,9 @@ PAGE = 1024 * 1024
 SCAN = 10_000
 """Through how many numbers one reading for a returning user goes at most."""
 
+LOOK_BACK = 15 * 60 * 1000
+"""Milliseconds for which an Id is looked for where the index is damaged."""
+
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
 
@@ -80,6 +83,9 @@ class Cursor(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
         """Run one statement."""
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
+        """Run one statement for each of ``parameters``."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -295,7 +301,7 @@ def make_index(connection: sqlite3.Connection) -> None:
     """Make the tables of an index that was attached and is empty."""
     schema = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
     connection.executescript(
-        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, stamp FROM progress; "
+        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
         f"PRAGMA looked_up.user_version = {INDEX_VERSION}; COMMIT;"
     )
 
@@ -463,16 +469,7 @@ def write(
     :return: which of ``questions`` had been sent before under the same Id, and are not written
         again: their number, with the number and time that the first one has.
     """
-    repeats: dict[int, tuple[int, int]] = {}
-    for values, parameters in _in_rows(questions):
-        cursor.execute(
-            f"WITH sent (number, user, id) AS (VALUES {values}) "
-            "SELECT sent.number, message.number, message.time FROM sent "
-            "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
-            "CROSS JOIN message ON message.number = request.number",
-            parameters,
-        )
-        repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+    repeats = _look_up(cursor, questions)
     if repeats:
         messages = [message for message in messages if message.number not in repeats]
     for values, parameters in _in_rows(messages):
@@ -483,6 +480,54 @@ def write(
     for user, number in positions:
         cursor.execute("UPDATE user SET position = ? WHERE id = ?", (number, user))
     return repeats
+
+
+def _look_up(
+    cursor: Cursor, questions: Sequence[tuple[int, int, str]]
+) -> dict[int, tuple[int, int]]:
+    """Find what was sent before; see ``write``."""
+    repeats: dict[int, tuple[int, int]] = {}
+    try:
+        with _distrust(cursor):
+            for values, parameters in _in_rows(questions):
+                cursor.execute(
+                    f"WITH sent (number, user, id) AS (VALUES {values}) "
+                    "SELECT sent.number, message.number, message.time FROM sent "
+                    "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
+                    "CROSS JOIN message ON message.number = request.number",
+                    parameters,
+                )
+                repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:  # the index is damaged: no reason not to write
+        cursor.execute("SELECT max(time) FROM message")
+        [newest] = cursor.fetchone()
+        start = _first_at(cursor, (newest or 0) - LOOK_BACK)
+        for number, author, id in questions:
+            cursor.execute(
+                "SELECT number, time FROM message WHERE number >= ? AND author = ? AND request = ?",
+                (start, author, id),
+            )
+            if (first := cursor.fetchone()) is not None:
+                repeats[number] = first
+    return repeats
+
+
+@contextlib.contextmanager
+def _distrust(cursor: Cursor) -> Iterator[None]:
+    """If what is done meets damage, let the index be made again at the next start: remove its file,
+    which those who have it open keep.
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if type(error) is sqlite3.DatabaseError:
+            cursor.execute("PRAGMA database_list")
+            for _, name, path in cursor.fetchall():
+                if name == "looked_up" and path:
+                    Path(path).unlink(missing_ok=True)
+        raise
 
 
 def checkpoint(cursor: Cursor) -> int:
@@ -496,6 +541,11 @@ def checkpoint(cursor: Cursor) -> int:
 
 def index(cursor: Cursor, limit: int) -> int:
     """Make the next ``limit`` messages findable; return up to which number all are."""
+    with _distrust(cursor):
+        return _index(cursor, limit)
+
+
+def _index(cursor: Cursor, limit: int) -> int:
     cursor.execute("SELECT upto FROM indexed")
     [done] = cursor.fetchone()
     cursor.execute(
@@ -551,14 +601,17 @@ def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
         (forgotten, indexed, limit),
     )
     old = [row for row in cursor.fetchall() if row[1] < before]
-    for values, parameters in _in_rows([row[2:] for row in old if row[3] is not None]):
-        cursor.execute(
-            f"DELETE FROM request WHERE (user, id) IN (VALUES {values}) AND number <= ?",
-            [*parameters, old[-1][0]],
-        )
+    _forget(cursor, [(author, request, number) for number, _, author, request in old])
     if old:
         cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][0],))
     return len(old) == limit
+
+
+def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> None:
+    """Forget Ids: the author, the Id, the message's number. One that was forgotten before may be
+    that of a newer message by now.
+    """
+    cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
 
 
 def unindex(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
@@ -576,16 +629,16 @@ def unindex(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
     if not old:
         return None
     span = (old[0], old[-1])
+    cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
+    _forget(cursor, cursor.fetchall())
     for statement in (
-        # A row that has later ones too is deleted with the last of them.
-        f"DELETE FROM place WHERE last <= ?2 AND (one, other) IN "
+        # A row that has later ones too is deleted with the last of them; "first" is in the key.
+        "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
         f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
-        # An Id that was forgotten may be that of a newer message by now.
-        "DELETE FROM request WHERE number <= ?2 AND (user, id) IN "
-        "(SELECT author, request FROM message WHERE number BETWEEN ?1 AND ?2)",
         # It may have been done before, by a server that was killed before it deleted them.
         "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
         "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
+        "UPDATE indexed SET deleted = ?2",
     ):
         cursor.execute(statement, span)
     return span
@@ -693,14 +746,15 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
     if span.until is not None:
         high = min(high, _first_at(cursor, span.until + 1))
     order = "ASC" if span.oldest_first else "DESC"
-    numbers = _numbers(cursor, place, low, high, order, span.limit + 1)
+    with _distrust(cursor):
+        numbers = _numbers(cursor, place, low, high, order, span.limit + 1)
     cursor.execute(
         f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
         (json.dumps(numbers),),
     )
     messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
-    more = cut or len(messages) > span.limit
+    more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
     return messages if span.oldest_first else messages[::-1], more
 
@@ -795,11 +849,12 @@ def search(
         else _stands_in(place)
     )
     joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
-    try:
-        # With a * at the very front it would be a question to FTS5 about itself.
-        return _search(cursor, f" {query}", joined, parameters, count)
-    except sqlite3.OperationalError:  # mostly, what FTS5 can't parse; another fault comes again
-        return _search(cursor, _plain(query), joined, parameters, count)
+    with _distrust(cursor):
+        try:
+            # With a * at the very front it would be a question to FTS5 about itself.
+            return _search(cursor, f" {query}", joined, parameters, count)
+        except sqlite3.OperationalError:  # mostly, what FTS5 can't parse; another fault comes again
+            return _search(cursor, _plain(query), joined, parameters, count)
 
 
 def _search(
@@ -884,28 +939,30 @@ def _check_index(connection: sqlite3.Connection, folder: Path) -> list[str]:
     try:
         connection.execute("BEGIN")  # all that is asked is of one moment
         # The index first: it is of messages that were there before.
-        [indexed] = connection.execute("SELECT upto FROM indexed").fetchone()
+        deleted, upto = connection.execute("SELECT deleted, upto FROM indexed").fetchone()
+        indexed = f"number > {deleted} AND number <= {upto}"
+        oldest = "(SELECT ifnull(min(number), 0) FROM message)"
         damage = _damage(connection, "looked_up")
         placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
         return damage + _count(
             connection,
             {
                 "messages that stand in no conversation": "SELECT count(*) FROM "
-                f"(SELECT {_ONE}, {_OTHER}, number FROM message WHERE number <= {indexed} "
+                f"(SELECT {_ONE}, {_OTHER}, number FROM message WHERE {indexed} "
                 f"EXCEPT {placed})",
                 "messages to or from a name that nobody had": "SELECT count(*) FROM "
                 "(SELECT party, name FROM message_place "
-                f"WHERE number <= {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
-                # Of what was deleted, some may stand beside what was not.
+                f"WHERE {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
+                # Of what was deleted, some may stand beside what was not, or be back after a loss
+                # of power.
                 "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
-                "WHERE number NOT IN (SELECT number FROM message) "
-                "AND number > (SELECT ifnull(min(number), 0) FROM message)",
+                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
                 "Ids of messages that are not there": "SELECT count(*) FROM request "
-                "WHERE number NOT IN (SELECT number FROM message)",
+                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
                 "messages that can't be searched": "SELECT count(*) FROM message "
-                f"WHERE number <= {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
+                f"WHERE {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
                 "words of messages that are not there": "SELECT count(*) FROM words_docsize "
-                "WHERE id NOT IN (SELECT number FROM message)",
+                f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
             },
         )
     except sqlite3.OperationalError:

@@ -455,6 +455,8 @@ class Hub:
                 return
             if page.messages:
                 session.door.deliver(page.messages, [session])
+            if session.user is None:
+                return  # it does not read, and was cut off
             session.position = page.upto
             if page.upto >= self._seen:
                 self._go_live(session)
@@ -1064,10 +1066,7 @@ class Hub:
         run: list[tuple[Message, Request]] = []
         key = None
         for entry, origin in batch:
-            if type(entry) is Message:
-                if origin is None:
-                    self._seen = entry.number
-                    continue
+            if type(entry) is Message and origin is not None:
                 author = entry.author if entry.recipient else 0
                 if run and key != (entry.recipient, entry.room, author):
                     self._guarded(self._deliver, run)
@@ -1079,7 +1078,9 @@ class Hub:
             if run:
                 self._guarded(self._deliver, run)
                 run = []
-            if type(entry) is Repeat:
+            if type(entry) is Message:
+                self._seen = entry.number
+            elif type(entry) is Repeat:
                 self._guarded(self._repeated, entry, origin)
             elif type(entry) is Again:
                 if origin is not None and origin.refusal is not None:
@@ -1162,12 +1163,12 @@ class Hub:
         """The same where not all was said on one session: nobody gets his own from the server."""
         origins = {request.session for _, request in run}
         reached = self._reached(run)
-        self._bring([said for said, _ in run], [s for s in reached if s not in origins])
         hearing = [s for s in reached if s in origins]
         for said, request in run:
             if request.session.user is not None:
                 request.session.sent(request, said.number, said.time)
             self._bring([said], [s for s in hearing if s is not request.session])
+        self._bring([said for said, _ in run], [s for s in reached if s not in origins])
 
     def _reached(self, run: Sequence[tuple[Message, Request]]) -> Sequence[Session]:
         """All live sessions of those to whom ``run`` was said, and of who said it."""

@@ -307,6 +307,7 @@ class EmbeddedLedger(Generic[Origin]):
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
+        self._untidy = False  # what is to be tidied can't be
         self._blind = False  # what an operator does can't be seen
         self._indexing = False  # a step is under way
         self._held = False  # a commit waits for it
@@ -422,7 +423,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._awaiting += self._awaiting_next
         self._awaiting_next = []
         self._waiting_text = 0
-        if len(self._recent) > MAX_REMEMBERED:  # nothing can be indexed
+        if len(self._recent) > MAX_REMEMBERED and self._index_broken:
             self._let_go_of_older()
         messages = [entry for entry, _ in batch if type(entry) is Message]
         changes: list[Change] = []
@@ -472,6 +473,8 @@ class EmbeddedLedger(Generic[Origin]):
             self._log.error("can't write: {reason}", reason=failure.getErrorMessage())
         batch += self._waiting
         self._waiting = []
+        self._awaiting += self._awaiting_next
+        self._awaiting_next = []
         self._questions = []
         self._waiting_text = 0
         for entry, _ in batch:
@@ -492,7 +495,7 @@ class EmbeddedLedger(Generic[Origin]):
         waiting = self._last - self._indexed
         if waiting >= INDEX_STEP:
             self._go_on_indexing()
-        if waiting > INDEX_LAG and self._indexing and not self._index_broken:
+        if waiting > INDEX_LAG and (self._indexing or self._tidying) and not self._index_broken:
             self._held = True
         else:
             self._go_on()
@@ -534,15 +537,16 @@ class EmbeddedLedger(Generic[Origin]):
         self._tidying = True
         tidied = self._store.index(archive.checkpoint)
         tidied.addCallback(self._tidy_further)
-        tidied.addErrback(self._not_indexed)
+        tidied.addErrback(self._not_cleaned)
         tidied.addCallback(self._is_tidied)
 
     def _tidy_further(self, pages: int) -> Deferred[int] | None:
+        self._untidy = False
         return self._store.write(archive.checkpoint) if pages > MAX_LOG else None
 
     def _is_tidied(self, _: object) -> None:
         self._tidying = False
-        self._index_further(None)
+        self._index_further(None)  # no step was begun meanwhile, and none is under way
 
     def _positions_not_noted(self, positions: dict[int, int]) -> None:
         self._positions = positions | self._positions
@@ -592,33 +596,33 @@ class EmbeddedLedger(Generic[Origin]):
             self._index_broken = True
             self._log.error("can't index: {reason}", reason=failure.getErrorMessage())
 
+    def _not_cleaned(self, failure: Failure) -> None:
+        if not self._untidy:
+            self._untidy = True
+            self._log.error("can't tidy: {reason}", reason=failure.getErrorMessage())
+
     def _clean(self) -> None:
-        """Delete what is too old, a little at a time."""
-        self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
-        now = int(self._clock.seconds() * 1000)
-        self._forget_requests(now - REMEMBER_REQUESTS * 1000)
-        if self._retain is not None:
-            self._expire(now - int(self._retain * 1000))
+        """Delete what is too old, and then wait for the next time."""
+        self._cleaning = None
+        cleaned = Deferred.fromCoroutine(self._clean_all(int(self._clock.seconds() * 1000)))
+        cleaned.addErrback(self._not_cleaned).addCallback(self._clean_later)
 
-    def _forget_requests(self, before: int) -> None:
-        def go_on(more: bool) -> None:
-            if more and self._stopped is None:
-                self._forget_requests(before)
+    def _clean_later(self, _: None) -> None:
+        if self._stopped is None:
+            self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
 
-        step = self._store.index(archive.forget_requests, before, CLEAN_STEP)
-        step.addCallbacks(go_on, self._not_indexed)
-
-    def _expire(self, before: int) -> None:
-        def delete(span: tuple[int, int] | None) -> Deferred[None] | None:
+    async def _clean_all(self, now: int) -> None:
+        """Delete a little at a time, between other things."""
+        store, before = self._store, now - REMEMBER_REQUESTS * 1000
+        while self._stopped is None:
+            if not await store.index(archive.forget_requests, before, CLEAN_STEP):
+                break
+        while self._stopped is None and self._retain is not None:
+            before = now - int(self._retain * 1000)
+            span = await store.index(archive.unindex, before, CLEAN_STEP)
             if span is None or self._stopped is not None:
-                return None
-            return self._store.write(archive.expire, *span).addCallback(go_on)
-
-        def go_on(_: None) -> None:
-            self._expire(before)
-
-        step = self._store.index(archive.unindex, before, CLEAN_STEP)
-        step.addCallback(delete).addErrback(self._not_indexed)
+                break
+            await store.write(archive.expire, *span)
 
     # What an operator does to the file
 
@@ -704,5 +708,5 @@ class EmbeddedLedger(Generic[Origin]):
         noted: Deferred[Any] = succeed(None)
         if self._positions:
             noted = self._store.write(archive.write, positions=list(self._positions.items()))
-        noted.addErrback(self._not_indexed)
+        noted.addErrback(self._not_cleaned)
         noted.addCallback(lambda _: stopped.callback(None))

@@ -376,6 +376,30 @@ class IndexTests(ArchiveTestCase):
         path.write_bytes(data)
         self.assertFalse(self.prepare())
 
+    def test_what_is_asked_of_a_damaged_one_when_writing_is_looked_for_in_the_archive(self) -> None:
+        self.say(ALICE, 0, "red herring", id="7", time=5)
+        [page] = self.cursor.execute(
+            "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'request'"
+        ).fetchone()
+        self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+        path = self.folder / archive.INDEX
+        data = bytearray(path.read_bytes())
+        data[4096 * (page - 1) : 4096 * page] = b"\xff" * 4096
+        path.write_bytes(data)
+        self.connection = archive.connect(self.folder / archive.FILE)
+        archive.attach(self.connection, self.folder)
+        self.cursor = self.connection.cursor()
+        said = Message(4, 6, ALICE, "alice", 0, 0, "ALL", "x", "7")
+        questions = [(4, ALICE, "7"), (5, BOB, "7")]
+        repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
+        self.assertEqual(repeats, {4: (3, 5)})
+        self.connection.commit()
+        self.assertFalse(path.exists())
+        self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
+        self.connection.commit()
+        self.assertFalse(self.prepare())  # made again
+
     def test_one_that_is_damaged_while_it_is_used_is_told_from_the_archive(self) -> None:
         for i in range(300):
             self.say(ALICE, CAROL, f"text {i} " * 20)
@@ -582,6 +606,28 @@ class TidyingTests(ArchiveTestCase):
         self.connection.commit()
         self.assertEqual(archive.check(self.folder), [])
         self.connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+
+    def test_it_is_sound_between_the_two_halves_of_deleting(self) -> None:
+        for i in range(3):
+            self.say(ALICE, 0, f"word {i}", id=str(i))
+        archive.unindex(self.cursor, 10**15, 9)
+        self.connection.commit()
+        self.assertEqual(archive.check(self.folder), [])
+
+    def test_ids_are_forgotten_by_their_key_and_not_by_a_walk(self) -> None:
+        """With many of them a walk takes longer than others take to come."""
+        asked: list[str] = []
+        self.connection.set_trace_callback(asked.append)
+        self.say(ALICE, 0, "x", id="1", time=1000)
+        self.say(ALICE, 0, "y", time=9000)
+        archive.forget_requests(self.cursor, 4000, 9)
+        archive.unindex(self.cursor, 4000, 9)
+        deleting = [sql for sql in asked if sql.startswith("DELETE")]
+        self.assertEqual(len(deleting), 3)
+        for sql in deleting:
+            plan = [row[3] for row in self.cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
+            self.assertIn("SEARCH", plan[0])
+            self.assertRegex(plan[0], r"user=\? AND id=\?|other=\? AND first<\?")
 
     def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
         self.say(ALICE, 0, "old", id="7", time=1000)

@@ -205,6 +205,31 @@ class RepeatTests(LedgerTestCase):
         self.commit()
         self.assertEqual((self.ledger._recent, self.ledger._older), ({}, {}))
 
+    def test_what_is_not_indexed_since_the_disk_is_slow_is_remembered(self) -> None:
+        self.patch(ledger_module, "MAX_REMEMBERED", 10)
+        self.patch(ledger_module, "INDEX_LAG", 20)
+        self.patch(ledger_module, "INDEX_STEP", 5)
+        inner = self.store.index
+        tidying: Deferred[int] = Deferred()
+
+        def index(function, *args):
+            return tidying if function is archive.checkpoint else inner(function, *args)
+
+        self.patch(self.store, "index", index)
+        self.say("a", "1")
+        self.commit()
+        self.clock.advance(ledger_module.LAZY)  # the log is being tidied
+        for i in range(2, 60):
+            self.say("b", str(i))
+            self.commit()
+        self.assertLessEqual(len(self.stored()), 23)  # commits wait
+        tidying.callback(0)
+        self.commit()
+        self.assertEqual(len(self.stored()), 59)
+        self.say("b", "2")
+        self.commit()
+        self.assertEqual(self.entries()[-1], Repeat(2, 1001500))
+
     def test_what_can_not_be_indexed_is_not_remembered_without_end(self) -> None:
         self.patch(ledger_module, "MAX_REMEMBERED", 10)
         self.patch(self.store, "index", lambda *_: fail(FULL))
@@ -388,6 +413,45 @@ class ReadingTests(LedgerTestCase):
                 ("index", "index"),
             ],
         )
+
+    def test_reading_waits_for_no_commit_that_does_not_come(self) -> None:
+        self.store.seconds = 1
+        self.store.broken = FULL
+        self.say("a")
+        self.clock.advance(0)
+        self.say("b")
+        reading = self.ledger.history(EVERYWHERE, Span(9))
+        self.clock.pump([1] * 3)
+        self.assertEqual(self.successResultOf(reading), ([], False))
+
+    def test_what_is_not_indexing_can_fail_and_all_is_found(self) -> None:
+        self.say("a")
+        self.commit()
+        inner = self.store.index
+
+        def index(function, *args):
+            return fail(FULL) if function is not archive.index else inner(function, *args)
+
+        self.patch(self.store, "index", index)
+        self.clock.pump([1] * ledger_module.CLEAN_EVERY)
+        self.say("b")
+        found = self.ledger.search(7, [], None, "a OR b", 9)
+        self.commit()
+        self.assertEqual(len(self.successResultOf(found)), 2)
+
+    def test_one_cleaning_waits_for_the_other(self) -> None:
+        asked: list[Deferred[bool]] = []
+
+        def index(*_: object) -> Deferred[bool]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.patch(self.store, "index", index)
+        self.clock.pump([1] * (3 * ledger_module.CLEAN_EVERY))
+        self.assertEqual(len(asked), 1)
+        asked[0].callback(False)
+        self.clock.pump([1] * ledger_module.CLEAN_EVERY)
+        self.assertEqual(len(asked), 2)
 
     def test_what_could_not_be_indexed_is_found_when_writing_works_again(self) -> None:
         self.patch(ledger_module, "INDEX_STEP", 1)

@@ -800,7 +800,10 @@ class FramedFactory(ServerFactory):
         self._waits_for_more = False
         unflushed, self._unflushed = self._unflushed, []
         for connection in unflushed:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # noqa: BLE001  a fault with one must not keep what others get
+                self._log.failure("while writing to {peer}", peer=connection.peer)
 
     def _tick(self) -> None:
         for connection in list(self.connections):

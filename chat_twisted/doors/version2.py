@@ -528,7 +528,8 @@ class Version2Door:
                 _write(b"".join(parts), sessions)
                 parts.clear()
                 size = 0
-        _write(parts[0] if len(parts) == 1 else b"".join(parts), sessions)
+        if parts:
+            _write(parts[0] if len(parts) == 1 else b"".join(parts), sessions)
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """See ``hub.Door.show``."""

@@ -1,9 +1,11 @@
 -- What messages are looked up by. All of it is made of the archive, behind its commits.
 
--- How far it has come, up to where Ids were forgotten, and the stamp of the archive.
+-- How far it has come; up to where Ids were forgotten, and messages are to be deleted; and the stamp
+-- of the archive.
 CREATE TABLE looked_up.indexed (
     upto INTEGER NOT NULL,
     forgotten INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
     stamp BLOB NOT NULL
 );
 
