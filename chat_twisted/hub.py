@@ -1153,7 +1153,9 @@ class Hub:
             for door, live in self._live.items():
                 door.deliver(messages, [s for s in live if s is not origin])
             return
-        reached = self._reached(run)
+        if message.recipient:
+            self._expect(run)
+        reached = self._reached(message, request)
         if len(reached) == 1 and reached[0] is not origin:
             reached[0].door.deliver(messages, reached)
         elif reached:
@@ -1161,8 +1163,11 @@ class Hub:
 
     def _deliver_from_several(self, run: Sequence[tuple[Message, Request]]) -> None:
         """The same where not all was said on one session: nobody gets his own from the server."""
+        message, request = run[0]
+        if message.recipient:
+            self._expect(run)
         origins = {request.session for _, request in run}
-        reached = self._reached(run)
+        reached = self._reached(message, request)
         hearing = [s for s in reached if s in origins]
         for said, request in run:
             if request.session.user is not None:
@@ -1170,9 +1175,18 @@ class Hub:
             self._bring([said], [s for s in hearing if s is not request.session])
         self._bring([said for said, _ in run], [s for s in reached if s not in origins])
 
-    def _reached(self, run: Sequence[tuple[Message, Request]]) -> Sequence[Session]:
-        """All live sessions of those to whom ``run`` was said, and of who said it."""
-        message, request = run[0]
+    def _expect(self, run: Sequence[tuple[Message, Request]]) -> None:
+        """Remember who is to be told when the recipient of direct messages has them."""
+        recipient = run[0][1].recipient
+        assert recipient is not None
+        for said, request in run:
+            if recipient.id in self._by_id:
+                recipient.expect(said.number, request)
+            else:
+                self._undelivered(request)  # it went for good before the message was committed
+
+    def _reached(self, message: Message, request: Request) -> Sequence[Session]:
+        """All live sessions of those to whom ``message`` was said, and of who said it."""
         if message.room:
             room = self._rooms.get(message.room)
             return [] if room is None else list(self._sessions_in(room))
@@ -1180,12 +1194,6 @@ class Hub:
             return [session for live in self._live.values() for session in live]
         recipient, sender = request.recipient, request.user
         assert recipient is not None
-        if recipient.id in self._by_id:
-            for said, request in run:
-                recipient.expect(said.number, request)
-        else:
-            for _, request in run:
-                self._undelivered(request)  # it went for good before the message was committed
         if recipient is not sender and len(sender.live) > 1:
             return recipient.live + sender.live
         return recipient.live

@@ -301,17 +301,21 @@ class EmbeddedLedger(Generic[Origin]):
         self._waiting_text = 0
         # Of which of them it is to be looked up whether they were said before.
         self._questions: list[tuple[int, int, str]] = []
-        self._busy = False  # a commit is under way, or will be in the next turn
-        self._broken = False  # the newest commit failed
-        self._index_broken = False  # so did what was done behind the commits
+        # What is under way: one commit, and beside it one step of indexing or one tidying of the
+        # write-ahead log. (The index's side of the store keeps order; what is to be searched may
+        # have steps of its own between.)
+        self._busy = False  # a commit is, or will be in the next turn
+        self._indexing = False
+        self._tidying = False
+        self._held = False  # the next commit waits for the end of one of them
+        # What failed when it was tried last, and has been logged.
+        self._broken = False  # a commit
+        self._index_broken = False  # a step of indexing
+        self._untidy = False  # tidying, or deleting what is old
+        self._blind = False  # looking for what an operator has changed
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
-        self._untidy = False  # what is to be tidied can't be
-        self._blind = False  # what an operator does can't be seen
-        self._indexing = False  # a step is under way
-        self._held = False  # a commit waits for it
-        self._tidying = False
         # What was sent under an Id and can't be looked up in the archive yet: all since some
         # number, and before it, up to another.
         self._recent: dict[tuple[int, str], tuple[int, int]] = {}
@@ -560,7 +564,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._index(step).addCallback(self._index_further)
 
     def _index_further(self, _: None) -> None:
-        """A step is done."""
+        """A step, or the tidying, is done: begin what could not be meanwhile."""
         self._indexing = False
         waiting = self._last - self._indexed
         if waiting:
