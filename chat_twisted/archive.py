@@ -50,6 +50,7 @@ from chat_twisted.message import Message
 
 FILE = "chat.sqlite"
 INDEX = "index.sqlite"
+DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
 LOCK = "lock"
 
 INDEX_VERSION = 1
@@ -61,8 +62,8 @@ PAGE = 1024 * 1024
 SCAN = 10_000
 """Through how many numbers one reading for a returning user goes at most."""
 
-LOOK_BACK = 15 * 60 * 1000
-"""Milliseconds for which an Id is looked for where the index is damaged."""
+REMEMBER_REQUESTS = 15 * 60 * 1000
+"""Milliseconds for which an Id is remembered; the protocol promises ten minutes."""
 
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
@@ -267,7 +268,7 @@ def _open_index(connection: sqlite3.Connection, folder: Path) -> None:
 
     :raises sqlite3.DatabaseError: it is damaged, or no index at all.
     """
-    if (folder / INDEX).exists():
+    if (folder / INDEX).exists() and not (folder / DAMAGED).exists():
         attach(connection, folder)
         [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
         if version == INDEX_VERSION:
@@ -288,6 +289,7 @@ def _make_index_anew(connection: sqlite3.Connection, folder: Path) -> None:
     _make(folder / INDEX)
     attach(connection, folder)
     make_index(connection)
+    (folder / DAMAGED).unlink(missing_ok=True)
 
 
 def _index_all(connection: sqlite3.Connection) -> None:
@@ -503,7 +505,7 @@ def _look_up(
     except sqlite3.DatabaseError:  # the index is damaged: no reason not to write
         cursor.execute("SELECT max(time) FROM message")
         [newest] = cursor.fetchone()
-        start = _first_at(cursor, (newest or 0) - LOOK_BACK)
+        start = _first_at(cursor, (newest or 0) - REMEMBER_REQUESTS)
         for number, author, id in questions:
             cursor.execute(
                 "SELECT number, time FROM message WHERE number >= ? AND author = ? AND request = ?",
@@ -516,17 +518,18 @@ def _look_up(
 
 @contextlib.contextmanager
 def _distrust(cursor: Cursor) -> Iterator[None]:
-    """If what is done meets damage, let the index be made again at the next start: remove its file,
-    which those who have it open keep.
+    """If what is done meets damage, have the index made again at the next start. Until then it
+    stays: without its file no further connection could be opened, to write least of all.
     """
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if type(error) is sqlite3.DatabaseError:
+        if type(error) is sqlite3.DatabaseError:  # the others are of what was asked, or pass
             cursor.execute("PRAGMA database_list")
             for _, name, path in cursor.fetchall():
                 if name == "looked_up" and path:
-                    Path(path).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # then it is met again
+                        Path(path).with_name(DAMAGED).touch(mode=0o600)
         raise
 
 

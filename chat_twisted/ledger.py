@@ -64,9 +64,6 @@ MAX_REMEMBERED = 200_000
 """Ids of messages that can't be indexed, for a fault, that are remembered at least; at most it is
 twice as many."""
 
-REMEMBER_REQUESTS = 15 * 60
-"""Seconds for which an Id is remembered; the protocol promises ten minutes."""
-
 LOOK_EVERY = 1
 """Every how many seconds it is looked whether an operator has changed accounts in the file."""
 
@@ -617,7 +614,7 @@ class EmbeddedLedger(Generic[Origin]):
 
     async def _clean_all(self, now: int) -> None:
         """Delete a little at a time, between other things."""
-        store, before = self._store, now - REMEMBER_REQUESTS * 1000
+        store, before = self._store, now - archive.REMEMBER_REQUESTS
         while self._stopped is None:
             if not await store.index(archive.forget_requests, before, CLEAN_STEP):
                 break

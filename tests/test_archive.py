@@ -348,6 +348,16 @@ class IndexTests(ArchiveTestCase):
         self.assertEqual(archive.check(self.folder), [])
         return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
 
+    def damage(self, begin: int, end: int | None = None) -> Path:
+        """Write nonsense into a part of its file; return where it is."""
+        self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+        path = self.folder / archive.INDEX
+        data = bytearray(path.read_bytes())
+        data[begin:end] = b"\xff" * len(data[begin:end])
+        path.write_bytes(data)
+        return path
+
     def test_it_is_kept_and_for_its_owner_alone(self) -> None:
         self.assertTrue(self.prepare())
         self.assertEqual((self.folder / archive.INDEX).stat().st_mode & 0o777, 0o600)
@@ -369,11 +379,7 @@ class IndexTests(ArchiveTestCase):
     def test_it_is_made_again_if_it_is_damaged(self) -> None:
         for i in range(300):
             self.say(ALICE, CAROL, f"text {i} " * 20)
-        self.connection.close()
-        path = self.folder / archive.INDEX
-        data = bytearray(path.read_bytes())
-        data[4096:] = b"\xff" * (len(data) - 4096)
-        path.write_bytes(data)
+        self.damage(4096)
         self.assertFalse(self.prepare())
 
     def test_what_is_asked_of_a_damaged_one_when_writing_is_looked_for_in_the_archive(self) -> None:
@@ -381,12 +387,7 @@ class IndexTests(ArchiveTestCase):
         [page] = self.cursor.execute(
             "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'request'"
         ).fetchone()
-        self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
-        self.connection.close()
-        path = self.folder / archive.INDEX
-        data = bytearray(path.read_bytes())
-        data[4096 * (page - 1) : 4096 * page] = b"\xff" * 4096
-        path.write_bytes(data)
+        self.damage(4096 * (page - 1), 4096 * page)
         self.connection = archive.connect(self.folder / archive.FILE)
         archive.attach(self.connection, self.folder)
         self.cursor = self.connection.cursor()
@@ -395,19 +396,20 @@ class IndexTests(ArchiveTestCase):
         repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
         self.assertEqual(repeats, {4: (3, 5)})
         self.connection.commit()
-        self.assertFalse(path.exists())
+        other = archive.connect(self.folder / archive.FILE)  # one more can be opened
+        archive.attach(other, self.folder)
+        other.close()
         self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
         self.connection.commit()
-        self.assertFalse(self.prepare())  # made again
+        self.assertFalse(self.prepare())  # made again, and once
+        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.commit()
+        self.assertTrue(self.prepare())
 
     def test_one_that_is_damaged_while_it_is_used_is_told_from_the_archive(self) -> None:
         for i in range(300):
             self.say(ALICE, CAROL, f"text {i} " * 20)
-        self.connection.close()
-        path = self.folder / archive.INDEX
-        data = bytearray(path.read_bytes())
-        data[8192:] = b"\xff" * (len(data) - 8192)
-        path.write_bytes(data)
+        path = self.damage(8192)
         self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
         path.write_text("a letter to my aunt. " * 100)
         self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))

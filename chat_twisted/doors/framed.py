@@ -104,9 +104,9 @@ class FramedConnection(LineReceiver):
     """One connection: lines and counted bodies in, calls on the hub or on its session.
 
     What is written in one turn of the reactor goes out in one piece, and what is committed while
-    more is being, together with that. While the peer does not read,
-    the connection is paused: its requests are not read, and what others send to it waits here.
-    Past ``FramedFactory.max_unread`` it is cut off.
+    more is being, together with that. While the peer does not read, the connection is paused: its
+    requests are not read, and what others send to it waits here. Past
+    ``FramedFactory.max_unread`` it is cut off.
     """
 
     delimiter = b"\n"
