@@ -37,6 +37,7 @@ from chat_twisted import __version__, archive
 from chat_twisted.accounts import Accounts, Gate, Passwords
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
+from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
@@ -537,6 +538,7 @@ def makeService(options: Options) -> Service:
         idle=options["idle"],
         max_unread=options.limits.unread,
         motd=options.motd,
+        poller=Poller.over(reactor),
     )
     front = FrontFactory(
         [Choice(framed, FIRST_WORDS)],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from itertools import count, cycle
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -466,6 +468,102 @@ class TransportTests(DoorTestCase):
             (UNIXAddress(None), "a local socket"),
         ):
             self.assertEqual(describe(address), name)
+
+
+class RecordingPoller:
+    """What a connection asks of a poller; ``reading`` is what it would read now."""
+
+    def __init__(self) -> None:
+        self.reading: dict[int, tuple[Any, Callable[[bytes], None]]] = {}
+
+    def add(self, transport: Any, received: Callable[[bytes], None]) -> int:
+        transport.pauseProducing()
+        self.reading[id(transport)] = (transport, received)
+        return id(transport)
+
+    def remove(self, known_as: int) -> None:
+        self.reading.pop(known_as, None)
+
+
+class PolledTests(BackpressureTests):
+    """Of connections that a poller reads, the same and when it does not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.poller = RecordingPoller()
+        self.factory.poller = self.poller  # type: ignore[assignment]
+
+    def is_polled(self, client: Client) -> bool:
+        found = self.poller.reading.get(id(client.transport))
+        if found is not None:
+            self.assertEqual(found, (client.transport, client.protocol.dataReceived))
+            self.assertEqual(client.transport.producerState, "paused", "the reactor reads it too")
+        return found is not None
+
+    def test_a_peer_that_does_not_read_is_not_read(self) -> None:
+        alice = self.user("alice")
+        self.assertTrue(self.is_polled(alice))
+        self.fill(alice)
+        self.assertFalse(self.is_polled(alice))
+        self.assertEqual(alice.transport.producerState, "paused")
+        self.assertEqual(alice.say("PING x\n\n"), b"")
+        got = alice.transport.drain()
+        self.assertTrue(self.is_polled(alice))
+        self.commit()
+        self.assertEqual(got + alice.transport.take(), b"PONG full\n\nPONG x\n\n")
+
+    def test_one_that_awaits_an_answer_is_not_read(self) -> None:
+        alice = self.user("alice")
+        alice.say("JOIN #lab\n\n")
+        self.assertFalse(self.is_polled(alice))
+        self.assertEqual(alice.transport.producerState, "paused")
+        self.commit()
+        self.assertTrue(self.is_polled(alice))
+
+    def test_one_that_is_let_go_of_is_read_on_by_the_reactor(self) -> None:
+        client = self.connect()
+        self.assertTrue(self.is_polled(client))
+        client.say("FOO\n\n")
+        self.assertTrue(client.closed)
+        self.assertFalse(self.is_polled(client))
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_one_that_is_cut_off_is_not_read(self) -> None:
+        alice = self.user("alice")
+        alice.protocol.abort("for a test")
+        self.assertFalse(self.is_polled(alice))
+
+    def test_one_that_is_gone_is_not_read(self) -> None:
+        alice = self.user("alice")
+        alice.gone()
+        self.assertFalse(self.is_polled(alice))
+
+    def test_of_the_original_client_both_connections_are_read(self) -> None:
+        first, second = self.original("bob")
+        self.assertTrue(self.is_polled(first))
+        self.assertTrue(self.is_polled(second))
+
+    def test_one_whose_peer_sends_nothing_more_is_the_reactors(self) -> None:
+        alice, _ = self.user("alice"), self.user("bob")
+        alice.say(send("bob", "x"))
+        alice.protocol.hold()
+        self.poller.reading.clear()  # the poller has found the end
+        alice.protocol.readConnectionLost()
+        alice.protocol.go_on()
+        self.assertFalse(self.is_polled(alice))
+        self.commit()
+        self.assertIn(b"SENT", alice.transport.take())
+        self.assertTrue(alice.closed)
+
+
+class EncryptedPolledTests(DoorTestCase):
+    encrypted = True
+
+    def test_what_is_not_the_sockets_bytes_is_not_read_by_the_poller(self) -> None:
+        self.factory.poller = RecordingPoller()  # type: ignore[assignment]
+        alice = self.user("alice")
+        self.assertEqual(self.factory.poller.reading, {})  # type: ignore[union-attr]
+        self.assertEqual(alice.transport.producerState, "producing")
 
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"1" * 32)

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "doors.framed": {
         "accounts",
         "doors",
+        "doors.poller",
         "doors.version1",
         "doors.version2",
         "errors",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
         "hub",
         "limits",
     },
+    "doors.poller": set(),
     "doors.tls": set(),
     "doors.front": {"doors", "doors.tls", "errors", "limits"},
     "service": {
@@ -67,6 +69,7 @@ MAY_IMPORT = {
         "archive",
         "doors.framed",
         "doors.front",
+        "doors.poller",
         "doors.tls",
         "frames",
         "hub",

@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from chat_twisted.accounts import CHALLENGE, Account, Gate, Password, Signature
 from chat_twisted.doors import Channel
+from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
@@ -134,6 +135,7 @@ class FramedConnection(LineReceiver):
     _quits = False  # it said so
     _when_written: Callable[[], None] | None = None
     _send: Callable[[bytes], int] | None = None  # straight to the socket
+    _polled: int | None = None  # what the poller knows it as, if that reads it
 
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
@@ -170,6 +172,7 @@ class FramedConnection(LineReceiver):
             # first ask the reactor whether it can be written to, and take that back afterwards,
             # which is two calls of the system and a turn of the reactor for each write.
             self._send = self.transport.getHandle().send
+            self._read()
         else:
             self.transport.registerProducer(self, True)
         self.factory.connections.add(self)
@@ -225,6 +228,7 @@ class FramedConnection(LineReceiver):
         if self.closed:
             return False
         self._become(State.CLOSED)
+        self._leave_poller()
         if self._send is None or self._full:
             self.transport.unregisterProducer()  # a paused producer would hold up the closing
         self.transport.writeSequence([*(self._waiting or ()), *self._out])
@@ -495,14 +499,28 @@ class FramedConnection(LineReceiver):
         if self.closed or self.paused == (self._full or self._held):
             return
         if not self.paused:
+            self._leave_poller()
             super().pauseProducing()  # type: ignore[no-untyped-call]
             return
         # LineReceiver's own way to go on takes what it has kept at once. Here that would be inside
         # the hub's loop, or inside another connection's request.
         self.paused = False
-        self.transport.resumeProducing()
+        self._read()
         if (self._kept or self._ended) and self._going_on is None:
             self._going_on = self.factory.clock.callLater(0, self._take_kept)
+
+    def _read(self) -> None:
+        """Have what comes read: by the poller, if there is one and nothing but a socket between."""
+        poller = self.factory.poller
+        if poller is not None and self._send is not None and not self._ended:
+            self._polled = poller.add(self.transport, self.dataReceived)
+        else:
+            self.transport.resumeProducing()
+
+    def _leave_poller(self) -> None:
+        if self._polled is not None and self.factory.poller is not None:
+            self.factory.poller.remove(self._polled)
+            self._polled = None
 
     def _take_kept(self) -> None:
         self._going_on = None
@@ -726,6 +744,7 @@ class FramedFactory(ServerFactory):
     :param idle: seconds of silence after which a client is asked whether it is there.
     :param max_unread: bytes that may wait for one peer. One that lets more gather does not read.
     :param motd: what is said to everybody who logs in.
+    :param poller: what reads plain connections; without one it is the reactor.
     """
 
     noisy = False
@@ -741,12 +760,14 @@ class FramedFactory(ServerFactory):
         idle: float = 60,
         max_unread: int = DEFAULT_UNREAD,
         motd: str = "",
+        poller: Poller | None = None,
     ) -> None:
         self.hub = hub
         self.gate = gate
         self.clock = clock
         self.max_message = max_message
         self.max_unread = max_unread
+        self.poller = poller
         self.connections: set[FramedConnection] = set()
         self.version_1 = Version1Door(hub, clock, max_unread)
         self.version_2 = Version2Door(hub, gate, max_message, motd, self.flush)

@@ -1,0 +1,116 @@
+"""Reads many connections in one call of the reactor.
+
+To call what reads a socket takes the reactor more than a microsecond, most of it to tell the log
+whose it is. Where each reading brings one message, that is a tenth of all that a message costs. A
+``Poller`` is one thing to the reactor: an epoll of its own, which is readable when any socket in it
+is.
+
+It knows sockets and transports, and nothing of what is read. What is not simply data, it leaves for
+the reactor to find: an end, a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+RECEIVE = 65_536
+"""Bytes that are read from a socket at once; as much as Twisted's transports read."""
+
+
+class _Polled(NamedTuple):
+    recv: Callable[[int], bytes]
+    received: Callable[[bytes], None]
+    transport: Any  # ITCPTransport that is an IFileDescriptor, IPushProducer
+
+
+@implementer(IReadDescriptor)
+class Poller:
+    """Reads the sockets that it is given, in place of the reactor.
+
+    :param reactor: where it is read itself, while it has any.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorFDSet) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._polled: dict[int, _Polled] = {}
+
+    @classmethod
+    def over(cls, reactor: object) -> Poller | None:
+        """Make one if this can be: the system has epoll, and ``reactor`` waits for descriptors."""
+        possible = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
+        return cls(cast(IReactorFDSet, reactor)) if possible else None
+
+    def add(self, transport: Any, received: Callable[[bytes], None]) -> int:
+        """Read from ``transport``'s socket, and call ``received`` with what comes; return what it
+        is known as to ``remove``. At the end of what comes, or if reading fails, it is forgotten,
+        and ``transport.resumeProducing`` called: the reactor meets the same.
+        """
+        self._reactor.removeReader(transport)
+        descriptor: int = transport.fileno()
+        self._epoll.register(descriptor, select.EPOLLIN)
+        if not self._polled:
+            self._reactor.addReader(self)
+        self._polled[descriptor] = _Polled(transport.getHandle().recv, received, transport)
+        return descriptor
+
+    def remove(self, descriptor: int) -> None:
+        """Read from a socket no more, if it is not forgotten already. To be called before it is
+        closed, or in the same turn of the reactor: its number may be another's after that.
+        """
+        if self._polled.pop(descriptor, None) is None:
+            return
+        if not self._polled:
+            self._reactor.removeReader(self)
+        with contextlib.suppress(OSError):  # it is closed, and so is not in there any more
+            self._epoll.unregister(descriptor)
+
+    # What the reactor asks
+
+    def fileno(self) -> int:
+        """Twisted: what is to be waited for."""
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """Twisted: whose log lines they are."""
+        return "poller"
+
+    def doRead(self) -> None:
+        """Twisted: some socket can be read from."""
+        polled = self._polled
+        for descriptor, event in self._epoll.poll(0):
+            found = polled.get(descriptor)
+            if found is None:
+                continue  # what came from another was the end of it
+            if event != select.EPOLLIN:
+                data = b""
+            else:
+                try:
+                    data = found.recv(RECEIVE)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+            if not data:
+                self.remove(descriptor)
+                found.transport.resumeProducing()
+                continue
+            try:
+                found.received(data)
+            except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
+                self._log.failure("while taking what came")
+                self.remove(descriptor)
+                found.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted: it can't be waited for any more."""
