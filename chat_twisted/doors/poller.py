@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import select
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
@@ -24,11 +24,11 @@ from zope.interface import implementer
 RECEIVE = 65_536
 """Bytes that are read from a socket at once; as much as Twisted's transports read."""
 
+_READABLE = getattr(select, "EPOLLIN", 0)  # not every system has it; see Poller.over
 
-class _Polled(NamedTuple):
-    recv: Callable[[int], bytes]
-    received: Callable[[bytes], None]
-    transport: Any  # ITCPTransport that is an IFileDescriptor, IPushProducer
+
+# What reads a socket, what is called with what came, and the transport of both.
+_Polled = tuple[Callable[[int], bytes], Callable[[bytes], None], Any]
 
 
 @implementer(IReadDescriptor)
@@ -58,10 +58,10 @@ class Poller:
         """
         self._reactor.removeReader(transport)
         descriptor: int = transport.fileno()
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(descriptor, _READABLE)
         if not self._polled:
             self._reactor.addReader(self)
-        self._polled[descriptor] = _Polled(transport.getHandle().recv, received, transport)
+        self._polled[descriptor] = (transport.getHandle().recv, received, transport)
         return descriptor
 
     def remove(self, descriptor: int) -> None:
@@ -89,28 +89,28 @@ class Poller:
         """Twisted: some socket can be read from."""
         polled = self._polled
         for descriptor, event in self._epoll.poll(0):
-            found = polled.get(descriptor)
-            if found is None:
+            try:
+                recv, received, transport = polled[descriptor]
+            except KeyError:
                 continue  # what came from another was the end of it
-            if event != select.EPOLLIN:
-                data = b""
-            else:
+            data = b""
+            if event == _READABLE:
                 try:
-                    data = found.recv(RECEIVE)
+                    data = recv(RECEIVE)
                 except BlockingIOError:
                     continue
                 except OSError:
-                    data = b""
+                    pass  # the reactor will meet it, too
             if not data:
                 self.remove(descriptor)
-                found.transport.resumeProducing()
+                transport.resumeProducing()
                 continue
             try:
-                found.received(data)
+                received(data)
             except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
                 self._log.failure("while taking what came")
                 self.remove(descriptor)
-                found.transport.abortConnection()
+                transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """Twisted: it can't be waited for any more."""
