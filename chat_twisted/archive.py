@@ -1,19 +1,16 @@
-"""The archive: the SQLite file of messages, rooms and held users. All SQL of the project is here.
+"""The archive: the SQLite file of messages, rooms and held users, and what is asked of it.
 
 The functions take a cursor and block; who calls them in which thread is for the ledger to say.
 They know no connection, no session and no protocol. ``python -m chat_twisted.archive`` reads a
 file, also while a server writes it.
 
 A commit writes messages alone, one statement for many rows: Python's lock is then passed on a few
-times a batch, not once a row. All that is looked up by (``place``, ``request``, ``words``) is made
-of them behind, by ``index``, in a file of its own: so no commit waits for it. That file is thrown
-away and made again whenever it is not of the archive beside it.
+times a batch, not once a row. What messages are looked up by is made of them behind (``index``).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import io
 import json
@@ -23,10 +20,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from chat_twisted import index
 from chat_twisted.changes import (
     AccountGone,
     AccountMade,
@@ -46,15 +43,11 @@ from chat_twisted.changes import (
     UserCame,
     UserGone,
 )
-from chat_twisted.message import Message
+from chat_twisted.message import Message, Place
+from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
 
 FILE = "chat.sqlite"
-INDEX = "index.sqlite"
-DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
 LOCK = "lock"
-
-INDEX_VERSION = 1
-"""Of the schema of the index. With another one it is made again."""
 
 PAGE = 1024 * 1024
 """How much text, in bytes, one reading brings at most (and a message more)."""
@@ -68,31 +61,7 @@ REMEMBER_REQUESTS = 15 * 60 * 1000
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
 
-# The conversation that a message stands in; see schema/index.sql, place.
-_ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
-_OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
-
-_SLICE = 1000  # messages that are indexed by one statement: a millisecond
-_let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
-
-_ROWS = 256  # in one statement at most; a power of two, so that few statements are to be prepared
 _COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
-
-
-class Cursor(Protocol):
-    """What is asked of a cursor: SQLite's own, or the one of an adbapi transaction."""
-
-    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
-        """Run one statement."""
-
-    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
-        """Run one statement for each of ``parameters``."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-
-    def fetchall(self) -> Any:
-        """Return all rows that are left."""
 
 
 class ArchiveError(Exception):
@@ -158,16 +127,6 @@ class Span(NamedTuple):
     oldest_first: bool = False
 
 
-class Place(NamedTuple):
-    """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
-
-    party: int
-    name: str
-
-
-EVERYWHERE = Place(0, "")
-
-
 # Opening
 
 
@@ -195,7 +154,7 @@ def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sql
     :param sync: ``normal`` or ``full``: what of a commit survives a loss of power.
     """
     if not read_only:
-        _make(path)
+        make_file(path)
     mode = "ro" if read_only else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10
@@ -204,27 +163,6 @@ def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sql
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {sync.upper()}")
     return connection
-
-
-def _make(path: Path) -> None:
-    """Make a file, so that it is never readable by others, however briefly."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bool = False) -> None:
-    """Let a connection to the archive use the index beside it, under the same names of tables.
-
-    :param folder: where it is; None for one in memory.
-    """
-    where = ":memory:"
-    if folder is not None:
-        uri = (folder / INDEX).absolute().as_uri()
-        where = f"{uri}?mode={'ro' if read_only else 'rw'}"
-    connection.execute("ATTACH ? AS looked_up", (where,))
-    if folder is not None and not read_only:
-        # It is of no use without the archive, so it need be no safer.
-        connection.execute("PRAGMA looked_up.journal_mode = WAL")
-        connection.execute("PRAGMA looked_up.synchronous = NORMAL")
 
 
 def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -> Saved:
@@ -238,17 +176,17 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         connection = connect(path, sync=sync)
         try:
             migrate(connection, schema)
-            path = folder / INDEX
+            path = folder / index.FILE
             try:
-                _open_index(connection, folder)
-                _index_all(connection)
+                index.open_beside(connection, folder)
+                index.catch_up(connection)
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise  # it is locked, or there is no room: that is no reason to throw it away
                 connection.rollback()
-                _make_index_anew(connection, folder)
+                index.make_anew(connection, folder)
                 path = folder / FILE  # if it fails again, it is this one
-                _index_all(connection)
+                index.catch_up(connection)
             path = folder / FILE
             cursor = connection.cursor()
             cursor.execute("UPDATE progress SET edition = edition")  # it can be written
@@ -258,54 +196,6 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
             connection.close()
     except (sqlite3.Error, OSError) as error:
         raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _open_index(connection: sqlite3.Connection, folder: Path) -> None:
-    """Attach the index; make it anew if it is not there, or not of this archive and this version.
-
-    It is not of this archive either if it has come further: a loss of power can take from the one
-    what it leaves to the other.
-
-    :raises sqlite3.DatabaseError: it is damaged, or no index at all.
-    """
-    if (folder / INDEX).exists() and not (folder / DAMAGED).exists():
-        attach(connection, folder)
-        [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
-        if version == INDEX_VERSION:
-            found = connection.execute(
-                "SELECT 1 FROM indexed JOIN progress USING (stamp) "
-                "WHERE upto <= (SELECT ifnull(max(number), 0) FROM message)"
-            ).fetchone()
-            if found:
-                return
-    _make_index_anew(connection, folder)
-
-
-def _make_index_anew(connection: sqlite3.Connection, folder: Path) -> None:
-    with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
-        connection.execute("DETACH looked_up")
-    for suffix in ("", "-wal", "-shm"):
-        (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
-    _make(folder / INDEX)
-    attach(connection, folder)
-    make_index(connection)
-    (folder / DAMAGED).unlink(missing_ok=True)
-
-
-def _index_all(connection: sqlite3.Connection) -> None:
-    before, now = -1, 0
-    while now > before:
-        before, now = now, index(connection.cursor(), 10_000)
-        connection.commit()
-
-
-def make_index(connection: sqlite3.Connection) -> None:
-    """Make the tables of an index that was attached and is empty."""
-    schema = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
-        f"PRAGMA looked_up.user_version = {INDEX_VERSION}; COMMIT;"
-    )
 
 
 def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
@@ -389,19 +279,6 @@ def load_accounts(cursor: Cursor) -> Users:
 # Writing
 
 
-def _in_rows(items: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
-    """Cut ``items`` for VALUES: yield its text, and the parameters for it."""
-    size = _ROWS
-    start = 0
-    while start < len(items):
-        while size > len(items) - start:
-            size //= 2
-        part = items[start : start + size]
-        row = f"({','.join('?' * len(part[0]))})"
-        yield ",".join([row] * size), list(chain.from_iterable(part))
-        start += size
-
-
 _CHANGES: dict[type, tuple[str, ...]] = {
     UserCame: ("INSERT OR REPLACE INTO user VALUES (:id, :name, :token, :since, :since, 0)",),
     UserGone: (
@@ -471,10 +348,10 @@ def write(
     :return: which of ``questions`` had been sent before under the same Id, and are not written
         again: their number, with the number and time that the first one has.
     """
-    repeats = _look_up(cursor, questions)
+    repeats = _said_before(cursor, questions)
     if repeats:
         messages = [message for message in messages if message.number not in repeats]
-    for values, parameters in _in_rows(messages):
+    for values, parameters in in_rows(messages):
         cursor.execute(f"INSERT INTO message ({_COLUMNS}) VALUES {values}", parameters)
     for change in changes:
         for statement in _CHANGES[type(change)]:
@@ -484,25 +361,16 @@ def write(
     return repeats
 
 
-def _look_up(
+def _said_before(
     cursor: Cursor, questions: Sequence[tuple[int, int, str]]
 ) -> dict[int, tuple[int, int]]:
-    """Find what was sent before; see ``write``."""
-    repeats: dict[int, tuple[int, int]] = {}
+    """Find what was said before under the same Id; see ``write``."""
     try:
-        with _distrust(cursor):
-            for values, parameters in _in_rows(questions):
-                cursor.execute(
-                    f"WITH sent (number, user, id) AS (VALUES {values}) "
-                    "SELECT sent.number, message.number, message.time FROM sent "
-                    "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
-                    "CROSS JOIN message ON message.number = request.number",
-                    parameters,
-                )
-                repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+        return index.said_before(cursor, questions)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:  # the index is damaged: no reason not to write
+        repeats = {}
         cursor.execute("SELECT max(time) FROM message")
         [newest] = cursor.fetchone()
         start = _first_at(cursor, (newest or 0) - REMEMBER_REQUESTS)
@@ -513,24 +381,7 @@ def _look_up(
             )
             if (first := cursor.fetchone()) is not None:
                 repeats[number] = first
-    return repeats
-
-
-@contextlib.contextmanager
-def _distrust(cursor: Cursor) -> Iterator[None]:
-    """If what is done meets damage, have the index made again at the next start. Until then it
-    stays: without its file no further connection could be opened, to write least of all.
-    """
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if type(error) is sqlite3.DatabaseError:  # the others are of what was asked, or pass
-            cursor.execute("PRAGMA database_list")
-            for _, name, path in cursor.fetchall():
-                if name == "looked_up" and path:
-                    with contextlib.suppress(OSError):  # then it is met again
-                        Path(path).with_name(DAMAGED).touch(mode=0o600)
-        raise
+        return repeats
 
 
 def checkpoint(cursor: Cursor) -> int:
@@ -540,111 +391,6 @@ def checkpoint(cursor: Cursor) -> int:
     cursor.execute("PRAGMA main.wal_checkpoint(PASSIVE)")
     [(_, pages, _)] = cursor.fetchall()
     return int(pages)
-
-
-def index(cursor: Cursor, limit: int) -> int:
-    """Make the next ``limit`` messages findable; return up to which number all are."""
-    with _distrust(cursor):
-        return _index(cursor, limit)
-
-
-def _index(cursor: Cursor, limit: int) -> int:
-    cursor.execute("SELECT upto FROM indexed")
-    [done] = cursor.fetchone()
-    cursor.execute(
-        "SELECT max(number) FROM "
-        "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
-        (done, limit),
-    )
-    [upto] = cursor.fetchone()
-    if upto is None:
-        return int(done)
-    span = "number > ? AND number <= ?"
-    for low in range(done, upto, _SLICE):
-        between = (low, min(low + _SLICE, upto))
-        cursor.execute(
-            f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
-            f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
-            "GROUP BY one, other RETURNING one, first",
-            between,
-        )
-        # One message of each conversation says who its parties are.
-        firsts = json.dumps([first for one, first in cursor.fetchall() if one])
-        _let_others()
-        for party, name, partner in (
-            ("author", '"to"', "recipient"),
-            ("recipient", "sender", "author"),
-        ):
-            cursor.execute(
-                f"INSERT OR IGNORE INTO partner SELECT {party}, lower({name}), {partner} "
-                "FROM message WHERE number IN (SELECT value FROM json_each(?))",
-                (firsts,),
-            )
-        for statement in (
-            # Of two messages under one Id the older one's was forgotten.
-            "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
-            f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
-            f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
-        ):
-            cursor.execute(statement, between)
-            _let_others()
-    cursor.execute("UPDATE indexed SET upto = ?", (upto,))
-    return int(upto)
-
-
-def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
-    """Forget the Ids of at most ``limit`` messages older than the time ``before``; return whether
-    there may be more.
-    """
-    cursor.execute("SELECT forgotten, upto FROM indexed")
-    forgotten, indexed = cursor.fetchone()
-    cursor.execute(
-        "SELECT number, time, author, request FROM message WHERE number > ? AND number <= ? "
-        "ORDER BY number LIMIT ?",
-        (forgotten, indexed, limit),
-    )
-    old = [row for row in cursor.fetchall() if row[1] < before]
-    _forget(cursor, [(author, request, number) for number, _, author, request in old])
-    if old:
-        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][0],))
-    return len(old) == limit
-
-
-def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> None:
-    """Forget Ids: the author, the Id, the message's number. One that was forgotten before may be
-    that of a newer message by now.
-    """
-    cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
-
-
-def unindex(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
-    """Let at most ``limit`` messages older than the time ``before`` not be found any more, before
-    they are deleted (``expire``); return the first and the last number, None if there are none. The
-    newest stays: the numbers go on from it.
-    """
-    cursor.execute("SELECT min(upto, (SELECT max(number) FROM message) - 1) FROM indexed")
-    [upto] = cursor.fetchone()
-    cursor.execute(
-        "SELECT number, time FROM message WHERE number <= ? ORDER BY number LIMIT ?",
-        (upto or 0, limit),
-    )
-    old = [number for number, time in cursor.fetchall() if time < before]
-    if not old:
-        return None
-    span = (old[0], old[-1])
-    cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
-    _forget(cursor, cursor.fetchall())
-    for statement in (
-        # A row that has later ones too is deleted with the last of them; "first" is in the key.
-        "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
-        f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
-        # It may have been done before, by a server that was killed before it deleted them.
-        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
-        "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
-        "UPDATE indexed SET deleted = ?2",
-    ):
-        cursor.execute(statement, span)
-    return span
 
 
 def expire(cursor: Cursor, first: int, last: int) -> None:
@@ -749,8 +495,8 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
     if span.until is not None:
         high = min(high, _first_at(cursor, span.until + 1))
     order = "ASC" if span.oldest_first else "DESC"
-    with _distrust(cursor):
-        numbers = _numbers(cursor, place, low, high, order, span.limit + 1)
+    with index.distrust(cursor):
+        numbers = index.numbers(cursor, place, low, high, order, span.limit + 1)
     cursor.execute(
         f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
@@ -760,58 +506,6 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
     more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
     return messages if span.oldest_first else messages[::-1], more
-
-
-def _numbers(
-    cursor: Cursor, place: Place, low: int, high: int, order: str, limit: int
-) -> list[int]:
-    """Find the numbers of the first (or the last) messages of a conversation between two others.
-    What is not indexed yet is walked through.
-    """
-    cursor.execute("SELECT upto, (SELECT min(number) FROM message) FROM indexed")
-    upto, oldest = cursor.fetchone()
-    low = max(low, (oldest or 1) - 1)  # what is older was deleted
-    found: list[int] = []
-    for one, other in _conversations(cursor, place):
-        cursor.execute(
-            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
-            "AND first >= ifnull((SELECT max(first) FROM place "
-            "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
-            f"ORDER BY first {order}",
-            {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
-        )
-        enough = len(found) + limit
-        for row in iter(cursor.fetchone, None):
-            found += [n for n in json.loads(row[0]) if low < n < high and n <= upto]
-            if len(found) >= enough:
-                break
-    stands, parameters = _stands_in(place)
-    cursor.execute(
-        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} "
-        f"ORDER BY number {order} LIMIT ?",
-        (max(low, upto), high, *parameters, limit),
-    )
-    found += [number for (number,) in cursor.fetchall()]
-    found.sort(reverse=order == "DESC")
-    return found[:limit]
-
-
-def _stands_in(place: Place) -> tuple[str, tuple[int | str, ...]]:
-    """Return what is true of a message that stands in a conversation, and its parameters."""
-    if not place.name:
-        return "recipient = 0 AND room = ?", (place.party,)
-    said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
-    return f"recipient != 0 AND ({said} OR {heard})", (*place, *place)
-
-
-def _conversations(cursor: Cursor, place: Place) -> list[tuple[int, int]]:
-    """Find what ``place`` is in the index: of a direct one, with each who had the name."""
-    if not place.name:
-        return [(0, place.party)]
-    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", place)
-    return [
-        (min(place.party, partner), max(place.party, partner)) for (partner,) in cursor.fetchall()
-    ]
 
 
 def _first_at(cursor: Cursor, time: int) -> int:
@@ -849,10 +543,10 @@ def search(
             (user, user),
         )
         if place is None
-        else _stands_in(place)
+        else index.stands_in(place)
     )
     joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
-    with _distrust(cursor):
+    with index.distrust(cursor):
         try:
             # With a * at the very front it would be a question to FTS5 about itself.
             return _search(cursor, f" {query}", joined, parameters, count)
@@ -914,13 +608,13 @@ def check(folder: Path) -> list[str]:
     """Look whether the files in a state folder are sound; return what is not."""
     connection = connect(folder / FILE, read_only=True)
     try:
-        return _check_archive(connection) + _check_index(connection, folder)
+        return _check_archive(connection) + index.check(connection, folder)
     finally:
         connection.close()
 
 
 def _check_archive(connection: sqlite3.Connection) -> list[str]:
-    return _damage(connection, "main") + _count(
+    return damage(connection, "main") + count(
         connection,
         {
             "messages whose time goes back": "SELECT count(*) FROM "
@@ -929,65 +623,6 @@ def _check_archive(connection: sqlite3.Connection) -> list[str]:
             "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
         },
     )
-
-
-def _check_index(connection: sqlite3.Connection, folder: Path) -> list[str]:
-    made = "the server makes it again when it starts"
-    try:
-        attach(connection, folder, read_only=True)
-    except sqlite3.OperationalError:
-        return [f"no {INDEX} that could be read: {made}"]
-    except sqlite3.DatabaseError:
-        return [f"{INDEX} is damaged: {made}"]
-    try:
-        connection.execute("BEGIN")  # all that is asked is of one moment
-        # The index first: it is of messages that were there before.
-        deleted, upto = connection.execute("SELECT deleted, upto FROM indexed").fetchone()
-        indexed = f"number > {deleted} AND number <= {upto}"
-        oldest = "(SELECT ifnull(min(number), 0) FROM message)"
-        damage = _damage(connection, "looked_up")
-        placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
-        return damage + _count(
-            connection,
-            {
-                "messages that stand in no conversation": "SELECT count(*) FROM "
-                f"(SELECT {_ONE}, {_OTHER}, number FROM message WHERE {indexed} "
-                f"EXCEPT {placed})",
-                "messages to or from a name that nobody had": "SELECT count(*) FROM "
-                "(SELECT party, name FROM message_place "
-                f"WHERE {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
-                # Of what was deleted, some may stand beside what was not, or be back after a loss
-                # of power.
-                "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
-                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
-                "Ids of messages that are not there": "SELECT count(*) FROM request "
-                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
-                "messages that can't be searched": "SELECT count(*) FROM message "
-                f"WHERE {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
-                "words of messages that are not there": "SELECT count(*) FROM words_docsize "
-                f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
-            },
-        )
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        return [f"{INDEX} is damaged ({error}): remove it, and {made}"]
-
-
-def _damage(connection: sqlite3.Connection, schema: str) -> list[str]:
-    """Ask SQLite what is wrong with a file."""
-    rows = connection.execute(f"PRAGMA {schema}.integrity_check")
-    return [str(row[0]) for row in rows if row[0] != "ok"]
-
-
-def _count(connection: sqlite3.Connection, questions: Mapping[str, str]) -> list[str]:
-    """Say of what there is any; each question counts."""
-    found = []
-    for what, sql in questions.items():
-        [count] = connection.execute(sql).fetchone()
-        if count:
-            found.append(f"{count} {what}")
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from chat_twisted import archive
 from chat_twisted.accounts import Account, Accounts
-from chat_twisted.archive import EVERYWHERE, Page, Place, SavedUser, Span
+from chat_twisted.archive import Page, SavedUser, Span
 from chat_twisted.changes import (
     AccountGone,
     AccountMade,
@@ -58,7 +58,16 @@ from chat_twisted.errors import (
 )
 from chat_twisted.ledger import Again, Entry, Ledger, Repeat
 from chat_twisted.limits import Allowance, Limiter
-from chat_twisted.message import Audience, Message, Target, check_user_name, fold, parse_target
+from chat_twisted.message import (
+    EVERYWHERE,
+    Audience,
+    Message,
+    Place,
+    Target,
+    check_user_name,
+    fold,
+    parse_target,
+)
 from chat_twisted.moderation import BAN, MUTE, Sanction, Sanctions, check_reason
 from chat_twisted.presence import Presence, Roster, check_why
 from chat_twisted.rooms import Room, Rooms, new_id

@@ -22,11 +22,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chat_twisted import archive
-from chat_twisted.archive import Page, Place, Saved, Span
+from chat_twisted import archive, index
+from chat_twisted.archive import Page, Saved, Span
 from chat_twisted.changes import Change
 from chat_twisted.errors import Unavailable
-from chat_twisted.message import Message
+from chat_twisted.message import Message, Place
 
 Origin = TypeVar("Origin")
 """What the caller wants to have back with the committed entry."""
@@ -210,17 +210,17 @@ class SQLiteStore:
         uri = (folder / archive.FILE).absolute().as_uri()
 
         def prepare(connection: Any) -> None:
-            archive.attach(connection, folder)
+            index.attach(connection, folder)
             connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
             # No commit takes it upon itself to tidy the write-ahead log: the ledger does.
             connection.execute("PRAGMA wal_autocheckpoint = 0")
 
         def prepare_index(connection: Any) -> None:
-            archive.attach(connection, folder)
+            index.attach(connection, folder)
             _give_way()
 
         def prepare_reading(connection: Any) -> None:
-            archive.attach(connection, folder, read_only=True)
+            index.attach(connection, folder, read_only=True)
 
         def pool(mode: str, opened: Callable[[Any], None]) -> adbapi.ConnectionPool:
             return adbapi.ConnectionPool(
@@ -272,7 +272,7 @@ class EmbeddedLedger(Generic[Origin]):
     """Writes the archive of one server, by group commit.
 
     What is handed in during one turn of the reactor, or while a commit is under way, is one
-    transaction. Behind the commits it makes messages findable (``archive.index``).
+    transaction. Behind the commits it makes messages findable (``index.extend``).
 
     :param saved: what there is already.
     :param retain: seconds for which messages are kept; None for ever.
@@ -575,7 +575,7 @@ class EmbeddedLedger(Generic[Origin]):
             self._go_on()
 
     def _index(self, limit: int) -> Deferred[None]:
-        indexing = self._store.index(archive.index, limit)
+        indexing = self._store.index(index.extend, limit)
         return indexing.addCallbacks(self._is_indexed, self._not_indexed)
 
     def _is_indexed(self, upto: int) -> None:
@@ -616,11 +616,11 @@ class EmbeddedLedger(Generic[Origin]):
         """Delete a little at a time, between other things."""
         store, before = self._store, now - archive.REMEMBER_REQUESTS
         while self._stopped is None:
-            if not await store.index(archive.forget_requests, before, CLEAN_STEP):
+            if not await store.index(index.forget_requests, before, CLEAN_STEP):
                 break
         while self._stopped is None and self._retain is not None:
             before = now - int(self._retain * 1000)
-            span = await store.index(archive.unindex, before, CLEAN_STEP)
+            span = await store.index(index.remove, before, CLEAN_STEP)
             if span is None or self._stopped is not None:
                 break
             await store.write(archive.expire, *span)

@@ -124,3 +124,13 @@ def printable(text: str) -> str:
     the lines before.
     """
     return text.translate(_CONTROLS)
+
+
+class Place(NamedTuple):
+    """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
+
+    party: int
+    name: str
+
+
+EVERYWHERE = Place(0, "")

@@ -34,7 +34,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted import archive
+from chat_twisted import archive, index
 from chat_twisted.accounts import Accounts, Gate, Passwords
 from chat_twisted.client.chat import ChatClient
 from chat_twisted.doors.framed import FramedFactory
@@ -66,8 +66,8 @@ class MemoryStore:
         self.clock = clock
         self.connection = sqlite3.connect(":memory:")
         archive.migrate(self.connection)
-        archive.attach(self.connection, None)
-        archive.make_index(self.connection)
+        index.attach(self.connection, None)
+        index.make(self.connection)
         self.broken: Exception | None = None
         self.unreadable: Exception | None = None
         self.closed = False
@@ -116,7 +116,7 @@ class MemoryStore:
     def saved(self) -> archive.Saved:
         """Return what a server that starts now finds."""
         cursor = self.connection.cursor()
-        archive.index(cursor, sys.maxsize)  # as ``archive.prepare`` does
+        index.extend(cursor, sys.maxsize)  # as ``archive.prepare`` does
         self.connection.commit()
         return archive.load(cursor)
 

@@ -1,16 +1,81 @@
-"""The archive in memory, and a Clock that is taken as far as it goes."""
+"""The archive, in a folder of its own or in memory, and a Clock that is taken as far as it goes."""
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
+import shutil
+import tempfile
+from pathlib import Path
 
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import archive, index
+from chat_twisted.archive import Span
+from chat_twisted.message import Message, Place
 from chat_twisted.testing import MemoryStore as InlineStore
 from chat_twisted.testing import quick_accounts
 
-__all__ = ["InlineStore", "quick_accounts", "settle"]
+__all__ = ["ArchiveTestCase", "InlineStore", "quick_accounts", "settle"]
 
 
 def settle(clock: Clock) -> None:
     """Let everything happen that is to happen now, though each step may ask for another turn."""
     for _ in range(12):
         clock.advance(0)
+
+
+ALICE, BOB, CAROL, DEV = 1, 2, 3, 9
+NAMES = {ALICE: "alice", BOB: "Bob", CAROL: "carol"}
+
+
+class ArchiveTestCase(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        archive.prepare(self.folder)
+        self.connection = archive.connect(self.folder / archive.FILE)
+        self.addCleanup(self.connection.close)
+        index.attach(self.connection, self.folder)
+        self.cursor = self.connection.cursor()
+        self.number = 0
+
+    def say(self, author: int, to: int, text: str, id: str | None = None, time: int = 0) -> None:
+        """Say something to a user, the room DEV or everybody (0), and index it."""
+        self.number += 1
+        recipient, room = (0, to) if to == DEV else (to, 0)
+        name = {0: "ALL", DEV: "#dev", **NAMES}[to]
+        message = Message(
+            self.number, time or self.number, author, NAMES[author], recipient, room, name, text, id
+        )
+        archive.write(self.cursor, [message])
+        self.index()
+
+    def index(self) -> None:
+        before, now = -1, 0
+        while now > before:
+            before, now = now, index.extend(self.cursor, 2)
+        self.connection.commit()
+
+    def expire(self, before: int, limit: int) -> bool:
+        """Delete old messages; return whether some were."""
+        span = index.remove(self.cursor, before, limit)
+        self.connection.commit()
+        if span is not None:
+            archive.expire(self.cursor, *span)
+        self.connection.commit()
+        return span is not None
+
+    def change(self, *changes) -> None:
+        archive.write(self.cursor, changes=changes)
+        self.connection.commit()
+
+    def missed(self, user: int, after: int = 0, *, own: bool = False) -> list[str]:
+        page = archive.missed(self.cursor, user, after, own=own)
+        return [message.text for message in page.messages]
+
+    def history(self, place: Place, *bounds, **more) -> list[str]:
+        return [m.text for m in archive.history(self.cursor, place, Span(*bounds, **more))[0]]
+
+    def search(self, query: str, user: int = ALICE, rooms=(), place=None) -> list[str]:
+        found = archive.search(self.cursor, user, rooms, place, query, 10)
+        return [message.text for message in found]

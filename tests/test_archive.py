@@ -8,73 +8,13 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-from twisted.trial.unittest import TestCase
-
-from chat_twisted import archive
-from chat_twisted.archive import EVERYWHERE, ArchiveError, Place, Span
+from chat_twisted import archive, index
+from chat_twisted.archive import ArchiveError, Span
 from chat_twisted.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
-from chat_twisted.message import Message
-
-ALICE, BOB, CAROL, DEV = 1, 2, 3, 9
-NAMES = {ALICE: "alice", BOB: "Bob", CAROL: "carol"}
-
-
-class ArchiveTestCase(TestCase):
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
-        archive.prepare(self.folder)
-        self.connection = archive.connect(self.folder / archive.FILE)
-        self.addCleanup(self.connection.close)
-        archive.attach(self.connection, self.folder)
-        self.cursor = self.connection.cursor()
-        self.number = 0
-
-    def say(self, author: int, to: int, text: str, id: str | None = None, time: int = 0) -> None:
-        """Say something to a user, the room DEV or everybody (0), and index it."""
-        self.number += 1
-        recipient, room = (0, to) if to == DEV else (to, 0)
-        name = {0: "ALL", DEV: "#dev", **NAMES}[to]
-        message = Message(
-            self.number, time or self.number, author, NAMES[author], recipient, room, name, text, id
-        )
-        archive.write(self.cursor, [message])
-        self.index()
-
-    def index(self) -> None:
-        before, now = -1, 0
-        while now > before:
-            before, now = now, archive.index(self.cursor, 2)
-        self.connection.commit()
-
-    def expire(self, before: int, limit: int) -> bool:
-        """Delete old messages; return whether some were."""
-        span = archive.unindex(self.cursor, before, limit)
-        self.connection.commit()
-        if span is not None:
-            archive.expire(self.cursor, *span)
-        self.connection.commit()
-        return span is not None
-
-    def change(self, *changes) -> None:
-        archive.write(self.cursor, changes=changes)
-        self.connection.commit()
-
-    def missed(self, user: int, after: int = 0, *, own: bool = False) -> list[str]:
-        page = archive.missed(self.cursor, user, after, own=own)
-        return [message.text for message in page.messages]
-
-    def history(self, place: Place, *bounds, **more) -> list[str]:
-        return [m.text for m in archive.history(self.cursor, place, Span(*bounds, **more))[0]]
-
-    def search(self, query: str, user: int = ALICE, rooms=(), place=None) -> list[str]:
-        found = archive.search(self.cursor, user, rooms, place, query, 10)
-        return [message.text for message in found]
+from chat_twisted.message import EVERYWHERE, Message, Place
+from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
 
 
 class OpeningTests(ArchiveTestCase):
@@ -138,7 +78,7 @@ class OpeningTests(ArchiveTestCase):
         saved = archive.prepare(path)
         self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, archive.GUEST)])
         self.assertEqual((saved.members, saved.edition), ([(9, 2)], 0))
-        archive.attach(connection, path)
+        index.attach(connection, path)
         self.cursor = connection.cursor()
         self.assertEqual(self.history(Place(DEV, ""), 9), ["an old word"])
         self.assertEqual(self.search("word", rooms=[DEV]), ["an old word"])
@@ -327,186 +267,6 @@ class HistoryTests(ArchiveTestCase):
         self.assertEqual(self.history(EVERYWHERE, 9, since=5, until=99), [])
 
 
-class IndexTests(ArchiveTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.say(ALICE, 0, "red wine")
-        self.say(ALICE, BOB, "red tea")
-        # Of an index that is kept one can tell.
-        self.connection.execute("UPDATE indexed SET forgotten = 1")
-        self.connection.commit()
-
-    def prepare(self) -> bool:
-        """Start a server; return whether the index was kept. In any case it serves."""
-        self.connection.close()
-        archive.prepare(self.folder)
-        self.connection = archive.connect(self.folder / archive.FILE)
-        archive.attach(self.connection, self.folder)
-        self.cursor = self.connection.cursor()
-        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine"])
-        self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
-        self.assertEqual(archive.check(self.folder), [])
-        return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
-
-    def damage(self, begin: int, end: int | None = None) -> Path:
-        """Write nonsense into a part of its file; return where it is."""
-        self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
-        self.connection.close()
-        path = self.folder / archive.INDEX
-        data = bytearray(path.read_bytes())
-        data[begin:end] = b"\xff" * len(data[begin:end])
-        path.write_bytes(data)
-        return path
-
-    def test_it_is_kept_and_for_its_owner_alone(self) -> None:
-        self.assertTrue(self.prepare())
-        self.assertEqual((self.folder / archive.INDEX).stat().st_mode & 0o777, 0o600)
-
-    def test_it_is_made_again_if_it_is_not_there(self) -> None:
-        self.connection.close()
-        os.unlink(self.folder / archive.INDEX)
-        [problem] = archive.check(self.folder)
-        self.assertIn("no index.sqlite", problem)
-        self.assertFalse(self.prepare())
-
-    def test_it_is_made_again_if_it_is_no_index(self) -> None:
-        self.connection.close()
-        for content in ("", "a letter to my aunt. " * 100):
-            (self.folder / archive.INDEX).write_text(content)
-            self.assertFalse(self.prepare())
-            self.connection.close()
-
-    def test_it_is_made_again_if_it_is_damaged(self) -> None:
-        for i in range(300):
-            self.say(ALICE, CAROL, f"text {i} " * 20)
-        self.damage(4096)
-        self.assertFalse(self.prepare())
-
-    def test_what_is_asked_of_a_damaged_one_when_writing_is_looked_for_in_the_archive(self) -> None:
-        self.say(ALICE, 0, "red herring", id="7", time=5)
-        [page] = self.cursor.execute(
-            "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'request'"
-        ).fetchone()
-        self.damage(4096 * (page - 1), 4096 * page)
-        self.connection = archive.connect(self.folder / archive.FILE)
-        archive.attach(self.connection, self.folder)
-        self.cursor = self.connection.cursor()
-        said = Message(4, 6, ALICE, "alice", 0, 0, "ALL", "x", "7")
-        questions = [(4, ALICE, "7"), (5, BOB, "7")]
-        repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
-        self.assertEqual(repeats, {4: (3, 5)})
-        self.connection.commit()
-        other = archive.connect(self.folder / archive.FILE)  # one more can be opened
-        archive.attach(other, self.folder)
-        other.close()
-        self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
-        self.connection.commit()
-        self.assertFalse(self.prepare())  # made again, and once
-        self.connection.execute("UPDATE indexed SET forgotten = 1")
-        self.connection.commit()
-        self.assertTrue(self.prepare())
-
-    def test_one_that_is_damaged_while_it_is_used_is_told_from_the_archive(self) -> None:
-        for i in range(300):
-            self.say(ALICE, CAROL, f"text {i} " * 20)
-        path = self.damage(8192)
-        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
-        path.write_text("a letter to my aunt. " * 100)
-        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
-
-    def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
-        self.connection.execute("PRAGMA looked_up.user_version = 99")
-        self.assertFalse(self.prepare())
-
-    def test_it_is_made_again_if_it_is_of_another_archive(self) -> None:
-        self.connection.execute("UPDATE indexed SET stamp = x'00'")
-        self.connection.commit()
-        self.assertFalse(self.prepare())
-
-    def test_it_is_made_again_if_it_has_what_the_archive_has_lost(self) -> None:
-        self.say(ALICE, 0, "red herring")
-        self.connection.execute("DELETE FROM message WHERE number = 3")
-        self.connection.commit()
-        self.assertFalse(self.prepare())
-
-    def test_no_commit_waits_for_it(self) -> None:
-        other = archive.connect(self.folder / archive.FILE)
-        self.addCleanup(other.close)
-        archive.attach(other, self.folder)
-        message = Message(3, 3, ALICE, "alice", 0, 0, "ALL", "three", None)
-        archive.write(self.cursor, [message])
-        self.connection.commit()
-        other.execute("PRAGMA busy_timeout = 0")
-        self.connection.execute("PRAGMA busy_timeout = 0")
-        self.assertEqual(archive.index(other.cursor(), 9), 3)  # and is not committed yet
-        archive.write(self.cursor, [message._replace(number=4, text="four")])
-        self.connection.commit()
-        other.commit()
-        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine", "three", "four"])
-
-    @given(
-        st.lists(st.tuples(st.sampled_from([0, BOB]), st.booleans()), max_size=12),
-        st.integers(1, 12),
-        st.integers(0, 14) | st.none(),
-        st.integers(0, 14) | st.none(),
-        st.booleans(),
-        st.integers(1, 8),
-    )
-    def test_history_is_the_same_however_many_were_indexed_together(
-        self,
-        said: list[tuple[int, bool]],
-        limit: int,
-        after: int | None,
-        before: int | None,
-        oldest_first: bool,
-        deleted_before: int,
-    ) -> None:
-        connection = sqlite3.connect(":memory:")
-        archive.migrate(connection)
-        archive.attach(connection, None)
-        archive.make_index(connection)
-        self.cursor = connection.cursor()
-        self.patch(archive, "_SLICE", 5)
-        indexed = 0
-        for i, (to, step_ends) in enumerate(said, 1):
-            name = "Bob" if to else "ALL"
-            message = Message(i, i, ALICE, "alice", to, 0, name, str(i))
-            archive.write(self.cursor, [message])
-            if step_ends:  # what comes after the last is not indexed, and not deleted
-                indexed = archive.index(self.cursor, 99)
-        if (span := archive.unindex(self.cursor, deleted_before, 99)) is not None:
-            archive.expire(self.cursor, *span)
-        for place, party in (
-            (EVERYWHERE, 0),
-            (Place(ALICE, "bob"), BOB),
-            (Place(BOB, "alice"), BOB),
-        ):
-            there = [
-                str(i)
-                for i, (to, _) in enumerate(said, 1)
-                if to == party
-                and (i >= deleted_before or i > indexed or i == len(said))
-                and (after is None or i > after)
-                and (before is None or i < before)
-            ]
-            expected = there[:limit] if oldest_first else there[-limit:]
-            span_asked = Span(limit, after, before, oldest_first=oldest_first)
-            messages, more = archive.history(self.cursor, place, span_asked)
-            self.assertEqual([message.text for message in messages], expected)
-            self.assertEqual(more, len(there) > limit)
-        connection.close()
-
-    def test_the_write_ahead_log_begins_anew_when_all_of_it_is_in_the_file(self) -> None:
-        self.connection.execute("PRAGMA wal_autocheckpoint = 0")
-        for number in range(3, 203):
-            archive.write(
-                self.cursor, [Message(number, 9, ALICE, "alice", 0, 0, "ALL", "x" * 4000, None)]
-            )
-            self.connection.commit()
-            archive.checkpoint(self.cursor)
-        self.assertLess((self.folder / f"{archive.FILE}-wal").stat().st_size, 100_000)
-
-
 class SearchTests(ArchiveTestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -602,7 +362,7 @@ class TidyingTests(ArchiveTestCase):
         for i in range(3):
             self.say(ALICE, 0, f"word {i}", id=str(i))
         for _ in range(2):
-            self.assertEqual(archive.unindex(self.cursor, 10**15, 9), (1, 2))
+            self.assertEqual(index.remove(self.cursor, 10**15, 9), (1, 2))
         self.assertEqual(self.search("word"), ["word 2"])
         archive.expire(self.cursor, 1, 2)
         self.connection.commit()
@@ -612,42 +372,9 @@ class TidyingTests(ArchiveTestCase):
     def test_it_is_sound_between_the_two_halves_of_deleting(self) -> None:
         for i in range(3):
             self.say(ALICE, 0, f"word {i}", id=str(i))
-        archive.unindex(self.cursor, 10**15, 9)
+        index.remove(self.cursor, 10**15, 9)
         self.connection.commit()
         self.assertEqual(archive.check(self.folder), [])
-
-    def test_ids_are_forgotten_by_their_key_and_not_by_a_walk(self) -> None:
-        """With many of them a walk takes longer than others take to come."""
-        asked: list[str] = []
-        self.connection.set_trace_callback(asked.append)
-        self.say(ALICE, 0, "x", id="1", time=1000)
-        self.say(ALICE, 0, "y", time=9000)
-        archive.forget_requests(self.cursor, 4000, 9)
-        archive.unindex(self.cursor, 4000, 9)
-        deleting = [sql for sql in asked if sql.startswith("DELETE")]
-        self.assertEqual(len(deleting), 3)
-        for sql in deleting:
-            plan = [row[3] for row in self.cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
-            self.assertIn("SEARCH", plan[0])
-            self.assertRegex(plan[0], r"user=\? AND id=\?|other=\? AND first<\?")
-
-    def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
-        self.say(ALICE, 0, "old", id="7", time=1000)
-        self.assertFalse(archive.forget_requests(self.cursor, 2000, 9))
-        self.say(ALICE, 0, "new", id="7", time=3000)
-        self.say(ALICE, 0, "newest", time=3000)
-        self.expire(2000, 9)
-        again = Message(9, 4000, ALICE, "alice", 0, 0, "ALL", "again", "7")
-        repeats = archive.write(self.cursor, [again], questions=[(9, ALICE, "7")])
-        self.assertEqual(repeats, {9: (2, 3000)})
-
-    def test_ids_are_forgotten_in_steps_and_only_old_ones(self) -> None:
-        for i in range(5):
-            self.say(ALICE, 0, "x", id=str(i), time=1000 * (i + 1))
-        self.assertTrue(archive.forget_requests(self.cursor, 4000, 2))
-        self.assertFalse(archive.forget_requests(self.cursor, 4000, 2))
-        self.cursor.execute("SELECT id FROM request ORDER BY id")
-        self.assertEqual(self.cursor.fetchall(), [("3",), ("4",)])
 
     def test_what_is_not_old_stays(self) -> None:
         for i in range(4):

@@ -1,0 +1,347 @@
+"""The index: what messages are looked up by, made of the archive behind its commits.
+
+It is a SQLite file of its own, since SQLite lets one writer at a time into a file: so no commit
+waits for it. It is thrown away and made again whenever it is not of the archive beside it. A
+connection to the archive has its tables too (``attach``): ``place``, in which conversation messages
+stand; ``request``, under which Ids they came; ``words``, what is in them.
+
+The functions take a cursor and block. ``archive`` asks them, and searches ``words`` itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from chat_twisted.message import Place
+from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
+
+FILE = "index.sqlite"
+DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
+
+VERSION = 1
+"""Of its schema. With another one it is made again."""
+
+# The conversation that a message stands in; see schema/index.sql, place.
+_ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
+_OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
+
+_SLICE = 1000  # messages that are indexed by one statement: a millisecond
+_let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+
+
+# Opening
+
+
+def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bool = False) -> None:
+    """Let a connection to the archive use the index beside it, under the same names of tables.
+
+    :param folder: where it is; None for one in memory.
+    """
+    where = ":memory:"
+    if folder is not None:
+        uri = (folder / FILE).absolute().as_uri()
+        where = f"{uri}?mode={'ro' if read_only else 'rw'}"
+    connection.execute("ATTACH ? AS looked_up", (where,))
+    if folder is not None and not read_only:
+        # It is of no use without the archive, so it need be no safer.
+        connection.execute("PRAGMA looked_up.journal_mode = WAL")
+        connection.execute("PRAGMA looked_up.synchronous = NORMAL")
+
+
+def open_beside(connection: sqlite3.Connection, folder: Path) -> None:
+    """Attach the index; make it anew if it is not there, or not of this archive and this version.
+
+    It is not of this archive either if it has come further: a loss of power can take from the one
+    what it leaves to the other.
+
+    :raises sqlite3.DatabaseError: it is damaged, or no index at all.
+    """
+    if (folder / FILE).exists() and not (folder / DAMAGED).exists():
+        attach(connection, folder)
+        [version] = connection.execute("PRAGMA looked_up.user_version").fetchone()
+        if version == VERSION:
+            found = connection.execute(
+                "SELECT 1 FROM indexed JOIN progress USING (stamp) "
+                "WHERE upto <= (SELECT ifnull(max(number), 0) FROM message)"
+            ).fetchone()
+            if found:
+                return
+    make_anew(connection, folder)
+
+
+def make_anew(connection: sqlite3.Connection, folder: Path) -> None:
+    """Make an empty index, whatever is there, and attach it."""
+    with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
+        connection.execute("DETACH looked_up")
+    for suffix in ("", "-wal", "-shm"):
+        (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
+    make_file(folder / FILE)
+    attach(connection, folder)
+    make(connection)
+    (folder / DAMAGED).unlink(missing_ok=True)
+
+
+def catch_up(connection: sqlite3.Connection) -> None:
+    """Make everything findable."""
+    before, now = -1, 0
+    while now > before:
+        before, now = now, extend(connection.cursor(), 10_000)
+        connection.commit()
+
+
+def make(connection: sqlite3.Connection) -> None:
+    """Make the tables of an index that was attached and is empty."""
+    schema = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
+        f"PRAGMA looked_up.user_version = {VERSION}; COMMIT;"
+    )
+
+
+@contextlib.contextmanager
+def distrust(cursor: Cursor) -> Iterator[None]:
+    """If what is done meets damage, have the index made again at the next start. Until then it
+    stays: without its file no further connection could be opened, to write least of all.
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if type(error) is sqlite3.DatabaseError:  # the others are of what was asked, or pass
+            cursor.execute("PRAGMA database_list")
+            for _, name, path in cursor.fetchall():
+                if name == "looked_up" and path:
+                    with contextlib.suppress(OSError):  # then it is met again
+                        Path(path).with_name(DAMAGED).touch(mode=0o600)
+        raise
+
+
+# Making
+
+
+def extend(cursor: Cursor, limit: int) -> int:
+    """Make the next ``limit`` messages findable; return up to which number all are."""
+    with distrust(cursor):
+        return _extend(cursor, limit)
+
+
+def _extend(cursor: Cursor, limit: int) -> int:
+    cursor.execute("SELECT upto FROM indexed")
+    [done] = cursor.fetchone()
+    cursor.execute(
+        "SELECT max(number) FROM "
+        "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
+        (done, limit),
+    )
+    [upto] = cursor.fetchone()
+    if upto is None:
+        return int(done)
+    span = "number > ? AND number <= ?"
+    for low in range(done, upto, _SLICE):
+        between = (low, min(low + _SLICE, upto))
+        cursor.execute(
+            f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
+            f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
+            "GROUP BY one, other RETURNING one, first",
+            between,
+        )
+        # One message of each conversation says who its parties are.
+        firsts = json.dumps([first for one, first in cursor.fetchall() if one])
+        _let_others()
+        for party, name, partner in (
+            ("author", '"to"', "recipient"),
+            ("recipient", "sender", "author"),
+        ):
+            cursor.execute(
+                f"INSERT OR IGNORE INTO partner SELECT {party}, lower({name}), {partner} "
+                "FROM message WHERE number IN (SELECT value FROM json_each(?))",
+                (firsts,),
+            )
+        for statement in (
+            # Of two messages under one Id the older one's was forgotten.
+            "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
+            f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
+            f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
+        ):
+            cursor.execute(statement, between)
+            _let_others()
+    cursor.execute("UPDATE indexed SET upto = ?", (upto,))
+    return int(upto)
+
+
+def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
+    """Forget the Ids of at most ``limit`` messages older than the time ``before``; return whether
+    there may be more.
+    """
+    cursor.execute("SELECT forgotten, upto FROM indexed")
+    forgotten, indexed = cursor.fetchone()
+    cursor.execute(
+        "SELECT number, time, author, request FROM message WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT ?",
+        (forgotten, indexed, limit),
+    )
+    old = [row for row in cursor.fetchall() if row[1] < before]
+    _forget(cursor, [(author, request, number) for number, _, author, request in old])
+    if old:
+        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][0],))
+    return len(old) == limit
+
+
+def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> None:
+    """Forget Ids: the author, the Id, the message's number. One that was forgotten before may be
+    that of a newer message by now.
+    """
+    cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
+
+
+def remove(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
+    """Let at most ``limit`` messages older than the time ``before`` not be found any more, before
+    they are deleted (``archive.expire``); return the first and the last number, None if there are
+    none. The newest stays: the numbers go on from it.
+    """
+    cursor.execute("SELECT min(upto, (SELECT max(number) FROM message) - 1) FROM indexed")
+    [upto] = cursor.fetchone()
+    cursor.execute(
+        "SELECT number, time FROM message WHERE number <= ? ORDER BY number LIMIT ?",
+        (upto or 0, limit),
+    )
+    old = [number for number, time in cursor.fetchall() if time < before]
+    if not old:
+        return None
+    span = (old[0], old[-1])
+    cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
+    _forget(cursor, cursor.fetchall())
+    for statement in (
+        # A row that has later ones too is deleted with the last of them; "first" is in the key.
+        "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
+        f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
+        # It may have been done before, by a server that was killed before it deleted them.
+        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
+        "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
+        "UPDATE indexed SET deleted = ?2",
+    ):
+        cursor.execute(statement, span)
+    return span
+
+
+# Looking up
+
+
+def said_before(
+    cursor: Cursor, questions: Sequence[tuple[int, int, str]]
+) -> dict[int, tuple[int, int]]:
+    """Find what was said before under the same Id; see ``archive.write``."""
+    repeats: dict[int, tuple[int, int]] = {}
+    with distrust(cursor):
+        for values, parameters in in_rows(questions):
+            cursor.execute(
+                f"WITH sent (number, user, id) AS (VALUES {values}) "
+                "SELECT sent.number, message.number, message.time FROM sent "
+                "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
+                "CROSS JOIN message ON message.number = request.number",
+                parameters,
+            )
+            repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+    return repeats
+
+
+def numbers(cursor: Cursor, place: Place, low: int, high: int, order: str, limit: int) -> list[int]:
+    """Find the numbers of the first (or the last) messages of a conversation between two others.
+    What is not indexed yet is walked through.
+    """
+    cursor.execute("SELECT upto, (SELECT min(number) FROM message) FROM indexed")
+    upto, oldest = cursor.fetchone()
+    low = max(low, (oldest or 1) - 1)  # what is older was deleted
+    found: list[int] = []
+    for one, other in _conversations(cursor, place):
+        cursor.execute(
+            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
+            "AND first >= ifnull((SELECT max(first) FROM place "
+            "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
+            f"ORDER BY first {order}",
+            {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
+        )
+        enough = len(found) + limit
+        for row in iter(cursor.fetchone, None):
+            found += [n for n in json.loads(row[0]) if low < n < high and n <= upto]
+            if len(found) >= enough:
+                break
+    stands, parameters = stands_in(place)
+    cursor.execute(
+        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} "
+        f"ORDER BY number {order} LIMIT ?",
+        (max(low, upto), high, *parameters, limit),
+    )
+    found += [number for (number,) in cursor.fetchall()]
+    found.sort(reverse=order == "DESC")
+    return found[:limit]
+
+
+def stands_in(place: Place) -> tuple[str, tuple[int | str, ...]]:
+    """Return what is true of a message that stands in a conversation, and its parameters."""
+    if not place.name:
+        return "recipient = 0 AND room = ?", (place.party,)
+    said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
+    return f"recipient != 0 AND ({said} OR {heard})", (*place, *place)
+
+
+def _conversations(cursor: Cursor, place: Place) -> list[tuple[int, int]]:
+    """Find what ``place`` is in the index: of a direct one, with each who had the name."""
+    if not place.name:
+        return [(0, place.party)]
+    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", place)
+    return [
+        (min(place.party, partner), max(place.party, partner)) for (partner,) in cursor.fetchall()
+    ]
+
+
+# Whether it is sound
+
+
+def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
+    """Look whether the index beside an archive is sound; return what is not."""
+    made = "the server makes it again when it starts"
+    try:
+        attach(connection, folder, read_only=True)
+    except sqlite3.OperationalError:
+        return [f"no {FILE} that could be read: {made}"]
+    except sqlite3.DatabaseError:
+        return [f"{FILE} is damaged: {made}"]
+    try:
+        connection.execute("BEGIN")  # all that is asked is of one moment
+        # The index first: it is of messages that were there before.
+        deleted, upto = connection.execute("SELECT deleted, upto FROM indexed").fetchone()
+        indexed = f"number > {deleted} AND number <= {upto}"
+        oldest = "(SELECT ifnull(min(number), 0) FROM message)"
+        faults = damage(connection, "looked_up")
+        placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
+        return faults + count(
+            connection,
+            {
+                "messages that stand in no conversation": "SELECT count(*) FROM "
+                f"(SELECT {_ONE}, {_OTHER}, number FROM message WHERE {indexed} "
+                f"EXCEPT {placed})",
+                "messages to or from a name that nobody had": "SELECT count(*) FROM "
+                "(SELECT party, name FROM message_place "
+                f"WHERE {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
+                # Of what was deleted, some may stand beside what was not, or be back after a loss
+                # of power.
+                "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
+                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
+                "Ids of messages that are not there": "SELECT count(*) FROM request "
+                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
+                "messages that can't be searched": "SELECT count(*) FROM message "
+                f"WHERE {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
+                "words of messages that are not there": "SELECT count(*) FROM words_docsize "
+                f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
+            },
+        )
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        return [f"{FILE} is damaged ({error}): remove it, and {made}"]

@@ -1,0 +1,230 @@
+"""The index: made behind the commits, kept while it fits the archive, and made again otherwise."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_twisted import archive, index
+from chat_twisted.archive import Span
+from chat_twisted.message import EVERYWHERE, Message, Place
+from tests.store import ALICE, BOB, CAROL, ArchiveTestCase
+
+
+class FileTests(ArchiveTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.say(ALICE, 0, "red wine")
+        self.say(ALICE, BOB, "red tea")
+        # Of an index that is kept one can tell.
+        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.commit()
+
+    def prepare(self) -> bool:
+        """Start a server; return whether the index was kept. In any case it serves."""
+        self.connection.close()
+        archive.prepare(self.folder)
+        self.connection = archive.connect(self.folder / archive.FILE)
+        index.attach(self.connection, self.folder)
+        self.cursor = self.connection.cursor()
+        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine"])
+        self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
+        self.assertEqual(archive.check(self.folder), [])
+        return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
+
+    def damage(self, begin: int, end: int | None = None) -> Path:
+        """Write nonsense into a part of its file; return where it is."""
+        self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+        path = self.folder / index.FILE
+        data = bytearray(path.read_bytes())
+        data[begin:end] = b"\xff" * len(data[begin:end])
+        path.write_bytes(data)
+        return path
+
+    def test_it_is_kept_and_for_its_owner_alone(self) -> None:
+        self.assertTrue(self.prepare())
+        self.assertEqual((self.folder / index.FILE).stat().st_mode & 0o777, 0o600)
+
+    def test_it_is_made_again_if_it_is_not_there(self) -> None:
+        self.connection.close()
+        os.unlink(self.folder / index.FILE)
+        [problem] = archive.check(self.folder)
+        self.assertIn("no index.sqlite", problem)
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_is_no_index(self) -> None:
+        self.connection.close()
+        for content in ("", "a letter to my aunt. " * 100):
+            (self.folder / index.FILE).write_text(content)
+            self.assertFalse(self.prepare())
+            self.connection.close()
+
+    def test_it_is_made_again_if_it_is_damaged(self) -> None:
+        for i in range(300):
+            self.say(ALICE, CAROL, f"text {i} " * 20)
+        self.damage(4096)
+        self.assertFalse(self.prepare())
+
+    def test_what_is_asked_of_a_damaged_one_when_writing_is_looked_for_in_the_archive(self) -> None:
+        self.say(ALICE, 0, "red herring", id="7", time=5)
+        [page] = self.cursor.execute(
+            "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'request'"
+        ).fetchone()
+        self.damage(4096 * (page - 1), 4096 * page)
+        self.connection = archive.connect(self.folder / archive.FILE)
+        index.attach(self.connection, self.folder)
+        self.cursor = self.connection.cursor()
+        said = Message(4, 6, ALICE, "alice", 0, 0, "ALL", "x", "7")
+        questions = [(4, ALICE, "7"), (5, BOB, "7")]
+        repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
+        self.assertEqual(repeats, {4: (3, 5)})
+        self.connection.commit()
+        other = archive.connect(self.folder / archive.FILE)  # one more can be opened
+        index.attach(other, self.folder)
+        other.close()
+        self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
+        self.connection.commit()
+        self.assertFalse(self.prepare())  # made again, and once
+        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.commit()
+        self.assertTrue(self.prepare())
+
+    def test_one_that_is_damaged_while_it_is_used_is_told_from_the_archive(self) -> None:
+        for i in range(300):
+            self.say(ALICE, CAROL, f"text {i} " * 20)
+        path = self.damage(8192)
+        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+        path.write_text("a letter to my aunt. " * 100)
+        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+
+    def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
+        self.connection.execute("PRAGMA looked_up.user_version = 99")
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_is_of_another_archive(self) -> None:
+        self.connection.execute("UPDATE indexed SET stamp = x'00'")
+        self.connection.commit()
+        self.assertFalse(self.prepare())
+
+    def test_it_is_made_again_if_it_has_what_the_archive_has_lost(self) -> None:
+        self.say(ALICE, 0, "red herring")
+        self.connection.execute("DELETE FROM message WHERE number = 3")
+        self.connection.commit()
+        self.assertFalse(self.prepare())
+
+    def test_no_commit_waits_for_it(self) -> None:
+        other = archive.connect(self.folder / archive.FILE)
+        self.addCleanup(other.close)
+        index.attach(other, self.folder)
+        message = Message(3, 3, ALICE, "alice", 0, 0, "ALL", "three", None)
+        archive.write(self.cursor, [message])
+        self.connection.commit()
+        other.execute("PRAGMA busy_timeout = 0")
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        self.assertEqual(index.extend(other.cursor(), 9), 3)  # and is not committed yet
+        archive.write(self.cursor, [message._replace(number=4, text="four")])
+        self.connection.commit()
+        other.commit()
+        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine", "three", "four"])
+
+    @given(
+        st.lists(st.tuples(st.sampled_from([0, BOB]), st.booleans()), max_size=12),
+        st.integers(1, 12),
+        st.integers(0, 14) | st.none(),
+        st.integers(0, 14) | st.none(),
+        st.booleans(),
+        st.integers(1, 8),
+    )
+    def test_history_is_the_same_however_many_were_indexed_together(
+        self,
+        said: list[tuple[int, bool]],
+        limit: int,
+        after: int | None,
+        before: int | None,
+        oldest_first: bool,
+        deleted_before: int,
+    ) -> None:
+        connection = sqlite3.connect(":memory:")
+        archive.migrate(connection)
+        index.attach(connection, None)
+        index.make(connection)
+        self.cursor = connection.cursor()
+        self.patch(index, "_SLICE", 5)
+        indexed = 0
+        for i, (to, step_ends) in enumerate(said, 1):
+            name = "Bob" if to else "ALL"
+            message = Message(i, i, ALICE, "alice", to, 0, name, str(i))
+            archive.write(self.cursor, [message])
+            if step_ends:  # what comes after the last is not indexed, and not deleted
+                indexed = index.extend(self.cursor, 99)
+        if (span := index.remove(self.cursor, deleted_before, 99)) is not None:
+            archive.expire(self.cursor, *span)
+        for place, party in (
+            (EVERYWHERE, 0),
+            (Place(ALICE, "bob"), BOB),
+            (Place(BOB, "alice"), BOB),
+        ):
+            there = [
+                str(i)
+                for i, (to, _) in enumerate(said, 1)
+                if to == party
+                and (i >= deleted_before or i > indexed or i == len(said))
+                and (after is None or i > after)
+                and (before is None or i < before)
+            ]
+            expected = there[:limit] if oldest_first else there[-limit:]
+            span_asked = Span(limit, after, before, oldest_first=oldest_first)
+            messages, more = archive.history(self.cursor, place, span_asked)
+            self.assertEqual([message.text for message in messages], expected)
+            self.assertEqual(more, len(there) > limit)
+        connection.close()
+
+    def test_the_write_ahead_log_begins_anew_when_all_of_it_is_in_the_file(self) -> None:
+        self.connection.execute("PRAGMA wal_autocheckpoint = 0")
+        for number in range(3, 203):
+            archive.write(
+                self.cursor, [Message(number, 9, ALICE, "alice", 0, 0, "ALL", "x" * 4000, None)]
+            )
+            self.connection.commit()
+            archive.checkpoint(self.cursor)
+        self.assertLess((self.folder / f"{archive.FILE}-wal").stat().st_size, 100_000)
+
+
+class ForgettingTests(ArchiveTestCase):
+    def test_ids_are_forgotten_by_their_key_and_not_by_a_walk(self) -> None:
+        """With many of them a walk takes longer than others take to come."""
+        asked: list[str] = []
+        self.connection.set_trace_callback(asked.append)
+        self.say(ALICE, 0, "x", id="1", time=1000)
+        self.say(ALICE, 0, "y", time=9000)
+        index.forget_requests(self.cursor, 4000, 9)
+        index.remove(self.cursor, 4000, 9)
+        deleting = [sql for sql in asked if sql.startswith("DELETE")]
+        self.assertEqual(len(deleting), 3)
+        for sql in deleting:
+            plan = [row[3] for row in self.cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
+            self.assertIn("SEARCH", plan[0])
+            self.assertRegex(plan[0], r"user=\? AND id=\?|other=\? AND first<\?")
+
+    def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
+        self.say(ALICE, 0, "old", id="7", time=1000)
+        self.assertFalse(index.forget_requests(self.cursor, 2000, 9))
+        self.say(ALICE, 0, "new", id="7", time=3000)
+        self.say(ALICE, 0, "newest", time=3000)
+        self.expire(2000, 9)
+        again = Message(9, 4000, ALICE, "alice", 0, 0, "ALL", "again", "7")
+        repeats = archive.write(self.cursor, [again], questions=[(9, ALICE, "7")])
+        self.assertEqual(repeats, {9: (2, 3000)})
+
+    def test_ids_are_forgotten_in_steps_and_only_old_ones(self) -> None:
+        for i in range(5):
+            self.say(ALICE, 0, "x", id=str(i), time=1000 * (i + 1))
+        self.assertTrue(index.forget_requests(self.cursor, 4000, 2))
+        self.assertFalse(index.forget_requests(self.cursor, 4000, 2))
+        self.cursor.execute("SELECT id FROM request ORDER BY id")
+        self.assertEqual(self.cursor.fetchall(), [("3",), ("4",)])
