@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive
-from chat_twisted import hub as hub_module
+from chat_twisted import archive, sessions
 from chat_twisted import ledger as ledger_module
 from chat_twisted.archive import Span
 from chat_twisted.changes import UserCame
@@ -25,10 +24,11 @@ from chat_twisted.errors import (
     UnableToSend,
     Unavailable,
 )
-from chat_twisted.hub import Event, Hub, Request, Session
+from chat_twisted.hub import Hub
 from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.message import Message
 from chat_twisted.presence import TELL_AFTER, Presence
+from chat_twisted.sessions import Event, Request, Session
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -478,7 +478,7 @@ class NobodyThereTests(HubTestCase):
         self.assertEqual((alice.heard, bob.texts()), ([], ["x"]))
 
     def test_what_a_session_does_not_confirm_is_not_remembered_without_bound(self) -> None:
-        self.patch(hub_module, "MAX_UNCONFIRMED", 3)
+        self.patch(sessions, "MAX_UNCONFIRMED", 3)
         alice, bob = self.join("alice"), self.join("bob")
         for id in range(5):
             self.hub.send(alice, "bob", "x", str(id))

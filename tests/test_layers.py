@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "accounts": {"", "archive", "changes", "errors", "message"},
     "presence": {"errors"},
     "rooms": {"changes", "errors", "message"},
+    "sessions": {"accounts", "errors", "limits", "message", "presence", "rooms"},
     "hub": {
         "",
         "accounts",
@@ -37,9 +38,10 @@ MAY_IMPORT = {
         "moderation",
         "presence",
         "rooms",
+        "sessions",
     },
     "doors": {"errors"},
-    "doors.version1": {"doors", "errors", "frames", "hub", "message", "presence"},
+    "doors.version1": {"doors", "errors", "frames", "hub", "message", "presence", "sessions"},
     "doors.version2": {
         "accounts",
         "archive",
@@ -50,6 +52,7 @@ MAY_IMPORT = {
         "message",
         "moderation",
         "presence",
+        "sessions",
     },
     "doors.framed": {
         "accounts",
@@ -61,6 +64,7 @@ MAY_IMPORT = {
         "frames",
         "hub",
         "limits",
+        "sessions",
     },
     "doors.poller": set(),
     "doors.tls": set(),

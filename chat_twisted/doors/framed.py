@@ -52,8 +52,9 @@ from chat_twisted.errors import (
     UnknownCommand,
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
-from chat_twisted.hub import Hub, Session
+from chat_twisted.hub import Hub
 from chat_twisted.limits import Limits, network
+from chat_twisted.sessions import Session
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""

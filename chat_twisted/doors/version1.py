@@ -23,9 +23,10 @@ from chat_twisted.errors import (
     UnableToSend,
 )
 from chat_twisted.frames import encode
-from chat_twisted.hub import Hub, Request, Session
+from chat_twisted.hub import Hub
 from chat_twisted.message import Message, check_user_name, fold, printable
 from chat_twisted.presence import Presence
+from chat_twisted.sessions import Request, Session
 
 ANSWER_WITHIN = 10
 """Seconds in which a sender is told what became of a direct message."""
@@ -317,13 +318,13 @@ class Version1Door:
         return session
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """See ``hub.Door.show``: the original client has no word for it, and nobody asks."""
+        """See ``sessions.Door.show``: the original client has no word for it, and nobody asks."""
 
     def flush(self, *, more: bool) -> None:
-        """See ``hub.Door.flush``: what is written goes out by itself."""
+        """See ``sessions.Door.flush``: what is written goes out by itself."""
 
     def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
-        """See ``hub.Door.deliver``."""
+        """See ``sessions.Door.deliver``."""
         for message in messages:
             forward = make_forward(message)
             for session in sessions:

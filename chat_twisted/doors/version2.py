@@ -26,10 +26,11 @@ from chat_twisted.errors import (
     UnknownCommand,
 )
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
-from chat_twisted.hub import Event, Hub, Request, Session
+from chat_twisted.hub import Hub
 from chat_twisted.message import Message, fold
 from chat_twisted.moderation import Sanction
 from chat_twisted.presence import AWAY, HERE, Presence, seen
+from chat_twisted.sessions import Event, Request, Session
 
 VERSION = 2
 """The highest version of the protocol that is spoken here."""
@@ -504,7 +505,7 @@ class Version2Door:
     :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     :param motd: what is said to everybody who logs in.
-    :param flush: see ``hub.Door.flush``.
+    :param flush: see ``sessions.Door.flush``.
     """
 
     def __init__(
@@ -517,7 +518,7 @@ class Version2Door:
         self.max_message = max_message
 
     def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
-        """See ``hub.Door.deliver``."""
+        """See ``sessions.Door.deliver``."""
         parts: list[bytes] = []
         size = 0
         for message in messages:
@@ -532,7 +533,7 @@ class Version2Door:
             _write(parts[0] if len(parts) == 1 else b"".join(parts), sessions)
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """See ``hub.Door.show``."""
+        """See ``sessions.Door.show``."""
         lines = [f"{name} {state} {why}".rstrip() + "\n" for name, state, why in seen]
         _write(b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines)), sessions)
 
