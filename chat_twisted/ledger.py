@@ -60,6 +60,9 @@ NICE = 5
 MAX_LOG = 16_384
 """Pages of the write-ahead log, of 4 KiB each, past which what writes makes it begin anew."""
 
+TIDY_AGAIN = 2
+"""How many times what was committed meanwhile is taken into the file before that."""
+
 MAX_REMEMBERED = 200_000
 """Ids of messages that can't be indexed, for a fault, that are remembered at least; at most it is
 twice as many."""
@@ -536,14 +539,18 @@ class EmbeddedLedger(Generic[Origin]):
         if self._tidying:
             return
         self._tidying = True
-        tidied = self._store.index(archive.checkpoint)
-        tidied.addCallback(self._tidy_further)
+        tidied = Deferred.fromCoroutine(self._tidy_log())
         tidied.addErrback(self._not_cleaned)
         tidied.addCallback(self._is_tidied)
 
-    def _tidy_further(self, pages: int) -> Deferred[int] | None:
+    async def _tidy_log(self) -> None:
+        pages = await self._store.index(archive.checkpoint)
+        if pages > MAX_LOG:
+            # Each takes what was committed during the one before, so that commits wait for little.
+            for _ in range(TIDY_AGAIN):
+                await self._store.index(archive.checkpoint)
+            await self._store.write(archive.checkpoint)
         self._untidy = False
-        return self._store.write(archive.checkpoint) if pages > MAX_LOG else None
 
     def _is_tidied(self, _: object) -> None:
         self._tidying = False

@@ -401,7 +401,7 @@ class ReadingTests(LedgerTestCase):
         self.store.seconds = 0.1
         self.clock.advance(ledger_module.LAZY)
         self.say("b")
-        self.clock.pump([0.1] * 5)
+        self.clock.pump([0.1] * 7)
         self.assertEqual(
             done,
             [
@@ -409,6 +409,8 @@ class ReadingTests(LedgerTestCase):
                 ("index", "extend"),
                 ("index", "checkpoint"),
                 ("write", "write"),
+                ("index", "checkpoint"),
+                ("index", "checkpoint"),
                 ("write", "checkpoint"),
                 ("index", "extend"),
             ],
