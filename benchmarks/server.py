@@ -1,0 +1,92 @@
+"""A server that a benchmark starts for itself, on a port of its own, and ends in any case."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+
+Address = tuple[str, int]
+
+
+class Server:
+    """The process.
+
+    :param folder: its state; its log goes there too.
+    :param core: the processor core that it may use, if there is such a one; None for all.
+    """
+
+    def __init__(self, folder: str, core: int | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.address: Address = probe.getsockname()
+        host, port = self.address
+        self.process = subprocess.Popen(
+            [
+                *(Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "--logfile=log"),
+                *("chatserver", "--limits", "off", "--max-clients", "100000", "--state", folder),
+                *("--listen", f"tcp:{port}:interface={host}"),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        if core in os.sched_getaffinity(0):
+            os.sched_setaffinity(self.process.pid, {core})
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(self.address, 60).close()
+                break
+            if self.process.poll() is not None:
+                raise SystemExit("the server has ended")  # and has said why
+            time.sleep(0.05)
+
+    @property
+    def processor_time(self) -> float:
+        """Seconds, of all its threads."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def resident(self) -> int:
+        """Bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+    def stop(self) -> None:
+        """End it as an operator does, or, if it does not, as one who has no patience."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def server(folder: str | None = None, core: int | None = None) -> Iterator[Server]:
+    """Have a server for a while; it ends also if this process is told to.
+
+    :param folder: its state, if it is not to begin with nothing.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with contextlib.ExitStack() as stack:
+        state = folder or stack.enter_context(tempfile.TemporaryDirectory())
+        started = Server(state, core)
+        stack.callback(started.stop)
+        yield started
+
+
+def read_arguments(purpose: str | None) -> None:
+    """Take no argument but ``--help``, which says what ``purpose`` does."""
+    argparse.ArgumentParser(
+        description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
