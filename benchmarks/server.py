@@ -39,8 +39,9 @@ class Server:
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(root)},
         )
-        if core in os.sched_getaffinity(0):
-            os.sched_setaffinity(self.process.pid, {core})
+        if core is not None:
+            with contextlib.suppress(OSError):  # there is no such core
+                os.sched_setaffinity(self.process.pid, {core})
         while True:
             with contextlib.suppress(ConnectionRefusedError):
                 socket.create_connection(self.address, 60).close()
