@@ -42,12 +42,18 @@ class Server:
         if core is not None:
             with contextlib.suppress(OSError):  # there is no such core
                 os.sched_setaffinity(self.process.pid, {core})
+
+    def wait(self) -> None:
+        """Return when it takes connections.
+
+        :raises SystemExit: it has ended, and said why.
+        """
         while True:
             with contextlib.suppress(ConnectionRefusedError):
                 socket.create_connection(self.address, 60).close()
                 break
             if self.process.poll() is not None:
-                raise SystemExit("the server has ended")  # and has said why
+                raise SystemExit("the server has ended")
             time.sleep(0.05)
 
     @property
@@ -83,6 +89,7 @@ def server(folder: str | None = None, core: int | None = None) -> Iterator[Serve
         state = folder or stack.enter_context(tempfile.TemporaryDirectory())
         started = Server(state, core)
         stack.callback(started.stop)
+        started.wait()
         yield started
 
 

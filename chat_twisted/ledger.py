@@ -544,12 +544,15 @@ class EmbeddedLedger(Generic[Origin]):
         tidied.addCallback(self._is_tidied)
 
     async def _tidy_log(self) -> None:
-        pages = await self._store.index(archive.checkpoint)
+        store = self._store
+        pages = await store.index(archive.checkpoint)
         if pages > MAX_LOG:
             # Each takes what was committed during the one before, so that commits wait for little.
-            for _ in range(TIDY_AGAIN):
-                await self._store.index(archive.checkpoint)
-            await self._store.write(archive.checkpoint)
+            steps = [store.index] * TIDY_AGAIN + [store.write]
+            for step in steps:
+                if self._stopped is not None:
+                    return  # the store may be closed
+                await step(archive.checkpoint)
         self._untidy = False
 
     def _is_tidied(self, _: object) -> None:

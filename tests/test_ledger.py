@@ -550,3 +550,25 @@ class EndTests(LedgerTestCase):
         [indexed] = self.store.connection.execute("SELECT upto FROM indexed").fetchone()
         self.assertEqual(indexed, 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_write_ahead_log_is_tidied_no_further_after_the_end(self) -> None:
+        self.patch(ledger_module, "MAX_LOG", -2)  # in memory there is no log: it has -1 pages
+        asked: list[str] = []
+        for side in ("write", "index"):
+            inner = getattr(self.store, side)
+
+            def note(function, *args, inner=inner, **kw):
+                asked.append(function.__name__)
+                return inner(function, *args, **kw)
+
+            self.patch(self.store, side, note)
+        self.say("a")
+        self.commit()
+        self.store.seconds = 0.1
+        self.clock.advance(ledger_module.LAZY)
+        self.clock.advance(0.1)  # a step of indexing is done; the log is being tidied
+        self.assertEqual(asked[-1], "checkpoint")
+        before = len(asked)
+        self.successResultOf(self.ledger.stop())
+        self.clock.pump([0.1] * 9)
+        self.assertEqual(asked[before:], [])
