@@ -38,6 +38,7 @@ class AccountTests(ServerTestCase):
         self.assertEqual(bob.next_line(), "1 here: bob")
         self.kill()
         self.start()
+        self.server.wait_for("bob came from")
         alice = self.client("Alice")
         self.assertEqual(alice.next_line(), "bob: while you were out")
         (self.keys / "id_ed25519").rename(self.keys / "other")

@@ -113,6 +113,17 @@ class Terminal:
         """All that the program has written."""
         return self._files.with_suffix(".written").read_bytes()
 
+    def hear(self, text: str, bells: int) -> None:
+        """Wait until ``text`` is written and the bell has rung so often, which may be a little
+        after ``text`` is seen.
+        """
+
+        def heard() -> tuple[bool, int]:
+            written = self.written()
+            return text.encode() in written, written.count(b"\a")
+
+        wait_until(lambda: heard() == (True, bells), lambda: f"{heard()} and not {bells}: {text}")
+
     def kill(self) -> None:
         """End the program as a crash does."""
         os.killpg(int(self.tell("#{pane_pid}")), signal.SIGKILL)
@@ -500,16 +511,17 @@ class TalkTests(TerminalTestCase):
         for text, bells in (("to all", 0), ("say, ALICE: are you there?", 1), ("malice", 1)):
             bob.say("ALL", text)
             alice.see(f"bob: {re.escape(text)}$")
-            self.assertEqual(alice.written().count(b"\a"), bells, text)
+            alice.hear(text, bells)
         bob.say("alice", "to you")
         alice.see("bob: to you$")
-        self.assertEqual(alice.written().count(b"\a"), 2)
+        alice.hear("to you", 2)
         self.assertEqual(alice.tell("#{window_bell_flag}"), "1")
         alice.say("/bell off")
         alice.see("^· bell: off")
         bob.say("alice", "quietly")
-        alice.see("bob: quietly$")
-        self.assertEqual(alice.written().count(b"\a"), 2)
+        bob.say("ALL", "after that")
+        alice.see("bob: after that$")
+        alice.hear("after that", 2)
 
     def test_conversations_are_told_apart_with_and_without_colours(self) -> None:
         # Both at once: the one sees what the other does.
