@@ -95,6 +95,7 @@ Origin = Request | None
 class Hub:
     """The chat itself.
 
+    :param clock: measures intervals; ``wall`` returns the time of day, in seconds since the epoch.
     :param accounts: a registry that the hub fills from what the ledger has saved, and keeps.
     :param limiter: says what is too much.
     :param max_clients: how many sessions there may be at once, and how many users may be kept that
@@ -109,6 +110,7 @@ class Hub:
         self,
         ledger: Ledger[Origin],
         clock: IReactorTime,
+        wall: Callable[[], float],
         accounts: Accounts,
         limiter: Limiter,
         *,
@@ -118,6 +120,7 @@ class Hub:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._wall = wall
         self._max_clients = max_clients
         self._grace = grace
         self._users: dict[str, User] = {}
@@ -221,7 +224,7 @@ class Hub:
 
     def _now(self) -> int:
         """Milliseconds since the epoch."""
-        return int(self._clock.seconds() * 1000)
+        return int(self._wall() * 1000)
 
     def _check_claim(
         self, name: str, user: User | None, token: str | None, session: Session

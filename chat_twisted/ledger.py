@@ -278,17 +278,25 @@ class EmbeddedLedger(Generic[Origin]):
     transaction. Behind the commits it makes messages findable (``index.extend``).
 
     :param saved: what there is already.
+    :param clock: measures intervals; ``wall`` returns the time of day, in seconds since the epoch.
     :param retain: seconds for which messages are kept; None for ever.
     """
 
     _log = Logger()
 
     def __init__(
-        self, store: Store, saved: Saved, clock: IReactorTime, *, retain: float | None = None
+        self,
+        store: Store,
+        saved: Saved,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        *,
+        retain: float | None = None,
     ) -> None:
         self.saved = saved
         self._store = store
         self._clock = clock
+        self._wall = wall
         self._retain = retain
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
@@ -371,7 +379,7 @@ class EmbeddedLedger(Generic[Origin]):
                 self._append(repeat, origin)
                 return
         # The system's clock may be set back; the archive's does not go back.
-        self._time = time = max(self._time, int(self._clock.seconds() * 1000))
+        self._time = time = max(self._time, int(self._wall() * 1000))
         self._newest = number = self._newest + 1
         if request is not None:
             self._recent[author, request] = (number, time)
@@ -615,7 +623,7 @@ class EmbeddedLedger(Generic[Origin]):
     def _clean(self) -> None:
         """Delete what is too old, and then wait for the next time."""
         self._cleaning = None
-        cleaned = Deferred.fromCoroutine(self._clean_all(int(self._clock.seconds() * 1000)))
+        cleaned = Deferred.fromCoroutine(self._clean_all(int(self._wall() * 1000)))
         cleaned.addErrback(self._not_cleaned).addCallback(self._clean_later)
 
     def _clean_later(self, _: None) -> None:

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from twisted.python.threadpool import ThreadPool
 
 from chat_twisted import __version__, archive
 from chat_twisted.accounts import Accounts, Gate, Passwords
+from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
 from chat_twisted.doors.poller import Poller
@@ -497,6 +499,7 @@ def makeService(options: Options) -> Service:
     """Put the server together; twistd calls it with the options it has read."""
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     clock = cast(IReactorTime, reactor)
     folder = options["state"] or archive.default_folder()
     try:
@@ -513,7 +516,7 @@ def makeService(options: Options) -> Service:
     store = SQLiteStore(folder, reactor, sync=options["sync"])
     retain = options["retain"]
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
-        store, saved, clock, retain=None if retain is None else retain * DAY
+        store, saved, clock, time.time, retain=None if retain is None else retain * DAY
     )
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
     pool.start()  # which starts no thread yet: twistd may still fork
@@ -523,6 +526,7 @@ def makeService(options: Options) -> Service:
     hub = Hub(
         ledger,
         clock,
+        time.time,
         accounts,
         limiter,
         max_clients=options["max-clients"],

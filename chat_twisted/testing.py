@@ -53,9 +53,22 @@ answer each other."""
 T = TypeVar("T")
 
 
+class Wall:
+    """The time of day as a test wants it: ``clock``'s, and ``ahead`` seconds more."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        """Return it, in seconds since the epoch."""
+        return self._clock.seconds() + self.ahead
+
+
 class MemoryStore:
     """A ``ledger.Store`` in memory: what is asked of it is done in a later turn of the clock.
 
+    :ivar wall: the time of day of the ledgers that it makes.
     :ivar broken: what writing fails with; None if it works.
     :ivar unreadable: what reading fails with.
     :ivar seconds: that each thing takes.
@@ -64,6 +77,7 @@ class MemoryStore:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.wall = Wall(clock)
         self.connection = sqlite3.connect(":memory:")
         archive.migrate(self.connection)
         index.attach(self.connection, None)
@@ -122,7 +136,7 @@ class MemoryStore:
 
     def ledger(self, **options: Any) -> EmbeddedLedger[Any]:
         """Make a ledger as a server that starts now does."""
-        return EmbeddedLedger(self, self.saved(), self.clock, **options)
+        return EmbeddedLedger(self, self.saved(), self.clock, self.wall, **options)
 
 
 def quick_accounts() -> Accounts:
@@ -299,6 +313,7 @@ class Chat:
     """A server in memory, and who talks there.
 
     :ivar reactor: what a bot is to take for the reactor; also a ``Clock``.
+    :ivar wall: the server's time of day, which a test may set (``wall.ahead``).
     :ivar store: where messages are kept; it can be made to fail.
     :ivar hub: the server's, for what a test wants to know and no client is told.
     :param limits: what is too much, as the server's options say it.
@@ -317,11 +332,13 @@ class Chat:
     ) -> None:
         self.reactor = Network(self._accept)
         self.store = MemoryStore(self.reactor)
+        self.wall = self.store.wall
         accounts = quick_accounts()
         self._ledger: EmbeddedLedger[Origin] = self.store.ledger()
         self.hub = Hub(
             self._ledger,
             self.reactor,
+            self.wall,
             accounts,
             Limiter(limits),
             max_clients=max_clients,

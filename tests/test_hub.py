@@ -113,6 +113,7 @@ class HubTestCase(TestCase):
         self.hub = Hub(
             self.store.ledger(),
             self.clock,
+            self.store.wall,
             self.accounts,
             Limiter(self.limits),
             max_clients=10,

@@ -23,6 +23,7 @@ from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
 from chat_twisted.client.records import Records
 from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.words import Words
+from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.message import fold
 
 INPUT_HISTORY = "input_history"
@@ -60,6 +61,7 @@ def _identity(arguments: Arguments) -> Identity:
 
 async def main(reactor: Any, arguments: Arguments) -> None:
     """Connect, and bridge a terminal, or standard input and output, until all is said."""
+    use_monotonic_clock(reactor)  # nothing is scheduled yet
     identity = _identity(arguments)
     for problem in arguments.config.problems:
         _tell(problem)
