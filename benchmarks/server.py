@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
 
 Address = tuple[str, int]
+
+UNLIMITED = ("--limits", "off", "--max-clients", "100000")
+"""Options for a load that no limit is to bound."""
 
 
 class Server:
@@ -24,21 +28,31 @@ class Server:
 
     :param folder: its state; its log goes there too.
     :param core: the processor core that it may use, if there is such a one; None for all.
+    :param options: of ``twistd chatserver``.
+    :param files: how many files it may have open; None for as many as this process may.
     """
 
-    def __init__(self, folder: str, core: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        core: int | None = None,
+        options: Sequence[str] = UNLIMITED,
+        files: int | None = None,
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.address: Address = probe.getsockname()
         host, port = self.address
         self.process = subprocess.Popen(
             [
                 *(Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "--logfile=log"),
-                *("chatserver", "--limits", "off", "--max-clients", "100000", "--state", folder),
+                *("chatserver", "--state", folder, *options),
                 *("--listen", f"tcp:{port}:interface={host}"),
             ],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(root)},
         )
+        if files is not None:
+            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (files, files))
         if core is not None:
             with contextlib.suppress(OSError):  # there is no such core
                 os.sched_setaffinity(self.process.pid, {core})
@@ -79,15 +93,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(folder: str | None = None, core: int | None = None) -> Iterator[Server]:
+def server(
+    folder: str | None = None,
+    core: int | None = None,
+    options: Sequence[str] = UNLIMITED,
+    files: int | None = None,
+) -> Iterator[Server]:
     """Have a server for a while; it ends also if this process is told to.
 
     :param folder: its state, if it is not to begin with nothing.
+    :param core, options, files: see ``Server``.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
         state = folder or stack.enter_context(tempfile.TemporaryDirectory())
-        started = Server(state, core)
+        started = Server(state, core, options, files)
         stack.callback(started.stop)
         started.wait()
         yield started
