@@ -35,7 +35,6 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from chat_twisted import archive
@@ -56,7 +55,9 @@ from chat_twisted.errors import (
     TooFast,
     Unavailable,
 )
-from chat_twisted.message import check_user_name, fold, printable
+from chat_twisted.logs import Logger
+from chat_twisted.message import check_user_name, fold
+from chat_twisted.text import printable
 
 CHALLENGE = 32
 """Bytes."""
@@ -631,7 +632,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.action == "list":
             for line in _listed(options.state):
-                sys.stdout.write(line + "\n")
+                sys.stdout.write(printable(line) + "\n")
             return 0
         key_file = getattr(options, "key", None)
         key = "" if key_file is None else key_file.read_text().strip()
@@ -655,7 +656,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = "nothing was changed"
     else:
         return 0
-    sys.stderr.write(f"{reason}\n")
+    sys.stderr.write(printable(reason) + "\n")
     return 1
 
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chat_twisted import archive
@@ -58,6 +57,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.ledger import Again, Entry, Ledger, Repeat
 from chat_twisted.limits import Limiter
+from chat_twisted.logs import Logger
 from chat_twisted.message import (
     EVERYWHERE,
     Audience,

@@ -19,13 +19,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chat_twisted import archive, index
 from chat_twisted.archive import Page, Saved, Span
 from chat_twisted.changes import Change
 from chat_twisted.errors import Unavailable
+from chat_twisted.logs import Logger
 from chat_twisted.message import Message, Place
 
 Origin = TypeVar("Origin")

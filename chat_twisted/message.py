@@ -97,35 +97,6 @@ class Message(NamedTuple):
     request: str | None = None
 
 
-def _visible(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)  # the block "Control Pictures" has one for each of C0
-    return "\u2421" if code == 0x7F else "\ufffd"
-
-
-# C0 without TAB, DEL and C1 act on a terminal. So do, on what is read there, the line and paragraph
-# separators and the marks that reverse the direction of text (Unicode TR36, 2.3 and TR9, 2).
-_CONTROLS = {
-    code: _visible(code)
-    for code in (
-        *range(0x20),
-        *range(0x7F, 0xA0),
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-    )
-    if code != 0x09
-}
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with each control character but TAB replaced by one that only looks like it.
-
-    One character becomes one character, so that lengths stay. Line ends are replaced too: split
-    the lines before.
-    """
-    return text.translate(_CONTROLS)
-
-
 class Place(NamedTuple):
     """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
 

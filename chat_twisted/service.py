@@ -29,7 +29,6 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -45,6 +44,8 @@ from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
+from chat_twisted.logs import Logger
+from chat_twisted.text import printable
 
 DEFAULT_LISTEN = "tcp:8828"
 DEFAULT_CLIENTS = 10_000
@@ -363,7 +364,7 @@ def fail(reason: str) -> NoReturn:
     The line goes to the standard error that the process was started with, since twistd makes a
     log of ``sys.stderr``.
     """
-    print(f"chatserver: {reason}", file=sys.__stderr__)
+    print(printable(f"chatserver: {reason}"), file=sys.__stderr__)
     raise SystemExit(1)
 
 

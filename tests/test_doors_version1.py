@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_twisted.doors.version1 import make_forward, pieces
-from chat_twisted.message import Message, printable
+from chat_twisted.message import Message
+from chat_twisted.text import printable
 from tests.door import Client, DoorTestCase
 
 MALFORMED = b"ERROR 100 Malformed username\n\n"

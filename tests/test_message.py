@@ -1,17 +1,9 @@
-"""Names, targets, and text that is shown."""
+"""Names and targets."""
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.errors import MalformedName, UnableToSend
-from chat_twisted.message import (
-    EVERYBODY,
-    Audience,
-    check_user_name,
-    parse_target,
-    printable,
-)
+from chat_twisted.message import EVERYBODY, Audience, check_user_name, parse_target
 
 
 class NameTests(TestCase):
@@ -46,23 +38,3 @@ class TargetTests(TestCase):
         for argument in ("", "b@d", "#", "#a b", "bob ", "# x", "x" * 33):
             with self.assertRaises(UnableToSend, msg=repr(argument)):
                 parse_target(argument)
-
-
-class PrintableTests(TestCase):
-    def test_control_characters_become_ones_that_only_look_like_them(self) -> None:
-        self.assertEqual(printable("\x1b[2J\x07\x7f\x9b"), "␛[2J␇␡\ufffd")
-
-    def test_text_and_tabs_stay(self) -> None:
-        self.assertEqual(printable("é 漢字 😀 👩\u200d👩 \t."), "é 漢字 😀 👩\u200d👩 \t.")
-
-    def test_marks_that_reverse_or_break_lines_are_replaced(self) -> None:
-        for mark in "\u202e\u2066\u2028\u2029\x85":
-            self.assertEqual(printable(f"a{mark}b"), "a\ufffdb")
-
-    @given(st.text())
-    def test_nothing_that_acts_on_a_terminal_is_left_and_lengths_stay(self, text: str) -> None:
-        shown = printable(text)
-        self.assertEqual(len(shown), len(text))
-        self.assertFalse(
-            [c for c in shown if (ord(c) < 0x20 and c != "\t") or 0x7F <= ord(c) < 0xA0]
-        )

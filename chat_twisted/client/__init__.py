@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Sent,
     )
     from chat_twisted.client.session import Event, Received, Seen, State
-    from chat_twisted.message import printable
+    from chat_twisted.text import printable
 
 __all__ = [
     "ChatClient",
@@ -41,7 +41,7 @@ _ELSEWHERE = {
     "Received": "chat_twisted.client.session",
     "Seen": "chat_twisted.client.session",
     "State": "chat_twisted.client.session",
-    "printable": "chat_twisted.message",
+    "printable": "chat_twisted.text",
 }
 
 

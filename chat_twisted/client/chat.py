@@ -24,7 +24,6 @@ from typing import Any, Self, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore
-from twisted.logger import Logger
 
 from chat_twisted.client.connection import FAILURES, PORT, Connector, Server, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError
@@ -43,14 +42,15 @@ from chat_twisted.client.session import (
 )
 from chat_twisted.errors import ChatError, HeaderIncomplete
 from chat_twisted.frames import format_time
+from chat_twisted.logs import Logger
 from chat_twisted.message import (
     Audience,
     check_room_name,
     check_user_name,
     fold,
     parse_target,
-    printable,
 )
+from chat_twisted.text import printable
 
 DELIVERED_WITHIN = 10
 """Seconds for which a delivery is waited for if it is not said otherwise."""

@@ -42,7 +42,8 @@ from chat_twisted.client.session import (
 )
 from chat_twisted.client.words import Words
 from chat_twisted.errors import ChatError
-from chat_twisted.message import Audience, fold, parse_target, printable
+from chat_twisted.message import Audience, fold, parse_target
+from chat_twisted.text import printable
 
 MAX_LINE = 1024 * 1024
 """Bytes of a line of input. What is longer is refused here."""

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from chat_twisted.client import orders
 from chat_twisted.client.config import Config
@@ -38,7 +37,9 @@ from chat_twisted.client.session import (
 )
 from chat_twisted.client.words import Words
 from chat_twisted.errors import ChatError
-from chat_twisted.message import Audience, fold, parse_target, printable
+from chat_twisted.logs import Logger
+from chat_twisted.message import Audience, fold, parse_target
+from chat_twisted.text import printable
 
 ALL = "ALL"
 

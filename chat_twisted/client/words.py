@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from chat_twisted.client.orders import Command, Order, help_text, parse
 from chat_twisted.client.session import Event, Received, Refusal, Seen, State, parse_seen
-from chat_twisted.message import fold, printable
+from chat_twisted.message import fold
+from chat_twisted.text import printable
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
 

@@ -31,7 +31,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -54,6 +53,7 @@ from chat_twisted.errors import (
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
 from chat_twisted.hub import Hub
 from chat_twisted.limits import Limits, network
+from chat_twisted.logs import Logger
 from chat_twisted.sessions import Session
 
 FIRST_WORDS = (b"REGISTER",)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -23,6 +22,7 @@ from chat_twisted.doors import Channel
 from chat_twisted.doors.tls import ServerTLS, binding
 from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
 from chat_twisted.limits import Limiter
+from chat_twisted.logs import Logger
 
 DECIDE_WITHIN = 10
 """Seconds that a connection has for its first words, a TLS handshake included."""

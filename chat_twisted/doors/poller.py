@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from chat_twisted.logs import Logger
 
 RECEIVE = 65_536
 """Bytes that are read from a socket at once; as much as Twisted's transports read."""

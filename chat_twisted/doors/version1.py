@@ -24,9 +24,10 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import encode
 from chat_twisted.hub import Hub
-from chat_twisted.message import Message, check_user_name, fold, printable
+from chat_twisted.message import Message, check_user_name, fold
 from chat_twisted.presence import Presence
 from chat_twisted.sessions import Request, Session
+from chat_twisted.text import printable
 
 ANSWER_WITHIN = 10
 """Seconds in which a sender is told what became of a direct message."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chat_twisted.accounts import Account, Gate
@@ -27,6 +26,7 @@ from chat_twisted.errors import (
 )
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
 from chat_twisted.hub import Hub
+from chat_twisted.logs import Logger
 from chat_twisted.message import Message, fold
 from chat_twisted.moderation import Sanction
 from chat_twisted.presence import AWAY, HERE, Presence, seen
