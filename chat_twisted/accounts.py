@@ -55,6 +55,7 @@ from chat_twisted.errors import (
     TooFast,
     Unavailable,
 )
+from chat_twisted.files import FilesError
 from chat_twisted.logs import Logger
 from chat_twisted.message import check_user_name, fold
 from chat_twisted.text import printable
@@ -571,9 +572,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument(
             "--state",
             type=Path,
-            default=archive.default_folder(),
             metavar="DIR",
-            help="the server's state folder (%(default)s)",
+            help=f"the server's state folder ({archive.DEFAULT_FOLDER})",
         )
         if name != "list":
             made.add_argument("name", metavar="NAME")
@@ -630,8 +630,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        state = options.state or archive.default_folder()
         if options.action == "list":
-            for line in _listed(options.state):
+            for line in _listed(state):
                 sys.stdout.write(printable(line) + "\n")
             return 0
         key_file = getattr(options, "key", None)
@@ -643,10 +644,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise _Mistake(f"a password has 1 to {MAX_PASSWORD} bytes")
             hash = argon2.PasswordHasher().hash(password)
         os.umask(0o077)
-        archive.edit(options.state, _decide(options, hash, key))
+        archive.edit(state, _decide(options, hash, key))
     except MalformedName:
         reason = f"{options.name!r} is no name: 1 to 32 letters and digits"
-    except (_Mistake, archive.ArchiveError, ChatError) as error:
+    except (_Mistake, archive.ArchiveError, ChatError, FilesError) as error:
         reason = str(error)
     except UnicodeDecodeError as error:
         reason = f"not a text: {error.reason}"

@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chat_twisted import index
+from chat_twisted import files, index
 from chat_twisted.changes import (
     AccountGone,
     AccountMade,
@@ -48,6 +48,9 @@ from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
 
 FILE = "chat.sqlite"
 LOCK = "lock"
+
+DEFAULT_FOLDER = "$XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted"
+"""What ``default_folder`` returns, for people."""
 
 PAGE = 1024 * 1024
 """How much text, in bytes, one reading brings at most (and a message more)."""
@@ -643,25 +646,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--state",
         type=Path,
-        default=default_folder(),
         metavar="DIR",
-        help="the server's state folder (%(default)s)",
+        help=f"the server's state folder ({DEFAULT_FOLDER})",
     )
     options = parser.parse_args(arguments)
     try:
+        state = options.state or default_folder()
         if options.action == "export":
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # JSON's, whatever the locale
-            for record in export(options.state):
+            for record in export(state):
                 sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
             sys.stdout.flush()
             return 0
-        problems = check(options.state)
+        problems = check(state)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
         return 0
+    except files.FilesError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (sqlite3.Error, OSError) as error:
-        sys.stderr.write(f"{options.state / FILE}: {error}\n")
+        sys.stderr.write(f"{state / FILE}: {error}\n")
         return 2
     for problem in problems:
         sys.stdout.write(f"{problem}\n")
@@ -670,12 +676,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def default_folder() -> Path:
-    """Return the state folder of the XDG base directory specification."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # as the specification says
-        base = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(base) / "chat_twisted"
+def default_folder(user: int | None = None) -> Path:
+    """Return the state folder of the XDG base directory specification.
+
+    :param user: see ``files.base_folder``.
+    :raises FilesError: there is no home folder that it could be in.
+    """
+    return files.base_folder("XDG_STATE_HOME", ".local/state", "--state", user) / "chat_twisted"
 
 
 if __name__ == "__main__":

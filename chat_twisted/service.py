@@ -40,6 +40,7 @@ from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
+from chat_twisted.files import FilesError
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
@@ -502,13 +503,13 @@ def makeService(options: Options) -> Service:
 
     use_monotonic_clock(reactor)
     clock = cast(IReactorTime, reactor)
-    folder = options["state"] or archive.default_folder()
     try:
+        folder = options["state"] or archive.default_folder()
         # Held until the process ends; a daemon inherits it.
         archive.lock(folder)
         saved = archive.prepare(folder, sync=options["sync"])
         tls = ServerTLS(*(options.certificate_files or ensure(folder)))
-    except (archive.ArchiveError, TLSError) as error:
+    except (archive.ArchiveError, FilesError, TLSError) as error:
         fail(str(error))
     descriptors = _raise_descriptor_limit(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
