@@ -15,6 +15,7 @@ class ChatError(Exception):
     ``code`` and ``reason`` are those of the protocol's error table (docs/protocol.rst, Errors).
     ``closes`` says that the connection can't go on after it. ``retry_after`` is in seconds,
     where waiting helps. ``headers`` are what else the answer says, where the dialect has headers.
+    ``id`` is the request's own mark, where a frame is refused before it is one.
     """
 
     code: ClassVar[int]
@@ -22,6 +23,7 @@ class ChatError(Exception):
     closes: ClassVar[bool] = False
     retry_after: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    id: str | None = None
 
     def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
         """``detail`` is for the log alone: it must not quote what a user wrote."""
@@ -53,7 +55,9 @@ class UnableToSend(ChatError):
 
 
 class HeaderIncomplete(ChatError):
-    """A frame against the grammar; what follows it in the stream can't be trusted."""
+    """A frame against the grammar, or without what its verb must have: who wrote it does not speak
+    this protocol, and what follows in the stream can't be trusted.
+    """
 
     code = 103
     reason = "Header Incomplete"
@@ -93,7 +97,6 @@ class MessageTooLong(ChatError):
 
     code = 108
     reason = "Message too long"
-    closes = True
 
 
 class TooFast(ChatError):

@@ -8,27 +8,32 @@ headers, a body. Nothing here knows a socket, a clock, what a verb means, or who
 ``whole`` takes a frame that is all there, which most are, in one go.
 
 Every byte is searched, copied and decoded a constant number of times, wherever the stream was
-split. What is kept of an unfinished frame is at most a start line (512 bytes), the headers
-(4 KiB) and a body (``max_body`` bytes).
+split. An unfinished frame takes at most a start line (512 bytes), the headers (4 KiB) and a body
+(``max_body`` bytes); a longer body is thrown away as it comes.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from chat_twisted.errors import HeaderIncomplete, MessageTooLong
+from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
 
 MAX_START_LINE = 512
 MAX_HEADERS = 4096
 MAX_BODY = 65536
-MAX_ID = 64
+MAX_TOKEN = 64
 """Limits in bytes: a start line without its end, all header lines with theirs, a body, an Id."""
+
+MAX_SKIPPED = 16 * 1024 * 1024
+"""Length of a body, in bytes (version 1: in characters), past which a server does not even throw it
+away but closes the connection."""
 
 _FAMILIAR = {
     f"{name}:": name.lower()
@@ -40,29 +45,53 @@ _USUAL = re.compile(
 )
 _HEADER_NAME = re.compile(r"[!-9;-~]+\Z")  # visible ASCII without the colon
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+Fault = TypeVar("Fault", bound=ChatError)
 
 
 class Frame(NamedTuple):
-    """One frame. Header names are in lower case; ``body`` is None where there was none."""
+    """One frame. Header names are in lower case; ``body`` is None where there was none, and where
+    it was ``too_long`` and thrown away.
+    """
 
     verb: str
     argument: str = ""
     headers: Mapping[str, str] = MappingProxyType({})
     body: str | None = None
+    too_long: bool = False
 
     @property
     def id(self) -> str | None:
         """The request's own mark, which its reply carries too.
 
-        :raises HeaderIncomplete: it is empty or longer than 64 bytes.
+        :raises HeaderIncomplete: it is no token.
         """
-        token = self.headers.get("id")
-        if token is None or 0 < len(token) <= MAX_ID // 4:  # a character has at most 4 bytes
-            return token
-        if not 0 < len(token.encode()) <= MAX_ID:
-            raise HeaderIncomplete("an Id that is empty or too long")
-        return token
+        return self.token("id")
+
+    def token(self, name: str) -> str | None:
+        """Read the header ``name`` (in lower case) as a token: 1 to 64 bytes without control
+        characters. None if there is no such header.
+
+        :raises HeaderIncomplete: it is no token.
+        """
+        value = self.headers.get(name)
+        if value is not None and not is_token(value):
+            raise HeaderIncomplete(f"{name} is no token")
+        return value
+
+    def flag(self, name: str) -> bool | None:
+        """Read the header ``name`` (in lower case), which is ``yes`` or ``no`` in any case. None if
+        there is no such header.
+
+        :raises HeaderIncomplete: it is neither.
+        """
+        value = self.headers.get(name)
+        if value is None:
+            return None
+        if value.lower() not in ("yes", "no"):
+            raise HeaderIncomplete(f"{name} is neither yes nor no")
+        return value.lower() == "yes"
 
     def number(self, name: str) -> int:
         """Read the header ``name`` (in lower case) as a number of at most 18 digits.
@@ -73,6 +102,13 @@ class Frame(NamedTuple):
         if not _NUMBER.match(value):
             raise HeaderIncomplete(f"{name} is missing or not a number")
         return int(value)
+
+
+def is_token(text: str) -> bool:
+    """Whether ``text`` may be an Id: 1 to 64 bytes without control characters (C0, DEL, C1)."""
+    if text.isascii() and text.isprintable():
+        return 0 < len(text) <= MAX_TOKEN
+    return len(text.encode()) <= MAX_TOKEN and not _CONTROL.search(text)
 
 
 def encode(
@@ -140,38 +176,47 @@ class FrameReader:
     """Takes one stream apart into frames.
 
     After it has raised, the stream can't be trusted any more: the reader must not be used again.
+    What it raises has the ``id`` of the frame that is at fault, if that could be read.
 
     :param max_body: the limit of a body, in bytes.
+    :param max_skipped: of a body over that limit: the length up to which it is thrown away, and
+        the frame is ``too_long``; a longer one is raised for.
     """
 
     __slots__ = (
         "_body",
         "_decoder",
+        "_fault",
         "_header_octets",
         "_headers",
         "_lacking",
         "_line",
+        "_skips",
         "_start",
         "counts_characters",
         "max_body",
+        "max_skipped",
     )
 
-    def __init__(self, max_body: int = MAX_BODY) -> None:
+    def __init__(self, max_body: int = MAX_BODY, *, max_skipped: int = 0) -> None:
         self.max_body = max_body
+        self.max_skipped = max_skipped
         self.counts_characters = False
         """Whether ``Content-length`` counts characters, as it does in version 1."""
         self._line = bytearray()  # feed's: an unfinished line
         self._start: str | None = None
         self._headers: dict[str, str] = {}
         self._header_octets = 0
-        self._body: bytearray | None = None
+        self._fault = ""  # of a header; the Id may come after it
+        self._body = bytearray()
         self._lacking = 0  # how much the body lacks: characters with a decoder, bytes without
+        self._skips = False  # the body is thrown away
         self._decoder: codecs.IncrementalDecoder | None = None
 
     @property
     def in_body(self) -> bool:
         """Whether the next bytes of the stream belong to a body."""
-        return self._body is not None
+        return self._lacking > 0
 
     @property
     def line_limit(self) -> int:
@@ -249,7 +294,7 @@ class FrameReader:
         """Take the next bytes of the stream; yield the frames that they complete.
 
         :raises HeaderIncomplete: the stream is against the grammar, or over a limit of lines.
-        :raises MessageTooLong: a body is over its limit.
+        :raises MessageTooLong: a body is over its limit, and not to be thrown away.
         """
         position = 0
         while position < len(data):
@@ -265,7 +310,7 @@ class FrameReader:
                 self._line += data[position : end if end >= 0 else len(data)]
                 if end < 0:
                     if len(self._line) > self.line_limit + 1:  # 1: a CR, which is not counted
-                        raise HeaderIncomplete("a line is too long")
+                        raise self.overlong()
                     return
                 line = bytes(self._line)
                 self._line.clear()
@@ -274,6 +319,10 @@ class FrameReader:
             if frame is not None:
                 yield frame
 
+    def overlong(self) -> HeaderIncomplete:
+        """Make the fault of a line that is over its limit, finished or not."""
+        return self._blamed(HeaderIncomplete("a line is too long"))
+
     def line(self, line: bytes) -> Frame | None:
         """Take a whole line without its LF; return the frame if it ends one that has no body.
 
@@ -281,7 +330,7 @@ class FrameReader:
         """
         line = line.removesuffix(b"\r")
         if len(line) > self.line_limit:
-            raise HeaderIncomplete("a line is too long")
+            raise self.overlong()
         if self._start is None:
             if not line:
                 raise HeaderIncomplete("no verb")
@@ -289,31 +338,42 @@ class FrameReader:
             return None
         if line:
             self._header_octets += len(line) + 1
-            name, colon, value = _text(line).partition(":")
-            if not colon or not _HEADER_NAME.match(name):
-                raise HeaderIncomplete("a header without a name")
-            name = name.lower()
-            if name == "content-length" and name in self._headers:
-                raise HeaderIncomplete("Content-length is repeated")
-            self._headers[name] = value.strip(" \t")
+            try:
+                self._header(_text(line))
+            except HeaderIncomplete as fault:
+                self._fault = self._fault or str(fault)
             return None
-        return self._end_of_headers()
+        try:
+            return self._end_of_headers()
+        except ChatError as fault:
+            raise self._blamed(fault) from None
+
+    def _header(self, line: str) -> None:
+        name, colon, value = line.partition(":")
+        if not colon or not _HEADER_NAME.match(name):
+            raise HeaderIncomplete("a header without a name")
+        name = name.lower()
+        if name == "content-length" and name in self._headers:
+            raise HeaderIncomplete("Content-length is repeated")
+        self._headers[name] = value.strip(" \t")
 
     def _end_of_headers(self) -> Frame | None:
+        if self._fault:
+            raise HeaderIncomplete(self._fault)
         value = self._headers.get("content-length")
         if value is None:
             return self._frame(None)
         if not value.isascii() or not value.isdigit():
             raise HeaderIncomplete("Content-length is not a number")
-        # A character has a byte at least, so that the limit of bytes bounds either count. The
-        # digits are counted first: int() takes time that grows with their square.
-        if len(value) > 18 or int(value) > self.max_body:
+        # The digits are counted first: int() takes time that grows with their square.
+        length = int(value) if len(value) <= 18 else sys.maxsize
+        if length > max(self.max_body, self.max_skipped):
             raise MessageTooLong
-        length = int(value)
         if not length:
             return self._frame("")
-        self._body = bytearray()
         self._lacking = length
+        # A character has a byte at least, so that the limit of bytes bounds either count.
+        self._skips = length > self.max_body
         self._decoder = _Utf8Decoder() if self.counts_characters else None
         return None
 
@@ -322,37 +382,54 @@ class FrameReader:
 
         :return: the frame if it is whole, and the position behind what was taken.
         :raises HeaderIncomplete: the body is not UTF-8, or holds NUL.
-        :raises MessageTooLong: it is over the limit.
+        :raises MessageTooLong: as ``feed`` does.
         """
-        assert self._body is not None
-        while self._lacking:
-            # As many characters as are lacking have at least as many bytes, so these are the
-            # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
-            piece = data[position : position + self._lacking]
-            if not piece:
-                return None, position
-            self._body += piece
-            position += len(piece)
-            self._lacking -= len(piece) if self._decoder is None else self._characters(piece)
-        return self._frame(_text(self._body)), position
+        try:
+            while self._lacking:
+                # As many characters as are lacking have at least as many bytes, so these are the
+                # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
+                piece = data[position : position + self._lacking]
+                if not piece:
+                    return None, position
+                position += len(piece)
+                self._take_body(piece)
+            return self._frame(None if self._skips else _text(self._body)), position
+        except ChatError as fault:
+            raise self._blamed(fault) from None
+
+    def _take_body(self, piece: bytes) -> None:
+        self._lacking -= len(piece) if self._decoder is None else self._characters(piece)
+        if self._skips:
+            return
+        self._body += piece
+        if len(self._body) > self.max_body:  # so many characters may be more bytes
+            if not self.max_skipped:
+                raise MessageTooLong
+            self._skips = True
+            self._body = bytearray()
 
     def _characters(self, piece: bytes) -> int:
         """Count the characters that ``piece`` completes."""
-        assert self._body is not None
         assert self._decoder is not None
-        if len(self._body) > self.max_body:
-            raise MessageTooLong
         try:
             return len(self._decoder.decode(piece))
         except UnicodeDecodeError:
             raise HeaderIncomplete("not UTF-8") from None
 
+    def _blamed(self, fault: Fault) -> Fault:
+        """Say on which request ``fault`` is."""
+        id = self._headers.get("id", "")
+        fault.id = id if is_token(id) else None
+        return fault
+
     def _frame(self, body: str | None) -> Frame:
         assert self._start is not None
         verb, _, argument = self._start.partition(" ")
-        frame = Frame(verb, argument, self._headers, body)
+        frame = Frame(verb, argument, self._headers, body, self._skips)
         self._start = None
         self._headers = {}
         self._header_octets = 0
-        self._body = None
+        self._skips = False
+        if self._body:
+            self._body = bytearray()
         return frame

@@ -56,11 +56,55 @@ class GrammarTests(DoorTestCase):
                 self.assertTrue(client.closed)
                 client.gone()
 
-    def test_a_body_over_the_limit_is_error_108_and_closes(self) -> None:
-        client = self.user("alice")
-        answer = client.say(b"SEND bob\nContent-length: 65537\n\n")
-        self.assertEqual(answer, b"ERROR 108 Message too long\n\n")
+    def test_a_body_over_the_limit_is_thrown_away_and_its_request_refused_in_its_turn(self) -> None:
+        self.user("bob")
+        alice = self.user("alice")
+        alice.say(send("bob", "first", 1) + b"SEND bob\nContent-length: 16777216\nId: 2\n\n")
+        self.commit()
+        self.assertIn(b"SENT bob\nId: 1\n", alice.transport.take())
+        for _ in range(255):
+            self.assertEqual(alice.say(b"\xff" * 65536), b"")
+        self.assertLess(len(alice.protocol._reader._body) + len(alice.protocol._kept), 70_000)
+        self.assertEqual(
+            alice.say(b"\0" * 65536 + send("bob", "last", 4) + b"PING x\n\n"),
+            b"ERROR 108 Message too long\nId: 2\n\nPONG x\n\n",
+        )
+        self.commit()
+        self.assertIn(b"SENT bob\nId: 4\n", alice.transport.take())
+
+    def test_a_body_that_is_not_worth_reading_is_error_108_and_closes(self) -> None:
+        alice = self.user("alice")
+        answer = alice.say(b"SEND bob\nContent-length: 16777217\nId: 2\n\n")
+        self.assertEqual(answer, b"ERROR 108 Message too long\nId: 2\n\n")
+        self.assertTrue(alice.closed)
+
+    def test_a_body_over_the_limit_does_not_make_a_registration(self) -> None:
+        client = self.connect()
+        long = b"Content-length: 65537\n\n" + b"x" * 65537
+        self.assertIn(b"ERROR 108", client.say(b"REGISTER alice\n" + long))
+        self.assertFalse(client.closed)
+        self.assertEqual(client.say(b"PING\n" + long), b"ERROR 101 No user registered\n\n")
         self.assertTrue(client.closed)
+
+    def test_a_refused_frame_is_answered_with_its_id_wherever_that_stands(self) -> None:
+        for wrong in (
+            b"SEND bob\nId: 7\nno colon\n\n",
+            b"SEND bob\nno colon\nId: 7\n\n",
+            b"SEND bob\nx: \0\nId: 7\n\n",
+            b"SEND bob\nContent-length: x\nId: 7\n\n",
+            b"SEND bob\nContent-length: 1\nContent-length: 1\nId: 7\n\n",
+            b"SEND bob\nContent-length: 1\nId: 7\n\n\xff",
+            b"SEND bob\nContent-length: 1\nId: 7\n\n\0",
+            b"SEND bob\nId: 7\n\n",
+            b"SEND bob\nId: 7\na: " + b"x" * 4096,
+        ):
+            client = self.user("alice")
+            answer = client.say(wrong)
+            self.assertEqual(answer, b"ERROR 103 Header Incomplete\nId: 7\n\n", wrong[:50])
+            self.assertTrue(client.closed)
+            client.say(b"QUIT\n\n")
+            client.gone()
+            self.hub._forget(self.hub._users["alice"])
 
     def test_what_follows_an_error_that_closes_is_not_looked_at(self) -> None:
         bob = self.user("bob")
@@ -137,6 +181,28 @@ class RefusalTests(DoorTestCase):
     def test_an_error_carries_the_id_of_the_request(self) -> None:
         client = self.user("alice")
         self.assertEqual(client.say("FOO\nId: 9\n\n"), b"ERROR 104 Unknown command\nId: 9\n\n")
+
+    def test_what_was_asked_before_is_answered_before_an_error(self) -> None:
+        self.user("bob")
+        for number, (wrong, code, closes) in enumerate(
+            (
+                ("FOO\nId: 9\n\n", 104, False),
+                ("JOIN dev\nId: 9\n\n", 110, False),
+                ("SEND nobody\nId: 9\nContent-length: 1\n\nx", 102, False),
+                ("SEND bob\nId: 9\n\n", 103, True),
+                ("SEND bob\nId: 9\nContent-length: x\n\n", 103, True),
+                ("SEND bob\nId: 9\nContent-length: 99999999\n\n", 108, True),
+            )
+        ):
+            client = self.user(f"alice{number}")
+            sends = b"".join(send("bob", "x", id) for id in "12")
+            client.say(sends + wrong.encode() + b"PING\nId: 10\n\n")
+            self.commit()
+            answer = client.transport.take()
+            ids = ["1", "2", "9"] if closes else ["1", "2", "9", "10"]
+            self.assertEqual(re.findall(r"Id: (\d+)", answer.decode()), ids)
+            self.assertIn(f"ERROR {code}", answer.decode())
+            self.assertEqual(client.closed, closes)
 
 
 class BackpressureTests(DoorTestCase):

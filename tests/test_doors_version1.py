@@ -268,10 +268,12 @@ class SendingTests(DoorTestCase):
         self.assertEqual(self.bob_in.say("RECEIVED alice\n\nERROR 103 Header Incomplete\n\n"), b"")
         self.assertFalse(self.bob_in.closed)
 
-    def test_a_text_over_the_limit_is_error_108_and_closes(self) -> None:
-        answer = self.alice.say("SEND bob\nContent-length: 65537\n\n")
-        self.assertEqual(answer, b"ERROR 108 Message too long\n\n")
-        self.assertTrue(self.alice.closed)
+    def test_a_text_over_the_limit_is_error_102_and_the_client_goes_on(self) -> None:
+        for text in ("x" * 65537, "é" * 65536):
+            self.assertEqual(self.alice.say(f"SEND bob\nContent-length: {len(text)}\n\n"), b"")
+            self.assertEqual(self.alice.say(text), UNABLE)
+        self.send(self.alice, "bob", "hello")
+        self.assertIn(b"FORWARD alice", self.bob_in.transport.take())
 
     def test_a_client_that_never_answers_is_cut_off_when_too_much_waits_for_it(self) -> None:
         self.factory.version_1.max_unread = 10 * (2 * 900 + 40)

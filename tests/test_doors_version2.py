@@ -101,8 +101,9 @@ class SmallMessagesTests(DoorTestCase):
         alice.say("SEND bob\nContent-length: 10\n\n0123456789")
         self.commit()
         self.assertTrue(bob.transport.take().endswith(b"0123456789"))
-        answer = alice.say("SEND bob\nContent-length: 11\n\n")
-        self.assertIn(b"ERROR 108 Message too long\n", answer)
+        alice.transport.clear()
+        answer = alice.say("SEND bob\nContent-length: 11\n\n01234567890")
+        self.assertEqual(answer, b"ERROR 108 Message too long\n\n")
 
 
 class TalkTests(DoorTestCase):
@@ -141,9 +142,16 @@ class TalkTests(DoorTestCase):
     def test_pipelined_requests_are_answered_each_with_its_id(self) -> None:
         sends = "".join(f"SEND bob\nId: {id}\nContent-length: 1\n\nx" for id in "abc")
         answer = self.alice.say(sends + "SEND nobody\nId: d\nContent-length: 1\n\nxPING\nId: e\n\n")
-        self.assertEqual(answer, b"ERROR 102 Unable to send\nId: d\n\nPONG\nId: e\n\n")
+        self.assertEqual(answer, b"")
         self.commit()
-        self.assertEqual(re.findall(rb"Id: (.)", self.alice.transport.take()), [b"a", b"b", b"c"])
+        self.assertEqual(
+            re.findall(rb"(\S+) .*\nId: (.)|PONG\nId: (.)", self.alice.transport.take()),
+            [
+                *((b"SENT", id, b"") for id in (b"a", b"b", b"c")),
+                (b"ERROR", b"d", b""),
+                (b"", b"", b"e"),
+            ],
+        )
         self.bob.say("RECEIVED alice\nMessage: 3\n\n")
         self.commit()
         self.assertEqual(

@@ -111,6 +111,28 @@ class GrammarTests(TestCase):
             with self.assertRaises(MessageTooLong):
                 read([f"X\nContent-length: {length}\n\n".encode()])
 
+    def test_a_body_over_the_limit_may_be_thrown_away_at_no_cost(self) -> None:
+        text = "é漢" * 100
+        for characters, length in ((False, 500), (True, 200)):
+            data = f"X\nContent-length: {length}\nId: 7\n\n{text}Y\n\n".encode()
+            for step in (1, 7, 1000):
+                reader = FrameReader(180, max_skipped=500)
+                reader.counts_characters = characters
+                frames = []
+                for i in range(0, len(data), step):
+                    frames += reader.feed(data[i : i + step])
+                    self.assertLessEqual(len(reader._body), 180)
+                self.assertEqual(
+                    frames,
+                    [
+                        Frame("X", "", {"content-length": str(length), "id": "7"}, None, True),
+                        Frame("Y"),
+                    ],
+                )
+            with self.assertRaises(MessageTooLong) as raised:
+                list(reader.feed(b"X\nContent-length: 501\nId: 7\n\n"))
+            self.assertEqual(raised.exception.id, "7")
+
     def test_the_limit_of_a_body_is_one_of_bytes_even_if_characters_are_counted(self) -> None:
         with self.assertRaises(MessageTooLong):
             read(["X\nContent-length: 9\n\nééééé".encode()], characters=True, max_body=9)
@@ -152,12 +174,21 @@ class GrammarTests(TestCase):
             with self.assertRaises(HeaderIncomplete):
                 read([b"X\nContent-length: 2\n\n" + body], characters=True)
 
-    def test_an_id_is_1_to_64_bytes(self) -> None:
+    def test_an_id_is_1_to_64_bytes_without_control_characters(self) -> None:
         self.assertIsNone(Frame("X").id)
-        self.assertEqual(Frame("X", "", {"id": "x" * 64}).id, "x" * 64)
-        for token in ("", "x" * 65, "é" * 33):
+        for token in ("x" * 64, "é" * 32, "a b", "~!"):
+            self.assertEqual(Frame("X", "", {"id": token}).id, token)
+        for token in ("", "x" * 65, "é" * 33, "a\tb", "a\rb", "\x1b[m", "\x7f", "\x9b"):
             with self.assertRaises(HeaderIncomplete):
                 Frame("X", "", {"id": token}).id  # noqa: B018  it raises
+
+    def test_yes_or_no_in_a_header(self) -> None:
+        for value, flag in (("yes", True), ("YES", True), ("No", False)):
+            self.assertIs(Frame("X", "", {"watch": value}).flag("watch"), flag)
+        self.assertIsNone(Frame("X").flag("watch"))
+        for value in ("", "true", "1", "yes "):
+            with self.assertRaises(HeaderIncomplete):
+                Frame("X", "", {"watch": value}).flag("watch")
 
     def test_a_number_in_a_header(self) -> None:
         self.assertEqual(Frame("X", "", {"message": "042"}).number("message"), 42)

@@ -55,7 +55,7 @@ GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
 
 
-CLOSING = (HeaderIncomplete.code, MessageTooLong.code)
+HEADER_INCOMPLETE = HeaderIncomplete.code
 UNAVAILABLE = Unavailable.code
 TOO_FAST = TooFast.code
 AUTHENTICATION_REQUIRED = AuthenticationRequired.code
@@ -617,7 +617,7 @@ class ClientSession(protocol.Protocol):
             id = frame.number("id") if frame.id else None
             if self._is_for_later(id, refusal, frame):
                 return
-            if id is None and refusal.code in CLOSING:
+            if id is None and refusal.code == HEADER_INCOMPLETE:
                 # It closes, and what it is for would be sent again with the next connection.
                 id = next(iter(self._unanswered), None)
             if id is None or self._answered(id):

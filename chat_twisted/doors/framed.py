@@ -46,11 +46,20 @@ from chat_twisted.errors import (
     ChatError,
     EncryptionRequired,
     HeaderIncomplete,
+    MessageTooLong,
     NotPermitted,
     NotRegistered,
+    UnableToSend,
     UnknownCommand,
 )
-from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode, reply_headers
+from chat_twisted.frames import (
+    MAX_BODY,
+    MAX_SKIPPED,
+    Frame,
+    FrameReader,
+    encode,
+    reply_headers,
+)
 from chat_twisted.hub import Hub
 from chat_twisted.limits import Limits, network
 from chat_twisted.logs import Logger
@@ -142,7 +151,7 @@ class FramedConnection(LineReceiver):
         self.factory = factory
         self.channel = channel
         self.peer = ""
-        self._reader = FrameReader(factory.max_message)
+        self._reader = FrameReader(factory.max_message, max_skipped=MAX_SKIPPED)
         self._heard = False  # since the last tick
         self._out: list[bytes] = []  # what is written in this turn of the reactor
         self._can_half_close = False
@@ -350,8 +359,8 @@ class FramedConnection(LineReceiver):
             return
         try:
             frame = self._reader.line(line)
-        except ChatError as error:
-            self.refuse(error)
+        except ChatError as fault:
+            self._refuse_stream(fault)
             return
         if frame is not None:
             self._take(frame)
@@ -364,8 +373,8 @@ class FramedConnection(LineReceiver):
             return
         try:
             frame, end = self._reader.body(data)
-        except ChatError as error:
-            self.refuse(error)
+        except ChatError as fault:
+            self._refuse_stream(fault)
             return
         if frame is not None:
             self._take(frame)
@@ -376,7 +385,7 @@ class FramedConnection(LineReceiver):
     def lineLengthExceeded(self, line: bytes) -> None:
         """Twisted: a line is over its limit, and perhaps not even finished."""
         if not self.closed:
-            self.refuse(HeaderIncomplete("a line is too long"))
+            self._refuse_stream(self._reader.overlong())
 
     def _take(self, frame: Frame) -> None:
         id = None
@@ -386,9 +395,36 @@ class FramedConnection(LineReceiver):
             handle = verbs.get(frame.verb)
             if handle is None:
                 raise otherwise
+            if frame.too_long:  # one refusal alone is known to the original client
+                raise UnableToSend if isinstance(self.session, Version1) else MessageTooLong
             handle(self, frame)
         except ChatError as error:
-            self.refuse(error, id)
+            self._in_turn(lambda error=error: self.refuse(error, id))  # type: ignore[misc]
+
+    def _refuse_stream(self, fault: ChatError) -> None:
+        """Close for a fault of the stream, which can't be read on."""
+
+        def refuse() -> None:
+            self.refuse(fault, fault.id)
+            self.close(fault.reason)
+
+        self._in_turn(refuse)
+
+    def _in_turn(self, answer: Callable[[], None]) -> None:
+        """Call ``answer`` when everything that was asked before is answered, and take no further
+        request until then.
+        """
+        session = self.session
+        if not isinstance(session, Version2) or not session.pending:
+            answer()
+            return
+
+        def answer_and_go_on() -> None:
+            answer()
+            self.go_on()
+
+        self.hold()
+        session.when_answered(answer_and_go_on)
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Answer with an error, and close if it is one after which nothing can go on."""
@@ -673,11 +709,7 @@ class FramedConnection(LineReceiver):
             self.write(last_words)
             self.close(why)
 
-        if isinstance(self.session, Version2):
-            self.hold()
-            self.session.when_answered(leave)
-        else:
-            leave()
+        self._in_turn(leave)
 
     def _already(self, frame: Frame) -> None:
         raise NotPermitted("is registered already")

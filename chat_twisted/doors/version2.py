@@ -97,7 +97,7 @@ class Version2(Session):
     :param greeting: the REGISTER frame.
     """
 
-    __slots__ = ("_awaited", "_greeting", "_pending", "_then", "connection")
+    __slots__ = ("_awaited", "_greeting", "_then", "connection", "pending")
 
     door: Version2Door
     _log: ClassVar[Logger] = Logger()
@@ -107,7 +107,7 @@ class Version2(Session):
         self.connection = connection
         self._greeting: Frame | None = greeting  # until it is answered
         self._awaited: Request | None = None
-        self._pending = 0  # requests whose answer is to come
+        self.pending = 0  # requests whose answer is to come
         self._then: Callable[[], None] | None = None
 
     # Coming and going
@@ -170,24 +170,25 @@ class Version2(Session):
 
     def when_answered(self, then: Callable[[], None]) -> None:
         """Call ``then`` when everything that was asked is answered; perhaps at once."""
-        if self._pending:
+        if self.pending:
             self._then = then
         else:
             then()
 
     def _await(self, request: Request) -> None:
         """Take nothing else before ``request`` is answered: what follows may build on it."""
-        self._pending += 1
+        self.pending += 1
         self._awaited = request
         self.connection.hold()
 
     def _answered(self, request: Request | None = None) -> None:
-        self._pending -= 1
+        self.pending -= 1
         if request is not None and request is self._awaited:
             self._awaited = None
             self.connection.go_on()
-        if self._then is not None and not self._pending:
-            self._then()
+        if self._then is not None and not self.pending:
+            then, self._then = self._then, None
+            then()
 
     # What is asked
 
@@ -204,7 +205,7 @@ class Version2(Session):
         if not frame.argument or not frame.body:
             raise HeaderIncomplete("no recipient or no text")
         self.door.hub.send(self, frame.argument, frame.body, frame.id)
-        self._pending += 1
+        self.pending += 1
 
     def _received(self, frame: Frame) -> None:
         self.door.hub.received(self, frame.number("message"))
@@ -282,7 +283,7 @@ class Version2(Session):
         if not self.connection.channel.private:
             raise EncryptionRequired("a password")
         hashing = self.door.gate.accounts.passwords.hash(frame.body)
-        self._pending += 1
+        self.pending += 1
         self.connection.hold()
 
         def go_on(hash: str) -> None:
@@ -395,7 +396,7 @@ class Version2(Session):
 
     def _read(self, frame: Frame, reading: Deferred[tuple[list[Message], bool]]) -> None:
         """Answer with messages when they are read; take nothing else until then."""
-        self._pending += 1
+        self.pending += 1
         self.connection.hold()
         answered = reading.addCallbacks(
             self._bring, self._not_read, callbackArgs=(frame,), errbackArgs=(frame,)
