@@ -243,20 +243,15 @@ class ProofTests(HostileTestCase):
         self.assertEqual(victim.wait(), 2)
         self.assertEqual(victim.err[-1], f"ERROR 107 : {FAILED[4:]} : carol")
 
-    def test_a_password_of_ten_megabytes_is_refused_unread_and_a_long_one_is_wrong(self) -> None:
-        for source, request in (
-            ("127.0.1.1", b"AUTH password\nContent-length: 10000000\n\n"),
-            ("127.0.1.2", b"ACCOUNT password\nContent-length: 10000000\n\n"),
-        ):
-            peer = self.connect(source, tls=True)
-            if request.startswith(b"AUTH"):
-                self.challenge(peer, "carol")
-            else:
-                self.log_in(peer)
-            with contextlib.suppress(OSError):  # closed before all was sent
-                peer.send(request + b"x" * 10_000_000)
+    def test_a_password_of_ten_megabytes_is_thrown_away_and_a_long_one_is_wrong(self) -> None:
+        peer = self.connect("127.0.1.1", tls=True)
+        too_long = b"Content-length: 10000000\n\n" + b"x" * 10_000_000
+        self.challenge(peer, "carol")
+        for request in (b"AUTH password\n", b"ACCOUNT password\n"):
+            peer.send(request + too_long)
             self.assertEqual(peer.head(), b"ERROR 108 Message too long\n\n")
-            self.assertEqual(peer.rest(), b"")
+            if request.startswith(b"AUTH"):
+                self.log_in(peer)
         peer = self.connect("127.0.1.3", tls=True)
         self.challenge(peer, "carol")
         self.assertEqual(self.refusal(peer, "AUTH password", body="x" * 65536), FAILED)
