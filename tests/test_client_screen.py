@@ -28,6 +28,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import screen as screen_module
 from chat_twisted.client.config import Config
+from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
 from chat_twisted.client.orders import COMMANDS, TOPICS
 from chat_twisted.client.screen import (
@@ -36,7 +37,6 @@ from chat_twisted.client.screen import (
     Words,
     _notifying,
     _shorten,
-    open_history,
     wrap,
 )
 from chat_twisted.client.talk import MAX_PASTE, Line, Talk
@@ -167,48 +167,6 @@ class WrapTests(TestCase):
             self.assertLess(len(texts(line, columns)), 20)
 
 
-class HistoryTests(TestCase):
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.path = self.folder / "chat" / "input_history"
-
-    def test_what_is_typed_is_there_the_next_time(self) -> None:
-        history = open_history(self.path)
-        history.store_string("one")
-        history.store_string("two\nlines")
-        again = open_history(self.path)
-        self.assertEqual(list(again.load_history_strings()), ["two\nlines", "one"])
-
-    def test_it_is_for_the_users_eyes_alone_whatever_the_mask_is_and_it_was_before(self) -> None:
-        self.addCleanup(os.umask, os.umask(0))
-        open_history(self.path)
-        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
-        self.assertEqual(self.path.parent.stat().st_mode & 0o777, 0o700)
-        self.path.chmod(0o644)
-        open_history(self.path).store_string("x")
-        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
-
-    def test_of_one_that_grew_large_the_newer_half_is_kept_in_whole_entries(self) -> None:
-        self.patch(screen_module, "MAX_HISTORY", 1000)
-        history = open_history(self.path)
-        for number in range(40):
-            history.store_string(f"line {number}\nand more")
-        kept = list(open_history(self.path).load_history_strings())
-        self.assertLess(self.path.stat().st_size, 1000)
-        self.assertEqual(kept, [f"line {39 - i}\nand more" for i in range(len(kept))])
-        self.assertGreater(len(kept), 5)
-        open_history(self.path)
-        self.assertEqual(list(open_history(self.path).load_history_strings()), kept)
-
-    def test_where_it_can_not_be_kept_it_is_not(self) -> None:
-        (self.folder / "chat").write_text("")
-        history = open_history(self.path)
-        self.assertIsInstance(history, InMemoryHistory)
-        history.append_string("x")
-        self.assertEqual(history.get_strings(), ["x"])
-
-
 class NotifyingTests(TestCase):
     def test_the_way_of_a_terminal_that_is_known(self) -> None:
         for environment, way in (
@@ -249,7 +207,8 @@ class ScreenTestCase(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.clock = Clock()
         self.config = Config()
-        self.history = open_history(self.folder / "history")
+        folder = self.folder / "kept"
+        self.history = InputHistory(folder / "history", lambda notice: self.talk.tell(notice))
         self.server = Transport()
         self.reader = FrameReader()
         self.numbers = count(1)
@@ -345,7 +304,9 @@ class ScreenTestCase(TestCase):
 
     def kept(self) -> list[str]:
         """What a later run finds that was typed."""
-        return list(open_history(self.folder / "history").load_history_strings())
+        return list(
+            InputHistory(self.folder / "kept" / "history", self.fail).load_history_strings()
+        )
 
     async def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and the reason."""
@@ -521,6 +482,18 @@ class KeysTests(ScreenTestCase):
         await self.until(lambda: self.typed == "")
         self.assertEqual(self.kept(), ["hello"])
         await self.recall("hello")
+
+    @on_a_terminal
+    async def test_a_line_that_can_not_be_kept_is_sent_once_and_stays_nowhere(self) -> None:
+        folder = self.folder / "kept"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("")
+        for line in ("hello", "again"):
+            self.press(f"{line}\r")
+            self.assertEqual((await self.request()).body, line)
+            await self.type("", "")
+        await self.see(f"· {folder}/history: File exists: what you type is not remembered")
+        self.assertEqual(self.glass.text.count("not remembered"), 1)
 
     @on_a_terminal
     async def test_alt_enter_is_a_further_line_of_the_same_message(self) -> None:

@@ -104,7 +104,8 @@ MAY_IMPORT = {
     },
     "client": {"client.chat", "client.session", "text"},
     "client.session": {"errors", "frames", "message"},
-    "client.identity": set(),
+    "client.identity": {"client.remembered"},
+    "client.history": {"client.remembered"},
     "client.remembered": set(),
     "client.secure": {"client.remembered"},
     "client.orders": set(),
@@ -162,6 +163,7 @@ MAY_IMPORT = {
     "client.command": {
         "client.arguments",
         "client.connection",
+        "client.history",
         "client.identity",
         "client.pipe",
         "client.records",

@@ -112,7 +112,8 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
 
 
 async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
-    from chat_twisted.client.screen import Screen, open_history
+    from chat_twisted.client.history import InputHistory
+    from chat_twisted.client.screen import Screen
     from chat_twisted.client.talk import Talk
 
     try:
@@ -120,7 +121,8 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
     except IdentityError as problem:
         raise _fail(str(problem)) from None
     sessions, ignored = (_Kept(arguments, name) for name in (SESSIONS, IGNORED))
-    screen = Screen(arguments.config, open_history(config_folder() / INPUT_HISTORY))
+    history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: talk.tell(notice))
+    screen = Screen(arguments.config, history)
     connector = Connector(reactor, arguments.server, lambda notice: talk.tell(notice))
     talk = Talk(
         arguments.user,

@@ -22,7 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from chat_twisted.client.remembered import locked, replace
+
 KEY_FILE = "id_ed25519"
+
+MAX_KEY = 16 * 1024
+"""Characters of a public key that are read."""
 
 _CONTEXT = b"chat_twisted auth v2\0"
 
@@ -58,7 +63,7 @@ class Identity:
 
     def has_key(self) -> bool:
         """Whether there is a key, or was one named."""
-        return not self._own or self._path.exists()
+        return not self._own or self._is_there()
 
     def way(self, methods: Sequence[str], tries: int) -> str | None:
         """Return how to prove who one is: ``publickey`` or ``password``; the key first, unless
@@ -115,7 +120,7 @@ class Identity:
 
     def _read(self) -> Private:
         try:
-            if self._own and not self._path.exists():
+            if self._own and not self._is_there():
                 return self._make()
             data = self._path.read_bytes()
             try:
@@ -126,7 +131,9 @@ class Identity:
         except OSError as error:
             raise IdentityError(f"{self._path}: {error.strerror}") from None
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise IdentityError(f"{self._path}: not a private key, or not its passphrase") from None
+            hint = "; move it away, and a new one is made" if self._own else ""
+            reason = f"not a private key, or not its passphrase{hint}"
+            raise IdentityError(f"{self._path}: {reason}") from None
 
     def _parse(self, data: bytes, passphrase: bytes | None) -> Private:
         load = load_ssh_private_key if b"OPENSSH" in data[:100] else load_pem_private_key
@@ -135,16 +142,22 @@ class Identity:
             raise IdentityError(f"{self._path}: a kind of key that is not taken here")
         return key
 
+    def _is_there(self) -> bool:
+        """Whether the file is there. An empty one holds nothing that anybody could miss."""
+        try:
+            return self._path.stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # reading it says what is wrong
+
     def _make(self) -> Private:
         key = ed25519.Ed25519PrivateKey.generate()
         data = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # another client was quicker
-            return self._parse(self._path.read_bytes(), None)
-        with open(descriptor, "wb") as file:
-            file.write(data)
+        with locked(self._path.parent):
+            if self._is_there():  # another client was quicker
+                return self._parse(self._path.read_bytes(), None)
+            replace(self._path, data)
         return key
 
 
@@ -154,9 +167,9 @@ def read_key(file: str) -> str:
     :raises IdentityError: it can't be read.
     """
     try:
-        with open(os.path.expanduser(file)) as stream:
-            return stream.readline().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        with open(os.path.expanduser(file), encoding="utf-8-sig") as stream:
+            return stream.readline(MAX_KEY).strip()
+    except (OSError, ValueError) as error:  # not UTF-8, or no name of a file
         reason = getattr(error, "strerror", None) or "not a public key"
         raise IdentityError(f"{file}: {reason}") from None
 
@@ -165,5 +178,5 @@ def ask_at_the_terminal(what: str) -> str:
     """Ask for something without showing it; the terminal does nothing else meanwhile."""
     try:
         return getpass.getpass(what)
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
         return ""

@@ -1,9 +1,23 @@
-"""What the client keeps from one run to the next: its folder, and files of names and values."""
+"""What the client keeps from one run to the next: its folder, and files of names and values.
+
+Several clients use these files at the same time: whoever changes one locks the folder, and puts a
+whole new file in the place of the old one.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LOCKED_WITHIN = 5
+"""Seconds for which another client is waited for that has the folder locked."""
+
+LOOK_EVERY = 0.01  # seconds
 
 
 def config_folder() -> Path:
@@ -14,11 +28,69 @@ def config_folder() -> Path:
     return Path(base) / "chat_twisted"
 
 
-class Remembered:
-    """A file of lines, ``name value``, for its owner's eyes alone. Several clients may use it."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other clients from changing files in ``folder``, which is made if it is not there.
 
-    def __init__(self, path: Path) -> None:
+    :raises OSError: it can't be made, or another client does not let go of it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + LOCKED_WITHIN
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(LOOK_EVERY)
+        except OSError as error:
+            # Some network file systems can't lock a folder: files are still replaced as a whole.
+            if error.errno in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
+                return
+            raise
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file for its owner's eyes alone; it is the old one or the new one, never a part.
+
+    The folder is to be locked. Nothing new is left behind by an attempt that fails.
+
+    :raises OSError: it can't be written.
+    """
+    path = Path(os.path.realpath(path))  # a link to a file elsewhere stays one
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+class Remembered:
+    """A file of lines, ``name value``, for its owner's eyes alone.
+
+    :param most: how many lines are kept, the newest; None: all.
+    """
+
+    def __init__(self, path: Path, most: int | None = None) -> None:
         self.path = path
+        self._most = most
 
     def get(self, name: str) -> str | None:
         """What is known of ``name``.
@@ -32,22 +104,29 @@ class Remembered:
 
         :raises OSError: it can't be written.
         """
-        known = self._read()
-        if known.get(name) == value:
+        self.update(name, lambda _: value)
+
+    def update(self, name: str, change: Callable[[str | None], str | None]) -> None:
+        """Remember what ``change`` makes of what is known, with no other client in between.
+
+        :raises OSError: it can't be written.
+        """
+        before = self.get(name)
+        if change(before) == before:
             return
-        known.pop(name, None)
-        if value is not None:
-            known[name] = value
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.writelines(f"{name} {value}\n" for name, value in known.items())
-        temporary.replace(self.path)
+        with locked(self.path.parent):
+            known = self._read()
+            value = change(known.pop(name, None))
+            if value is not None:
+                known[name] = value
+            lines = [f"{name} {value}\n" for name, value in known.items()]
+            if self._most is not None:
+                lines = lines[-self._most :]
+            replace(self.path, "".join(lines).encode())
 
     def _read(self) -> dict[str, str]:
         try:
-            lines = self.path.read_text(errors="replace").splitlines()
+            text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except FileNotFoundError:
             return {}
-        return {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
+        return {words[0]: words[1] for line in text.splitlines() if len(words := line.split()) == 2}

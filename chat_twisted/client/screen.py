@@ -13,7 +13,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -24,7 +23,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth, Output
@@ -68,9 +67,6 @@ SHOWN_AT_ONCE = 100
 
 MAX_WAITING = 2000
 """Lines that may wait to be written before nothing more is received."""
-
-MAX_HISTORY = 256 * 1024
-"""Bytes of the file of what was typed; of a larger one the older half is dropped at the start."""
 
 INDENT = 8
 """Columns by which the rest of a long line is indented, so that it can't pass for a line."""
@@ -175,21 +171,6 @@ def _files(word: str) -> Iterator[str]:
     for entry in found:
         if name or not entry.startswith("."):
             yield os.path.join(folder, entry)
-
-
-def open_history(path: Path) -> History:
-    """Return what was typed before, for the user's eyes alone; if it can't be kept, it is not."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        path.chmod(0o600)
-        data = path.read_bytes()
-        if len(data) > MAX_HISTORY:
-            newer = data[len(data) // 2 :]
-            path.write_bytes(newer[newer.find(b"\n# ") + 1 :])  # from the next entry on
-        return FileHistory(str(path))
-    except OSError:
-        return InMemoryHistory()
 
 
 class Screen:

@@ -230,6 +230,18 @@ class FilterTests(ClientTestCase):
         self.assertEqual(bob.wait(), 1)
         self.assertIn("is not the one that was asked for", "\n".join(bob.out))
 
+    def test_a_key_for_which_there_is_no_room_is_one_line_and_nothing_is_left_of_it(self) -> None:
+        command = [*self.client("bob").popen.args]
+        command[3] = "ci"
+        limited = ("bash", "-c", 'ulimit -f 0; exec "$@"', "bash", *command)
+        client = self.process(*limited)
+        client.write("/register\n")
+        client.end_input()
+        self.assertEqual(client.wait(), 1)
+        folder = Path(self.folder.name) / "config" / "chat_twisted"
+        self.assertEqual(client.out, [f"{folder}/id_ed25519: File too large"])
+        self.assertEqual(list(folder.glob("*id_ed25519*")), [])
+
     def test_help_and_version(self) -> None:
         for option, text in (("--help", "exit status:"), ("--version", __version__)):
             process = self.process(sys.executable, "-m", "chat_twisted.client", option)

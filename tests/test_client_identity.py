@@ -1,0 +1,89 @@
+"""The key that proves who one is: made at first use, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import identity as identity_module
+from chat_twisted.client.identity import Identity, IdentityError, read_key
+
+
+class IdentityTestCase(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = self.folder / "config" / "key"
+
+    def identity(self, *, own: bool = True) -> Identity:
+        return Identity(self.path, own=own)
+
+    def refused(self, *, own: bool = True) -> str:
+        with self.assertRaises(IdentityError) as caught:
+            self.identity(own=own).public()
+        return str(caught.exception)
+
+
+class OwnKeyTests(IdentityTestCase):
+    def test_it_is_made_when_it_is_needed_and_the_same_from_then_on(self) -> None:
+        self.assertFalse(self.identity().has_key())
+        public = self.identity().public()
+        self.assertTrue(self.identity().has_key())
+        self.assertEqual(self.identity().public(), public)
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+
+    def test_where_there_is_no_room_for_it_nothing_of_it_stays(self) -> None:
+        def full(_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "fsync", full)
+        self.assertEqual(self.refused(), f"{self.path}: No space left on device")
+        self.assertEqual(list(self.path.parent.iterdir()), [])
+
+    def test_an_empty_file_is_no_key_and_is_replaced(self) -> None:
+        self.path.parent.mkdir()
+        self.path.touch()
+        self.assertFalse(self.identity().has_key())
+        public = self.identity().public()
+        self.assertEqual(self.identity().public(), public)
+
+    def test_half_a_key_is_kept_and_said_with_what_can_be_done(self) -> None:
+        self.identity().public()
+        half = self.path.read_bytes()[:100]
+        self.path.write_bytes(half)
+        reason = "not a private key, or not its passphrase"
+        self.assertEqual(
+            self.refused(), f"{self.path}: {reason}; move it away, and a new one is made"
+        )
+        self.assertEqual(self.refused(own=False), f"{self.path}: {reason}")
+        self.assertEqual(self.path.read_bytes(), half)
+
+
+class PublicKeyTests(IdentityTestCase):
+    def test_a_mark_at_the_start_of_the_file_is_not_part_of_it(self) -> None:
+        self.path.parent.mkdir()
+        self.path.write_bytes(b"\xef\xbb\xbfssh-ed25519 AAAA bob\n")
+        self.assertEqual(read_key(str(self.path)), "ssh-ed25519 AAAA bob")
+
+    def test_what_is_no_file_or_no_key_is_one_line(self) -> None:
+        (self.folder / "binary").write_bytes(b"\xff\xfe")
+        for name, reason in (
+            ("a\0b", "not a public key"),
+            (f"{self.folder}/binary", "not a public key"),
+            (f"{self.folder}/none", "No such file or directory"),
+            (f"{self.folder}/\udcff", "No such file or directory"),
+        ):
+            with self.assertRaises(IdentityError) as caught:
+                read_key(name)
+            self.assertEqual(str(caught.exception), f"{name}: {reason}")
+
+    def test_a_file_without_end_is_read_for_so_long_and_no_longer(self) -> None:
+        self.patch(identity_module, "MAX_KEY", 5)
+        self.path.parent.mkdir()
+        self.path.write_text("ssh-ed25519")
+        self.assertEqual(read_key(str(self.path)), "ssh-e")
