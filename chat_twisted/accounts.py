@@ -56,8 +56,10 @@ from chat_twisted.errors import (
     Unavailable,
 )
 from chat_twisted.files import FilesError
+from chat_twisted.limits import Rate
 from chat_twisted.logs import Logger
 from chat_twisted.message import check_user_name, fold
+from chat_twisted.peerlog import PeerLog
 from chat_twisted.text import printable
 
 CHALLENGE = 32
@@ -98,6 +100,9 @@ FORGET_AFTER = 900
 
 MAX_SUSPECTS = 10_000
 """Of how many addresses and accounts failures are remembered."""
+
+FAILURES_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
+"""How many failed logins are logged: of one address and of all."""
 
 _CONTEXT = b"chat_twisted auth v2\0"
 
@@ -430,6 +435,7 @@ class Gate:
 
     def __init__(self, accounts: Accounts, clock: IReactorTime) -> None:
         self.accounts = accounts
+        self._failures = PeerLog(self._log.warn, clock, **FAILURES_LOGGED)
         self._portal = Portal(accounts, [accounts])
         self._clock = clock
         # Failures, and when the next try may be: the one that failed longest ago is first.
@@ -471,7 +477,8 @@ class Gate:
             _, account, _ = await self._portal.login(credentials, None, IAccount)
         except UnauthorizedLogin:
             self._failed(suspects)
-            self._log.warn(
+            self._failures.emit(
+                host,
                 "failed login as {name} by {kind} from {host}",
                 name=credentials.name[:64],
                 kind=type(credentials).__name__.lower(),

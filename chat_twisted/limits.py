@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from chat_twisted.errors import TooFast
 
@@ -149,34 +150,95 @@ class Allowance:
             bucket.take(octets)
 
 
-class Limiter:
-    """All addresses. A peer without one, on a local socket, is limited as a session alone."""
+_Member = TypeVar("_Member")
 
-    def __init__(self, limits: Limits) -> None:
+
+class FairPool(Generic[_Member]):
+    """Members that are there for a while, each of an address, and a bound on how many.
+
+    An address may have as many as there are places free. So one address takes half of them at
+    most, a second one half of the rest, and there is one for whoever comes from yet another
+    ("dynamic threshold": A. K. Choudhury, E. L. Hahne, IEEE/ACM Transactions on Networking 6(2),
+    1998). Past its share an address gets a place for that of its own oldest member.
+
+    :param places: how many there are; may be changed.
+    :param evict: called with a member that lost its place.
+    """
+
+    def __init__(self, places: int, evict: Callable[[_Member], None]) -> None:
+        self.places = places
+        self._evict = evict
+        self._members: dict[_Member, str] = {}  # the oldest first, here and below
+        self._of: dict[str, dict[_Member, None]] = {}
+
+    def __iter__(self) -> Iterator[_Member]:
+        return iter(list(self._members))
+
+    def add(self, member: _Member, host: str | None) -> None:
+        """Give ``member`` a place, and evict another if it must be."""
+        name = network(host or "")
+        own = self._of.setdefault(name, {})
+        free = self.places - len(self._members)
+        loser = None
+        if len(own) >= free:
+            loser = next(iter(own or self._members), None)
+        self._members[member] = name
+        own[member] = None
+        if loser is not None:
+            self.remove(loser)
+            self._evict(loser)
+
+    def remove(self, member: _Member) -> None:
+        """``member`` needs its place no more, if it has one."""
+        name = self._members.pop(member, None)
+        if name is None:
+            return
+        own = self._of[name]
+        del own[member]
+        if not own:
+            del self._of[name]
+
+
+class Limiter:
+    """All addresses. A peer without one, on a local socket, is limited as a session alone.
+
+    :param places: how many connections there may be in all; None if that is not known. Unless
+        ``Limits.connections`` is off, an address may have as many as there are places free.
+    """
+
+    def __init__(self, limits: Limits, places: int | None = None) -> None:
         self.limits = limits
+        self._places = places
+        self.connections = 0
+        """How many are counted."""
         self._addresses: dict[str, Address] = {}
         self._left: dict[str, None] = {}  # those without a connection, longest ago first
 
     def connect(self, host: str | None, now: float) -> bool:
         """Count a connection; return whether there may be one more. If not, it is not counted."""
-        address = self._address(host, now)
-        if address is None:
-            return True
-        most = self.limits.connections
-        if most is not None and address.connections >= most:
+        free = math.inf if self._places is None else self._places - self.connections
+        if free <= 0:
             return False
-        address.connections += 1
-        self._left.pop(network(host or ""), None)
+        address = self._address(host, now)
+        most = self.limits.connections
+        if address is not None:
+            if most is not None and address.connections >= min(most, free):
+                return False
+            address.connections += 1
+            self._left.pop(network(host or ""), None)
+        self.connections += 1
         return True
 
     def disconnect(self, host: str | None, now: float) -> None:
         """A connection that was counted is gone."""
         if host is None:
+            self.connections -= 1
             return
         name = network(host)
         address = self._addresses.get(name)
         if address is None or not address.connections:
             return
+        self.connections -= 1
         address.connections -= 1
         if not address.connections:
             self._left[name] = None

@@ -37,7 +37,13 @@ from chat_twisted import __version__, archive
 from chat_twisted.accounts import Accounts, Gate, Passwords
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
-from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
+from chat_twisted.doors.front import (
+    DECIDE_WITHIN,
+    MAX_UNDECIDED,
+    Choice,
+    FrontFactory,
+    Plaintext,
+)
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
 from chat_twisted.files import FilesError
@@ -74,8 +80,12 @@ ones that stayed, and after how many of that all."""
 HASHING_AT_ONCE = 2
 """How many passwords are looked at at once, each with 64 MiB of memory."""
 
-SPARE_DESCRIPTORS = 64
-"""File descriptors that the process needs beside its clients' connections."""
+SPARE_DESCRIPTORS = 128
+"""File descriptors that are kept for the archive, the log and the operator's commands, and for
+connections that were just accepted and must be closed again."""
+
+FEWEST_CONNECTIONS = 16
+"""A system that allows fewer is no place for a server."""
 
 
 MANUAL = f"""\
@@ -168,7 +178,8 @@ OPTIONS
     --logins RATE, --registrations RATE
         Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N
-        From one address at once. Default: 1000.
+        From one address at once. Default: 1000. It has as many as there may be others at most:
+        half of what the system allows in open files, if nobody else is there.
     --unread BYTES
         What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
     --rooms N
@@ -430,6 +441,7 @@ class ChatService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._ports.append(port)
+        self._front.listens(port)
         self._log.info("listening on {address}", address=describe(port.getHost()))
 
     def _give_up(self, description: str, failure: Failure) -> NoReturn:
@@ -450,26 +462,36 @@ class ChatService(Service):
         return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
 
 
-def _raise_descriptor_limit(clients: int) -> int:
+def _count_connections(clients: int) -> int:
     """Let this process have as many connections as the options allow, if the system does; return
-    how many descriptors it may have.
+    how many there may be.
 
     The limit that programs are started with is often 1024; they may raise it themselves. A client
     of version 1 has two connections.
     """
-    wanted = 2 * clients + SPARE_DESCRIPTORS
+    try:
+        own = len(os.listdir("/dev/fd")) + SPARE_DESCRIPTORS
+    except OSError:
+        own = 2 * SPARE_DESCRIPTORS
+    wanted = own + 2 * clients + MAX_UNDECIDED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted if soft == resource.RLIM_INFINITY else soft
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < clients + SPARE_DESCRIPTORS:
+    if soft == resource.RLIM_INFINITY:
+        soft = wanted
+    elif soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    connections = soft - own
+    if connections < FEWEST_CONNECTIONS:
+        fail(f"the system allows {soft} open files: too few (see ulimit -n)")
+    if connections < clients:
         Logger().warn(
-            "the system allows {allowed} open files: too few for {clients} clients",
-            allowed=allowed,
+            "the system allows {allowed} open files: {connections} connections, too few for "
+            "{clients} clients",
+            allowed=soft,
+            connections=connections,
             clients=clients,
         )
-    return allowed
+    return connections
 
 
 def _stop_when_told(reactor: Any) -> None:
@@ -511,7 +533,7 @@ def makeService(options: Options) -> Service:
         tls = ServerTLS(*(options.certificate_files or ensure(folder)))
     except (archive.ArchiveError, FilesError, TLSError) as error:
         fail(str(error))
-    descriptors = _raise_descriptor_limit(options["max-clients"])
+    connections = _count_connections(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
     reactor.callWhenRunning(_spare_the_collector)
     reactor.callWhenRunning(_stop_when_told, reactor)
@@ -524,7 +546,7 @@ def makeService(options: Options) -> Service:
     pool.start()  # which starts no thread yet: twistd may still fork
     threads = cast(IReactorFromThreads, reactor)
     accounts = Accounts(Passwords(partial(deferToThreadPool, threads, pool)))
-    limiter = Limiter(options.limits)
+    limiter = Limiter(options.limits, connections - connections // 8)
     hub = Hub(
         ledger,
         clock,
@@ -552,8 +574,9 @@ def makeService(options: Options) -> Service:
         clock,
         limiter,
         plaintext=Plaintext(options["plaintext"]),
-        max_undecided=min(options["max-clients"], descriptors // 2),
+        max_connections=connections,
         decide_within=min(DECIDE_WITHIN, options["idle"]),
+        idle=options["idle"],
     )
 
     def stop() -> Deferred[None]:

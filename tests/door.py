@@ -66,9 +66,6 @@ class Transport(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.keep_alive = enabled
-
     def loseWriteConnection(self) -> None:
         self.half_closed = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.doors import Channel
-from chat_twisted.doors.front import Choice, FrontConnection, FrontFactory, Plaintext
+from chat_twisted.doors.front import (
+    ACCEPT_AT_ONCE,
+    HANDSHAKES_AT_ONCE,
+    Choice,
+    FrontConnection,
+    FrontFactory,
+    Plaintext,
+)
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.errors import ChatError
 from chat_twisted.limits import OFF, Limiter
@@ -80,6 +88,8 @@ class Door:
 class FrontTestCase(TestCase):
     plaintext = Plaintext.LOOPBACK
     connections = 9
+    places = 20
+    handshakes = 10
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -93,7 +103,8 @@ class FrontTestCase(TestCase):
             self.clock,
             Limiter(OFF._replace(connections=self.connections)),
             plaintext=self.plaintext,
-            max_undecided=3,
+            max_connections=self.places,
+            max_handshakes=self.handshakes,
         )
 
     def connect(self, address=HERE) -> Transport:
@@ -131,6 +142,107 @@ class CountingTests(FrontTestCase):
         self.framed.full = False
         self.say(self.connect(), b"REGISTER x\n\n")
         self.assertEqual(self.framed.guests[-1].refused, [])
+
+
+class ShareTests(FrontTestCase):
+    connections = 1
+    places = 6
+
+    def test_past_its_share_an_address_loses_the_one_that_said_nothing_for_longest(self) -> None:
+        transports = [self.connect(HERE) for _ in range(5)]
+        other = self.connect(THERE)
+        self.assertEqual([t.disconnecting for t in transports], [True, True, False, False, False])
+        self.assertFalse(other.disconnecting)
+
+    def test_who_is_refused_keeps_a_place_until_they_are_gone(self) -> None:
+        self.say(self.connect(), b"REGISTER x\n\n")
+        refused = []
+        for _ in range(5):
+            refused.append(self.connect())
+            self.say(refused[-1], b"REGISTER x\n\n")
+        self.assertEqual([guest.refused for guest in self.framed.guests[1:]], [[112]] * 5)
+        self.assertEqual([t.aborted for t in refused], [True, True, False, False, False])
+        for guest in self.framed.guests[1:]:
+            guest.channel.lost()
+        silent = [self.connect() for _ in range(3)]
+        self.assertFalse(any(transport.disconnecting for transport in silent))
+
+    def test_no_more_are_accepted_in_one_turn_however_many_come(self) -> None:
+        class Port:
+            numberAccepts = 10_000
+
+        self.factory.listens(port := Port())
+        self.factory.listens(object())  # of another kind
+        self.connect()
+        self.assertEqual(port.numberAccepts, ACCEPT_AT_ONCE)
+
+    def test_sockets_hold_little_and_notice_who_vanished(self) -> None:
+        with socket.socket() as handle:
+            connection = self.factory.buildProtocol(HERE)
+            transport = Transport(peerAddress=HERE)
+            transport.getHandle = lambda: handle
+            connection.makeConnection(transport)
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+
+
+def client_hello() -> bytes:
+    """How a client of TLS begins."""
+    peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    peer.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        peer.do_handshake()
+    return peer.bio_read(65536)
+
+
+class HandshakeTests(FrontTestCase):
+    places = 200
+
+    def hello(self, address=HERE, data: bytes = b"") -> Transport:
+        transport = self.connect(address)
+        self.say(transport, data or client_hello())
+        return transport
+
+    def answered(self, *transports: Transport) -> int:
+        return sum(transport.value() != b"" for transport in transports)
+
+    def test_there_is_no_tls_before_a_whole_hello(self) -> None:
+        whole = client_hello()
+        transport = self.connect()
+        for start in range(0, len(whole), 100):
+            self.clock.advance(0)
+            self.assertIsInstance(transport.protocol, FrontConnection)
+            self.say(transport, whole[start : start + 100])
+        self.clock.advance(0)
+        self.assertNotIsInstance(transport.protocol, FrontConnection)
+        self.assertEqual(self.answered(transport), 1)
+
+    def test_handshakes_are_begun_few_in_a_turn_and_those_of_each_address_in_turn(self) -> None:
+        many = [self.hello(HERE) for _ in range(3 * HANDSHAKES_AT_ONCE)]
+        one = self.hello(THERE)
+        self.assertEqual([t.producerState for t in (many[0], one)], ["paused", "paused"])
+        next_turns: list[object] = []  # this clock's own advance() would take them all
+        self.patch(self.clock, "callLater", lambda _, call: next_turns.append(call))
+        self.clock.advance(0)
+        self.assertEqual(len(next_turns), 1)
+        self.assertEqual(self.answered(*many, one), HANDSHAKES_AT_ONCE)
+        self.assertEqual((self.answered(one), one.producerState), (1, "producing"))
+
+    def test_past_its_share_an_address_loses_the_handshake_that_takes_longest(self) -> None:
+        many = [self.hello(HERE) for _ in range(8)]
+        for _ in range(4):
+            self.clock.advance(0)
+        self.assertEqual([t.aborted for t in many], [True] * 3 + [False] * 5)
+        one = self.hello(THERE)
+        self.clock.advance(0)
+        self.assertEqual((self.answered(one), one.aborted), (1, False))
+
+    def test_who_goes_before_it_is_their_turn_is_forgotten(self) -> None:
+        for transport in [self.hello() for _ in range(3)]:
+            transport.protocol.connectionLost(Failure(ConnectionDone()))
+        self.clock.advance(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.factory._greeted, {})
 
 
 class PlainTests(FrontTestCase):
@@ -172,10 +284,6 @@ class PlainTests(FrontTestCase):
             transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertTrue(self.framed.guests[0].lost)
-
-    def test_past_the_bound_the_one_longest_here_makes_room(self) -> None:
-        transports = [self.connect() for _ in range(4)]
-        self.assertEqual([t.disconnecting for t in transports], [True, False, False, False])
 
     def test_a_door_that_takes_nobody_is_a_closed_connection(self) -> None:
         self.framed.full = True
@@ -305,6 +413,7 @@ class TLSTests(FrontTestCase):
 
     def test_what_is_no_tls_after_the_first_byte_is_closed(self) -> None:
         self.say(self.transport, b"\x16" + b"rubbish" * 100)
+        self.clock.advance(0)
         self.assertTrue(self.transport.disconnecting)
 
     def test_older_versions_than_1_2_are_refused(self) -> None:

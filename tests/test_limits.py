@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted import limits as limits_module
 from chat_twisted.errors import TooFast
-from chat_twisted.limits import OFF, Bucket, Limiter, Limits, Rate, network
+from chat_twisted.limits import OFF, Bucket, FairPool, Limiter, Limits, Rate, network
 
 
 class BucketTests(TestCase):
@@ -105,6 +105,27 @@ class LimiterTests(LimiterTestCase):
         limiter.disconnect("203.0.113.5", 0)  # that was never here
         self.assertTrue(all(limiter.connect(None, 0) for _ in range(9)))
 
+    def test_an_address_has_as_many_connections_as_there_are_places_free(self) -> None:
+        limiter = Limiter(OFF._replace(connections=1000), 100)
+
+        def connect(host: str) -> int:
+            return sum(limiter.connect(host, 0) for _ in range(200))
+
+        self.assertEqual([connect(f"192.0.2.{i}") for i in range(4)], [50, 25, 13, 6])
+        for _ in range(50):
+            limiter.disconnect("192.0.2.0", 0)
+        self.assertEqual(connect("192.0.2.9"), 28)
+
+    def test_there_are_so_many_connections_at_most_wherever_from_and_whatever_is_off(self) -> None:
+        limiter = Limiter(OFF, 10)
+        self.assertEqual(sum(limiter.connect("192.0.2.1", 0) for _ in range(20)), 10)
+        self.assertFalse(limiter.connect(None, 0))
+        limiter.disconnect("192.0.2.1", 0)
+        self.assertTrue(limiter.connect(None, 0))
+        self.assertFalse(limiter.connect("192.0.2.2", 0))
+        limiter.disconnect(None, 0)
+        self.assertTrue(limiter.connect("192.0.2.2", 0))
+
     def test_a_line_of_version_6_is_one_address(self) -> None:
         limiter = self.limiter(connections=1)
         self.assertTrue(limiter.connect("2001:db8::1", 0))
@@ -132,6 +153,48 @@ class LimiterTests(LimiterTestCase):
         with self.assertRaises(TooFast):
             for _ in range(1000):
                 allowance.spend(200, 60)
+
+
+class FairPoolTests(TestCase):
+    def setUp(self) -> None:
+        self.evicted: list[str] = []
+        self.pool: FairPool[str] = FairPool(8, self.evicted.append)
+
+    def add(self, host: str, count: int) -> None:
+        for i in range(count):
+            self.pool.add(f"{host} {i}", host)
+
+    def test_past_its_share_an_address_loses_its_oldest(self) -> None:
+        self.add("192.0.2.1", 6)
+        self.assertEqual(self.evicted, ["192.0.2.1 0", "192.0.2.1 1"])
+        self.add("192.0.2.2", 3)
+        self.assertEqual(self.evicted[2:], ["192.0.2.2 0"])
+        self.assertEqual(len(list(self.pool)), 6)
+
+    def test_who_comes_from_an_address_of_their_own_always_finds_a_place(self) -> None:
+        for i in range(20):
+            self.add(f"192.0.2.{i}", 5)
+        self.assertLessEqual(len(list(self.pool)), 8)
+        self.add("198.51.100.1", 1)
+        self.assertIn("198.51.100.1 0", list(self.pool))
+
+    def test_a_place_that_is_given_up_is_free(self) -> None:
+        self.add("192.0.2.1", 4)
+        self.pool.remove("192.0.2.1 2")
+        self.pool.remove("192.0.2.1 2")
+        self.add("192.0.2.2", 2)
+        self.assertEqual(self.evicted, [])
+        for member in self.pool:
+            self.pool.remove(member)
+        self.assertEqual((list(self.pool), self.pool._of), ([], {}))
+
+    def test_a_line_of_version_6_and_all_local_sockets_are_one_address_each(self) -> None:
+        for i in range(5):
+            self.pool.add(f"line {i}", f"2001:db8::{i}")
+        self.assertEqual(self.evicted, ["line 0"])
+        for i in range(3):
+            self.pool.add(f"local {i}", None)
+        self.assertEqual(self.evicted, ["line 0", "local 0"])
 
 
 class ForgettingTests(LimiterTestCase):

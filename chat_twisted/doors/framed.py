@@ -61,8 +61,9 @@ from chat_twisted.frames import (
     reply_headers,
 )
 from chat_twisted.hub import Hub
-from chat_twisted.limits import Limits, network
+from chat_twisted.limits import Limits, Rate, network
 from chat_twisted.logs import Logger
+from chat_twisted.peerlog import PeerLog
 from chat_twisted.sessions import Session
 
 FIRST_WORDS = (b"REGISTER",)
@@ -81,8 +82,10 @@ STOP_WITHIN = 0.5
 TICKS = 4
 """How many times in an idle interval the connections are looked at."""
 
-MAX_LOGGED_REFUSALS = 10
-"""How many refusals on one connection are logged, so that a peer can't fill the disk."""
+REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
+COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
+"""How many lines are logged about refusals, and about who comes and goes: for one address and for
+all, so that nobody can fill the disk."""
 
 GATHER = 65_536
 """Bytes that are gathered in one turn of the reactor before they are written."""
@@ -136,7 +139,6 @@ class FramedConnection(LineReceiver):
     _kept = b""  # what came and is not taken yet
     _going_on: IDelayedCall | None = None
     _quiet = 0  # ticks without a byte
-    _refusals = 0
     _applicant: Version2 | None = None  # has asked for a name that must be proven
     _challenge = b""
     _failures = 0  # of logins
@@ -176,7 +178,6 @@ class FramedConnection(LineReceiver):
         self._can_half_close = is_tcp and not self.channel.encrypted
         if is_tcp:
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
-            self.transport.setTcpKeepAlive(True)  # version 1 has no PING to find lost peers with
         if is_tcp and not self.channel.encrypted:
             # Straight to the socket for as long as it takes what is written: the transport would
             # first ask the reactor whether it can be written to, and take that back afterwards,
@@ -258,13 +259,18 @@ class FramedConnection(LineReceiver):
         user = session.user
         session.end(why or "", for_good=self._quits)
         if user is not None and why is not None:
-            self._log.info(
-                "{user} went from {peer}: {why}", user=user.name, peer=self.peer, why=why
+            self.factory.comings.emit(
+                self.host,
+                "{user} went from {peer}: {why}",
+                user=user.name,
+                peer=self.peer,
+                why=why,
             )
 
     def _log_came(self, session: Session, version: int) -> None:
         assert session.user is not None
-        self._log.info(
+        self.factory.comings.emit(
+            self.host,
             "{user} came from {peer}, version {version}",
             user=session.user.name,
             peer=self.peer,
@@ -432,15 +438,14 @@ class FramedConnection(LineReceiver):
             self.session = None
             self._become(State.UNREGISTERED)
             self.go_on()
-        self._refusals += 1
-        if self._refusals <= MAX_LOGGED_REFUSALS:
-            self._log.info(
-                "refused {peer}: ERROR {code} {reason} ({detail})",
-                peer=self.peer,
-                code=error.code,
-                reason=error.reason,
-                detail=str(error),
-            )
+        self.factory.refusals.emit(
+            self.host,
+            "refused {peer}: ERROR {code} {reason} ({detail})",
+            peer=self.peer,
+            code=error.code,
+            reason=error.reason,
+            detail=str(error),
+        )
         headers = reply_headers(id)
         if error.retry_after is not None:
             headers.append(("Retry-after", error.retry_after))
@@ -802,6 +807,8 @@ class FramedFactory(ServerFactory):
         self.max_unread = max_unread
         self.poller = poller
         self.connections: set[FramedConnection] = set()
+        self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)
+        self.comings = PeerLog(FramedConnection._log.info, clock, **COMINGS_LOGGED)
         self.version_1 = Version1Door(hub, clock, max_unread)
         self.version_2 = Version2Door(hub, gate, max_message, motd, self.flush)
         self._idle = idle
@@ -873,6 +880,8 @@ class FramedFactory(ServerFactory):
     def stop(self, reason: str) -> Deferred[None]:
         """Say BYE to everybody, take no more, and fire when all are gone, within a second."""
         self._stopping = True
+        self.refusals.report()
+        self.comings.report()
         if not self.connections:
             return succeed(None)
         gone: Deferred[None] = Deferred()

@@ -1,8 +1,9 @@
 """The one port: looks at the first bytes of a connection and hands it to the door they are for.
 
-TLS is taken off, and what is inside is looked at again. Who may speak plain text is decided here;
-what is said then is not looked at. When a connection is handed over, the door's protocol takes the
-place of this one: nothing stands in the way of what follows.
+TLS is taken off, and what is inside is looked at again. Who may speak plain text is decided here,
+and how many connections there may be; what is said then is not looked at. When a connection is
+handed over, the door's protocol takes the place of this one: nothing stands in the way of what
+follows.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from chat_twisted.doors import Channel
+from chat_twisted.doors.sockets import options, prepare
 from chat_twisted.doors.tls import ServerTLS, binding
 from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
-from chat_twisted.limits import Limiter
+from chat_twisted.limits import FairPool, Limiter, network
 from chat_twisted.logs import Logger
 
 DECIDE_WITHIN = 10
@@ -35,6 +37,19 @@ MAX_FIRST = 512
 
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, 5.1)."""
+
+MAX_UNDECIDED = 4096
+"""Connections of which it is not known yet what they are, if the system allows that many files."""
+
+MAX_HANDSHAKES = 1024
+"""Of those, the ones that may be in a TLS handshake: each takes some 60 KiB of memory."""
+
+HANDSHAKES_AT_ONCE = 8
+"""TLS handshakes that are begun in one turn of the reactor: each takes about a millisecond."""
+
+ACCEPT_AT_ONCE = 40
+"""Connections that are accepted in one turn of the reactor. A port of Twisted's takes more
+after each turn in which it found as many as it takes, and everybody else would wait ever longer."""
 
 
 class Plaintext(enum.Enum):
@@ -90,6 +105,15 @@ class Choice(NamedTuple):
     encrypted: bool = False
 
 
+def _can_shake_hands(first: bytes) -> bool:
+    """Whether ``first`` has the whole first record of a TLS connection (RFC 8446, 5.1), or is none
+    already. Before that there is nothing for TLS to do, and no need for what it takes.
+    """
+    return first[1:2] not in (b"", b"\x03") or (
+        len(first) >= 5 and len(first) - 5 >= int.from_bytes(first[3:5])
+    )
+
+
 class FrontConnection(TwistedProtocol):
     """A connection of which it is not known yet what it is."""
 
@@ -101,6 +125,12 @@ class FrontConnection(TwistedProtocol):
         self._first = b""
         self._channel = Channel()
         self._deadline: IDelayedCall | None = None
+        self._is_refused = False
+
+    @property
+    def host(self) -> str | None:
+        """The peer's address; None for a local socket."""
+        return self._channel.host
 
     def connectionMade(self) -> None:
         """Twisted: the connection stands, or the TLS inside it."""
@@ -113,11 +143,13 @@ class FrontConnection(TwistedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: it went before it said what it is."""
         self._decided()
+        self.factory.gone(self)
 
     def too_late(self) -> None:
-        """Nothing came in time, or too many others did."""
+        """Called when nothing came in time, or when another connection gets the place of this."""
         self._decided()
-        if self._channel.encrypted:
+        self.factory.gone(self)
+        if self._channel.encrypted or self._is_refused:
             self.transport.abortConnection()  # whose peer need not answer to a closing alert
         else:
             self.transport.loseConnection()
@@ -125,15 +157,15 @@ class FrontConnection(TwistedProtocol):
     def _decided(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self.factory.gone(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: the first bytes, or more of them."""
         self._first += data
         first = self._first
         if first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted:
-            self._first = b""
-            self._take_off_tls(first)
+            if _can_shake_hands(first):
+                self.transport.pauseProducing()
+                self.factory.shake_hands_later(self)
             return
         choice = self.factory.choose(first)
         if choice is None:
@@ -144,9 +176,11 @@ class FrontConnection(TwistedProtocol):
         allowed = choice.encrypted or self.factory.plaintext.allows(self._channel)
         self._decided()
         # Only now it counts: silent ones can't keep out who has something to say.
-        lost = self.factory.count(self._channel.host)
-        if lost is not None:
-            self._channel = self._channel._replace(lost=lost)
+        lost = self.factory.count(self)
+        self._is_refused = lost is None
+        if lost is None:  # it keeps its place here while it is told so and goes
+            lost = partial(self.factory.gone, self)
+        self._channel = self._channel._replace(lost=lost)
         guest = choice.door.accept(self._channel)
         if guest is None:
             self._channel.lost()
@@ -159,17 +193,20 @@ class FrontConnection(TwistedProtocol):
         guest.makeConnection(self.transport)
         if not allowed:
             guest.refuse(EncryptionRequired())
-        elif lost is None:
+        elif self._is_refused:
             guest.refuse(Unavailable("too many connections", retry_after=RETRY_CONNECTING))
             guest.close("too many connections from its address")
         else:
             guest.dataReceived(first)
 
-    def _take_off_tls(self, first: bytes) -> None:
+    def shake_hands(self) -> None:
+        """Take TLS off, and what is inside for the first bytes."""
+        first, self._first = self._first, b""
         factory = self.factory.tls
         self._channel = self._channel._replace(encrypted=True)
         tls = factory.protocol(factory, self)
         self.transport.protocol = tls
+        self.transport.resumeProducing()
         tls.makeConnection(self.transport)  # which makes it the transport here
         tls.dataReceived(first)
 
@@ -180,11 +217,13 @@ class FrontFactory(ServerFactory):
     :param choices: the doors, by what connections for them begin with; a connection that begins
         otherwise is the last one's, which refuses it in its own words.
     :param tls: the server's side of TLS.
-    :param limiter: counts the connections of an address that are handed to doors; one too many is
-        told so, and closed.
-    :param max_undecided: how many connections there may be that are not; the one that is here
-        longest is closed for another.
+    :param limiter: counts the connections that are handed to doors; one too many is told so, and
+        closed.
+    :param max_connections: how many there may be in all. Of those that are not handed to a door
+        yet, an address past its share (``limits.FairPool``) loses the oldest for the newest.
+    :param max_handshakes: how many of those may be in a TLS handshake, in the same way.
     :param decide_within: seconds.
+    :param idle: seconds of silence after which a machine is asked whether it is still there.
     """
 
     noisy = False
@@ -198,8 +237,10 @@ class FrontFactory(ServerFactory):
         limiter: Limiter,
         *,
         plaintext: Plaintext = Plaintext.LOOPBACK,
-        max_undecided: int = 10_000,
+        max_connections: int = 2 * MAX_UNDECIDED,
+        max_handshakes: int = MAX_HANDSHAKES,
         decide_within: float = DECIDE_WITHIN,
+        idle: float = 60,
     ) -> None:
         self.clock = clock
         self.decide_within = decide_within
@@ -207,16 +248,29 @@ class FrontFactory(ServerFactory):
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
         self._choices = choices
-        self._max_undecided = max_undecided
-        self._undecided: dict[FrontConnection, None] = {}  # longest here first
+        self._socket_options = options(idle)
+        self._ports: list[Any] = []
+        self._max_connections = max_connections
+        self._undecided = FairPool(0, FrontConnection.too_late)
+        self._handshakes = FairPool(max_handshakes, FrontConnection.too_late)
+        # Those whose handshake is to begin, by address: one of each in turn.
+        self._greeted: dict[str, dict[FrontConnection, None]] = {}
+        self._shaking: IDelayedCall | None = None
         self._stopping = False
 
-    def count(self, host: str | None) -> Callable[[], None] | None:
-        """Count a connection from ``host``; return what is to be called when it is gone, None if
-        it is one too many.
+    def listens(self, port: IListeningPort) -> None:
+        """``port`` is one of those that connections come from."""
+        if hasattr(port, "numberAccepts"):
+            self._ports.append(port)
+
+    def count(self, connection: FrontConnection) -> Callable[[], None] | None:
+        """Count a connection that is handed to a door; return what is to be called when it is gone,
+        None if it is one too many.
         """
+        host = connection.host
         if not self._limiter.connect(host, self.clock.seconds()):
             return None
+        self.gone(connection)
         return partial(self._uncount, host)
 
     def _uncount(self, host: str | None) -> None:
@@ -248,16 +302,46 @@ class FrontFactory(ServerFactory):
 
     def came(self, connection: FrontConnection) -> None:
         """A connection is there."""
-        self._undecided[connection] = None
-        if len(self._undecided) > self._max_undecided:
-            next(iter(self._undecided)).too_late()
+        prepare(connection.transport, self._socket_options)
+        for port in self._ports:
+            port.numberAccepts = ACCEPT_AT_ONCE
+        free = self._max_connections - self._limiter.connections
+        self._undecided.places = min(MAX_UNDECIDED, free)
+        self._undecided.add(connection, connection.host)
+
+    def shake_hands_later(self, connection: FrontConnection) -> None:
+        """Have ``connection`` shake hands when it is the turn of its address."""
+        self._greeted.setdefault(network(connection.host or ""), {})[connection] = None
+        if self._shaking is None:
+            self._shaking = self.clock.callLater(0, self._shake_hands)
+
+    def _shake_hands(self) -> None:
+        self._shaking = None
+        for _ in range(HANDSHAKES_AT_ONCE):
+            if not self._greeted:
+                return
+            name, waiting = next(iter(self._greeted.items()))
+            connection = next(iter(waiting))
+            del self._greeted[name], waiting[connection]
+            if waiting:
+                self._greeted[name] = waiting  # behind those of the other addresses
+            self._handshakes.add(connection, connection.host)
+            connection.shake_hands()
+        if self._greeted:
+            self._shaking = self.clock.callLater(0, self._shake_hands)
 
     def gone(self, connection: FrontConnection) -> None:
-        """It is known what a connection is, or it is gone."""
-        self._undecided.pop(connection, None)
+        """A connection is a door's, or it is gone."""
+        self._undecided.remove(connection)
+        self._handshakes.remove(connection)
+        name = network(connection.host or "")
+        waiting = self._greeted.get(name, {})
+        waiting.pop(connection, None)
+        if not waiting:
+            self._greeted.pop(name, None)
 
     def stop(self) -> None:
         """The server stops: let go of all who have said nothing yet."""
         self._stopping = True
-        for connection in list(self._undecided):
+        for connection in self._undecided:
             connection.too_late()

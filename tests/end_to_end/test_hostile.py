@@ -353,12 +353,78 @@ class HalfOpenTests(HostileTestCase):
 class FewDescriptorsTests(HostileTestCase):
     """The system allows the server less than its options would need."""
 
+    files = 256
+
     def process(self, *command: str) -> Process:
-        return super().process("sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *command)
+        limit = f'ulimit -n {self.files}; exec "$@"'
+        return super().process("sh", "-c", limit, "sh", *command)
+
+    def tearDown(self) -> None:
+        super().tearDown()
+        self.assertNotIn("EMFILE", "\n".join(self.server.out))
 
     def test_those_who_say_nothing_keep_nobody_out(self) -> None:
         self.crowd(400, (b"",))
         self.others_go_on()
+
+    def test_who_takes_all_connections_gets_a_share_and_the_others_are_refused_in_words(
+        self,
+    ) -> None:
+        answers: dict[str, int] = {}
+        for number in range(300):
+            peer = self.connect("127.0.0.9")
+            peer.send(f"REGISTER mallory{number}\n\n".encode())
+            answer = peer.frame()[0].split()[0]
+            answers[answer] = answers.get(answer, 0) + 1
+        self.assertEqual(set(answers), {"REGISTERED", "ERROR"})
+        self.assertGreater(answers["REGISTERED"], 20)
+        self.assertEqual(self.alice.ask("HISTORY ALL")[0], "HISTORY ALL")
+        self.assertEqual(self.alice.ask("SEARCH", body="nothing")[0], "SEARCH")
+        self.others_go_on()
+
+    def test_a_server_that_may_have_next_to_nothing_says_so_and_ends(self) -> None:
+        self.files = 100
+        state = str(Path(self.folder.name) / "other")
+        second = self.process(TWISTD, "-n", "--pidfile=", "chatserver", "--state", state)
+        self.assertEqual(second.wait(), 1)
+        self.assertEqual(
+            second.err, ["chatserver: the system allows 100 open files: too few (see ulimit -n)"]
+        )
+
+
+class ManyBehindOneAddressTests(HostileTestCase):
+    """Where programs may have 1024 files, and no more."""
+
+    def process(self, *command: str) -> Process:
+        return super().process("sh", "-c", 'ulimit -n 1024; exec "$@"', "sh", *command)
+
+    def test_a_class_of_three_hundred_comes_in_at_once_and_all_can_talk(self) -> None:
+        peers = [self.connect(tls=True) for _ in range(300)]
+        for number, peer in enumerate(peers):
+            peer.send(f"REGISTER pupil{number}\n\n".encode())
+        for number, peer in enumerate(peers):
+            self.assertEqual(peer.frame()[0], f"REGISTERED pupil{number}")
+        for number, peer in enumerate(peers):
+            self.tell(peer, "alice", f"good morning from {number}")
+
+
+class LogTests(ServerTestCase):
+    def test_a_flood_of_refusals_is_a_few_lines_and_their_number(self) -> None:
+        for number in range(300):
+            self.connect("127.0.0.9").end(b"x\n\n" if number % 2 else b"\x16\x03\x01\0\1x")
+        for number in range(300):
+            peer = self.connect("127.0.0.9")
+            peer.send(f"REGISTER TOSEND m{number}\n\n".encode())
+            peer.head()
+            peer.close()
+        self.server.popen.terminate()
+        self.server.wait()
+        about = [line for line in self.server.out if "127.0.0.9" in line]
+        self.assertLess(len(about), 700)
+        refused = [line for line in about if "ERROR 101" in line]
+        self.assertEqual(len(refused), 11)
+        self.assertIn(" more lines about 127.0.0.9, the last: refused ", refused[-1])
+        self.assertNoTraceback()
 
 
 class CertificateTests(HostileTestCase):
