@@ -32,7 +32,7 @@ class ChatError(Exception):
 
 
 class MalformedName(ChatError):
-    """A user name that is not 1 to 32 of ``[A-Za-z0-9]``, or is reserved."""
+    """A user name that is malformed (``message.check_user_name``) or reserved."""
 
     code = 100
     reason = "Malformed username"

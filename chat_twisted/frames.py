@@ -18,7 +18,7 @@ import codecs
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -45,6 +45,12 @@ _USUAL = re.compile(
 )
 _HEADER_NAME = re.compile(r"[!-9;-~]+\Z")  # visible ASCII without the colon
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
+_TIME = re.compile(
+    "([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
+    "(?:Z|([+-])([0-9]{2}):([0-9]{2}))?)?"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 Fault = TypeVar("Fault", bound=ChatError)
@@ -92,6 +98,16 @@ class Frame(NamedTuple):
         if value.lower() not in ("yes", "no"):
             raise HeaderIncomplete(f"{name} is neither yes nor no")
         return value.lower() == "yes"
+
+    def text(self, name: str) -> str:
+        """Read the header ``name`` (in lower case).
+
+        :raises HeaderIncomplete: it is missing or empty.
+        """
+        value = self.headers.get(name, "")
+        if not value:
+            raise HeaderIncomplete(f"{name} is missing")
+        return value
 
     def number(self, name: str) -> int:
         """Read the header ``name`` (in lower case) as a number of at most 18 digits.
@@ -150,17 +166,28 @@ def _second(time: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Read what ``format_time`` writes, with or without a fraction or an offset from UTC.
+    """Read a time in one of the forms of docs/protocol.rst, Reading back; return milliseconds since
+    the epoch.
 
     :raises HeaderIncomplete: it is no such time.
     """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise HeaderIncomplete("not a time")
+    date, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups(default="")
     try:
-        moment = datetime.fromisoformat(text)
+        day = datetime.fromisoformat(
+            f"{date}T{hour or '00'}:{minute or '00'}:{second or '00'}+00:00"
+        )
     except ValueError:
         raise HeaderIncomplete("not a time") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    time = (day - _EPOCH) // timedelta(milliseconds=1) + int(fraction[:3].ljust(3, "0"))
+    if not sign:
+        return time
+    if int(zone_hours) > 23 or int(zone_minutes) > 59:
+        raise HeaderIncomplete("not a time")
+    offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60_000
+    return time - offset if sign == "+" else time + offset
 
 
 def _text(data: bytes | bytearray) -> str:

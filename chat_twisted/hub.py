@@ -128,7 +128,6 @@ class Hub:
         self._going: set[int] = set()  # of whom the end is not committed yet
         self._away: dict[User, None] = {}  # kept without a session, longest away first
         self._session_count = 0
-        self._kept_count = 0  # users
         self._roster: Roster[User, Session] = Roster(clock, self._tell_presence)
         # Whoever is live, in the shape that a message to everybody needs. A dict is an
         # ordered set: all get a message in the order in which they came.
@@ -156,7 +155,6 @@ class Hub:
         if user.key in self._users:  # who had the name before, and could not be forgotten in time
             self._turn_out(self._users[user.key], "the name has an account now")
         self._users[user.key] = self._by_id[user.id] = user
-        self._kept_count += user.kept
         self._keep(user)
 
     # Coming and going
@@ -355,7 +353,6 @@ class Hub:
     def _forget(self, user: User) -> None:
         """The name is free, and what was sent to the user is nobody's."""
         self._stop_keeping(user)
-        self._kept_count -= user.kept
         self._remove(user)
         for _, request in user.unconfirmed:
             self._undelivered(request)
@@ -419,7 +416,7 @@ class Hub:
             ``delivered`` or ``undelivered`` when it is known what became of a direct one; or its
             ``refused``. None of them is called before ``send`` has returned.
 
-        :raises UnableToSend: nobody but the sender's own session would get it.
+        :raises UnableToSend: there is no such user, or none who could get it.
         :raises NoSuchRoom: there is no such room.
         :raises NotPermitted: the sender is not a member of the room, or muted.
         :raises TooFast: too much was said.
@@ -437,22 +434,24 @@ class Hub:
             target = parse_target(argument)
             name = target.name
             if target.audience is Audience.USER:
-                to = request.recipient = self._recipient(session, user, target)
+                to = request.recipient = self._recipient(session, target)
                 recipient, name = to.id, to.name
             elif target.audience is Audience.ROOM:
                 place = self._rooms.joined(name, user.id)
                 room, name = place.id, place.name
-            else:
-                self._check_anybody(session, user)
+            elif session.immediate and len(self._roster) <= user.present:
+                raise UnableToSend("nobody else is here")
         except ChatError as refusal:
             # It may have been said already, and only the answer was lost.
-            if id is None or not user.returned:
+            key = _deduplication_key(session, argument, text, id)
+            if key is None or not user.returned:
                 raise
             request.refusal = refusal
-            self._ledger.ask(user.id, id, request)
+            self._ledger.ask(user.id, key, request)
             return request
+        key = _deduplication_key(session, argument, text, id)
         again = user.returned
-        self._ledger.say(user.id, user.name, recipient, room, name, text, id, request, again=again)
+        self._ledger.say(user.id, user.name, recipient, room, name, text, key, request, again=again)
         return request
 
     def allow(self, session: Session) -> None:
@@ -472,21 +471,15 @@ class Hub:
         if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
             raise NotPermitted("is muted")
 
-    def _recipient(self, session: Session, sender: User, target: Target) -> User:
+    def _recipient(self, session: Session, target: Target) -> User:
         user = self._users.get(target.key)
         if user is not None:
-            if user.kept and not session.immediate and user is not sender:
+            if user.kept and not session.immediate:  # to oneself, it is for one's other devices
                 return user
             for other in user.sessions:
                 if other.present and other is not session:
                     return user
         raise UnableToSend("the recipient is not here")
-
-    def _check_anybody(self, session: Session, sender: User) -> None:
-        if len(self._roster) > sender.present:
-            return
-        if session.immediate or self._kept_count <= sender.kept:
-            raise UnableToSend("nobody else is here")
 
     def received(self, session: Session, number: int) -> None:
         """``session`` says that it has everything up to ``number`` that was sent to it."""
@@ -498,9 +491,14 @@ class Hub:
             user.position = number
             if user.grace:
                 self._ledger.note_position(user.id, number)
-        unconfirmed = user.unconfirmed
+        unconfirmed, own = user.unconfirmed, []
         while unconfirmed and unconfirmed[0][0] <= number:
-            self._delivered(*unconfirmed.pop(0))
+            entry = unconfirmed.pop(0)
+            if entry[1].session is session:  # to oneself: another connection is to have it
+                own.append(entry)
+            else:
+                self._delivered(*entry)
+        unconfirmed[:0] = own
 
     def rejected(self, session: Session, number: int) -> None:
         """``session`` says that it could not read the message ``number``; it has all before."""
@@ -564,8 +562,10 @@ class Hub:
         """Become a member of a room, which is made if there is none. As for all that changes a
         room, ``Session.told`` or ``Session.refused`` follows.
 
+        :param private: whether it must be a private one.
         :raises NoSuchRoom: nothing can be called so.
-        :raises NotPermitted: the room is private and the user not invited, or in too many rooms.
+        :raises NotPermitted: the room is private and the user not invited, or public and should be
+            private; or the user is in too many rooms.
         :raises Unavailable: it can't be written.
         """
         user = self._asking(session)
@@ -737,11 +737,8 @@ class Hub:
 
     def _is_account(self, user: User) -> None:
         """Note that ``user`` has an account, or none."""
-        was_kept = user.kept
         user.account = self._accounts.get(user.id)
         user.grace = self._grace if user.account is None else math.inf
-        if user.id in self._by_id:
-            self._kept_count += user.kept - was_kept
 
     def _account_changed(self, user: User | None, change: Change, request: Origin) -> None:
         if isinstance(change, AccountMade) and user is None:
@@ -1086,12 +1083,14 @@ class Hub:
             case RoomGone(id):
                 self._rooms.apply(change)
                 self._settle(id)  # somebody may have joined in time
+            case OwnerSet(room_id, user_id):
+                self._rooms.apply(change)
+                self._tell("owner", self._rooms.get(room_id), self._by_id.get(user_id), request)
             case _:
                 self._rooms.apply(change)
 
     def _came(self, user: User) -> None:
         user.registered = True
-        self._kept_count += user.kept
         if not user.sessions:  # it went before it knew its token: nobody can come back
             self._forget(user)
         for session in list(user.sessions):
@@ -1142,6 +1141,19 @@ def _by_door(sessions: Iterable[Session]) -> dict[Door, list[Session]]:
     for session in sessions:
         by_door.setdefault(session.door, []).append(session)
     return by_door
+
+
+def _deduplication_key(session: Session, argument: str, text: str, id: str | None) -> str | None:
+    """Return what a message and its repetition have in common and no other of the user has: the
+    client's instance and its Id. Of a client that does not say which it is, another one of the same
+    user may use the same Id, so that recipient and text belong to it.
+    """
+    if id is None:
+        return None
+    if session.instance:
+        return f"{id}\n{session.instance}"  # neither has a line end
+    content = f"{fold(argument)}\n{text}".encode()
+    return f"{id}\n\n{hashlib.blake2b(content, digest_size=12).hexdigest()}"
 
 
 def _digest(token: str) -> bytes:

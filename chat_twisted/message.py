@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 from chat_twisted.errors import MalformedName, NoSuchRoom, UnableToSend
 
-_USER = re.compile(r"[A-Za-z0-9]{1,32}\Z")
+USER_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
+"""What a user may be called, as a regular expression."""
+
+_USER = re.compile(rf"{USER_NAME}\Z")
 _ROOM = re.compile(r"#[A-Za-z0-9_-]{1,32}\Z")
 
 
@@ -34,7 +37,8 @@ def fold(name: str) -> str:
 def check_user_name(name: str) -> str:
     """Return ``name`` if a user may be called so.
 
-    :raises MalformedName: it is not 1 to 32 of ``[A-Za-z0-9]``, or it is ALL in any case.
+    :raises MalformedName: it is not 1 to 32 of ``[A-Za-z0-9_-]``, begins with one of the two
+        marks, or is ALL in any case.
     """
     if not _USER.match(name) or fold(name) == "all":
         raise MalformedName
@@ -83,7 +87,8 @@ class Message(NamedTuple):
     ``number`` is positive and grows in the order of commitment; ``time`` is in milliseconds since
     the epoch (UTC) and does not go back. ``author`` is the sender's number and ``sender`` the name
     as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at most one is
-    not 0; ``to`` names it, and is ALL where both are 0. ``request`` is the sender's own Id.
+    not 0; ``to`` names it, and is ALL where both are 0. ``request`` is what the same message, sent
+    once more by its author, would have too; None if there is no telling.
     """
 
     number: int

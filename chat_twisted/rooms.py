@@ -128,12 +128,19 @@ class Rooms:
         """Become a member of the room ``name``, which is made if there is none. A member may ask
         for it again.
 
+        :param private: whether it must be a private one.
         :raises NoSuchRoom: nothing can be called so.
-        :raises NotPermitted: it is private, and the user is not invited; or in too many rooms.
+        :raises NotPermitted: it is private, and the user is not invited; it is public, and should
+            be private; or the user is in too many rooms.
         :raises Unavailable: the room of that name is just ending.
         """
         check_room_name(name)
         room = self._by_name.get(fold(name))
+        there = room or self._making.get(fold(name))
+        if private and there is not None and not there.private:
+            refusal = NotPermitted("a public room")
+            refusal.headers = (("Reason", "there is a public room of that name"),)
+            raise refusal
         if room is not None and user in room.members:
             return [Joined(room.id, user, since)]
         if self._max_rooms is not None and len(self._of_user.get(user, ())) >= self._max_rooms:

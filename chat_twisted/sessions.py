@@ -107,10 +107,11 @@ class Session:
 
     The hub calls the methods; a door fills them with its dialect's words. ``user`` is None until
     the hub has registered the session, and again once it has left. ``token`` is the user's.
-    ``host`` is the peer's address, None on a local socket.
+    ``host`` is the peer's address, None on a local socket. ``instance`` tells the client from
+    others of the same user; it is empty if the client does not say which it is.
     """
 
-    __slots__ = ("allowance", "door", "host", "position", "present", "token", "user")
+    __slots__ = ("allowance", "door", "host", "instance", "position", "present", "token", "user")
 
     immediate: ClassVar[bool] = False
     """Whether only what is delivered at once counts: no user of such a session is kept, and it
@@ -122,6 +123,7 @@ class Session:
         self.allowance: Allowance | None = None
         self.user: User | None = None
         self.token = ""
+        self.instance = ""
         self.present = False
         self.position: int | None = None  # up to where it has caught up; None: it is live
 
@@ -187,8 +189,8 @@ class Request:
 
 
 class Event(NamedTuple):
-    """Something happened in a room: ``what`` is ``joined``, ``left``, ``topic`` or ``invited``;
-    ``user`` is whom it befell, ``by`` who else did it.
+    """Something happened in a room: ``what`` is ``joined``, ``left``, ``topic``, ``invited`` or
+    ``owner``; ``user`` is whom it befell, ``by`` who else did it.
     """
 
     what: str

@@ -521,7 +521,11 @@ class RoomTests(ChatTestCase):
         run(alice.leave("#dev"))
         self.assertEqual(
             [(event.verb, event.room, event.user) for event in self.events],
-            [("INVITED", "#dev", "bot"), ("LEFT", "#dev", "alice")],
+            [
+                ("INVITED", "#dev", "bot"),
+                ("LEFT", "#dev", "alice"),
+                ("OWNER", "#dev", "bot"),
+            ],
         )
         for asked, code in (
             (bot.leave("#none"), 110),

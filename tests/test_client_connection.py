@@ -78,7 +78,9 @@ class ConnectionTestCase(TestCase):
 
     def session(self, connector: Connector | None = None) -> ClientSession:
         reconnect = None if connector is None else connector.reconnect
-        return ClientSession("alice", self.log, self.reactor, reconnect, chance=lambda: 0)
+        return ClientSession(
+            "alice", self.log, self.reactor, reconnect, chance=lambda: 0, instance="i"
+        )
 
     def accept(self) -> tuple[Any, Transport]:
         """Let the connection that is asked for stand; return the client's side of it."""
@@ -105,7 +107,7 @@ class PlainTests(ConnectionTestCase):
         self.assertNoResult(done)
         _, transport = self.accept()
         self.successResultOf(done)
-        self.assertEqual(transport.take(), b"REGISTER alice\nVersion: 2\n\n")
+        self.assertEqual(transport.take(), b"REGISTER alice\nVersion: 2\nInstance: i\n\n")
         self.assertEqual((self.told, session.binding), ([], b""))
 
     def test_a_refused_connection_is_a_failure_that_can_be_explained(self) -> None:
@@ -139,7 +141,9 @@ class PlainTests(ConnectionTestCase):
         self.refuse(error.ConnectionRefusedError())
         self.reactor.advance(1)
         protocol, transport = self.accept()
-        self.assertEqual(transport.take(), b"REGISTER alice\nVersion: 2\nSession: x\n\n")
+        self.assertEqual(
+            transport.take(), b"REGISTER alice\nVersion: 2\nInstance: i\nSession: x\n\n"
+        )
         protocol.dataReceived(b"REGISTERED alice\nSession: x\nMax-message: 9\nLast: 0\n\n")
         self.assertEqual(self.events(), ["registered", "disconnected", "reconnected"])
 
@@ -188,7 +192,7 @@ class EncryptedTests(ConnectionTestCase):
         for told in (1, 1):
             done, session, there = self.connect()
             self.successResultOf(done)
-            self.assertEqual(there.got, b"REGISTER alice\nVersion: 2\n\n")
+            self.assertEqual(there.got, b"REGISTER alice\nVersion: 2\nInstance: i\n\n")
             self.assertEqual(len(self.told), told)
             self.assertEqual(parse_fingerprint(session.binding.hex()), fingerprint)
         self.assertIn(fingerprint, self.told[0])

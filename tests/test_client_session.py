@@ -37,7 +37,7 @@ class SessionTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.log = Log()
-        self.session = ClientSession("alice", self.log, self.clock, first_id=1)
+        self.session = ClientSession("alice", self.log, self.clock, first_id=1, instance="i")
         self.transport = Transport()
         self.session.makeConnection(self.transport)
 
@@ -57,7 +57,7 @@ class SessionTestCase(TestCase):
 
 class RegistrationTests(SessionTestCase):
     def test_it_registers_when_the_connection_stands(self) -> None:
-        self.assertEqual(self.transport.take(), b"REGISTER alice\nVersion: 2\n\n")
+        self.assertEqual(self.transport.take(), b"REGISTER alice\nVersion: 2\nInstance: i\n\n")
         self.hear(REGISTERED)
         self.assertEqual(self.take(), [("registered", "alice")])
         self.assertEqual(self.session.max_message, 100)
@@ -250,7 +250,9 @@ class ReconnectTestCase(TestCase):
         self.log = Log()
         self.attempts = 0
         self.reachable = True
-        self.session = ClientSession("alice", self.log, self.clock, self.connect, chance=lambda: 1)
+        self.session = ClientSession(
+            "alice", self.log, self.clock, self.connect, chance=lambda: 1, instance="i"
+        )
         self.connect(self.session)
         self.take()
         self.hear(REGISTERED)
@@ -287,7 +289,10 @@ class ReconnectTests(ReconnectTestCase):
         self.clock.advance(0.5)
         [frame] = self.take()
         self.assertEqual((frame.verb, frame.argument), ("REGISTER", "alice"))
-        self.assertEqual(dict(frame.headers), {"version": "2", "session": "x", "resume": "3"})
+        self.assertEqual(
+            dict(frame.headers),
+            {"version": "2", "instance": "i", "session": "x", "resume": "3"},
+        )
 
     def test_it_says_once_that_it_is_lost_and_once_that_it_is_back(self) -> None:
         self.reachable = False

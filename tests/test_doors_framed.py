@@ -724,7 +724,8 @@ class AuthenticationTests(DoorTestCase):
         self.assertIn(b"ERROR 101", self.client.say(self.proof(b"c" * 32)))
         self.assertTrue(self.client.closed)
         client = self.user("bob")
-        self.assertIn(b"ERROR 104", client.say(self.proof(b"c" * 32)))
+        self.assertEqual(client.say(self.proof(b"c" * 32)), b"ERROR 111 Not permitted\nId: 2\n\n")
+        self.assertFalse(client.closed)
 
     def test_another_name_may_be_asked_for_instead(self) -> None:
         self.ask()

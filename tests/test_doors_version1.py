@@ -119,6 +119,28 @@ class FullTests(DoorTestCase):
         )
 
 
+class NameTests(DoorTestCase):
+    def test_a_name_of_version_1_is_of_letters_and_digits(self) -> None:
+        for name in ("a_b", "a-b", "_a", "ALL", "x" * 33):
+            for word in ("TOSEND", "TORECV"):
+                self.assertEqual(
+                    self.connect().say(f"REGISTER {word} {name}\n\n"),
+                    b"ERROR 100 Malformed username\n\n",
+                )
+
+    def test_it_talks_with_names_of_version_2(self) -> None:
+        sending, receiving = self.original("alice")
+        bob = self.user("Bob_the-2nd")
+        sending.say("SEND bob_the-2nd\nContent-length: 1\n\nx")
+        self.commit()
+        bob.say("RECEIVED alice\nMessage: 1\n\n")
+        self.commit()
+        self.assertEqual(sending.transport.take(), b"SEND bob_the-2nd\n\n")
+        bob.say("SEND alice\nContent-length: 1\n\ny")
+        self.commit()
+        self.assertEqual(receiving.transport.take(), b"FORWARD Bob_the-2nd\nContent-length: 1\n\ny")
+
+
 class SendingTests(DoorTestCase):
     def setUp(self) -> None:
         super().setUp()

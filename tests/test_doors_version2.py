@@ -162,7 +162,6 @@ class TalkTests(DoorTestCase):
     def test_what_can_not_be_sent_is_refused_and_the_connection_goes_on(self) -> None:
         for to, answer in (
             ("carol", b"ERROR 102 Unable to send\nId: 1\n\n"),
-            ("alice", b"ERROR 102 Unable to send\nId: 1\n\n"),
             ("b@d", b"ERROR 102 Unable to send\nId: 1\n\n"),
             ("#dev", b"ERROR 110 No such room\nId: 1\n\n"),
         ):

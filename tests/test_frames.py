@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
-from chat_twisted.frames import Frame, FrameReader, encode, format_time
+from chat_twisted.frames import Frame, FrameReader, encode, format_time, parse_time
 
 
 def read(pieces: Iterable[bytes], *, characters: bool = False, max_body: int = 65536):
@@ -265,6 +265,55 @@ class PropertyTests(TestCase):
         pieces = [data[i : i + step] for i in range(0, len(data), step)]
         with contextlib.suppress(ChatError):
             read(pieces, characters=characters)
+
+
+class TimeTests(TestCase):
+    def test_a_time_is_read_as_it_is_written(self) -> None:
+        for time in (0, 1, 999, 1795428000123, *range(1795428000000, 1795428001000, 7)):
+            self.assertEqual(parse_time(format_time(time)), time)
+
+    def test_forms_of_a_time(self) -> None:
+        for text, seconds in (
+            ("1970-01-02", 86400),
+            ("1970-01-02T00:01", 86460),
+            ("1970-01-02T00:01Z", 86460),
+            ("1970-01-02T00:01:02", 86462),
+            ("1970-01-02T00:01:02.5", 86462.5),
+            ("1970-01-02T00:01:02.123456789Z", 86462.123),
+            ("1970-01-02T01:00:00+01:30", 84600),
+            ("1970-01-02T00:00-00:30", 88200),
+            ("1969-12-31T23:59:59.999Z", -0.001),
+        ):
+            self.assertEqual(parse_time(text), round(seconds * 1000), text)
+        for text in ("0001-01-01T00:00+23:59", "9999-12-31T23:59:59.999-23:59"):
+            parse_time(text)
+
+    def test_what_is_no_time_is_refused(self) -> None:
+        for text in (
+            "",
+            "now",
+            "1970",
+            "19700102",
+            "1970-W01-1",
+            "1970-02-30",
+            "1970-01-02 00:00",
+            "1970-01-02t00:00",
+            "1970-01-02T24:00",
+            "1970-01-02T00",
+            "1970-01-02T00:00:60",
+            "1970-01-02T00:00:00,5",
+            "1970-01-02T00:00:00.",
+            "1970-01-02T00:00+0100",
+            "1970-01-02T00:00+24:00",
+            "1970-01-02T00:00+00:60",
+            "1970-01-02Z",
+            "0000-01-01",
+            "١٩٧٠-01-02",
+            "1970-01-02\n",
+            "12345678",
+        ):
+            with self.assertRaises(HeaderIncomplete, msg=text):
+                parse_time(text)
 
 
 class WritingTests(TestCase):

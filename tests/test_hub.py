@@ -413,7 +413,7 @@ class NobodyThereTests(HubTestCase):
     def test_what_nobody_would_get_is_refused_and_not_committed(self) -> None:
         alice = self.join("alice")
         self.hub.register("ghost", ListSession(self.door))  # not committed
-        for to in ("bob", "ghost", "alice", "ALL", "b@d", ""):
+        for to in ("bob", "ghost", "b@d", ""):
             with self.assertRaises(UnableToSend, msg=to):
                 self.hub.send(alice, to, "hello")
         with self.assertRaises(NoSuchRoom):
@@ -421,28 +421,38 @@ class NobodyThereTests(HubTestCase):
         self.commit()
         self.assertEqual(self.hub.last, 0)
 
-    def test_everybody_is_counted_right_whoever_comes_and_goes(self) -> None:
+    def test_what_is_said_to_everybody_is_history_for_who_comes(self) -> None:
         alice = self.join("alice")
-        alice2 = self.join("alice", alice.token)
-        bob = self.join("bob")
-        self.quit(alice2)
-        self.hub.send(alice, "ALL", "x")
-        self.quit(bob)
-        with self.assertRaises(UnableToSend):
-            self.hub.send(alice, "ALL", "x")
-        unseen = self.register("dora")
-        self.quit(unseen)
-        self.join("bob")
-        self.hub.send(alice, "ALL", "x")
-
-    def test_ones_own_other_connection_is_somebody_to_send_to_but_not_everybody(self) -> None:
-        alice = self.join("alice")
-        alice2 = self.join("alice", alice.token)
-        self.hub.send(alice, "alice", "note")
+        self.hub.send(alice, "ALL", "x", "a")
         self.commit()
-        self.assertEqual((alice.texts(), alice2.texts()), ([], ["note"]))
-        with self.assertRaises(UnableToSend):
-            self.hub.send(alice, "ALL", "hello")
+        self.assertEqual(alice.heard, [("sent", "a", 1)])
+
+    def test_who_counts_those_alone_who_are_present_needs_somebody_else_for_everybody(self) -> None:
+        dora = ImmediateSession(self.door)
+        self.hub.register("dora", dora)
+        self.hub.arrive(dora)
+        self.quit(self.join("alice"))
+        bob = self.join("bob")
+        self.hub.leave(bob, for_good=False)  # its name is kept
+        for to in ("ALL", "bob", "dora"):
+            with self.assertRaises(UnableToSend, msg=to):
+                self.hub.send(dora, to, "x")
+        self.join("carol")
+        self.hub.send(dora, "ALL", "x")
+
+    def test_a_message_to_oneself_is_for_ones_other_connections_now_or_later(self) -> None:
+        alice = self.join("alice")
+        self.hub.send(alice, "alice", "first", "a")
+        self.commit()
+        self.assertEqual((alice.heard, alice.got), ([("sent", "a", 1)], []))
+        alice2 = self.join("alice", alice.token)
+        self.hub.send(alice, "Alice", "second", "b")
+        self.commit()
+        self.assertEqual((alice.texts(), alice2.texts()), ([], ["first", "second"]))
+        self.hub.received(alice, 2)  # which says nothing of what it sent itself
+        self.assertEqual(alice.heard, [("sent", "a", 1), ("sent", "b", 2)])
+        self.hub.received(alice2, 2)
+        self.assertEqual(alice.heard[2:], [("delivered", "a", 1), ("delivered", "b", 2)])
 
     def test_a_recipient_who_leaves_before_the_commitment_is_told_to_the_sender(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
@@ -711,6 +721,39 @@ class RepeatedTests(HubTestCase):
         self.commit()
         self.assertEqual(again.heard, [("sent", "7", 1), ("refused", "8", 102)])
 
+    def two_clients(self, *instances: str) -> tuple[ListSession, ListSession]:
+        """Two connections of alice, and what tells the clients apart."""
+        one = self.join("alice")
+        two = self.join("alice", one.token)
+        one.instance, two.instance = instances
+        return one, two
+
+    def send_twice(self, *sends: tuple[ListSession, str, str]) -> list[object]:
+        """Send under one Id, and again after a restart; return the numbers of the messages."""
+        numbers: list[object] = []
+        for _ in range(2):
+            for session, to, text in sends:
+                session.heard.clear()
+                self.hub.send(session, to, text, "1")
+                self.commit()
+                numbers.append(session.heard[0][2])
+            self.start()
+            for session in {session for session, _, _ in sends}:
+                self.hub.register("alice", session, session.token)
+        return numbers
+
+    def test_without_an_instance_recipient_and_text_belong_to_the_id(self) -> None:
+        one, two = self.two_clients("", "")
+        self.join("bob")
+        sends = (one, "bob", "x"), (two, "bob", "y"), (two, "ALL", "x"), (two, "BOB", "x")
+        self.assertEqual(self.send_twice(*sends), [1, 2, 3, 1] * 2)
+
+    def test_of_an_instance_the_id_alone_counts(self) -> None:
+        one, two = self.two_clients("a", "b")
+        self.join("bob")
+        sends = (one, "bob", "x"), (two, "bob", "x"), (one, "ALL", "other")
+        self.assertEqual(self.send_twice(*sends), [1, 2, 1] * 2)
+
     def test_ids_are_each_users_own(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "x", "7")
@@ -952,7 +995,7 @@ class RoomTests(HubTestCase):
         self.enter(self.alice)
         self.enter(self.bob)
         self.quit(self.alice)
-        self.assertEqual(self.bob.heard[-1], ("left", "#dev", "alice"))
+        self.assertEqual(self.bob.heard[-2:], [("left", "#dev", "alice"), ("owner", "#dev", "bob")])
         self.assertEqual(self.hub.room(self.bob, "#dev").owner, self.bob.user.id)
         self.assertEqual([m.name for m in self.hub.members(self.carol, "#dev")], ["bob"])
         self.hub.leave_room(self.bob, "#dev", "l")

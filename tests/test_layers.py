@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "client.history": {"client.remembered"},
     "client.remembered": set(),
     "client.secure": {"client.remembered"},
-    "client.orders": set(),
+    "client.orders": {"message"},
     "client.words": {"text", "client.orders", "client.session", "message"},
     "client.records": {"client.orders", "client.session"},
     "client.pipe": {

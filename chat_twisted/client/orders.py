@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from chat_twisted.message import USER_NAME
+
 FORMAT_HELP = """\
 Use the following format for sending messages:
 @[RECIPIENT NAME]: Message
@@ -85,7 +87,7 @@ TOPICS = {
 
 _ROOM = r"(#\S+)"
 _USER = r"@?([^\s#@]\S*)"
-_NAME = r"@?([A-Za-z0-9]{1,32})"
+_NAME = f"@?({USER_NAME})"
 _SWITCH = r"(on|off)?"
 
 COMMANDS = {
@@ -159,8 +161,8 @@ COMMANDS = {
 }
 
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
-_NO_COLON = re.compile(r"@([A-Za-z0-9]+)\s+\S.*", re.DOTALL)
-_TURN = re.compile(r"@([A-Za-z0-9]+)|(#[\w-]+)")
+_NO_COLON = re.compile(r"@([A-Za-z0-9][\w-]*)\s+\S.*", re.DOTALL)
+_TURN = re.compile(r"@([A-Za-z0-9][\w-]*)|(#[\w-]+)")
 _DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
 
 

@@ -104,8 +104,8 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED), ``user``
-    whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
+    """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED, OWNER),
+    ``user`` whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
     """
 
     verb: str
@@ -217,6 +217,7 @@ class ClientSession(protocol.Protocol):
     :param chance: returns a number from 0 to 1.
     :param first_id: of its requests. A server remembers for a while under which Ids a user has
         sent; the next session of the same user must not begin with the same: see ``draw_id``.
+    :param instance: tells the server, on each connection, that this is the same client.
     """
 
     transport: Any  # ITCPTransport, or what tests have in its place
@@ -232,6 +233,7 @@ class ClientSession(protocol.Protocol):
         token: str = "",
         chance: Callable[[], float] = random.random,
         first_id: int | None = None,
+        instance: str | None = None,
     ) -> None:
         self.user = user
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
@@ -260,6 +262,7 @@ class ClientSession(protocol.Protocol):
         self._again: set[int] = set()  # requests that were refused for now, and newer ones
         self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
         self._unavailable_since: float | None = None
+        self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._last_id = (draw_id() if first_id is None else first_id) - 1
         self._registered = False  # on this connection
         self._retry: IDelayedCall | None = None
@@ -396,7 +399,7 @@ class ClientSession(protocol.Protocol):
         self._left = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
-        headers: list[tuple[str, object]] = [("Version", 2)]
+        headers: list[tuple[str, object]] = [("Version", 2), ("Instance", self._instance)]
         if self.token:
             headers.append(("Session", self.token))
         if self._newest:  # else what the user has not confirmed comes
@@ -520,7 +523,7 @@ class ClientSession(protocol.Protocol):
             case "HISTORY" | "SEARCH":
                 if self._answered(id := frame.number("id")):
                     listener.found(id, self._found.pop(id, []))
-            case "JOINED" | "LEFT" | "TOPIC" | "INVITED":
+            case "JOINED" | "LEFT" | "TOPIC" | "INVITED" | "OWNER":
                 self._told(frame)
             case "BAN" if "count" in frame.headers:
                 self._listed(frame)

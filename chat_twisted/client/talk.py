@@ -181,7 +181,8 @@ class Talk:
         self._rooms_at_start = rooms
         self._timezone = timezone
         self._words = Words(user)
-        self._mention = re.compile(rf"(?<![A-Za-z0-9]){user}(?![A-Za-z0-9])", re.IGNORECASE)
+        # Not a part of another name: "alice_", "al-alice"; but "- alice" and "alice-".
+        self._mention = re.compile(rf"(?<!\w)(?<!\w-){user}(?!\w|-\w)", re.IGNORECASE | re.ASCII)
         self._own: dict[int, Own] = {}
         self._late: dict[int, Own] = {}
         self._asked: dict[int, Command] = {}

@@ -131,6 +131,8 @@ class Words:
                 words = f"{by} invites you to {room} (/join {room})"
             case "INVITED":
                 words = f"{user} is invited to {room}"
+            case "OWNER":
+                words = f"{user} owns {room} now"
             case _ if user:
                 words = f"{user} set the topic of {room}: {event.topic or ''}"
             case _:

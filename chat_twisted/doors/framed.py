@@ -743,6 +743,7 @@ class FramedConnection(LineReceiver):
                 "PONG": _pong,
                 "QUIT": _quit,
                 "REGISTER": _already,
+                "AUTH": _already,
             },
             UnknownCommand,
         ),

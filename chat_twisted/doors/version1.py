@@ -219,6 +219,15 @@ class Version1(Session):
         return connection is self.receiving and bool(self._queue)
 
 
+def _check_name(name: str) -> None:
+    """Raise unless a user of version 1 may be called ``name``: letters and digits alone.
+
+    :raises MalformedName: it may not.
+    """
+    if not check_user_name(name).isalnum():
+        raise MalformedName
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A message as all its version 1 receivers share it: the first FORWARD frame, written once.
@@ -286,11 +295,10 @@ class Version1Door:
         :raises MalformedName: nobody may be called so.
         :raises NotRegistered: somebody is called so, or the server is full.
         """
+        _check_name(name)
         session = Version1(self, connection)
         try:
             self.hub.register(name, session)
-        except MalformedName:
-            raise
         except ChatError as error:
             raise NotRegistered(str(error)) from None
         session.key = fold(name)
@@ -311,7 +319,7 @@ class Version1Door:
         :raises MalformedName: nobody may be called so.
         :raises NotRegistered: no first connection from there waits for a second.
         """
-        check_user_name(name)
+        _check_name(name)
         session = self.one_legged.get(fold(name))
         if session is None or session.sending.host != connection.host:
             raise NotRegistered("no first connection from there waits for a second")

@@ -129,8 +129,9 @@ class Version2(Session):
         for header in ("version", "resume"):
             if header in greeting.headers:
                 greeting.number(header)
-        if "version" in greeting.headers and greeting.number("version") < 1:
-            raise HeaderIncomplete("no such version")
+        if "version" in greeting.headers and greeting.number("version") < VERSION:
+            raise HeaderIncomplete("an older version has another REGISTER")
+        self.instance = greeting.token("instance") or ""
         if account is not None:  # then it is the proof that is answered
             headers = {name: value for name, value in greeting.headers.items() if name != "id"}
             if id is not None:
@@ -211,7 +212,7 @@ class Version2(Session):
         self.door.hub.received(self, frame.number("message"))
 
     def _join(self, frame: Frame) -> None:
-        private = frame.headers.get("private", "").lower() == "yes"
+        private = frame.flag("private") or False
         self._await(self.door.hub.join(self, frame.argument, frame.id, private=private))
 
     def _leave(self, frame: Frame) -> None:
@@ -237,14 +238,10 @@ class Version2(Session):
             name = self.door.hub.kick_out(self, frame.argument, frame.body or "")
             self.connection.write(encode("KICK", name, reply_headers(frame.id)))
             return
-        self._await(
-            self.door.hub.kick(self, frame.argument, frame.headers.get("user", ""), frame.id)
-        )
+        self._await(self.door.hub.kick(self, frame.argument, frame.text("user"), frame.id))
 
     def _invite(self, frame: Frame) -> None:
-        self._await(
-            self.door.hub.invite(self, frame.argument, frame.headers.get("user", ""), frame.id)
-        )
+        self._await(self.door.hub.invite(self, frame.argument, frame.text("user"), frame.id))
 
     def _topic(self, frame: Frame) -> None:
         if frame.body is not None:
@@ -318,14 +315,14 @@ class Version2(Session):
         self._list(frame, "", [room.name for room in rooms], line)
 
     def _who(self, frame: Frame) -> None:
-        hub, name = self.door.hub, ""
+        hub, name, watches = self.door.hub, "", frame.flag("watch")
         if frame.argument:
             name = hub.room(self, frame.argument).name
             users = hub.members(self, name)
         else:
             users = hub.who()
-        if "watch" in frame.headers:
-            hub.watch(self, watches=frame.headers["watch"].lower() == "yes")
+        if watches is not None:
+            hub.watch(self, watches=watches)
 
         def line(i: int) -> str:
             name, state, why = seen(users[i])
@@ -373,9 +370,9 @@ class Version2(Session):
         def time(name: str) -> int | None:
             return parse_time(headers[name]) if name in headers else None
 
-        after, since = number("after"), time("since")
+        after, since, count = number("after"), time("since"), number("count")
         span = Span(
-            min(number("count") or HISTORY_COUNT, MAX_HISTORY),
+            min(HISTORY_COUNT if count is None else count, MAX_HISTORY),
             after,
             number("before"),
             since,
