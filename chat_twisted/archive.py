@@ -52,11 +52,12 @@ LOCK = "lock"
 DEFAULT_FOLDER = "$XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted"
 """What ``default_folder`` returns, for people."""
 
-PAGE = 1024 * 1024
-"""How much text, in bytes, one reading brings at most (and a message more)."""
+PAGE = 128 * 1024
+"""How much text, in bytes, one reading brings at most (and a message more). It is encoded in one
+go, while nothing else happens: some milliseconds."""
 
 SCAN = 10_000
-"""Through how many numbers one reading for a returning user goes at most."""
+"""Through how many messages one reading for a returning user goes at most."""
 
 REMEMBER_REQUESTS = 15 * 60 * 1000
 """Milliseconds for which an Id is remembered; the protocol promises ten minutes."""
@@ -453,13 +454,23 @@ def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
 # Reading
 
 
-def missed(cursor: Cursor, user: int, after: int, *, own: bool) -> Page:
-    """Read the next of what ``user`` is a party to after the number ``after``.
+def touch(cursor: Cursor) -> None:
+    """Ask both files for next to nothing."""
+    cursor.execute("SELECT upto, (SELECT max(number) FROM message) FROM indexed")
+    cursor.fetchall()
+
+
+def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Page:
+    """Read the next of what ``user`` is a party to after the number ``after``, up to ``upto``.
 
     :param own: whether what the user sent belongs to it.
     """
-    cursor.execute("SELECT max(number) FROM message")
-    upto = min(after + SCAN, cursor.fetchone()[0] or 0)
+    cursor.execute(
+        "SELECT number FROM message WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT 1 OFFSET ?",
+        (after, upto, SCAN - 1),
+    )
+    [upto] = cursor.fetchone() or (upto,)
     cursor.execute(
         f"SELECT {_COLUMNS} FROM message WHERE number > :after AND number <= :upto AND ("
         "   (recipient = 0 AND room = 0) OR recipient = :user OR author = :user"
@@ -553,7 +564,10 @@ def search(
         try:
             # With a * at the very front it would be a question to FTS5 about itself.
             return _search(cursor, f" {query}", joined, parameters, count)
-        except sqlite3.OperationalError:  # mostly, what FTS5 can't parse; another fault comes again
+        except sqlite3.OperationalError as error:
+            # Mostly it is what FTS5 can't parse; another fault comes again.
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise
             return _search(cursor, _plain(query), joined, parameters, count)
 
 
@@ -564,7 +578,8 @@ def _search(
     columns = ", ".join(f"message.{column}" for column in _COLUMNS.split(", "))
     found: list[Message] = []
     below = 2**63 - 1
-    while below and len(found) < count:
+    cut = False
+    while below and len(found) < count and not cut:
         cursor.execute(
             "SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? "
             "ORDER BY rowid DESC LIMIT 1 OFFSET ?",
@@ -577,7 +592,8 @@ def _search(
             "AND words.rowid < ? ORDER BY bm25(words) LIMIT ?",
             (*parameters, words, start, below, count - len(found)),
         )
-        found += _up_to_a_page(iter(cursor.fetchone, None))[0]
+        page, cut = _up_to_a_page(iter(cursor.fetchone, None))
+        found += page
         below = start
     return found
 

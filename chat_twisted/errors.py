@@ -121,10 +121,14 @@ class NotPermitted(ChatError):
 
 
 class Unavailable(ChatError):
-    """The server is full."""
+    """What is asked can't be done now."""
 
     code = 112
     reason = "Unavailable"
+
+
+class TookTooLong(Unavailable):
+    """What was asked took so long that it was given up."""
 
 
 class EncryptionRequired(ChatError):

@@ -52,11 +52,12 @@ from chat_twisted.errors import (
     NameInUse,
     NoSuchRoom,
     NotPermitted,
+    TooFast,
     UnableToSend,
     Unavailable,
 )
 from chat_twisted.ledger import Again, Entry, Ledger, Repeat
-from chat_twisted.limits import Limiter
+from chat_twisted.limits import Limiter, network
 from chat_twisted.logs import Logger
 from chat_twisted.message import (
     EVERYWHERE,
@@ -72,6 +73,7 @@ from chat_twisted.moderation import BAN, MUTE, Sanction, Sanctions, check_reason
 from chat_twisted.presence import Presence, Roster, check_why
 from chat_twisted.rooms import Room, Rooms, new_id
 from chat_twisted.sessions import Door, Event, Request, Session, User
+from chat_twisted.turns import Asker, unlimited
 
 ACCOUNT = "ACCOUNT"
 
@@ -86,7 +88,7 @@ RETRY_WHEN_FULL = 30
 
 TRY_AGAIN = 10
 """Seconds after which it is tried again to forget a user or to settle a room, if that could not be
-written."""
+written, and to read what somebody has missed, if too much else was to be read."""
 
 
 Origin = Request | None
@@ -283,12 +285,17 @@ class Hub:
             self._go_live(session)
             return
 
+        allowance, now = session.allowance, self._clock.seconds()
+        if allowance is not None and (wait := allowance.work_wait(now)):
+            self._clock.callLater(wait, self._catch_up, session, own=own)
+            return
+
         def bring(page: Page) -> None:
-            if session.user is None:
+            if session.user is not user:
                 return
             if page.messages:
                 session.door.deliver(page.messages, [session])
-            if session.user is None:
+            if session.user is not user:
                 return  # it does not read, and was cut off
             session.position = page.upto
             if page.upto >= self._seen:
@@ -297,11 +304,18 @@ class Hub:
                 session.when_ready(lambda: self._catch_up(session, own=own))
 
         def fail(failure: Failure) -> None:
+            if failure.check(Unavailable):  # for now
+                self._clock.callLater(TRY_AGAIN, self._catch_up, session, own=own)
+                return
             self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
-            if session.user is not None:
+            if session.user is user:
                 session.drop("what was missed can't be read")
 
-        reading = self._ledger.missed(user.id, session.position, own=own)
+        # Whatever is committed meanwhile, no more is read than was brought to those who are live:
+        # so by its number alone a session has caught up or not, and gets nothing twice.
+        reading = self._ledger.missed(
+            user.id, session.position, lambda: self._seen, self._asker(session), own=own
+        )
         reading.addCallbacks(bring, fail)
         reading.addErrback(lambda fault: self._log.failure("while catching up", fault))
 
@@ -467,6 +481,26 @@ class Hub:
         if session.allowance is not None:
             session.allowance.charge(octets)
 
+    def asker(self, session: Session) -> Asker:
+        """Return for whom work is done that ``session`` asks for, registered or not, and that
+        takes time aside.
+
+        :raises TooFast: there was too much of it.
+        """
+        now = self._clock.seconds()
+        if session.allowance is None:
+            session.allowance = self._limiter.session(session.host, now)
+        if session.allowance is not None and (wait := session.allowance.work_wait(now)):
+            raise TooFast("too much work", retry_after=math.ceil(wait))
+        return self._asker(session)
+
+    def _asker(self, session: Session) -> Asker:
+        source = session if session.host is None else network(session.host)
+        allowance = session.allowance
+        if allowance is None:
+            return unlimited(source)
+        return Asker(source, lambda took: allowance.charge_work(took, self._clock.seconds()))
+
     def _check_voice(self, user: User) -> None:
         if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
             raise NotPermitted("is muted")
@@ -529,8 +563,10 @@ class Hub:
         :raises NoSuchRoom: there is no such room.
         :raises NotPermitted: the user is not a member of the room.
         :raises UnableToSend: nobody and nothing can be called so.
+        :raises TooFast: too much was read.
         """
-        return self._ledger.history(self._place(session, argument), span)
+        place = self._place(session, argument)
+        return self._ledger.history(place, span, self.asker(session))
 
     def search(
         self, session: Session, argument: str, query: str, count: int
@@ -544,7 +580,7 @@ class Hub:
         assert user is not None
         place = self._place(session, argument) if argument else None
         rooms = [room.id for room in self._rooms.of(user.id)]
-        return self._ledger.search(user.id, rooms, place, query, count)
+        return self._ledger.search(user.id, rooms, place, query, count, self.asker(session))
 
     def _place(self, session: Session, argument: str) -> Place:
         user = session.user

@@ -11,12 +11,12 @@ Here are the interface and the embedded ledger, which writes the archive of this
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -27,6 +27,9 @@ from chat_twisted.changes import Change
 from chat_twisted.errors import Unavailable
 from chat_twisted.logs import Logger
 from chat_twisted.message import Message, Place
+from chat_twisted.reading import Readers, pool
+from chat_twisted.sql import Cursor
+from chat_twisted.turns import Asker
 
 Origin = TypeVar("Origin")
 """What the caller wants to have back with the committed entry."""
@@ -161,25 +164,40 @@ class Ledger(Protocol[Origin]):
     def note_position(self, user: int, number: int) -> None:
         """Write down, not necessarily at once, that ``user`` has everything up to ``number``."""
 
-    def missed(self, user: int, after: int, *, own: bool) -> Deferred[Page]:
+    def missed(
+        self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
+    ) -> Deferred[Page]:
         """Read what a user has missed (``archive.missed``).
 
-        The answer comes in its place among the commits: it has all that ``committed`` has had, and
-        nothing that it has not.
+        :param upto: is called when the reading begins, in any thread, and returns a number that
+            ``committed`` has had.
         """
 
-    def history(self, place: Place, span: Span) -> Deferred[tuple[list[Message], bool]]:
+    def history(
+        self, place: Place, span: Span, asker: Asker
+    ) -> Deferred[tuple[list[Message], bool]]:
         """Read a part of a conversation (``archive.history``)."""
 
     def search(
-        self, user: int, rooms: Sequence[int], place: Place | None, query: str, count: int
+        self,
+        user: int,
+        rooms: Sequence[int],
+        place: Place | None,
+        query: str,
+        count: int,
+        asker: Asker,
     ) -> Deferred[list[Message]]:
         """Find messages by their words (``archive.search``)."""
 
+    def wind_down(self) -> None:
+        """The server is about to stop: let all reading fail with ``Unavailable``, and leave what
+        the next start does as well.
+        """
+
 
 class Store(Protocol):
-    """Where the functions of ``archive`` are run. What is asked of one of its three sides is done
-    there one by one, in order, and never within the call.
+    """Where the functions of ``archive`` are run: never within the call. What is to be written is
+    done one by one, in order, and so is what is to be indexed.
     """
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
@@ -190,59 +208,50 @@ class Store(Protocol):
         What ``write`` runs does not wait for it.
         """
 
-    def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` aside, so that it keeps no writing waiting."""
+    def read(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        asker: Asker,
+        search: bool = False,
+        **kw: Any,
+    ) -> Deferred[Result]:
+        """Run ``function(cursor, ...)`` aside, so that it keeps no writing waiting; see
+        ``reading.Readers.read``.
+        """
+
+    def interrupt(self) -> None:
+        """Interrupt what is being read or indexed, and refuse what is to be read."""
 
     def close(self) -> None:
-        """Close the file when all that was asked for is done."""
+        """Close the files when all that was asked for is done."""
 
 
 class SQLiteStore:
-    """The archive's two files, by a thread that writes, one that indexes and one that reads.
+    """The archive's two files, by a thread that writes, one that indexes and some that read.
 
     :param folder: where ``archive.prepare`` has prepared them.
     :param reactor: whose threads they are; it must be running.
     :param sync: see ``archive.connect``.
     """
 
-    _writer: Any  # adbapi.ConnectionPool, which is not typed
-    _indexer: Any
-    _reader: Any
-
     def __init__(self, folder: Path, reactor: Any, *, sync: str) -> None:
-        uri = (folder / archive.FILE).absolute().as_uri()
+        self._indexing: sqlite3.Connection | None = None
 
-        def prepare(connection: Any) -> None:
+        def prepare(connection: sqlite3.Connection) -> None:
             index.attach(connection, folder)
             connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
             # No commit takes it upon itself to tidy the write-ahead log: the ledger does.
             connection.execute("PRAGMA wal_autocheckpoint = 0")
 
-        def prepare_index(connection: Any) -> None:
+        def prepare_index(connection: sqlite3.Connection) -> None:
             index.attach(connection, folder)
+            self._indexing = connection
             _give_way()
 
-        def prepare_reading(connection: Any) -> None:
-            index.attach(connection, folder, read_only=True)
-
-        def pool(mode: str, opened: Callable[[Any], None]) -> adbapi.ConnectionPool:
-            return adbapi.ConnectionPool(
-                "sqlite3",
-                f"{uri}?mode={mode}",
-                uri=True,
-                check_same_thread=False,
-                timeout=10,
-                cached_statements=300,
-                cp_min=1,
-                cp_max=1,
-                cp_openfun=opened,
-                cp_reactor=reactor,
-                cp_noisy=False,
-            )
-
-        self._writer = pool("rw", prepare)
-        self._indexer = pool("rw", prepare_index)
-        self._reader = pool("ro", prepare_reading)
+        self._writer = pool(folder, "rw", prepare, reactor)
+        self._indexer = pool(folder, "rw", prepare_index, reactor)
+        self._readers = Readers(folder, reactor)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """See ``Store.write``."""
@@ -254,15 +263,28 @@ class SQLiteStore:
         done: Deferred[Result] = self._indexer.runInteraction(function, *args, **kw)
         return done
 
-    def read(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
+    def read(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        asker: Asker,
+        search: bool = False,
+        **kw: Any,
+    ) -> Deferred[Result]:
         """See ``Store.read``."""
-        done: Deferred[Result] = self._reader.runInteraction(function, *args, **kw)
-        return done
+        return Deferred.fromCoroutine(self._readers.read(function, args, kw, asker, search=search))
+
+    def interrupt(self) -> None:
+        """See ``Store.interrupt``."""
+        self._readers.stop()
+        if self._indexing is not None:
+            self._indexing.interrupt()
 
     def close(self) -> None:
         """See ``Store.close``."""
-        for pool in (self._reader, self._indexer, self._writer):
-            pool.close()
+        self._readers.close()
+        self._indexer.close()
+        self._writer.close()
 
 
 def _give_way() -> None:
@@ -333,6 +355,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._lazy: IDelayedCall | None = None
         self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
         self._looking: IDelayedCall | None = clock.callLater(LOOK_EVERY, self._look)
+        self._winding_down = False
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -523,7 +546,7 @@ class EmbeddedLedger(Generic[Origin]):
     # Behind the commits
 
     def _be_lazy(self) -> None:
-        if self._lazy is None and self._stopped is None:
+        if self._lazy is None and not self._winding_down:
             self._lazy = self._clock.callLater(LAZY, self._catch_up)
 
     def _catch_up(self) -> None:
@@ -544,7 +567,7 @@ class EmbeddedLedger(Generic[Origin]):
         always a little that is not; so now and then what writes takes that itself. Nor does the
         log begin anew while somebody reads in it, so no step of indexing begins before.
         """
-        if self._tidying:
+        if self._tidying or self._winding_down:
             return
         self._tidying = True
         tidied = Deferred.fromCoroutine(self._tidy_log())
@@ -558,7 +581,7 @@ class EmbeddedLedger(Generic[Origin]):
             # Each takes what was committed during the one before, so that commits wait for little.
             steps = [store.index] * TIDY_AGAIN + [store.write]
             for step in steps:
-                if self._stopped is not None:
+                if self._winding_down:
                     return  # the store may be closed
                 await step(archive.checkpoint)
         self._untidy = False
@@ -572,7 +595,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._be_lazy()
 
     def _go_on_indexing(self) -> None:
-        if self._indexing or self._tidying or self._stopped is not None:
+        if self._indexing or self._tidying or self._winding_down:
             return
         self._indexing = True
         step = min(max(INDEX_STEP, self._last - self._indexed), INDEX_LARGE_STEP)
@@ -611,12 +634,12 @@ class EmbeddedLedger(Generic[Origin]):
         self._older_upto = self._newest
 
     def _not_indexed(self, failure: Failure) -> None:
-        if not self._index_broken:
+        if not self._index_broken and not self._winding_down:  # else it was interrupted
             self._index_broken = True
             self._log.error("can't index: {reason}", reason=failure.getErrorMessage())
 
     def _not_cleaned(self, failure: Failure) -> None:
-        if not self._untidy:
+        if not self._untidy and not self._winding_down:
             self._untidy = True
             self._log.error("can't tidy: {reason}", reason=failure.getErrorMessage())
 
@@ -627,19 +650,19 @@ class EmbeddedLedger(Generic[Origin]):
         cleaned.addErrback(self._not_cleaned).addCallback(self._clean_later)
 
     def _clean_later(self, _: None) -> None:
-        if self._stopped is None:
+        if not self._winding_down:
             self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
 
     async def _clean_all(self, now: int) -> None:
         """Delete a little at a time, between other things."""
         store, before = self._store, now - archive.REMEMBER_REQUESTS
-        while self._stopped is None:
+        while not self._winding_down:
             if not await store.index(index.forget_requests, before, CLEAN_STEP):
                 break
-        while self._stopped is None and self._retain is not None:
+        while not self._winding_down and self._retain is not None:
             before = now - int(self._retain * 1000)
             span = await store.index(index.remove, before, CLEAN_STEP)
-            if span is None or self._stopped is not None:
+            if span is None or self._winding_down:
                 break
             await store.write(archive.expire, *span)
 
@@ -648,19 +671,19 @@ class EmbeddedLedger(Generic[Origin]):
     def _look(self) -> None:
         """See whether somebody else has changed accounts."""
         self._looking = None
-        looked = self._store.read(archive.edition)
+        # By what writes, since users can't keep that waiting.
+        looked = self._store.write(archive.edition)
         looked.addCallback(self._is_edition).addErrback(self._not_looked)
         looked.addCallback(lambda _: self._look_again())
 
     def _look_again(self) -> None:
-        if self._stopped is None:
+        if not self._winding_down:
             self._looking = self._clock.callLater(LOOK_EVERY, self._look)
 
     def _is_edition(self, edition: int) -> Deferred[None] | None:
         self._blind = False
         if edition == self._edition:
             return None
-        # What writes is asked, so that the answer has all changes that were committed before.
         return self._store.write(archive.load_accounts).addCallback(self._is_edited)
 
     def _is_edited(self, users: archive.Users) -> None:
@@ -671,32 +694,54 @@ class EmbeddedLedger(Generic[Origin]):
     def _not_looked(self, failure: Failure) -> None:
         if not self._blind:
             self._blind = True
-            self._log.failure("can't look for changed accounts", failure)
+            self._log.error(
+                "can't look for changed accounts: {reason}", reason=failure.getErrorMessage()
+            )
 
     # Out
 
-    def missed(self, user: int, after: int, *, own: bool) -> Deferred[Page]:
-        """See ``Ledger.missed``: what writes is asked, since it does one thing after the other."""
-        return self._store.write(archive.missed, user, after, own=own)
+    def missed(
+        self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
+    ) -> Deferred[Page]:
+        """See ``Ledger.missed``."""
 
-    def history(self, place: Place, span: Span) -> Deferred[tuple[list[Message], bool]]:
+        def read(cursor: Cursor) -> Page:
+            return archive.missed(cursor, user, after, upto(), own=own)
+
+        return self._store.read(read, asker=asker)
+
+    def history(
+        self, place: Place, span: Span, asker: Asker
+    ) -> Deferred[tuple[list[Message], bool]]:
         """See ``Ledger.history``."""
-        return self._when_committed(self._store.read, archive.history, place, span)
+        return self._when_committed(self._store.read, archive.history, place, span, asker=asker)
 
     def search(
-        self, user: int, rooms: Sequence[int], place: Place | None, query: str, count: int
+        self,
+        user: int,
+        rooms: Sequence[int],
+        place: Place | None,
+        query: str,
+        count: int,
+        asker: Asker,
     ) -> Deferred[list[Message]]:
         """See ``Ledger.search``."""
+        what = (user, rooms, place, query, count)
 
         def search(_: None, last: int) -> Deferred[list[Message]]:
-            if self._indexed < last and not self._index_broken:
+            if self._indexed < last and not (self._index_broken or self._winding_down):
                 return self._index(INDEX_LARGE_STEP).addCallback(search, last)
-            return self._store.read(archive.search, user, rooms, place, query, count)
+            return self._store.read(archive.search, *what, asker=asker, search=True)
 
         return self._when_committed(lambda: search(None, self._last))
 
+    def wind_down(self) -> None:
+        """See ``Ledger.wind_down``."""
+        self._winding_down = True
+        self._store.interrupt()
+
     def _when_committed(
-        self, function: Callable[..., Deferred[Result]], *args: Any
+        self, function: Callable[..., Deferred[Result]], *args: Any, **kw: Any
     ) -> Deferred[Result]:
         """Call ``function`` when all that was handed in until now is committed."""
         committed: Deferred[None] = Deferred()
@@ -706,10 +751,11 @@ class EmbeddedLedger(Generic[Origin]):
             self._awaiting.append(committed)
         else:
             committed.callback(None)
-        return committed.addCallback(lambda _: function(*args))
+        return committed.addCallback(lambda _: function(*args, **kw))
 
     def stop(self) -> Deferred[None]:
         """Close the archive; fire when all that was handed in is committed."""
+        self.wind_down()
         if self._lazy is not None:
             self._lazy.cancel()
             self._lazy = None
@@ -727,5 +773,5 @@ class EmbeddedLedger(Generic[Origin]):
         noted: Deferred[Any] = succeed(None)
         if self._positions:
             noted = self._store.write(archive.write, positions=list(self._positions.items()))
-        noted.addErrback(self._not_cleaned)
+        noted.addErrback(lambda why: self._log.failure("can't write who has what", why))
         noted.addCallback(lambda _: stopped.callback(None))

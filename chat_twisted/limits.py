@@ -43,6 +43,10 @@ class Limits(NamedTuple):
     address_messages: Rate | None = Rate(500, 5000)
     address_octets: Rate | None = Rate(2560 * KIB, 40 * MIB)
     """Of all sessions from one address."""
+    work: Rate | None = Rate(0.25, 10)
+    address_work: Rate | None = Rate(0.5, 30)
+    """Seconds that the server works aside for a session, or for all from one address: reading back,
+    and hashing passwords. What it takes is known afterwards, so this makes debts."""
     logins: Rate | None = Rate(20, 500)
     registrations: Rate | None = Rate(1, 100)
     """From one address: tries to have a name, and accounts made."""
@@ -54,7 +58,7 @@ class Limits(NamedTuple):
     """That a user may be in."""
 
 
-OFF = Limits(None, None, None, None, None, None, connections=None, rooms=None)
+OFF = Limits(None, None, None, None, None, None, None, None, connections=None, rooms=None)
 """No limit but that of memory."""
 
 
@@ -91,18 +95,19 @@ class Bucket:
 class Address:
     """What one address has: connections, and what it may still do."""
 
-    __slots__ = ("connections", "logins", "messages", "octets", "registrations")
+    __slots__ = ("connections", "logins", "messages", "octets", "registrations", "work")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.connections = 0
         self.messages = _bucket(limits.address_messages, now)
         self.octets = _bucket(limits.address_octets, now)
+        self.work = _bucket(limits.address_work, now)
         self.logins = _bucket(limits.logins, now)
         self.registrations = _bucket(limits.registrations, now)
 
     def idle(self, now: float) -> bool:
         """Whether nothing would be different if it were forgotten."""
-        buckets = (self.messages, self.octets, self.logins, self.registrations)
+        buckets = (self.messages, self.octets, self.work, self.logins, self.registrations)
         return not self.connections and all(b is None or b.full(now) for b in buckets)
 
 
@@ -115,15 +120,18 @@ class Allowance:
     told: else what is under way would overtake what was refused before it.
     """
 
-    __slots__ = ("_messages", "_octets", "_until")
+    __slots__ = ("_messages", "_octets", "_until", "_work")
 
     def __init__(self, limits: Limits, address: Address | None, now: float) -> None:
-        own = (limits.messages, limits.octets)
-        messages, octets = (_bucket(rate, now) for rate in own)
-        shared = (None, None) if address is None else (address.messages, address.octets)
-        self._messages = tuple(b for b in (messages, shared[0]) if b is not None)
+        own = (_bucket(rate, now) for rate in (limits.messages, limits.octets, limits.work))
+        shared: tuple[Bucket | None, ...] = (None, None, None)
+        if address is not None:
+            shared = (address.messages, address.octets, address.work)
+        self._messages, self._octets, self._work = (
+            tuple(bucket for bucket in pair if bucket is not None)
+            for pair in zip(own, shared, strict=True)
+        )
         self._until = now
-        self._octets = tuple(b for b in (octets, shared[1]) if b is not None)
 
     def spend(self, octets: int, now: float) -> None:
         """Say something of so many bytes.
@@ -148,6 +156,16 @@ class Allowance:
         """Count bytes that were answered: they are not refused, but what follows waits for them."""
         for bucket in self._octets:
             bucket.take(octets)
+
+    def work_wait(self, now: float) -> float:
+        """Return after how many seconds there may be more work aside; 0 if there may be now."""
+        return max((bucket.wait(0.0, now) for bucket in self._work), default=0.0)
+
+    def charge_work(self, seconds: float, now: float) -> None:
+        """Count how long some work took."""
+        for bucket in self._work:
+            bucket.wait(0.0, now)  # so that no more than the burst has come back
+            bucket.take(seconds)
 
 
 _Member = TypeVar("_Member")
@@ -287,7 +305,8 @@ class Limiter:
         """Return what a new session may say; None if everything."""
         address = self._address(host, now)
         allowance = Allowance(self.limits, address, now)
-        return allowance if allowance._messages or allowance._octets else None
+        limited = allowance._messages or allowance._octets or allowance._work
+        return allowance if limited else None
 
     def _address(self, host: str | None, now: float) -> Address | None:
         if host is None:

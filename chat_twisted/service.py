@@ -384,6 +384,7 @@ class ChatService(Service):
     """The server: listens when started, lets go of everybody when stopped.
 
     :param front: what listens; ``framed`` is a door behind it.
+    :param wind_down: called at once, to end what nobody must wait for.
     :param stop_storage: called when all are gone, to finish what is to be written.
     :param pidfile: what twistd has written, and does not remove by itself if the start fails.
     """
@@ -396,6 +397,7 @@ class ChatService(Service):
         front: FrontFactory,
         framed: FramedFactory,
         tls: ServerTLS,
+        wind_down: Callable[[], None],
         stop_storage: Callable[[], Deferred[None]],
         pidfile: str | None = None,
     ) -> None:
@@ -403,6 +405,7 @@ class ChatService(Service):
         self._front = front
         self._framed = framed
         self._tls = tls
+        self._wind_down = wind_down
         self._stop_storage = stop_storage
         self._pidfile = pidfile
         self._ports: list[IListeningPort] = []
@@ -459,6 +462,7 @@ class ChatService(Service):
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._front.stop()
         stopping.append(self._framed.stop("The server is stopping"))
+        self._wind_down()
         return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
 
 
@@ -584,6 +588,8 @@ def makeService(options: Options) -> Service:
         return ledger.stop()
 
     parent: Mapping[str, str] = options.parent or {}
-    service = ChatService(options.endpoints, front, framed, tls, stop, parent.get("pidfile"))
+    service = ChatService(
+        options.endpoints, front, framed, tls, ledger.wind_down, stop, parent.get("pidfile")
+    )
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     return service

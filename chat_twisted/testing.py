@@ -38,10 +38,12 @@ from chat_twisted import archive, index
 from chat_twisted.accounts import Accounts, Gate, Passwords
 from chat_twisted.client.chat import ChatClient
 from chat_twisted.doors.framed import FramedFactory
+from chat_twisted.errors import Unavailable
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger
 from chat_twisted.limits import OFF, Limiter, Limits
+from chat_twisted.turns import Asker
 
 BUFFER = 65536
 """Bytes that a connection takes before it asks its writer to pause."""
@@ -95,9 +97,22 @@ class MemoryStore:
         """See ``ledger.Store.index``."""
         return self._later(lambda: self.broken, function, args, kw)
 
-    def read(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
+    def read(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        asker: Asker,
+        search: bool = False,
+        **kw: Any,
+    ) -> Deferred[T]:
         """See ``ledger.Store.read``."""
-        return self._later(lambda: self.unreadable, function, args, kw)
+        done = self._later(lambda: self.unreadable, function, args, kw)
+
+        def charge(result: Any) -> Any:
+            asker.charge(self.seconds)
+            return result
+
+        return done.addBoth(charge)
 
     def _later(
         self,
@@ -122,6 +137,10 @@ class MemoryStore:
 
         self.clock.callLater(self.seconds, run)
         return done
+
+    def interrupt(self) -> None:
+        """See ``ledger.Store.interrupt``."""
+        self.unreadable = Unavailable("the server is stopping")
 
     def close(self) -> None:
         """See ``ledger.Store.close``."""

@@ -70,7 +70,7 @@ class ArchiveTestCase(TestCase):
         self.connection.commit()
 
     def missed(self, user: int, after: int = 0, *, own: bool = False) -> list[str]:
-        page = archive.missed(self.cursor, user, after, own=own)
+        page = archive.missed(self.cursor, user, after, self.number, own=own)
         return [message.text for message in page.messages]
 
     def history(self, place: Place, *bounds, **more) -> list[str]:

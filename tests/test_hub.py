@@ -644,11 +644,11 @@ class KeptTests(HubTestCase):
         self.leave(bob)
         self.hub.send(alice, "bob", "x")
         self.commit()
-        self.store.broken = OSError("gone")
+        self.store.unreadable = OSError("gone")
         again = self.join("bob", bob.token)
         self.assertEqual((again.heard, again.got), ([("dropped",)], []))
         self.leave(again)
-        self.store.broken = None
+        self.store.unreadable = None
         self.assertEqual(self.join("bob", bob.token).texts(), ["x"])
 
 

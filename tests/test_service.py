@@ -136,16 +136,25 @@ class ServiceTests(CommandTestCase):
         self.tls = ServerTLS(*ensure(Path(self.folder())))
         framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
         self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock, limiter)
-        self.storage_stopped = False
+        self.ended: list[str] = []
+
+    def wind_down(self) -> None:
+        self.ended.append("what nobody must wait for")
 
     def stop_storage(self) -> Deferred[None]:
-        self.storage_stopped = True
+        self.ended.append("storage")
         return succeed(None)
 
     def service(self, *results: object, pidfile: str | None = None) -> ChatService:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
         return ChatService(
-            self.endpoints, self.factory, self.framed, self.tls, self.stop_storage, pidfile
+            self.endpoints,
+            self.factory,
+            self.framed,
+            self.tls,
+            self.wind_down,
+            self.stop_storage,
+            pidfile,
         )
 
     def test_it_listens_once_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
@@ -156,7 +165,7 @@ class ServiceTests(CommandTestCase):
         self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
-        self.assertTrue(self.storage_stopped)
+        self.assertEqual(self.ended, ["what nobody must wait for", "storage"])
 
     def test_a_port_in_use_is_one_line_and_exit_code_1(self) -> None:
         problem = CannotListenError(None, 8828, OSError(98, "Address already in use"))

@@ -21,6 +21,7 @@ from chat_twisted.errors import (
     EncryptionRequired,
     HeaderIncomplete,
     NotPermitted,
+    TookTooLong,
     Unavailable,
     UnknownCommand,
 )
@@ -43,6 +44,9 @@ MAX_SEARCH = 100
 
 MAX_QUERY = 500
 """Characters of what is searched for."""
+
+TOO_BROAD = "the search is too broad, take longer or rarer words"
+"""Why a search was given up, for people."""
 
 MAX_JOINED = 65_536
 """Bytes, and a message more, that are written at once. What waits for a peer is counted by what is
@@ -415,8 +419,14 @@ class Version2(Session):
         self._answered()
 
     def _not_read(self, failure: Failure, frame: Frame) -> None:
-        self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
-        self.connection.refuse(Unavailable("can't read", retry_after=RETRY_READING), frame.id)
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
+            error = Unavailable("can't read", retry_after=RETRY_READING)
+        elif isinstance(error, TookTooLong) and frame.verb == "SEARCH":
+            error = TookTooLong()  # and would again
+            error.headers = (("Reason", TOO_BROAD),)
+        self.connection.refuse(error, frame.id)
 
     VERBS: ClassVar[dict[str, Callable[[Any, Frame], None]]] = {
         "SEND": _send,

@@ -1,0 +1,125 @@
+"""Turns: of work that only a few can do at once, who goes next.
+
+Each source (an address, say) has one turn at a time, and sources take turns: however much one of
+them asks for, another waits for what is under way and for nothing that waits. What waits is bounded
+in number and time. Nothing here knows what the work is; threads are somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from chat_twisted.errors import Unavailable
+
+RETRY_AFTER = 5
+"""Seconds after which it may be worth asking again when too much waits."""
+
+
+class Asker(NamedTuple):
+    """For whom work is done: the source that it is a turn of, and what is told how many seconds
+    the work took.
+    """
+
+    source: Hashable
+    charge: Callable[[float], None]
+
+
+def _free(seconds: float) -> None:
+    pass
+
+
+def unlimited(source: Hashable) -> Asker:
+    """Return an asker who is not charged."""
+    return Asker(source, _free)
+
+
+class Turns:
+    """Gives turns, so many at once.
+
+    :param at_once: turns that may be taken at the same time, by different sources.
+    :param most: of one source, how many may wait for their turn.
+    :param patience: seconds after which one that still waits is refused.
+    """
+
+    def __init__(self, clock: IReactorTime, at_once: int, *, most: int, patience: float) -> None:
+        self._clock = clock
+        self._free = at_once
+        self._most = most
+        self._patience = patience
+        # The source that is next is first; of each, who has waited longest is.
+        self._waiting: dict[Hashable, deque[tuple[Deferred[None], IDelayedCall]]] = {}
+        self._having: set[Hashable] = set()
+        self._giving = False
+        self._stopped = False
+
+    def take(self, source: Hashable) -> Deferred[None]:
+        """Wait for a turn, which must be given back. It fails with ``Unavailable`` when that takes
+        too long.
+
+        :raises Unavailable: too many wait.
+        """
+        if self._stopped:
+            raise Unavailable("the server is stopping")
+        if self._free and source not in self._having and source not in self._waiting:
+            self._free -= 1
+            self._having.add(source)
+            return succeed(None)
+        queue = self._waiting.setdefault(source, deque())
+        if len(queue) >= self._most:
+            raise Unavailable("too much waits already", retry_after=RETRY_AFTER)
+        turn: Deferred[None] = Deferred()
+        # All wait for equally long at most, so the first whose time is over is the first in line.
+        queue.append((turn, self._clock.callLater(self._patience, self._too_long, source)))
+        return turn
+
+    def give_back(self, source: Hashable) -> None:
+        """The turn of ``source`` is over."""
+        self._having.remove(source)
+        self._free += 1
+        if source in self._waiting:  # for more: behind all others
+            self._waiting[source] = self._waiting.pop(source)
+        if self._giving:
+            return  # what was given a turn is done at once: the loop below goes on
+        self._giving = True
+        try:
+            while self._free and (turn := self._next()) is not None:
+                turn.callback(None)
+        finally:
+            self._giving = False
+
+    def _next(self) -> Deferred[None] | None:
+        """Take the next one in line out of it."""
+        for source in self._waiting:
+            if source not in self._having:
+                break
+        else:
+            return None
+        queue = self._waiting[source]
+        turn, timer = queue.popleft()
+        timer.cancel()
+        if not queue:
+            del self._waiting[source]
+        self._free -= 1
+        self._having.add(source)
+        return turn
+
+    def _too_long(self, source: Hashable) -> None:
+        queue = self._waiting[source]
+        turn, _ = queue.popleft()
+        if not queue:
+            del self._waiting[source]
+        turn.errback(Unavailable("waited too long for its turn", retry_after=RETRY_AFTER))
+
+    def stop(self) -> None:
+        """Refuse all who wait, and whoever comes."""
+        self._stopped = True
+        waiting, self._waiting = self._waiting, {}
+        for queue in waiting.values():
+            for turn, timer in queue:
+                timer.cancel()
+                turn.errback(Unavailable("the server is stopping"))
