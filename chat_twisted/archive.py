@@ -310,7 +310,10 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     Left: (
         "UPDATE member SET until = :until WHERE room = :room AND user = :user AND until IS NULL",
     ),
-    Invited: ("INSERT OR IGNORE INTO invitation VALUES (:room, :user)",),
+    Invited: (  # anybody may join one that is not private
+        "INSERT OR IGNORE INTO invitation SELECT room.id, user.id FROM room, user "
+        "WHERE room.id = :room AND private AND user.id = :user",
+    ),
     AccountMade: (
         "INSERT INTO user VALUES (:id, :name, x'', :since, :since, 1) "
         "ON CONFLICT (id) DO UPDATE SET account = 1, token = x''",
