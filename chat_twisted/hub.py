@@ -18,11 +18,12 @@ import hashlib
 import hmac
 import math
 import secrets
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chat_twisted import archive
@@ -56,6 +57,7 @@ from chat_twisted.errors import (
     UnableToSend,
     Unavailable,
 )
+from chat_twisted.held import UNKNOWN, Held
 from chat_twisted.ledger import Again, Entry, Ledger, Repeat
 from chat_twisted.limits import Limiter, network
 from chat_twisted.logs import Logger
@@ -69,7 +71,16 @@ from chat_twisted.message import (
     fold,
     parse_target,
 )
-from chat_twisted.moderation import BAN, MUTE, Sanction, Sanctions, check_reason
+from chat_twisted.moderation import (
+    BAN,
+    MUTE,
+    Sanction,
+    Sanctions,
+    check_reason,
+    is_within,
+    network_of,
+)
+from chat_twisted.ordered import Listing, Ordered
 from chat_twisted.presence import Presence, Roster, check_why
 from chat_twisted.rooms import Room, Rooms, new_id
 from chat_twisted.sessions import Door, Event, Request, Session, User
@@ -89,6 +100,16 @@ RETRY_WHEN_FULL = 30
 TRY_AGAIN = 10
 """Seconds after which it is tried again to forget a user or to settle a room, if that could not be
 written, and to read what somebody has missed, if too much else was to be read."""
+
+SWEEP_STEP = 200
+"""How many ends of users, and of their memberships, are worked at in one turn of the reactor; and
+how many may be on their way to the disk, where what others say waits behind them."""
+
+SWEEP_TIME = 0.005
+"""Seconds after which a turn takes no further one."""
+
+SWEEP_PAUSE = 0.02
+"""Seconds between two such turns."""
 
 
 Origin = Request | None
@@ -128,7 +149,15 @@ class Hub:
         self._users: dict[str, User] = {}
         self._by_id: dict[int, User] = {}
         self._going: set[int] = set()  # of whom the end is not committed yet
-        self._away: dict[User, None] = {}  # kept without a session, longest away first
+        self._held: Held[User] = Held(max_clients, limiter.limits.held)
+        # What the sweep works at, beside those whose hold is over: users who are gone, with the
+        # rooms whose members have not heard of it; and what could not be written.
+        self._leaving: OrderedDict[str, tuple[User, list[Room]]] = OrderedDict()
+        self._unwritten: deque[int] = deque()
+        self._unsettled: deque[int] = deque()
+        self._retry_at = 0.0
+        self._rest_until = 0.0
+        self._sweeping: IDelayedCall | None = None
         self._session_count = 0
         self._roster: Roster[User, Session] = Roster(clock, self._tell_presence)
         # Whoever is live, in the shape that a message to everybody needs. A dict is an
@@ -137,8 +166,11 @@ class Hub:
         saved = ledger.saved
         self._seen = saved.last  # the newest message that was delivered
         self._limiter = limiter
-        max_rooms = limiter.limits.rooms
-        self._rooms = Rooms(saved.rooms, saved.members, saved.invitations, max_rooms)
+        limits = limiter.limits
+        self._rooms = Rooms(
+            saved.rooms, saved.members, saved.invitations, limits.rooms, limits.address_rooms
+        )
+        self._members: dict[int, Ordered[User]] = {}  # of the rooms of which they were listed
         self._sanctions = Sanctions(saved.sanctions)
         self._accounts = accounts
         self._guests = guests
@@ -146,7 +178,8 @@ class Hub:
         accounts.load(saved.users, saved.keys, saved.passwords)
         for row in saved.users:
             self._welcome_back(row)
-        self._change(self._rooms.unsettled())
+        self._unsettled.extend(self._rooms.unsettled())
+        self._plan_sweep()
 
     def _welcome_back(self, row: SavedUser) -> None:
         """Keep a user of the server that ended as if its connection were lost just now."""
@@ -156,8 +189,8 @@ class Hub:
         self._is_account(user)
         if user.key in self._users:  # who had the name before, and could not be forgotten in time
             self._turn_out(self._users[user.key], "the name has an account now")
-        self._users[user.key] = self._by_id[user.id] = user
-        self._keep(user)
+        self._add(user)
+        self._keep(user, None)
 
     # Coming and going
 
@@ -205,7 +238,7 @@ class Hub:
             if proven:
                 user.secrets = (*user.secrets, _digest(token))[-MAX_TOKENS:]
             user.returned = True
-            self._stop_keeping(user)
+            self._held.remove(user)
         session.user = user
         session.token = token
         session.allowance = self._limiter.session(session.host, self._clock.seconds())
@@ -249,8 +282,16 @@ class Hub:
             self._ledger.change(UserCame(user.id, name, secret, user.since), request)
         else:
             user.registered = True
-        self._users[user.key] = self._by_id[user.id] = user
+        self._add(user)
         return user
+
+    def _add(self, user: User) -> None:
+        """Enter a user under its name. That whoever had it before has left is told first."""
+        if user.key in self._leaving:
+            gone, rooms = self._leaving.pop(user.key)
+            for room in rooms:
+                self._depart(gone, room)
+        self._users[user.key] = self._by_id[user.id] = user
 
     def arrive(self, session: Session, resume: int | None = None) -> None:
         """From now on ``session``, which has a name, gets messages: first what it missed.
@@ -343,43 +384,40 @@ class Hub:
         if (for_good and user.account is None) or not user.grace:
             self._forget(user)
         else:
-            self._keep(user)
+            self._keep(user, session.host)
 
-    def _keep(self, user: User) -> None:
-        """Keep a user that has no session for its grace, and not too many such users."""
+    def _keep(self, user: User, host: str | None) -> None:
+        """Hold the name of a user that has no session for its grace.
+
+        :param host: where the last one came from, if that is known.
+        """
         for entry in list(user.unconfirmed):
             if entry[1].session.immediate:  # it waits for nobody who is away
                 user.unconfirmed.remove(entry)
                 self._undelivered(entry[1])
         if user.account is not None:
             return
-        self._away[user] = None
-        user.hold = self._clock.callLater(user.grace, self._forget, user)
-        if len(self._away) > self._max_clients:
-            self._forget(next(iter(self._away)))
-
-    def _stop_keeping(self, user: User) -> None:
-        self._away.pop(user, None)
-        if user.hold is not None and user.hold.active():
-            user.hold.cancel()
-        user.hold = None
+        address = UNKNOWN if host is None else network(host)
+        self._held.add(user, address, self._clock.seconds() + user.grace)
+        self._plan_sweep()
 
     def _forget(self, user: User) -> None:
-        """The name is free, and what was sent to the user is nobody's."""
-        self._stop_keeping(user)
+        """Release the name and fail outstanding delivery receipts. The sweep does the rest."""
+        self._held.remove(user)
         self._remove(user)
         for _, request in user.unconfirmed:
             self._undelivered(request)
         user.unconfirmed.clear()
-        if not user.grace:
-            return
-        left = self._rooms.of(user.id)
+        rooms = self._rooms.of(user.id)
+        if not user.grace and not rooms:
+            return  # nothing of it is written
+        for room in rooms:
+            self._unlist(room, user)
         self._rooms.apply(UserGone(user.id))
-        self._going.add(user.id)
         self._write_gone(user.id)  # first: a room that has a member in the file does not end
-        for room in left:
-            self._tell("left", room, user, None)
-            self._settle(room.id)
+        if rooms:
+            self._leaving[user.key] = (user, rooms)
+            self._plan_sweep()
 
     def _remove(self, user: User) -> None:
         del self._by_id[user.id]
@@ -387,16 +425,73 @@ class Hub:
             del self._users[user.key]
 
     def _write_gone(self, id: int) -> None:
+        self._going.add(id)
         self._change([UserGone(id)])
 
     def _settle(self, room: int) -> None:
         self._change(self._rooms.settle(room))
 
+    def _depart(self, user: User, room: Room) -> None:
+        """Tell the members of a room that a user who is gone was one of them."""
+        self._tell("left", room, user, None)
+        self._unsettled.append(room.id)
+
+    # What is due: the ends of users and rooms, a bounded step at a time
+
+    def _plan_sweep(self) -> None:
+        """Have the sweep called when something is due, which may be at once."""
+        now = self._clock.seconds()
+        due: list[float] = []
+        if self._leaving:
+            due.append(now)
+        if self._unwritten or self._unsettled:
+            due.append(self._retry_at)
+        if self._held.next_due is not None:
+            due.append(self._held.next_due)
+        if not due:
+            return
+        when = max(min(due), self._rest_until, now)
+        if self._sweeping is None:
+            self._sweeping = self._clock.callLater(when - now, self._sweep)
+        elif self._sweeping.getTime() != when:
+            self._sweeping.reset(when - now)
+
+    def _sweep(self) -> None:
+        """Called when something is due: do a step of it, and plan the next."""
+        self._sweeping = None
+        begun = self._clock.seconds()
+        self._rest_until = begun + SWEEP_PAUSE
+        under_way = len(self._going) - len(self._unwritten) + self._rooms.settling
+        for _ in range(SWEEP_STEP - under_way):
+            if not self._end_one(begun):
+                self._rest_until = 0.0
+                break
+            if self._clock.seconds() - begun > SWEEP_TIME:
+                break
+        self._plan_sweep()
+
+    def _end_one(self, now: float) -> bool:
+        """Work at one thing that is due; return whether there was one."""
+        if self._retry_at <= now and self._unwritten:
+            self._write_gone(self._unwritten.popleft())
+        elif self._leaving:
+            key, (user, rooms) = next(iter(self._leaving.items()))
+            self._depart(user, rooms.pop())
+            if not rooms:
+                self._leaving.pop(key, None)
+        elif (held := self._held.due(now)) is not None:
+            self._forget(held)
+        elif self._retry_at <= now and self._unsettled:  # last: the heir may be about to leave too
+            self._settle(self._unsettled.popleft())
+        else:
+            return False
+        return True
+
     # Being there
 
-    def who(self) -> list[User]:
-        """All who are present, ordered by their folded names. Not to be changed."""
-        return self._roster.all()
+    def who(self, after: str = "") -> Listing[User]:
+        """All who are present, in the order of their folded names, those behind ``after``."""
+        return self._roster.listing(after)
 
     def watch(self, session: Session, *, watches: bool) -> None:
         """Bring, or not, to ``session`` from now on who comes and goes, is away or back."""
@@ -601,11 +696,18 @@ class Hub:
         :param private: whether it must be a private one.
         :raises NoSuchRoom: nothing can be called so.
         :raises NotPermitted: the room is private and the user not invited, or public and should be
-            private; or the user is in too many rooms.
+            private; or the user is in too many rooms, or users of the session's address have made
+            too many.
         :raises Unavailable: it can't be written.
         """
         user = self._asking(session)
-        changes = self._rooms.join(name, user.id, private=private, since=self._ledger.newest)
+        changes = self._rooms.join(
+            name,
+            user.id,
+            private=private,
+            since=self._ledger.newest,
+            address=UNKNOWN if session.host is None else network(session.host),
+        )
         return self._ask(changes, Request(session, user, name, id))
 
     def leave_room(self, session: Session, name: str, id: str | None) -> Request:
@@ -668,17 +770,27 @@ class Hub:
         """
         return self._rooms.find(name, self._asking(session).id)
 
-    def rooms(self, session: Session) -> list[Room]:
-        """All rooms that the session's user may know of, ordered by name."""
-        return self._rooms.seen_by(self._asking(session).id)
+    def rooms(self, session: Session, after: str = "") -> Listing[Room]:
+        """All rooms that the session's user may know of, in the order of their folded names, those
+        behind ``after``.
+        """
+        return self._rooms.seen_by(self._asking(session).id, after)
 
-    def members(self, session: Session, name: str) -> list[User]:
-        """The members of a room, ordered by name.
+    def members(self, session: Session, name: str, after: str = "") -> Listing[User]:
+        """The members of a room, in the order of their folded names, those behind ``after``.
 
         :raises NoSuchRoom: there is none, or it is private and not for the session's user.
         """
-        ids = self.room(session, name).members
-        return sorted((self._by_id[id] for id in ids if id in self._by_id), key=lambda u: u.key)
+        room = self.room(session, name)
+        members = self._members.get(room.id)
+        if members is None:  # sorted once, and kept in order from then on
+            users = (self._by_id[id] for id in room.members if id in self._by_id)
+            members = self._members[room.id] = Ordered(lambda user: user.key, users)
+        return Listing(len(members), members.after(after))
+
+    def _unlist(self, room: Room, user: User) -> None:
+        if (members := self._members.get(room.id)) is not None:
+            members.discard(user)
 
     def name_of(self, id: int) -> str:
         """The name of the user with the number ``id``; empty if it is gone."""
@@ -794,7 +906,7 @@ class Hub:
                 case KeyRemoved() | PasswordSet() if request is not None:
                     user.secrets = (_digest(request.session.token),)
             if not user.sessions and user.account is None:
-                self._keep(user) if user.grace else self._forget(user)
+                self._keep(user, None) if user.grace else self._forget(user)
         if request is not None and request.session.user is not None:
             request.session.done(request)
 
@@ -882,13 +994,13 @@ class Hub:
         changes = self._sanctions.pardon(BAN if verb == "UNBAN" else MUTE, subject)
         return self._ask(changes, Request(session, user, subject, id, verb))
 
-    def sanctions(self, session: Session) -> list[Sanction]:
-        """All sanctions, ordered by whom they are for.
+    def sanctions(self, session: Session, after: str = "") -> Listing[Sanction]:
+        """All sanctions, in the order of their keys, those behind ``after``.
 
         :raises NotPermitted: one is no operator.
         """
         self._operator(session)
-        return self._sanctions.listed(self._now())
+        return self._sanctions.listing(self._now(), after)
 
     def _sanctioned(self, change: Sanctioned | Pardoned, request: Origin) -> None:
         self._sanctions.apply(change)
@@ -904,12 +1016,15 @@ class Hub:
 
     def _whom(self, subject: str) -> list[Session]:
         """All sessions that a ban is for; operators are not among them."""
+        banned = network_of(subject)
+        named = self._users.get(subject)
+        users = [named] if named is not None else () if banned is None else self._users.values()
         return [
             session
-            for user in self._users.values()
+            for user in users
             if user.account is None or not user.account.operator
             for session in user.sessions
-            if self._sanctions.covers(subject, user.name, session.host)
+            if banned is None or is_within(session.host, banned)
         ]
 
     def _dismiss(self, sessions: Iterable[Session], what: str, by: str, reason: str) -> None:
@@ -997,10 +1112,14 @@ class Hub:
         """What follows from something else must be: it is tried again."""
         match change:
             case UserGone(id):
-                self._clock.callLater(TRY_AGAIN, self._write_gone, id)
+                self._unwritten.append(id)
             case RoomGone(id) | OwnerSet(id):
                 self._rooms.not_settled(id)
-                self._clock.callLater(TRY_AGAIN, self._settle, id)
+                self._unsettled.append(id)
+            case _:
+                return
+        self._retry_at = self._clock.seconds() + TRY_AGAIN
+        self._plan_sweep()
 
     def _deliver(self, run: Sequence[tuple[Message, Request]]) -> None:
         """Bring what was said to the same users, one after the other, with nothing in between.
@@ -1102,8 +1221,9 @@ class Hub:
                 user = None if request is None else request.user
                 self._tell("topic", self._rooms.get(room_id), user, request)
             case Invited(room_id, user_id):
-                self._rooms.apply(change)
                 user = self._by_id.get(user_id)
+                if user is not None:
+                    self._rooms.apply(change)
                 live = [] if user is None else user.live
                 self._tell("invited", self._rooms.get(room_id), user, request, live)
             case AccountMade(user_id) | AccountGone(user_id):
@@ -1118,6 +1238,8 @@ class Hub:
                 self._rooms.apply(change)
             case RoomGone(id):
                 self._rooms.apply(change)
+                if self._rooms.get(id) is None:
+                    self._members.pop(id, None)
                 self._settle(id)  # somebody may have joined in time
             case OwnerSet(room_id, user_id):
                 self._rooms.apply(change)
@@ -1135,10 +1257,14 @@ class Hub:
     def _joined(
         self, change: Joined, room: Room | None, user: User | None, request: Origin
     ) -> None:
-        if user is None:
-            return  # it is gone for good, and its membership goes with it
+        if user is None:  # it is gone for good, and its membership goes with it
+            self._write_gone(change.user)
+            self._settle(change.room)
+            return
         new = room is not None and user.id not in room.members
         self._rooms.apply(change)
+        if new and change.room in self._members:
+            self._members[change.room].put(user)
         self._tell("joined", room, user, request, None if new else ())
 
     def _left(self, change: Left, room: Room | None, user: User | None, request: Origin) -> None:
@@ -1146,6 +1272,8 @@ class Hub:
         if room is not None and change.user in room.members:
             hearers = list(self._sessions_in(room))  # who leaves hears it too
         self._rooms.apply(change)
+        if room is not None and user is not None:
+            self._unlist(room, user)
         self._tell("left", room, user, request, hearers)
         self._settle(change.room)
 

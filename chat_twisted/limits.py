@@ -56,9 +56,13 @@ class Limits(NamedTuple):
     """Bytes that wait for a peer that does not read."""
     rooms: int | None = 100
     """That a user may be in."""
+    address_rooms: int | None = 5000
+    """That users of one address have made."""
+    held: int | None = 1000
+    """Guests of one address who have no connection, and whose names are held."""
 
 
-OFF = Limits(None, None, None, None, None, None, None, None, connections=None, rooms=None)
+OFF = Limits(*(None,) * 8, connections=None, rooms=None, address_rooms=None, held=None)
 """No limit but that of memory."""
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from chat_twisted.changes import Change, Pardoned, Sanctioned
 from chat_twisted.errors import MalformedName, NotPermitted
 from chat_twisted.message import check_user_name, fold
+from chat_twisted.ordered import Listing, Ordered
 
 BAN, MUTE = "ban", "mute"
 
@@ -39,6 +41,11 @@ class Sanction(NamedTuple):
     until: int
     reason: str
     by: str
+
+    @property
+    def key(self) -> str:
+        """What a sanction is listed by: whom it is for, and of what kind it is."""
+        return f"{self.subject} {self.kind}"
 
 
 def parse_subject(text: str) -> str:
@@ -69,6 +76,19 @@ def _canonical(network: Network) -> str:
     return str(network)
 
 
+def network_of(subject: str) -> Network | None:
+    """Return the network that a ban is for, which may be a single address; None if it is a name."""
+    return ipaddress.ip_network(subject) if "." in subject or ":" in subject else None
+
+
+def is_within(host: str | None, network: Network) -> bool:
+    """Whether the address of a peer is in ``network``; that of a local socket is in none."""
+    try:
+        return host is not None and _address(host) in network
+    except ValueError:
+        return False
+
+
 def parse_duration(text: str) -> int:
     """Read seconds: ``90``, ``10m``, ``2h``, ``7d``; 0, for ever, from nothing.
 
@@ -88,6 +108,8 @@ class Sanctions:
 
     def __init__(self, saved: Iterable[tuple[str, str, int, str, str]] = ()) -> None:
         self._all: dict[tuple[str, str], Sanction] = {}
+        self._in_order: Ordered[Sanction] = Ordered(lambda sanction: sanction.key)
+        self._by_end: Ordered[Sanction] = Ordered(lambda sanction: (sanction.until, sanction.key))
         self._networks: dict[tuple[int, int], int] = {}  # banned, by version and length: how many
         for row in saved:
             self.apply(Sanctioned(*row))
@@ -126,20 +148,10 @@ class Sanctions:
         """Return what keeps ``name`` from talking, if anything."""
         return self._get(MUTE, fold(name), now)
 
-    def listed(self, now: int) -> list[Sanction]:
-        """All that count now, ordered by whom they are for."""
+    def listing(self, now: int, after: str = "") -> Listing[Sanction]:
+        """All that count now, in the order of their keys, those behind ``after``."""
         self._drop_past(now)
-        return sorted(self._all.values(), key=lambda sanction: (sanction.subject, sanction.kind))
-
-    @staticmethod
-    def covers(subject: str, name: str, host: str | None) -> bool:
-        """Whether who is called ``name`` and comes from ``host`` is meant by ``subject``."""
-        if subject == fold(name):
-            return True
-        try:
-            return host is not None and _address(host) in ipaddress.ip_network(subject)
-        except (ValueError, TypeError):
-            return False
+        return Listing(len(self._in_order), self._in_order.after(after))
 
     def _get(self, kind: str, subject: str, now: int) -> Sanction | None:
         found = self._all.get((kind, subject))
@@ -197,23 +209,29 @@ class Sanctions:
         match change:
             case Sanctioned(kind, subject):
                 self._remove(kind, subject)
-                self._all[kind, subject] = Sanction(*change)
+                sanction = self._all[kind, subject] = Sanction(*change)
+                self._in_order.put(sanction)
+                if sanction.until:
+                    self._by_end.put(sanction)
                 if (length := _length(subject)) is not None:
                     self._networks[length] = self._networks.get(length, 0) + 1
             case Pardoned(kind, subject):
                 self._remove(kind, subject)
 
     def _remove(self, kind: str, subject: str) -> None:
-        if self._all.pop((kind, subject), None) is None:
+        sanction = self._all.pop((kind, subject), None)
+        if sanction is None:
             return
+        self._in_order.discard(sanction)
+        self._by_end.discard(sanction)
         if (length := _length(subject)) is not None:
             self._networks[length] -= 1
             if not self._networks[length]:
                 del self._networks[length]
 
     def _drop_past(self, now: int) -> None:
-        for kind, subject in list(self._all):
-            self._get(kind, subject, now)
+        while (first := self._by_end.first()) is not None and first.until <= now:
+            self._remove(first.kind, first.subject)
 
 
 def check_reason(reason: str) -> str:
@@ -227,6 +245,7 @@ def check_reason(reason: str) -> str:
     return reason
 
 
+@lru_cache(maxsize=16_384)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.errors import NotPermitted
+from chat_twisted.ordered import Listing, Ordered
 
 TELL_AFTER = 0.5
 """Seconds for which changes are gathered."""
@@ -57,8 +58,7 @@ class Roster(Generic[T, W]):
         self.watchers: dict[W, None] = {}
         self._clock = clock
         self._tell = tell
-        self._present: dict[str, T] = {}
-        self._sorted: list[T] | None = None
+        self._present: Ordered[T] = Ordered(lambda user: user.key)
         self._changed: dict[str, T] = {}
         self._telling: IDelayedCall | None = None
 
@@ -68,26 +68,23 @@ class Roster(Generic[T, W]):
     def changed(self, user: T) -> None:
         """``user`` came or went, or said that he is away or back."""
         if user.present:
-            self._present[user.key] = user
-        elif self._present.get(user.key) is user:
-            del self._present[user.key]
-        self._sorted = None
+            self._present.put(user)
+        else:
+            self._present.discard(user)
         if not self.watchers:
             return
         self._changed[user.key] = user
         if self._telling is None:
             self._telling = self._clock.callLater(TELL_AFTER, self._tell_all)
 
-    def all(self) -> list[T]:
-        """All who are present, ordered by their folded names. Not to be changed."""
-        if self._sorted is None:
-            self._sorted = [self._present[key] for key in sorted(self._present)]
-        return self._sorted
+    def listing(self, after: str) -> Listing[T]:
+        """All who are present, in the order of their folded names, those behind ``after``."""
+        return Listing(len(self._present), self._present.after(after))
 
     def _tell_all(self) -> None:
         self._telling = None
         changed, self._changed = self._changed, {}
-        self._tell([seen(self._present.get(key, user)) for key, user in changed.items()])
+        self._tell([seen(self._present.get(key) or user) for key, user in changed.items()])
 
 
 def seen(user: Somebody) -> Presence:

@@ -8,7 +8,9 @@ messages.
 
 from __future__ import annotations
 
+import heapq
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 
 from chat_twisted.changes import (
@@ -24,26 +26,50 @@ from chat_twisted.changes import (
 )
 from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
 from chat_twisted.message import check_room_name, fold
+from chat_twisted.ordered import Listing, Ordered
+
+MAX_INVITED = 1000
+"""Users who are invited to a room and have not joined it."""
 
 Members = dict[int, None]
 
 
 class Room:
-    """A room. ``members`` are in the order in which they joined. Of a room that is ``ending`` it is
-    on the way that it is gone.
+    """A room. ``members`` are in the order in which they joined. ``invited`` are users who may join
+    a private room. Of a room that is ``ending`` it is on the way that it is gone. ``key`` is the
+    folded name, ``address`` is where its maker came from.
     """
 
-    __slots__ = ("ending", "id", "invited", "members", "name", "owner", "private", "topic")
+    __slots__ = (
+        "address",
+        "ending",
+        "id",
+        "invited",
+        "key",
+        "members",
+        "name",
+        "owner",
+        "private",
+        "topic",
+    )
 
-    def __init__(self, id: int, name: str, topic: str, private: bool, owner: int) -> None:
+    def __init__(
+        self, id: int, name: str, topic: str, private: bool, owner: int, address: str = ""
+    ) -> None:
         self.id = id
         self.name = name
+        self.key = fold(name)
         self.topic = topic
         self.private = private
         self.owner = owner
+        self.address = address
         self.members: Members = {}
         self.invited: set[int] = set()
         self.ending = False
+
+
+def _key(room: Room) -> str:
+    return room.key
 
 
 def new_id() -> int:
@@ -55,6 +81,8 @@ class Rooms:
     """All rooms, by name and by number, and the rooms of each user.
 
     :param max_rooms: how many a user may be in; None for any number.
+    :param share: how many there may be that users of one address have made; None for any number.
+        Rooms of an unknown address, which ``rooms`` are, have no such bound.
     """
 
     def __init__(
@@ -63,22 +91,33 @@ class Rooms:
         members: Iterable[tuple[int, int]] = (),
         invitations: Iterable[tuple[int, int]] = (),
         max_rooms: int | None = None,
+        share: int | None = None,
     ) -> None:
         self._max_rooms = max_rooms
-        self._by_name: dict[str, Room] = {}
-        self._by_id: dict[int, Room] = {}
+        self._share = share
+        self._by_id = {row[0]: Room(*row) for row in rooms}
         self._of_user: dict[int, dict[int, Room]] = {}
-        self._making: dict[str, RoomMade] = {}  # handed in, not committed yet
-        for row in rooms:
-            self._add(Room(*row))
-        for room, user in members:
-            self._join(room, user)
-        for kept in self._by_id.values():
-            if kept.members:  # there may be another of its name, whose end was not written
-                self._by_name[fold(kept.name)] = kept
-        for room, user in invitations:
-            if room in self._by_id:
-                self._by_id[room].invited.add(user)
+        # Handed in, not committed yet: rooms that are made, with where their makers came from, and
+        # rooms that end or get another owner.
+        self._making: dict[str, tuple[RoomMade, str]] = {}
+        self._settling: set[int] = set()
+        self._made: Counter[str] = Counter()  # rooms, by the addresses of their makers
+        for id, user in members:
+            if (room := self._by_id.get(id)) is not None:
+                room.members[user] = None
+                self._of_user.setdefault(user, {})[id] = room
+        for id, user in invitations:
+            if (room := self._by_id.get(id)) is not None and room.private:
+                room.invited.add(user)
+        # Of two rooms with one name, one has no members, and its end was not written.
+        self._by_name = {room.key: room for room in self._by_id.values()}
+        self._by_name.update((r.key, r) for r in self._by_id.values() if r.members)
+        self._public = Ordered(_key, (r for r in self._by_name.values() if not r.private))
+        # The private rooms that each user may know of.
+        self._private: dict[int, Ordered[Room]] = {}
+        for room in self._by_name.values():
+            for user in (*room.members, *room.invited):
+                self._show_or_hide(room, user)
 
     # What there is
 
@@ -112,10 +151,15 @@ class Rooms:
         """All rooms that ``user`` is a member of."""
         return list(self._of_user.get(user, {}).values())
 
-    def seen_by(self, user: int) -> list[Room]:
-        """All rooms that ``user`` may know of, ordered by name."""
-        rooms = (room for room in self._by_name.values() if self.may_see(room, user))
-        return sorted(rooms, key=lambda room: fold(room.name))
+    def seen_by(self, user: int, after: str = "") -> Listing[Room]:
+        """All rooms that ``user`` may know of, in the order of their folded names, those behind
+        ``after``.
+        """
+        rooms, private = self._public.after(after), self._private.get(user)
+        if private is None:
+            return Listing(len(self._public), rooms)
+        both = heapq.merge(rooms, private.after(after), key=_key)
+        return Listing(len(self._public) + len(private), both)
 
     @staticmethod
     def may_see(room: Room, user: int) -> bool:
@@ -124,19 +168,24 @@ class Rooms:
 
     # What is asked
 
-    def join(self, name: str, user: int, *, private: bool, since: int) -> list[Change]:
+    def join(
+        self, name: str, user: int, *, private: bool, since: int, address: str = ""
+    ) -> list[Change]:
         """Become a member of the room ``name``, which is made if there is none. A member may ask
         for it again.
 
         :param private: whether it must be a private one.
+        :param address: where the user comes from; empty if that is not known.
         :raises NoSuchRoom: nothing can be called so.
         :raises NotPermitted: it is private, and the user is not invited; it is public, and should
-            be private; or the user is in too many rooms.
+            be private; the user is in too many rooms; or users of that address have made too many.
         :raises Unavailable: the room of that name is just ending.
         """
         check_room_name(name)
-        room = self._by_name.get(fold(name))
-        there = room or self._making.get(fold(name))
+        key = fold(name)
+        room = self._by_name.get(key)
+        making, _ = self._making.get(key, (None, ""))
+        there = room or making
         if private and there is not None and not there.private:
             refusal = NotPermitted("a public room")
             refusal.headers = (("Reason", "there is a public room of that name"),)
@@ -146,18 +195,24 @@ class Rooms:
         if self._max_rooms is not None and len(self._of_user.get(user, ())) >= self._max_rooms:
             raise NotPermitted("in too many rooms")
         if room is None:
-            made = self._making.get(fold(name))
-            if made is None:
-                made = self._making[fold(name)] = RoomMade(new_id(), name, private, user)
-                return [made, Joined(made.id, user, since)]
-            if made.private and made.owner != user:
+            if making is None:
+                self._check_share(address)
+                making = RoomMade(new_id(), name, private, user)
+                self._making[key] = making, address
+                self._made[address] += 1
+                return [making, Joined(making.id, user, since)]
+            if making.private and making.owner != user:
                 raise NotPermitted("a private room")
-            return [Joined(made.id, user, since)]
+            return [Joined(making.id, user, since)]
         if not self.may_see(room, user):
             raise NotPermitted("a private room")
         if room.ending:
             raise Unavailable("the room is ending", retry_after=1)
         return [Joined(room.id, user, since)]
+
+    def _check_share(self, address: str) -> None:
+        if self._share is not None and address and self._made[address] >= self._share:
+            raise NotPermitted("too many rooms from this address")
 
     def leave(self, room: Room, user: int, *, until: int) -> list[Change]:
         """Be a member of ``room`` no longer."""
@@ -175,10 +230,13 @@ class Rooms:
     def invite(self, room: Room, member: int, user: int) -> list[Change]:
         """Let ``user`` in.
 
-        :raises NotPermitted: it is a private room of somebody else, or ``user`` is a member.
+        :raises NotPermitted: it is a private room of somebody else, or ``user`` is a member, or too
+            many are invited who have not joined.
         """
         if (room.private and room.owner != member) or user in room.members:
             raise NotPermitted("not the owner, or a member already")
+        if len(room.invited) >= MAX_INVITED and user not in room.invited:
+            raise NotPermitted("too many are invited")
         return [Invited(room.id, user)]
 
     def settle(self, id: int) -> list[Change]:
@@ -186,20 +244,27 @@ class Rooms:
         inherits it, and a room without members is no more.
         """
         room = self._by_id.get(id)
-        if room is None or room.owner in room.members:
+        if room is None or room.ending or room.owner in room.members:
             return []
         heir = next(iter(room.members), None)
         room.ending = heir is None
+        self._settling.add(id)
         return [RoomGone(id)] if heir is None else [OwnerSet(id, heir)]
 
     def not_settled(self, id: int) -> None:
         """What ``settle`` returned could not be handed in: the room is as it was."""
+        self._settling.discard(id)
         if room := self._by_id.get(id):
             room.ending = False
 
-    def unsettled(self) -> list[Change]:
-        """What must follow in all rooms, if the server ended before it could."""
-        return [change for id in self._by_id for change in self.settle(id)]
+    @property
+    def settling(self) -> int:
+        """How many rooms there are of which what ``settle`` returned is not committed yet."""
+        return len(self._settling)
+
+    def unsettled(self) -> list[int]:
+        """The rooms that ``settle`` is to be called for, if the server ended before it was."""
+        return [room.id for room in self._by_id.values() if room.owner not in room.members]
 
     # What has happened
 
@@ -207,51 +272,84 @@ class Rooms:
         """Take a committed change. One that came too late to make sense changes nothing."""
         match change:
             case RoomMade(id, name, private, owner):
-                self._making.pop(fold(name), None)
-                self._add(Room(id, name, "", private, owner))
+                _, address = self._making.pop(fold(name), (None, ""))
+                made = Room(id, name, "", private, owner, address)
+                self._by_id[id] = self._by_name[made.key] = made
+                if not private:
+                    self._public.put(made)
             case RoomGone(id):
-                room = self._by_id.get(id)
-                if room is None:
-                    return
-                room.ending = False
-                if not room.members:  # somebody may have joined since
-                    del self._by_id[id]
-                    if self._by_name.get(fold(room.name)) is room:
-                        del self._by_name[fold(room.name)]
+                self._settling.discard(id)
+                if (room := self._by_id.get(id)) is not None:
+                    room.ending = False
+                    if not room.members:  # somebody may have joined since
+                        self._remove(room)
             case Joined(room_id, user, _):
-                self._join(room_id, user)
+                if room := self._by_id.get(room_id):
+                    room.members[user] = None
+                    room.invited.discard(user)
+                    self._of_user.setdefault(user, {})[room_id] = room
+                    self._show_or_hide(room, user)
             case Left(room_id, user, _):
                 if room := self._by_id.get(room_id):
-                    room.members.pop(user, None)
-                self._of_user.get(user, {}).pop(room_id, None)
+                    self._leave(room, user)
             case OwnerSet(room_id, owner):
+                self._settling.discard(room_id)
                 if room := self._by_id.get(room_id):
                     room.owner = owner
             case TopicSet(room_id, topic):
                 if room := self._by_id.get(room_id):
                     room.topic = topic
             case Invited(room_id, user):
-                if room := self._by_id.get(room_id):
+                # Anybody may join one that is not private.
+                if (room := self._by_id.get(room_id)) and room.private:
                     room.invited.add(user)
+                    self._show_or_hide(room, user)
             case UserGone(user):
-                for room in self._of_user.pop(user, {}).values():
-                    room.members.pop(user, None)
-                for room in self._by_id.values():
-                    room.invited.discard(user)
+                for joined in self.of(user):
+                    self._leave(joined, user)
+                if (rooms := self._private.pop(user, None)) is not None:
+                    for inviting in rooms.after(""):
+                        inviting.invited.discard(user)
 
     def failed(self) -> None:
         """What was handed in and is not committed won't be."""
+        for _, address in self._making.values():
+            self._count_out(address)
         self._making.clear()
-        for room in self._by_id.values():
-            room.ending = False
+        for id in list(self._settling):
+            self.not_settled(id)
 
-    def _add(self, room: Room) -> None:
-        self._by_id[room.id] = room
-        self._by_name[fold(room.name)] = room
+    def _remove(self, room: Room) -> None:
+        del self._by_id[room.id]
+        if self._by_name.get(room.key) is room:
+            del self._by_name[room.key]
+        self._public.discard(room)
+        invited, room.invited = room.invited, set()
+        for user in invited:
+            self._show_or_hide(room, user)
+        self._count_out(room.address)
 
-    def _join(self, room_id: int, user: int) -> None:
-        room = self._by_id.get(room_id)
-        if room is not None:
-            room.members[user] = None
-            room.invited.discard(user)
-            self._of_user.setdefault(user, {})[room_id] = room
+    def _count_out(self, address: str) -> None:
+        self._made[address] -= 1
+        if self._made[address] <= 0:
+            del self._made[address]
+
+    def _leave(self, room: Room, user: int) -> None:
+        room.members.pop(user, None)
+        rooms = self._of_user.get(user, {})
+        rooms.pop(room.id, None)
+        if not rooms:
+            self._of_user.pop(user, None)
+        self._show_or_hide(room, user)
+
+    def _show_or_hide(self, room: Room, user: int) -> None:
+        """Have ``room`` among the private ones that ``user`` may know of, or not among them."""
+        if not room.private:
+            return
+        rooms = self._private.setdefault(user, Ordered(_key))
+        if self.may_see(room, user):
+            rooms.put(room)
+        else:
+            rooms.discard(room)
+            if not rooms:
+                del self._private[user]

@@ -182,8 +182,12 @@ OPTIONS
         half of what the system allows in open files, if nobody else is there.
     --unread BYTES
         What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
-    --rooms N
-        How many rooms a user may be in. Default: 100.
+    --rooms N, --address-rooms N
+        How many rooms a user may be in, and how many there may be at once that users of one address
+        have made. Default: {DEFAULTS.rooms} and {DEFAULTS.address_rooms}.
+    --held N
+        How many guests of one address are held at once who have lost their connections. Past it,
+        the one who lost it first is let go before --grace is over. Default: {DEFAULTS.held}.
 
     --certificate FILE
     --private-key FILE
@@ -278,6 +282,8 @@ class Options(usage.Options):
         ["connections", None, DEFAULTS.connections, "", _number("connections")],
         ["unread", None, DEFAULTS.unread, "", _number("unread")],
         ["rooms", None, DEFAULTS.rooms, "", _number("rooms")],
+        ["address-rooms", None, DEFAULTS.address_rooms, "", _number("address-rooms")],
+        ["held", None, DEFAULTS.held, "", _number("held")],
         ["certificate", None, None, "", Path],
         ["private-key", None, None, "", Path],
     ]
@@ -326,6 +332,8 @@ class Options(usage.Options):
             connections=self["connections"],
             unread=self["unread"],
             rooms=self["rooms"],
+            address_rooms=self["address-rooms"],
+            held=self["held"],
         )
 
     def postOptions(self) -> None:

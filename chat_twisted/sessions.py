@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
-
 from chat_twisted.accounts import Account
 from chat_twisted.errors import ChatError
 from chat_twisted.limits import Allowance
@@ -52,7 +50,6 @@ class User:
         "account",
         "away",
         "grace",
-        "hold",
         "id",
         "key",
         "live",
@@ -80,7 +77,6 @@ class User:
         self.returned = False  # on another connection: what it sends may be a repetition
         self.sessions: list[Session] = []
         self.live: list[Session] = []  # those of them that messages go to as they are committed
-        self.hold: IDelayedCall | None = None  # ends the grace
         # Direct messages to the user until they are confirmed.
         self.unconfirmed: list[tuple[int, Request]] = []
 

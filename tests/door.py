@@ -183,4 +183,4 @@ class DoorTestCase(TestCase):
 
     def names(self) -> list[str]:
         """Those who are present."""
-        return [user.name for user in self.hub.who()]
+        return [user.name for user in self.hub.who().items]

@@ -197,6 +197,21 @@ class TalkTests(DoorTestCase):
             self.alice.say("WHO\nAfter: bob\n\n"), b"WHO\nCount: 3\nContent-length: 6\n\nCarol\n"
         )
 
+    def test_a_page_of_a_list_has_so_many_lines_at_most(self) -> None:
+        self.patch(version2, "MAX_LINES", 2)
+        for name in ("#c", "#a", "#b"):
+            self.alice.say(f"JOIN {name}\n\n")
+            self.commit()
+        self.alice.transport.take()
+        self.assertEqual(
+            self.alice.say("ROOMS\n\n"),
+            b"ROOMS\nCount: 3\nMore: #b\nContent-length: 24\n\n#a 1 member\n#b 1 member\n",
+        )
+        self.assertEqual(
+            self.alice.say("ROOMS\nAfter: #B\n\n"),
+            b"ROOMS\nCount: 3\nContent-length: 12\n\n#c 1 member\n",
+        )
+
     def test_ping_is_answered_with_its_token(self) -> None:
         self.assertEqual(self.alice.say("PING a b\nId: 1\n\n"), b"PONG a b\nId: 1\n\n")
 

@@ -10,9 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import archive, sessions
+from chat_twisted import hub as hub_module
 from chat_twisted import ledger as ledger_module
 from chat_twisted.archive import Span
-from chat_twisted.changes import UserCame
+from chat_twisted.changes import RoomGone, UserCame, UserGone
 from chat_twisted.errors import (
     AuthenticationRequired,
     ChatError,
@@ -99,6 +100,7 @@ class ImmediateSession(ListSession):
 class HubTestCase(TestCase):
     grace = 600
     limits = OFF
+    max_clients = 10
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -116,7 +118,7 @@ class HubTestCase(TestCase):
             self.store.wall,
             self.accounts,
             Limiter(self.limits),
-            max_clients=10,
+            max_clients=self.max_clients,
             grace=self.grace,
         )
 
@@ -162,7 +164,7 @@ class HubTestCase(TestCase):
 
     def names(self) -> list[str]:
         """Those who are present."""
-        return [user.name for user in self.hub.who()]
+        return [user.name for user in self.hub.who().items]
 
 
 class RegistryTests(HubTestCase):
@@ -625,6 +627,7 @@ class KeptTests(HubTestCase):
             session = self.join(f"u{i}")
             tokens[f"u{i}"] = session.token
             self.leave(session)
+        self.commit()
         for name in ("u0", "u1"):
             with self.assertRaises(UnableToSend):
                 self.hub.send(alice, name, "x")
@@ -662,6 +665,15 @@ class NoGraceTests(HubTestCase):
             self.hub.send(alice, "bob", "x")
         self.assertEqual(self.store.saved().users, [])
         self.join("bob")
+
+    def test_a_room_of_one_who_is_not_kept_ends_with_its_connection(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.join(bob, "#dev", None, private=False)
+        self.commit()
+        self.leave(bob)
+        self.commit()
+        self.assertEqual(self.hub.rooms(alice).count, 0)
+        self.assertEqual((self.store.saved().rooms, self.store.saved().members), ([], []))
 
 
 class OriginalTests(HubTestCase):
@@ -882,7 +894,7 @@ class FailureTests(HubTestCase):
         self.patch(ledger_module, "MAX_WAITING", 100)
         self.clock.advance(10)
         self.commit()
-        self.assertEqual((self.hub.rooms(bob), self.store.saved().rooms), ([], []))
+        self.assertEqual((self.hub.rooms(bob).count, self.store.saved().rooms), (0, []))
 
 
 class RoomTests(HubTestCase):
@@ -970,7 +982,7 @@ class RoomTests(HubTestCase):
             self.hub.send(self.bob, "#dev", "x")
         with self.assertRaises(NoSuchRoom):
             self.hub.room(self.bob, "#dev")
-        self.assertEqual(self.hub.rooms(self.bob), [])
+        self.assertEqual(self.hub.rooms(self.bob).count, 0)
         self.hub.invite(self.alice, "#dev", "bob", "i")
         self.commit()
         self.assertEqual(self.alice.heard[1:], [("invited", "#dev", "bob", "alice", "i")])
@@ -997,7 +1009,7 @@ class RoomTests(HubTestCase):
         self.quit(self.alice)
         self.assertEqual(self.bob.heard[-2:], [("left", "#dev", "alice"), ("owner", "#dev", "bob")])
         self.assertEqual(self.hub.room(self.bob, "#dev").owner, self.bob.user.id)
-        self.assertEqual([m.name for m in self.hub.members(self.carol, "#dev")], ["bob"])
+        self.assertEqual([m.name for m in self.hub.members(self.carol, "#dev").items], ["bob"])
         self.hub.leave_room(self.bob, "#dev", "l")
         self.commit()
         with self.assertRaises(NoSuchRoom):
@@ -1012,7 +1024,7 @@ class RoomTests(HubTestCase):
         self.start()
         self.commit()
         bob = self.join("bob", self.bob.token)
-        self.assertEqual([u.name for u in self.hub.members(bob, "#dev")], ["bob", "carol"])
+        self.assertEqual([u.name for u in self.hub.members(bob, "#dev").items], ["bob", "carol"])
 
     def test_what_can_not_be_a_room_is_refused(self) -> None:
         for name in ("dev", "#", "#b@d", ""):
@@ -1022,6 +1034,229 @@ class RoomTests(HubTestCase):
         for topic in ("x" * 401, "two\nlines"):
             with self.assertRaises(NotPermitted):
                 self.hub.set_topic(self.alice, "#dev", topic, None)
+
+
+class EndsTests(HubTestCase):
+    """Many ends at once: of users, of their memberships, of rooms."""
+
+    max_clients = 100
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(hub_module, "SWEEP_STEP", 5)
+        self.turns: list[int] = []  # how many ends each turn handed in
+        ledger = self.hub._ledger
+        change = ledger.change
+
+        def count(entry, origin) -> None:
+            if isinstance(entry, (UserGone, RoomGone)):
+                self.turns[-1] += 1
+            change(entry, origin)
+
+        ledger.change = count
+
+    def after(self, seconds: float) -> None:
+        """Let time go by, a turn of the reactor at a time."""
+        end = self.clock.seconds() + seconds
+        while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= end:
+            self.turns.append(0)
+            self.clock.advance(max(0, calls[0].getTime() - self.clock.seconds()))
+        self.clock.advance(end - self.clock.seconds())
+
+    def guests(self, count: int, rooms: int = 1):
+        """Guests with rooms of their own."""
+        sessions = [self.join(f"g{i}") for i in range(count)]
+        for i, session in enumerate(sessions):
+            for j in range(rooms):
+                self.hub.join(session, f"#r{i}-{j}", None, private=False)
+        self.commit()
+        return sessions
+
+    def test_ends_that_come_together_take_several_turns_and_are_all_done_and_written(self) -> None:
+        for session in self.guests(20, rooms=3):
+            self.leave(session)
+        self.turns.append(0)
+        self.after(600)
+        self.after(10)
+        self.assertEqual((sum(self.turns), max(self.turns)), (80, 5))
+        saved = self.store.saved()
+        self.assertEqual((saved.users, saved.rooms, saved.members), ([], [], []))
+        self.assertEqual(self.hub.rooms(self.join("alice")).count, 0)
+        self.assertEqual((self.hub._going, len(self.hub._held)), (set(), 0))
+
+    def test_who_quits_with_many_rooms_frees_the_name_at_once_and_the_rooms_in_steps(self) -> None:
+        bob = self.join("bob")
+        [guest] = self.guests(1, rooms=23)
+        for i in range(23):
+            self.hub.join(bob, f"#r0-{i}", None, private=False)
+        self.commit()
+        bob.heard.clear()
+        self.turns.append(0)
+        self.hub.leave(guest, for_good=True)
+        self.hub.register("g0", ListSession(self.door))  # which is told after the other has left
+        self.assertEqual(len([h for h in bob.heard if h[0] == "left"]), 23)
+        self.hub.leave(bob, for_good=True)
+        self.after(1)
+        self.assertLessEqual(max(self.turns[1:]), 5)
+        self.assertEqual(self.hub.rooms(self.join("alice")).count, 0)
+
+    def test_a_step_ends_when_it_has_taken_long(self) -> None:
+        self.patch(hub_module, "SWEEP_STEP", 1000)
+        for session in self.guests(10):
+            self.leave(session)
+        end_one = self.hub._end_one
+
+        def slowly(now: float) -> bool:
+            self.clock.rightNow += hub_module.SWEEP_TIME  # the time that it takes
+            return end_one(now)
+
+        self.patch(self.hub, "_end_one", slowly)
+        self.after(610)
+        self.assertLessEqual(max(self.turns), 2)
+        self.assertEqual(self.store.saved().users, [])
+
+    def test_no_more_is_handed_in_than_the_disk_takes(self) -> None:
+        for session in self.guests(20):
+            self.leave(session)
+        self.store.seconds = 5
+        self.turns.append(0)
+        self.after(604)
+        self.assertEqual(sum(self.turns), 5)
+        self.after(600)
+        self.assertEqual(sum(self.turns), 40)
+
+    def test_what_was_left_over_by_the_server_before_is_done_in_steps_after_the_start(self) -> None:
+        sessions = self.guests(20)
+        for session in sessions:  # whose ends are written, but not those of their rooms
+            archive.write(self.store.connection.cursor(), changes=[UserGone(session.user.id)])
+        saved = self.store.saved()
+        self.assertEqual((len(saved.rooms), saved.users), (20, []))
+        self.start()
+        self.assertEqual(len(self.store.saved().rooms), 20)
+        self.after(10)
+        self.assertEqual(self.store.saved().rooms, [])
+
+    def test_ends_that_can_not_be_written_are_tried_again_until_they_are(self) -> None:
+        for session in self.guests(20):
+            self.leave(session)
+        self.store.broken = OSError("full")
+        self.after(660)
+        self.assertEqual(len(self.store.saved().users), 20)
+        self.store.broken = None
+        self.after(60)
+        saved = self.store.saved()
+        self.assertEqual((saved.users, saved.rooms, self.hub._going), ([], [], set()))
+
+    def test_a_room_whose_maker_is_gone_before_it_is_made_ends(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.hub.join(alice, "#dev", None, private=False)
+        self.turns.append(0)
+        self.hub.leave(alice, for_good=True)
+        self.after(1)
+        self.assertEqual(self.hub.rooms(bob).count, 0)
+        self.assertEqual((self.store.saved().rooms, self.store.saved().members), ([], []))
+
+
+class HeldTests(HubTestCase):
+    """Who is held when there are too many."""
+
+    limits = OFF._replace(held=3)
+
+    def away(self, name: str, host: str | None) -> None:
+        session = ListSession(self.door)
+        session.host = host
+        self.hub.register(name, session)
+        self.commit()
+        self.leave(session)
+        self.commit()
+
+    def held(self) -> list[str]:
+        return [user.name for user in self.hub._held._holds]
+
+    def test_an_address_with_more_than_its_share_lets_its_own_oldest_go(self) -> None:
+        self.away("bob", "192.0.2.1")
+        for i in range(20):
+            self.away(f"flood{i}", "2001:db8::1" if i % 2 else "2001:db8::2")
+        self.assertEqual(self.held(), ["bob", "flood17", "flood18", "flood19"])
+
+    def test_when_all_places_are_taken_those_who_take_most_make_room(self) -> None:
+        for i in range(10):
+            self.away(f"u{i}", f"192.0.2.{i}")
+        for i in range(5):
+            self.away(f"flood{i}", "203.0.113.1")
+        self.assertEqual(len(self.held()), 10)
+        self.assertEqual(len([name for name in self.held() if name.startswith("u")]), 9)
+
+    def test_who_was_held_before_the_start_is_pushed_out_by_one_address_in_no_great_number(self):
+        self.limits = OFF
+        self.start()
+        for i in range(10):
+            self.away(f"u{i}", None)
+        self.limits = OFF._replace(held=3)
+        self.start()
+        for i in range(9):
+            self.away(f"flood{i}", "203.0.113.1")
+        self.assertEqual(len([name for name in self.held() if name.startswith("u")]), 7)
+
+
+class RoomShareTests(HubTestCase):
+    limits = OFF._replace(address_rooms=2)
+
+    def test_an_address_makes_so_many_rooms_and_others_make_more(self) -> None:
+        sessions = [self.join(name) for name in ("alice", "bob", "carol")]
+        for session, host in zip(sessions, ("192.0.2.1", "192.0.2.1", "192.0.2.2"), strict=True):
+            session.host = host
+        alice, bob, carol = sessions
+        self.hub.join(alice, "#a", None, private=False)
+        self.hub.join(alice, "#b", None, private=False)
+        with self.assertRaises(NotPermitted):
+            self.hub.join(bob, "#c", None, private=False)
+        self.hub.join(carol, "#c", None, private=False)
+        self.commit()
+        self.assertEqual(self.hub.rooms(bob).count, 3)
+
+
+class ListTests(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.users = [self.join(name) for name in ("dora", "Bob", "alice", "Carol")]
+        for session in self.users[:3]:
+            self.hub.join(session, "#dev", None, private=False)
+        self.commit()
+
+    def members(self, after: str = "") -> tuple[int, list[str]]:
+        listing = self.hub.members(self.users[0], "#dev", after)
+        return listing.count, [user.name for user in listing.items]
+
+    def test_members_stay_in_order_whoever_comes_and_goes(self) -> None:
+        dora, bob, alice, carol = self.users
+        self.assertEqual(self.members(), (3, ["alice", "Bob", "dora"]))
+        self.assertEqual(self.members("alice"), (3, ["Bob", "dora"]))
+        self.hub.join(carol, "#dev", None, private=False)
+        self.hub.join(bob, "#dev", None, private=False)
+        self.commit()
+        self.assertEqual(self.members("bob"), (4, ["Carol", "dora"]))
+        self.hub.leave_room(bob, "#dev", None)
+        self.commit()
+        self.quit(alice)
+        self.assertEqual(self.members(), (2, ["Carol", "dora"]))
+        self.hub.kick(dora, "#dev", "carol", None)
+        self.commit()
+        self.assertEqual(self.members(), (1, ["dora"]))
+
+    def test_a_room_of_the_same_name_later_has_its_own_members(self) -> None:
+        self.members()
+        for session in self.users[:3]:
+            self.hub.leave_room(session, "#dev", None)
+        self.commit()
+        self.hub.join(self.users[0], "#dev", None, private=False)
+        self.commit()
+        self.assertEqual(self.members(), (1, ["dora"]))
+        self.assertEqual(len(self.hub._members), 1)
+
+    def test_who_is_here_is_listed_from_where_one_wants(self) -> None:
+        listing = self.hub.who("bob")
+        self.assertEqual((listing.count, [u.name for u in listing.items]), (4, ["Carol", "dora"]))
 
 
 class ReadingTests(HubTestCase):
@@ -1107,7 +1342,7 @@ class AccountTests(AccountTestCase):
         self.quit(self.alice)
         self.start()
         again = self.log_in()
-        self.assertEqual((again.user.id, len(self.hub.rooms(again))), (id, 1))
+        self.assertEqual((again.user.id, self.hub.rooms(again).count), (id, 1))
 
     def test_a_token_of_a_login_is_good_until_the_ways_in_change(self) -> None:
         second = self.log_in()
@@ -1161,7 +1396,8 @@ class AccountTests(AccountTestCase):
         self.quit(self.alice)
         for i in range(12):
             self.leave(self.join(f"g{i}"))
-        self.assertEqual(len(self.hub._away), 10)
+        self.commit()
+        self.assertEqual(len(self.hub._held), 10)
         self.log_in()
 
     def test_with_no_grace_an_account_is_kept_all_the_same(self) -> None:
@@ -1302,13 +1538,13 @@ class ModerationTests(AccountTestCase):
         self.hub.mute(self.alice, "carol", "", "", "2")
         self.commit()
         self.assertEqual(
-            [(s.kind, s.subject) for s in self.hub.sanctions(self.alice)],
+            [(s.kind, s.subject) for s in self.hub.sanctions(self.alice).items],
             [("ban", "bob"), ("mute", "carol")],
         )
         self.hub.pardon(self.alice, "UNBAN", "bob", "3")
         self.hub.pardon(self.alice, "UNMUTE", "carol", "4")
         self.commit()
-        self.assertEqual(self.hub.sanctions(self.alice), [])
+        self.assertEqual(self.hub.sanctions(self.alice).count, 0)
         with self.assertRaises(NotPermitted):
             self.hub.pardon(self.alice, "UNBAN", "bob", "5")
 

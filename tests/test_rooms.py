@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted import rooms as rooms_module
 from chat_twisted.changes import (
     Invited,
     Joined,
@@ -15,7 +16,7 @@ from chat_twisted.changes import (
     UserGone,
 )
 from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
-from chat_twisted.rooms import Rooms
+from chat_twisted.rooms import Room, Rooms
 
 ALICE, BOB, CAROL = 1, 2, 3
 
@@ -31,6 +32,13 @@ class RoomsTestCase(TestCase):
     def join(self, user: int, name: str = "#dev", *, private: bool = False):
         self.apply(self.rooms.join(name, user, private=private, since=0))
         return self.rooms.find(name, user)
+
+    def seen_by(self, user: int, after: str = "") -> list[str]:
+        """The names of the rooms that ``user`` may know of; as many as are counted."""
+        listing = self.rooms.seen_by(user, after)
+        names = [room.name for room in listing.items]
+        self.assertTrue(after or len(names) == listing.count)
+        return names
 
 
 class RoomTests(RoomsTestCase):
@@ -72,15 +80,15 @@ class RoomTests(RoomsTestCase):
             [(2, "#dev", "", 0, 7), (1, "#dev", "", 0, 7)],
         ):
             rooms = Rooms(rows, [(1, 7)])
-            self.assertEqual(rooms.unsettled(), [RoomGone(2)])
+            self.assertEqual([rooms.settle(id) for id in rooms.unsettled()], [[RoomGone(2)]])
             rooms.apply(RoomGone(2))
             self.assertEqual(rooms.find("#dev", 7).id, 1)
 
     def test_rooms_are_listed_in_order_without_private_ones_of_others(self) -> None:
         for name in ("#b", "#A", "#c"):
             self.join(ALICE, name, private=name == "#c")
-        self.assertEqual([room.name for room in self.rooms.seen_by(BOB)], ["#A", "#b"])
-        self.assertEqual([room.name for room in self.rooms.seen_by(ALICE)], ["#A", "#b", "#c"])
+        self.assertEqual(self.seen_by(BOB), ["#A", "#b"])
+        self.assertEqual(self.seen_by(ALICE), ["#A", "#b", "#c"])
 
     def test_nobody_is_in_too_many_rooms(self) -> None:
         self.rooms = Rooms(max_rooms=1)
@@ -109,6 +117,112 @@ class RoomTests(RoomsTestCase):
         self.assertEqual(self.rooms.kick(room, ALICE, BOB, until=7), [Left(room.id, BOB, 7)])
 
 
+class ListTests(RoomsTestCase):
+    def test_private_rooms_are_among_the_others_for_members_and_invited_alone(self) -> None:
+        for name in ("#b", "#D", "#a", "#c"):
+            self.join(ALICE, name, private=name in "#a #c")
+        self.apply(self.rooms.invite(self.rooms.find("#c", ALICE), ALICE, BOB))
+        self.assertEqual(self.seen_by(ALICE), ["#a", "#b", "#c", "#D"])
+        self.assertEqual(self.seen_by(BOB), ["#b", "#c", "#D"])
+        self.assertEqual(self.seen_by(CAROL), ["#b", "#D"])
+        self.assertEqual(self.seen_by(ALICE, "#b"), ["#c", "#D"])
+        self.assertEqual(self.seen_by(BOB, "#c"), ["#D"])
+        self.assertEqual(self.seen_by(BOB, "#zzz"), [])
+
+    def test_who_left_a_private_room_knows_of_it_no_more(self) -> None:
+        room = self.join(ALICE, private=True)
+        self.apply(self.rooms.invite(room, ALICE, BOB))
+        self.join(BOB)
+        self.apply(self.rooms.leave(room, BOB, until=0))
+        self.assertEqual((self.seen_by(BOB), self.seen_by(ALICE)), ([], ["#dev"]))
+
+    def test_a_room_that_ended_is_listed_for_nobody_and_invites_nobody(self) -> None:
+        for private in (False, True):
+            room = self.join(ALICE, private=private)
+            self.apply(self.rooms.invite(room, ALICE, BOB))
+            self.apply(self.rooms.leave(room, ALICE, until=0))
+            self.apply(self.rooms.settle(room.id))
+            self.assertEqual((self.seen_by(ALICE), self.seen_by(BOB)), ([], []))
+            self.assertEqual(self.rooms._private, {})
+
+    def test_what_was_saved_is_listed_again(self) -> None:
+        rows = [(1, "#b", "", False, ALICE), (2, "#a", "", True, ALICE), (3, "#A", "", True, BOB)]
+        self.rooms = Rooms(rows, [(1, ALICE), (2, ALICE)], [(2, BOB), (3, CAROL), (1, CAROL)])
+        self.assertEqual(self.seen_by(ALICE), ["#a", "#b"])
+        self.assertEqual(self.seen_by(BOB), ["#a", "#b"])
+        self.assertEqual(self.seen_by(CAROL), ["#b"])
+
+    def test_the_end_of_a_user_looks_at_rooms_of_its_own_alone(self) -> None:
+        looked: list[str] = []
+
+        class Watched(Room):
+            def __getattribute__(self, name: str) -> object:
+                if name in ("members", "invited"):
+                    looked.append(object.__getattribute__(self, "name"))
+                return object.__getattribute__(self, name)
+
+        self.patch(rooms_module, "Room", Watched)
+        for i in range(100):
+            self.join(ALICE, f"#of-alice-{i}", private=i % 2 == 0)
+        self.join(BOB, "#of-bob")
+        self.apply(self.rooms.invite(self.rooms.find("#of-alice-0", ALICE), ALICE, BOB))
+        looked.clear()
+        self.apply([UserGone(BOB)])
+        self.assertEqual(set(looked), {"#of-bob", "#of-alice-0"})
+
+
+class ShareTests(RoomsTestCase):
+    """How many rooms users of one address may have made."""
+
+    def setUp(self) -> None:
+        self.rooms = Rooms([(9, "#old", "", False, ALICE)], [(9, ALICE)], share=2)
+
+    def make(self, name: str, user: int = ALICE, address: str = "192.0.2.1"):
+        return self.rooms.join(name, user, private=False, since=0, address=address)
+
+    def test_past_its_share_an_address_makes_none_and_others_do(self) -> None:
+        self.apply([*self.make("#a"), *self.make("#b", BOB)])
+        for user in (ALICE, BOB, CAROL):
+            with self.assertRaises(NotPermitted):
+                self.make("#c", user)
+        self.make("#a", CAROL)  # that one is there
+        self.make("#old", CAROL)
+        self.make("#c", CAROL, "192.0.2.2")
+
+    def test_rooms_that_are_being_made_count_until_they_can_not_be(self) -> None:
+        self.make("#a")
+        self.make("#b")
+        with self.assertRaises(NotPermitted):
+            self.make("#c")
+        self.rooms.failed()
+        self.make("#c")
+
+    def test_a_room_that_ended_counts_no_more_whoever_had_it_last(self) -> None:
+        self.apply([*self.make("#a"), *self.make("#b"), *self.make("#a", BOB, "192.0.2.2")])
+        room = self.rooms.find("#a", BOB)
+        self.apply([UserGone(ALICE)])
+        self.apply(self.rooms.settle(room.id))
+        self.assertEqual(room.owner, BOB)
+        self.apply(self.rooms.settle(self.rooms.find("#b", BOB).id))
+        self.apply(self.make("#c"))
+        with self.assertRaises(NotPermitted):
+            self.make("#d")
+
+    def test_an_unknown_address_has_no_bound(self) -> None:
+        for i in range(5):
+            self.apply(self.make(f"#r{i}", address=""))
+
+    def test_so_many_are_invited_at_once_at_most(self) -> None:
+        self.patch(rooms_module, "MAX_INVITED", 2)
+        room = self.join(ALICE, "#p", private=True)
+        for user in (BOB, CAROL, BOB):
+            self.apply(self.rooms.invite(room, ALICE, user))
+        with self.assertRaises(NotPermitted):
+            self.rooms.invite(room, ALICE, 4)
+        self.join(BOB, "#p")
+        self.rooms.invite(room, ALICE, 4)
+
+
 class EndTests(RoomsTestCase):
     def test_the_longest_member_inherits(self) -> None:
         room = self.join(ALICE)
@@ -116,7 +230,8 @@ class EndTests(RoomsTestCase):
         self.join(CAROL)
         self.assertEqual(self.rooms.settle(room.id), [])
         self.apply(self.rooms.leave(room, ALICE, until=0))
-        self.assertEqual(self.rooms.unsettled(), [OwnerSet(room.id, BOB)])
+        self.assertEqual(self.rooms.unsettled(), [room.id])
+        self.assertEqual(self.rooms.settle(room.id), [OwnerSet(room.id, BOB)])
 
     def test_an_empty_room_ends_and_can_not_be_joined_meanwhile(self) -> None:
         room = self.join(ALICE)
@@ -157,16 +272,16 @@ class EndTests(RoomsTestCase):
                 UserGone(ALICE),
             ]
         )
-        self.assertEqual((self.rooms.seen_by(BOB), self.rooms.of(BOB)), ([], []))
+        self.assertEqual((self.seen_by(BOB), self.rooms.of(BOB)), ([], []))
         self.assertEqual(self.rooms.settle(room.id), [])
         self.assertEqual(room.topic, "")
 
     def test_who_is_gone_is_invited_nowhere(self) -> None:
         room = self.join(ALICE, private=True)
         self.apply(self.rooms.invite(room, ALICE, BOB))
-        self.assertEqual(self.rooms.seen_by(BOB), [room])
+        self.assertEqual(self.seen_by(BOB), ["#dev"])
         self.apply([UserGone(BOB)])
-        self.assertEqual(self.rooms.seen_by(BOB), [])
+        self.assertEqual(self.seen_by(BOB), [])
         with self.assertRaises(NotPermitted):
             self.join(BOB)
 

@@ -6,9 +6,8 @@ sessions. It does not know how the connection is read, or what comes before regi
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -30,8 +29,12 @@ from chat_twisted.hub import Hub
 from chat_twisted.logs import Logger
 from chat_twisted.message import Message, fold
 from chat_twisted.moderation import Sanction
+from chat_twisted.ordered import Listing
 from chat_twisted.presence import AWAY, HERE, Presence, seen
-from chat_twisted.sessions import Event, Request, Session
+from chat_twisted.rooms import Room
+from chat_twisted.sessions import Event, Request, Session, User
+
+T = TypeVar("T")
 
 VERSION = 2
 """The highest version of the protocol that is spoken here."""
@@ -44,6 +47,9 @@ MAX_SEARCH = 100
 
 MAX_QUERY = 500
 """Characters of what is searched for."""
+
+MAX_LINES = 1000
+"""Of a page of a list: more would keep others waiting for too long."""
 
 TOO_BROAD = "the search is too broad, take longer or rarer words"
 """Why a search was given up, for people."""
@@ -227,9 +233,8 @@ class Version2(Session):
         duration, reason = frame.headers.get("duration", ""), frame.body or ""
         match frame.verb:
             case "BAN" if not frame.argument:
-                found = hub.sanctions(self)
-                names = [f"{sanction.subject} {sanction.kind}" for sanction in found]
-                self._list(frame, "", names, lambda i: _describe(found[i]))
+                found = hub.sanctions(self, _after(frame))
+                self._list(frame, "", found, lambda sanction: sanction.key, _describe)
             case "BAN":
                 self._await(hub.ban(self, frame.argument, duration, reason, id))
             case "MUTE":
@@ -309,31 +314,25 @@ class Version2(Session):
     def _rooms(self, frame: Frame) -> None:
         assert self.user is not None
         me = self.user.id
-        rooms = self.door.hub.rooms(self)
 
-        def line(i: int) -> str:
-            room = rooms[i]
+        def line(room: Room) -> str:
             member = " member" if me in room.members else ""
             return f"{room.name} {len(room.members)}{member}{' private' if room.private else ''}"
 
-        self._list(frame, "", [room.name for room in rooms], line)
+        rooms = self.door.hub.rooms(self, _after(frame))
+        self._list(frame, "", rooms, lambda room: room.name, line)
 
     def _who(self, frame: Frame) -> None:
         hub, name, watches = self.door.hub, "", frame.flag("watch")
         if frame.argument:
             name = hub.room(self, frame.argument).name
-            users = hub.members(self, name)
+            users = hub.members(self, name, _after(frame))
         else:
-            users = hub.who()
+            users = hub.who(_after(frame))
         if watches is not None:
             hub.watch(self, watches=watches)
 
-        def line(i: int) -> str:
-            name, state, why = seen(users[i])
-            # A member who is not here is for others one who does not read for now.
-            return name if state == HERE else f"{name} {AWAY} {why}".rstrip()
-
-        self._list(frame, name, [user.name for user in users], line)
+        self._list(frame, name, users, lambda user: user.name, _describe_user)
 
     def _status(self, frame: Frame) -> None:
         match frame.argument:
@@ -346,22 +345,29 @@ class Version2(Session):
         self.connection.write(encode("STATUS", frame.argument, reply_headers(frame.id)))
 
     def _list(
-        self, frame: Frame, argument: str, names: list[str], line: Callable[[int], str]
+        self,
+        frame: Frame,
+        argument: str,
+        listing: Listing[T],
+        name: Callable[[T], str],
+        line: Callable[[T], str],
     ) -> None:
-        """Answer with a line for each of the ordered ``names``, as many as fit one body."""
-        first = bisect_right(names, fold(frame.headers.get("after", "")), key=fold)
-        last, size = first, 0
-        lines = []
-        while last < len(names):
-            text = f"{line(last)}\n"
+        """Answer with a page: a line for each item that is listed, as many as go into one.
+
+        :param name: what the client is to name an item by to get those behind it.
+        """
+        lines: list[str] = []
+        size = 0
+        headers = reply_headers(frame.id, ("Count", listing.count))
+        last: T | None = None
+        for item in listing.items:
+            text = f"{line(item)}\n"
             size += len(text.encode())
-            if size > MAX_BODY:
+            if last is not None and (size > MAX_BODY or len(lines) >= MAX_LINES):
+                headers.append(("More", name(last)))
                 break
             lines.append(text)
-            last += 1
-        headers = reply_headers(frame.id, ("Count", len(names)))
-        if last < len(names):
-            headers.append(("More", names[last - 1]))
+            last = item
         self.connection.write(encode(frame.verb, argument, headers, "".join(lines)))
         self.door.hub.charge(self, size)  # it may be much for a request of a few bytes
 
@@ -562,6 +568,16 @@ def bodies(lines: Sequence[str]) -> Iterator[str]:
         size += length
     if first < len(lines):
         yield "".join(lines[first:])
+
+
+def _after(frame: Frame) -> str:
+    return fold(frame.headers.get("after", ""))
+
+
+def _describe_user(user: User) -> str:
+    name, state, why = seen(user)
+    # A member who is not here is for others one who does not read for now.
+    return name if state == HERE else f"{name} {AWAY} {why}".rstrip()
 
 
 def _describe(sanction: Sanction) -> str:
