@@ -133,17 +133,21 @@ def extend(cursor: Cursor, limit: int) -> int:
 def _extend(cursor: Cursor, limit: int) -> int:
     cursor.execute("SELECT upto FROM indexed")
     [done] = cursor.fetchone()
-    cursor.execute(
-        "SELECT max(number) FROM "
-        "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
-        (done, limit),
-    )
-    [upto] = cursor.fetchone()
-    if upto is None:
-        return int(done)
+    upto = done
     span = "number > ? AND number <= ?"
-    for low in range(done, upto, _SLICE):
-        between = (low, min(low + _SLICE, upto))
+    while limit > 0:
+        # Slices are counted in messages: numbers may be far apart.
+        cursor.execute(
+            "SELECT max(number) FROM "
+            "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
+            (upto, min(limit, _SLICE)),
+        )
+        [last] = cursor.fetchone()
+        if last is None:
+            break
+        limit -= _SLICE
+        between = (upto, last)
+        upto = last
         cursor.execute(
             f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
             f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
@@ -170,7 +174,8 @@ def _extend(cursor: Cursor, limit: int) -> int:
         ):
             cursor.execute(statement, between)
             _let_others()
-    cursor.execute("UPDATE indexed SET upto = ?", (upto,))
+    if upto > done:
+        cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
 
 

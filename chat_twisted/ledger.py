@@ -45,6 +45,21 @@ MAX_WAITING_TEXT = 64 * 1024 * 1024
 RETRY_WHEN_BROKEN = 5
 """Seconds after which it may be worth trying again when nothing can be written."""
 
+NUMBERS_PER_SECOND = 100_000
+"""More than can be committed in a second (60,000 were measured). For each second since the newest
+message of the file a start leaves out so many numbers: if the file is an older one put back, all
+that were given since are among them."""
+
+EPOCH = 1767225600
+"""What counts as the time of number 0, in seconds since the epoch: the first of January 2026."""
+
+NUMBERS_LOST = 1_000_000
+"""How many numbers a start leaves out whose clock is behind the file."""
+
+LONGEST_GAP = 10 * 365 * 24 * 60 * 60
+"""For how many seconds numbers are left out at most: a clock that is centuries ahead must not use
+them up. Clients may keep them in a double, which is exact up to 2 to the power of 53."""
+
 LAZY = 1.0
 """Seconds after which what need not be done at once is done: indexing a few messages, noting who
 has read what, tidying the write-ahead log."""
@@ -114,12 +129,8 @@ class Ledger(Protocol[Origin]):
     """What there was at the start."""
 
     @property
-    def last(self) -> int:
-        """The number of the newest committed message, 0 if there is none."""
-
-    @property
     def newest(self) -> int:
-        """The number of the newest message that was handed in."""
+        """The number that was given last; the next message has a higher one."""
 
     @property
     def pressed(self) -> bool:
@@ -293,6 +304,17 @@ def _give_way() -> None:
         os.nice(NICE)
 
 
+def continue_after(saved: Saved, now: float) -> int:
+    """Return the number after which a server goes on that starts at the time ``now`` (seconds since
+    the epoch): none that it will give was given before, even if the file is older than it was.
+    """
+    newest, time = (saved.last, saved.time) if saved.last else (0, EPOCH * 1000)
+    gap = min(now - time / 1000, LONGEST_GAP)
+    if gap < 0 and saved.newest:
+        return saved.newest + NUMBERS_LOST
+    return max(newest + int(gap * NUMBERS_PER_SECOND), saved.newest)
+
+
 class EmbeddedLedger(Generic[Origin]):
     """Writes the archive of one server, by group commit.
 
@@ -324,8 +346,10 @@ class EmbeddedLedger(Generic[Origin]):
         self._failed: Failed[Origin] | None = None
         self._edited: Edited | None = None
         self._edition = saved.edition
-        self._last = self._indexed = saved.last
-        self._newest = max(saved.last, saved.newest)
+        # Between two numbers of one run there is nothing but what was refused or a repetition: so
+        # their difference says how many messages wait. All up to the first is indexed.
+        self._newest = continue_after(saved, wall())
+        self._last = self._indexed = self._older_upto = self._newest
         self._time = saved.time
         self._waiting: list[tuple[Entry, Origin]] = []
         self._waiting_text = 0
@@ -350,18 +374,12 @@ class EmbeddedLedger(Generic[Origin]):
         # number, and before it, up to another.
         self._recent: dict[tuple[int, str], tuple[int, int]] = {}
         self._older: dict[tuple[int, str], tuple[int, int]] = {}
-        self._older_upto = saved.last
         self._positions: dict[int, int] = {}
         self._lazy: IDelayedCall | None = None
         self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
         self._looking: IDelayedCall | None = clock.callLater(LOOK_EVERY, self._look)
         self._winding_down = False
         self._stopped: Deferred[None] | None = None
-
-    @property
-    def last(self) -> int:
-        """See ``Ledger.last``."""
-        return self._last
 
     @property
     def newest(self) -> int:

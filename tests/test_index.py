@@ -117,6 +117,14 @@ class FileTests(ArchiveTestCase):
         self.connection.commit()
         self.assertFalse(self.prepare())
 
+    def test_messages_whose_numbers_are_far_apart_are_indexed_one_after_the_other(self) -> None:
+        for text in ("blue tea", "blue wine", "blue milk"):
+            self.number += 10**12
+            self.say(ALICE, 0, text)
+        found = self.history(EVERYWHERE, 2)
+        self.assertEqual(found, ["blue wine", "blue milk"])
+        self.assertEqual(len(self.search("blue")), 3)
+
     def test_no_commit_waits_for_it(self) -> None:
         other = archive.connect(self.folder / archive.FILE)
         self.addCleanup(other.close)
