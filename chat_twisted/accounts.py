@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,6 @@ from chat_twisted.errors import (
     MalformedName,
     NotPermitted,
     TooFast,
-    Unavailable,
 )
 from chat_twisted.files import FilesError
 from chat_twisted.limits import Rate
@@ -61,6 +61,7 @@ from chat_twisted.logs import Logger
 from chat_twisted.message import check_user_name, fold
 from chat_twisted.peerlog import PeerLog
 from chat_twisted.text import printable
+from chat_twisted.turns import Asker, Places
 
 CHALLENGE = 32
 """Bytes."""
@@ -77,11 +78,15 @@ MAX_KEY = 2000
 MAX_PASSWORD = 1024
 """Bytes. What is longer is no password of anybody."""
 
-MAX_HASHING = 64
-"""How many passwords may wait to be looked at."""
+HASHING_AT_ONCE = 2
+"""How many passwords are looked at at once, each with 64 MiB of memory. One of them is that of a
+login."""
 
-RETRY_HASHING = 5
-"""Seconds after which it may be worth trying again when too many do."""
+MAX_HASHING = 64
+"""How many passwords may wait to be looked at, of one address: of logins, and others."""
+
+PATIENCE = 10.0
+"""Seconds that one waits for that at most."""
 
 ANSWER_AFTER = 1.0
 """Seconds after which a login that failed is answered, whatever was wrong with it."""
@@ -203,48 +208,46 @@ class Signature:
 
 @implementer(ICredentials)
 class Password:
-    """Credentials: a password."""
+    """Credentials: a password, and for whom it is looked at."""
 
-    def __init__(self, name: str, password: str) -> None:
+    def __init__(self, name: str, password: str, asker: Asker) -> None:
         self.name = name
         self.password = password
+        self.asker = asker
 
 
 class Passwords:
     """Turns passwords into what may be stored, and back into yes or no, without stopping the chat.
 
-    :param in_thread: runs a function aside; it bounds how many at once, which is what the memory
-        is bounded by (64 MiB each).
+    :param in_thread: runs a function aside.
     :param hasher: with other costs than its authors' defaults, which follow RFC 9106.
     """
 
     def __init__(
         self,
         in_thread: Callable[..., Deferred[Any]],
+        clock: IReactorTime,
         hasher: argon2.PasswordHasher | None = None,
     ) -> None:
         self._in_thread = in_thread
         self._hasher = hasher or argon2.PasswordHasher()
-        self._waiting = 0
+        self._places = Places(clock, HASHING_AT_ONCE, most=MAX_HASHING, patience=PATIENCE)
         self._nobodys = ""  # looked at in the place of one that is not there
 
-    def hash(self, password: str) -> Deferred[str]:
-        """Return what to store of a password.
+    def hash(self, password: str, asker: Asker) -> Deferred[str]:
+        """Return what to store of a password; fails with ``Unavailable`` if too many wait.
 
         :raises NotPermitted: it is empty or too long.
-        :raises Unavailable: too many wait.
         """
         if not password or len(password.encode()) > MAX_PASSWORD:
             raise NotPermitted("a password that is empty or too long")
-        return self._aside(self._hasher.hash, password)
+        return self._aside(asker, self._hasher.hash, password, patient=True)
 
-    def verify(self, stored: str, password: str) -> Deferred[bool]:
+    def verify(self, stored: str, password: str, asker: Asker) -> Deferred[bool]:
         """Tell whether ``password`` is the one that ``stored`` is of; takes as long if there is
-        none stored.
-
-        :raises Unavailable: too many wait.
+        none stored. Fails with ``Unavailable`` if too many wait.
         """
-        return self._aside(self._verify, stored, password)
+        return self._aside(asker, self._verify, stored, password, patient=False)
 
     def _verify(self, stored: str, password: str) -> bool:
         if not stored:
@@ -255,28 +258,46 @@ class Passwords:
             return False
         return bool(stored) and len(password.encode()) <= MAX_PASSWORD
 
-    def _aside(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        if self._waiting >= MAX_HASHING:
-            raise Unavailable("too many passwords", retry_after=RETRY_HASHING)
-
-        def done(result: Any) -> Any:
-            self._waiting -= 1
+    def _aside(
+        self, asker: Asker, function: Callable[..., Any], *arguments: Any, patient: bool
+    ) -> Deferred[Any]:
+        async def work() -> Any:
+            result, seconds = await self._in_thread(_timed, function, *arguments)
+            asker.charge(seconds)
             return result
 
-        self._waiting += 1
-        return self._in_thread(function, *arguments).addBoth(done)
+        return Deferred.fromCoroutine(self._places.do(asker.source, work, patient=patient))
+
+    def stop(self) -> None:
+        """Look at none any more but those that are being looked at."""
+        self._places.stop()
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Call a function; return how many seconds it took, too."""
+    begun = time.monotonic()
+    return function(*arguments), time.monotonic() - begun
 
 
 @implementer(ICredentialsChecker, IRealm)
 class Accounts:
-    """All accounts, by name and by their users' numbers."""
+    """All accounts, by name and by their users' numbers.
+
+    :param passwords: what looks at passwords; None where nobody logs in.
+    """
 
     credentialInterfaces = (ICredentials,)
 
-    def __init__(self, passwords: Passwords) -> None:
-        self.passwords = passwords
+    def __init__(self, passwords: Passwords | None = None) -> None:
+        self._passwords = passwords
         self._by_id: dict[int, Account] = {}
         self._by_name: dict[str, Account] = {}
+
+    @property
+    def passwords(self) -> Passwords:
+        """What turns passwords into what may be stored."""
+        assert self._passwords is not None, "nobody logs in here"
+        return self._passwords
 
     def load(
         self,
@@ -393,9 +414,8 @@ class Accounts:
         account = self.of(credentials.name)
         if isinstance(credentials, Password):
             stored = "" if account is None else account.password
-            return self.passwords.verify(stored, credentials.password).addCallback(
-                self._proven, account
-            )
+            verifying = self.passwords.verify(stored, credentials.password, credentials.asker)
+            return verifying.addCallback(self._proven, account)
         data = signed(credentials.challenge, credentials.name, credentials.binding)
         try:
             key, _ = parse_key(credentials.key)
@@ -541,7 +561,7 @@ def _decide(
 
     def decide(found: archive.Users, newest: int) -> tuple[list[Change], Mapping[int, int]]:
         users, keys, passwords, _ = found
-        accounts = Accounts(Passwords(lambda *_: Deferred()))
+        accounts = Accounts()
         accounts.load(users, keys, passwords)
         account = accounts.of(options.name)
         if options.action == "add":
@@ -625,7 +645,7 @@ def _ask_password(file: Path | None) -> str:
 
 def _listed(folder: Path) -> Iterable[str]:
     users, keys, passwords = archive.read_accounts(folder)
-    accounts = Accounts(Passwords(lambda *_: Deferred()))
+    accounts = Accounts()
     accounts.load(users, keys, passwords)
     for account in accounts.all():
         role = " operator" if account.operator else ""

@@ -114,6 +114,9 @@ SWEEP_PAUSE = 0.02
 
 Origin = Request | None
 
+Hashing = Callable[[Asker], Deferred[str]]
+"""Makes the hash of a password that the hub does not see; it may raise a ``ChatError`` at once."""
+
 
 class Hub:
     """The chat itself.
@@ -829,19 +832,26 @@ class Hub:
             raise NotPermitted("has no account")
         return account
 
-    def make_account(self, session: Session, key: str, hash: str, id: str | None) -> Request:
+    def make_account(
+        self, session: Session, key: str, hashing: Hashing | None, id: str | None
+    ) -> Request:
         """Give the session's user an account, and so its name for ever. As for all that changes an
         account, ``Session.done`` or ``Session.refused`` follows.
 
         :param key: as in an authorized_keys file; empty for none.
-        :param hash: of a password; empty for none.
+        :param hashing: makes the hash of a password; None for none.
         :raises NotPermitted: it has one, or neither is given, or the key is none.
+        :raises TooFast: too many accounts were made from this address, or passwords hashed.
         :raises Unavailable: it can't be written.
         """
         user = self._asking(session)
+
+        def changes(hash: str) -> Sequence[Change]:
+            return self._accounts.make(user.id, user.name, user.since, key, hash)
+
+        changes(_hash_of(hashing))  # who may have none has used up nothing
         self._limiter.registration(session.host, self._clock.seconds())
-        changes = self._accounts.make(user.id, user.name, user.since, key, hash)
-        return self._ask(changes, Request(session, user, "register", id, ACCOUNT))
+        return self._ask_hashed(changes, hashing, Request(session, user, "register", id, ACCOUNT))
 
     def add_key(self, session: Session, key: str, id: str | None) -> Request:
         """Let a key into the account.
@@ -861,15 +871,49 @@ class Hub:
         changes = self._accounts.remove_key(self.account(session), key)
         return self._ask(changes, Request(session, self._asking(session), "remove", id, ACCOUNT))
 
-    def set_password(self, session: Session, hash: str, id: str | None) -> Request:
-        """Set the account's password, or with an empty ``hash`` have none. Other sessions stay;
-        their tokens are good no more.
+    def set_password(self, session: Session, hashing: Hashing | None, id: str | None) -> Request:
+        """Set the account's password, or have none. Other sessions stay; their tokens are good no
+        more.
 
+        :param hashing: makes the hash of the password; None for none.
         :raises NotPermitted: there is no account, or it is its last way in.
+        :raises TooFast: too many passwords were hashed.
         :raises Unavailable: it can't be written.
         """
-        changes = self._accounts.set_password(self.account(session), hash)
-        return self._ask(changes, Request(session, self._asking(session), "password", id, ACCOUNT))
+        request = Request(session, self._asking(session), "password", id, ACCOUNT)
+
+        def changes(hash: str) -> Sequence[Change]:
+            return self._accounts.set_password(self.account(session), hash)
+
+        return self._ask_hashed(changes, hashing, request)
+
+    def _ask_hashed(
+        self,
+        changes: Callable[[str], Sequence[Change]],
+        hashing: Hashing | None,
+        request: Request,
+    ) -> Request:
+        """Hand in what ``changes`` returns of a password's hash, which is made before: but first it
+        is looked whether that is permitted, since it costs a lot.
+        """
+        permitted = changes(_hash_of(hashing))
+        if hashing is None:
+            return self._ask(permitted, request)
+
+        def go_on(hash: str) -> None:
+            if request.session.user is request.user:
+                self._ask(changes(hash), request)
+
+        def fail(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, ChatError):
+                self._log.failure("while hashing a password", failure)
+                error = Unavailable("can't hash", retry_after=TRY_AGAIN)
+            # Not before the asker has the request.
+            self._clock.callLater(0, self._refuse, request, error)
+
+        hashing(self.asker(request.session)).addCallback(go_on).addErrback(fail)
+        return request
 
     def unmake_account(self, session: Session, id: str | None) -> Request:
         """Be a guest again.
@@ -1318,6 +1362,11 @@ def _deduplication_key(session: Session, argument: str, text: str, id: str | Non
         return f"{id}\n{session.instance}"  # neither has a line end
     content = f"{fold(argument)}\n{text}".encode()
     return f"{id}\n\n{hashlib.blake2b(content, digest_size=12).hexdigest()}"
+
+
+def _hash_of(hashing: Hashing | None) -> str:
+    """Return what stands for the hash of a password before that is made."""
+    return "" if hashing is None else "to be made"
 
 
 def _digest(token: str) -> bytes:

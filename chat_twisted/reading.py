@@ -22,13 +22,12 @@ from chat_twisted import archive, index
 from chat_twisted.errors import TookTooLong
 from chat_twisted.logs import Logger
 from chat_twisted.sql import Cursor
-from chat_twisted.turns import RETRY_AFTER, Asker, Turns
+from chat_twisted.turns import RETRY_AFTER, Asker, Places
 
 Result = TypeVar("Result")
 
 READERS = 3
-SEARCHES = READERS - 1
-"""How many things are read at once, and how many of them may be searches."""
+"""How many things are read at once. One of them is no search."""
 
 MAX_WAITING = 1000
 """Of one source, how many readings may wait; and as many searches."""
@@ -151,10 +150,7 @@ class Readers:
     def __init__(self, folder: Path, reactor: Any) -> None:
         self._idle = [Reader(folder, reactor) for _ in range(READERS)]
         self._all = tuple(self._idle)
-        self._turns, self._searches = (
-            Turns(reactor, at_once, most=MAX_WAITING, patience=PATIENCE)
-            for at_once in (READERS, SEARCHES)
-        )
+        self._places = Places(reactor, READERS, most=MAX_WAITING, patience=PATIENCE)
 
     async def read(
         self,
@@ -171,37 +167,20 @@ class Readers:
         :raises Unavailable: too much waits, or it has waited too long.
         :raises TookTooLong: it did.
         """
-        if not search:
-            return await self._read(function, args, kw, asker, (asker.source, "short"))
-        await self._searches.take(asker.source)
-        try:
-            return await self._read(function, args, kw, asker, (asker.source, "search"))
-        finally:
-            self._searches.give_back(asker.source)
 
-    async def _read(
-        self,
-        function: Callable[..., Result],
-        args: tuple[Any, ...],
-        kw: Any,
-        asker: Asker,
-        source: object,
-    ) -> Result:
-        await self._turns.take(source)
-        try:
+        async def work() -> Result:
             reader = self._idle.pop()
             try:
                 return await reader.read(function, args, kw)
             finally:
                 self._idle.append(reader)
                 asker.charge(reader.seconds)
-        finally:
-            self._turns.give_back(source)
+
+        return await self._places.do(asker.source, work, patient=search)
 
     def stop(self) -> None:
         """Interrupt what is being read, and refuse what waits and what comes."""
-        self._turns.stop()
-        self._searches.stop()
+        self._places.stop()
         for reader in self._all:
             reader.interrupt()
 

@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from chat_twisted import __version__, archive
-from chat_twisted.accounts import Accounts, Gate, Passwords
+from chat_twisted.accounts import HASHING_AT_ONCE, Accounts, Gate, Passwords
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import (
@@ -76,9 +76,6 @@ round. With Python's own 5 ms, a commit of a few statements waits that long for 
 COLLECT_AFTER = (20_000, 20, 50)
 """After how many new objects those are looked through for cycles, after how many times of that the
 ones that stayed, and after how many of that all."""
-
-HASHING_AT_ONCE = 2
-"""How many passwords are looked at at once, each with 64 MiB of memory."""
 
 SPARE_DESCRIPTORS = 128
 """File descriptors that are kept for the archive, the log and the operator's commands, and for
@@ -175,6 +172,9 @@ OPTIONS
         What one session may say. Default: 50:500 and 262144:4194304.
     --address-messages RATE, --address-bytes RATE
         What all sessions from one address may. Default: 500:5000 and 2621440:41943040.
+    --work RATE, --address-work RATE
+        How many seconds the server may work aside for one session, and for all from one address:
+        reading back, and looking at passwords. Default: 0.25:10 and 0.5:30.
     --logins RATE, --registrations RATE
         Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N
@@ -277,6 +277,8 @@ class Options(usage.Options):
         ["bytes", None, DEFAULTS.octets, "", _rate("bytes")],
         ["address-messages", None, DEFAULTS.address_messages, "", _rate("address-messages")],
         ["address-bytes", None, DEFAULTS.address_octets, "", _rate("address-bytes")],
+        ["work", None, DEFAULTS.work, "", _rate("work")],
+        ["address-work", None, DEFAULTS.address_work, "", _rate("address-work")],
         ["logins", None, DEFAULTS.logins, "", _rate("logins")],
         ["registrations", None, DEFAULTS.registrations, "", _rate("registrations")],
         ["connections", None, DEFAULTS.connections, "", _number("connections")],
@@ -327,6 +329,8 @@ class Options(usage.Options):
             octets=self["bytes"],
             address_messages=self["address-messages"],
             address_octets=self["address-bytes"],
+            work=self["work"],
+            address_work=self["address-work"],
             logins=self["logins"],
             registrations=self["registrations"],
             connections=self["connections"],
@@ -557,7 +561,8 @@ def makeService(options: Options) -> Service:
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
     pool.start()  # which starts no thread yet: twistd may still fork
     threads = cast(IReactorFromThreads, reactor)
-    accounts = Accounts(Passwords(partial(deferToThreadPool, threads, pool)))
+    passwords = Passwords(partial(deferToThreadPool, threads, pool), clock)
+    accounts = Accounts(passwords)
     limiter = Limiter(options.limits, connections - connections // 8)
     hub = Hub(
         ledger,
@@ -591,13 +596,17 @@ def makeService(options: Options) -> Service:
         idle=options["idle"],
     )
 
+    def wind_down() -> None:
+        passwords.stop()
+        ledger.wind_down()
+
     def stop() -> Deferred[None]:
-        pool.stop()
+        pool.stop()  # at most it waits for two passwords that are looked at
         return ledger.stop()
 
     parent: Mapping[str, str] = options.parent or {}
     service = ChatService(
-        options.endpoints, front, framed, tls, ledger.wind_down, stop, parent.get("pidfile")
+        options.endpoints, front, framed, tls, wind_down, stop, parent.get("pidfile")
     )
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     return service

@@ -165,7 +165,7 @@ def quick_accounts() -> Accounts:
         return maybeDeferred(function, *arguments)
 
     hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    return Accounts(Passwords(at_once, hasher))
+    return Accounts(Passwords(at_once, Clock(), hasher))
 
 
 @implementer(ITransport, IConsumer, IPushProducer)

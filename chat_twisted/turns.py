@@ -8,13 +8,15 @@ in number and time. Nothing here knows what the work is; threads are somebody el
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Hashable
+from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.errors import Unavailable
+
+Result = TypeVar("Result")
 
 RETRY_AFTER = 5
 """Seconds after which it may be worth asking again when too much waits."""
@@ -123,3 +125,45 @@ class Turns:
             for turn, timer in queue:
                 timer.cancel()
                 turn.errback(Unavailable("the server is stopping"))
+
+
+class Places:
+    """Does work in so many places at once, in turns. Work that may wait for longer, and takes
+    longer or comes in larger numbers, leaves one place free for what others wait for. A source has
+    one turn for each of the two kinds.
+
+    The parameters are those of ``Turns``.
+    """
+
+    def __init__(self, clock: IReactorTime, at_once: int, *, most: int, patience: float) -> None:
+        self._turns, self._patient = (
+            Turns(clock, places, most=most, patience=patience) for places in (at_once, at_once - 1)
+        )
+
+    async def do(
+        self, source: Hashable, work: Callable[[], Awaitable[Result]], *, patient: bool
+    ) -> Result:
+        """Call ``work`` when it is the turn of ``source``, which lasts until that is done.
+
+        :param patient: which of the two kinds it is.
+        :raises Unavailable: too much waits, or it has waited for too long.
+        """
+        if not patient:
+            return await self._do((source, patient), work)
+        await self._patient.take(source)
+        try:
+            return await self._do((source, patient), work)
+        finally:
+            self._patient.give_back(source)
+
+    async def _do(self, source: Hashable, work: Callable[[], Awaitable[Result]]) -> Result:
+        await self._turns.take(source)
+        try:
+            return await work()
+        finally:
+            self._turns.give_back(source)
+
+    def stop(self) -> None:
+        """Refuse all who wait, and whoever comes. What is being done is not touched."""
+        self._patient.stop()
+        self._turns.stop()

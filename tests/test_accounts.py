@@ -7,6 +7,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -29,6 +30,7 @@ from chat_twisted.changes import (
     UserGone,
 )
 from chat_twisted.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
+from chat_twisted.turns import Asker, unlimited
 from tests.store import quick_accounts
 
 ALICE, BOB = 1, 2
@@ -41,6 +43,12 @@ def public(private) -> str:
 
 
 KEY, OTHER_KEY = public(PRIVATE), public(OTHER)
+
+ANYBODY = unlimited("anybody")
+
+
+def password(name: str, password: str) -> Password:
+    return Password(name, password, ANYBODY)
 
 
 class KeyTests(TestCase):
@@ -152,36 +160,102 @@ class PasswordTests(TestCase):
         self.passwords = quick_accounts().passwords
 
     def test_the_right_one_is_known_and_no_other(self) -> None:
-        stored = self.successResultOf(self.passwords.hash("pässword"))
+        stored = self.successResultOf(self.passwords.hash("pässword", ANYBODY))
         self.assertTrue(stored.startswith("$argon2id$"))
-        self.assertTrue(self.successResultOf(self.passwords.verify(stored, "pässword")))
+        self.assertTrue(self.successResultOf(self.passwords.verify(stored, "pässword", ANYBODY)))
         for wrong in ("", "password", "pässword ", "x" * 10_000_000):
-            self.assertFalse(self.successResultOf(self.passwords.verify(stored, wrong)))
+            self.assertFalse(self.successResultOf(self.passwords.verify(stored, wrong, ANYBODY)))
         for broken in ("", "nonsense"):
-            self.assertFalse(self.successResultOf(self.passwords.verify(broken, "x")))
+            self.assertFalse(self.successResultOf(self.passwords.verify(broken, "x", ANYBODY)))
 
     def test_empty_or_too_long_is_none(self) -> None:
         for password in ("", "x" * 1025, "é" * 513):
             with self.assertRaises(NotPermitted):
-                self.passwords.hash(password)
-        self.successResultOf(self.passwords.hash("x" * 1024))
+                self.passwords.hash(password, ANYBODY)
+        self.successResultOf(self.passwords.hash("x" * 1024, ANYBODY))
 
-    def test_so_many_may_wait_at_most(self) -> None:
-        waiting: list[Deferred[str]] = []
 
-        def in_thread(*_: object) -> Deferred[str]:
-            waiting.append(Deferred())
-            return waiting[-1]
+class HashingTests(TestCase):
+    """Who waits for whom when passwords are looked at, in a thread that is as slow as can be."""
 
-        passwords = Passwords(in_thread)
-        self.patch(accounts_module, "MAX_HASHING", 2)
-        first = passwords.hash("x")
-        passwords.verify("", "x")
-        with self.assertRaises(Unavailable):
-            passwords.hash("x")
-        waiting[0].errback(OSError("no memory"))
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.working: list[tuple[Deferred[object], str]] = []
+        self.passwords = Passwords(self.in_thread, self.clock)
+        self.asked: list[Deferred[Any]] = []
+
+    def tearDown(self) -> None:
+        self.passwords.stop()
+        while self.working:
+            self.finish()
+        for asked in self.asked:
+            asked.addErrback(lambda _: None)
+
+    def hash(self, password: str, asker: Asker) -> Deferred[str]:
+        self.asked.append(self.passwords.hash(password, asker))
+        return self.asked[-1]
+
+    def verify(self, stored: str, password: str, asker: Asker) -> Deferred[bool]:
+        self.asked.append(self.passwords.verify(stored, password, asker))
+        return self.asked[-1]
+
+    def in_thread(self, *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.working.append((done, arguments[-1]))
+        return done
+
+    def looked_at(self) -> list[str]:
+        return [password for _, password in self.working]
+
+    def finish(self) -> None:
+        self.working.pop(0)[0].callback(("hash", 0.5))
+
+    def test_of_one_address_so_many_may_wait_at_most(self) -> None:
+        for _ in range(accounts_module.MAX_HASHING + 1):  # and one is looked at
+            last = self.hash("x", ANYBODY)
+        self.assertNoResult(last)
+        self.failureResultOf(self.hash("x", ANYBODY), Unavailable)
+        self.assertNoResult(self.hash("x", unlimited("somebody else")))
+
+    def test_a_login_is_not_behind_what_is_to_be_stored_and_not_behind_another_address(
+        self,
+    ) -> None:
+        for address in ("hostile", "other"):
+            for i in range(9):
+                self.hash(f"{address} {i}", unlimited(address))
+        for i in range(9):
+            self.verify("", f"guess {i}", unlimited("hostile"))
+        self.verify("", "right", unlimited("honest"))
+        self.assertEqual(self.looked_at(), ["hostile 0", "guess 0"])
+        self.finish()
+        self.assertIn("right", self.looked_at())
+
+    def test_who_waits_too_long_is_refused_with_when_to_try_again(self) -> None:
+        waiting = [self.verify("", "x", ANYBODY) for _ in range(2)][-1]
+        self.clock.advance(accounts_module.PATIENCE)
+        self.assertTrue(self.failureResultOf(waiting, Unavailable).value.retry_after)
+
+    def test_the_time_that_it_took_is_charged_to_who_has_asked(self) -> None:
+        charged: list[float] = []
+        asked = self.hash("x", Asker("somebody", charged.append))
+        self.finish()
+        self.assertEqual((self.successResultOf(asked), charged), ("hash", [0.5]))
+
+    def test_when_it_stops_nobody_waits_for_a_thread(self) -> None:
+        asked = [self.hash("x", ANYBODY) for _ in range(9)]
+        self.passwords.stop()
+        for waiting in asked[1:]:
+            self.failureResultOf(waiting, Unavailable)
+        self.finish()
+        self.successResultOf(asked[0])
+        self.assertEqual(self.working, [])
+
+    def test_a_thread_that_fails_is_free_for_the_next(self) -> None:
+        first, second = (self.hash("x", ANYBODY) for _ in range(2))
+        self.working.pop(0)[0].errback(OSError("no memory"))
         self.failureResultOf(first, OSError)
-        passwords.hash("x")
+        self.finish()
+        self.successResultOf(second)
 
 
 class GateTestCase(RegistryTestCase):
@@ -190,7 +264,7 @@ class GateTestCase(RegistryTestCase):
         self.clock = Clock()
         self.gate = Gate(self.accounts, self.clock)
         self.account = self.alice()
-        hash = self.successResultOf(self.accounts.passwords.hash("right"))
+        hash = self.successResultOf(self.accounts.passwords.hash("right", ANYBODY))
         self.apply(PasswordSet(ALICE, hash))
 
     def login(self, credentials, host: str | None = "192.0.2.1") -> Deferred[Account]:
@@ -212,16 +286,16 @@ class GateTestCase(RegistryTestCase):
 class GateTests(GateTestCase):
     def test_the_right_key_and_the_right_password_are_let_in_at_once(self) -> None:
         self.assertIs(self.successResultOf(self.login(self.signature())), self.account)
-        self.assertIs(self.successResultOf(self.login(Password("ALICE", "right"))), self.account)
+        self.assertIs(self.successResultOf(self.login(password("ALICE", "right"))), self.account)
 
     def test_every_other_proof_fails_alike(self) -> None:
         challenge, binding = b"c" * 32, b"binding"
         for i, credentials in enumerate(
             (
-                Password("alice", "wrong"),
-                Password("alice", ""),
-                Password("nobody", "right"),
-                Password("alice", "x" * 10_000_000),
+                password("alice", "wrong"),
+                password("alice", ""),
+                password("nobody", "right"),
+                password("alice", "x" * 10_000_000),
                 self.signature(OTHER),
                 self.signature(name="nobody"),
                 self.signature(challenge=b"d" * 32),  # a replayed one
@@ -244,10 +318,10 @@ class GateTests(GateTestCase):
             looked_at.append(Deferred())
             return looked_at[-1]
 
-        self.patch(self.accounts.passwords, "_in_thread", never)
+        self.patch(self.accounts.passwords, "verify", never)
         refused = []
         for i in range(40):
-            login = self.login(Password("alice", f"guess {i}"), f"192.0.2.{i}")
+            login = self.login(password("alice", f"guess {i}"), f"192.0.2.{i}")
             login.addErrback(refused.append)
         self.assertEqual(len(looked_at), accounts_module.FREE_FAILURES + 1)
         self.assertTrue(all(failure.check(TooFast) for failure in refused))
@@ -273,23 +347,23 @@ class GateTests(GateTestCase):
         self.assertIs(self.successResultOf(self.login(self.signature(), "192.0.2.9")), self.account)
 
     def test_the_password_of_an_account_can_not_be_guessed_from_many_addresses(self) -> None:
-        waits = [self.seconds(Password("alice", "x"), f"192.0.2.{i}") for i in range(5)]
+        waits = [self.seconds(password("alice", "x"), f"192.0.2.{i}") for i in range(5)]
         self.assertEqual(waits, [1, 1, 1, 2, 4])
-        right = self.login(Password("alice", "right"), "198.51.100.1")
+        right = self.login(password("alice", "right"), "198.51.100.1")
         self.assertNoResult(right)  # whoever it is has to wait, by a password
         self.clock.advance(60)
         self.assertIs(self.successResultOf(right), self.account)
         self.assertIs(  # and is no suspect any more
-            self.successResultOf(self.login(Password("alice", "right"), "198.51.100.1")),
+            self.successResultOf(self.login(password("alice", "right"), "198.51.100.1")),
             self.account,
         )
 
     def test_who_would_wait_too_long_is_told_when_to_come_again(self) -> None:
         refused = 0
-        logins = [self.login(Password("alice", "wrong")) for _ in range(3)]
+        logins = [self.login(password("alice", "wrong")) for _ in range(3)]
         self.clock.advance(2)
         for _ in range(20):
-            logins.append(self.login(Password("alice", "wrong")))
+            logins.append(self.login(password("alice", "wrong")))
         for login in logins:
             login.addErrback(lambda failure: failure.value)
         for login in logins[3:]:
@@ -301,10 +375,10 @@ class GateTests(GateTestCase):
 
     def test_what_failed_long_ago_is_forgotten(self) -> None:
         for _ in range(5):
-            self.login(Password("alice", "wrong")).addErrback(lambda _: None)
+            self.login(password("alice", "wrong")).addErrback(lambda _: None)
             self.clock.pump([1.0] * 20)
         self.clock.advance(accounts_module.FORGET_AFTER + 61)
-        self.assertIs(self.successResultOf(self.login(Password("alice", "right"))), self.account)
+        self.assertIs(self.successResultOf(self.login(password("alice", "right"))), self.account)
 
     def test_of_so_many_failures_is_known_at_most(self) -> None:
         self.patch(accounts_module, "MAX_SUSPECTS", 10)

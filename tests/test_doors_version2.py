@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted import archive
 from chat_twisted.doors import version2
 from chat_twisted.doors.version2 import bodies
+from chat_twisted.errors import TookTooLong
 from chat_twisted.limits import OFF, Rate
 from chat_twisted.presence import TELL_AFTER
 from tests.door import Client, DoorTestCase
@@ -491,6 +492,21 @@ class ReadingTests(DoorTestCase):
         self.assertEqual(
             self.alice.transport.take(),
             b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\nPONG\n\n",
+        )
+
+    def test_a_search_that_took_too_long_is_refused_in_words_and_a_history_for_now(self) -> None:
+        self.store.unreadable = TookTooLong(retry_after=5)
+        self.alice.say("SEARCH\nId: 1\nContent-length: 2\n\na*HISTORY ALL\nId: 2\n\n")
+        self.commit()
+        answers = self.alice.transport.take().decode().split("\n\n")
+        self.assertEqual(
+            answers,
+            [
+                "ERROR 112 Unavailable\nId: 1\nReason: the search is too broad, take longer or "
+                "rarer words",
+                "ERROR 112 Unavailable\nId: 2\nRetry-after: 5",
+                "",
+            ],
         )
 
 

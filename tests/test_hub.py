@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -30,6 +31,7 @@ from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.message import Message
 from chat_twisted.presence import TELL_AFTER, Presence
 from chat_twisted.sessions import Event, Request, Session
+from chat_twisted.turns import Asker
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -1301,11 +1303,19 @@ class ReadingTests(HubTestCase):
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7u3T+rJRRpOSuhLfdWWLOIlgvFYs5vyQCPsb0hw9Wr"
 
 
+def hashing(hash: str) -> Callable[[Asker], Deferred[str]]:
+    return lambda _: succeed(hash)
+
+
+def no_hashing(_: Asker) -> Deferred[str]:
+    raise AssertionError("it was hashed for who may not")
+
+
 class AccountTestCase(HubTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.alice = self.join("Alice")
-        self.hub.make_account(self.alice, KEY, "", "1")
+        self.hub.make_account(self.alice, KEY, None, "1")
         self.commit()
         self.assertEqual(self.alice.heard, [("done", "ACCOUNT", "register", "1")])
         self.account = self.alice.user.account
@@ -1349,7 +1359,7 @@ class AccountTests(AccountTestCase):
         second = self.log_in()
         self.leave(second)
         self.join("alice", second.token)
-        self.hub.set_password(self.alice, "hash", "2")
+        self.hub.set_password(self.alice, hashing("hash"), "2")
         self.commit()
         with self.assertRaises(AuthenticationRequired):
             self.hub.register("alice", ListSession(self.door), second.token)
@@ -1374,11 +1384,11 @@ class AccountTests(AccountTestCase):
     def test_what_can_not_be_written_changes_nothing(self) -> None:
         bob = self.join("bob")
         self.store.broken = OSError("full")
-        self.hub.make_account(bob, KEY, "", "1")
+        self.hub.make_account(bob, KEY, None, "1")
         self.commit()
         self.assertEqual((bob.heard, bob.user.account), ([("refused", "1", 112)], None))
         self.store.broken = None
-        self.hub.make_account(bob, KEY, "", "2")
+        self.hub.make_account(bob, KEY, None, "2")
         self.commit()
         self.assertIsNotNone(bob.user.account)
 
@@ -1386,12 +1396,40 @@ class AccountTests(AccountTestCase):
         bob = self.join("bob")
         for ask in (
             lambda: self.hub.add_key(bob, KEY, "1"),
-            lambda: self.hub.set_password(bob, "h", "1"),
+            lambda: self.hub.set_password(bob, no_hashing, "1"),
             lambda: self.hub.unmake_account(bob, "1"),
-            lambda: self.hub.make_account(self.alice, KEY, "", "1"),
+            lambda: self.hub.make_account(self.alice, KEY, no_hashing, "1"),
+            lambda: self.hub.make_account(bob, "no key", no_hashing, "1"),
         ):
             with self.assertRaises(NotPermitted):
                 ask()
+
+    def test_what_is_not_permitted_any_more_when_the_hash_is_made_is_refused(self) -> None:
+        slow: Deferred[str] = Deferred()
+        self.hub.set_password(self.alice, lambda _: slow, "2")
+        self.hub.unmake_account(self.alice, "3")
+        self.commit()
+        slow.callback("hash")
+        self.commit()
+        self.assertEqual(self.alice.heard[-1], ("refused", "2", 111))
+        self.assertEqual(self.store.saved().passwords, [])
+
+    def test_what_can_not_be_hashed_is_refused_after_it_was_asked_for(self) -> None:
+        for error, code in ((Unavailable(), 112), (OSError("no memory"), 112)):
+            self.hub.set_password(self.alice, lambda _, error=error: fail(error), "2")
+            self.assertEqual(self.alice.heard, [])
+            self.commit()
+            self.assertEqual(self.alice.heard, [("refused", "2", code)])
+            self.alice.heard.clear()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_who_is_gone_when_the_hash_is_made_changes_nothing(self) -> None:
+        slow: Deferred[str] = Deferred()
+        self.hub.set_password(self.alice, lambda _: slow, "2")
+        self.leave(self.alice)
+        slow.callback("hash")
+        self.commit()
+        self.assertEqual(self.store.saved().passwords, [])
 
     def test_kept_guests_make_no_room_for_accounts_and_the_other_way_round(self) -> None:
         self.quit(self.alice)
@@ -1405,7 +1443,7 @@ class AccountTests(AccountTestCase):
         self.grace = 0
         self.start()
         carol = self.join("carol")
-        self.hub.make_account(carol, KEY, "", "1")
+        self.hub.make_account(carol, KEY, None, "1")
         self.commit()
         self.leave(carol)
         bob = self.join("bob")
@@ -1593,9 +1631,79 @@ class LimitTests(HubTestCase):
     def test_an_address_makes_so_many_accounts_at_most(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         alice.host = bob.host = "192.0.2.1"
-        self.hub.make_account(alice, KEY, "", "1")
+        self.hub.make_account(alice, KEY, None, "1")
         with self.assertRaises(TooFast):
-            self.hub.make_account(bob, KEY, "", "1")
+            self.hub.make_account(bob, KEY, no_hashing, "1")
+
+
+class WorkTests(HubTestCase):
+    """What is done aside for somebody is charged by its time; here a reading takes a second."""
+
+    limits = OFF._replace(work=Rate(0.5, 2), address_work=Rate(1, 4))
+
+    def read(self, session: ListSession) -> None:
+        reading = self.hub.history(session, "ALL", Span(9))
+        self.clock.pump([0, 0, 1, 0])
+        self.successResultOf(reading)
+
+    def test_who_has_read_too_much_is_told_when_to_go_on_and_others_are_not_concerned(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.store.seconds = 1
+        with self.assertRaises(TooFast) as caught:
+            for _ in range(9):
+                self.read(alice)
+        self.assertEqual(caught.exception.retry_after, 1)
+        with self.assertRaises(TooFast):
+            self.hub.search(alice, "", "x", 9)
+        self.read(bob)
+        self.clock.advance(1)
+        self.read(alice)
+
+    def test_all_of_an_address_share_what_it_may(self) -> None:
+        sessions = [self.join(name) for name in ("a", "b", "c", "d", "e", "f")]
+        for session in sessions:
+            session.host, session.allowance = "192.0.2.1", None
+        readings = [self.hub.history(session, "ALL", Span(9)) for session in sessions]
+        self.store.seconds = 1
+        readings += [self.hub.history(session, "ALL", Span(9)) for session in sessions]
+        self.clock.pump([0, 0, 1, 0])
+        for reading in readings:
+            self.successResultOf(reading)
+        for session in sessions:
+            with self.assertRaises(TooFast):
+                self.hub.history(session, "ALL", Span(9))
+        with self.assertRaises(TooFast):  # nor is a password looked at
+            applicant = ListSession(self.door)
+            applicant.host = "192.0.2.1"
+            self.hub.asker(applicant)
+
+    def test_who_comes_back_waits_for_the_next_page_and_gets_it_all(self) -> None:
+        self.patch(archive, "SCAN", 1)
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        for i in range(8):
+            self.hub.send(alice, "bob", str(i))
+        self.commit()
+        again = self.register("bob", bob.token)
+        self.store.seconds = 1
+        self.hub.arrive(again)
+        self.clock.pump([0.5] * 8)
+        self.assertLess(len(again.got), 5)
+        self.clock.pump([0.5] * 30)
+        self.assertEqual(again.texts(), [str(i) for i in range(8)])
+
+    def test_who_comes_back_when_too_much_is_read_is_served_later(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        self.hub.send(alice, "bob", "x")
+        self.commit()
+        self.store.unreadable = Unavailable("too much waits")
+        again = self.join("bob", bob.token)
+        self.assertEqual((again.got, again.heard), ([], []))
+        self.store.unreadable = None
+        self.clock.advance(hub_module.TRY_AGAIN)
+        self.commit()
+        self.assertEqual(again.texts(), ["x"])
 
 
 class PresenceTests(HubTestCase):

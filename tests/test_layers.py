@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "limits",
         "message",
         "peerlog",
+        "turns",
     },
     "presence": {"errors", "ordered"},
     "rooms": {"changes", "errors", "message", "ordered"},

@@ -622,16 +622,16 @@ class FramedConnection(LineReceiver):
     def _authenticate(self, frame: Frame) -> None:
         if not self._challenge or self._applicant is None:
             raise NotRegistered("AUTH before REGISTER has asked for it")
-        credentials = self._credentials(frame, self._applicant.name)
+        credentials = self._credentials(frame, self._applicant)
         self._become(State.AUTHENTICATING)
         self.hold()
         Deferred.fromCoroutine(self._log_in(self._applicant, credentials, frame.id))
 
-    def _credentials(self, frame: Frame, name: str) -> Signature | Password:
+    def _credentials(self, frame: Frame, applicant: Version2) -> Signature | Password:
         if frame.argument == "password":
             if not self.channel.private:
                 raise EncryptionRequired("a password")
-            return Password(name, frame.body or "")
+            return Password(applicant.name, frame.body or "", self.factory.hub.asker(applicant))
         if frame.argument != "publickey":
             raise NotPermitted("no such way to prove who one is")
         try:
@@ -639,7 +639,7 @@ class FramedConnection(LineReceiver):
         except ValueError:
             signature = b""  # which is nobody's
         key = frame.headers.get("key", "")
-        return Signature(name, key, signature, self._challenge, self.channel.binding)
+        return Signature(applicant.name, key, signature, self._challenge, self.channel.binding)
 
     async def _log_in(
         self, session: Version2, credentials: Signature | Password, id: str | None

@@ -7,6 +7,7 @@ sessions. It does not know how the connection is read, or what comes before regi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -25,7 +26,7 @@ from chat_twisted.errors import (
     UnknownCommand,
 )
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
-from chat_twisted.hub import Hub
+from chat_twisted.hub import Hashing, Hub
 from chat_twisted.logs import Logger
 from chat_twisted.message import Message, fold
 from chat_twisted.moderation import Sanction
@@ -263,9 +264,9 @@ class Version2(Session):
         hub, id, key = self.door.hub, frame.id, frame.headers.get("key", "")
         match frame.argument:
             case "register":
-                self._with_hash(frame, lambda hash: hub.make_account(self, key, hash, id))
+                self._await(hub.make_account(self, key, self._hashing(frame), id))
             case "password":
-                self._with_hash(frame, lambda hash: hub.set_password(self, hash, id))
+                self._await(hub.set_password(self, self._hashing(frame), id))
             case "add":
                 self._await(hub.add_key(self, key, id))
             case "remove":
@@ -281,35 +282,13 @@ class Version2(Session):
             case _:
                 raise UnknownCommand("no such thing can be done with an account")
 
-    def _with_hash(self, frame: Frame, ask: Callable[[str], Request]) -> None:
-        """Ask for something with the hash of the password that is in the body, if one is."""
+    def _hashing(self, frame: Frame) -> Hashing | None:
+        """Return what makes the hash of the password in the body; None if there is none."""
         if not frame.body:
-            self._await(ask(""))
-            return
+            return None
         if not self.connection.channel.private:
             raise EncryptionRequired("a password")
-        hashing = self.door.gate.accounts.passwords.hash(frame.body)
-        self.pending += 1
-        self.connection.hold()
-
-        def go_on(hash: str) -> None:
-            if self.user is None:
-                return
-            try:
-                self._await(ask(hash))
-            except ChatError as error:
-                self.connection.refuse(error, frame.id)
-
-        def fail(failure: Failure) -> None:
-            self._log.failure("while hashing a password", failure)
-            self.connection.refuse(Unavailable("can't hash", retry_after=RETRY_READING), frame.id)
-
-        def no_longer_pending(_: object) -> None:
-            if self._awaited is None:
-                self.connection.go_on()
-            self._answered()
-
-        hashing.addCallback(go_on).addErrback(fail).addCallback(no_longer_pending)
+        return partial(self.door.gate.accounts.passwords.hash, frame.body)
 
     def _rooms(self, frame: Frame) -> None:
         assert self.user is not None

@@ -1,0 +1,157 @@
+"""Reading connections: real threads and real files, waited for by what they answer."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import archive, reading
+from chat_twisted.errors import TookTooLong, Unavailable
+from chat_twisted.ledger import SQLiteStore
+from chat_twisted.sql import Cursor
+from chat_twisted.turns import Asker
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+
+def endless(cursor: Cursor) -> None:
+    """Read for ever, in one statement or in many."""
+    cursor.execute(ENDLESS)
+
+
+def endless_steps(cursor: Cursor) -> None:
+    while True:
+        cursor.execute("SELECT count(*) FROM (VALUES (1), (2)), (VALUES (1), (2))")
+
+
+def connection_of(cursor: Any) -> int:
+    return id(cursor._cursor.connection)
+
+
+class ReadingTestCase(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        archive.prepare(folder)
+        self.store = SQLiteStore(folder, reactor, sync="normal")
+        self.addCleanup(self.store.close)
+        self.charged: dict[str, float] = {}
+
+    def read(self, function, *args, source: str = "somebody", search: bool = False):
+        def charge(seconds: float) -> None:
+            self.charged[source] = self.charged.get(source, 0) + seconds
+
+        return self.store.read(function, *args, asker=Asker(source, charge), search=search)
+
+
+class BlockingRead:
+    """A reading that lasts until it is told to end."""
+
+    def __init__(self) -> None:
+        self.begun: Deferred[None] = Deferred()
+        self._end = threading.Event()
+
+    def __call__(self, cursor: Cursor) -> None:
+        reactor.callFromThread(self.begun.callback, None)
+        self._end.wait(60)
+
+    def end(self) -> None:
+        self._end.set()
+
+
+class ReadingTests(ReadingTestCase):
+    async def test_a_search_that_is_too_broad_is_interrupted(self) -> None:
+        self.patch(reading, "DEADLINE", 0.1)
+        asked = self.read(endless, source="broad", search=True)
+        await self.assertFailure(asked, TookTooLong)
+        self.assertGreater(self.charged["broad"], 0)
+        self.assertEqual(await self.read(archive.edition), 0)  # the connection is as good as new
+
+    async def test_what_takes_many_statements_is_interrupted_too(self) -> None:
+        self.patch(reading, "DEADLINE", 0.1)
+        self.patch(reading, "STEPS", 1)
+        await self.assertFailure(self.read(endless_steps), TookTooLong)
+
+    async def test_a_fault_that_is_no_interruption_is_handed_on(self) -> None:
+        def wrong(cursor: Cursor) -> None:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+        await self.assertFailure(self.read(wrong), sqlite3.OperationalError)
+        self.assertIn("somebody", self.charged)
+
+    async def test_what_is_short_waits_for_no_search(self) -> None:
+        searches = [BlockingRead() for _ in range(9)]
+        asked = [self.read(search, source=f"{i}", search=True) for i, search in enumerate(searches)]
+        await gatherResults([search.begun for search in searches[: reading.READERS - 1]])
+        self.assertEqual(await self.read(archive.edition), 0)
+        for search in searches:
+            search.end()
+        await gatherResults(asked)
+
+    async def test_connections_are_kept_and_used_again(self) -> None:
+        seen = {await self.read(connection_of) for _ in range(20)}
+        self.assertLessEqual(len(seen), reading.READERS)
+
+    async def test_when_it_stops_what_is_read_ends_and_what_waits_is_refused(self) -> None:
+        busy = BlockingRead()
+        first = self.read(busy, source="first")
+        await busy.begun
+        running = self.read(endless, source="second")
+        waiting = self.read(archive.edition, source="first")
+        self.store.interrupt()
+        await self.assertFailure(waiting, Unavailable)
+        await self.assertFailure(self.read(archive.edition, source="third"), Unavailable)
+        await self.assertFailure(running, TookTooLong)
+        busy.end()
+        await self.assertFailure(first, TookTooLong)
+
+    async def test_nothing_can_be_written_by_who_reads(self) -> None:
+        def write(cursor: Cursor) -> None:
+            cursor.execute("UPDATE progress SET edition = 9")
+
+        await self.assertFailure(self.read(write), sqlite3.OperationalError)
+
+    async def test_an_operator_is_seen_whatever_is_read(self) -> None:
+        reads = [BlockingRead() for _ in range(reading.READERS)]
+        asked = [self.read(read, source=f"{i}") for i, read in enumerate(reads)]
+        await gatherResults([read.begun for read in reads])
+        self.assertEqual(
+            await self.store.write(archive.edition), 0
+        )  # which is how it is looked for
+        for read in reads:
+            read.end()
+        await gatherResults(asked)
+
+
+class DescriptorTests(ReadingTestCase):
+    async def test_all_connections_are_open_before_anybody_asks_and_reading_opens_no_more(
+        self,
+    ) -> None:
+        descriptors = Path("/proc/self/fd")
+        if not descriptors.exists():
+            return
+        await gatherResults(
+            [self.store.write(archive.edition), self.store.index(archive.edition)]
+            + [self.read(archive.edition, source=f"{i}") for i in range(reading.READERS)]
+        )
+
+        def large_sort(cursor: Cursor) -> int:
+            cursor.execute(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000) "
+                "SELECT hex(randomblob(40)) AS x FROM n ORDER BY x"
+            )
+            cursor.fetchone()
+            return len(list(descriptors.iterdir()))
+
+        before = len(list(descriptors.iterdir()))
+        self.assertLessEqual(await self.read(large_sort), before + 1)  # 1: that of the folder
