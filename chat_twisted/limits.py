@@ -52,6 +52,8 @@ class Limits(NamedTuple):
     """From one address: tries to have a name, and accounts made."""
     connections: int | None = 1000
     """From one address at once."""
+    arrivals: Rate | None = Rate(100, 2000)
+    """Connections that one address makes, however short they are."""
     unread: int = 8 * MIB
     """Bytes that wait for a peer that does not read."""
     rooms: int | None = 100
@@ -62,7 +64,9 @@ class Limits(NamedTuple):
     """Guests of one address who have no connection, and whose names are held."""
 
 
-OFF = Limits(*(None,) * 8, connections=None, rooms=None, address_rooms=None, held=None)
+OFF = Limits(
+    *(None,) * 8, connections=None, arrivals=None, rooms=None, address_rooms=None, held=None
+)
 """No limit but that of memory."""
 
 
@@ -99,10 +103,19 @@ class Bucket:
 class Address:
     """What one address has: connections, and what it may still do."""
 
-    __slots__ = ("connections", "logins", "messages", "octets", "registrations", "work")
+    __slots__ = (
+        "arrivals",
+        "connections",
+        "logins",
+        "messages",
+        "octets",
+        "registrations",
+        "work",
+    )
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.connections = 0
+        self.arrivals = _bucket(limits.arrivals, now)
         self.messages = _bucket(limits.address_messages, now)
         self.octets = _bucket(limits.address_octets, now)
         self.work = _bucket(limits.address_work, now)
@@ -111,7 +124,14 @@ class Address:
 
     def idle(self, now: float) -> bool:
         """Whether nothing would be different if it were forgotten."""
-        buckets = (self.messages, self.octets, self.work, self.logins, self.registrations)
+        buckets = (
+            self.arrivals,
+            self.messages,
+            self.octets,
+            self.work,
+            self.logins,
+            self.registrations,
+        )
         return not self.connections and all(b is None or b.full(now) for b in buckets)
 
 
@@ -235,6 +255,16 @@ class Limiter:
         """How many are counted."""
         self._addresses: dict[str, Address] = {}
         self._left: dict[str, None] = {}  # those without a connection, longest ago first
+
+    def arrive(self, host: str | None, now: float) -> bool:
+        """Say whether another connection may be made, before anything is done for it."""
+        address = self._address(host, now)
+        if address is None or address.arrivals is None:
+            return True
+        if address.arrivals.wait(1.0, now):
+            return False
+        address.arrivals.take(1.0)
+        return True
 
     def connect(self, host: str | None, now: float) -> bool:
         """Count a connection; return whether there may be one more. If not, it is not counted."""

@@ -179,7 +179,8 @@ OPTIONS
         Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N
         From one address at once. Default: 1000. It has as many as there may be others at most:
-        half of what the system allows in open files, if nobody else is there.
+        half of what the system allows in open files, if nobody else is there. It may make twice as
+        many at once, and a tenth as many a second for ever (2000 and 100 at least).
     --unread BYTES
         What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
     --rooms N, --address-rooms N
@@ -334,6 +335,7 @@ class Options(usage.Options):
             logins=self["logins"],
             registrations=self["registrations"],
             connections=self["connections"],
+            arrivals=Rate(max(100, self["connections"] / 10), max(2000, 2 * self["connections"])),
             unread=self["unread"],
             rooms=self["rooms"],
             address_rooms=self["address-rooms"],

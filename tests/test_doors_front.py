@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -29,7 +30,7 @@ from chat_twisted.doors.front import (
 )
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.errors import ChatError
-from chat_twisted.limits import OFF, Limiter
+from chat_twisted.limits import OFF, Limiter, Rate
 
 HERE = IPv4Address("TCP", "127.0.0.1", 5)
 THERE = IPv4Address("TCP", "192.0.2.7", 5)
@@ -88,6 +89,7 @@ class Door:
 class FrontTestCase(TestCase):
     plaintext = Plaintext.LOOPBACK
     connections = 9
+    arrivals = 100
     places = 20
     handshakes = 10
 
@@ -101,7 +103,7 @@ class FrontTestCase(TestCase):
             [Choice(self.ssh, (b"SSH-",), encrypted=True), Choice(self.framed, (b"REGISTER",))],
             self.tls,
             self.clock,
-            Limiter(OFF._replace(connections=self.connections)),
+            Limiter(OFF._replace(connections=self.connections, arrivals=Rate(0.1, self.arrivals))),
             plaintext=self.plaintext,
             max_connections=self.places,
             max_handshakes=self.handshakes,
@@ -167,23 +169,41 @@ class ShareTests(FrontTestCase):
         silent = [self.connect() for _ in range(3)]
         self.assertFalse(any(transport.disconnecting for transport in silent))
 
+    def test_who_connects_too_often_is_turned_away_at_once_and_it_is_logged_once(self) -> None:
+        logged: list[str] = []
+
+        def observe(event) -> None:
+            if str(event.get("log_namespace", "")).startswith("chat_twisted"):
+                logged.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        made = [self.factory.buildProtocol(HERE) is not None for _ in range(120)]
+        self.assertEqual(made, [True] * 100 + [False] * 20)
+        self.assertEqual(logged, ["turned away 127.0.0.1: connects too often"])
+        self.assertIsNotNone(self.factory.buildProtocol(THERE))
+
     def test_no_more_are_accepted_in_one_turn_however_many_come(self) -> None:
         class Port:
             numberAccepts = 10_000
+            socket = None
 
         self.factory.listens(port := Port())
         self.factory.listens(object())  # of another kind
         self.connect()
         self.assertEqual(port.numberAccepts, ACCEPT_AT_ONCE)
+        port.numberAccepts = 1
+        self.connect()
+        self.assertEqual(port.numberAccepts, 1)
 
-    def test_sockets_hold_little_and_notice_who_vanished(self) -> None:
-        with socket.socket() as handle:
-            connection = self.factory.buildProtocol(HERE)
-            transport = Transport(peerAddress=HERE)
-            transport.getHandle = lambda: handle
-            connection.makeConnection(transport)
-            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+    def test_ports_are_prepared_so_that_who_vanished_is_noticed(self) -> None:
+        class Port:
+            socket = socket.socket()
+
+        with Port.socket:
+            self.factory.listens(Port())
+            keeps = Port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            self.assertEqual(keeps, 60)
 
 
 def client_hello() -> bytes:

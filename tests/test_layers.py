@@ -119,7 +119,7 @@ MAY_IMPORT = {
     "doors.poller": {"logs"},
     "doors.sockets": set(),
     "doors.tls": set(),
-    "doors.front": {"logs", "doors", "doors.sockets", "doors.tls", "errors", "limits"},
+    "doors.front": {"logs", "doors", "doors.sockets", "doors.tls", "errors", "limits", "peerlog"},
     "service": {
         "text",
         "logs",

@@ -116,6 +116,15 @@ class LimiterTests(LimiterTestCase):
             limiter.disconnect("192.0.2.0", 0)
         self.assertEqual(connect("192.0.2.9"), 28)
 
+    def test_an_address_makes_so_many_connections_at_most_however_short_they_are(self) -> None:
+        limiter = self.limiter(arrivals=Rate(1, 20))
+
+        def arrive(host: str | None, now: float) -> int:
+            return sum(limiter.arrive(host, now) for _ in range(100))
+
+        self.assertEqual([arrive("192.0.2.1", now) for now in (0, 0, 1, 11)], [20, 0, 1, 10])
+        self.assertEqual([arrive(host, 0) for host in ("192.0.2.2", None)], [20, 100])
+
     def test_there_are_so_many_connections_at_most_wherever_from_and_whatever_is_off(self) -> None:
         limiter = Limiter(OFF, 10)
         self.assertEqual(sum(limiter.connect("192.0.2.1", 0) for _ in range(20)), 10)
@@ -142,6 +151,7 @@ class LimiterTests(LimiterTestCase):
         for _ in range(2000):
             limiter.login("192.0.2.1", 0)
             limiter.registration("192.0.2.1", 0)
+            self.assertTrue(limiter.arrive("192.0.2.1", 0))
             self.assertTrue(limiter.connect("192.0.2.1", 0))
 
     def test_the_defaults_are_never_met_by_a_person_and_always_by_a_flood(self) -> None:

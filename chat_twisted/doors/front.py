@@ -20,11 +20,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from chat_twisted.doors import Channel
-from chat_twisted.doors.sockets import options, prepare
+from chat_twisted.doors.sockets import prepare
 from chat_twisted.doors.tls import ServerTLS, binding
 from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
-from chat_twisted.limits import FairPool, Limiter, network
+from chat_twisted.limits import FairPool, Limiter, Rate, network
 from chat_twisted.logs import Logger
+from chat_twisted.peerlog import PeerLog
 
 DECIDE_WITHIN = 10
 """Seconds that a connection has for its first words, a TLS handshake included."""
@@ -38,7 +39,7 @@ MAX_FIRST = 512
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, 5.1)."""
 
-MAX_UNDECIDED = 4096
+MAX_UNDECIDED = 2048
 """Connections of which it is not known yet what they are, if the system allows that many files."""
 
 MAX_HANDSHAKES = 1024
@@ -47,7 +48,10 @@ MAX_HANDSHAKES = 1024
 HANDSHAKES_AT_ONCE = 8
 """TLS handshakes that are begun in one turn of the reactor: each takes about a millisecond."""
 
-ACCEPT_AT_ONCE = 40
+TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
+"""How many lines are logged about connections that are turned away: for one address and for all."""
+
+ACCEPT_AT_ONCE = 50
 """Connections that are accepted in one turn of the reactor. A port of Twisted's takes more
 after each turn in which it found as many as it takes, and everybody else would wait ever longer."""
 
@@ -248,7 +252,8 @@ class FrontFactory(ServerFactory):
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
         self._choices = choices
-        self._socket_options = options(idle)
+        self._idle = idle
+        self._turned_away = PeerLog(self._log.info, clock, **TURNED_AWAY_LOGGED)
         self._ports: list[Any] = []
         self._max_connections = max_connections
         self._undecided = FairPool(0, FrontConnection.too_late)
@@ -260,6 +265,7 @@ class FrontFactory(ServerFactory):
 
     def listens(self, port: IListeningPort) -> None:
         """``port`` is one of those that connections come from."""
+        prepare(port, self._idle)
         if hasattr(port, "numberAccepts"):
             self._ports.append(port)
 
@@ -287,8 +293,16 @@ class FrontFactory(ServerFactory):
             choice.door.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> FrontConnection | None:  # type: ignore[override]
-        """Twisted: somebody connects."""
-        return None if self._stopping else FrontConnection(self)
+        """Twisted: somebody connects. Without a protocol the connection is closed at once, which
+        takes little, so that those who wait behind a flood to be accepted don't wait for long.
+        """
+        host = getattr(addr, "host", None)
+        if self._stopping:
+            return None
+        if not self._limiter.arrive(host, self.clock.seconds()):
+            self._turned_away.emit(host, "turned away {host}: connects too often", host=host)
+            return None
+        return FrontConnection(self)
 
     def choose(self, first: bytes) -> Choice | None:
         """Say whom a connection is for that begins so; None if that can't be known yet."""
@@ -302,9 +316,8 @@ class FrontFactory(ServerFactory):
 
     def came(self, connection: FrontConnection) -> None:
         """A connection is there."""
-        prepare(connection.transport, self._socket_options)
-        for port in self._ports:
-            port.numberAccepts = ACCEPT_AT_ONCE
+        for port in self._ports:  # which grows by what it has found, so less is not asked for
+            port.numberAccepts = min(port.numberAccepts, ACCEPT_AT_ONCE)
         free = self._max_connections - self._limiter.connections
         self._undecided.places = min(MAX_UNDECIDED, free)
         self._undecided.add(connection, connection.host)
@@ -343,5 +356,6 @@ class FrontFactory(ServerFactory):
     def stop(self) -> None:
         """The server stops: let go of all who have said nothing yet."""
         self._stopping = True
+        self._turned_away.report()
         for connection in self._undecided:
             connection.too_late()

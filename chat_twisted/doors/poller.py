@@ -25,6 +25,10 @@ from chat_twisted.logs import Logger
 RECEIVE = 65_536
 """Bytes that are read from a socket at once; as much as Twisted's transports read."""
 
+AT_ONCE = 256
+"""Sockets that are read in one turn of the reactor, so that many that are readable at once don't
+keep the rest of it waiting. The system hands out first those that are left."""
+
 _READABLE = getattr(select, "EPOLLIN", 0)  # not every system has it; see Poller.over
 
 
@@ -89,7 +93,7 @@ class Poller:
     def doRead(self) -> None:
         """Twisted: some socket can be read from."""
         polled = self._polled
-        for descriptor, event in self._epoll.poll(0):
+        for descriptor, event in self._epoll.poll(0, AT_ONCE):
             try:
                 recv, received, transport = polled[descriptor]
             except KeyError:
