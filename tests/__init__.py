@@ -1,1 +1,6 @@
-"""The tests. Run by pytest and by trial alike; tests/end_to_end has those with real processes."""
+"""The tests. What they find does not depend on how fast the machine is."""
+
+from hypothesis import settings
+
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")

@@ -95,7 +95,7 @@ class CatchingUpTests(TestCase):
     comes back with the number of the last message that it has.
     """
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(STEPS, st.integers(1, 4))
     def test_everything_comes_once_and_in_order_whatever_happens_in_between(
         self, steps: list[Any], scan: int
