@@ -1,0 +1,147 @@
+"""The protocol's page says what is so: each row of its tables of requests is asked of a server."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from chat_twisted.doors.framed import State
+from chat_twisted.frames import FrameReader
+from tests.door import Client, DoorTestCase
+
+PAGE = Path(__file__).parent.parent / "docs" / "protocol.rst"
+SECTION = "Every request and its answer"
+
+
+class Row(NamedTuple):
+    """A row of a table: what is asked, and what the page says is answered."""
+
+    under: str
+    request: str
+    answer: str
+
+    @property
+    def kind(self) -> str:
+        """The verb of the answer, an ERROR's code, or "nothing"."""
+        return re.match(r"\w+", self.answer)[0]
+
+    @property
+    def closes(self) -> bool:
+        return ", closed" in self.answer
+
+    @property
+    def has_id(self) -> bool:
+        return ", no ``Id``" not in self.answer
+
+
+def rows() -> Iterator[Row]:
+    """Read the tables of the page."""
+    text = PAGE.read_text()
+    section = re.split(r"\n(?=[^\n]+\n---+\n)", text[text.index(f"\n{SECTION}\n---") + 1 :])[0]
+    for part in re.split(r"\n(?=[^\n]+\n~~~+\n)", section)[1:]:
+        table = re.findall(r'^   (".*)$', part, re.MULTILINE)
+        for request, answer, *_ in csv.reader(table, skipinitialspace=True, strict=True):
+            yield Row(part.split("\n", 1)[0], request.removeprefix("``").removesuffix("``"), answer)
+
+
+ESCAPES = {"\\n": "\n", "\\0": "\0"}
+
+
+def unescape(text: str) -> bytes:
+    """Make bytes of what the page writes."""
+    text = re.sub(r"(.)\{(\d+)\}", lambda times: times[1] * int(times[2]), text)
+    data = re.sub(
+        r"\\(?:x(..)|.)",
+        lambda escape: chr(int(escape[1], 16)) if escape[1] else ESCAPES[escape[0]],
+        text,
+    )
+    return data.encode("latin-1")
+
+
+def frame(request: str) -> bytes:
+    """Make a frame of a request as the page writes it."""
+    head, blank, body = unescape(request).partition(b"\n\n")
+    start, *headers = head.split(b"\n")
+    if not any(header.startswith(b"Id:") for header in headers):
+        headers.insert(0, b"Id: 7")
+    if blank and not any(header.startswith(b"Content-length:") for header in headers):
+        headers.append(b"Content-length: %d" % len(body))
+    return b"\n".join([start, *headers]) + b"\n\n" + body
+
+
+class TableTests(DoorTestCase):
+    max_clients = 1000
+
+    def setUp(self) -> None:
+        """Make what the page says there is."""
+        super().setUp()
+        self.alice, self.bob, self.dora = (self.user(name) for name in ("alice", "bob", "dora"))
+        self.ask(self.dora, "ACCOUNT register\n\nright")
+        for client, room in ((self.alice, "#dev"), (self.bob, "#dev"), (self.bob, "#club")):
+            self.ask(client, f"JOIN {room}")
+        self.ask(self.bob, "JOIN #den\nPrivate: yes")
+        operator = self.dora.protocol.session.user.account
+        operator.operator = True
+        self.ask(self.dora, "BAN eve")
+        operator.operator = False
+
+    def ask(self, client: Client, request: str) -> bytes:
+        """Ask, let happen what takes time, and return all that was answered."""
+        client.transport.clear()
+        client.protocol.dataReceived(frame(request))
+        for _ in range(3):
+            self.commit()
+            self.clock.advance(1)
+        return client.transport.take()
+
+    def unproven(self) -> Client:
+        client = self.connect()
+        self.assertIn(b"ERROR 106", self.ask(client, "REGISTER dora"))
+        return client
+
+    def operator(self) -> Client:
+        self.dora.protocol.session.user.account.operator = True
+        return self.dora
+
+    ASKERS: ClassVar[dict[str, Callable[[TableTests], Client]]] = {
+        "Frames": lambda self: self.alice,
+        "The first words": lambda self: self.connect(),
+        "AUTH": lambda self: self.unproven(),
+        "Being there and messages": lambda self: self.alice,
+        "Who is here": lambda self: self.alice,
+        "Rooms": lambda self: self.alice,
+        "Reading back": lambda self: self.alice,
+        "Guests and accounts": lambda self: self.alice,
+        "Owners of accounts": lambda self: self.dora,
+        "Operators": lambda self: self.operator(),
+    }
+
+    def check(self, row: Row) -> None:
+        """Ask as the row says, and compare."""
+        client = self.ASKERS[row.under](self)
+        frames = list(FrameReader().feed(self.ask(client, row.request)))
+        answers = [each for each in frames if each.verb != "MESSAGE"][:1]
+        kinds = [each.argument[:3] if each.verb == "ERROR" else each.verb for each in answers]
+        self.assertEqual(kinds, [] if row.kind == "nothing" else [row.kind])
+        for answer in answers:
+            *_, id = re.findall(rb"\nId: ?(.*)", frame(row.request))
+            self.assertEqual(answer.headers.get("id"), id.decode() if row.has_id else None)
+        self.assertEqual(client.closed, row.closes)
+        if not row.closes:
+            if client.protocol.state is State.NEW:
+                self.assertIn(b"REGISTERED carol\n", self.ask(client, "REGISTER carol"))
+            self.assertEqual(self.ask(client, "PING there"), b"PONG there\nId: 7\n\n")
+
+    def test_all_tables_are_known(self) -> None:
+        self.assertEqual({row.under for row in rows()}, set(self.ASKERS))
+
+
+def asking(row: Row) -> Callable[[TableTests], None]:
+    return lambda self: self.check(row)
+
+
+for number, row in enumerate(rows()):
+    setattr(TableTests, f"test_{number:03}_{row.under} {row.request[:40]}", asking(row))
