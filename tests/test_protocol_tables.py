@@ -107,16 +107,16 @@ class TableTests(DoorTestCase):
         return self.dora
 
     ASKERS: ClassVar[dict[str, Callable[[TableTests], Client]]] = {
-        "Frames": lambda self: self.alice,
-        "The first words": lambda self: self.connect(),
-        "AUTH": lambda self: self.unproven(),
-        "Being there and messages": lambda self: self.alice,
-        "Who is here": lambda self: self.alice,
-        "Rooms": lambda self: self.alice,
-        "Reading back": lambda self: self.alice,
-        "Guests and accounts": lambda self: self.alice,
-        "Owners of accounts": lambda self: self.dora,
-        "Operators": lambda self: self.operator(),
+        "Answers: frames": lambda self: self.alice,
+        "Answers: the first words": lambda self: self.connect(),
+        "Answers: AUTH": lambda self: self.unproven(),
+        "Answers: being there, and messages": lambda self: self.alice,
+        "Answers: who is here": lambda self: self.alice,
+        "Answers: rooms": lambda self: self.alice,
+        "Answers: reading back": lambda self: self.alice,
+        "Answers: accounts, to a guest": lambda self: self.alice,
+        "Answers: accounts, to their owners": lambda self: self.dora,
+        "Answers: operators": lambda self: self.operator(),
     }
 
     def check(self, row: Row) -> None:
