@@ -45,6 +45,7 @@ from chat_twisted.changes import (
 )
 from chat_twisted.message import Message, Place
 from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
+from chat_twisted.text import escape_json
 
 FILE = "chat.sqlite"
 LOCK = "lock"
@@ -675,7 +676,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # JSON's, whatever the locale
             for record in export(state):
-                sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+                sys.stdout.write(escape_json(json.dumps(record, ensure_ascii=False)) + "\n")
             sys.stdout.flush()
             return 0
         problems = check(state)

@@ -14,6 +14,7 @@ from chat_twisted import archive, index
 from chat_twisted.archive import ArchiveError, Span
 from chat_twisted.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
 from chat_twisted.message import EVERYWHERE, Message, Place
+from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
 
 SCHEMA = Path(archive.__file__).parent / "schema"
@@ -447,6 +448,16 @@ class CommandTests(ArchiveTestCase):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = archive.main([action, "--state", str(folder or self.folder)])
         return code, out.getvalue(), err.getvalue()
+
+    def test_export_escapes_what_acts_on_a_terminal_and_comes_back_unchanged(self) -> None:
+        text = (
+            "ä 日本 \U0001f468\u200d\U0001f469 \t\n\x1b[2J\x7f\x9b\x9c\x9d\u202e\u2028\u200e\u2066"
+        )
+        self.say(ALICE, BOB, text)
+        _, out, _ = self.run_command("export")
+        self.assertEqual(json.loads(out)["text"], text)
+        self.assertEqual(printable(out.rstrip("\n")), out.rstrip("\n"))
+        self.assertIn("ä 日本 \U0001f468\u200d\U0001f469", out)
 
     def test_export_writes_an_object_a_line_while_somebody_writes(self) -> None:
         self.say(ALICE, BOB, "é\n")

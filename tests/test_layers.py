@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "sql": set(),
     "files": set(),
     "index": {"message", "sql"},
-    "archive": {"", "changes", "files", "index", "message", "sql"},
+    "archive": {"", "changes", "files", "index", "message", "sql", "text"},
     "turns": {"errors"},
     "reading": {"", "archive", "errors", "index", "logs", "sql", "turns"},
     "ledger": {
