@@ -11,7 +11,6 @@ times a batch, not once a row. What messages are looked up by is made of them be
 from __future__ import annotations
 
 import argparse
-import fcntl
 import io
 import json
 import os
@@ -20,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ from chat_twisted.changes import (
     UserCame,
     UserGone,
 )
+from chat_twisted.files import FilesError, ProcessFile, Say
 from chat_twisted.message import Message, Place
 from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
 from chat_twisted.text import escape_json
@@ -69,7 +70,7 @@ MAX_RANKED = 50_000
 _COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
 
 
-class ArchiveError(Exception):
+class ArchiveError(FilesError):
     """The archive can't be opened; what is wrong is said in one line."""
 
 
@@ -135,22 +136,17 @@ class Span(NamedTuple):
 # Opening
 
 
-def lock(folder: Path) -> int:
-    """Make the state folder, and make it this process's alone; return the lock's descriptor.
+def lock(folder: Path, say: Say = lambda line: None) -> ProcessFile:
+    """Make the archive in a state folder this process's and its children's alone.
 
-    :raises ArchiveError: it can't be made, or another server uses it.
+    :param folder: as ``files.make_private_folder`` returns it; ``say``: see there.
+    :raises FilesError: the lock can't be made, or another server has it.
     """
+    files.make_private(folder / LOCK, say)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ArchiveError(f"{folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise ArchiveError(f"{folder}: another server uses it") from None
-    return descriptor
+        return ProcessFile(folder / LOCK)
+    except files.InUse as error:
+        raise ArchiveError(f"{folder}: another server uses it ({error})") from None
 
 
 def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sqlite3.Connection:
@@ -170,12 +166,20 @@ def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sql
     return connection
 
 
-def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -> Saved:
+def prepare(
+    folder: Path,
+    *,
+    sync: str = "normal",
+    schema: Path | None = None,
+    say: Say = lambda line: None,
+) -> Saved:
     """Bring the file in ``folder`` to this version's schema and index; return what it holds.
 
     :param schema: the folder with the numbered steps, if it is not the package's own.
-    :raises ArchiveError: it can't be opened, read, written or understood.
+    :param say: takes a line of what was found and mended.
+    :raises FilesError: it can't be opened, read, written or understood, or may be another's.
     """
+    _make_private(folder, say)
     path = folder / FILE
     try:
         connection = connect(path, sync=sync)
@@ -203,22 +207,35 @@ def prepare(folder: Path, *, sync: str = "normal", schema: Path | None = None) -
         raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _make_private(folder: Path, say: Say) -> None:
+    for name in (FILE, index.FILE):
+        for suffix in ("", "-wal", "-shm"):
+            files.make_private(folder / f"{name}{suffix}", say)
+
+
+def _read_steps(folder: Traversable) -> dict[int, str]:
+    names = {step.name.removesuffix(".sql"): step for step in folder.iterdir()}
+    return {int(name): step.read_text() for name, step in names.items() if name.isdigit()}
+
+
+# Read at once: the user that the server runs as later may not be able to.
+_STEPS = _read_steps(resources.files("chat_twisted") / "schema")
+
+
 def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
     """Take the steps that lead from the file's schema to the newest; each wholly or not at all.
 
     :raises ArchiveError: the schema is newer than the newest step.
     """
-    steps = resources.files("chat_twisted") / "schema" if folder is None else folder
-    names = {step.name.removesuffix(".sql"): step for step in steps.iterdir()}
-    found = {int(name): step for name, step in names.items() if name.isdigit()}
+    steps = _STEPS if folder is None else _read_steps(folder)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > max(found):
+    if version > max(steps):
         raise ArchiveError(
-            f"made by a newer version of the server (schema {version}, this one knows {max(found)})"
+            f"made by a newer version of the server (schema {version}, this one knows {max(steps)})"
         )
-    for number in range(version + 1, max(found) + 1):
+    for number in range(version + 1, max(steps) + 1):
         connection.executescript(
-            f"BEGIN IMMEDIATE; {found[number].read_text()}; PRAGMA user_version = {number}; COMMIT;"
+            f"BEGIN IMMEDIATE; {steps[number]}; PRAGMA user_version = {number}; COMMIT;"
         )
 
 

@@ -27,6 +27,9 @@ DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
 VERSION = 1
 """Of its schema. With another one it is made again."""
 
+# Read at once: the user that the server runs as later may not be able to.
+_SCHEMA = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
+
 # The conversation that a message stands in; see schema/index.sql, place.
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
 _OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
@@ -97,9 +100,8 @@ def catch_up(connection: sqlite3.Connection) -> None:
 
 def make(connection: sqlite3.Connection) -> None:
     """Make the tables of an index that was attached and is empty."""
-    schema = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
     connection.executescript(
-        f"BEGIN IMMEDIATE; {schema}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
+        f"BEGIN IMMEDIATE; {_SCHEMA}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
         f"PRAGMA looked_up.user_version = {VERSION}; COMMIT;"
     )
 

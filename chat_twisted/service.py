@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TextIO, cast
 
-from twisted.application.service import Service
+from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -29,7 +31,9 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -46,11 +50,19 @@ from chat_twisted.doors.front import (
 )
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
-from chat_twisted.files import FilesError
+from chat_twisted.files import (
+    FilesError,
+    InUse,
+    ProcessFile,
+    acting_as,
+    make_private_folder,
+    require_trusted,
+)
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
+from chat_twisted.logfile import KEPT, MAX_SIZE, LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.text import printable
 
@@ -85,6 +97,8 @@ FEWEST_CONNECTIONS = 16
 """A system that allows fewer is no place for a server."""
 
 
+LOG_MEGABYTES = MAX_SIZE // 1_000_000
+
 MANUAL = f"""\
 NAME
     twistd chatserver - a chat that every terminal can talk to
@@ -102,9 +116,18 @@ DESCRIPTION
     original client.py of CLI-Chat-Application, on the same port.
 
     With -n it stays in the foreground and logs to standard output; without, it becomes a daemon
-    that logs to twistd.log. (twistd --help lists what else twistd can do.) It runs until SIGTERM or
-    SIGINT (Ctrl-C), says BYE to every client, and leaves within a second. SIGHUP makes it read its
-    certificate again; nobody is dropped.
+    that logs to twistd.log in the folder where it was started ("twistd --logfile FILE" names
+    another; twistd --help lists what else twistd can do). It runs until SIGTERM or SIGINT (Ctrl-C),
+    says BYE to every client, and leaves within a second. Its process number is in the file "lock"
+    of the state folder while it runs: kill "$(cat DIR/lock)". "twistd --pidfile FILE" has it
+    written to a file of one's own as well; there is none otherwise.
+
+    SIGHUP makes it open its log file anew and read its certificate again; nobody is dropped.
+    SIGUSR1 and SIGUSR2 are ignored. A log file of {LOG_MEGABYTES} MB is renamed to FILE.1;
+    {KEPT} old ones are kept.
+
+    Started by root with "twistd --uid USER", it listens as root and makes all its files, the log
+    too, as USER; the default state folder is in the home folder of USER then.
 
     Connections are encrypted (TLS 1.2 or newer) with a certificate that is made at the first start.
     Clients remember it; its fingerprint is logged at every start, to be compared.
@@ -135,7 +158,9 @@ OPTIONS
 
     -s, --state DIR
         The folder of the files chat.sqlite and index.sqlite (which is made again if it is not
-        there), made if there is none. One server at a time uses it.
+        there), made if there is none. One server at a time uses it. It is the user's alone: where
+        others may write in it, the server does not start; files in it that others may read or write
+        are taken from them, and the log says so.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
         "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
         whether the file is sound; both also while the server runs.
@@ -194,7 +219,7 @@ OPTIONS
     --private-key FILE
         A certificate of one's own, with those that lead to its authority behind it, and its key,
         both as PEM. Default: certificate.pem and private-key.pem in the state folder, which are
-        made if they are not there.
+        made if they are not there. A key that everybody may read is refused.
 
     --version
         Print the version and exit.
@@ -209,7 +234,7 @@ EXIT STATUS
 EXAMPLES
     twistd -n chatserver
     twistd -n chatserver --listen tcp:8828:interface=127.0.0.1 --listen tcp6:8828
-    twistd --pidfile chat.pid --logfile chat.log chatserver --max-clients 200
+    twistd --logfile chat.log chatserver --max-clients 200
 """
 
 
@@ -253,6 +278,11 @@ def _one_of(option: str, *values: str) -> Callable[[str], str]:
     return read
 
 
+def _path(value: str) -> Path:
+    """Read a path; it stays the same when the process goes to another folder (--rundir)."""
+    return Path(value).absolute()
+
+
 class Options(usage.Options):
     """What may be said behind ``twistd chatserver``."""
 
@@ -260,7 +290,7 @@ class Options(usage.Options):
         ["max-message", "m", MAX_BODY, "", _number("max-message")],
         ["max-clients", "c", DEFAULT_CLIENTS, "", _number("max-clients")],
         ["idle", "i", DEFAULT_IDLE, "", _number("idle")],
-        ["state", "s", None, "", Path],
+        ["state", "s", None, "", _path],
         ["sync", None, "normal", "", _one_of("sync", "normal", "full")],
         ["grace", "g", DEFAULT_GRACE, "", _number("grace", 0)],
         ["retain", None, None, "", _number("retain")],
@@ -287,8 +317,8 @@ class Options(usage.Options):
         ["rooms", None, DEFAULTS.rooms, "", _number("rooms")],
         ["address-rooms", None, DEFAULTS.address_rooms, "", _number("address-rooms")],
         ["held", None, DEFAULTS.held, "", _number("held")],
-        ["certificate", None, None, "", Path],
-        ["private-key", None, None, "", Path],
+        ["certificate", None, None, "", _path],
+        ["private-key", None, None, "", _path],
     ]
 
     def __init__(self) -> None:
@@ -342,10 +372,36 @@ class Options(usage.Options):
             held=self["held"],
         )
 
+    def _take_over_from_twistd(self) -> None:
+        """Take over those of twistd's own options that it would follow too late or otherwise.
+
+        A pid file is written if one is asked for, and never keeps the server from starting: that
+        the state folder is free is decided by the lock in it, also where a number in a file that
+        was left behind belongs to another process by now.
+        """
+        self.pidfile: Path | None = None
+        self.log_path: Path | None = None
+        twistd = self.parent
+        if twistd is None or "pidfile" not in twistd:  # another program, ``twist`` for one
+            return
+        # twistd does not say whether it was given; if so, it is another object than the default.
+        if twistd["pidfile"] and twistd["pidfile"] is not twistd.defaults["pidfile"]:
+            self.pidfile = Path(twistd["pidfile"]).absolute()
+        twistd["pidfile"] = ""
+        if twistd["chroot"] is not None:
+            raise usage.UsageError("--chroot: it would not find its files there")
+        if not Path(twistd["rundir"]).is_dir():
+            raise usage.UsageError(f"--rundir {twistd['rundir']}: no such folder")
+        if twistd["logger"] is None and not twistd["syslog"] and twistd["logfile"] != "-":
+            foreground = twistd["nodaemon"] or twistd["debug"]
+            if twistd["logfile"] or not foreground:
+                self.log_path = Path(twistd["logfile"] or "twistd.log").absolute()
+
     def postOptions(self) -> None:
         """Make the endpoints, so that a wrong one is found before anything is started."""
         from twisted.internet import reactor
 
+        self._take_over_from_twistd()
         self.motd = _read_motd(self["motd"])
         limits = self._limits()
         self.limits = OFF._replace(unread=limits.unread) if self["limits"] == "off" else limits
@@ -356,7 +412,7 @@ class Options(usage.Options):
         self.endpoints: list[tuple[str, IStreamServerEndpoint]] = []
         for description in self["listen"] or [DEFAULT_LISTEN]:
             try:
-                endpoint = serverFromString(reactor, _with_backlog(description))
+                endpoint = serverFromString(reactor, _as_we_listen(description))
             except Exception as error:  # noqa: BLE001  plugins parse the strings, each in its way
                 raise usage.UsageError(
                     f"--listen {description}: not an endpoint: {error}"
@@ -364,24 +420,41 @@ class Options(usage.Options):
             self.endpoints.append((description, endpoint))
 
 
-def _with_backlog(description: str) -> str:
-    """Let more peers wait to be accepted than Twisted's 50: a class that comes in at once, or all
-    clients after a restart, would be turned away by the system and try again a second later.
+def _lock_pidfile(path: Path) -> ProcessFile:
+    try:
+        return ProcessFile(path, 0o644)
+    except InUse as error:
+        fail(f"--pidfile {path}: another server uses it ({error})")
+    except FilesError as error:
+        fail(f"--pidfile {error}")
+
+
+def _as_we_listen(description: str) -> str:
+    """Add to the description of an endpoint what this server wants otherwise than Twisted.
+
+    More peers may wait to be accepted than Twisted's 50: a class that comes in at once, or all
+    clients after a restart, would be turned away by the system and try again a second later. A Unix
+    socket has no lock that names the process, since a daemon gets another number; see ``listen``.
     """
-    kind = description.partition(":")[0]
-    if kind not in ("tcp", "tcp6", "unix") or ":backlog=" in description:
-        return description
-    return f"{description}:backlog={BACKLOG}"
+    kind = description.removeprefix("haproxy:").partition(":")[0]
+    if kind in ("tcp", "tcp6", "unix") and ":backlog=" not in description:
+        description = f"{description}:backlog={BACKLOG}"
+    if kind == "unix":
+        description = re.sub(r":lockfile=[^:]*", "", description) + ":lockfile=0"
+    return description
 
 
 def _read_motd(path: Path | None) -> str:
     if path is None:
         return ""
     try:
+        require_trusted(path)
         return path.read_text(encoding="utf-8")[:MAX_MOTD]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise usage.UsageError(f"--motd {path}: {reason}") from None
+    except FilesError as error:
+        raise usage.UsageError(f"--motd {error}") from None
 
 
 def fail(reason: str) -> NoReturn:
@@ -395,52 +468,55 @@ def fail(reason: str) -> NoReturn:
 
 
 class ChatService(Service):
-    """The server: listens when started, lets go of everybody when stopped.
+    """The server: serves until it is stopped, and lets go of everybody then.
 
-    :param front: what listens; ``framed`` is a door behind it.
+    :param ports: where ``front`` listens already; ``framed`` is a door behind it.
     :param wind_down: called at once, to end what nobody must wait for.
     :param stop_storage: called when all are gone, to finish what is to be written.
-    :param pidfile: what twistd has written, and does not remove by itself if the start fails.
+    :param lock, pidfile: say which process serves.
+    :param log_file: what is logged goes there, unless twistd logs elsewhere.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        ports: Sequence[IListeningPort],
         front: FrontFactory,
         framed: FramedFactory,
         tls: ServerTLS,
         wind_down: Callable[[], None],
         stop_storage: Callable[[], Deferred[None]],
-        pidfile: str | None = None,
+        lock: ProcessFile,
+        pidfile: ProcessFile | None = None,
+        log_file: LogFile | None = None,
     ) -> None:
-        self._endpoints = endpoints
+        self._ports = ports
         self._front = front
         self._framed = framed
         self._tls = tls
         self._wind_down = wind_down
         self._stop_storage = stop_storage
+        self._lock = lock
         self._pidfile = pidfile
-        self._ports: list[IListeningPort] = []
-        self._started = False
+        self._log_file = log_file
 
-    def privilegedStartService(self) -> None:
-        """Listen, before twistd gives up the rights that a low port may need."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
-        self._started = True
-        self._log_fingerprint()
-        for description, endpoint in self._endpoints:
-            problems: list[Failure] = []
-            endpoint.listen(self._front).addCallbacks(self._listens, problems.append)
-            if problems:
-                self._give_up(description, problems[0])
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Join the application that twistd has made, and have it log to our file."""
+        if self._log_file is not None and isinstance(parent, Componentized):
+            observer = textFileLogObserver(cast(TextIO, self._log_file))
+            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Listen, unless ``privilegedStartService`` did."""
+        """Say in the log where it listens; called in the process that serves."""
         super().startService()  # type: ignore[no-untyped-call]
-        if not self._started:
-            self.privilegedStartService()
+        self._lock.write()
+        if self._pidfile is not None:
+            self._pidfile.write()
+        self._log_fingerprint()
+        for port in self._ports:
+            self._log.info("listening on {address}", address=describe(port.getHost()))
 
     def _log_fingerprint(self) -> None:
         self._log.info(
@@ -448,27 +524,20 @@ class ChatService(Service):
         )
 
     def reload(self) -> None:
-        """Take the certificate's files as they are now; if they can't be used, go on without."""
+        """Open the log file anew, and take the certificate's files as they are now. If one of them
+        can't be used, go on with what there was.
+        """
+        if self._log_file is not None:
+            try:
+                self._log_file.reopen()
+            except FilesError as error:
+                self._log.error("the log file stays as it was: {reason}", reason=str(error))
         try:
             self._tls.reload()
         except TLSError as error:
             self._log.error("the certificate stays as it was: {reason}", reason=str(error))
         else:
             self._log_fingerprint()
-
-    def _listens(self, port: IListeningPort) -> None:
-        self._ports.append(port)
-        self._front.listens(port)
-        self._log.info("listening on {address}", address=describe(port.getHost()))
-
-    def _give_up(self, description: str, failure: Failure) -> NoReturn:
-        if self._pidfile:
-            with contextlib.suppress(OSError):
-                os.unlink(self._pidfile)
-        error = failure.value
-        if isinstance(error, CannotListenError):
-            error = error.socketError
-        fail(f"can't listen on {description}: {getattr(error, 'strerror', None) or error}")
 
     def stopService(self) -> Deferred[Any]:
         """Say BYE to everybody; fire when all are gone and all is written."""
@@ -477,7 +546,65 @@ class ChatService(Service):
         self._front.stop()
         stopping.append(self._framed.stop("The server is stopping"))
         self._wind_down()
-        return gatherResults(stopping).addBoth(lambda _: self._stop_storage())
+        stopped = gatherResults(stopping).addBoth(lambda _: self._stop_storage())
+        return stopped.addBoth(self._clear_process_files)
+
+    def _clear_process_files(self, result: Any) -> Any:
+        self._lock.clear()
+        if self._pidfile is not None:
+            self._pidfile.remove()
+        return result
+
+
+def listen(
+    endpoints: Sequence[tuple[str, IStreamServerEndpoint]], factory: FrontFactory, reactor: Any
+) -> list[IListeningPort]:
+    """Listen on all endpoints; if one can't be listened on, say why and exit with 1.
+
+    This happens before twistd makes a daemon of the process and gives up the rights of root: so the
+    reason reaches the standard error of whoever starts it, and nothing is left behind.
+    """
+    ports: list[IListeningPort] = []
+    for description, endpoint in endpoints:
+        failure = _try_to_listen(endpoint, factory, ports)
+        if failure is not None and _remove_stale_socket(failure.value):
+            failure = _try_to_listen(endpoint, factory, ports)
+        if failure is not None:
+            for port in ports:
+                port.stopListening()
+            reactor.iterate()  # which removes Unix sockets
+            error = failure.value
+            if isinstance(error, CannotListenError):
+                error = error.socketError
+            fail(f"can't listen on {description}: {getattr(error, 'strerror', None) or error}")
+    for port in ports:
+        factory.listens(port)
+    return ports
+
+
+def _try_to_listen(
+    endpoint: IStreamServerEndpoint, factory: FrontFactory, ports: list[IListeningPort]
+) -> Failure | None:
+    failures: list[Failure] = []
+    endpoint.listen(factory).addCallbacks(ports.append, failures.append)
+    return failures[0] if failures else None
+
+
+def _remove_stale_socket(error: BaseException | None) -> bool:
+    """Remove the Unix socket that a server which was killed has left, if that is the problem."""
+    path = error.port if isinstance(error, CannotListenError) else None
+    if not isinstance(path, str | bytes):
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+            return True
+    except OSError:
+        pass
+    return False
 
 
 def _count_connections(clients: int) -> int:
@@ -543,13 +670,24 @@ def makeService(options: Options) -> Service:
 
     use_monotonic_clock(reactor)
     clock = cast(IReactorTime, reactor)
+    twistd: Mapping[str, Any] = options.parent or {}
+    user, group = twistd.get("uid"), twistd.get("gid")
+    log = Logger()
+
+    def say(line: str) -> None:
+        log.warn("{line}", line=line)
+
+    log_file = None
     try:
-        folder = options["state"] or archive.default_folder()
-        # Held until the process ends; a daemon inherits it.
-        archive.lock(folder)
-        saved = archive.prepare(folder, sync=options["sync"])
-        tls = ServerTLS(*(options.certificate_files or ensure(folder)))
-    except (archive.ArchiveError, FilesError, TLSError) as error:
+        with acting_as(user, group):
+            folder = options["state"] or archive.default_folder(user)
+            folder = make_private_folder(folder, say)
+            lock = archive.lock(folder, say)  # until the process ends; a daemon inherits it
+            if options.log_path is not None:
+                log_file = LogFile(options.log_path)
+            saved = archive.prepare(folder, sync=options["sync"], say=say)
+            tls = ServerTLS(*(options.certificate_files or ensure(folder, say)))
+    except (FilesError, TLSError) as error:
         fail(str(error))
     connections = _count_connections(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -606,9 +744,15 @@ def makeService(options: Options) -> Service:
         pool.stop()  # at most it waits for two passwords that are looked at
         return ledger.stop()
 
-    parent: Mapping[str, str] = options.parent or {}
-    service = ChatService(
-        options.endpoints, front, framed, tls, wind_down, stop, parent.get("pidfile")
-    )
+    pidfile = None if options.pidfile is None else _lock_pidfile(options.pidfile)
+    try:
+        ports = listen(options.endpoints, front, reactor)
+    except SystemExit:
+        if pidfile is not None:
+            pidfile.remove()
+        raise
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # the system's default is to end the process
+        signal.signal(number, signal.SIG_IGN)
+    service = ChatService(ports, front, framed, tls, wind_down, stop, lock, pidfile, log_file)
     return service

@@ -13,6 +13,7 @@ from pathlib import Path
 from chat_twisted import archive, index
 from chat_twisted.archive import ArchiveError, Span
 from chat_twisted.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
+from chat_twisted.files import FilesError
 from chat_twisted.message import EVERYWHERE, Message, Place
 from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
@@ -23,7 +24,7 @@ NEWEST = max(int(step.stem) for step in SCHEMA.iterdir() if step.stem.isdigit())
 
 class OpeningTests(ArchiveTestCase):
     def fails(self, text: str, folder: Path | None = None, **options) -> None:
-        with self.assertRaises(ArchiveError) as caught:
+        with self.assertRaises(FilesError) as caught:
             archive.prepare(folder or self.folder, **options)
         self.assertIn(text, str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
@@ -43,14 +44,15 @@ class OpeningTests(ArchiveTestCase):
 
     def test_a_folder_is_locked_for_one(self) -> None:
         first = archive.lock(self.folder)
-        with self.assertRaisesRegex(ArchiveError, "another server uses it"):
+        with self.assertRaisesRegex(ArchiveError, r"another server uses it \(it is starting"):
             archive.lock(self.folder)
-        os.close(first)
-        os.close(archive.lock(self.folder))
-
-    def test_a_folder_that_can_not_be_made_is_one_line(self) -> None:
-        with self.assertRaisesRegex(ArchiveError, "Not a directory"):
-            archive.lock(self.folder / archive.FILE / "below")
+        first.write()
+        with self.assertRaisesRegex(ArchiveError, rf"uses it \(process {os.getpid()}\)"):
+            archive.lock(self.folder)
+        first.close()  # as when it is killed: the number stays
+        second = archive.lock(self.folder)
+        self.assertEqual((self.folder / archive.LOCK).read_text(), "")
+        second.close()
 
     def test_a_file_of_the_version_before_is_brought_up_to_date_with_what_it_holds(self) -> None:
         self.say(ALICE, BOB, "kept")

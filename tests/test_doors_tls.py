@@ -67,6 +67,8 @@ class CertificateTests(TestCase):
         )
         rubbish = self.folder / "rubbish"
         rubbish.write_bytes(b"\0this is a letter to my aunt")
+        for file in (locked, rubbish):
+            file.chmod(0o600)
         for files, reason in (
             ((rubbish, key), "rubbish: not a certificate in PEM"),
             ((key, key), "private-key.pem: not a certificate in PEM"),
@@ -91,3 +93,23 @@ class CertificateTests(TestCase):
         ensure(self.folder)
         tls.reload()
         self.assertNotEqual(tls.fingerprint, first)
+
+    def test_a_key_that_others_may_read_or_write_is_refused_and_a_group_may_read_it(self) -> None:
+        certificate, key = ensure(self.folder)
+        for mode, reason in ((0o604, "all users may read it"), (0o620, "other users may write it")):
+            key.chmod(mode)
+            with self.assertRaisesRegex(TLSError, f"private-key.pem: {reason}"):
+                ServerTLS(certificate, key)
+        key.chmod(0o640)
+        ServerTLS(certificate, key)
+        certificate.chmod(0o666)
+        with self.assertRaisesRegex(TLSError, "certificate.pem: other users may write it"):
+            ServerTLS(certificate, key)
+
+    def test_the_key_that_the_server_has_made_is_taken_from_others(self) -> None:
+        _, key = ensure(self.folder)
+        key.chmod(0o644)
+        said: list[str] = []
+        ensure(self.folder, said.append)
+        self.assertEqual(key.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(said, [f"{key}: other users could read it; from now on they can't"])

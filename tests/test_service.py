@@ -22,9 +22,10 @@ from chat_twisted.accounts import Gate
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
 from chat_twisted.doors.tls import ServerTLS, ensure
+from chat_twisted.files import ProcessFile
 from chat_twisted.hub import Hub
 from chat_twisted.limits import OFF, Limiter, Rate
-from chat_twisted.service import ChatService, Options, makeService
+from chat_twisted.service import ChatService, Options, listen, makeService
 from tests.store import InlineStore, quick_accounts
 
 
@@ -116,6 +117,13 @@ class Port:
         return succeed(None)
 
 
+class Turns:
+    taken = 0
+
+    def iterate(self) -> None:
+        self.taken += 1
+
+
 class Endpoint:
     def __init__(self, result: object) -> None:
         self.result = result
@@ -145,46 +153,49 @@ class ServiceTests(CommandTestCase):
         self.ended.append("storage")
         return succeed(None)
 
-    def service(self, *results: object, pidfile: str | None = None) -> ChatService:
+    def listen(self, *results: object) -> list[Port]:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
-        return ChatService(
-            self.endpoints,
+        self.reactor = Turns()
+        return listen(self.endpoints, self.factory, self.reactor)
+
+    def process_file(self, name: str) -> ProcessFile:
+        file = ProcessFile(Path(self.folder(), name))
+        self.addCleanup(file.close)
+        return file
+
+    def test_it_listens_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
+        ports = self.listen(Port(), Port())
+        lock, pidfile = self.process_file("lock"), self.process_file("pid")
+        service = ChatService(
+            ports,
             self.factory,
             self.framed,
             self.tls,
             self.wind_down,
             self.stop_storage,
+            lock,
             pidfile,
         )
-
-    def test_it_listens_once_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
-        ports = [Port(), Port()]
-        service = self.service(*ports)
         service.privilegedStartService()
         service.startService()
         self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
+        for file in lock, pidfile:
+            self.assertEqual(file.path.read_text(), f"{os.getpid()}\n")
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
         self.assertEqual(self.ended, ["what nobody must wait for", "storage"])
+        self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
 
-    def test_a_port_in_use_is_one_line_and_exit_code_1(self) -> None:
+    def test_a_port_in_use_is_one_line_and_exit_code_1_and_leaves_no_other_open(self) -> None:
         problem = CannotListenError(None, 8828, OSError(98, "Address already in use"))
-        service = self.service(Port(), problem)
+        port = Port()
         self.assertFails(
-            "chatserver: can't listen on endpoint 1: Address already in use", service.startService
+            "chatserver: can't listen on endpoint 1: Address already in use",
+            self.listen,
+            port,
+            problem,
         )
-
-    def test_a_failed_start_leaves_no_pid_file(self) -> None:
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        pidfile = os.path.join(folder, "chatserver.pid")
-        for _ in range(2):  # the second time there is none to remove
-            if not os.path.exists(pidfile):
-                with open(pidfile, "w") as file:
-                    file.write("1")
-            service = self.service(OSError(13, "Permission denied"), pidfile=pidfile)
-            self.assertFails("Permission denied", service.startService)
-            self.assertFalse(os.path.exists(pidfile))
+        self.assertEqual((port.listening, self.reactor.taken), (False, 1))
 
     def folder(self) -> str:
         folder = tempfile.mkdtemp()
@@ -193,10 +204,11 @@ class ServiceTests(CommandTestCase):
 
     def make(self, *arguments: str) -> Service:
         self.patch(archive, "lock", self.keep(archive.lock))
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.patch(sys, "setswitchinterval", lambda seconds: None)
         options = Options()
-        options.parseOptions(arguments)
+        options.parseOptions(["--listen", "tcp:0:interface=127.0.0.1", *arguments])
         service = makeService(options)
         self.addCleanup(service.stopService)
         return service
@@ -204,10 +216,10 @@ class ServiceTests(CommandTestCase):
     def keep(self, lock):
         """Let go of the lock when the test is over, as the end of a process does."""
 
-        def keeping(folder) -> int:
-            descriptor = lock(folder)
-            self.addCleanup(os.close, descriptor)
-            return descriptor
+        def keeping(*arguments) -> ProcessFile:
+            file = lock(*arguments)
+            self.addCleanup(file.close)
+            return file
 
         return keeping
 

@@ -20,6 +20,8 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from chat_twisted.files import FilesError, Say, make_private, require_trusted
+
 CERTIFICATE = "certificate.pem"
 KEY = "private-key.pem"
 """The files in the state folder."""
@@ -31,12 +33,17 @@ class TLSError(Exception):
     """The certificate or its key can't be used; what is wrong is said in one line."""
 
 
-def ensure(folder: Path) -> tuple[Path, Path]:
+def ensure(folder: Path, say: Say = lambda line: None) -> tuple[Path, Path]:
     """Make the certificate and its key in ``folder``, unless they are there; return their files.
 
+    :param say: takes a line of what was found and mended.
     :raises TLSError: they can't be written, or one of them is missing.
+    :raises FilesError: one of them is another user's.
     """
     certificate, key = folder / CERTIFICATE, folder / KEY
+    for path in certificate, key:
+        if not path.is_symlink():  # where that leads to is looked at when it is loaded
+            make_private(path, say)
     if certificate.exists():
         if not key.exists():
             raise TLSError(f"{certificate} is there, and its key {KEY} is not")
@@ -127,6 +134,8 @@ def binding(connection: SSL.Connection) -> bytes:
 def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
     path = certificate
     try:
+        require_trusted(certificate)
+        require_trusted(key, secret=True)
         first, *chain = x509.load_pem_x509_certificates(path.read_bytes())
         path = key
         private = serialization.load_pem_private_key(path.read_bytes(), None)
@@ -137,8 +146,10 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
         for other in chain:
             context.add_extra_chain_cert(other)
         context.use_privatekey(private)  # type: ignore[arg-type]
+    except FilesError as error:
+        raise TLSError(str(error)) from None
     except OSError as error:
-        raise TLSError(f"{path}: {error.strerror}") from None
+        raise TLSError(f"{error.filename or path}: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm, SSL.Error):
         what = "a certificate" if path is certificate else "an unencrypted private key"
         raise TLSError(f"{path}: not {what} in PEM") from None

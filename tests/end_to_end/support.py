@@ -12,6 +12,8 @@ import itertools
 import os
 import queue
 import re
+import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -271,3 +273,65 @@ class ServerTestCase(unittest.TestCase):
 
     def assertNoTraceback(self) -> None:
         self.assertNotIn("Traceback", "\n".join(self.server.out + self.server.err))
+
+
+class Daemon:
+    """A server that has made itself a daemon, by the number in its state folder's lock."""
+
+    def __init__(self, state: Path) -> None:
+        self.pid = int((state / "lock").read_text())
+        self._handle = os.pidfd_open(self.pid)
+
+    def signal(self, number: int) -> None:
+        signal.pidfd_send_signal(self._handle, number)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        if not select.select([self._handle], [], [], PATIENCE)[0]:
+            raise AssertionError(f"the daemon {self.pid} goes on")
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self.wait()
+        os.close(self._handle)
+
+
+class DaemonTestCase(unittest.TestCase):
+    """Servers as ``twistd`` starts them without ``-n``, in a folder of their own."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name).resolve()
+        self.state = self.folder / "state"
+
+    def run_command(self, *command: str, **more) -> tuple[int, str]:
+        """Run a command to its end; return its exit code and standard error."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment(str(self.folder)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            **more,
+        )
+        return done.returncode, done.stderr
+
+    def start(self, *options: str, twistd: tuple[str, ...] = ()) -> tuple[int, str]:
+        """Start a daemon; return the exit code and the standard error of the command."""
+        return self.run_command(TWISTD, *twistd, "chatserver", "--state", str(self.state), *options)
+
+    def daemon(self, *options: str, twistd: tuple[str, ...] = ()) -> Daemon:
+        """Start a daemon and see that it has begun to serve."""
+        listen = () if "--listen" in options else ("--listen", "tcp:0:interface=127.0.0.1")
+        self.assertEqual(self.start(*options, *listen, twistd=twistd), (0, ""))
+        daemon = Daemon(self.state)
+        self.addCleanup(daemon.close)
+        return daemon
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
+import re
 import resource
 import signal
 import socket
@@ -12,7 +15,7 @@ import unittest
 from pathlib import Path
 
 from chat_twisted.doors.tls import ensure
-from tests.end_to_end.support import TWISTD, Peer, ServerTestCase
+from tests.end_to_end.support import TWISTD, DaemonTestCase, Peer, ServerTestCase
 
 FORWARDED = 300
 
@@ -74,6 +77,176 @@ class StartTests(ServerTestCase):
             alice.register("alice")
             alice.send(b"SEND bob\nContent-length: 1\n\nx")
             self.assertIn(b"FORWARD alice\n", local.recv(2048))
+
+
+class DaemonTests(DaemonTestCase):
+    def listening(self) -> int:
+        """The port that the log says."""
+        log = (self.folder / "twistd.log").read_text()
+        return int(re.findall(r"listening on 127\.0\.0\.1:(\d+)", log)[-1])
+
+    def test_it_serves_when_the_command_ends_and_leaves_no_pid_file(self) -> None:
+        daemon = self.daemon()
+        self.assertEqual(self.names(), {"state", "twistd.log"})
+        peer = Peer(self.listening())
+        self.addCleanup(peer.close)
+        peer.register("alice")
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(peer.rest(), b"BYE The server is stopping\n\n")
+        daemon.wait()
+        self.assertEqual((self.state / "lock").read_text(), "")
+        self.assertEqual(self.names(), {"state", "twistd.log"})
+
+    def test_where_it_can_not_listen_the_reason_is_on_standard_error_and_nothing_is_left(
+        self,
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            long = "x" * 200
+            for endpoint, reason in (
+                (f"tcp:{port}:interface=127.0.0.1", "Address already in use"),
+                ("tcp:0:interface=192.0.2.1", "Cannot assign requested address"),
+                ("unix:nowhere/socket", "No such file or directory"),
+                (f"unix:{long}", "AF_UNIX path too long"),
+            ):
+                listen = ("--listen", "unix:first", "--listen", endpoint)
+                self.assertEqual(
+                    self.start(*listen, twistd=("--pidfile", "chat.pid")),
+                    (1, f"chatserver: can't listen on {endpoint}: {reason}\n"),
+                )
+                self.assertEqual(self.names(), {"state", "twistd.log"})
+                self.assertEqual(processes(bytes(self.state)), set())
+
+    def test_what_twistd_can_not_do_is_one_line_too(self) -> None:
+        (self.folder / "file").touch()
+        for twistd, reason in (
+            (("--pidfile", "nowhere/pid"), "--pidfile .*/nowhere/pid: No such file or directory"),
+            (("--logfile", "nowhere/log"), "/nowhere/log: No such file or directory"),
+            (("--rundir", "file"), "--rundir file: no such folder"),
+            (("--chroot", "."), "--chroot: "),
+            (("--uid", "4000000000"), "there is no user 4000000000|only root can run it"),
+        ):
+            code, error = self.start("--listen", "tcp:0:interface=127.0.0.1", twistd=twistd)
+            self.assertRegex(error, f"^chatserver: .*({reason}).*\n$")
+            self.assertEqual((code, error.count("\n")), (1, 1))
+
+    def test_a_stale_pid_file_keeps_nothing_from_starting(self) -> None:
+        for name in ("twistd.pid", "chat.pid"):
+            (self.folder / name).write_text(f"{os.getpid()}\n")  # a process that is alive
+        daemon = self.daemon(twistd=("--pidfile", "chat.pid"))
+        self.assertEqual((self.folder / "chat.pid").read_text(), f"{daemon.pid}\n")
+        self.assertEqual((self.folder / "twistd.pid").read_text(), f"{os.getpid()}\n")
+        other = ("--state", str(self.folder / "other"))
+        self.assertEqual(
+            self.start(*other, twistd=("--pidfile", "chat.pid")),
+            (
+                1,
+                f"chatserver: --pidfile {self.folder}/chat.pid: another server uses it "
+                f"(process {daemon.pid})\n",
+            ),
+        )
+        daemon.signal(signal.SIGTERM)
+        daemon.wait()
+        self.assertNotIn("chat.pid", self.names())
+
+    def test_twistd_pid_is_written_if_just_that_is_asked_for(self) -> None:
+        daemon = self.daemon(twistd=("--pidfile", "twistd.pid"))
+        self.assertEqual((self.folder / "twistd.pid").read_text(), f"{daemon.pid}\n")
+
+    def test_a_second_one_on_the_same_state_says_which_process_has_it(self) -> None:
+        daemon = self.daemon()
+        self.assertEqual(
+            self.start("--listen", "tcp:0:interface=127.0.0.1"),
+            (1, f"chatserver: {self.state}: another server uses it (process {daemon.pid})\n"),
+        )
+
+    def test_a_socket_that_a_killed_one_has_left_is_taken_over_and_a_living_one_is_not(
+        self,
+    ) -> None:
+        path = self.folder / "socket"
+        first = self.daemon("--listen", f"unix:{path}")
+        self.assertEqual(
+            self.start("--state", "other", "--listen", f"unix:{path}"),
+            (1, f"chatserver: can't listen on unix:{path}: Address already in use\n"),
+        )
+        first.signal(signal.SIGKILL)
+        first.wait()
+        second = self.daemon("--listen", f"unix:{path}")
+        with socket.socket(socket.AF_UNIX) as local:
+            local.connect(str(path))
+            local.sendall(b"REGISTER bob\n\n")
+            self.assertTrue(local.recv(2048).startswith(b"REGISTERED bob\n"))
+        second.signal(signal.SIGTERM)
+        second.wait()
+        self.assertEqual(self.names(), {"state", "other", "twistd.log"})
+
+    def test_other_signals_open_the_log_anew_and_end_nothing(self) -> None:
+        daemon = self.daemon("--listen", "unix:socket", twistd=("--logfile", "chat.log"))
+        with socket.socket(socket.AF_UNIX) as local:
+            local.connect(str(self.folder / "socket"))
+            local.sendall(b"REGISTER bob\n\n")
+            self.assertTrue(local.recv(2048).startswith(b"REGISTERED bob\n"))  # it runs
+        log, old = self.folder / "chat.log", self.folder / "old.log"
+        log.rename(old)
+        before = old.read_text()
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            daemon.signal(number)
+        daemon.signal(signal.SIGTERM)  # which is handled after the others
+        daemon.wait()
+        self.assertTrue(old.read_text().startswith(before))
+        self.assertNotIn("Received SIGTERM", old.read_text())
+        self.assertIn("the certificate's fingerprint is", log.read_text())
+        self.assertIn("Received SIGTERM", log.read_text())
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can run it as another user")
+    def test_files_are_made_as_who_will_use_them_also_on_a_low_port(self) -> None:
+        user = pwd.getpwnam("nobody")
+        home = self.folder / "home"
+        home.mkdir()
+        self.folder.chmod(0o755)
+        os.chown(home, user.pw_uid, user.pw_gid)
+        self.state = home / "state"
+        uid = ("--uid", "nobody")
+        twistd = (*uid, "--logfile", str(home / "chat.log"), "--pidfile", "chat.pid")
+        port = free_low_port()
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        daemon = self.daemon("--listen", listen, twistd=twistd)
+        self.assertEqual(os.stat(f"/proc/{daemon.pid}").st_uid, user.pw_uid)
+        peer = Peer(port)
+        self.addCleanup(peer.close)
+        peer.register("alice")
+        for path in (home, *home.rglob("*")):
+            self.assertEqual((path.stat().st_uid, path.name), (user.pw_uid, path.name))
+        (home / "chat.log").rename(home / "old.log")
+        daemon.signal(signal.SIGHUP)
+        daemon.signal(signal.SIGTERM)
+        daemon.wait()
+        self.assertIn("Received SIGTERM", (home / "chat.log").read_text())
+        self.assertNotIn("Traceback", (home / "chat.log").read_text())
+        # It may not delete what is in a folder of root's.
+        self.assertEqual((self.folder / "chat.pid").read_text(), "")
+        # Nor make anything there, which it could not use later.
+        self.state = self.folder / "of_root"
+        code, error = self.start(twistd=twistd)
+        self.assertEqual((code, error), (1, f"chatserver: {self.state}: Permission denied\n"))
+
+
+def free_low_port() -> int:
+    """A port that only root may listen on."""
+    for port in range(1023, 600, -1):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("all are in use")
+
+
+def processes(state: bytes) -> set[int]:
+    """The processes that were started with a state folder."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if state in path.read_bytes():
+                found.add(int(path.parent.name))
+    return found
 
 
 class ReloadTests(ServerTestCase):
@@ -264,7 +437,8 @@ class StorageTests(ServerTestCase):
             str(self.state),
         )
         self.assertEqual(process.wait(), 1)
-        self.assertEqual(process.err, [f"chatserver: {self.state}: another server uses it"])
+        who = f"process {self.server.popen.pid}"
+        self.assertEqual(process.err, [f"chatserver: {self.state}: another server uses it ({who})"])
 
     def test_a_full_disk_refuses_what_can_not_be_written_and_goes_on_by_itself(self) -> None:
         alice, bob = self.connect(), self.connect()
