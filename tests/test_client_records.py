@@ -225,6 +225,7 @@ class OutputTests(TestCase):
         self.check(records.noticed(TEXT), {"event": "notice", "text": TEXT})
         self.check(records.disconnected(TEXT), {"event": "disconnected", "reason": TEXT})
         self.check(records.reconnected(), {"event": "reconnected"})
+        self.check(records.went_back(), {"event": "went_back"})
         self.check(records.over(""), {"event": "over", "reason": ""})
 
 

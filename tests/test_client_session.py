@@ -350,17 +350,37 @@ class ReconnectTests(ReconnectTestCase):
             self.forward(number)
         self.lose()
         self.clock.advance(0.5)
-        self.hear(REGISTERED)
+        self.hear(REGISTERED.replace(b"Last: 0", b"Last: 4"))
         self.forward(2)
         self.forward(4)
         self.assertEqual(self.shown(), [1, 2, 4])
+        self.assertNotIn(("went_back",), self.log.events)
+
+    def test_a_server_that_has_lost_the_newest_messages_is_listened_to_from_there(self) -> None:
+        self.forward(6)
+        id = self.session.send("bob", "mine")
+        self.hear(encode("SENT", "bob", [("Id", id), ("Message", 7)]))
+        self.lose()
+        self.clock.advance(0.5)
+        self.log.events.clear()
+        self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
+        self.assertEqual(self.log.events, [("reconnected",), ("went_back",)])
+        self.forward(6)
+        self.forward(7, "Alice")  # on another connection of hers
+        self.assertEqual(self.shown(), [6, 7])
+        self.assertTrue(self.session.forgotten)
+        self.take()
+        self.lose()
+        self.clock.advance(0.5)
+        [frame] = self.take()
+        self.assertEqual(frame.headers["resume"], "7")
 
     def test_what_one_said_is_shown_only_if_it_was_on_another_connection(self) -> None:
         ids = [self.session.send("bob", f"m{i}") for i in range(2)]
         self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 3)]))
         self.lose()
         self.clock.advance(0.5)
-        self.hear(REGISTERED)
+        self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
         self.forward(3, "Alice")  # the first
         self.forward(4, "Alice")  # the second, or not? It has no SENT yet
         self.forward(5, "Alice")
@@ -385,9 +405,11 @@ class ReconnectTests(ReconnectTestCase):
         self.forward(90)
         self.lose()
         self.clock.advance(0.5)
+        self.log.events.clear()
         self.hear(REGISTERED.replace(b"Session: x", b"Session: y"))
+        self.assertEqual(self.log.events, [("reconnected",), ("went_back",)])
         self.forward(1)
-        self.assertEqual(self.shown(), [90, 1])
+        self.assertEqual(self.shown(), [1])
 
     def test_a_name_that_somebody_else_has_by_now_is_the_end(self) -> None:
         self.lose()
@@ -456,7 +478,7 @@ class OwnMessagesTests(ReconnectTestCase):
             self.hear(encode("SENT", "bob", [("Id", id), ("Message", number)]))
         self.lose()
         self.clock.advance(0.5)
-        self.hear(REGISTERED)
+        self.hear(REGISTERED.replace(b"Last: 0", b"Last: 1600"))
         for number in range(2, 1502):
             self.forward(number, "alice")
         self.assertEqual(self.shown(), [1])

@@ -160,11 +160,11 @@ class TalkTestCase(TestCase):
         self.talk.session.connectionLost(Failure(ConnectionDone()))
         return self.shown()
 
-    def come_back(self) -> list[str]:
+    def come_back(self, last: int = 1000) -> list[str]:
         """The connection is made again, and the user registered."""
         self.away = False
         self.clock.advance(31)
-        return self.hear(registered())
+        return self.hear(registered(last))
 
 
 def registered(last: int = 0, token: str = "x", name: str = "alice") -> bytes:
@@ -885,6 +885,13 @@ class ConnectionTests(Registered):
         shown = self.look_around()
         self.assertEqual(shown, ["! You are not in #dev any more (/join #dev, @ALL)"])
         self.assertEqual(self.prompt(), "#dev> ")  # else what is typed now would go to all
+
+    def test_a_server_that_has_lost_what_was_shown_is_told_of_in_one_line(self) -> None:
+        self.forward("alice", "one", number=7)
+        self.lose()
+        shown = self.come_back(last=6)
+        self.assertEqual(len([line for line in shown if "lost the last messages" in line]), 1)
+        self.assertEqual(self.forward("alice", "two", number=7), ["10:00 [@Bob] Bob: two"])
 
     def test_what_is_typed_meanwhile_is_sent_then_and_nothing_twice(self) -> None:
         self.forward("alice", "one", number=1)

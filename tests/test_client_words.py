@@ -179,5 +179,6 @@ class EventTests(WordsTestCase):
         self.assertEqual(self.words.noticed("one\ntwo\x07\n"), "one\ntwo␇")
         self.assertEqual(self.words.disconnected("x"), "Connection lost, trying again")
         self.assertEqual(self.words.reconnected(), "Connected again")
+        self.assertIn("lost the last messages", self.words.went_back())
         self.assertEqual(self.words.over(""), "Server Inactive")
         self.assertEqual(self.words.over("stopping"), "Server Inactive : stopping")

@@ -435,6 +435,10 @@ class _Ears:
         self._log.info("connected again")
         Deferred.fromCoroutine(self._come_back())
 
+    def went_back(self) -> None:
+        """Session: the server has lost what was said last."""
+        self.tell("the server has lost the last messages: an older state of it was restored")
+
     async def _come_back(self) -> None:
         """Tell the server again what it forgets with a connection, or with the user."""
         if self.session.forgotten:

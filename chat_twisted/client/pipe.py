@@ -439,6 +439,11 @@ class Pipe(LineReceiver):
         if self._leaving:
             self.session.quit()
 
+    def went_back(self) -> None:
+        """Session: the server has lost what was said last."""
+        if not self._tail:
+            self._show(self._speech.went_back())
+
     def lost(self, reason: str) -> None:
         """Session: the connection is gone."""
         for asked in self._undelivered.values():

@@ -163,6 +163,10 @@ class Records:
         """It stands again."""
         return _event("reconnected")
 
+    def went_back(self) -> str:
+        """The server has lost what was said last."""
+        return _event("went_back")
+
     def over(self, reason: str) -> str:
         """The session is over, and that was not one's own wish."""
         return _event("over", reason=reason)

@@ -200,6 +200,11 @@ class Listener(Protocol):
     def reconnected(self) -> None:
         """It stands again."""
 
+    def went_back(self) -> None:
+        """The server has lost messages that were received here, and so perhaps others: an older
+        file of its was put back. Told after ``reconnected``; what comes from now on is new.
+        """
+
     def lost(self, reason: str) -> None:
         """The session is over: ``reason`` is the server's, or empty if it gave none."""
 
@@ -239,7 +244,9 @@ class ClientSession(protocol.Protocol):
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; the server says what it is
         self.last = 0  # the number of the newest message when the connection was made
-        self.forgotten = False  # the server had let go of the user before the session came back
+        # Whether the server had let go of the user, or had lost what was last, before the session
+        # came back: then it may not know the user's rooms any more.
+        self.forgotten = False
         self._listener = listener
         self._clock = clock
         self._reconnect = reconnect if reconnect_for else None
@@ -563,6 +570,12 @@ class ClientSession(protocol.Protocol):
         while order and order[0] <= self._newest and not self._held:
             self._said.remove(order.popleft())
 
+    def _forget_said_after(self, last: int) -> None:
+        """Forget the numbers of one's own messages that the server has lost."""
+        held = {message.number for message in self._held}
+        order = [number for number in self._said_oldest_first if number <= last or number in held]
+        self._said, self._said_oldest_first = set(order), deque(order)
+
     def _pass_on(self) -> None:
         """Tell of what one has said on other connections, once it is known what of it was said
         here, on the connection that was lost: coming back brings both.
@@ -588,11 +601,14 @@ class ClientSession(protocol.Protocol):
         token = frame.headers.get("session", "")
         first, self._is_known = not self._is_known, True
         self._doubtful = set() if first else set(self._unsent)
-        self.forgotten = not first and token != self.token and not self._proven
-        if token != self.token:
-            if not self._proven:  # it is another user: of this one nothing has come yet
-                self._newest = 0
-            self.token = token
+        other = token != self.token and not self._proven  # user: of this one nothing has come yet
+        known = max(self._newest, max(self._said, default=0))
+        went_back = self.last < known
+        if went_back:
+            self._forget_said_after(self.last)
+        self._newest = 0 if other else min(self._newest, self.last)
+        self.token = token
+        self.forgotten = not first and (other or went_back)
         self._lost_at = None
         if self._paused:
             self.transport.pauseProducing()
@@ -602,6 +618,8 @@ class ClientSession(protocol.Protocol):
             self._listener.registered(frame.argument)
         else:
             self._listener.reconnected()
+        if went_back:
+            self._listener.went_back()
 
     def _told(self, frame: Frame) -> None:
         id = frame.number("id") if frame.id else None

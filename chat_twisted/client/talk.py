@@ -704,6 +704,10 @@ class Talk:
             self.session.quit()
         self._terminal.refresh()
 
+    def went_back(self) -> None:
+        """Session: the server has lost what was said last."""
+        self._complain(self._words.went_back())
+
     def lost(self, reason: str) -> None:
         """Session: it is over."""
         if self._over:

@@ -155,6 +155,10 @@ class Words:
         """It stands again."""
         return "Connected again"
 
+    def went_back(self) -> str:
+        """The server has lost what was said last."""
+        return "The server has lost the last messages: an older state of it was restored"
+
     def over(self, reason: str) -> str:
         """The session is over, and that was not one's own wish."""
         return f"Server Inactive : {printable(reason)}" if reason else "Server Inactive"
