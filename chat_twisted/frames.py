@@ -35,6 +35,9 @@ MAX_SKIPPED = 16 * 1024 * 1024
 """Length of a body, in bytes (version 1: in characters), past which a server does not even throw it
 away but closes the connection."""
 
+NUL_SHOWN = "␀".encode()
+"""What stands for NUL in the texts of version 1, whose client can't be told that it is wrong."""
+
 _FAMILIAR = {
     f"{name}:": name.lower()
     for name in ("Content-length", "Id", "Message", "Time", "To", "Version", "Count", "User")
@@ -229,7 +232,9 @@ class FrameReader:
         self.max_body = max_body
         self.max_skipped = max_skipped
         self.counts_characters = False
-        """Whether ``Content-length`` counts characters, as it does in version 1."""
+        """Whether ``Content-length`` counts characters, and NUL in a body is replaced, as it is in
+        version 1.
+        """
         self._line = bytearray()  # feed's: an unfinished line
         self._start: str | None = None
         self._headers: dict[str, str] = {}
@@ -420,6 +425,9 @@ class FrameReader:
                     return None, position
                 position += len(piece)
                 self._take_body(piece)
+            if self.counts_characters and b"\0" in self._body:
+                self._body = self._body.replace(b"\0", NUL_SHOWN)
+                self._skips = len(self._body) > self.max_body
             return self._frame(None if self._skips else _text(self._body)), position
         except ChatError as fault:
             raise self._blamed(fault) from None

@@ -1,4 +1,7 @@
-"""The tests. What they find does not depend on how fast the machine is."""
+"""The tests. Run by pytest and by trial alike; tests/end_to_end has those with real processes.
+
+What they find does not depend on how fast the machine is.
+"""
 
 from hypothesis import settings
 

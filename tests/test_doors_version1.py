@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_twisted.doors.version1 import make_forward, pieces
+from chat_twisted.limits import OFF, Rate
 from chat_twisted.message import Message
 from chat_twisted.text import printable
 from tests.door import Client, DoorTestCase
@@ -325,6 +326,64 @@ class SendingTests(DoorTestCase):
         self.assertFalse(self.bob_in.closed)
         self.clock.pump([15] * 2)
         self.assertTrue(self.bob_in.closed)
+
+    def test_a_nul_is_sent_as_a_character_that_looks_like_it(self) -> None:
+        for text in ("a\0b", "é\0", "\0"):
+            self.assertEqual(self.send(self.alice, "bob", text), b"")
+            self.assertEqual(
+                self.bob_in.transport.take(), forward("alice", text.replace("\0", "␀"))
+            )
+            self.bob_in.say("RECEIVED alice\n\n")
+            self.commit()
+            self.assertEqual(self.alice.transport.take(), b"SEND bob\n\n")
+
+    def test_what_is_over_the_limit_once_nul_is_replaced_is_error_102(self) -> None:
+        self.assertEqual(self.send(self.alice, "bob", "\0" * 30_000), UNABLE)
+        self.assertFalse(self.alice.closed)
+
+
+class RateTests(DoorTestCase):
+    limits = OFF._replace(messages=Rate(50, 500))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, _ = self.original("alice")
+        _, self.bob_in = self.original("bob")
+
+    def test_a_thousand_lines_at_once_all_arrive_within_the_rate(self) -> None:
+        lines = [f"line {number}" for number in range(1000)]
+        self.alice.protocol.dataReceived("".join(send("bob", line) for line in lines).encode())
+        heard, answers = [], b""
+        begun = self.clock.seconds()
+        while len(heard) < len(lines):
+            self.commit()
+            while forwarded := self.bob_in.transport.take():
+                heard.append(forwarded.decode().rpartition("\n")[2])
+                self.bob_in.say("RECEIVED alice\n\n")
+                self.commit()
+            answers += self.alice.transport.take()
+            self.clock.advance(0.25)
+        self.assertEqual(heard, lines)
+        self.assertEqual(answers, b"SEND bob\n\n" * len(lines))
+        self.assertTrue(9 <= self.clock.seconds() - begun <= 21)
+
+    def test_what_can_not_be_sent_when_its_time_has_come_is_error_102(self) -> None:
+        self.alice.say(send("nobody", "x") * 501)
+        self.alice.transport.take()
+        for _ in range(500):
+            self.commit()
+        self.alice.transport.take()
+        self.clock.advance(1)
+        self.assertEqual(self.alice.transport.take(), UNABLE)
+
+    def test_who_goes_while_a_text_waits_leaves_nothing_behind(self) -> None:
+        self.alice.say(send("nobody", "x") * 501)
+        self.commit()
+        self.alice.gone()
+        self.bob_in.gone()
+        self.commit()
+        self.clock.advance(30)
+        self.assertEqual(self.names(), [])
 
 
 class PiecesTests(DoorTestCase):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from chat_twisted.errors import (
     HeaderIncomplete,
     MalformedName,
     NotRegistered,
+    TooFast,
     UnableToSend,
 )
 from chat_twisted.frames import encode
@@ -54,6 +56,9 @@ class Connection(Protocol):
 
     def expect(self) -> None:
         """Count the client's silence from now on."""
+
+    def refuse(self, error: ChatError) -> None:
+        """Answer with an error."""
 
     def close(self, why: str) -> None:
         """Close after what was written."""
@@ -96,7 +101,7 @@ class Version1(Session):
         self.sending = sending
         self.receiving: Connection | None = None
         self._request: Request | None = None  # what the sender waits to be told of
-        self._deadline: IDelayedCall | None = None  # until when
+        self._deadline: IDelayedCall | None = None  # until when; or when it is sent
         self.key = ""  # the folded name
         self._queue: deque[Forward] = deque()  # the first of it is being forwarded
         self._queued = 0  # bytes in the queue
@@ -125,13 +130,27 @@ class Version1(Session):
             receiving.close(why)
 
     def send(self, argument: str, text: str) -> None:
-        """Send a text; the sender's next one is read when this one is answered."""
+        """Send a text; the sender's next one is read when this one is answered. What is too fast is
+        sent later: the original client does not wait by itself, and would lose it.
+
+        :raises UnableToSend: the one refusal that the original client knows.
+        """
+        wait, then = float(ANSWER_WITHIN), self._too_late
         try:
             self._request = self._hub.send(self, argument, text)
+        except TooFast as error:
+            wait, then = error.retry_after or 1.0, partial(self._send_again, argument, text)
         except ChatError as error:
-            raise UnableToSend(str(error)) from None  # the one refusal that the original knows
-        self._deadline = self._clock.callLater(ANSWER_WITHIN, self._too_late)
+            raise UnableToSend(str(error)) from None
+        self._deadline = self._clock.callLater(wait, then)
         self.sending.hold()
+
+    def _send_again(self, argument: str, text: str) -> None:
+        try:
+            self.send(argument, text)
+        except UnableToSend as error:
+            self.sending.refuse(error)
+            self.sending.go_on()
 
     def _too_late(self) -> None:
         if self._request is not None:

@@ -18,10 +18,10 @@ FORWARD = re.compile(r"FORWARD ([A-Za-z0-9]{1,32})\nContent-length: ([0-9]+)\n\n
 class Original:
     """Somebody who uses the original client."""
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, host: str = "127.0.0.1") -> None:
         self.name = name
-        self.sending = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.receiving = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.sending = socket.create_connection((host, port), PATIENCE)
+        self.receiving = socket.create_connection((host, port), PATIENCE)
 
     def ask(self, connection: socket.socket, request: str) -> str:
         connection.sendall(request.encode())

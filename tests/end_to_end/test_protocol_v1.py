@@ -8,9 +8,7 @@ from tests.end_to_end.original import Original
 from tests.end_to_end.support import ServerTestCase
 
 
-class OriginalClientTests(ServerTestCase):
-    options = ("--max-message", "20000")
-
+class OriginalTestCase(ServerTestCase):
     def original(self, name: str) -> Original:
         client = Original(self.port, name)
         self.addCleanup(client.close)
@@ -21,6 +19,23 @@ class OriginalClientTests(ServerTestCase):
         for client in clients:
             client.register()
         return clients
+
+
+class PipedTests(OriginalTestCase):
+    options = ("--messages", "400:100")
+
+    def test_a_thousand_piped_lines_all_arrive(self) -> None:
+        alice, bob = self.here("alice", "bob")
+        lines = [f"line {number}" for number in range(1000)]
+        with ThreadPoolExecutor(1) as pool:
+            heard = pool.submit(lambda: [bob.hear()[1] for _ in lines])
+            answers = {alice.send("bob", line) for line in lines}
+            self.assertEqual(heard.result(), lines)
+        self.assertEqual(answers, {"SEND bob\n\n"})
+
+
+class OriginalClientTests(OriginalTestCase):
+    options = ("--max-message", "20000")
 
     def exchange(self, alice: Original, bob: Original, text: str) -> tuple[str, list[str]]:
         """Send ``text`` from alice to bob; return her answer, and the pieces that he got."""
@@ -61,6 +76,14 @@ class OriginalClientTests(ServerTestCase):
         self.assertEqual(
             self.exchange(alice, bob, "one\ntwo\nthree"), ("SEND bob\n\n", ["one", "two", "three"])
         )
+
+    def test_a_nul_ends_nobody(self) -> None:
+        alice, bob = self.here("alice", "bob")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(alice.send, "bob", "a\0b")
+            self.assertEqual(bob.hear(), ("alice", "a␀b"))
+            self.assertEqual(answer.result(), "SEND bob\n\n")
+        self.assertEqual(self.exchange(alice, bob, "again"), ("SEND bob\n\n", ["again"]))
 
     def test_all_reaches_everybody_else(self) -> None:
         alice, bob, carol = self.here("alice", "bob", "carol")

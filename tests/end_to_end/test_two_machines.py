@@ -56,6 +56,16 @@ print(*dave.hear(), flush=True)
 print(repr(dave.send("carol", "from loopback")), flush=True)
 """
 
+STAY = """
+import sys
+from tests.end_to_end.original import Original
+
+erin = Original(8828, sys.argv[2], sys.argv[1])
+erin.register()
+print("registered", flush=True)
+sys.stdin.read()
+"""
+
 
 class TwoMachinesTests(unittest.TestCase):
     def setUp(self) -> None:
@@ -139,3 +149,20 @@ class TwoMachinesTests(unittest.TestCase):
         heard = [spy.next_line() for _ in words]
         self.assertEqual(heard, [f"{word} not heard" for word in words[:3]] + ["mallory heard"])
         self.assertNotIn("Traceback", "\n".join(server.out + server.err))
+
+    def test_a_machine_that_vanishes_leaves_its_names_soon(self) -> None:
+        state = str(Path(self.folder) / "state")
+        options = ("--state", state, "--idle", "2", "--plaintext", "anywhere")
+        server = self.run_on(self.here, TWISTD, "-n", "chatserver", *options)
+        server.wait_for(r"listening on 0\.0\.0\.0:8828")
+        for name in ("erin", "fred"):
+            self.python(self.there, STAY, SERVER, name).wait_for("registered")
+        alice = self.run_on(
+            self.here, sys.executable, "-m", "chat_twisted.client", "alice", "127.0.0.1"
+        )
+        server.wait_for("alice came")
+        self.ip(self.there, "link set wire down")
+        # Something waits to be acknowledged by fred's machine, nothing by erin's.
+        alice.write("@fred: are you there?\n")
+        gone = {server.wait_for(rf"(erin|fred) went from {CLIENT}:")[1] for _ in range(2)}
+        self.assertEqual(gone, {"erin", "fred"})
