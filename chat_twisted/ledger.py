@@ -10,9 +10,7 @@ Here are the interface and the embedded ledger, which writes the archive of this
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -27,7 +25,7 @@ from chat_twisted.changes import Change
 from chat_twisted.errors import Unavailable
 from chat_twisted.logs import Logger
 from chat_twisted.message import Message, Place
-from chat_twisted.reading import Readers, pool
+from chat_twisted.reading import Readers, give_way, pool
 from chat_twisted.sql import Cursor
 from chat_twisted.turns import Asker
 
@@ -258,7 +256,7 @@ class SQLiteStore:
         def prepare_index(connection: sqlite3.Connection) -> None:
             index.attach(connection, folder)
             self._indexing = connection
-            _give_way()
+            give_way(NICE)
 
         self._writer = pool(folder, "rw", prepare, reactor)
         self._indexer = pool(folder, "rw", prepare_index, reactor)
@@ -296,12 +294,6 @@ class SQLiteStore:
         self._readers.close()
         self._indexer.close()
         self._writer.close()
-
-
-def _give_way() -> None:
-    """Let the other threads have the processor first, where one can say so for itself alone."""
-    if sys.platform == "linux":
-        os.nice(NICE)
 
 
 def continue_after(saved: Saved, now: float) -> int:

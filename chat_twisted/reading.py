@@ -8,7 +8,9 @@ and its time is charged to who has asked. What is read, ``archive`` knows.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +40,17 @@ PATIENCE = 10.0
 DEADLINE = 2.0
 """Seconds that a reading may take; then it is interrupted."""
 
+NICE = 10
+"""How much the threads that read give way to the others."""
+
 STEPS = 10_000
 """Of SQLite's virtual machine, between two looks whether a reading is to end: a millisecond."""
+
+
+def give_way(by: int) -> None:
+    """Let the other threads have the processor first, where one can say so for itself alone."""
+    if sys.platform == "linux":
+        os.nice(by)
 
 
 def pool(
@@ -99,6 +110,7 @@ class Reader:
         index.attach(connection, self._folder, read_only=True)
         connection.execute("PRAGMA temp_store = MEMORY")  # a file would need a descriptor
         connection.set_progress_handler(lambda: self._over, STEPS)
+        give_way(NICE)
         self._connection = connection
 
     async def read(self, function: Callable[..., Result], args: tuple[Any, ...], kw: Any) -> Result:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn, TextIO, cast
 
 from twisted.application.service import IServiceCollection, Service
@@ -64,6 +65,7 @@ from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.logfile import KEPT, MAX_SIZE, LogFile
 from chat_twisted.logs import Logger
+from chat_twisted.reading import give_way
 from chat_twisted.text import printable
 
 DEFAULT_LISTEN = "tcp:8828"
@@ -88,6 +90,9 @@ round. With Python's own 5 ms, a commit of a few statements waits that long for 
 COLLECT_AFTER = (20_000, 20, 50)
 """After how many new objects those are looked through for cycles, after how many times of that the
 ones that stayed, and after how many of that all."""
+
+HASHING_NICE = 10
+"""How much the threads that look at passwords give way to the others."""
 
 SPARE_DESCRIPTORS = 128
 """File descriptors that are kept for the archive, the log and the operator's commands, and for
@@ -664,6 +669,17 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
+class _YieldingThread(Thread):
+    """A thread that lets the others have the processor first, and so do those that it makes: a
+    password is looked at by four.
+    """
+
+    def run(self) -> None:
+        """Do what it is for."""
+        give_way(HASHING_NICE)
+        super().run()
+
+
 def makeService(options: Options) -> Service:
     """Put the server together; twistd calls it with the options it has read."""
     from twisted.internet import reactor
@@ -699,6 +715,7 @@ def makeService(options: Options) -> Service:
         store, saved, clock, time.time, retain=None if retain is None else retain * DAY
     )
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
+    pool.threadFactory = _YieldingThread
     pool.start()  # which starts no thread yet: twistd may still fork
     threads = cast(IReactorFromThreads, reactor)
     passwords = Passwords(partial(deferToThreadPool, threads, pool), clock)

@@ -138,6 +138,7 @@ MAY_IMPORT = {
         "ledger",
         "limits",
         "logfile",
+        "reading",
     },
     "client": {"client.chat", "client.session", "text"},
     "client.session": {"errors", "frames", "message"},
