@@ -198,6 +198,27 @@ class TalkTests(DoorTestCase):
             self.alice.say("WHO\nAfter: bob\n\n"), b"WHO\nCount: 3\nContent-length: 6\n\nCarol\n"
         )
 
+    def test_bans_and_mutes_are_listed_page_by_page(self) -> None:
+        self.patch(version2, "MAX_LINES", 1)
+        self.alice.say("ACCOUNT register\nContent-length: 1\n\nx")
+        self.clock.advance(1)
+        self.commit()
+        self.alice.protocol.session.user.account.operator = True
+        for request in ("BAN n364", "MUTE n364", "MUTE n3"):
+            self.alice.say(f"{request}\n\n")
+            self.commit()
+        self.alice.transport.take()
+        lines, after = [], ""
+        for _ in range(3):
+            answer = self.alice.say(f"BAN\n{after}\n").decode()
+            head, _, line = answer.partition("\n\n")
+            lines.append(line)
+            after = "".join(f"After: {more}\n" for more in re.findall("More: (.*)", head))
+        self.assertEqual(after, "")
+        self.assertEqual(
+            lines, ["n3 mute ever alice\n", "n364 ban ever alice\n", "n364 mute ever alice\n"]
+        )
+
     def test_a_page_of_a_list_has_so_many_lines_at_most(self) -> None:
         self.patch(version2, "MAX_LINES", 2)
         for name in ("#c", "#a", "#b"):
