@@ -673,7 +673,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(0o077)
         archive.edit(state, _decide(options, hash, key))
     except MalformedName:
-        reason = f"{options.name!r} is no name: 1 to 32 letters and digits"
+        reason = f"{options.name!r} is no name: 1 to 32 letters, digits, _ and -"
     except (_Mistake, archive.ArchiveError, ChatError, FilesError) as error:
         reason = str(error)
     except UnicodeDecodeError as error:

@@ -67,6 +67,7 @@ class TerminalTests(TestCase):
     def test_an_address_alone_turns_to_a_conversation(self) -> None:
         for line, to in (
             ("@bob", "bob"),
+            ("@bob_the-2nd", "bob_the-2nd"),
             (" @ALL ", "ALL"),
             ("#dev", "#dev"),
             ("@bob:", "bob"),
@@ -90,6 +91,7 @@ class CommandTests(TestCase):
             ("/away", Command("/away")),
             ("/away  at lunch ", Command("/away", "at lunch")),
             ("/ignore @Bob", Command("/ignore", "Bob")),
+            ("/ignore bob_-", Command("/ignore", "bob_-")),
             ("/ignore", Command("/ignore")),
             ("/join #dev private", Command("/join", "#dev", "private")),
             ("/topic #dev what it  is", Command("/topic", "#dev", "what it  is")),

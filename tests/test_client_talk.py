@@ -379,6 +379,8 @@ class BellTests(Registered):
             ("ALL", "x", 0),
             ("#dev", "malice", 0),
             ("#dev", "alice2", 0),
+            ("#dev", "alice_, al-alice, alice-2", 0),
+            ("#dev", "-alice-", 1),
         ):
             self.forward(to, text)
             self.assertEqual(self.rings(), (rings, rings), text)

@@ -156,6 +156,7 @@ class EventTests(WordsTestCase):
             (Event("JOINED", "#dev", "bob", "", None), "bob joined #dev"),
             (Event("JOINED", "#dev", "alice", "", "plans"), "alice joined #dev (plans)"),
             (Event("LEFT", "#dev", "bob", "", None), "bob left #dev"),
+            (Event("OWNER", "#dev", "carol", "", None), "carol owns #dev now"),
             (Event("LEFT", "#dev", "bob", "carol", None), "bob was put out of #dev by carol"),
             (
                 Event("INVITED", "#dev", "ALICE", "bob", None),

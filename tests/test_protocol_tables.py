@@ -1,4 +1,6 @@
-"""The protocol's page says what is so: each row of its tables of requests is asked of a server."""
+"""The protocol's page says what is so: each row of its tables of requests is asked of a server, and
+its table of errors is that of the code.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from twisted.trial.unittest import TestCase
+
 from chat_twisted.doors.framed import State
+from chat_twisted.errors import ChatError
 from chat_twisted.frames import FrameReader
 from tests.door import Client, DoorTestCase
 
@@ -137,6 +142,18 @@ class TableTests(DoorTestCase):
 
     def test_all_tables_are_known(self) -> None:
         self.assertEqual({row.under for row in rows()}, set(self.ASKERS))
+
+
+class ErrorTests(TestCase):
+    def test_the_table_of_errors_is_that_of_the_code(self) -> None:
+        table = re.findall(r"^(1\d\d)  (.{23}) (.+)$", PAGE.read_text(), re.MULTILINE)
+        self.assertEqual(
+            [
+                (code, reason.rstrip(), then == "the connection is closed")
+                for code, reason, then in table
+            ],
+            sorted((str(e.code), e.reason, e.closes) for e in ChatError.__subclasses__()),
+        )
 
 
 def asking(row: Row) -> Callable[[TableTests], None]:

@@ -144,8 +144,8 @@ def parser() -> argparse.ArgumentParser:
         "names",
         nargs="+",
         metavar="NAME",
-        help="USER, your name: 1 to 32 letters and digits; HOST, the server's name or address, or "
-        "SERVER, its short name in config.toml",
+        help="USER, your name: 1 to 32 letters, digits, _ and -; HOST, the server's name or "
+        "address, or SERVER, its short name in config.toml",
     )
     made.add_argument("--port", type=_port, help=f"the server's port ({PORT})")
     made.add_argument(

@@ -502,7 +502,7 @@ class ChatClient:
     for by a method, and awaited until the server has answered, however often the connection is lost
     meanwhile. A client connects once; when it is closed or lost, make another.
 
-    :param user: the name to have: 1 to 32 letters and digits.
+    :param user: the name to have: 1 to 32 letters, digits, ``_`` and ``-``.
     :param host: the server's name or address, at the TCP ``port``.
     :param reactor: Twisted's, as ``twisted.internet.task.react`` hands it to one's ``main``.
     :param identity: the file of the private key that proves who one is, as ssh-keygen makes it;
