@@ -653,6 +653,10 @@ def _listed(folder: Path) -> Iterable[str]:
         yield f"{account.name}{role} keys={len(account.keys)}{password}"
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{printable(line)}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
@@ -671,7 +675,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise _Mistake(f"a password has 1 to {MAX_PASSWORD} bytes")
             hash = argon2.PasswordHasher().hash(password)
         os.umask(0o077)
-        archive.edit(state, _decide(options, hash, key))
+        archive.edit(state, _decide(options, hash, key), _say)
     except MalformedName:
         reason = f"{options.name!r} is no name: 1 to 32 letters, digits, _ and -"
     except (_Mistake, archive.ArchiveError, ChatError, FilesError) as error:

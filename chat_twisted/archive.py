@@ -10,13 +10,11 @@ times a batch, not once a row. What messages are looked up by is made of them be
 
 from __future__ import annotations
 
-import argparse
-import io
+import contextlib
 import json
 import os
 import sqlite3
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -45,11 +43,12 @@ from chat_twisted.changes import (
 )
 from chat_twisted.files import FilesError, ProcessFile, Say
 from chat_twisted.message import Message, Place
-from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
-from chat_twisted.text import escape_json
+from chat_twisted.sql import Cursor, copy, has_foreign_log, in_rows, make_file, open_to_read
 
 FILE = "chat.sqlite"
 LOCK = "lock"
+BEFORE = "-before-"
+"""In the name of a copy that is made of the file before a step of the schema, with its number."""
 
 DEFAULT_FOLDER = "$XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted"
 """What ``default_folder`` returns, for people."""
@@ -149,20 +148,23 @@ def lock(folder: Path, say: Say = lambda line: None) -> ProcessFile:
         raise ArchiveError(f"{folder}: another server uses it ({error})") from None
 
 
-def connect(path: Path, *, sync: str = "normal", read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, sync: str = "normal") -> sqlite3.Connection:
     """Open the file, which any thread may use afterwards, one at a time.
 
     :param sync: ``normal`` or ``full``: what of a commit survives a loss of power.
+    :raises ArchiveError: its write-ahead log is of another file.
     """
-    if not read_only:
-        make_file(path)
-    mode = "ro" if read_only else "rw"
+    make_file(path)
+    if has_foreign_log(path):
+        raise ArchiveError(
+            f"{path}: {FILE}-wal beside it is of another file: remove {FILE}-wal and {FILE}-shm if "
+            "this file was put here; docs/backup.rst says more"
+        )
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False, timeout=10
     )
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {sync.upper()}")
     return connection
 
 
@@ -184,7 +186,7 @@ def prepare(
     try:
         connection = connect(path, sync=sync)
         try:
-            migrate(connection, schema)
+            _bring_up_to_date(connection, path, schema, say)
             path = folder / index.FILE
             try:
                 index.open_beside(connection, folder)
@@ -228,15 +230,55 @@ def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
     :raises ArchiveError: the schema is newer than the newest step.
     """
     steps = _STEPS if folder is None else _read_steps(folder)
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number in range(_version(connection, steps) + 1, max(steps) + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {steps[number]}; PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+def newest_schema() -> int:
+    """Return the number of the newest schema that this version knows."""
+    return max(_STEPS)
+
+
+def _version(connection: sqlite3.Connection, steps: Collection[int]) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
     if version > max(steps):
         raise ArchiveError(
             f"made by a newer version of the server (schema {version}, this one knows {max(steps)})"
         )
-    for number in range(version + 1, max(steps) + 1):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {steps[number]}; PRAGMA user_version = {number}; COMMIT;"
-        )
+    return int(version)
+
+
+def _bring_up_to_date(
+    connection: sqlite3.Connection, path: Path, folder: Path | None, say: Say
+) -> None:
+    """Take the steps to the newest schema, after a copy of the file was made.
+
+    One copy is kept, of the newest step that was taken. A copy that is there already is not made
+    again if nothing was written since: a step that fails at every start does not fill the disk.
+
+    :raises ArchiveError: there is no room for the copy, for one; nothing was changed then.
+    """
+    steps = _STEPS if folder is None else _read_steps(folder)
+    version = _version(connection, steps)
+    if 0 < version < max(steps):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        kept = path.with_name(f"{path.name}{BEFORE}{version + 1}")
+        time = path.stat().st_mtime_ns
+        if not kept.exists() or kept.stat().st_mtime_ns != time:
+            try:
+                copy(connection, kept, lambda target: None)
+                os.utime(kept, ns=(time, time))  # which says of what it is the copy
+            except (sqlite3.Error, OSError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ArchiveError(
+                    f"{kept}: {reason}: this copy is needed before the schema is changed"
+                ) from None
+            for other in set(path.parent.glob(f"{path.name}{BEFORE}*")) - {kept}:
+                other.unlink()
+        say(f"the schema is brought from {version} to {max(steps)}; {kept} is the file before that")
+    migrate(connection, folder)
 
 
 def load(cursor: Cursor) -> Saved:
@@ -425,7 +467,9 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
 
 
 def edit(
-    folder: Path, decide: Callable[[Users, int], tuple[Sequence[Change], Mapping[int, int]]]
+    folder: Path,
+    decide: Callable[[Users, int], tuple[Sequence[Change], Mapping[int, int]]],
+    say: Say = lambda line: None,
 ) -> None:
     """Change accounts in a state folder, also while a server runs, which will see it.
 
@@ -433,12 +477,12 @@ def edit(
         ``account`` is another; it may raise, and nothing is changed.
     :raises ArchiveError: the file can't be opened or written.
     """
+    folder = files.make_private_folder(folder, say)  # it may be before a server ever started
     path = folder / FILE
+    _make_private(folder, say)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # before a server ever started
-        connection = connect(path)
-        try:
-            migrate(connection)
+        with files.sharing(folder), contextlib.closing(connect(path)) as connection:
+            _bring_up_to_date(connection, path, None, say)
             cursor = connection.cursor()
             cursor.execute("PRAGMA busy_timeout = 60000")  # a server that is busy writes a lot
             cursor.execute("BEGIN IMMEDIATE")
@@ -450,8 +494,6 @@ def edit(
                 cursor.execute("UPDATE user SET account = ? WHERE id = ?", (account, user))
             cursor.execute("UPDATE progress SET edition = edition + 1")
             connection.commit()
-        finally:
-            connection.close()
     except (sqlite3.Error, OSError) as error:
         raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -463,7 +505,7 @@ def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
     """
     path = folder / FILE
     try:
-        connection = connect(path, read_only=True)
+        connection = open_to_read(path)
         try:
             return load_accounts(connection.cursor())[:3]
         finally:
@@ -623,96 +665,6 @@ def _plain(query: str) -> str:
     return " ".join(f'"{word}"' for word in query.replace('"', " ").split()) or '""'
 
 
-# The command
-
-
-def export(folder: Path) -> Iterator[dict[str, object]]:
-    """Go through all messages of a state folder: what ``export`` prints of each."""
-    connection = connect(folder / FILE, read_only=True)
-    number = 0
-    while True:  # in pieces: a long reading would keep the server from tidying its file
-        rows = connection.execute(
-            'SELECT number, time, sender, "to", text FROM message WHERE number > ? '
-            "ORDER BY number LIMIT 1000",
-            (number,),
-        ).fetchall()
-        if not rows:
-            connection.close()
-            return
-        for row in rows:
-            yield dict(zip(("message", "time", "sender", "to", "text"), row, strict=True))
-        number = rows[-1][0]
-
-
-def check(folder: Path) -> list[str]:
-    """Look whether the files in a state folder are sound; return what is not."""
-    connection = connect(folder / FILE, read_only=True)
-    try:
-        return _check_archive(connection) + index.check(connection, folder)
-    finally:
-        connection.close()
-
-
-def _check_archive(connection: sqlite3.Connection) -> list[str]:
-    return damage(connection, "main") + count(
-        connection,
-        {
-            "messages whose time goes back": "SELECT count(*) FROM "
-            "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
-            "members of rooms that are not there": "SELECT count(*) FROM member "
-            "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
-        },
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m chat_twisted.archive",
-        description="Read what a server has stored, also while it runs.",
-        epilog="exit status: 0 done and sound, 1 something is wrong with the file, 2 it can't be "
-        "read",
-    )
-    parser.add_argument(
-        "action",
-        choices=("export", "check"),
-        help="export: all messages, oldest first, a JSON object a line with the fields message "
-        "(its number), time (milliseconds since the epoch, UTC), sender, to and text; "
-        "check: look whether the file is sound",
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help=f"the server's state folder ({DEFAULT_FOLDER})",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        state = options.state or default_folder()
-        if options.action == "export":
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8")  # JSON's, whatever the locale
-            for record in export(state):
-                sys.stdout.write(escape_json(json.dumps(record, ensure_ascii=False)) + "\n")
-            sys.stdout.flush()
-            return 0
-        problems = check(state)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
-        return 0
-    except files.FilesError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except (sqlite3.Error, OSError) as error:
-        sys.stderr.write(f"{state / FILE}: {error}\n")
-        return 2
-    for problem in problems:
-        sys.stdout.write(f"{problem}\n")
-    if not problems:
-        sys.stdout.write("sound\n")
-    return 1 if problems else 0
-
-
 def default_folder(user: int | None = None) -> Path:
     """Return the state folder of the XDG base directory specification.
 
@@ -722,5 +674,7 @@ def default_folder(user: int | None = None) -> Path:
     return files.base_folder("XDG_STATE_HOME", ".local/state", "--state", user) / "chat_twisted"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # python -m chat_twisted.archive
+    from chat_twisted.maintenance import main
+
     raise SystemExit(main())

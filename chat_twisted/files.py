@@ -167,6 +167,30 @@ def acting_as(user: int | None, group: int | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
+@contextlib.contextmanager
+def sharing(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a folder for a while, so that nobody exchanges its files meanwhile; ``alone`` to do so.
+
+    :raises InUse: somebody else has it for themselves, or has it at all.
+    :raises FilesError: there is no such folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FilesError(f"{folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{folder}: another command uses it, try again when that is done") from None
+        except OSError:
+            if alone:
+                raise FilesError(f"{folder}: can't be locked") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class ProcessFile:
     """A file that one process at a time has locked, until it and its children have ended, and that
     says which.

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from chat_twisted.message import Place
-from chat_twisted.sql import Cursor, count, damage, in_rows, make_file
+from chat_twisted.sql import NO_LOCKS, Cursor, count, damage, in_rows, make_file, uris_to_read
 
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
@@ -46,15 +46,33 @@ def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bo
 
     :param folder: where it is; None for one in memory.
     """
-    where = ":memory:"
-    if folder is not None:
-        uri = (folder / FILE).absolute().as_uri()
-        where = f"{uri}?mode={'ro' if read_only else 'rw'}"
-    connection.execute("ATTACH ? AS looked_up", (where,))
-    if folder is not None and not read_only:
+    if folder is None:
+        connection.execute("ATTACH ':memory:' AS looked_up")
+    elif read_only:
+        _attach_to_read(connection, folder / FILE)
+    else:
+        uri = f"{(folder / FILE).absolute().as_uri()}?mode=rw"
+        connection.execute("ATTACH ? AS looked_up", (uri,))
         # It is of no use without the archive, so it need be no safer.
         connection.execute("PRAGMA looked_up.journal_mode = WAL")
         connection.execute("PRAGMA looked_up.synchronous = NORMAL")
+
+
+def _attach_to_read(connection: sqlite3.Connection, path: Path) -> None:
+    problem = None
+    for uri in uris_to_read(path):
+        try:
+            connection.execute("ATTACH ? AS looked_up", (uri,))
+            if NO_LOCKS in uri:
+                connection.execute("PRAGMA looked_up.locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA looked_up.schema_version")
+            return
+        except sqlite3.OperationalError as error:
+            problem = problem or error
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("DETACH looked_up")
+    assert problem is not None
+    raise problem
 
 
 def open_beside(connection: sqlite3.Connection, folder: Path) -> None:

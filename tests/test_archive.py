@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from chat_twisted import archive, index
+from chat_twisted import archive, index, maintenance
 from chat_twisted.archive import ArchiveError, Span
 from chat_twisted.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
 from chat_twisted.files import FilesError
@@ -368,7 +368,7 @@ class TidyingTests(ArchiveTestCase):
         self.assertFalse(self.expire(10**15, 3))
         self.assertEqual(self.history(EVERYWHERE, 9), ["word 4"])
         self.assertEqual(self.search("word"), ["word 4"])
-        self.assertEqual(archive.check(self.folder), [])
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
         self.assertEqual(archive.load(self.cursor).last, 5)
 
     def test_a_server_that_was_killed_while_it_deleted_goes_on(self) -> None:
@@ -379,7 +379,7 @@ class TidyingTests(ArchiveTestCase):
         self.assertEqual(self.search("word"), ["word 2"])
         archive.expire(self.cursor, 1, 2)
         self.connection.commit()
-        self.assertEqual(archive.check(self.folder), [])
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
         self.connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
     def test_it_is_sound_between_the_two_halves_of_deleting(self) -> None:
@@ -387,7 +387,7 @@ class TidyingTests(ArchiveTestCase):
             self.say(ALICE, 0, f"word {i}", id=str(i))
         index.remove(self.cursor, 10**15, 9)
         self.connection.commit()
-        self.assertEqual(archive.check(self.folder), [])
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
 
     def test_what_is_not_old_stays(self) -> None:
         for i in range(4):
@@ -448,7 +448,7 @@ class CommandTests(ArchiveTestCase):
     def run_command(self, action: str, folder: Path | None = None) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = archive.main([action, "--state", str(folder or self.folder)])
+            code = maintenance.main([action, "--state", str(folder or self.folder)])
         return code, out.getvalue(), err.getvalue()
 
     def test_export_escapes_what_acts_on_a_terminal_and_comes_back_unchanged(self) -> None:
@@ -474,7 +474,7 @@ class CommandTests(ArchiveTestCase):
         self.say(ALICE, BOB, "漢")
         out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
         with contextlib.redirect_stdout(out):
-            archive.main(["export", "--state", str(self.folder)])
+            maintenance.main(["export", "--state", str(self.folder)])
         self.assertIn("漢".encode(), out.buffer.getvalue())  # type: ignore[attr-defined]
 
     def test_check_finds_each_damage(self) -> None:

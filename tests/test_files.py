@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, archive
+from chat_twisted import accounts, maintenance
 from chat_twisted.files import (
     FilesError,
     acting_as,
@@ -216,7 +216,7 @@ class NoHomeTests(TestCase):
 
     def test_the_archive_command(self) -> None:
         for action in ("check", "export"):
-            self.assertEqual(archive.main([action]), 2)
+            self.assertEqual(maintenance.main([action]), 2)
             self.assertSaid()
             self.error.truncate(self.error.seek(0))
 

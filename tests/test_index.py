@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_twisted import archive, index
+from chat_twisted import archive, index, maintenance
 from chat_twisted.archive import Span
 from chat_twisted.message import EVERYWHERE, Message, Place
 from tests.store import ALICE, BOB, CAROL, ArchiveTestCase
@@ -33,7 +33,7 @@ class FileTests(ArchiveTestCase):
         self.cursor = self.connection.cursor()
         self.assertEqual(self.history(EVERYWHERE, 9), ["red wine"])
         self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
-        self.assertEqual(archive.check(self.folder), [])
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
         return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
 
     def damage(self, begin: int, end: int | None = None) -> Path:
@@ -53,7 +53,7 @@ class FileTests(ArchiveTestCase):
     def test_it_is_made_again_if_it_is_not_there(self) -> None:
         self.connection.close()
         os.unlink(self.folder / index.FILE)
-        [problem] = archive.check(self.folder)
+        [problem] = maintenance.check(self.folder / archive.FILE)
         self.assertIn("no index.sqlite", problem)
         self.assertFalse(self.prepare())
 
@@ -98,9 +98,13 @@ class FileTests(ArchiveTestCase):
         for i in range(300):
             self.say(ALICE, CAROL, f"text {i} " * 20)
         path = self.damage(8192)
-        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+        self.assertIn(
+            "index.sqlite is damaged", "".join(maintenance.check(self.folder / archive.FILE))
+        )
         path.write_text("a letter to my aunt. " * 100)
-        self.assertIn("index.sqlite is damaged", "".join(archive.check(self.folder)))
+        self.assertIn(
+            "index.sqlite is damaged", "".join(maintenance.check(self.folder / archive.FILE))
+        )
 
     def test_it_is_made_again_if_it_is_of_another_version(self) -> None:
         self.connection.execute("PRAGMA looked_up.user_version = 99")

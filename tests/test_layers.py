@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "files": set(),
     "logfile": {"files"},
     "index": {"message", "sql"},
-    "archive": {"", "changes", "files", "index", "message", "sql", "text"},
+    "archive": {"", "changes", "files", "index", "maintenance", "message", "sql"},
+    # archive has its command from there alone, when it is run as a program
+    "maintenance": {"", "archive", "files", "index", "sql", "text"},
     "turns": {"errors"},
     "reading": {"", "archive", "errors", "index", "logs", "sql", "turns"},
     "ledger": {
