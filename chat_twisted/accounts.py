@@ -634,9 +634,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ask_password(file: Path | None) -> str:
     if file is not None:
-        return file.read_text().split("\n")[0]
+        return file.read_text(encoding="utf-8-sig").split("\n")[0]
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        return sys.stdin.readline().removeprefix("\ufeff").rstrip("\n")
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise _Mistake("the two are not the same")
@@ -667,7 +667,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.write(printable(line) + "\n")
             return 0
         key_file = getattr(options, "key", None)
-        key = "" if key_file is None else key_file.read_text().strip()
+        key = "" if key_file is None else key_file.read_text(encoding="utf-8-sig").strip()
         hash = ""
         if options.action in ("add", "password") and not key and not getattr(options, "remove", 0):
             password = _ask_password(options.password_file)

@@ -454,7 +454,7 @@ def _read_motd(path: Path | None) -> str:
         return ""
     try:
         require_trusted(path)
-        return path.read_text(encoding="utf-8")[:MAX_MOTD]
+        return path.read_text(encoding="utf-8-sig")[:MAX_MOTD]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise usage.UsageError(f"--motd {path}: {reason}") from None

@@ -18,9 +18,8 @@ async def echo(client):
 
 async def main(reactor, user, address):
     """Connect, and answer until Ctrl-C."""
-    host, _, port = address.partition(":")
     try:
-        async with ChatClient(user, host, int(port or 8828), reactor=reactor) as client:
+        async with ChatClient(user, address, reactor=reactor) as client:
             await echo(client)
     except ClientError as problem:
         raise SystemExit(str(problem)) from None

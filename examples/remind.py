@@ -25,9 +25,8 @@ async def remind(client, reactor):
 
 async def main(reactor, user, address, *rooms):
     """Connect, and remind until Ctrl-C."""
-    host, _, port = address.partition(":")
     try:
-        async with ChatClient(user, host, int(port or 8828), reactor=reactor) as client:
+        async with ChatClient(user, address, reactor=reactor) as client:
             for room in rooms:
                 await client.join(room)
             await remind(client, reactor)

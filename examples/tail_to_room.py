@@ -11,12 +11,10 @@ from chat_twisted.client import ChatClient, ClientError
 
 async def main(reactor, user, address, path, room):
     """Look every second for lines, also in a file that takes the place of the one before it."""
-    host, _, port = address.partition(":")
-    client = ChatClient(user, host, int(port or 8828), reactor=reactor, listen=False)
     file = open(path, "rb")  # noqa: SIM115
     file.seek(0, os.SEEK_END)
 
-    async def poll():
+    async def poll(client):
         nonlocal file
         while (line := file.readline(4000)).endswith(b"\n") or len(line) == 4000:
             if text := line.decode(errors="replace").replace("\0", "").strip():
@@ -26,9 +24,9 @@ async def main(reactor, user, address, path, room):
             file = open(path, "rb")  # noqa: SIM115
 
     try:
-        async with client:
+        async with ChatClient(user, address, reactor=reactor, listen=False) as client:
             await client.join(room)
-            await LoopingCall(lambda: Deferred.fromCoroutine(poll())).start(1)
+            await LoopingCall(lambda: Deferred.fromCoroutine(poll(client))).start(1)
     except ClientError as problem:
         raise SystemExit(str(problem)) from None
 

@@ -435,6 +435,14 @@ class CommandTests(TestCase):
         self.assertEqual(archive.edition(connection.cursor()), 9)
         connection.close()
 
+    def test_a_mark_at_the_start_of_a_file_is_no_part_of_the_password_or_the_key(self) -> None:
+        for name in ("secret", "id.pub"):
+            path = self.folder / name
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
+        self.assertEqual(accounts_module._ask_password(Path(secret)), "right")
+        self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
+
     def test_what_can_not_be_done_is_one_line_and_exit_code_1_and_changes_nothing(self) -> None:
         key = str(self.folder / "id.pub")
         self.run_command("add", "alice", "--key", key)

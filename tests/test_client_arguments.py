@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pwd
 import shutil
 import tempfile
 from pathlib import Path
@@ -102,10 +103,51 @@ class NamesTests(ArgumentsTestCase):
     def test_what_is_given_goes_before_the_config(self) -> None:
         self.configure()
         other = parse_fingerprint("cd" * 32)
-        given = self.parse(f"--port 1 --fingerprint {other} --plain --identity k home")
-        self.assertEqual(given.server, Server("chat.example.org", 1, other, True))
+        given = self.parse(f"-p 1 --fingerprint {other} --identity k home")
+        self.assertEqual(given.server, Server("chat.example.org", 1, other))
         self.assertEqual(given.identity, Path("k"))
+        self.assertTrue(self.parse("--plain home").server.plain)
         self.assertIsNone(self.parse("bob example.org").identity)
+
+    def test_a_host_is_what_people_type_and_the_client_prints(self) -> None:
+        self.configure('user = "al"\n[servers.home]\nhost = "h:9000"\nuser = "bob"')
+        for line, user, server in (
+            ("alice h", "alice", Server("h")),
+            ("alice h:1", "alice", Server("h", 1)),
+            ("alice 192.0.2.1:1", "alice", Server("192.0.2.1", 1)),
+            ("alice ::1", "alice", Server("::1")),
+            ("alice [::1]", "alice", Server("::1")),
+            ("alice [::1]:1", "alice", Server("::1", 1)),
+            ("alice [fe80::1%eth0]:1", "alice", Server("fe80::1%eth0", 1)),
+            ("alice@h", "alice", Server("h")),
+            ("alice@[::1]:1", "alice", Server("::1", 1)),
+            ("h:1", "al", Server("h", 1)),
+            ("chat.example.org", "al", Server("chat.example.org")),
+            ("home", "bob", Server("h", 9000)),
+            ("alice@home", "alice", Server("h", 9000)),
+            ("home:1", "bob", Server("h", 1)),
+            ("alice home:1", "alice", Server("h", 1)),
+            ("alice Alice@h:1 --port 1", "Alice", Server("h", 1)),
+            ("alice home -p 2", "alice", Server("h", 2)),
+        ):
+            given = self.parse(line)
+            self.assertEqual((given.user, given.server), (user, server), line)
+
+    def test_what_contradicts_itself_is_refused(self) -> None:
+        for line, said in (
+            ("alice bob@h", "the user is given twice: alice, and bob in bob@h"),
+            ("alice h:1 -p 2", "the port is given twice: 2, and 1 in h:1"),
+            ("alice h:x", "'x' is not a port"),
+            ("alice h:", "'' is not a port"),
+            ("alice @h", "'@h' has no user before the @"),
+            ("alice bob@", "'bob@' has no host"),
+            ("alice [h]:1", "'h' is no IP address of version 6"),
+            ("alice [::1]x", "'[::1]x' is no address"),
+            ("alice 1:2:3", "'1:2:3' is no IP address of version 6"),
+            (f"alice h --plain --fingerprint {FINGERPRINT}", "--fingerprint is of a certificate"),
+            ("alice h --tail ALL --once /who", "argument --once: not allowed with argument --t"),
+        ):
+            self.assertIn(said, self.refused(line))
 
     def test_one_name_that_is_no_server_is_not_guessed_at(self) -> None:
         self.configure()
@@ -123,10 +165,31 @@ class NamesTests(ArgumentsTestCase):
             said = self.refused(f"{name} example.org")
             self.assertEqual(said, f"ERROR 100 : Malformed Username : {name!r}\n")
 
-    def test_what_is_wrong_in_the_config_is_handed_on_and_not_fatal(self) -> None:
-        self.configure("bell = 5")
-        [problem] = self.parse("alice host").config.problems
-        self.assertIn("config.toml:1: bell is true or false", problem)
+    def test_what_is_wrong_in_the_config_is_said_first_whatever_the_arguments_are(self) -> None:
+        problem = f"{self.folder}/chat_twisted/config.toml:2: bell is true or false, not 5\n"
+        self.configure('user = "al"\nbell = 5')
+        for line in ("alice host", "host:1", "", "--nothing", "a b c", "b@d host", "--version"):
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+                self.parse(line)
+            self.assertTrue(said.getvalue().startswith(problem), said.getvalue())
+            self.assertEqual(said.getvalue().count("config.toml:2"), 1)
+
+    def test_a_config_that_can_not_be_read_hides_no_server_in_silence(self) -> None:
+        self.configure(f"{CONFIG}\n[servers.x")
+        said = self.refused("home")
+        self.assertIn("config.toml:16: ", said.split("\n")[0])
+        self.assertIn("home is no server in config.toml", said)
+
+    def test_where_there_is_no_home_it_is_said_what_names_a_folder(self) -> None:
+        def nobody(_: int) -> None:
+            raise KeyError
+
+        self.patch(pwd, "getpwuid", nobody)
+        del os.environ["XDG_CONFIG_HOME"], os.environ["HOME"]
+        said = self.refused("alice host")
+        self.assertIn("has no home folder: name a folder by XDG_CONFIG_HOME\n", said)
+        self.assertEqual(said.count("\n"), 1)
 
     def test_a_server_whose_fingerprint_is_wrong_is_not_connected_to(self) -> None:
         self.configure('user = "alice"\n[servers.home]\nhost = "x"\nfingerprint = "SHA256:y"')
@@ -143,11 +206,11 @@ class OptionsTests(ArgumentsTestCase):
 
     def test_what_is_wrong_is_said_with_the_option(self) -> None:
         for line, said in (
-            ("--port 0", "argument --port: '0' is not a port"),
-            ("--port 65536", "argument --port: '65536' is not a port"),
-            ("--port x", "argument --port: 'x' is not a port"),
-            ("--port ٣", "argument --port: '٣' is not a port"),
-            ("--port -1", "argument --port: "),
+            ("--port 0", "argument -p/--port: '0' is not a port"),
+            ("--port 65536", "argument -p/--port: '65536' is not a port"),
+            ("--port x", "argument -p/--port: 'x' is not a port"),
+            ("--port ٣", "argument -p/--port: '٣' is not a port"),
+            ("--port -1", "argument -p/--port: "),
             ("--wait 1.5", "argument --wait: '1.5' is not a number of seconds"),
             ("--wait 9999999999", "argument --wait: '9999999999' is not a number"),
             ("--tail b@d", "argument --tail: 'b@d' is no #room, @user or @ALL"),
@@ -157,9 +220,21 @@ class OptionsTests(ArgumentsTestCase):
         ):
             self.assertIn(said, self.refused(f"alice host {line}"))
 
-    def test_once_is_not_for_nothing(self) -> None:
-        for nothing in ("", "  "):
-            self.assertIn("argument --once", self.refused("alice host --once", nothing))
+    def test_once_is_one_thing_that_can_be_done(self) -> None:
+        for text, said in (
+            ("", "argument --once: there is nothing to send"),
+            ("  ", "argument --once: there is nothing to send"),
+            ("\udcff", "argument --once: not UTF-8"),
+            ("hello", "--once: Use the following format for sending messages:"),
+            ("/jion #dev", "--once: No such command: /jion"),
+            ("/join", "--once: Usage: /join #room [private]"),
+            ("/unread", "--once: /unread is for a terminal"),
+            ("/ignore bob", "--once: /ignore is for what is read and shown later"),
+        ):
+            self.assertIn(said, self.refused("alice host --once", text))
+        self.assertIn("not JSON", self.refused("alice host --json --once", "{"))
+        for text in ('{"to": "bob", "text": "x"}', "@bob: x", "/who"):
+            self.assertEqual(self.parse("alice host --json --once", text).once, text)
 
     def test_help_and_version_are_on_standard_output(self) -> None:
         for option, said in (("--version", __version__), ("--help", "config.toml")):

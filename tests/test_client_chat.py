@@ -89,7 +89,7 @@ class ConnectTests(ChatTestCase):
         connecting = self.chat.start(self.chat.client("alice").connect())
         self.chat.advance(1)
         problem = self.failureResultOf(connecting, NotConnected).value
-        self.assertEqual(str(problem), "connection refused: no server at chat.example port 8828")
+        self.assertEqual(str(problem), "connection refused: no server at chat.example:8828")
 
     def test_an_account_is_its_owners(self) -> None:
         alice = self.chat.join("alice")

@@ -154,6 +154,36 @@ plain = true
             ["1: a has no host", "4: host is a text in quotes, not 1", "3: b has no host"],
         )
 
+    def test_a_host_is_what_can_be_typed(self) -> None:
+        for host, known in (
+            ("chat.example.org:9000", Known(Server("chat.example.org", 9000))),
+            ("[::1]", Known(Server("::1"))),
+            ("[::1]:9000", Known(Server("::1", 9000))),
+            ("fe80::1%eth0", Known(Server("fe80::1%eth0"))),
+            ("al@h:1", Known(Server("h", 1), "al")),
+        ):
+            found = self.read(f'[servers.a]\nhost = "{host}"')
+            self.assertEqual((found.servers, found.problems), ({"a": known}, []), host)
+        for host in ("", "h:", "h:x", "[::1", "a:b:c"):
+            found = self.read(f'[servers.a]\nhost = "{host}"')
+            [problem] = found.problems
+            self.assertTrue(problem.startswith(f"{self.path}:2: host: '"), problem)
+            self.assertEqual(found.servers, {})
+
+    def test_what_a_host_has_already_is_not_given_twice(self) -> None:
+        same = 'host = "al@h:1"\nport = 1\nuser = "AL"'
+        self.assertEqual(self.problems(f"[servers.a]\n{same}"), [])
+        problems = self.problems('[servers.a]\nhost = "al@h:1"\nport = 2\nuser = "bob"')
+        self.assertEqual(
+            problems,
+            ["3: port: host has another one, 1", "4: user: host has another one, al"],
+        )
+        self.assertEqual(config.read(self.path).servers["a"], Known(Server("h", 1), "al"))
+
+    def test_a_mark_at_the_start_of_the_file_says_nothing(self) -> None:
+        found = self.read('\ufeffuser = "alice"')
+        self.assertEqual((found.user, found.problems), ("alice", []))
+
     def test_a_server_with_a_wrong_fingerprint_is_not_trusted_for_less(self) -> None:
         for wrong in ('"SHA256:x"', '""', "5", "[]", "true", f'"{DIGITS}0"'):
             found = self.read(f'[servers.a]\nhost = "a"\nfingerprint = {wrong}\nport = 1')
@@ -163,7 +193,9 @@ plain = true
 
     def test_a_file_that_can_not_be_read_is_said(self) -> None:
         self.path.write_bytes(b'user = "\xff"')
-        self.assertEqual(config.read(self.path).problems, [f"{self.path}: not UTF-8"])
+        self.assertEqual(config.read(self.path).problems, [f"{self.path}:1: not UTF-8"])
+        self.path.write_bytes(b'user = "a"\n\n# \xff\n')
+        self.assertEqual(config.read(self.path).problems, [f"{self.path}:3: not UTF-8"])
         self.path.unlink()
         self.path.mkdir()
         self.assertEqual(config.read(self.path).problems, [f"{self.path}: Is a directory"])

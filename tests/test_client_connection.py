@@ -23,10 +23,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from chat_twisted.client.connection import FAILURES, Connector, Server, explain
+from chat_twisted.client.connection import (
+    CONNECTED_WITHIN,
+    FAILURES,
+    Connector,
+    Server,
+    explain,
+)
 from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.secure import (
-    HANDSHAKE_WITHIN,
     NotEncrypted,
     Untrusted,
     parse_fingerprint,
@@ -117,8 +122,37 @@ class PlainTests(ConnectionTestCase):
             problem = self.failureResultOf(done, *FAILURES).value
             self.assertEqual(
                 explain(problem, server),
-                "connection refused: no server at Chat.example port 8828",
+                "connection refused: no server at Chat.example:8828",
             )
+
+    def test_a_port_that_never_answers_is_given_up_in_the_same_time_with_tls_and_without(
+        self,
+    ) -> None:
+        for server in (SERVER, Server("Chat.example", plain=True)):
+            done = self.connector(server).connect(self.session())
+            self.reactor.advance(CONNECTED_WITHIN - 1)
+            self.assertNoResult(done)
+            self.reactor.advance(1)
+            problem = self.failureResultOf(done, *FAILURES).value
+            self.assertEqual(
+                explain(problem, server), "no answer from Chat.example:8828 within 20 s"
+            )
+
+    def test_a_server_that_takes_a_plain_connection_and_says_nothing_is_given_up_too(self) -> None:
+        session = self.session()
+        done = self.connector(Server("Chat.example", plain=True)).connect(session)
+        _, transport = self.accept()
+        self.successResultOf(done)
+        self.reactor.advance(CONNECTED_WITHIN)
+        self.assertTrue(transport.aborting)
+        session.connectionLost(Failure(error.ConnectionAborted()))
+        self.assertEqual(
+            self.log.events, [("lost", "no answer from Chat.example:8828 within 20 s")]
+        )
+
+    def test_an_address_with_a_zone_is_connected_to_in_that_zone(self) -> None:
+        self.connector(Server("fe80::1%lo")).connect(self.session())
+        self.assertEqual(self.reactor.tcpClients[-1][:2], ("fe80::1%lo", 8828))
 
     def test_a_host_that_nobody_knows_is_said(self) -> None:
         for host in ("nowhere.example", "a..b", "x" * 64 + ".example", ".", "a b"):
@@ -244,17 +278,15 @@ class EncryptedTests(ConnectionTestCase):
             problem = self.failureResultOf(done, NotEncrypted).value
             self.assertEqual(
                 explain(problem, SERVER),
-                "Chat.example port 8828 does not speak TLS (--plain connects without encryption)",
+                "Chat.example:8828 does not speak TLS (--plain connects without encryption)",
             )
 
     def test_a_server_that_says_nothing_is_not_waited_for_for_ever(self) -> None:
         done = self.connector().connect(self.session())
         _, transport = self.accept()
-        self.reactor.advance(HANDSHAKE_WITHIN)
+        self.reactor.advance(CONNECTED_WITHIN)
         problem = self.failureResultOf(done, defer.TimeoutError).value
-        self.assertEqual(
-            explain(problem, SERVER), "timed out: no answer from Chat.example port 8828"
-        )
+        self.assertEqual(explain(problem, SERVER), "no answer from Chat.example:8828 within 20 s")
         self.assertTrue(transport.aborting)
 
 
@@ -270,10 +302,10 @@ class WordsTests(TestCase):
     def test_other_reasons_are_those_of_the_system(self) -> None:
         server = Server("h", 1, hashlib.sha256().hexdigest())
         for problem, words in (
-            (error.TimeoutError(), "timed out: no answer from h port 1"),
+            (error.TimeoutError(), "no answer from h:1 within 20 s"),
             (error.DNSLookupError(), "host not found: h"),
-            (error.NoRouteError(string="No route to host"), "can't connect to h port 1: "),
-            (error.ConnectError(string="Broken"), "can't connect to h port 1: "),
+            (error.NoRouteError(string="No route to host"), "can't connect to h:1: "),
+            (error.ConnectError(string="Broken"), "can't connect to h:1: "),
         ):
             self.assertTrue(isinstance(problem, FAILURES))
             self.assertIn(words, explain(problem, server))

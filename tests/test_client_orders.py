@@ -37,12 +37,12 @@ class PipeTests(TestCase):
             self.assertEqual(orders.parse(line), said)
 
     def test_a_line_without_an_address_is_no_message(self) -> None:
-        for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:", "/nothing"):
+        for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:"):
             self.assertEqual(orders.parse(line), Mistake(FORMAT_HELP), line)
 
     def test_what_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
-        for line in ("/unread", "/bell on", "/notify"):
-            self.assertEqual(orders.parse(line), Mistake(FORMAT_HELP))
+        for line, name in (("/unread", "/unread"), ("/bell on", "/bell"), ("/notify", "/notify")):
+            self.assertEqual(orders.parse(line), Mistake(f"{name} is for a terminal (/help)"))
             self.assertIsInstance(orders.parse(line, "ALL"), Command)
 
 
@@ -76,7 +76,9 @@ class TerminalTests(TestCase):
             self.assertEqual(orders.parse(line, "carol"), Turn(to))
 
     def test_an_unknown_command_is_named_and_not_said_to_anybody(self) -> None:
-        self.assertEqual(orders.parse("/whp", "ALL"), Mistake("No such command: /whp (/help)"))
+        for current in ("ALL", None):
+            mistake = Mistake("No such command: /whp (/help)")
+            self.assertEqual(orders.parse("/whp", current), mistake)
         self.assertEqual(
             orders.parse("/etc/passwd x", "ALL"), Mistake("No such command: /etc/passwd (/help)")
         )

@@ -109,10 +109,28 @@ class TypingTests(Registered):
         )
 
     def test_anything_else_prints_the_help_for_the_format(self) -> None:
-        for line in ("hello", "@bob hello", "@bob:", "@: x", "@bob:  ", "/nothing"):
+        for line in ("hello", "@bob hello", "@bob:", "@: x", "@bob:  "):
             self.assertEqual(self.type(line + "\n"), FORMAT_HELP + "\n", line)
         self.assertEqual(self.type("\n  \n"), "")
         self.assertEqual(self.requests(), [])
+
+    def test_a_wrong_command_is_answered_about_the_command(self) -> None:
+        for line, shown in (
+            ("/jion #dev", "No such command: /jion (/help)"),
+            ("/join", "Usage: /join #room [private]"),
+            ("/bell on", "/bell is for a terminal (/help)"),
+        ):
+            self.assertEqual(self.type(f"{line}\n"), f"{shown}\n")
+        self.assertEqual(self.requests(), [])
+
+    def test_a_mark_at_the_start_of_the_input_is_no_part_of_the_first_line(self) -> None:
+        self.type(b"\xef\xbb\xbf@bob: one\n@bob: \xef\xbb\xbftwo\n")
+        self.assertEqual([f.body for f in self.requests()], ["one", "\ufefftwo"])
+
+    def test_a_path_that_is_not_utf_8_can_be_shown(self) -> None:
+        self.identity._path = self.folder / "\udcff" / "key"
+        self.folder.joinpath("\udcff").write_text("")
+        self.assertEqual(self.type("/register\n"), f"{self.folder}/\ufffd/key: File exists\n")
 
     def test_to_oneself_is_refused_as_the_original_does(self) -> None:
         self.assertEqual(self.type("@Alice: x\n"), "Receiver and Username are same\n")

@@ -44,7 +44,8 @@ class InputTests(TestCase):
         for line, order in (
             ('{"command": "/history #dev 5"}', Command("/history", "#dev", "5")),
             ('{"command": "/join"}', Mistake("Usage: /join #room [private]")),
-            ('{"command": "/dance"}', Mistake(FORMAT_HELP)),
+            ('{"command": "/dance"}', Mistake("No such command: /dance (/help)")),
+            ('{"command": "dance"}', Mistake(USAGE)),
             ('{"command": "@bob: x"}', Mistake(USAGE)),
             ('{"command": ""}', Mistake(USAGE)),
         ):
@@ -78,6 +79,30 @@ class InputTests(TestCase):
             '{"command": 1}',
         ):
             self.assertEqual(self.records.parse(line), (Mistake(USAGE), None))
+
+    def test_what_json_does_not_have_is_none_and_what_can_not_be_answered_is_said(self) -> None:
+        for value in ("NaN", "Infinity", "-Infinity", "[NaN]"):
+            line = f'{{"to": "bob", "text": "x", "more": {value}}}'
+            order, mark = self.records.parse(line)
+            self.assertEqual((order, mark), (Mistake(f"not JSON; {USAGE}"), None))
+        for value in ("1e400", "[-1e400]", "[" * 900 + "]" * 900):
+            line = f'{{"to": "bob", "text": "x", "id": {value}}}'
+            order, mark = self.records.parse(line)
+            json.loads(self.records.mistake(mark, "x"), parse_constant=self.fail)
+            if isinstance(order, Mistake):
+                self.assertIsNone(mark)
+        line = '{"to": "bob", "text": "x", "more": 1e400}'
+        self.assertEqual(self.records.parse(line), (Say("bob", "x"), None))
+
+    def test_the_only_thing_to_do_is_an_object_or_what_a_person_would_write(self) -> None:
+        for text, order in (
+            ('{"to": "bob", "text": "x"}', Say("bob", "x")),
+            ("@bob: x", Say("bob", "x")),
+            (" /who", Command("/who")),
+            ("{", Mistake(f"not JSON; {USAGE}")),
+            ("x", Mistake(FORMAT_HELP)),
+        ):
+            self.assertEqual(self.records.parse_once(text), (order, None))
 
     def test_half_a_character_is_no_text(self) -> None:
         for line in (

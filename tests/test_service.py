@@ -87,6 +87,12 @@ class OptionsTests(CommandTestCase):
         ):
             self.assertFails(text, self.parse, *arguments)
 
+    def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
+        path = Path(tempfile.mkdtemp()) / "motd"
+        self.addCleanup(shutil.rmtree, path.parent)
+        path.write_bytes(b"\xef\xbb\xbfhello")
+        self.assertEqual(self.parse("--motd", str(path)).motd, "hello")
+
     def test_the_manual_page_tells_of_every_option(self) -> None:
         page = str(Options())
         for parameter in Options.optParameters:

@@ -8,19 +8,25 @@ from __future__ import annotations
 import argparse
 import enum
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chat_twisted import __version__
 from chat_twisted.client import config as config_module
+from chat_twisted.client.address import PORT, Address, parse_address, parse_port
 from chat_twisted.client.config import Config, Known
-from chat_twisted.client.connection import PORT, Server
+from chat_twisted.client.connection import Server
+from chat_twisted.client.orders import Command, Mistake
+from chat_twisted.client.records import Records
 from chat_twisted.client.remembered import config_folder
 from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
+from chat_twisted.client.words import Words
 from chat_twisted.errors import ChatError, MalformedName
-from chat_twisted.message import Audience, check_user_name, parse_target
+from chat_twisted.files import FilesError
+from chat_twisted.message import Audience, check_user_name, fold, parse_target
 
 
 class Mode(enum.Enum):
@@ -55,9 +61,10 @@ class Arguments:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
-    return int(text)
+    try:
+        return parse_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> int:
@@ -83,6 +90,10 @@ def _conversation(text: str) -> str:
 
 
 def _something(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("not UTF-8") from None
     if not text.strip():
         raise argparse.ArgumentTypeError("there is nothing to send")
     return text
@@ -135,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the man page is made of it, too."""
     made = argparse.ArgumentParser(
         prog="chat-twisted",
-        usage="%(prog)s [option]... USER HOST\n       %(prog)s [option]... [USER] SERVER",
+        usage="%(prog)s [option]... USER HOST[:PORT]\n       %(prog)s [option]... [USER] SERVER",
         description="Talk to others on a chat_twisted server: on a terminal, or in a pipe.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -145,20 +156,24 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="USER, your name: 1 to 32 letters, digits, _ and -; HOST, the server's name or "
-        "address, or SERVER, its short name in config.toml",
+        "address, as in chat.example.org, chat.example.org:9000, [::1]:9000 or "
+        "alice@chat.example.org; or SERVER, its short name in config.toml",
     )
-    made.add_argument("--port", type=_port, help=f"the server's port ({PORT})")
-    made.add_argument(
+    made.add_argument("-p", "--port", type=_port, help=f"the server's port ({PORT})")
+    one = made.add_mutually_exclusive_group()
+    one.add_argument(
         "--once",
         type=_something,
         metavar="TEXT",
-        help="send this one message, or do this command, and leave; nothing is read",
+        help="send this one message, or do this command, and leave; nothing is read. With --json "
+        "it may be an object, and what is printed is JSON",
     )
-    made.add_argument(
+    one.add_argument(
         "--tail",
         type=_conversation,
         metavar="ROOM",
-        help="print what is said in #room, to @ALL or by @user, and nothing else; nothing is read",
+        help="print what is said in #room, to @ALL or by @user, and nothing else; nothing is read. "
+        "Not with --once; with --json what is printed is JSON",
     )
     made.add_argument(
         "--json", action="store_true", help="read and write a JSON object a line (docs/scripts.rst)"
@@ -190,43 +205,46 @@ def parser() -> argparse.ArgumentParser:
         help="the certificate that the server must have; remembered from then on",
     )
     made.add_argument(
-        "--plain", action="store_true", help="do not encrypt: everybody on the way can read"
+        "--plain",
+        action="store_true",
+        help="do not encrypt: everybody on the way can read; "
+        "not with --fingerprint, which nobody could prove then",
     )
     made.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
     return made
 
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
-    """Read the command line; exit with 2 if it is wrong, with the reason on standard error."""
+    """Read the command line and ``config.toml``.
+
+    What is wrong in ``config.toml`` is said on standard error before anything else. If the command
+    line is wrong, the reason follows, and this exits with 2.
+    """
     command = parser()
+    try:
+        config = config_module.read(config_folder() / config_module.FILE)
+    except FilesError as problem:
+        command.exit(2, f"{problem}\n")
+    for line in config.problems:
+        sys.stderr.write(f"{line}\n")
     given = command.parse_args(arguments)
-    config = config_module.read(config_folder() / config_module.FILE)
     if len(given.names) > 2:
         command.error(f"too many names: {' '.join(given.names)}")
-    *users, host = given.names
-    known = config.servers.get(host)
-    if known is None:
-        if not users:
-            command.error(f"{host} is no server in config.toml; else both USER and HOST are needed")
-        known = Known(Server(host))
-    user = users[0] if users else known.user or config.user
-    if not user:
-        command.error(f"who are you? Give USER, or set user in config.toml for {host}")
+    try:
+        user, known = _find(config, given)
+        _check(given)
+    except ValueError as wrong:
+        command.error(str(wrong))
     try:
         check_user_name(user)
     except MalformedName as problem:
         command.exit(2, f"ERROR {problem.code} : Malformed Username : {user!r}\n")
-    server = known.server
-    if given.port is not None:
-        server = replace(server, port=given.port)
-    if given.fingerprint is not None:
-        server = replace(server, fingerprint=given.fingerprint)
-    if given.plain:
-        server = replace(server, plain=True)
-    identity = given.identity or (Path(known.identity).expanduser() if known.identity else None)
+    identity = given.identity
+    if identity is None and known.identity:
+        identity = Path(os.path.expanduser(known.identity))
     return Arguments(
         user,
-        server,
+        known.server,
         _mode(given),
         config,
         given.wait,
@@ -236,6 +254,65 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         given.tail or "",
         known.rooms,
     )
+
+
+def _find(config: Config, given: argparse.Namespace) -> tuple[str, Known]:
+    """Return who wants to be on which server: ``USER WHERE`` or ``WHERE`` alone.
+
+    :raises ValueError: that is not said, or said twice.
+    """
+    *users, where = given.names
+    address = Address("")
+    known = config.servers.get(where)
+    if known is None:
+        address = parse_address(where)
+        known = config.servers.get(address.host)
+    if known is None:
+        if not users and where == address.host and _is_user_name(where):
+            raise ValueError(
+                f"{where} is no server in config.toml; else both USER and HOST are needed"
+            )
+        known = Known(Server(address.host))
+    if users and address.user and fold(users[0]) != fold(address.user):
+        raise ValueError(f"the user is given twice: {users[0]}, and {address.user} in {where}")
+    user = address.user or (users[0] if users else known.user or config.user)
+    if not user:
+        raise ValueError(f"who are you? Give USER, or set user in config.toml for {where}")
+    port = given.port if address.port is None else address.port
+    if given.port not in (None, port):
+        raise ValueError(f"the port is given twice: {given.port}, and {port} in {where}")
+    server = known.server
+    if port is not None:
+        server = replace(server, port=port)
+    if given.fingerprint is not None:
+        server = replace(server, fingerprint=given.fingerprint)
+    if given.plain:
+        server = replace(server, plain=True)
+    return user, replace(known, server=server)
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, and what can't be done.
+
+    :raises ValueError: there are some.
+    """
+    if given.plain and given.fingerprint is not None:
+        raise ValueError("--fingerprint is of a certificate, and with --plain there is none")
+    if given.once is not None:
+        speech = Records("") if given.json else Words("")
+        match speech.parse_once(given.once)[0]:
+            case Mistake(text):
+                raise ValueError(f"--once: {text}")
+            case Command("/ignore" | "/unignore" as name):
+                raise ValueError(f"--once: {name} is for what is read and shown later")
+
+
+def _is_user_name(name: str) -> bool:
+    try:
+        check_user_name(name)
+    except MalformedName:
+        return False
+    return True
 
 
 def _mode(given: argparse.Namespace) -> Mode:

@@ -25,7 +25,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore
 
-from chat_twisted.client.connection import FAILURES, PORT, Connector, Server, explain
+from chat_twisted.client.address import PORT, parse_address
+from chat_twisted.client.connection import FAILURES, Connector, Server, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError
 from chat_twisted.client.remembered import config_folder
 from chat_twisted.client.secure import parse_fingerprint
@@ -41,6 +42,7 @@ from chat_twisted.client.session import (
     parse_seen,
 )
 from chat_twisted.errors import ChatError, HeaderIncomplete
+from chat_twisted.files import FilesError
 from chat_twisted.frames import format_time
 from chat_twisted.logs import Logger
 from chat_twisted.message import (
@@ -503,7 +505,9 @@ class ChatClient:
     meanwhile. A client connects once; when it is closed or lost, make another.
 
     :param user: the name to have: 1 to 32 letters, digits, ``_`` and ``-``.
-    :param host: the server's name or address, at the TCP ``port``.
+    :param host: the server's name or address, as ``chat-twisted`` takes it: ``chat.example.org``,
+        ``chat.example.org:9000``, ``[::1]:9000``.
+    :param port: the TCP port, if ``host`` has none.
     :param reactor: Twisted's, as ``twisted.internet.task.react`` hands it to one's ``main``.
     :param identity: the file of the private key that proves who one is, as ssh-keygen makes it;
         None for the one that the bundled client makes. It matters only if the name has an account.
@@ -517,14 +521,16 @@ class ChatClient:
     :param tell: called with what people may want to know, in lines: that the server is a new one,
         and what it says to everybody. Otherwise this is logged.
     :param on_event: called with what happens in rooms, and with invitations to them.
-    :raises ValueError: ``fingerprint`` is none.
+    :raises ValueError: ``fingerprint`` is none; ``host`` has another port or user than is given.
+    :raises NotConnected: ``host`` is no address, or it is not known where the user's folder is,
+        with keys and certificates.
     """
 
     def __init__(
         self,
         user: str,
         host: str,
-        port: int = PORT,
+        port: int | None = None,
         *,
         reactor: Any,
         identity: Path | str | None = None,
@@ -539,11 +545,23 @@ class ChatClient:
         if fingerprint is not None:
             fingerprint = parse_fingerprint(fingerprint)
         self._user = user
-        self._server = Server(host, port, fingerprint, plain)
+        try:
+            address = parse_address(host)
+        except ValueError as problem:
+            raise NotConnected(str(problem)) from None
+        if port is not None and address.port not in (None, port):
+            raise ValueError(f"the port is given twice: {port}, and {address.port} in {host}")
+        if address.user and fold(address.user) != fold(user):
+            raise ValueError(f"the user is given twice: {user}, and {address.user} in {host}")
+        self._server = Server(address.host, address.port or port or PORT, fingerprint, plain)
         self._reactor = reactor
         self._reconnect_for = reconnect_for
         self._listen = listen
-        key = config_folder() / KEY_FILE if identity is None else Path(identity)
+        try:
+            key = config_folder() / KEY_FILE if identity is None else Path(identity)
+            self._connector = Connector(reactor, self._server, lambda text: self._ears.tell(text))
+        except FilesError as problem:
+            raise NotConnected(str(problem)) from None
         self._ears = _Ears(
             user,
             Identity(key, own=identity is None, password=password),
@@ -576,7 +594,7 @@ class ChatClient:
             raise RuntimeError("a client connects once: make another")
         with _refusing():
             check_user_name(self._user)
-        ears, connector = self._ears, Connector(self._reactor, self._server, self._ears.tell)
+        ears, connector = self._ears, self._connector
         self._session = ears.session = session = ClientSession(
             self._user,
             ears,

@@ -1,6 +1,7 @@
 """The client's command: a session with a server, and a terminal or a pipe on this side of it.
 
-The one place on the client's side that writes to standard error.
+But for what is wrong with the command line and ``config.toml``, nothing else on the client's side
+writes to standard error.
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ def _fail(reason: str, code: int = NOT_CONNECTED) -> SystemExit:
 
 
 def _identity(arguments: Arguments) -> Identity:
-    password = os.environ.get("CHAT_PASSWORD", "")
+    file = arguments.password_file
     try:
-        if arguments.password_file is not None:
-            password = arguments.password_file.read_text().split("\n")[0]
+        if file is not None:
+            password = file.read_text(encoding="utf-8-sig").split("\n")[0]
+        else:
+            password = os.environb.get(b"CHAT_PASSWORD", b"").decode()
     except OSError as problem:
-        raise _fail(f"{problem.filename}: {problem.strerror}") from None
+        raise _fail(f"{file}: {problem.strerror}") from None
     except UnicodeDecodeError:
-        raise _fail(f"{arguments.password_file}: not a text") from None
+        raise _fail(f"{file or 'CHAT_PASSWORD'}: not UTF-8") from None
     return Identity(
         arguments.identity or config_folder() / KEY_FILE,
         own=arguments.identity is None,
@@ -63,8 +66,6 @@ async def main(reactor: Any, arguments: Arguments) -> None:
     """Connect, and bridge a terminal, or standard input and output, until all is said."""
     use_monotonic_clock(reactor)  # nothing is scheduled yet
     identity = _identity(arguments)
-    for problem in arguments.config.problems:
-        _tell(problem)
     if arguments.mode is Mode.SCREEN:
         await _on_a_terminal(reactor, arguments, identity)
     else:
@@ -130,7 +131,7 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         reactor,
         screen,
         arguments.config,
-        where=arguments.server.host,
+        where=arguments.server.address,
         rooms=arguments.rooms,
         reconnect=connector.reconnect,
         reconnect_for=arguments.wait,

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_twisted.client.connection import PORT, Server
+from chat_twisted.client.address import PORT, parse_address
+from chat_twisted.client.connection import Server
 from chat_twisted.client.secure import parse_fingerprint
+from chat_twisted.message import fold
 
 FILE = "config.toml"
 
@@ -141,19 +143,24 @@ def _colours(value: Any) -> dict[str, str]:
 def read(path: Path) -> Config:
     """Read the file; a missing one is as good as an empty one."""
     config = Config()
+    data = b""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         return config
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        config.problems.append(f"{path}: {reason}")
+    except OSError as error:
+        config.problems.append(f"{path}: {error.strerror}")
+        return config
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        config.problems.append(f"{path}:{line}: not UTF-8")
         return config
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"at line (\d+)", str(error))
-        line = where[1] if where else str(text.count("\n") + 1)
+        line = int(where[1]) if where else text.count("\n") + 1
         what = re.sub(r" \(at .*\)", "", str(error))
         config.problems.append(f"{path}:{line}: {what}")
         return config
@@ -193,14 +200,24 @@ def read(path: Path) -> Config:
         if "host" not in found:
             reader.problem("servers", name, f"{name} has no host")
             continue
+        try:
+            address = parse_address(found["host"])
+        except ValueError as error:
+            reader.problem(table, "host", f"host: {error}")
+            continue
+        port, user = found.get("port"), found.get("user", "")
+        if port is not None and address.port not in (None, port):
+            reader.problem(table, "port", f"port: host has another one, {address.port}")
+        if user and address.user and fold(user) != fold(address.user):
+            reader.problem(table, "user", f"user: host has another one, {address.user}")
         config.servers[name] = Known(
             Server(
-                found["host"],
-                found.get("port", PORT),
+                address.host,
+                address.port or port or PORT,
                 found.get("fingerprint"),
                 found.get("plain", False),
             ),
-            found.get("user", ""),
+            address.user or user,
             found.get("identity", ""),
             found.get("rooms", ()),
         )

@@ -5,25 +5,29 @@ What may go wrong is told in words for people. It does not know who listens to t
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet import defer, error
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.python.failure import Failure
 
 from chat_twisted.client import secure
+from chat_twisted.client.address import PORT, address_key, format_address
 from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.secure import NotEncrypted, Trust, Untrusted
 from chat_twisted.client.session import ClientSession
 
-PORT = 8828
+CONNECTED_WITHIN = 20
+"""Seconds until a server must have taken the connection and, if it is encrypted, shaken hands."""
 
 FAILURES = (
     error.ConnectError,
     error.DNSLookupError,
+    socket.gaierror,  # of an address whose zone there is not
     ValueError,  # what no host can be called
     Untrusted,
     NotEncrypted,
@@ -47,10 +51,14 @@ class Server:
     plain: bool = False
 
     @property
+    def address(self) -> str:
+        """Where it is, as it is printed and can be typed."""
+        return format_address(self.host, self.port)
+
+    @property
     def name(self) -> str:
         """What is remembered of it is under this name."""
-        host = self.host
-        return f"[{host}]:{self.port}" if ":" in host else f"{host.lower()}:{self.port}"
+        return address_key(self.host, self.port)
 
 
 class Connector:
@@ -63,16 +71,21 @@ class Connector:
         self._reactor = reactor
         self._server = server
         self._tell = tell
-        self._endpoint = HostnameEndpoint(reactor, server.host, server.port)
+        # The other endpoint drops the zone of an address.
+        endpoint = TCP6ClientEndpoint if "%" in server.host else HostnameEndpoint
+        self._endpoint = endpoint(reactor, server.host, server.port, CONNECTED_WITHIN)
         known = Remembered(config_folder() / "known_servers")
         self._trust = Trust(server.host, server.port, known, server.fingerprint)
 
     def connect(self, session: ClientSession) -> Deferred[Any]:
         """Connect ``session``; fire when that is done, or fail with one of ``FAILURES``."""
+        session.where = self._server.address
+        connecting: Deferred[Any]
         if self._server.plain:
-            connected: Deferred[Any] = connectProtocol(self._endpoint, session)
-            return connected
-        return secure.connect(self._endpoint, session, self._trust, self._tell, self._reactor)
+            connecting = connectProtocol(self._endpoint, session)
+        else:
+            connecting = secure.connect(self._endpoint, session, self._trust, self._tell)
+        return connecting.addTimeout(CONNECTED_WITHIN, self._reactor, _no_answer)
 
     def reconnect(self, session: ClientSession) -> Deferred[Any]:
         """The same for one that is lost. If the server has become another, the session fails."""
@@ -84,19 +97,24 @@ class Connector:
         return self.connect(session).addErrback(other)
 
 
+def _no_answer(_: object, seconds: float) -> None:
+    """The time for connecting is over. How the attempt was cancelled depends on how far it was."""
+    raise defer.TimeoutError(f"{seconds} s")
+
+
 def explain(problem: Exception, server: Server) -> str:
     """Say why there is no connection."""
-    host, port = server.host, server.port
+    address = server.address
     match problem:
-        case error.DNSLookupError() | ValueError():
-            return f"host not found: {host}"
+        case error.DNSLookupError() | socket.gaierror() | ValueError():
+            return f"host not found: {server.host}"
         case error.ConnectionRefusedError():
-            return f"connection refused: no server at {host} port {port}"
+            return f"connection refused: no server at {address}"
         case NotEncrypted():
-            return f"{host} port {port} does not speak TLS (--plain connects without encryption)"
+            return f"{address} does not speak TLS (--plain connects without encryption)"
         case Untrusted():
             return str(problem)
         case error.TimeoutError() | defer.TimeoutError():
-            return f"timed out: no answer from {host} port {port}"
+            return f"no answer from {address} within {CONNECTED_WITHIN} s"
         case _:
-            return f"can't connect to {host} port {port}: {problem}"
+            return f"can't connect to {address}: {problem}"

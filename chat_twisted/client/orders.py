@@ -200,8 +200,12 @@ def parse(line: str, current: str | None = None) -> Order | None:
 def _parse_command(text: str, *, on_screen: bool) -> Order:
     name, *rest = text.split(None, 1)
     form = COMMANDS.get(name)
-    if form is None or (form.screen and not on_screen):
-        return Mistake(f"No such command: {name} (/help)" if on_screen else FORMAT_HELP)
+    if not name.startswith("/"):
+        return Mistake(FORMAT_HELP)
+    if form is None:
+        return Mistake(f"No such command: {name} (/help)")
+    if form.screen and not on_screen:
+        return Mistake(f"{name} is for a terminal (/help)")
     match = re.fullmatch(form.pattern, rest[0] if rest else "", re.DOTALL)
     if not match:
         return Mistake(f"Usage: {name} {form.usage}".rstrip())

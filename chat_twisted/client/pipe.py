@@ -11,6 +11,7 @@ message was taken.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from zope.interface import implementer
 
 from chat_twisted.client import orders
 from chat_twisted.client.identity import Identity, IdentityError, read_key
-from chat_twisted.client.orders import Command, Mistake, Say
+from chat_twisted.client.orders import Command, Mistake, Order, Say
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import (
     RECONNECT_FOR,
@@ -124,6 +125,7 @@ class Pipe(LineReceiver):
         self._speech: Speech = speech or Words(user)
         self._once = once
         self._tail = tail
+        self._begun = False  # there was a line of input
         self._ended = False  # no more input will come
         self._stuck = False  # standard output can't take more
         self._quitting = False  # no more input is wanted
@@ -145,13 +147,15 @@ class Pipe(LineReceiver):
         """Twisted: a line was typed."""
         if self._leaving or self._quitting:
             return
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            self._take(line.decode())
+            self._take(*self._speech.parse(line.decode()))
         except UnicodeDecodeError:
             self._complain(self._speech.mistake(None, "Not UTF-8 : Message not sent"))
 
-    def _take(self, line: str) -> None:
-        order, mark = self._speech.parse(line)
+    def _take(self, order: Order | None, mark: object) -> None:
         match order:
             case Say(to, text):
                 self._send(to, text, mark)
@@ -305,7 +309,7 @@ class Pipe(LineReceiver):
         if self._greet:
             self._show(self._speech.greeting(name))
         if self._once:
-            self._take(self._once)
+            self._take(*self._speech.parse_once(self._once))
         if self._tail.startswith("#"):
             self._command(Command("/join", self._tail), None)
 
@@ -453,7 +457,7 @@ class Pipe(LineReceiver):
         self._session_over = True
         if not self._registered:
             self._code = NOT_CONNECTED
-            self.failure = self.failure or Words(self._user).over(reason)
+            self.failure = self.failure or printable(reason) or Words(self._user).over("")
         elif self._code != INTERRUPTED:
             for asked in self._unanswered.values():
                 self._complain(self._speech.unanswered(asked.mark, asked.to))

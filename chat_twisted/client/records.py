@@ -47,21 +47,30 @@ class Records:
         if not line.strip():
             return None, None
         try:
-            given = json.loads(line)
+            given = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             return Mistake(f"not JSON; {USAGE}"), None
         if not isinstance(given, dict):
             return Mistake(f"not an object; {USAGE}"), None
         mark = given.get("id")
+        try:
+            json.dumps(mark, allow_nan=False)
+        except (ValueError, RecursionError):
+            return Mistake("an id that can't be written again, as a number past 1e308"), None
         match given:
             case {"to": str(to), "text": str(text)} if to and text and _is_text(to + text):
                 return Say(to.removeprefix("@"), text), mark
             case {"command": str(command)} if _is_text(command):
-                order = parse(command)
-                if isinstance(order, Command):
+                order = parse(command) if command.lstrip().startswith("/") else None
+                if isinstance(order, Command | Mistake):
                     return order, mark
-                return Mistake(order.text if isinstance(order, Mistake) else USAGE), mark
         return Mistake(USAGE), mark
+
+    def parse_once(self, text: str) -> tuple[Order | None, object]:
+        """Read the only thing that is to be done, from the command line: an object, or what a
+        person would write, which never begins as one does.
+        """
+        return self.parse(text) if text.lstrip().startswith("{") else (parse(text), None)
 
     # What became of what one asked
 
@@ -170,6 +179,11 @@ class Records:
     def over(self, reason: str) -> str:
         """The session is over, and that was not one's own wish."""
         return _event("over", reason=reason)
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which JSON does not have and Python would read and write."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _is_text(given: str) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chat_twisted.files import base_folder
+
 LOCKED_WITHIN = 5
 """Seconds for which another client is waited for that has the folder locked."""
 
@@ -21,11 +23,11 @@ LOOK_EVERY = 0.01  # seconds
 
 
 def config_folder() -> Path:
-    """Return the client's folder of the XDG base directory specification."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(os.path.expanduser("~"), ".config")
-    return Path(base) / "chat_twisted"
+    """Return the client's folder.
+
+    :raises FilesError: it is not known where that is.
+    """
+    return base_folder("XDG_CONFIG_HOME", ".config", "XDG_CONFIG_HOME") / "chat_twisted"
 
 
 @contextmanager

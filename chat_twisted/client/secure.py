@@ -22,7 +22,6 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
-    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, connectionDone
@@ -30,10 +29,8 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted.client.address import address_key
 from chat_twisted.client.remembered import Remembered
-
-HANDSHAKE_WITHIN = 20
-"""Seconds from the first try to connect until the connection is encrypted."""
 
 AUTHORITIES = "authorities"
 """What is remembered of a server that the system's authorities vouch for."""
@@ -81,7 +78,7 @@ class Trust:
     ) -> None:
         self.host = host
         self.is_name = not _is_address(host)
-        self._name = f"[{host}]:{port}" if ":" in host else f"{host.lower()}:{port}"
+        self._name = address_key(host, port)
         self._known = known
         self._wanted = fingerprint
 
@@ -236,9 +233,8 @@ def connect(
     session: Session,
     trust: Trust,
     tell: Any,
-    clock: IReactorTime,
 ) -> Deferred[None]:
-    """Connect ``session`` by TLS.
+    """Connect ``session`` by TLS. It may be cancelled at any time.
 
     :param tell: called with what the user is to be told.
     :return: fires when the session has its connection; fails with ``Untrusted``, ``NotEncrypted``,
@@ -268,4 +264,4 @@ def connect(
             ready.errback(failure)
 
     connecting.addErrback(failed)
-    return ready.addTimeout(HANDSHAKE_WITHIN, clock)
+    return ready

@@ -42,6 +42,9 @@ IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the
 connection counts as lost."""
 
+ANSWERED_WITHIN = 20
+"""Seconds that a server has for its first word on a connection."""
+
 MAX_ARGUMENT = 480
 MAX_TEXTS = 3500
 """Bytes of a request's argument, and of that and its headers together: the rest of the lines that a
@@ -241,6 +244,7 @@ class ClientSession(protocol.Protocol):
         instance: str | None = None,
     ) -> None:
         self.user = user
+        self.where = ""  # the server's address, for what is said of it
         self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; the server says what it is
         self.last = 0  # the number of the newest message when the connection was made
@@ -272,6 +276,7 @@ class ClientSession(protocol.Protocol):
         self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._last_id = (draw_id() if first_id is None else first_id) - 1
         self._registered = False  # on this connection
+        self._unheard: IDelayedCall | None = None  # until the server has said anything
         self._retry: IDelayedCall | None = None
         self._retries = 0
         self._lost_at: float | None = None
@@ -406,6 +411,7 @@ class ClientSession(protocol.Protocol):
         self._left = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
+        self._unheard = self._clock.callLater(ANSWERED_WITHIN, self._is_silent)
         headers: list[tuple[str, object]] = [("Version", 2), ("Instance", self._instance)]
         if self.token:
             headers.append(("Session", self.token))
@@ -418,6 +424,7 @@ class ClientSession(protocol.Protocol):
         self.connected = 0
         if self._watch.running:
             self._watch.stop()
+        self._is_heard()
         if not self._reason and not reason.check(ConnectionDone, ConnectionLost):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
@@ -478,13 +485,23 @@ class ClientSession(protocol.Protocol):
         else:
             self._give_up("the server does not answer")
 
+    def _is_silent(self) -> None:
+        if not self._paused:  # else it is not listened to
+            self._give_up(f"no answer from {self.where} within {ANSWERED_WITHIN} s")
+
     def _give_up(self, reason: str) -> None:
         self._reason = reason
         self.transport.abortConnection()
 
+    def _is_heard(self) -> None:
+        if self._unheard is not None and self._unheard.active():
+            self._unheard.cancel()
+        self._unheard = None
+
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
         self._heard = True
+        self._is_heard()
         before, sender = self._newest, ""
         try:
             for frame in self._reader.feed(data):

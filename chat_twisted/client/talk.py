@@ -724,8 +724,11 @@ class Talk:
                 self._remember(None)
             self._terminal.stop(OK if self._code is None else self._code, "")
         else:
-            code = LOST if self._registered else NOT_CONNECTED
-            self._terminal.stop(code, self.failure or self._words.over(reason))
+            over = self._words.over(reason)
+            if self._registered:
+                self._terminal.stop(LOST, self.failure or over)
+            else:
+                self._terminal.stop(NOT_CONNECTED, self.failure or printable(reason) or over)
 
     # What is shown
 

@@ -27,6 +27,10 @@ class Words:
         """Read a line of input; return the order, and a mark of the user's for it (here: None)."""
         return parse(line), None
 
+    def parse_once(self, text: str) -> tuple[Order | None, object]:
+        """Read the only thing that is to be done, from the command line."""
+        return self.parse(text)
+
     # What became of what one asked. ``mark`` is what came with it, ``to`` what it was about.
 
     def sent(self, mark: object, to: str, number: int, time: str) -> str:

@@ -123,6 +123,28 @@ class AccountTests(ServerTestCase):
         self.server.wait_for("an operator has changed accounts: 1 now")
         self.assertEqual(self.said(self.client("ci"), "/who"), "1 here: ci")
 
+    def test_a_password_that_is_not_utf_8_is_one_line_wherever_it_is(self) -> None:
+        secret = Path(self.folder.name) / "secret"
+        secret.write_bytes(b"\xef\xbb\xbfright\xff\n")
+        self.assertEqual(
+            self.refusal("ci", "--password-file", str(secret)), [f"{secret}: not UTF-8"]
+        )
+        nowhere = f"{self.folder.name}/\udcff"
+        refusal = self.refusal("ci", "--password-file", nowhere)
+        self.assertEqual(refusal, [f"{self.folder.name}/\\udcff: No such file or directory"])
+        os.environb[b"CHAT_PASSWORD"] = b"right\xff"
+        self.addCleanup(os.environb.pop, b"CHAT_PASSWORD")
+        self.assertEqual(self.refusal("ci"), ["CHAT_PASSWORD: not UTF-8"])
+
+    def test_a_mark_at_the_start_of_a_password_file_is_no_part_of_the_password(self) -> None:
+        secret = Path(self.folder.name) / "secret"
+        secret.write_bytes(b"right\n")
+        self.accounts("add", "ci", "--password-file", str(secret))
+        self.server.wait_for("an operator has changed accounts: 1 now")
+        secret.write_bytes(b"\xef\xbb\xbfright\r\n")
+        ci = self.client("ci", "--password-file", str(secret))
+        self.assertEqual(self.said(ci, "/who"), "1 here: ci")
+
 
 class NoGuestsTests(ServerTestCase):
     options = ("--guests", "no")

@@ -12,6 +12,14 @@ from pathlib import Path
 from chat_twisted import __version__
 from tests.end_to_end.support import PATIENCE, ServerTestCase, environment
 
+IMPATIENT = """
+from chat_twisted.client import connection, session
+from chat_twisted.client.__main__ import run
+
+connection.CONNECTED_WITHIN = session.ANSWERED_WITHIN = 1
+run()
+"""
+
 
 class ClientTestCase(ServerTestCase):
     def run_client(self, user: str, given: str, *options: str) -> tuple[int, str, str]:
@@ -108,7 +116,7 @@ class FilterTests(ClientTestCase):
                 (
                     "ci",
                     ("--port", closed),
-                    f"connection refused: no server at 127.0.0.1 port {closed}",
+                    f"connection refused: no server at 127.0.0.1:{closed}",
                 ),
             ):
                 self.assertEqual(self.run_client(user, "@bob: x\n", *options), (2, "", reason))
@@ -200,6 +208,40 @@ class FilterTests(ClientTestCase):
         self.assertEqual(self.first_line_on_error("--fingerprint", self.fingerprint), (0, []))
         self.assertEqual(self.first_line_on_error(), (0, []))
 
+    def test_a_port_that_drops_what_comes_and_one_that_says_nothing_are_given_up(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as waits:
+            waits.connect(full.getsockname())  # what comes now is dropped
+            drops = f"127.0.0.1:{full.getsockname()[1]}"
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                says_nothing = f"127.0.0.1:{silent.getsockname()[1]}"
+                for address, options in (
+                    (drops, ()),
+                    (drops, ("--once", "/who")),
+                    (drops, ("--plain",)),
+                    (drops, ("--plain", "--once", "/who", "--json")),
+                    (says_nothing, ()),
+                    (says_nothing, ("--plain", "--once", "/who")),
+                ):
+                    command = (sys.executable, "-c", IMPATIENT, "ci", address, *options)
+                    client = self.process(*command)
+                    said = f"no answer from {address} within 1 s"
+                    self.assertEqual((client.wait(), client.out), (2, []), options)
+                    self.assertEqual(client.err, [said], options)
+
+    def test_a_server_is_where_people_type_that_it_is(self) -> None:
+        client = [sys.executable, "-m", "chat_twisted.client"]
+        config = Path(self.folder.name) / "config" / "chat_twisted" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f'[servers.here]\nhost = "ci@127.0.0.1:{self.port}"\nport = x\n')
+        ci = self.process(*client, "ci", f"127.0.0.1:{self.port}", "--once", "/who")
+        self.assertEqual((ci.wait(), ci.out), (0, ["1 here: ci"]))
+        self.assertRegex(ci.err[0], r"config\.toml:3: \w")
+        self.assertIn(f"127.0.0.1:{self.port} is new here", ci.err[1])
+        config.write_text(f'[servers.here]\nhost = "ci@127.0.0.1:{self.port}"\n')
+        for address in (f"ci@127.0.0.1:{self.port}", f"ci@localhost:{self.port}", "here"):
+            ci = self.process(*client, address, "--once", "/who")
+            self.assertEqual((ci.wait(), ci.out), (0, ["1 here: ci"]))
+
     def test_a_plain_connection_is_made_when_asked_for(self) -> None:
         self.assertEqual(self.first_line_on_error("--plain"), (0, []))
         self.assertFalse((Path(self.folder.name) / "config").exists())
@@ -216,7 +258,7 @@ class FilterTests(ClientTestCase):
                 self.assertEqual(client.wait(), 2)
         self.assertEqual(
             client.err,
-            [f"127.0.0.1 port {port} does not speak TLS (--plain connects without encryption)"],
+            [f"127.0.0.1:{port} does not speak TLS (--plain connects without encryption)"],
         )
 
     def test_a_certificate_that_changes_while_connected_ends_the_session(self) -> None:

@@ -66,7 +66,7 @@ class ExampleTests(BotTestCase):
         for arguments, reason in (
             (("ALICE", f"127.0.0.1:{self.port}"), "ERROR 105 Name in use"),
             (("a b", f"127.0.0.1:{self.port}"), "ERROR 100 Malformed username"),
-            (("bot", "127.0.0.1:1"), "connection refused: no server at 127.0.0.1 port 1"),
+            (("bot", "127.0.0.1:1"), "connection refused: no server at 127.0.0.1:1"),
         ):
             bot = self.process(sys.executable, path, *arguments)
             self.assertEqual((bot.wait(), bot.err), (1, [reason]))

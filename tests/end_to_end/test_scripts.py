@@ -40,14 +40,18 @@ class OnceTests(ScriptTestCase):
         )
         code, out, _ = self.end("ci", "--once", "#dev: x")
         self.assertEqual((code, len(out)), (1, 1))
-        self.assertEqual(self.end("ci", "--once", "no address")[0], 1)
+        code, out, err = self.end("ci", "--once", "no address")
+        self.assertEqual((code, out), (2, []))
+        self.assertIn("--once: Use the following format", "\n".join(err))
 
     def test_one_command_is_done(self) -> None:
         self.bob()
         self.assertEqual(self.end("ci", "--once", "/who"), (0, ["2 here: bob ci"], []))
         self.assertEqual(self.end("ci", "--once", "/rooms"), (0, ["No rooms"], []))
         self.assertEqual(self.end("ci", "--once", "/topic #dev x")[0], 1)
-        self.assertEqual(self.end("ci", "--once", "/nonsense")[0], 1)
+        code, out, err = self.end("ci", "--once", "/jion #dev")
+        self.assertEqual((code, out), (2, []))
+        self.assertIn("No such command: /jion", err[-1])
 
     def test_no_server_is_exit_code_2(self) -> None:
         with socket.socket() as unused:
@@ -55,7 +59,7 @@ class OnceTests(ScriptTestCase):
             port = str(unused.getsockname()[1])
             code, out, err = self.end("ci", "--once", "@bob: x", "--port", port)
         self.assertEqual((code, out), (2, []))
-        self.assertEqual(err, [f"connection refused: no server at 127.0.0.1 port {port}"])
+        self.assertEqual(err, [f"connection refused: no server at 127.0.0.1:{port}"])
 
     def test_each_message_of_an_account_arrives_however_soon_the_next_client_sends_it(self) -> None:
         self.assertEqual(self.end("ci", "--once", "/register")[0], 0)
@@ -233,6 +237,10 @@ class JsonTests(ScriptTestCase):
         self.assertEqual((ci.wait(), ci.err), (0, []))
         self.assertEqual([json.loads(line)["event"] for line in ci.out], ["sent"])
         self.assertEqual(self.read(tail)["text"], "done")
+        ci = self.client("ci", "--json", "--once", "@ALL: done in words")
+        self.assertEqual((ci.wait(), ci.err), (0, []))
+        self.assertEqual([json.loads(line)["event"] for line in ci.out], ["sent"])
+        self.assertEqual(self.read(tail)["text"], "done in words")
 
     def test_a_lost_connection_is_said(self) -> None:
         ci = self.client("ci", "--json")

@@ -237,7 +237,7 @@ class TerminalTestCase(ServerTestCase):
         server = ("127.0.0.1", "--port", str(self.port), "--fingerprint", self.fingerprint)
         name = name or user
         terminal = self.terminal(name, user, *server, *options, home=user, **variables)
-        terminal.see(rf"^· You are {user} on 127\.0\.0\.1\. Here: ")
+        terminal.see(rf"^· You are {user} on 127\.0\.0\.1:\d+\. Here: ")
         terminal.see(r"\bALL>\Z")
         return terminal
 
@@ -694,7 +694,7 @@ class SettingTests(TerminalTestCase):
         self.friend("bob")
         alice = self.terminal("alice", "work")
         alice.see(r"config\.toml:2: bell is true or false, not 'loud'$")
-        alice.see(r"^· You are alice on 127\.0\.0\.1\.")
+        alice.see(r"^· You are alice on 127\.0\.0\.1:\d+\.")
         alice.see("^· alice joined #dev$")
         alice.see_last("ALL>")
         alice.type("hello")

@@ -166,3 +166,26 @@ class TwoMachinesTests(unittest.TestCase):
         alice.write("@fred: are you there?\n")
         gone = {server.wait_for(rf"(erin|fred) went from {CLIENT}:")[1] for _ in range(2)}
         self.assertEqual(gone, {"erin", "fred"})
+
+    def test_a_server_is_found_by_its_address_on_one_link_alone(self) -> None:
+        state = str(Path(self.folder) / "state")
+        listen = ("--listen", "tcp6:8828:interface=\\:\\:")
+        server = self.run_on(self.here, TWISTD, "-n", "chatserver", "--state", state, *listen)
+        server.wait_for("listening on")
+        link = self.run_on(self.here, "ip", "-6", "address", "show", "dev", "wire")
+        local = link.wait_for(r"inet6 (fe80\S+)/")[1]
+        address = f"[{local}%wire]:8828"
+        command = (
+            sys.executable,
+            "-m",
+            "chat_twisted.client",
+            f"carol@{address}",
+            "--once",
+            "/who",
+        )
+        carol = self.run_on(self.there, *command)
+        self.assertEqual((carol.wait(), carol.out), (0, ["1 here: carol"]), carol.err)
+        self.assertIn(f"{address} is new here", carol.err[0])
+        command = (sys.executable, "-m", "chat_twisted.client", "carol", f"{local}%none")
+        carol = self.run_on(self.there, *command)
+        self.assertEqual((carol.wait(), carol.err), (2, [f"host not found: {local}%none"]))
