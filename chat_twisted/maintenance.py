@@ -175,7 +175,7 @@ def _set_aside(path: Path) -> Path:
     if log.exists() and not has_foreign_log(path):
         # If it can't be read the log is kept beside it; that is what a restore is for.
         with contextlib.suppress(sqlite3.Error), contextlib.closing(archive.connect(path)) as old:
-            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            old.execute("PRAGMA journal_mode = DELETE")  # so that it needs nothing beside it
     for other in path.parent.glob(f"{path.name}{REPLACED}*"):
         if other.samefile(path):  # a restore was broken off after this
             other.unlink()

@@ -168,7 +168,8 @@ OPTIONS
         are taken from them, and the log says so.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
         "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
-        whether the file is sound; both also while the server runs.
+        whether the file is sound, "... backup FILE" copies it; all also while the server runs.
+        docs/backup.rst tells how to put a backup back.
 
     --sync normal|full
         What a message that was answered SENT survives. normal: that the server is killed or

@@ -381,6 +381,7 @@ class RestoreTests(MaintenanceTestCase):
         self.assertIn("restored: 1 messages", out)
         self.assertEqual(self.texts(self.path), ["old"])
         self.assertEqual(self.texts(self.replaced()), ["old", "newer"])
+        self.assertEqual(list(self.folder.glob(f"{self.replaced().name}-*")), [])
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
         for suffix in ("-wal", "-shm"):
             self.assertFalse(self.path.with_name(f"{FILE}{suffix}").exists())
