@@ -205,7 +205,8 @@ OPTIONS
         What all sessions from one address may. Default: 500:5000 and 2621440:41943040.
     --work RATE, --address-work RATE
         How many seconds the server may work aside for one session, and for all from one address:
-        reading back, and looking at passwords. Default: 0.25:10 and 0.5:30.
+        reading back, and looking at passwords. A page of a list counts ten times, since everybody
+        waits for it. Default: 0.25:10 and 0.5:30.
     --logins RATE, --registrations RATE
         Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N

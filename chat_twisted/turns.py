@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 
 from chat_twisted.errors import Unavailable
 
@@ -167,3 +168,59 @@ class Places:
         """Refuse all who wait, and whoever comes. What is being done is not touched."""
         self._patient.stop()
         self._turns.stop()
+
+
+REACTOR_WEIGHT = 10
+"""How many times the reactor's time counts: while it does one thing, everybody waits."""
+
+
+class Paced:
+    """Does work in the reactor's own thread, a little in each of the reactor's turns.
+
+    What is asked for is done at once, until that has taken so long in one turn. Of the rest, one
+    piece is done in each later turn; sources take turns. Whoever asks is charged for the time,
+    ``REACTOR_WEIGHT`` times.
+
+    :param budget: seconds.
+    :param most: of one source, how many pieces may wait.
+    :param patience: seconds after which one that still waits is refused.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, budget: float, *, most: int = 10_000, patience: float = 10.0
+    ) -> None:
+        self._clock = clock
+        self._budget = budget
+        self._spent = 0.0  # in this turn of the reactor
+        self._next_turn: IDelayedCall | None = None
+        self._turns = Turns(clock, 1, most=most, patience=patience)
+
+    async def do(self, asker: Asker, work: Callable[[], None]) -> None:
+        """Call ``work``, now or in a later turn of the reactor.
+
+        :raises Unavailable: too much waits, or it has waited for too long.
+        """
+        if self._spent < self._budget:
+            self._do(asker, work)
+            return
+        await self._turns.take(asker.source)
+        try:
+            await deferLater(self._clock, 0)
+            self._do(asker, work)
+        finally:
+            self._turns.give_back(asker.source)
+
+    def _do(self, asker: Asker, work: Callable[[], None]) -> None:
+        begun = self._clock.seconds()
+        try:
+            work()
+        finally:
+            took = self._clock.seconds() - begun
+            self._spent += took
+            asker.charge(took * REACTOR_WEIGHT)
+            if self._next_turn is None:
+                self._next_turn = self._clock.callLater(0, self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        self._spent = 0.0

@@ -12,6 +12,7 @@ from chat_twisted.doors.version2 import bodies
 from chat_twisted.errors import TookTooLong
 from chat_twisted.limits import OFF, Rate
 from chat_twisted.presence import TELL_AFTER
+from chat_twisted.sessions import User
 from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"
@@ -233,6 +234,27 @@ class TalkTests(DoorTestCase):
             self.alice.say("ROOMS\nAfter: #B\n\n"),
             b"ROOMS\nCount: 3\nContent-length: 12\n\n#c 1 member\n",
         )
+
+    def test_lists_that_take_long_are_answered_a_page_a_turn_and_what_follows_waits(self) -> None:
+        describe = version2._describe_user
+
+        def slowly(user: User) -> str:
+            self.clock.rightNow += version2.LIST_TIME
+            return describe(user)
+
+        self.patch(version2, "_describe_user", slowly)
+        page = b"WHO\nCount: 2\nContent-length: 10\n\nalice\nbob\n"
+        self.assertEqual(self.alice.say("WHO\n\nWHO\n\nPING\n\n"), page)
+        self.assertEqual(self.bob.say("PING\n\n"), b"PONG\n\n")
+        self.commit()
+        self.assertEqual(self.alice.transport.take(), page + b"PONG\n\n")
+
+    def test_who_leaves_while_it_waits_for_a_list_is_sent_nothing(self) -> None:
+        self.factory.version_2.lists._spent = 1.0
+        self.alice.say("WHO\n\nQUIT\n\n")
+        self.alice.gone()
+        self.commit()
+        self.assertEqual(self.alice.transport.take(), b"")
 
     def test_ping_is_answered_with_its_token(self) -> None:
         self.assertEqual(self.alice.say("PING a b\nId: 1\n\n"), b"PONG a b\nId: 1\n\n")

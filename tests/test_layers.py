@@ -104,6 +104,7 @@ MAY_IMPORT = {
         "presence",
         "rooms",
         "sessions",
+        "turns",
     },
     "doors.framed": {
         "logs",

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.errors import Unavailable
-from chat_twisted.turns import Turns
+from chat_twisted.turns import REACTOR_WEIGHT, Asker, Paced, Turns, unlimited
 
 
 class TurnsTests(TestCase):
@@ -97,3 +97,67 @@ class TurnsTests(TestCase):
             self.turns.take("b")
         self.turns.give_back("a")
         self.assertEqual((self.begun, self.clock.getDelayedCalls()), (["a"], []))
+
+
+class PacedTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.paced = Paced(self.clock, 0.002)
+        self.done: list[str] = []
+
+    def do(self, name: str, takes: float = 0.001) -> Deferred[None]:
+        def work() -> None:
+            self.clock.rightNow += takes
+            self.done.append(name)
+
+        return Deferred.fromCoroutine(self.paced.do(unlimited(name[0]), work))
+
+    def turn(self) -> None:
+        """One turn of the reactor: what is to be called now is, and nothing that comes of it."""
+        due = [call for call in self.clock.calls if call.getTime() <= self.clock.seconds()]
+        for call in due:
+            self.clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+    def test_what_takes_little_is_done_at_once(self) -> None:
+        for name in ("a1", "a2"):
+            self.successResultOf(self.do(name))
+        self.assertEqual(self.done, ["a1", "a2"])
+
+    def test_the_rest_is_done_a_piece_a_turn_and_sources_take_turns(self) -> None:
+        names = ("a1", "a2", "a3", "a4", "a5", "b1", "b2")
+        waiting = [self.do(name) for name in names]
+        self.assertEqual(self.done, ["a1", "a2"])
+        for count in range(1, 6):
+            self.turn()
+            self.assertEqual(self.done[2:], ["a3", "b1", "a4", "b2", "a5"][:count])
+        for result in waiting:
+            self.successResultOf(result)
+
+    def test_a_new_turn_has_time_again(self) -> None:
+        for name in ("a1", "a2"):
+            self.do(name)
+            self.clock.advance(0)
+        self.successResultOf(self.do("a3"))
+
+    def test_whoever_asks_pays_for_the_time_and_for_what_fails_too(self) -> None:
+        paid: list[float] = []
+
+        def fail() -> None:
+            self.clock.rightNow += 0.25
+            raise Unavailable
+
+        asked = Deferred.fromCoroutine(self.paced.do(Asker("a", paid.append), fail))
+        self.failureResultOf(asked, Unavailable)
+        self.assertEqual(paid, [0.25 * REACTOR_WEIGHT])
+
+    def test_what_waits_too_long_is_refused(self) -> None:
+        self.paced = Paced(self.clock, 0.002, most=1, patience=10)
+        self.do("a1", 1)
+        self.paced._turns.take("b")  # which is not given back
+        waiting = self.do("a2")
+        self.failureResultOf(self.do("a3"), Unavailable)
+        self.clock.advance(10)
+        self.failureResultOf(waiting, Unavailable)
+        self.assertEqual(self.done, ["a1"])

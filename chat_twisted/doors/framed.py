@@ -811,7 +811,7 @@ class FramedFactory(ServerFactory):
         self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(FramedConnection._log.info, clock, **COMINGS_LOGGED)
         self.version_1 = Version1Door(hub, clock, max_unread)
-        self.version_2 = Version2Door(hub, gate, max_message, motd, self.flush)
+        self.version_2 = Version2Door(hub, gate, clock, max_message, motd, self.flush)
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock

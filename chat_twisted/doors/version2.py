@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chat_twisted.accounts import Account, Gate
@@ -34,6 +35,7 @@ from chat_twisted.ordered import Listing
 from chat_twisted.presence import AWAY, HERE, Presence, seen
 from chat_twisted.rooms import Room
 from chat_twisted.sessions import Event, Request, Session, User
+from chat_twisted.turns import Paced
 
 T = TypeVar("T")
 
@@ -51,6 +53,9 @@ MAX_QUERY = 500
 
 MAX_LINES = 1000
 """Of a page of a list: more would keep others waiting for too long."""
+
+LIST_TIME = 0.002
+"""Seconds that the reactor spends on lists in one turn, but for a page in each that has waited."""
 
 TOO_BROAD = "the search is too broad, take longer or rarer words"
 """Why a search was given up, for people."""
@@ -211,7 +216,27 @@ class Version2(Session):
         """
         if frame.verb not in ("SEND", "RECEIVED"):  # which are counted with their texts; not at all
             self.door.hub.allow(self)
-        self.VERBS[frame.verb](self, frame)
+        if frame.verb in ("WHO", "ROOMS") or (frame.verb == "BAN" and not frame.argument):
+            self._take_in_turn(frame)
+        else:
+            self.VERBS[frame.verb](self, frame)
+
+    def _take_in_turn(self, frame: Frame) -> None:
+        """Handle a request that may take long, now or when it is its turn; take nothing else until
+        then.
+        """
+
+        def handle() -> None:
+            if self.user is not None:
+                self.VERBS[frame.verb](self, frame)
+
+        asker = self.door.hub.asker(self)
+        handling = Deferred.fromCoroutine(self.door.lists.do(asker, handle))
+        handling.addErrback(self._not_read, frame)
+        if not handling.called:
+            self.pending += 1
+            self.connection.hold()
+            handling.addCallback(self._have_read)
 
     def _send(self, frame: Frame) -> None:
         if not frame.argument or not frame.body:
@@ -502,8 +527,15 @@ class Version2Door:
     """
 
     def __init__(
-        self, hub: Hub, gate: Gate, max_message: int, motd: str, flush: Callable[..., None]
+        self,
+        hub: Hub,
+        gate: Gate,
+        clock: IReactorTime,
+        max_message: int,
+        motd: str,
+        flush: Callable[..., None],
     ) -> None:
+        self.lists = Paced(clock, LIST_TIME)
         self.motd = motd
         self.flush = flush
         self.hub = hub
