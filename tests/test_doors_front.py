@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
-    HANDSHAKES_AT_ONCE,
+    STEPS_AT_ONCE,
     Choice,
     FrontConnection,
     FrontFactory,
@@ -119,6 +119,7 @@ class FrontTestCase(TestCase):
 
     def say(self, transport: Transport, data: bytes) -> None:
         transport.protocol.dataReceived(data)
+        self.clock.advance(0)  # it waits for its turn
 
 
 class CountingTests(FrontTestCase):
@@ -220,7 +221,7 @@ class HandshakeTests(FrontTestCase):
 
     def hello(self, address=HERE, data: bytes = b"") -> Transport:
         transport = self.connect(address)
-        self.say(transport, data or client_hello())
+        transport.protocol.dataReceived(data or client_hello())
         return transport
 
     def answered(self, *transports: Transport) -> int:
@@ -238,14 +239,14 @@ class HandshakeTests(FrontTestCase):
         self.assertEqual(self.answered(transport), 1)
 
     def test_handshakes_are_begun_few_in_a_turn_and_those_of_each_address_in_turn(self) -> None:
-        many = [self.hello(HERE) for _ in range(3 * HANDSHAKES_AT_ONCE)]
+        many = [self.hello(HERE) for _ in range(3 * STEPS_AT_ONCE)]
         one = self.hello(THERE)
         self.assertEqual([t.producerState for t in (many[0], one)], ["paused", "paused"])
         next_turns: list[object] = []  # this clock's own advance() would take them all
         self.patch(self.clock, "callLater", lambda _, call: next_turns.append(call))
         self.clock.advance(0)
         self.assertEqual(len(next_turns), 1)
-        self.assertEqual(self.answered(*many, one), HANDSHAKES_AT_ONCE)
+        self.assertEqual(self.answered(*many, one), STEPS_AT_ONCE)
         self.assertEqual((self.answered(one), one.producerState), (1, "producing"))
 
     def test_past_its_share_an_address_loses_the_handshake_that_takes_longest(self) -> None:
@@ -262,10 +263,28 @@ class HandshakeTests(FrontTestCase):
             transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.factory._greeted, {})
+        self.assertEqual(self.factory._ready, {})
 
 
 class PlainTests(FrontTestCase):
+    def test_of_many_who_come_at_once_few_are_handed_over_in_a_turn(self) -> None:
+        addresses = [HERE] * 3 * STEPS_AT_ONCE + [THERE]
+        self.factory.plaintext = Plaintext.ANYWHERE
+        self.factory._max_connections = 99
+        for address in addresses:
+            transport = self.connect(address)
+            transport.protocol.dataReceived(b"REGISTER x\n\n")
+            self.assertEqual(transport.producerState, "paused")
+        next_turns: list[object] = []  # this clock's own advance() would take them all
+        self.patch(self.clock, "callLater", lambda _, call: next_turns.append(call))
+        self.clock.advance(0)
+        hosts = [guest.channel.host for guest in self.framed.guests]
+        self.assertEqual((len(hosts), len(next_turns)), (STEPS_AT_ONCE, 1))
+        self.assertIn(THERE.host, hosts)
+        self.assertEqual(
+            (transport.producerState, transport.protocol.got), ("producing", b"REGISTER x\n\n")
+        )
+
     def test_the_first_bytes_say_which_door_gets_all_of_them_and_what_follows(self) -> None:
         for first, door in (
             (b"SSH-2.0-x\r\n", self.ssh),

@@ -45,8 +45,9 @@ MAX_UNDECIDED = 2048
 MAX_HANDSHAKES = 1024
 """Of those, the ones that may be in a TLS handshake: each takes some 60 KiB of memory."""
 
-HANDSHAKES_AT_ONCE = 8
-"""TLS handshakes that are begun in one turn of the reactor: each takes about a millisecond."""
+STEPS_AT_ONCE = 8
+"""TLS handshakes that are begun, and connections that are handed to a door with their first words,
+in one turn of the reactor: each takes about a millisecond."""
 
 TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
 """How many lines are logged about connections that are turned away: for one address and for all."""
@@ -130,6 +131,7 @@ class FrontConnection(TwistedProtocol):
         self._channel = Channel()
         self._deadline: IDelayedCall | None = None
         self._is_refused = False
+        self._step: Callable[[], None] | None = None  # what waits for its turn
 
     @property
     def host(self) -> str | None:
@@ -165,15 +167,29 @@ class FrontConnection(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Twisted: the first bytes, or more of them."""
         self._first += data
+        if self._step is not None:
+            return
+        if self._first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted:
+            if _can_shake_hands(self._first):
+                self._step = self._shake_hands
+        elif self.factory.choose(self._first) is not None:
+            self._step = self._hand_over
+        if self._step is not None:
+            self.transport.pauseProducing()
+            self.factory.in_turn(self)
+
+    def go_on(self) -> None:
+        """Called when it is the turn of this connection."""
+        step, self._step = self._step, None
+        assert step is not None, "nothing waits"
+        self.transport.resumeProducing()
+        step()
+
+    def _hand_over(self) -> None:
+        """Let the door that it is for have the connection, from its first byte on."""
         first = self._first
-        if first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted:
-            if _can_shake_hands(first):
-                self.transport.pauseProducing()
-                self.factory.shake_hands_later(self)
-            return
         choice = self.factory.choose(first)
-        if choice is None:
-            return
+        assert choice is not None, "it was known before"
         if self._channel.encrypted:
             shown = binding(self.transport.getHandle())
             self._channel = self._channel._replace(binding=shown)
@@ -203,14 +219,14 @@ class FrontConnection(TwistedProtocol):
         else:
             guest.dataReceived(first)
 
-    def shake_hands(self) -> None:
+    def _shake_hands(self) -> None:
         """Take TLS off, and what is inside for the first bytes."""
+        self.factory.shakes_hands(self)
         first, self._first = self._first, b""
         factory = self.factory.tls
         self._channel = self._channel._replace(encrypted=True)
         tls = factory.protocol(factory, self)
         self.transport.protocol = tls
-        self.transport.resumeProducing()
         tls.makeConnection(self.transport)  # which makes it the transport here
         tls.dataReceived(first)
 
@@ -258,9 +274,9 @@ class FrontFactory(ServerFactory):
         self._max_connections = max_connections
         self._undecided = FairPool(0, FrontConnection.too_late)
         self._handshakes = FairPool(max_handshakes, FrontConnection.too_late)
-        # Those whose handshake is to begin, by address: one of each in turn.
-        self._greeted: dict[str, dict[FrontConnection, None]] = {}
-        self._shaking: IDelayedCall | None = None
+        # Those that can go on, by address: one of each in turn.
+        self._ready: dict[str, dict[FrontConnection, None]] = {}
+        self._going_on: IDelayedCall | None = None
         self._stopping = False
 
     def listens(self, port: IListeningPort) -> None:
@@ -322,36 +338,41 @@ class FrontFactory(ServerFactory):
         self._undecided.places = min(MAX_UNDECIDED, free)
         self._undecided.add(connection, connection.host)
 
-    def shake_hands_later(self, connection: FrontConnection) -> None:
-        """Have ``connection`` shake hands when it is the turn of its address."""
-        self._greeted.setdefault(network(connection.host or ""), {})[connection] = None
-        if self._shaking is None:
-            self._shaking = self.clock.callLater(0, self._shake_hands)
+    def shakes_hands(self, connection: FrontConnection) -> None:
+        """A connection begins a TLS handshake."""
+        self._handshakes.add(connection, connection.host)
 
-    def _shake_hands(self) -> None:
-        self._shaking = None
-        for _ in range(HANDSHAKES_AT_ONCE):
-            if not self._greeted:
+    def in_turn(self, connection: FrontConnection) -> None:
+        """Have ``connection`` go on when it is the turn of its address. Hundreds may come at once,
+        and nobody else must wait until all of them have begun.
+        """
+        self._ready.setdefault(network(connection.host or ""), {})[connection] = None
+        if self._going_on is None:
+            self._going_on = self.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = None
+        for _ in range(STEPS_AT_ONCE):
+            if not self._ready:
                 return
-            name, waiting = next(iter(self._greeted.items()))
+            name, waiting = next(iter(self._ready.items()))
             connection = next(iter(waiting))
-            del self._greeted[name], waiting[connection]
+            del self._ready[name], waiting[connection]
             if waiting:
-                self._greeted[name] = waiting  # behind those of the other addresses
-            self._handshakes.add(connection, connection.host)
-            connection.shake_hands()
-        if self._greeted:
-            self._shaking = self.clock.callLater(0, self._shake_hands)
+                self._ready[name] = waiting  # behind those of the other addresses
+            connection.go_on()
+        if self._ready:
+            self._going_on = self.clock.callLater(0, self._go_on)
 
     def gone(self, connection: FrontConnection) -> None:
         """A connection is a door's, or it is gone."""
         self._undecided.remove(connection)
         self._handshakes.remove(connection)
         name = network(connection.host or "")
-        waiting = self._greeted.get(name, {})
+        waiting = self._ready.get(name, {})
         waiting.pop(connection, None)
         if not waiting:
-            self._greeted.pop(name, None)
+            self._ready.pop(name, None)
 
     def stop(self) -> None:
         """The server stops: let go of all who have said nothing yet."""
