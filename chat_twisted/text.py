@@ -37,6 +37,9 @@ _UNPRINTABLE = re.compile(
 _SIGNS = re.compile(rf"[^\w\s\x00-\x7f]{{{MAX_MARKS + 1},}}")
 _JOINERS = "\u200c\u200d"
 
+MAX_LINES = 100_000
+"""Lines of a text that are shown as such."""
+
 
 def _sign(character: str) -> str:
     code = ord(character)
@@ -69,6 +72,14 @@ def printable(text: str) -> str:
     ``printable_lines``.
     """
     return _replace(text, _sign)
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of what somebody has said, without the end of the last. Past ``MAX_LINES``
+    the rest is one.
+    """
+    found = text.removesuffix("\n").split("\n", MAX_LINES - 1)
+    return [line.removesuffix("\r") for line in found]
 
 
 def printable_lines(text: str) -> str:

@@ -31,6 +31,8 @@ from chat_twisted.client.identity import Identity
 from chat_twisted.frames import encode
 from chat_twisted.testing import Chat
 
+TIME = "2026-11-23T10:00:00.123Z"
+
 
 class ChatTestCase(TestCase):
     grace = 600
@@ -443,7 +445,7 @@ class CloseTests(ChatTestCase):
     def test_what_comes_after_goodbye_is_left_for_the_next_login(self) -> None:
         bot = self.chat.join("bot")
         closing = Deferred.fromCoroutine(bot.close())
-        headers = [("To", "bot"), ("Message", 1), ("Time", "t")]
+        headers = [("To", "bot"), ("Message", 1), ("Time", TIME)]
         bot._session.dataReceived(encode("FORWARD", "alice", headers, "too late"))
         self.chat.settle()
         self.successResultOf(closing)

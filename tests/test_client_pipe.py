@@ -20,6 +20,8 @@ from chat_twisted.client.pipe import Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
+TIME = "2026-11-23T10:00:00.123Z"
+
 REGISTERED = b"REGISTERED alice\nVersion: 2\nSession: x\nMax-message: 100\nLast: 0\n\n"
 
 
@@ -96,7 +98,7 @@ class Registered(PipeTestCase):
         self.numbers = count(1)
 
     def forward(self, to: str, text: str) -> str:
-        headers = [("To", to), ("Message", next(self.numbers)), ("Time", "t")]
+        headers = [("To", to), ("Message", next(self.numbers)), ("Time", TIME)]
         return self.hear(encode("FORWARD", "bob", headers, text))
 
 
@@ -171,7 +173,7 @@ class TypingTests(Registered):
         self.type("@bob: 1\n@bob: 2\n@bob: 3\n")
         self.assertEqual([f.body for f in self.requests()], ["1", "2"])
         self.assertEqual(self.stdio.producerState, "paused")
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.assertEqual([f.body for f in self.requests()], ["3"])
 
     def test_commands(self) -> None:
@@ -202,9 +204,12 @@ class ShowingTests(Registered):
 
     def test_delivery_is_told_in_the_words_of_the_original(self) -> None:
         self.type("@bob: x\n@ALL: y\n")
-        self.assertEqual(self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n"), "")
         self.assertEqual(
-            self.hear(b"SENT ALL\nId: 2\nMessage: 2\nTime: t\n\n"), "Message delivered to ALL\n"
+            self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n"), ""
+        )
+        self.assertEqual(
+            self.hear(b"SENT ALL\nId: 2\nMessage: 2\nTime: 2026-11-23T10:00:00.123Z\n\n"),
+            "Message delivered to ALL\n",
         )
         self.assertEqual(
             self.hear(b"DELIVERED bob\nId: 1\nMessage: 1\n\n"), "Message delivered to bob\n"
@@ -212,7 +217,7 @@ class ShowingTests(Registered):
 
     def test_a_delivery_that_takes_long_is_told(self) -> None:
         self.type("@bob: x\n")
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.clock.advance(10)
         self.assertEqual(self.shown(), "Message sent to bob, not yet delivered\n")
 
@@ -242,7 +247,7 @@ class ShowingTests(Registered):
         self.stdio.producer.resumeProducing()
         self.assertEqual([f.body for f in self.requests()], ["1"])
         self.stdio.producer.pauseProducing()
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.assertEqual(self.requests(), [])
         self.stdio.producer.resumeProducing()
         self.assertEqual([f.body for f in self.requests()], ["2"])
@@ -259,8 +264,11 @@ class WrongServerTests(PipeTestCase):
     greet = True
 
     def test_a_server_can_not_play_with_the_terminal_either(self) -> None:
-        shown = self.hear(REGISTERED.replace(b"alice", b"a\x1b[2J"))
-        self.assertTrue(shown.startswith("a␛[2J : REGISTERED"))
+        self.assertEqual(self.hear(REGISTERED.replace(b"alice", b"a\x1b[2J")), "")
+        self.assertEqual(
+            self.pipe.failure,
+            "Server Inactive : the server broke the protocol: what should be a user's name is none",
+        )
 
 
 class EndTests(Registered):
@@ -276,7 +284,7 @@ class EndTests(Registered):
         self.type("@bob: x")  # a last line without an end
         self.pipe.readConnectionLost()
         self.assertFalse(self.quits())
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.assertFalse(self.quits())
         self.hear(b"DELIVERED bob\nId: 1\nMessage: 1\n\n")
         self.assertTrue(self.quits())
@@ -286,7 +294,7 @@ class EndTests(Registered):
         self.type("@ALL: x\n")
         self.pipe.readConnectionLost()
         self.assertFalse(self.quits())
-        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.assertTrue(self.quits())
         self.assertEqual(self.code(), 0)
 
@@ -295,7 +303,7 @@ class EndTests(Registered):
     ) -> None:
         self.type("@bob: x\n")
         self.pipe.readConnectionLost()
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.clock.advance(10)
         self.assertTrue(self.quits())
         self.assertEqual(self.code(), 0)
@@ -349,7 +357,7 @@ class EndTests(Registered):
     def test_quit_waits_until_the_server_has_what_was_sent_before(self) -> None:
         self.type("@bob: x\n/quit\n@bob: y\n")
         self.assertEqual([f.verb for f in self.requests()], ["SEND"])
-        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT bob\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.assertTrue(self.quits())
         self.assertEqual(self.code(), 0)
 
@@ -501,7 +509,8 @@ class CommandTests(Registered):
         self.assertEqual(self.type("/keys add /nowhere\n"), "/nowhere: No such file or directory\n")
 
     def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
-        said = "FORWARD bob\nTo: alice\nMessage: {}\nTime: x\nContent-length: 1\n\nx"
+        said = "FORWARD bob\nTo: alice\nMessage: {}\nTime: 2026-11-23T10:00:00.123Z\n"
+        said += "Content-length: 1\n\nx"
         self.assertEqual(self.type("/ignore @Bob\n"), "Bob is not heard any more\n")
         self.assertEqual(self.hear(said.format(1).encode()), "")
         self.assertEqual(self.type("/ignore\n"), "Ignored: Bob\n")
@@ -519,7 +528,9 @@ class DeliveryTests(Registered):
         for text in "ab":
             self.type(f"@bob: {text}\n")
             ids += [int(frame.id or 0) for frame in self.requests()]
-            self.hear(encode("SENT", "bob", [("Id", ids[-1]), ("Message", len(ids))]))
+            self.hear(
+                encode("SENT", "bob", [("Id", ids[-1]), ("Message", len(ids)), ("Time", TIME)])
+            )
         self.assertTrue(self.pipe.paused)
         self.hear(encode("DELIVERED", "bob", [("Id", ids[0]), ("Message", 1)]))
         self.assertFalse(self.pipe.paused)

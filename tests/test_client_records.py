@@ -16,15 +16,18 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
 from chat_twisted.client.orders import FORMAT_HELP, Command, Mistake, Say, help_text
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import USAGE, Records
-from chat_twisted.client.session import Event, Received, Refusal, Seen, State
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 
 TEXT = 'é 🐟 \x1b[2J\x85\u2028 "x"\n{}'
 MESSAGE = Received(7, "2026-11-23T10:00:59.123Z", "bob", "#dev", TEXT)
+
+
+TIME = "2026-11-23T10:00:00.123Z"
 
 
 class InputTests(TestCase):
@@ -163,14 +166,18 @@ class OutputTests(TestCase):
     def test_lists(self) -> None:
         records = self.records
         self.check(
-            records.listed(1, Command("/who"), "", ["alice", f"bob away {TEXT[:9]}", "c new"]),
+            records.listed(
+                1,
+                Command("/who"),
+                "",
+                [Seen("alice", State.HERE), Seen("bob", State.AWAY, TEXT[:9])],
+            ),
             {
                 "event": "who",
                 "id": 1,
                 "users": [
                     {"user": "alice", "state": "here"},
                     {"user": "bob", "state": "away", "why": TEXT[:9]},
-                    {"user": "c", "state": "here"},
                 ],
             },
         )
@@ -179,7 +186,12 @@ class OutputTests(TestCase):
             {"event": "who", "id": 1, "room": "#a", "users": []},
         )
         self.check(
-            records.listed(1, Command("/rooms"), "", ["#a 1", "#b 12 member private new"]),
+            records.listed(
+                1,
+                Command("/rooms"),
+                "",
+                [Room("#a", 1, False, False), Room("#b", 12, True, True)],
+            ),
             {
                 "event": "rooms",
                 "id": 1,
@@ -315,7 +327,7 @@ class PipeTests(TestCase):
             [],
         )
         bob, nobody, who, join = (frame.id for frame in self.requests() if frame.id)
-        time = ("Time", "t")
+        time = ("Time", TIME)
         self.assertEqual(
             self.hear(
                 encode("SENT", "bob", [("Id", bob), ("Message", 5), time]),
@@ -327,7 +339,7 @@ class PipeTests(TestCase):
                 encode("NOTICE", "", (), "a\nb"),
             ),
             [
-                {"event": "sent", "id": "m", "to": "bob", "number": 5, "time": "t"},
+                {"event": "sent", "id": "m", "to": "bob", "number": 5, "time": TIME},
                 {
                     "event": "refused",
                     "id": 2,
@@ -340,7 +352,7 @@ class PipeTests(TestCase):
                 {
                     "event": "message",
                     "number": 6,
-                    "time": "t",
+                    "time": TIME,
                     "from": "bob",
                     "to": "alice",
                     "text": "hi\n",

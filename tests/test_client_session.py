@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 from twisted.internet.defer import fail, succeed
@@ -10,10 +11,15 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.session import ClientSession, Proof, Received, Refusal
+from chat_twisted.client.incoming import Received, Refusal, seen
+from chat_twisted.client.session import ClientSession, Proof
 from chat_twisted.errors import HeaderIncomplete, MessageTooLong
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
+
+TIME = "2026-11-23T10:00:00.123Z"
+TIMED = ("Time", TIME)
+CHALLENGE = b"c" * 32
 
 REGISTERED = b"REGISTERED alice\nVersion: 2\nSession: x\nMax-message: 100\nLast: 0\n\n"
 
@@ -88,13 +94,14 @@ class TalkTests(SessionTestCase):
             + b"SEND ALL\nId: 2\nContent-length: 1\n\nx",
         )
         self.hear(
-            b"SENT bob\nId: 1\nMessage: 9\nTime: t\n\nERROR 102 Unable to send\nId: 2\n\n"
+            b"SENT bob\nId: 1\nMessage: 9\nTime: 2026-11-23T10:00:00.123Z\n\n"
+            b"ERROR 102 Unable to send\nId: 2\n\n"
             b"DELIVERED bob\nId: 1\nMessage: 9\n\nERROR 109 Too fast\n\n"
         )
         self.assertEqual(
             self.take(),
             [
-                ("sent", first, 9, "t"),
+                ("sent", first, 9, TIME),
                 ("refused", second, Refusal(102, "Unable to send")),
                 ("delivered", first),
                 ("refused", None, Refusal(109, "Too fast")),
@@ -103,13 +110,13 @@ class TalkTests(SessionTestCase):
 
     def test_what_comes_together_is_confirmed_together(self) -> None:
         data = b"".join(
-            encode("FORWARD", "bob", [("To", "alice"), ("Message", n), ("Time", "t")], f"n{n}")
+            encode("FORWARD", "bob", [("To", "alice"), ("Message", n), ("Time", TIME)], f"n{n}")
             for n in (4, 6)
         )
         self.assertEqual(self.hear(data), b"RECEIVED bob\nMessage: 6\n\n")
         self.assertEqual(
             self.take(),
-            [("received", Received(n, "t", "bob", "alice", f"n{n}")) for n in (4, 6)],
+            [("received", Received(n, TIME, "bob", "alice", f"n{n}")) for n in (4, 6)],
         )
 
     def test_a_list_that_goes_on_is_told_when_it_is_whole(self) -> None:
@@ -117,19 +124,25 @@ class TalkTests(SessionTestCase):
         answer = self.hear(b"WHO\nId: 1\nCount: 3\nMore: bob\nContent-length: 10\n\nalice\nbob\n")
         self.assertEqual(answer, b"WHO\nId: 1\nAfter: bob\n\n")
         self.hear(b"WHO\nId: 1\nCount: 3\nContent-length: 11\n\ncarol away\n")
-        self.assertEqual(self.take(), [("listed", id, ["alice", "bob", "carol away"])])
+        self.assertEqual(
+            self.take(), [("listed", id, [seen("alice"), seen("bob"), seen("carol away")])]
+        )
 
     def test_ping_is_answered_and_what_is_not_known_ignored(self) -> None:
         self.assertEqual(self.hear(b"PING x\n\nNEWS today\n\nPONG y\n\n"), b"PONG x\n\n")
         self.assertEqual(self.take(), [])
 
-    def test_what_can_not_be_understood_ends_the_session(self) -> None:
-        for wrong in (b"\n", b"SENT bob\n\n", b"FORWARD bob\nContent-length: 1\n\nx"):
+    def test_what_is_against_the_protocol_ends_the_session_and_says_what_it_was(self) -> None:
+        for wrong, why in (
+            (b"\n", "no verb"),
+            (b"SENT bob\n\n", "message is missing or not a number"),
+            (b"FORWARD bob\nContent-length: 1\n\nx", "what should be a user's name is none"),
+        ):
             self.setUp()
             self.hear(wrong)
             self.assertTrue(self.transport.aborting)
             self.lose(ConnectionLost())
-            self.assertEqual(self.take(), [("lost", "what the server says can't be understood")])
+            self.assertEqual(self.take(), [("lost", f"the server broke the protocol: {why}")])
 
 
 class WaitingTests(SessionTestCase):
@@ -146,11 +159,11 @@ class WaitingTests(SessionTestCase):
         return re.findall(r"\n\n(\w)", self.transport.take().decode())
 
     def test_what_was_refused_for_now_is_sent_again_in_its_order_with_what_came_since(self) -> None:
-        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: t\n\n")
+        self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.hear(b"ERROR 109 Too fast\nId: 2\nRetry-after: 3\n\n")
         self.hear(b"ERROR 109 Too fast\nId: 3\nRetry-after: 3\n\n")
         self.session.send("ALL", "d")
-        self.assertEqual((self.sent(), self.take()), ([], [("sent", 1, 1, "t")]))
+        self.assertEqual((self.sent(), self.take()), ([], [("sent", 1, 1, TIME)]))
         self.clock.advance(3)
         self.assertEqual(self.sent(), ["b", "c", "d"])
 
@@ -170,7 +183,9 @@ class WaitingTests(SessionTestCase):
 
 class ProofTests(SessionTestCase):
     challenge = (
-        b"ERROR 106 Authentication required\nMethods: publickey password\nChallenge: Y2g=\n\n"
+        b"ERROR 106 Authentication required\nMethods: publickey password\nChallenge: "
+        + base64.b64encode(CHALLENGE)
+        + b"\n\n"
     )
 
     def test_a_proof_is_asked_for_and_sent_until_there_is_no_other(self) -> None:
@@ -184,9 +199,9 @@ class ProofTests(SessionTestCase):
         self.assertEqual(
             self.take(),
             [
-                ("authenticate", ["publickey", "password"], b"ch", 0),
-                ("authenticate", ["publickey", "password"], b"ch", 1),
-                ("authenticate", ["publickey", "password"], b"ch", 2),
+                ("authenticate", ["publickey", "password"], CHALLENGE, 0),
+                ("authenticate", ["publickey", "password"], CHALLENGE, 1),
+                ("authenticate", ["publickey", "password"], CHALLENGE, 2),
                 ("not_registered", Refusal(107, "Authentication failed")),
             ],
         )
@@ -197,9 +212,9 @@ class ProofTests(SessionTestCase):
         self.hear(self.challenge)
         self.hear(REGISTERED)
         self.take()
-        message = encode("FORWARD", "bob", [("To", "alice"), ("Message", 1), ("Time", "t")], "x")
+        message = encode("FORWARD", "bob", [("To", "alice"), ("Message", 1), ("Time", TIME)], "x")
         self.hear(message)
-        self.assertEqual(self.take(), [("received", Received(1, "t", "bob", "alice", "x"))])
+        self.assertEqual(self.take(), [("received", Received(1, TIME, "bob", "alice", "x"))])
 
 
 class EndTests(SessionTestCase):
@@ -276,7 +291,9 @@ class ReconnectTestCase(TestCase):
         self.session.connectionLost(Failure(ConnectionLost()))
 
     def forward(self, number: int, sender: str = "bob") -> None:
-        self.hear(encode("FORWARD", sender, [("To", "alice"), ("Message", number)], f"n{number}"))
+        self.hear(
+            encode("FORWARD", sender, [("To", "alice"), ("Message", number), TIMED], f"n{number}")
+        )
 
     def shown(self) -> list[int]:
         return [event[1].number for event in self.log.events if event[0] == "received"]
@@ -330,7 +347,7 @@ class ReconnectTests(ReconnectTestCase):
 
     def test_what_has_no_answer_is_sent_again_in_its_order_under_the_same_ids(self) -> None:
         ids = [self.session.send("bob", f"m{i}") for i in range(3)]
-        self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 1)]))
+        self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 1), TIMED]))
         self.lose()
         ids.append(self.session.send("bob", "while away"))
         self.clock.advance(0.5)
@@ -342,7 +359,7 @@ class ReconnectTests(ReconnectTestCase):
         )
         for id in ids[1:]:
             for _ in range(2):
-                self.hear(encode("SENT", "bob", [("Id", id), ("Message", id)]))
+                self.hear(encode("SENT", "bob", [("Id", id), ("Message", id), TIMED]))
         self.assertEqual([e[1] for e in self.log.events if e[0] == "sent"], ids)
 
     def test_nothing_is_shown_twice(self) -> None:
@@ -377,7 +394,7 @@ class ReconnectTests(ReconnectTestCase):
 
     def test_what_one_said_is_shown_only_if_it_was_on_another_connection(self) -> None:
         ids = [self.session.send("bob", f"m{i}") for i in range(2)]
-        self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 3)]))
+        self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 3), TIMED]))
         self.lose()
         self.clock.advance(0.5)
         self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
@@ -385,14 +402,14 @@ class ReconnectTests(ReconnectTestCase):
         self.forward(4, "Alice")  # the second, or not? It has no SENT yet
         self.forward(5, "Alice")
         self.assertEqual(self.shown(), [])
-        self.hear(encode("SENT", "bob", [("Id", ids[1]), ("Message", 4)]))
+        self.hear(encode("SENT", "bob", [("Id", ids[1]), ("Message", 4), TIMED]))
         self.assertEqual(self.shown(), [5])
         self.forward(6, "alice")
         self.assertEqual(self.shown(), [5, 6])
 
     def test_a_history_that_was_cut_off_is_shown_once(self) -> None:
         id = self.session.ask("HISTORY", "ALL")
-        message = encode("MESSAGE", "bob", [("Id", id), ("To", "ALL"), ("Message", 1)], "x")
+        message = encode("MESSAGE", "bob", [("Id", id), ("To", "ALL"), ("Message", 1), TIMED], "x")
         self.hear(message)
         self.lose()
         self.clock.advance(0.5)
@@ -475,7 +492,7 @@ class OwnMessagesTests(ReconnectTestCase):
         self.forward(1)
         for number in range(2, 1502):
             id = self.session.send("bob", "x")
-            self.hear(encode("SENT", "bob", [("Id", id), ("Message", number)]))
+            self.hear(encode("SENT", "bob", [("Id", id), ("Message", number), TIMED]))
         self.lose()
         self.clock.advance(0.5)
         self.hear(REGISTERED.replace(b"Last: 0", b"Last: 1600"))
@@ -517,7 +534,7 @@ class ListAgainTests(SessionTestCase):
         self.take()
         self.hear(encode("WHO", "", [("Id", id), ("Count", 4), ("More", "b")], "a\nb\n"))
         self.hear(encode("WHO", "", [("Id", id), ("Count", 4)], "c\nd\n"))
-        self.assertEqual(self.take(), [("listed", id, ["a", "b", "c", "d"])])
+        self.assertEqual(self.take(), [("listed", id, [seen(name) for name in "abcd"])])
 
 
 class HalfACharacterTests(SessionTestCase):

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
         NotConnected,
         NotDelivered,
         Refused,
-        Room,
         Sent,
     )
-    from chat_twisted.client.session import Event, Received, Seen, State
+    from chat_twisted.client.incoming import Event, Received, Room, Seen, State
     from chat_twisted.text import printable
 
 __all__ = [
@@ -37,10 +36,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Event": "chat_twisted.client.session",
-    "Received": "chat_twisted.client.session",
-    "Seen": "chat_twisted.client.session",
-    "State": "chat_twisted.client.session",
+    **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.client.incoming"),
     "printable": "chat_twisted.text",
 }
 

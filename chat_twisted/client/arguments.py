@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from chat_twisted import __version__
 from chat_twisted.client import config as config_module
@@ -27,6 +28,7 @@ from chat_twisted.client.words import Words
 from chat_twisted.errors import ChatError, MalformedName
 from chat_twisted.files import FilesError
 from chat_twisted.message import Audience, check_user_name, fold, parse_target
+from chat_twisted.text import printable_lines
 
 
 class Mode(enum.Enum):
@@ -142,9 +144,15 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Argparse: say what is wrong with the command line, whatever is in it."""
+        super().exit(status, printable_lines(message) if message else None)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the man page is made of it, too."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="chat-twisted",
         usage="%(prog)s [option]... USER HOST[:PORT]\n       %(prog)s [option]... [USER] SERVER",
         description="Talk to others on a chat_twisted server: on a terminal, or in a pipe.",

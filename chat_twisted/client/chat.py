@@ -28,19 +28,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorCore
 from chat_twisted.client.address import PORT, parse_address
 from chat_twisted.client.connection import FAILURES, Connector, Server, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError
-from chat_twisted.client.remembered import config_folder
-from chat_twisted.client.secure import parse_fingerprint
-from chat_twisted.client.session import (
-    RECONNECT_FOR,
-    ClientSession,
+from chat_twisted.client.incoming import (
+    MAX_NAMES,
     Event,
-    Proof,
     Received,
     Refusal,
+    Room,
     Seen,
     State,
-    parse_seen,
 )
+from chat_twisted.client.remembered import config_folder
+from chat_twisted.client.secure import parse_fingerprint
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.errors import ChatError, HeaderIncomplete
 from chat_twisted.files import FilesError
 from chat_twisted.frames import format_time
@@ -52,7 +51,7 @@ from chat_twisted.message import (
     fold,
     parse_target,
 )
-from chat_twisted.text import printable
+from chat_twisted.text import printable_lines
 
 DELIVERED_WITHIN = 10
 """Seconds for which a delivery is waited for if it is not said otherwise."""
@@ -71,7 +70,10 @@ T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """What a ``ChatClient`` could not do; its text is for people."""
+    """What a ``ChatClient`` could not do; its text is for people, and may go to a terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable_lines(text))
 
 
 class NotConnected(ClientError):
@@ -88,7 +90,7 @@ class Refused(ClientError):
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"ERROR {code} {printable(reason)}")
+        super().__init__(f"ERROR {code} {reason}")
         self.code = code
         self.reason = reason
 
@@ -112,18 +114,6 @@ class Sent:
 
     number: int
     time: str
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A room as it is listed: how many members it has, whether one is a member, and whether only
-    those can come in who are invited.
-    """
-
-    name: str
-    members: int
-    member: bool
-    private: bool
 
 
 class _Wait(Deferred[T]):
@@ -194,10 +184,6 @@ def _refusing() -> Iterator[None]:
         raise Refused(error.code, error.reason) from None
 
 
-def _one_line(text: str) -> str:
-    return printable(" ".join(text.split("\n")))
-
-
 class _Ears:
     """Listens to a session: brings answers to those who wait for them, and keeps messages.
 
@@ -252,7 +238,7 @@ class _Ears:
 
     def tell(self, notice: str) -> None:
         """Say what people may want to know."""
-        self._call(self._tell, "\n".join(printable(line) for line in notice.split("\n")))
+        self._call(self._tell, printable_lines(notice))
 
     def _call(self, function: Callable[[T], object], value: T) -> None:
         try:
@@ -394,9 +380,9 @@ class _Ears:
         """Session: what was asked about oneself is done."""
         self._answered(id, None)
 
-    def listed(self, id: int, lines: list[str]) -> None:
+    def listed(self, id: int, found: Listed) -> None:
         """Session: who is here, or which rooms there are."""
-        self._answered(id, lines)
+        self._answered(id, found)
 
     def found(self, id: int, messages: list[Received]) -> None:
         """Session: what was said."""
@@ -419,7 +405,7 @@ class _Ears:
     def _show(self, seen: Seen) -> None:
         if seen.state is State.GONE:
             self._here.pop(fold(seen.user), None)
-        else:
+        elif len(self._here) < MAX_NAMES or fold(seen.user) in self._here:
             self._here[fold(seen.user)] = seen
         if self.watcher is not None:
             self._call(self.watcher, seen)
@@ -466,8 +452,7 @@ class _Ears:
 
         :param again: it also hears of what it has missed.
         """
-        lines = await self.ask("WHO", "", (("Watch", "yes"),))
-        users = [parse_seen(line) for line in lines]
+        users: list[Seen] = await self.ask("WHO", "", (("Watch", "yes"),))
         before, self._here = self._here, {fold(user.user): user for user in users}
         if again:
             for key, user in before.items():
@@ -483,7 +468,7 @@ class _Ears:
         self.over = True
         self._when_over()
         if not self.closing:
-            reason = _one_line(reason) or "the server has closed the connection"
+            reason = " ".join(reason.split("\n")) or "the server has closed the connection"
             self.problem = self.problem or NotConnected(reason)
         asked, self._asked = self._asked, {}
         for wait in asked.values():
@@ -803,11 +788,13 @@ class ChatClient:
 
     async def rooms(self) -> list[Room]:
         """List the rooms that one may know of."""
-        return [_parse_room(line) for line in await self._ask("ROOMS")]
+        found: list[Room] = await self._ask("ROOMS")
+        return found
 
     async def members(self, room: str) -> list[Seen]:
         """List the members of a room. Those who are not here are ``AWAY``."""
-        return [parse_seen(line) for line in await self._ask("WHO", _room(room))]
+        found: list[Seen] = await self._ask("WHO", _room(room))
+        return found
 
     # Reading back
 
@@ -868,7 +855,8 @@ class ChatClient:
 
         :raises NotConnected: the session is over.
         """
-        return [parse_seen(line) for line in await self._ask("WHO")]
+        found: list[Seen] = await self._ask("WHO")
+        return found
 
     async def watch(self, seen: Callable[[Seen], object] | None) -> list[Seen]:
         """Have ``seen`` called with everybody who comes, goes (``GONE``), is away or back; return
@@ -882,8 +870,8 @@ class ChatClient:
         self._ears.watcher = seen
         if seen is not None:
             return await self._ears.watch()
-        lines = await self._ask("WHO", "", (("Watch", "no"),))
-        return [parse_seen(line) for line in lines]
+        found: list[Seen] = await self._ask("WHO", "", (("Watch", "no"),))
+        return found
 
     async def set_away(self, why: str = "") -> None:
         """Say that one does not read for now, and why, in a line of at most 200 characters.
@@ -911,8 +899,3 @@ def _natural(number: int) -> int:
     if not 0 <= number < 10**18:  # which the protocol has no word for
         raise ValueError(f"{number} is not a number of messages or of one")
     return number
-
-
-def _parse_room(line: str) -> Room:
-    name, members, *flags = line.split(" ")
-    return Room(name, int(members), "member" in flags, "private" in flags)

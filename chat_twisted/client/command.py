@@ -26,6 +26,7 @@ from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.words import Words
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.message import fold
+from chat_twisted.text import printable_lines
 
 INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"
@@ -34,7 +35,7 @@ IGNORED = "ignored"
 
 
 def _tell(notice: str) -> None:
-    print(notice, file=sys.stderr)  # noqa: T201  what standard output has no place for
+    print(printable_lines(notice), file=sys.stderr)  # noqa: T201  what standard output has no place for
 
 
 def _fail(reason: str, code: int = NOT_CONNECTED) -> SystemExit:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from chat_twisted.client.remembered import locked, replace
+from chat_twisted.text import printable
 
 KEY_FILE = "id_ed25519"
 
@@ -177,6 +178,6 @@ def read_key(file: str) -> str:
 def ask_at_the_terminal(what: str) -> str:
     """Ask for something without showing it; the terminal does nothing else meanwhile."""
     try:
-        return getpass.getpass(what)
+        return getpass.getpass(printable(what))
     except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
         return ""

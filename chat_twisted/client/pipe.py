@@ -30,21 +30,14 @@ from zope.interface import implementer
 
 from chat_twisted.client import orders
 from chat_twisted.client.identity import Identity, IdentityError, read_key
+from chat_twisted.client.incoming import Event, Received, Refusal, Seen
 from chat_twisted.client.orders import Command, Mistake, Order, Say
 from chat_twisted.client.records import Records
-from chat_twisted.client.session import (
-    RECONNECT_FOR,
-    ClientSession,
-    Event,
-    Proof,
-    Received,
-    Refusal,
-    Seen,
-)
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.words import Words
 from chat_twisted.errors import ChatError
 from chat_twisted.message import Audience, fold, parse_target
-from chat_twisted.text import printable
+from chat_twisted.text import printable_lines
 
 MAX_LINE = 1024 * 1024
 """Bytes of a line of input. What is longer is refused here."""
@@ -294,7 +287,7 @@ class Pipe(LineReceiver):
 
     def _show(self, text: str) -> None:
         if text and self.transport is not None:
-            self.transport.write(f"{text}\n".encode())
+            self.transport.write(f"{printable_lines(text)}\n".encode())
 
     def _complain(self, text: str) -> None:
         self._code = REFUSED
@@ -330,9 +323,7 @@ class Pipe(LineReceiver):
 
     def not_registered(self, refusal: Refusal) -> None:
         """Session: the server does not take the user."""
-        self.failure = (
-            self.failure or f"ERROR {refusal.code} : {printable(refusal.reason)} : {self._user}"
-        )
+        self.failure = self.failure or f"ERROR {refusal.code} : {refusal.reason} : {self._user}"
 
     def received(self, message: Received) -> None:
         """Session: somebody said something."""
@@ -393,11 +384,11 @@ class Pipe(LineReceiver):
         self._show(self._speech.changed(asked.mark, asked.command, what, lines))
         self._leave_if_done()
 
-    def listed(self, id: int, lines: list[str]) -> None:
+    def listed(self, id: int, found: Listed) -> None:
         """Session: who is here, or which rooms there are."""
         asked = self._answered(id)
         assert asked.command is not None
-        self._show(self._speech.listed(asked.mark, asked.command, asked.to, lines))
+        self._show(self._speech.listed(asked.mark, asked.command, asked.to, found))
         self._leave_if_done()
 
     def found(self, id: int, messages: list[Received]) -> None:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen
 from chat_twisted.client.orders import Command, Mistake, Order, Say, help_text, parse
-from chat_twisted.client.session import Event, Received, Refusal, Seen, parse_seen
+from chat_twisted.client.session import Listed
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
 
@@ -113,15 +114,15 @@ class Records:
         keys = {"keys": list(lines)} if what == "keys" else {}
         return _event("done", mark, command=command.name, about=what, **keys)
 
-    def listed(self, mark: object, command: Command, to: str, lines: Sequence[str]) -> str:
+    def listed(self, mark: object, command: Command, to: str, found: Listed) -> str:
         """Who is here, which rooms there are, who is kept out."""
         match command.name:
             case "/bans":
-                return _event("bans", mark, bans=list(lines))
+                return _event("bans", mark, bans=found)
             case "/rooms":
-                return _event("rooms", mark, rooms=[_room(line) for line in lines])
+                return _event("rooms", mark, rooms=[_room(room) for room in found])
         room = {"room": to} if to else {}
-        return _event("who", mark, **room, users=[_seen(parse_seen(line)) for line in lines])
+        return _event("who", mark, **room, users=[_seen(seen) for seen in found])
 
     def found(self, mark: object, command: Command, messages: Sequence[Received]) -> str:
         """What was said."""
@@ -195,11 +196,10 @@ def _is_text(given: str) -> bool:
     return True
 
 
-def _room(line: str) -> dict[str, Any]:
-    name, count, *flags = line.split(" ")
+def _room(room: Room) -> dict[str, Any]:
     return {
-        "room": name,
-        "members": int(count),
-        "member": "member" in flags,
-        "private": "private" in flags,
+        "room": room.name,
+        "members": room.members,
+        "member": room.member,
+        "private": room.private,
     }

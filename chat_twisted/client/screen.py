@@ -26,6 +26,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
@@ -38,6 +39,7 @@ from twisted.python.failure import Failure
 from chat_twisted.client import orders
 from chat_twisted.client.config import Config
 from chat_twisted.client.talk import Line, Talk
+from chat_twisted.text import printable
 
 STYLE = {
     "time": "ansibrightblack",
@@ -65,8 +67,8 @@ STYLE = {
 SHOWN_AT_ONCE = 100
 """Lines that are written before keys are looked at again."""
 
-MAX_WAITING = 2000
-"""Lines that may wait to be written before nothing more is received."""
+MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
+"""Lines, and characters of them, that may wait to be written before nothing more is received."""
 
 INDENT = 8
 """Columns by which the rest of a long line is indented, so that it can't pass for a line."""
@@ -83,11 +85,13 @@ OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
 
 
 def wrap(line: Line, columns: int) -> Iterator[Line]:
-    """Break a line where it would not fit into ``columns``, between words where there are any."""
+    """Break a line where it would not fit into ``columns``, between words where there are any.
+    What comes back can't do anything to a terminal.
+    """
     piece: Line = []
     used, space = 0, max(columns - 1, INDENT + 2)
     for style, text in line:
-        text = text.expandtabs(TAB)  # the terminal's own lead on to its edge
+        text = printable(text).expandtabs(TAB)  # the terminal's own lead on to its edge
         start = cut = 0
         for i, character in enumerate(text):
             width = _width(text, i)
@@ -169,7 +173,7 @@ def _files(word: str) -> Iterator[str]:
     except OSError:
         return
     for entry in found:
-        if name or not entry.startswith("."):
+        if (name or not entry.startswith(".")) and printable(entry) == entry:
             yield os.path.join(folder, entry)
 
 
@@ -193,6 +197,7 @@ class Screen:
     ) -> None:
         self.done: Deferred[tuple[int, str]] = Deferred()
         self._lines: deque[Line] = deque()
+        self._waiting_text = 0  # how long these are
         self._flushing: asyncio.Handle | None = None
         self._paused = False
         self._is_gone = False
@@ -224,6 +229,7 @@ class Screen:
             key_bindings=self._bindings(),
             style=self._style,
             prompt_continuation=lambda width, line, wrapped: " " * width,
+            input_processors=[_Printable()],
             input=input,
             output=self._output,
         )
@@ -349,10 +355,14 @@ class Screen:
     def show(self, lines: Sequence[Line]) -> None:
         """Show lines above the prompt, as soon as it can be drawn."""
         self._lines.extend(lines)
-        if not self._paused and len(self._lines) > MAX_WAITING:
+        self._waiting_text += sum(map(_length, lines))
+        if not self._paused and self._fullness() > 1:
             self._paused = True
             self.talk.session.pauseProducing()
         self._flush_soon()
+
+    def _fullness(self) -> float:
+        return max(len(self._lines) / MAX_WAITING, self._waiting_text / MAX_WAITING_TEXT)
 
     def _flush_soon(self) -> None:
         if self._flushing is None and self._session.app.is_running:
@@ -368,7 +378,7 @@ class Screen:
         if self._lines:
             # After what has come from the keyboard and the server in the meantime.
             self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
-        if self._paused and len(self._lines) < MAX_WAITING // 2:
+        if self._paused and self._fullness() < 0.5:
             self._paused = False
             self.talk.session.resumeProducing()
 
@@ -396,7 +406,9 @@ class Screen:
         columns = self._output.get_size().columns
         text: StyleAndTextTuples = []
         for _ in range(min(count, len(self._lines))):
-            for line in wrap(self._lines.popleft(), columns):
+            waited = self._lines.popleft()
+            self._waiting_text -= _length(waited)
+            for line in wrap(waited, columns):
                 text.extend(line)
                 text.append(("", "\n"))
         if text:
@@ -416,6 +428,7 @@ class Screen:
     def notify(self, title: str, text: str) -> None:
         """Tell the desktop by way of the terminal."""
         kind = self._notifying or ("9" if self._config.notify == "on" else "")
+        title, text = (printable(part).replace("\t", " ") for part in (title, text))
         if kind == "777":
             title, text = title.replace(";", ","), text.replace(";", ",")
             self._output.write_raw(f"\x1b]777;notify;{title};{text}\x1b\\")
@@ -438,14 +451,23 @@ class Screen:
         """prompt_toolkit: what stands before what is typed."""
         text: StyleAndTextTuples = []
         if self._questions:
-            return [("class:prompt", self._questions[0][0])]
+            return [("class:prompt", printable(self._questions[0][0]))]
         columns = self._output.get_size().columns
         for line in self.talk.beside():
             for piece in wrap(_shorten(line, columns), columns):
                 text.extend(piece)
                 text.append(("", "\n"))
-        text.extend(self.talk.prompt())
+        text.extend((style, printable(piece)) for style, piece in self.talk.prompt())
         return text
+
+
+class _Printable(Processor):
+    """Shows what is typed or pasted as something that can't do anything to the terminal."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        """prompt_toolkit: a line of it is to be drawn."""
+        fragments = transformation_input.fragments
+        return Transformation([(style, printable(text)) for style, text, *_ in fragments])
 
 
 class _Output(Vt100_Output):
@@ -480,6 +502,10 @@ def _reflows(environment: Mapping[str, str]) -> bool:
 def _size() -> Size:
     columns, rows = os.get_terminal_size()
     return Size(rows or 24, columns or 80)
+
+
+def _length(line: Line) -> int:
+    return sum(len(text) for _, text in line)
 
 
 def _shorten(line: Line, columns: int) -> Line:

@@ -9,14 +9,12 @@ the listener is: standard input and output (``pipe``), or a program.
 from __future__ import annotations
 
 import base64
-import enum
 import random
-import re
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
@@ -26,6 +24,8 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted.client import incoming
+from chat_twisted.client.incoming import Event, Received, Refusal, Seen
 from chat_twisted.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
@@ -36,7 +36,7 @@ from chat_twisted.errors import (
     Unavailable,
 )
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
-from chat_twisted.message import parse_target
+from chat_twisted.message import fold, parse_target
 
 IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the
@@ -54,8 +54,29 @@ MAX_SAID = 100_000
 """Of how many of one's own messages the numbers are remembered that are newer than what one has
 received: coming back brings them all again."""
 
+MAX_HELD = 10_000
+"""How many messages of one's own name wait until it is known which of them were said here."""
+
+MAX_FOUND = 1000
+"""Messages in an answer to HISTORY or SEARCH."""
+
+MAX_GATHERED = 20 * 1024 * 1024
+"""How much is kept of answers that are not whole yet, in bytes. A line counts as ``LEAST_LINE``
+more than it has, a message as ``LEAST_MESSAGE``."""
+
+LEAST_LINE, LEAST_MESSAGE = 100, 200
+
+MAX_CURSOR = 128
+"""Characters of what a list goes on behind."""
+
 GOODBYE_WITHIN = 2
 """Seconds that a server has to close the connection after QUIT."""
+
+SETTLED = 2
+"""Seconds that a connection must have stood for the next one to be tried as soon as the first."""
+
+LONGEST_WAIT = 60
+"""Seconds that a request which was refused for now is kept back at most, whatever is told."""
 
 
 HEADER_INCOMPLETE = HeaderIncomplete.code
@@ -73,27 +94,9 @@ RECONNECT_FOR = 600
 """Seconds for which that is done: the time for which a server keeps a name, if it is not told
 otherwise."""
 
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message as it was received. ``to`` is one's own name, a ``#room`` or ``ALL``.
-
-    ``number`` is the server's for the message, ``time`` in the form ``2026-11-23T10:00:00.123Z``.
-    """
-
-    number: int
-    time: str
-    sender: str
-    to: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The server's ERROR: ``code`` and ``reason`` as in the protocol's table."""
-
-    code: int
-    reason: str
+_BEFORE_REGISTERED = ("REGISTERED", "ERROR", "BYE", "PING", "PONG")
+_ANSWERS = {"SEND": "SENT", "JOIN": "JOINED", "LEAVE": "LEFT", "INVITE": "INVITED"}
+"""What answers a request that is not answered with its own verb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,49 +108,32 @@ class Proof:
     password: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED, OWNER),
-    ``user`` whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
+@dataclass(slots=True)
+class _Request:
+    """What was asked and is not answered yet.
+
+    :ivar frame: as it was written.
+    :ivar answer: the verb of what answers it.
+    :ivar gathered: what has come of an answer of several frames, and ``size`` what that costs.
+    :ivar after: what its list goes on behind.
     """
 
+    frame: bytes
     verb: str
-    room: str
-    user: str
-    by: str
-    topic: str | None
-
-
-class State(enum.Enum):
-    """Whether somebody reads what is said to him: ``GONE`` is without a connection."""
-
-    HERE = "here"
-    AWAY = "away"
-    GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Where somebody is, and what he has said about being away."""
-
-    user: str
-    state: State
-    why: str = ""
-
-
-def parse_seen(line: str) -> Seen:
-    """Read a line of a WHO or PRESENCE frame: the name, and what is known behind it."""
-    user, _, rest = line.partition(" ")
-    state, _, why = rest.partition(" ")
-    try:
-        return Seen(user, State(state or State.HERE.value), why)
-    except ValueError:  # a newer server's
-        return Seen(user, State.HERE)
+    argument: str
+    answer: str
+    gathered: list[Any] = field(default_factory=list)
+    size: int = 0
+    after: str = ""
 
 
 def draw_id() -> int:
     """Draw the first Id of a session, so that no two sessions have one in common."""
     return secrets.randbelow(10**17) + 1
+
+
+Listed = list[Any]
+"""What was asked for: ``Seen`` of WHO, ``Room`` of ROOMS, a line each of BAN."""
 
 
 class Listener(Protocol):
@@ -165,7 +151,9 @@ class Listener(Protocol):
         """
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """What was asked about an account (``what``) or of an operator is done."""
+        """What was asked about an account or a status (``what`` is the request's argument) or of an
+        operator is done; ``lines`` are the keys that were asked for.
+        """
 
     def noticed(self, text: str) -> None:
         """The server has something to say to its users."""
@@ -185,8 +173,8 @@ class Listener(Protocol):
     def refused(self, id: int | None, refusal: Refusal) -> None:
         """A request of one's own was refused; None if the server does not say which."""
 
-    def listed(self, id: int, lines: list[str]) -> None:
-        """Who is present, or which rooms there are: the lines of WHO or ROOMS."""
+    def listed(self, id: int, found: Listed) -> None:
+        """Who is present, which rooms there are, or who is kept out."""
 
     def found(self, id: int, messages: list[Received]) -> None:
         """What HISTORY or SEARCH brought."""
@@ -209,7 +197,9 @@ class Listener(Protocol):
         """
 
     def lost(self, reason: str) -> None:
-        """The session is over: ``reason`` is the server's, or empty if it gave none."""
+        """The session is over: ``reason`` is the server's, or what it did against the protocol, or
+        empty if it gave none.
+        """
 
 
 @implementer(IPushProducer)
@@ -262,26 +252,28 @@ class ClientSession(protocol.Protocol):
         self._newest = 0  # the number of the last message that was received
         self._leaves = False  # messages that come are left to the server
         self._left = False  # some were, on this connection
-        self._unanswered: dict[int, bytes] = {}  # requests, as they were written
+        self._unanswered: dict[int, _Request] = {}
+        self._gathered = 0  # the size of what has come of answers to these
         self._unsent: set[int] = set()  # those of them that are messages
         self._doubtful: set[int] = set()  # of those: from before the connection was lost
         self._said: set[int] = set()  # the numbers of one's own messages that may come again
         self._said_oldest_first: deque[int] = deque()
         self._held: list[Received] = []  # perhaps said here, perhaps on another connection
-        self._lines: dict[int, list[str]] = {}  # of a list that goes on, by the id of the first
-        self._found: dict[int, list[Received]] = {}
         self._again: set[int] = set()  # requests that were refused for now, and newer ones
         self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
-        self._unavailable_since: float | None = None
+        self._refused_since: float | None = None  # for now, all that was asked
         self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._last_id = (draw_id() if first_id is None else first_id) - 1
         self._registered = False  # on this connection
         self._unheard: IDelayedCall | None = None  # until the server has said anything
+        self._registered_at = 0.0
         self._retry: IDelayedCall | None = None
         self._retries = 0
-        self._lost_at: float | None = None
+        self._is_lost = False
+        self._nothing_since: float | None = None  # has come that one has waited for
         self._methods: list[str] = []
-        self._challenge = b""
+        self._challenge = b""  # empty before the server has asked for a proof on this connection
+        self._proving = False  # a proof is on its way
         self._proven = False  # on this connection, by other means than the token
         self._tries = 0  # of a proof of who one is that were refused
         self._over = False
@@ -289,7 +281,10 @@ class ClientSession(protocol.Protocol):
         self._reason = ""
         self._heard = False
         self._quiet = 0
+        self._answers_came = False  # since it was looked last
         self._paused = False
+        self._output = _Output(self._write_late)
+        self._late: dict[str, bytes] = {}  # what is written when the server reads again
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
 
@@ -373,7 +368,11 @@ class ClientSession(protocol.Protocol):
         self._check_frame(argument, headers, body)
         self._last_id += 1
         frame = encode(verb, argument, [("Id", self._last_id), *headers], body)
-        self._unanswered[self._last_id] = frame
+        answer = _ANSWERS.get(verb, verb)
+        if verb == "KICK" and argument.startswith("#"):
+            answer = "LEFT"
+        self._answers_came |= not self._unanswered  # now it begins to wait
+        self._unanswered[self._last_id] = _Request(frame, verb, argument, answer)
         if self._waiting is not None:  # it would overtake what waits
             self._again.add(self._last_id)
         elif self._registered:
@@ -404,10 +403,14 @@ class ClientSession(protocol.Protocol):
         """Twisted: the connection stands."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
+        self.transport.registerProducer(self._output, True)
+        self._output.is_full = False
+        self._late.clear()
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
-        self._heard = True
+        self._heard = self._answers_came = True
         self._quiet = 0
-        self._proven = False
+        self._challenge = b""
+        self._proving = self._proven = False
         self._left = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
@@ -431,22 +434,26 @@ class ClientSession(protocol.Protocol):
         self._wait_no_longer()  # all is sent again after the next registration
         if self._goodbye is not None or not self._is_known or self._reconnect is None:
             self._end(self._reason)
+        if self._over:
             return
-        self._lines.clear()
-        self._found.clear()
-        if self._lost_at is None:
-            self._lost_at = self._clock.seconds()
-            self._listener.disconnected(self._reason)
-        if was_registered:
+        for request in self._unanswered.values():
+            self._forget_gathered(request)
+        now = self._clock.seconds()
+        if self._nothing_since is None:
+            self._nothing_since = now
+        if was_registered and (self._left or now - self._registered_at >= SETTLED):
             self._retries = 0
+        if not self._is_lost:
+            self._is_lost = True
+            self._listener.disconnected(self._reason)
         if not self._over:  # the listener may have said that it is enough
             self._try_later()
 
     def _try_later(self, *_: Any) -> None:
         if self._over:
             return
-        assert self._lost_at is not None
-        if self._clock.seconds() - self._lost_at > self._reconnect_for:
+        assert self._nothing_since is not None
+        if self._clock.seconds() - self._nothing_since > self._reconnect_for:
             self._end(self._reason)
             return
         wait = min(LONGEST_RETRY, FIRST_RETRY * 2**self._retries) * (1 + self._chance()) / 2
@@ -475,15 +482,27 @@ class ClientSession(protocol.Protocol):
             self._listener.lost(reason)
 
     def _look(self) -> None:
-        if self._heard or self._paused:
+        waits = self._waits_for_answers()
+        answers_came, self._answers_came = self._answers_came, not waits
+        if waits and not answers_came:
+            self._give_up("the server does not answer")
+        elif self._heard or self._paused:
             self._heard = False
             self._quiet = 0
-            return
-        self._quiet += 1
-        if self._quiet == 1:
-            self.transport.write(encode("PING", "idle"))
         else:
-            self._give_up("the server does not answer")
+            self._quiet += 1
+            if self._quiet == 1:
+                self._write("PING", encode("PING", "idle"))
+            else:
+                self._give_up("the server does not answer")
+
+    def _waits_for_answers(self) -> bool:
+        """Whether it is the server's turn; else it is the user's, or a time must pass."""
+        if self._paused or self._waiting is not None:
+            return False
+        if self._registered:
+            return bool(self._unanswered)
+        return self._proving or not self._challenge
 
     def _is_silent(self) -> None:
         if not self._paused:  # else it is not listened to
@@ -498,6 +517,20 @@ class ClientSession(protocol.Protocol):
             self._unheard.cancel()
         self._unheard = None
 
+    def _write(self, kind: str, frame: bytes) -> None:
+        """Write what nobody has asked for. If the server does not read, the newest of its ``kind``
+        is written when it does again.
+        """
+        if self._output.is_full:
+            self._late[kind] = frame
+        else:
+            self.transport.write(frame)
+
+    def _write_late(self) -> None:
+        late, self._late = self._late, {}
+        for kind, frame in late.items():
+            self._write(kind, frame)
+
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
         self._heard = True
@@ -505,69 +538,107 @@ class ClientSession(protocol.Protocol):
         before, sender = self._newest, ""
         try:
             for frame in self._reader.feed(data):
+                if self._over:
+                    return
                 self._take(frame)
                 sender = frame.argument if frame.verb == "FORWARD" else sender
-        except ChatError:
-            self._give_up("what the server says can't be understood")
+        except ChatError as error:
+            # Another connection would bring the same: there is nothing to come back for.
+            self._end(f"the server broke the protocol: {error}")
+            self.transport.abortConnection()
             return
         if self._newest > before and self._registered:
             # One answer says that all before it are here too.
-            self.transport.write(encode("RECEIVED", sender, [("Message", self._newest)]))
+            self._write("RECEIVED", encode("RECEIVED", sender, [("Message", self._newest)]))
 
     def _take(self, frame: Frame) -> None:
-        listener = self._listener
-        match frame.verb:
-            case "FORWARD" if self._goodbye is not None:
-                pass  # it is not confirmed any more, and comes again to who has an account
-            case "FORWARD":
-                message = _message(frame)
-                if message.number > self._newest and not self._is_left():
-                    self._newest = message.number
-                    if message.sender.lower() != self.user.lower():
-                        listener.received(message)
-                    else:
-                        self._held.append(message)
-                        self._pass_on()
-                    self._forget_said()
-            case "SENT":
-                self._unavailable_since = None
-                if self._answered(id := frame.number("id")):
-                    number = frame.number("message")
-                    self._note_said(number)
-                    listener.sent(id, number, frame.headers.get("time", ""))
-                    self._pass_on()
-            case "DELIVERED":
-                listener.delivered(frame.number("id"))
-            case "ERROR":
-                self._refused(frame)
-            case "WHO" | "ROOMS":
-                self._listed(frame)
-            case "MESSAGE":
-                self._found.setdefault(frame.number("id"), []).append(_message(frame))
-            case "HISTORY" | "SEARCH":
-                if self._answered(id := frame.number("id")):
-                    listener.found(id, self._found.pop(id, []))
-            case "JOINED" | "LEFT" | "TOPIC" | "INVITED" | "OWNER":
-                self._told(frame)
-            case "BAN" if "count" in frame.headers:
-                self._listed(frame)
-            case "STATUS" | "ACCOUNT" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
-                if self._answered(id := frame.number("id")):
-                    listener.changed(id, frame.argument, (frame.body or "").splitlines())
-            case "PRESENCE":
-                listener.seen([parse_seen(line) for line in (frame.body or "").splitlines()])
-            case "NOTICE":
-                listener.noticed(frame.body or "")
-            case "REGISTERED":
-                self._welcomed(frame)
-            case "PING":
-                self.transport.write(encode("PONG", frame.argument))
-            case "BYE":
-                self._reason = self._reason or frame.argument
-                if frame.headers.get("final", "").lower() == "yes":
-                    self._reconnect = None
-            case _:
-                pass  # what a newer server tells of, and what PONG needn't say
+        take = self._FRAMES.get(frame.verb)
+        if take is None:
+            return  # what a newer server tells of, and what PONG needn't say
+        if not self._registered:
+            if frame.verb not in _BEFORE_REGISTERED:
+                raise HeaderIncomplete(f"{frame.verb} before REGISTERED")
+            if self._goodbye is not None:
+                return  # it was refused, and nothing more is wanted
+        take(self, frame)
+
+    def _forwarded(self, frame: Frame) -> None:
+        message = incoming.message(frame)
+        if self._goodbye is not None:
+            return  # it is not confirmed any more, and comes again to who has an account
+        if message.number > self._newest and not self._is_left():
+            self._newest = message.number
+            if fold(message.sender) != fold(self.user):
+                self._listener.received(message)
+            else:
+                self._held.append(message)
+                if len(self._held) > MAX_HELD:  # rather shown twice than kept without end
+                    self._doubtful.clear()
+                self._pass_on()
+            self._forget_said()
+
+    def _sent(self, frame: Frame) -> None:
+        number, time = frame.number("message"), incoming.time(frame)
+        if (answered := self._answered(frame)) is not None:
+            self._note_said(number)
+            self._listener.sent(answered[0], number, time)
+            self._pass_on()
+
+    def _delivered(self, frame: Frame) -> None:
+        self._listener.delivered(frame.number("id"))
+
+    def _message_found(self, frame: Frame) -> None:
+        message = incoming.message(frame)
+        request = self._unanswered.get(frame.number("id"))
+        if request is None:
+            return
+        if request.verb not in ("HISTORY", "SEARCH"):
+            raise HeaderIncomplete(f"{request.verb} answered with MESSAGE")
+        if len(request.gathered) >= MAX_FOUND:
+            raise HeaderIncomplete("an answer of too many messages")
+        size = frame.number("content-length") if message.text else 0
+        self._gather(request, [message], LEAST_MESSAGE + size)
+
+    def _found(self, frame: Frame) -> None:
+        if (answered := self._answered(frame)) is not None:
+            id, found = answered
+            self._listener.found(id, found)
+
+    def _gather(self, request: _Request, found: list[Any], size: int) -> None:
+        request.gathered.extend(found)
+        request.size += size
+        self._gathered += size
+        if self._gathered > MAX_GATHERED:
+            raise HeaderIncomplete("an answer without an end")
+
+    def _forget_gathered(self, request: _Request) -> None:
+        """What has come of an answer was all, or comes again."""
+        self._gathered -= request.size
+        request.gathered, request.size, request.after = [], 0, ""
+
+    def _banned(self, frame: Frame) -> None:
+        if frame.argument:
+            self._changed(frame)
+        else:
+            self._listed(frame)
+
+    def _changed(self, frame: Frame) -> None:
+        if (answered := self._answered(frame)) is not None:
+            self._listener.changed(answered[0], frame.argument, incoming.lines(frame))
+
+    def _seen(self, frame: Frame) -> None:
+        self._listener.seen([incoming.seen(line) for line in incoming.lines(frame)])
+
+    def _noticed(self, frame: Frame) -> None:
+        self._listener.noticed(frame.body or "")
+
+    def _pinged(self, frame: Frame) -> None:
+        self._write("PONG", encode("PONG", frame.argument))
+
+    def _goodbye_said(self, frame: Frame) -> None:
+        self._reason = self._reason or frame.argument
+        if frame.headers.get("final", "").lower() == "yes":
+            self._reconnect = None
 
     def _is_left(self) -> bool:
         """Whether a new message is not taken: nothing behind one that was left may be."""
@@ -603,63 +674,96 @@ class ClientSession(protocol.Protocol):
                 if message.number not in self._said:
                     self._listener.received(message)
 
-    def _answered(self, id: int) -> bool:
+    def _asked(self, frame: Frame) -> tuple[int, _Request] | None:
+        """Return which request a frame answers; None if that is none that waits.
+
+        :raises HeaderIncomplete: it is no answer to that request.
+        """
+        id = frame.number("id")
+        request = self._unanswered.get(id)
+        if request is None:
+            return None
+        if frame.verb != request.answer:
+            raise HeaderIncomplete(f"{request.verb} answered with {frame.verb}")
+        if fold(frame.argument) != fold(request.argument):
+            raise HeaderIncomplete(f"{frame.verb} about something else than was asked")
+        return id, request
+
+    def _answered(self, frame: Frame) -> tuple[int, list[Any]] | None:
+        """Take the last frame of an answer; return its request, and what was gathered for it."""
+        asked = self._asked(frame)
+        if asked is None:
+            return None
+        id, request = asked
+        found = request.gathered
+        self._refused_since = None
+        self._settle(id)
+        return id, found
+
+    def _settle(self, id: int) -> None:
+        """A request is answered."""
         self._unsent.discard(id)
         self._doubtful.discard(id)
-        return self._unanswered.pop(id, None) is not None
+        self._again.discard(id)
+        self._forget_gathered(self._unanswered.pop(id))
+        self._answers_came = True
+        self._nothing_since = None
 
     def _welcomed(self, frame: Frame) -> None:
         if self._registered:
             raise HeaderIncomplete("a second REGISTERED")
-        self._registered = True
-        self.max_message = frame.number("max-message")
-        self.last = frame.number("last")
+        welcome = incoming.welcome(frame)
+        if fold(welcome.name) != fold(self.user):
+            raise HeaderIncomplete("REGISTERED with another name")
+        self._registered = self._answers_came = True
+        self._registered_at = self._clock.seconds()
+        self.max_message = welcome.max_message
+        self.last = welcome.last
         self._reader.max_body = max(self.max_message, MAX_BODY)
-        token = frame.headers.get("session", "")
         first, self._is_known = not self._is_known, True
         self._doubtful = set() if first else set(self._unsent)
-        other = token != self.token and not self._proven  # user: of this one nothing has come yet
+        # Of another user nothing has come yet.
+        other = welcome.token != self.token and not self._proven
         known = max(self._newest, max(self._said, default=0))
         went_back = self.last < known
         if went_back:
             self._forget_said_after(self.last)
         self._newest = 0 if other else min(self._newest, self.last)
-        self.token = token
+        self.token = welcome.token
         self.forgotten = not first and (other or went_back)
-        self._lost_at = None
+        self._is_lost = False
+        if not self._unanswered:
+            self._nothing_since = None
         if self._paused:
             self.transport.pauseProducing()
         for request in self._unanswered.values():
-            self.transport.write(request)
+            self.transport.write(request.frame)
         if first:
-            self._listener.registered(frame.argument)
+            self._listener.registered(welcome.name)
         else:
             self._listener.reconnected()
         if went_back:
             self._listener.went_back()
 
     def _told(self, frame: Frame) -> None:
-        id = frame.number("id") if frame.id else None
-        if id is not None and not self._answered(id):
-            return
-        headers = frame.headers
-        user, by = headers.get("user", ""), headers.get("by", "")
-        self._listener.told(id, Event(frame.verb, frame.argument, user, by, frame.body))
+        event = incoming.event(frame)
+        if not frame.id:
+            self._listener.told(None, event)
+        elif (answered := self._answered(frame)) is not None:
+            self._listener.told(answered[0], event)
 
     def _refused(self, frame: Frame) -> None:
-        match = re.match(r"([0-9]{3}) (.*)", frame.argument)
-        refusal = Refusal(int(match[1]), match[2]) if match else Refusal(0, frame.argument)
-        if why := frame.headers.get("reason"):
-            refusal = Refusal(refusal.code, f"{refusal.reason}: {why}")
+        refusal = incoming.refusal(frame)
         if self._registered:
             id = frame.number("id") if frame.id else None
-            if self._is_for_later(id, refusal, frame):
+            if self._is_for_later(id, refusal.code, incoming.retry_after(frame)):
                 return
             if id is None and refusal.code == HEADER_INCOMPLETE:
                 # It closes, and what it is for would be sent again with the next connection.
                 id = next(iter(self._unanswered), None)
-            if id is None or self._answered(id):
-                self._found.pop(id or 0, None)
+            if id is None or id in self._unanswered:
+                if id is not None:
+                    self._settle(id)
                 self._listener.refused(id, refusal)
                 self._pass_on()
         elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
@@ -673,33 +777,36 @@ class ClientSession(protocol.Protocol):
             self._end(f"ERROR {refusal.code} {refusal.reason}")
             self.transport.abortConnection()
 
-    def _is_for_later(self, id: int | None, refusal: Refusal, frame: Frame) -> bool:
+    def _is_for_later(self, id: int | None, code: int, seconds: int | None) -> bool:
         """Keep a request that was refused only for now, and send it again when it helps."""
-        if id not in self._unanswered or "retry-after" not in frame.headers:
+        if id not in self._unanswered or seconds is None or code not in (UNAVAILABLE, TOO_FAST):
             return False
         now = self._clock.seconds()
-        if refusal.code == UNAVAILABLE:
-            self._unavailable_since = self._unavailable_since or now
-            if now - self._unavailable_since >= self._reconnect_for:
-                return False
-        elif refusal.code != TOO_FAST:
+        if self._refused_since is None:
+            self._refused_since = now
+        if now - self._refused_since >= self._reconnect_for:
             return False
         assert id is not None
         self._again.add(id)
-        self._lines.pop(id, None)  # a list begins again with its first page
-        if self._waiting is None:
-            wait = max(1, frame.number("retry-after"))
-            self._waiting = self._clock.callLater(wait, self._send_again)
+        self._forget_gathered(self._unanswered[id])  # a list begins again with its first page
+        self._answers_came = True
+        self._wait(min(max(1, seconds), LONGEST_WAIT))
         return True
+
+    def _wait(self, seconds: float) -> None:
+        if self._waiting is None:
+            self._waiting = self._clock.callLater(seconds, self._send_again)
 
     def _send_again(self) -> None:
         """Send what was refused for now and what was asked since, in its order."""
         self._waiting = None
+        if self._output.is_full:  # what was written before is not read yet
+            self._wait(1)
+            return
         again, self._again = sorted(self._again), set()
         if self._registered:
             for id in again:
-                if id in self._unanswered:
-                    self.transport.write(self._unanswered[id])
+                self.transport.write(self._unanswered[id].frame)
 
     def _wait_no_longer(self) -> None:
         if self._waiting is not None:
@@ -709,14 +816,16 @@ class ClientSession(protocol.Protocol):
 
     def _authenticate(self, frame: Frame, refusal: Refusal) -> None:
         if refusal.code == AUTHENTICATION_REQUIRED:
+            if self._challenge:
+                raise HeaderIncomplete("a second challenge")
             self._tries = 0
             self._methods = frame.headers.get("methods", "").split()
-            try:
-                self._challenge = base64.b64decode(frame.headers.get("challenge", ""))
-            except ValueError:
-                raise HeaderIncomplete("a challenge that is not base64") from None
+            self._challenge = incoming.challenge(frame)
+        elif not self._proving:
+            raise HeaderIncomplete("an answer to a proof that was not given")
         else:
             self._tries += 1
+        self._proving = False
         self._proven = True
         asked = self._listener.authenticate(self._methods, self._challenge, self._tries)
         if isinstance(asked, Deferred):
@@ -733,7 +842,9 @@ class ClientSession(protocol.Protocol):
             else:
                 self._listener.not_registered(refusal)
             self.transport.abortConnection()  # there is nothing more to say
-        elif proof.key:
+            return
+        self._proving = self._answers_came = True
+        if proof.key:
             signature = base64.b64encode(proof.signature).decode()
             headers = [("Key", proof.key), ("Signature", signature)]
             self.transport.write(encode("AUTH", "publickey", headers))
@@ -741,24 +852,65 @@ class ClientSession(protocol.Protocol):
             self.transport.write(encode("AUTH", "password", (), proof.password))
 
     def _listed(self, frame: Frame) -> None:
-        id = frame.number("id")
-        if id not in self._unanswered:
+        asked = self._asked(frame)
+        if asked is None:
             return
-        lines = self._lines.setdefault(id, [])
-        lines.extend((frame.body or "").splitlines())
-        if "more" in frame.headers:
-            headers = [("Id", id), ("After", frame.headers["more"])]
-            self.transport.write(encode(frame.verb, frame.argument, headers))
-        elif self._answered(id):
-            self._listener.listed(id, self._lines.pop(id))
+        id, request = asked
+        read: Callable[[str], Any] = _LINES[frame.verb]
+        lines = incoming.lines(frame)
+        size = sum(map(len, lines)) + LEAST_LINE * len(lines)
+        self._gather(request, [read(line) for line in lines], size)
+        after = frame.headers.get("more")
+        if after is None:
+            found = request.gathered
+            self._answered(frame)
+            self._listener.listed(id, found)
+        elif not lines or not after or len(after) > MAX_CURSOR or after == request.after:
+            raise HeaderIncomplete("a list that goes on from nowhere")
+        else:
+            request.after = after
+            self.transport.write(encode(frame.verb, frame.argument, [("Id", id), ("After", after)]))
+
+    _FRAMES: ClassVar[dict[str, Callable[[ClientSession, Frame], None]]] = {
+        "FORWARD": _forwarded,
+        "SENT": _sent,
+        "DELIVERED": _delivered,
+        "ERROR": _refused,
+        "WHO": _listed,
+        "ROOMS": _listed,
+        "MESSAGE": _message_found,
+        **dict.fromkeys(("HISTORY", "SEARCH"), _found),
+        **dict.fromkeys(("JOINED", "LEFT", "TOPIC", "INVITED", "OWNER"), _told),
+        "BAN": _banned,
+        **dict.fromkeys(("STATUS", "ACCOUNT", "KICK", "UNBAN", "MUTE", "UNMUTE"), _changed),
+        "PRESENCE": _seen,
+        "NOTICE": _noticed,
+        "REGISTERED": _welcomed,
+        "PING": _pinged,
+        "BYE": _goodbye_said,
+    }
 
 
-def _message(frame: Frame) -> Received:
-    headers = frame.headers
-    return Received(
-        frame.number("message"),
-        headers.get("time", ""),
-        frame.argument,
-        headers.get("to", ""),
-        frame.body or "",
-    )
+_LINES = {"WHO": incoming.seen, "ROOMS": incoming.room, "BAN": incoming.sanction}
+
+
+@implementer(IPushProducer)
+class _Output:
+    """Whether the server reads: Twisted pauses it while much waits to be written.
+
+    :param is_empty: called when nothing waits any more.
+    """
+
+    def __init__(self, is_empty: Callable[[], None]) -> None:
+        self.is_full = False
+        self._is_empty = is_empty
+
+    def pauseProducing(self) -> None:
+        self.is_full = True
+
+    def resumeProducing(self) -> None:
+        self.is_full = False
+        self._is_empty()
+
+    def stopProducing(self) -> None:
+        """Twisted: the connection is gone."""

@@ -2,8 +2,8 @@
 
 ``Talk`` listens to a session and takes what is typed. What is to be seen it hands to a ``Terminal``
 as lines of styled text: what stays (above the prompt), and what may still change (one's own
-messages that are not delivered, beside the prompt). It knows neither the screen's library nor the
-protocol.
+messages that are not delivered, beside the prompt). The ``Terminal`` makes them printable. It knows
+neither the screen's library nor the protocol.
 """
 
 from __future__ import annotations
@@ -23,23 +23,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chat_twisted.client import orders
 from chat_twisted.client.config import Config
 from chat_twisted.client.identity import Identity, IdentityError, read_key
+from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Refusal, Room, Seen, State
 from chat_twisted.client.orders import Command, Mistake, Say, Turn
-from chat_twisted.client.session import (
-    RECONNECT_FOR,
-    ClientSession,
-    Event,
-    Proof,
-    Received,
-    Refusal,
-    Seen,
-    State,
-    parse_seen,
-)
-from chat_twisted.client.words import Words
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
+from chat_twisted.client.words import Words, describe_room
 from chat_twisted.errors import ChatError
 from chat_twisted.logs import Logger
 from chat_twisted.message import Audience, fold, parse_target
-from chat_twisted.text import printable
+from chat_twisted.text import lines as lines_of
 
 ALL = "ALL"
 
@@ -57,6 +48,15 @@ MAX_LATE = 1000
 
 MAX_UNREAD = 50
 """How many unread messages of a conversation are shown again when one turns to it."""
+
+MAX_UNREAD_TEXT = 8 * 1024 * 1024
+"""Characters of all unread messages that are kept for that; past it the oldest conversation's go
+first. A message counts as ``LEAST`` at least."""
+
+LEAST = 256
+
+MAX_CONVERSATIONS = 1000
+"""In how many conversations it is counted what is unread."""
 
 MAX_PASTE = 20
 """Lines that are sent as one message without asking."""
@@ -188,6 +188,7 @@ class Talk:
         self._asked: dict[int, Command] = {}
         self._quiet: dict[int, str] = {}  # what is asked for completion alone, by id
         self._unread: dict[str, Unread] = {}
+        self._unread_text = 0  # how much of it is kept
         self._present: dict[str, str] = {}  # names by their folded form
         self._returning: set[str] = set()  # who was here when the connection was lost
         self._rooms: dict[str, str] = {}
@@ -217,7 +218,7 @@ class Talk:
             if message.fate is Fate.REFUSED:
                 state = f"{message.reason}; F5 sends it again, F8 drops it"
             first, *more = message.text.split("\n")
-            text = f"{tag(message.to)} {self.user}: {printable(first)}{' …' if more else ''}"
+            text = f"{tag(message.to)} {self.user}: {first}{' …' if more else ''}"
             lines.append([(style[message.fate], text), (style[message.fate], f" ({state})")])
         return lines
 
@@ -317,6 +318,7 @@ class Talk:
         unread = self._unread.pop(fold(to), None)
         if unread is None:
             return
+        self._unread_text -= sum(map(_weight, unread.newest))
         self._mark(f"{unread.count} unread in {tag(unread.name)[1:-1]}")
         for message in unread.newest:
             self._show_message(message)
@@ -362,11 +364,11 @@ class Talk:
         if not self._unread:
             self._tell("Nothing unread")
         for unread in self._unread.values():
-            newest = unread.newest[-1]
-            said = printable(newest.text.split("\n")[0])
-            self._tell(
-                f"{tag(unread.name)} {unread.count} unread, the last {newest.sender}: {said}"
-            )
+            last = ""
+            if unread.newest:
+                newest = unread.newest[-1]
+                last = f", the last {newest.sender}: {lines_of(newest.text)[0]}"
+            self._tell(f"{tag(unread.name)} {unread.count} unread{last}")
 
     def _switch(self, command: Command) -> None:
         config = self._config
@@ -487,9 +489,7 @@ class Talk:
 
     def not_registered(self, refusal: Refusal) -> None:
         """Session: the server does not take the user."""
-        self.failure = self.failure or (
-            f"ERROR {refusal.code} : {printable(refusal.reason)} : {self.user}"
-        )
+        self.failure = self.failure or (f"ERROR {refusal.code} : {refusal.reason} : {self.user}")
 
     def received(self, message: Received) -> None:
         """Session: somebody said something."""
@@ -503,9 +503,7 @@ class Talk:
         own = fold(message.sender) == fold(self.user)
         place = self._place(message)
         if not own and fold(place) != fold(self.current):
-            unread = self._unread.setdefault(fold(place), Unread(place))
-            unread.count += 1
-            unread.newest.append(message)
+            self._keep_unread(place, message)
             self._terminal.refresh()
         if old:  # one bell for each of what was missed would be an alarm
             return
@@ -513,8 +511,23 @@ class Talk:
             if self._config.bell:
                 self._terminal.ring()
             if self._config.notify != "off":
-                text = printable(message.text[:MAX_NOTICE].split("\n")[0])
-                self._terminal.notify(printable(message.sender), text)
+                text = message.text[:MAX_NOTICE].split("\n")[0]
+                self._terminal.notify(message.sender, text)
+
+    def _keep_unread(self, place: str, message: Received) -> None:
+        unread = self._unread.get(fold(place))
+        if unread is None:
+            if len(self._unread) >= MAX_CONVERSATIONS:
+                return
+            unread = self._unread[fold(place)] = Unread(place)
+        unread.count += 1
+        if len(unread.newest) == MAX_UNREAD:
+            self._unread_text -= _weight(unread.newest.popleft())
+        unread.newest.append(message)
+        self._unread_text += _weight(message)
+        for oldest in self._unread.values():
+            while oldest.newest and self._unread_text > MAX_UNREAD_TEXT:
+                self._unread_text -= _weight(oldest.newest.popleft())
 
     def _is_direct(self, message: Received) -> bool:
         return fold(message.to) == fold(self.user)
@@ -541,7 +554,7 @@ class Talk:
         if id in self._own:
             self._settle(id, "✓ delivered")
         elif (own := self._late.pop(id, None)) is not None:
-            text = printable(own.text.split("\n")[0])
+            text = own.text.split("\n")[0]
             self._tell(f"✓ {own.to} has it now: {text}")
         self._terminal.refresh()
 
@@ -571,7 +584,7 @@ class Talk:
         elif command is not None:
             self._refused(command, refusal)
         elif id is None or self._quiet.pop(id, None) is None:
-            self._complain(f"ERROR {refusal.code} : {printable(refusal.reason)}")
+            self._complain(f"ERROR {refusal.code} : {refusal.reason}")
         self._terminal.refresh()
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
@@ -582,31 +595,30 @@ class Talk:
                 self._away = (command.first or "") if command.name == "/away" else None
             self._tell(self._words.changed(None, command, what, lines))
 
-    def listed(self, id: int, lines: list[str]) -> None:
+    def listed(self, id: int, found: Listed) -> None:
         """Session: who is here, or which rooms there are."""
         match self._quiet.pop(id, None):
             case "who":
-                self._is_here([parse_seen(line) for line in lines])
+                self._is_here(found)
                 return
             case "rooms":
-                self._know_rooms(lines)
+                self._know_rooms(found)
                 return
         command = self._asked.pop(id)
         about = orders.about(command)
-        rows: Sequence[tuple[str, ...]]
+        rows: Sequence[Sequence[str]]
         if command.name == "/who":
-            seen = [parse_seen(line) for line in lines]
-            self._tell(f"{len(seen)} {f'in {about}' if about else 'here'}")
-            rows = [(s.user, "" if s.state is State.HERE else s.state.value, s.why) for s in seen]
+            self._tell(f"{len(found)} {f'in {about}' if about else 'here'}")
+            rows = [(s.user, "" if s.state is State.HERE else s.state.value, s.why) for s in found]
         elif command.name == "/rooms":
-            self._know_rooms(lines)
-            rows = [_room_row(line) for line in lines] or [("No rooms (/join #name makes one)",)]
+            self._know_rooms(found)
+            rows = [_room_row(room) for room in found] or [("No rooms (/join #name makes one)",)]
         else:
-            rows = [(line,) for line in lines] or [("Nobody is banned or muted",)]
+            rows = [(line,) for line in found] or [("Nobody is banned or muted",)]
         self._terminal.show([[("", line)] for line in table(rows)])
 
     def _is_here(self, seen: Sequence[Seen]) -> None:
-        self._present = {fold(user.user): user.user for user in seen}
+        self._present = {fold(user.user): user.user for user in seen[:MAX_NAMES]}
         if not self._greeted:
             self._greeted = True
             where = f" on {self._where}" if self._where else ""
@@ -615,14 +627,9 @@ class Talk:
                 here = f"{len(self._present) - 1} others (/who)"
             self._tell(f"You are {self.user}{where}. Here: {here}. /help tells what you can do.")
 
-    def _know_rooms(self, lines: Iterable[str]) -> None:
-        self._rooms.clear()
-        self._mine.clear()
-        for line in lines:
-            name, _, *flags = line.split(" ")
-            self._rooms[fold(name)] = name
-            if "member" in flags:
-                self._mine[fold(name)] = name
+    def _know_rooms(self, rooms: Sequence[Room]) -> None:
+        self._rooms = {fold(room.name): room.name for room in rooms[:MAX_NAMES]}
+        self._mine = {fold(room.name): room.name for room in rooms if room.member}
         if self.current.startswith("#") and fold(self.current) not in self._mine:
             self._complain(f"You are not in {self.current} any more (/join {self.current}, @ALL)")
 
@@ -633,7 +640,7 @@ class Talk:
         if not messages:
             self._tell(f"Nothing found: {command.name} {what}")
             return
-        self._mark(f"{len(messages)} found: {command.name[1:]} {printable(what)}")
+        self._mark(f"{len(messages)} found: {command.name[1:]} {what}")
         for message in messages:
             self._show_message(message)
         self._mark("now")
@@ -642,14 +649,16 @@ class Talk:
         """Session: something happened in a room."""
         command = self._asked.pop(id, None) if id is not None else None
         key, own = fold(event.room), fold(event.user) == fold(self.user)
-        self._rooms.setdefault(key, event.room)
-        if event.verb == "JOINED" and own:
+        if len(self._rooms) < MAX_NAMES:
+            self._rooms.setdefault(key, event.room)
+        if event.verb == "JOINED" and own and len(self._mine) < MAX_NAMES:
             self._mine[key] = event.room
             if command is not None and command.second != "quietly":
                 self._turn(event.room)
         if event.verb == "LEFT" and own:
             self._mine.pop(key, None)
-            self._unread.pop(key, None)
+            if (unread := self._unread.pop(key, None)) is not None:
+                self._unread_text -= sum(map(_weight, unread.newest))
             # Who was put out may be typing: what is meant for a room must not go to everybody. The
             # server refuses it, and says so.
             if command is not None and fold(self.current) == key:
@@ -664,7 +673,7 @@ class Talk:
             was_here = key in self._present
             if user.state is State.GONE:
                 self._present.pop(key, None)
-            else:
+            elif was_here or len(self._present) < MAX_NAMES:
                 self._present[key] = user.user
             if key == fold(self.user) or len(self._present) > MAX_PRESENT:
                 continue
@@ -678,13 +687,13 @@ class Talk:
 
     def noticed(self, text: str) -> None:
         """Session: the server has something to say."""
-        for line in text.splitlines():
+        for line in lines_of(text):
             self._tell(line)
 
     def disconnected(self, reason: str) -> None:
         """Session: the connection is gone, and is being tried again."""
         self.connected = False
-        why = f" ({printable(reason)})" if reason else ""
+        why = f" ({reason})" if reason else ""
         self._complain(f"Connection lost{why}, trying again. What you write is sent then.")
         self._returning = set(self._present)
         self._terminal.refresh()
@@ -738,11 +747,11 @@ class Talk:
             self._tell(line)
 
     def _tell(self, text: str) -> None:
-        self._terminal.show([[("class:dim", f"· {printable(line)}")] for line in text.split("\n")])
+        self._terminal.show([[("class:dim", f"· {line}")] for line in text.split("\n")])
 
     def _complain(self, text: str) -> None:
         lines = text.rstrip("\n").split("\n")
-        self._terminal.show([[("class:error", f"! {printable(line)}")] for line in lines])
+        self._terminal.show([[("class:error", f"! {line}")] for line in lines])
 
     def _mark(self, text: str) -> None:
         self._terminal.show([[("class:mark", f"── {text} ──")]])
@@ -758,18 +767,18 @@ class Talk:
         kind = {"#": "class:room", "A": "class:all"}.get(tag(place)[1], "class:direct")
         mentioned = not own and self._mention.search(message.text) is not None
         name = "class:own" if own else colour(message.sender)
-        first, *more = message.text.removesuffix("\n").split("\n")
+        first, *more = lines_of(message.text)
         line: Line = [
             ("class:time", clock),
             ("class:mention", "*") if mentioned else ("", " "),
             (kind, tag(place)),
             ("", " "),
-            (name, f"{printable(message.sender)}:"),
-            ("class:mention" if mentioned else "", f" {printable(first.removesuffix(chr(13)))}"),
+            (name, f"{message.sender}:"),
+            ("class:mention" if mentioned else "", f" {first}"),
         ]
         lines.append(line)
         # Nobody can make a line of his text look like somebody else's: it begins with blanks.
-        lines.extend([("", f"        {printable(text.removesuffix(chr(13)))}")] for text in more)
+        lines.extend([("", f"        {text}")] for text in more)
         if state:
             lines[-1].append(("class:dim", f" ({state})"))
         self._terminal.show(lines)
@@ -790,14 +799,14 @@ def _reason(refusal: Refusal, to: str) -> str:
             return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
         case 110 | 111 if to.startswith("#"):
             return f"{refusal.reason.lower()}: /join {to}"
-    return printable(refusal.reason.lower())
+    return refusal.reason.lower()
 
 
 def tag(place: str) -> str:
     """Name a conversation so that it is known without colour: ``[@bob]``, ``[#dev]``, ``[ALL]``."""
     if place.startswith("#") or place == ALL:
-        return f"[{printable(place)}]"
-    return f"[@{printable(place)}]"
+        return f"[{place}]"
+    return f"[@{place}]"
 
 
 def colour(name: str) -> str:
@@ -809,14 +818,15 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align the columns of ``rows``, whose cells are of characters one column wide."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     return [
-        printable(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
 
 
-def _room_row(line: str) -> tuple[str, str, str]:
-    name, count, *flags = line.split(" ")
-    members = "1 member" if count == "1" else f"{count} members"
-    return name, members, ", ".join("you are in it" if f == "member" else f for f in flags)
+def _room_row(room: Room) -> tuple[str, str, str]:
+    name, members, *own = describe_room(room)
+    return name, members, ", ".join(own)
+
+
+def _weight(message: Received) -> int:
+    return max(LEAST, len(message.text))

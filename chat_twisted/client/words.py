@@ -1,18 +1,19 @@
 """What happened, in words: what a pipe prints line by line, in the original client's words.
 
-Everything comes back as text of whole lines without control characters; empty where there is
-nothing to say. ``records`` says the same as JSON; the terminal (``screen``) takes from here what it
-has no better way to show.
+Everything comes back as whole lines, empty where there is nothing to say. What must not reach a
+terminal is still in them: who writes them replaces it. ``records`` says the same as JSON; the
+terminal (``screen``) takes from here what it has no better way to show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
 from chat_twisted.client.orders import Command, Order, help_text, parse
-from chat_twisted.client.session import Event, Received, Refusal, Seen, State, parse_seen
+from chat_twisted.client.session import Listed
 from chat_twisted.message import fold
-from chat_twisted.text import printable
+from chat_twisted.text import lines
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
 
@@ -35,7 +36,7 @@ class Words:
 
     def sent(self, mark: object, to: str, number: int, time: str) -> str:
         """A message is taken by the server."""
-        return f"Message delivered to {printable(to)}"
+        return f"Message delivered to {to}"
 
     def accepted(self, mark: object, to: str, number: int, time: str) -> str:
         """The same for a direct one, of which it will be known when its recipient has it."""
@@ -43,25 +44,25 @@ class Words:
 
     def delivered(self, mark: object, to: str) -> str:
         """The recipient of a direct message has it."""
-        return f"Message delivered to {printable(to)}"
+        return f"Message delivered to {to}"
 
     def overdue(self, mark: object, to: str) -> str:
         """The recipient does not have it yet."""
-        return f"Message sent to {printable(to)}, not yet delivered"
+        return f"Message sent to {to}, not yet delivered"
 
     def not_sent(self, mark: object, to: str, refusal: Refusal) -> str:
         """A message was refused."""
-        words = _WORDS.get(refusal.code, printable(refusal.reason))
-        return f"ERROR {refusal.code} : {words} : Message not delivered to {printable(to)}"
+        words = _WORDS.get(refusal.code, refusal.reason)
+        return f"ERROR {refusal.code} : {words} : Message not delivered to {to}"
 
     def unanswered(self, mark: object, to: str) -> str:
         """A message or a command was not answered before all was over."""
-        return f"Server Inactive : Message not delivered to {printable(to)}"
+        return f"Server Inactive : Message not delivered to {to}"
 
     def refused(self, mark: object, command: Command, to: str, refusal: Refusal) -> str:
         """A command was refused."""
         about = f" {to}" if to else ""
-        return printable(f"ERROR {refusal.code} : {refusal.reason} : {command.name}{about}")
+        return f"ERROR {refusal.code} : {refusal.reason} : {command.name}{about}"
 
     def changed(self, mark: object, command: Command, what: str, lines: Sequence[str]) -> str:
         """An account is changed, or an operator's wish fulfilled."""
@@ -75,18 +76,18 @@ class Words:
             "away": "You are away",
         }
         if what == "keys":
-            return self._lines(lines or ["No keys"])
-        return done.get(what) or printable(f"Done: {command.name} {what}")
+            return "\n".join(lines or ["No keys"])
+        return done.get(what) or f"Done: {command.name} {what}"
 
-    def listed(self, mark: object, command: Command, to: str, lines: Sequence[str]) -> str:
+    def listed(self, mark: object, command: Command, to: str, found: Listed) -> str:
         """Who is here, which rooms there are, who is kept out."""
         match command.name:
             case "/bans":
-                return self._lines(lines or ["Nobody is banned or muted"])
+                return "\n".join(found or ["Nobody is banned or muted"])
             case "/rooms":
-                return self._lines([_room(line) for line in lines] or ["No rooms"])
-        names = " ".join(_user(parse_seen(line)) for line in lines)
-        return printable(f"{len(lines)} {f'in {to}' if to else 'here'}: {names}")
+                return "\n".join([", ".join(describe_room(room)) for room in found] or ["No rooms"])
+        names = " ".join(_user(seen) for seen in found)
+        return f"{len(found)} {f'in {to}' if to else 'here'}: {names}"
 
     def found(self, mark: object, command: Command, messages: Sequence[Received]) -> str:
         """What was said."""
@@ -103,17 +104,17 @@ class Words:
 
     def noted(self, mark: object, text: str) -> str:
         """What was asked of the client itself is done."""
-        return printable(text)
+        return text
 
     def mistake(self, mark: object, text: str) -> str:
         """What was typed can't be done."""
-        return self._lines(text.split("\n"))
+        return text
 
     # What happens
 
     def greeting(self, name: str) -> str:
         """One is registered."""
-        return f"{printable(name)} : REGISTERED (/help tells what can be typed)"
+        return f"{name} : REGISTERED (/help tells what can be typed)"
 
     def received(self, message: Received) -> str:
         """Somebody said something."""
@@ -141,7 +142,7 @@ class Words:
                 words = f"{user} set the topic of {room}: {event.topic or ''}"
             case _:
                 words = f"{room}: {event.topic or 'no topic'}"
-        return printable(words)
+        return words
 
     def seen(self, users: Sequence[Seen]) -> str:
         """Somebody came, went, or is away."""
@@ -149,7 +150,7 @@ class Words:
 
     def noticed(self, text: str) -> str:
         """The server has something to say."""
-        return self._lines(text.splitlines())
+        return "\n".join(lines(text))
 
     def disconnected(self, reason: str) -> str:
         """The connection is gone, and is being tried again."""
@@ -165,23 +166,18 @@ class Words:
 
     def over(self, reason: str) -> str:
         """The session is over, and that was not one's own wish."""
-        return f"Server Inactive : {printable(reason)}" if reason else "Server Inactive"
+        return f"Server Inactive : {reason}" if reason else "Server Inactive"
 
     def _message(self, who: str, message: Received) -> str:
         # Each line has its sender, so that nobody can make a line look like somebody else's.
-        lines = message.text.removesuffix("\n").split("\n")
-        return self._lines([f"{who}: {line.removesuffix(chr(13))}" for line in lines])
-
-    @staticmethod
-    def _lines(lines: Sequence[str]) -> str:
-        return "\n".join(printable(line) for line in lines)
+        return "\n".join([f"{who}: {line}" for line in lines(message.text)])
 
 
-def _room(line: str) -> str:
-    name, count, *flags = line.split(" ")
-    members = "1 member" if count == "1" else f"{count} members"
-    own = ["you are in it" if flag == "member" else flag for flag in flags]
-    return ", ".join([name, members, *own])
+def describe_room(room: Room) -> list[str]:
+    """Say what is known of a room, in a few parts."""
+    members = "1 member" if room.members == 1 else f"{room.members} members"
+    own = ["you are in it"] if room.member else []
+    return [room.name, members, *own, *(["private"] if room.private else [])]
 
 
 def _user(seen: Seen) -> str:
