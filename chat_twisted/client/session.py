@@ -249,6 +249,7 @@ class ClientSession(protocol.Protocol):
         self._reader = FrameReader()
         self.token = token
         self._is_known = False  # there was a registration
+        self._is_refused = False  # there will be none
         self._newest = 0  # the number of the last message that was received
         self._leaves = False  # messages that come are left to the server
         self._left = False  # some were, on this connection
@@ -558,8 +559,8 @@ class ClientSession(protocol.Protocol):
         if not self._registered:
             if frame.verb not in _BEFORE_REGISTERED:
                 raise HeaderIncomplete(f"{frame.verb} before REGISTERED")
-            if self._goodbye is not None:
-                return  # it was refused, and nothing more is wanted
+            if self._is_refused:
+                return  # nothing more is wanted
         take(self, frame)
 
     def _forwarded(self, frame: Frame) -> None:
@@ -769,6 +770,7 @@ class ClientSession(protocol.Protocol):
         elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
             self._authenticate(frame, refusal)
         elif not self._is_known:
+            self._is_refused = True
             self._listener.not_registered(refusal)
             self.quit()
         elif refusal.code in (UNAVAILABLE, TOO_FAST):

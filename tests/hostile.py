@@ -1,0 +1,367 @@
+"""A server that means no good, in memory, and the client's three faces in front of it.
+
+``right`` answers as the protocol says; what a test wants to be wrong it makes of that. Everything
+that a face writes for people is in its ``output``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from chat_twisted.client import ChatClient, ClientError
+from chat_twisted.client.config import Config
+from chat_twisted.client.identity import Identity
+from chat_twisted.client.orders import COMMANDS, commands
+from chat_twisted.client.pipe import Pipe
+from chat_twisted.client.records import Records
+from chat_twisted.client.session import ClientSession
+from chat_twisted.client.talk import Line, Talk
+from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.testing import Network
+
+LONG = 600
+"""Seconds after which a client that tries to come back for half a minute has given up."""
+
+TIME = ("Time", "2026-11-23T10:00:00.123Z")
+CHALLENGE = "A" * 43 + "="
+
+COMMAND_LINES = {
+    "": "@bob: hello",
+    "/who": "/who #dev",
+    "/away": "/away lunch",
+    "/join": "/join #new",
+    "/leave": "/leave #dev",
+    "/topic": "/topic #dev plans",
+    "/invite": "/invite #dev bob",
+    "/kick": "/kick bob",
+    "/history": "/history #dev 5",
+    "/search": "/search hello",
+    "/password": "/password",
+    "/keys": "/keys",
+    "/ban": "/ban bob 2h spam",
+    "/unban": "/unban bob",
+    "/mute": "/mute bob",
+    "/unmute": "/unmute bob",
+    "/unignore": "/unignore bob",
+    "/quit": "",
+    "/kick #": "/kick #dev bob",
+    "/who ": "/who",
+    "/topic ": "/topic #dev",
+    "/keys remove": "/keys remove ssh-ed25519 AAAA",
+}
+"""What is typed for each command; a command that is not here is typed as it is."""
+
+
+def command_lines(*, screen: bool) -> list[str]:
+    """Something to type for everything that can be."""
+    named = [COMMAND_LINES.get(name, name) for name in commands(screen=screen)]
+    more = [line for name, line in COMMAND_LINES.items() if name not in COMMANDS]
+    return [line for line in named + more if line]
+
+
+def right(request: Frame, text: str = "text") -> bytes | None:
+    """Answer as a server does, with ``text`` wherever a text can be; None: close."""
+    id = [] if request.id is None else [("Id", request.id)]
+    line = " ".join(text.split("\n"))
+    match request.verb:
+        case "REGISTER":
+            headers = [("Version", 2), ("Session", "x"), ("Max-message", 65536), ("Last", 0)]
+            return encode("REGISTERED", request.argument, headers)
+        case "SEND":
+            return encode("SENT", request.argument, [*id, ("Message", 9), TIME]) + encode(
+                "DELIVERED", request.argument, [*id, ("Message", 9)]
+            )
+        case "WHO":
+            body = f"alice\nbob away {line}\n"
+            return encode("WHO", request.argument, [*id, ("Count", 2)], body)
+        case "ROOMS":
+            return encode("ROOMS", "", [*id, ("Count", 2)], "#dev 2 member\n#ops 1 private\n")
+        case "HISTORY" | "SEARCH":
+            found = [("To", "#dev"), ("Message", 7), TIME]
+            return encode("MESSAGE", "bob", [*id, *found], text) + encode(
+                request.verb, request.argument, [*id, ("Count", 1)]
+            )
+        case "JOIN" | "LEAVE" | "TOPIC" | "INVITE":
+            verb = {"JOIN": "JOINED", "LEAVE": "LEFT", "INVITE": "INVITED"}.get(request.verb)
+            user = [("User", "bob" if verb == "INVITED" else "alice")]
+            return encode(verb or "TOPIC", request.argument, [*id, *user], line)
+        case "KICK" if request.argument.startswith("#"):
+            return encode("LEFT", request.argument, [*id, ("User", "bob"), ("By", "alice")])
+        case "BAN" if not request.argument:
+            return encode("BAN", "", [*id, ("Count", 1)], f"bob ban ever carol {line}\n")
+        case "ACCOUNT":
+            body = f"ssh-ed25519 AAAA {line}\n" if request.argument == "keys" else None
+            return encode("ACCOUNT", request.argument, id, body)
+        case "STATUS" | "KICK" | "BAN" | "UNBAN" | "MUTE" | "UNMUTE":
+            return encode(request.verb, request.argument, id)
+        case "PING":
+            return encode("PONG", request.argument)
+        case "QUIT":
+            return None
+    return b""
+
+
+def unasked(text: str = "text") -> list[bytes]:
+    """What a server says of itself, with ``text`` wherever a text can be."""
+    line = " ".join(text.split("\n"))
+    room = [("User", "bob"), ("By", "carol")]
+    return [
+        encode("FORWARD", "bob", [("To", "alice"), ("Message", 11), TIME], text),
+        encode("FORWARD", "bob", [("To", "#dev"), ("Message", 12), TIME], text),
+        encode("FORWARD", "alice", [("To", "bob"), ("Message", 13), TIME], text),
+        encode("NOTICE", line, (), text),
+        encode("PRESENCE", "", (), f"carol here\nbob away {line}\ncarol gone\n"),
+        encode("JOINED", "#dev", room, line),
+        encode("TOPIC", "#dev", room, line),
+        encode("INVITED", "#new", [("User", "alice"), ("By", "bob")], line),
+        encode("LEFT", "#dev", [("User", "alice"), ("By", "bob")], line),
+        encode("ERROR", f"999 {line[:100]}", [("Reason", line)]),
+        encode("PING", line[:100]),
+        encode("PONG", line[:100]),
+        encode("NEWS", line[:100], [("About", line)], text),
+        encode("DELIVERED", line[:100], [("Id", 5), ("Message", 1)]),
+        encode("SENT", line[:100], [("Id", 5), ("Message", 1), TIME]),
+        encode("BYE", line[:100]),
+    ]
+
+
+Script = Callable[[Frame], bytes | None]
+
+
+class Server(Protocol):
+    """Answers each request as ``script`` says."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._reader = FrameReader()
+
+    def dataReceived(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            answer = self._script(frame)
+            if answer is None:
+                self.transport.loseConnection()
+            else:
+                self.transport.write(answer)
+
+
+class Face:
+    """A client in front of such a server.
+
+    :ivar output: what people see, piece by piece.
+    :ivar code: the exit code, when it is over.
+    :ivar last: what is said at the end on standard error.
+    """
+
+    reconnect_for = 30
+    things = command_lines(screen=False)
+    """What can be typed, or done."""
+
+    def __init__(self, script: Script) -> None:
+        self.network = Network(lambda address: Server(script))
+        self.output: list[str] = []
+        self.code: int | None = None
+        self.last = ""
+        self._folder = tempfile.TemporaryDirectory()
+        self.identity = Identity(
+            Path(self._folder.name) / "key", own=True, ask=lambda what: "secret"
+        )
+
+    def connect(self, session: ClientSession) -> Deferred[Any]:
+        endpoint = HostnameEndpoint(self.network, "127.0.0.1", 8828)
+        return connectProtocol(endpoint, session)
+
+    def pass_time(self, seconds: float = 0) -> None:
+        self.network.advance(seconds)
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+
+class _Stdio(StringTransport):
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class PipeFace(Face):
+    """The client in a pipe. ``speech`` is how it speaks."""
+
+    def __init__(self, script: Script, speech: Any = None) -> None:
+        super().__init__(script)
+        self._stdio: _Stdio | None = None
+        self.pipe = Pipe(
+            "alice",
+            self.identity,
+            self.network,
+            self._attach,
+            greet=True,
+            speech=speech,
+            reconnect=self.connect,
+            reconnect_for=self.reconnect_for,
+        )
+        self.pipe.done.addCallback(self._is_over)
+        self.connect(self.pipe.session)
+        self.pass_time()
+
+    def _attach(self, pipe: Pipe) -> None:
+        self._stdio = _Stdio()
+        self._stdio.protocol = pipe
+        pipe.makeConnection(self._stdio)
+
+    def _is_over(self, code: int) -> None:
+        self.code, self.last = code, self.pipe.failure
+        self._look()
+
+    def _look(self) -> None:
+        if self._stdio is not None:
+            self.output.append(self._stdio.value().decode())
+            self._stdio.clear()
+
+    def type(self, line: str) -> None:
+        if self._stdio is not None and self.code is None:
+            self.pipe.dataReceived(f"{self._written(line)}\n".encode())
+        self.pass_time()
+        self._look()
+
+    def _written(self, line: str) -> str:
+        return line
+
+    def leave(self) -> None:
+        if self._stdio is not None and self.code is None:
+            self.pipe.readConnectionLost()
+        self.pass_time(LONG)
+        self._look()
+
+
+class RecordsFace(PipeFace):
+    """The client in a pipe, with JSON."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script, Records("alice"))
+
+    def _written(self, line: str) -> str:
+        message = {"to": "bob", "text": line, "id": 1}
+        return json.dumps({"command": line, "id": [1]} if line.startswith("/") else message)
+
+
+class TalkFace(Face):
+    """The client on a terminal, without the terminal."""
+
+    things = command_lines(screen=True)
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.talk = Talk(
+            "alice",
+            self.identity,
+            self.network,
+            self,
+            Config(),
+            reconnect=self.connect,
+            reconnect_for=self.reconnect_for,
+        )
+        self.connect(self.talk.session)
+        self.pass_time()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        self.output.extend("".join(text for _, text in line) for line in lines)
+
+    def refresh(self) -> None:
+        pieces = [*self.talk.beside(), self.talk.prompt()]
+        self.output.extend("".join(text for _, text in line) for line in pieces)
+
+    def ring(self) -> None:
+        pass
+
+    def notify(self, title: str, text: str) -> None:
+        self.output += [title, text]
+
+    def ask(self, what: str, *, secret: bool) -> Deferred[str]:
+        self.output.append(what)
+        answered: Deferred[str] = Deferred()
+        answered.callback("secret")
+        return answered
+
+    def stop(self, code: int, reason: str) -> None:
+        self.code, self.last = code, reason
+
+    def type(self, line: str) -> None:
+        if self.code is None:
+            self.talk.take(line)
+        self.pass_time()
+
+    def leave(self) -> None:
+        self.pass_time(LONG)  # what is not answered must have an end by itself
+        if self.code is None:
+            self.talk.take("/quit")
+            self.talk.take("/quit")
+        self.pass_time(10)
+
+
+BOTS_WORK: dict[str, Callable[[ChatClient], Any]] = {
+    "send": lambda bot: bot.send("bob", "hello", delivered=True),
+    "join": lambda bot: bot.join("#new"),
+    "leave": lambda bot: bot.leave("#dev"),
+    "topic": lambda bot: bot.topic("#dev", "plans"),
+    "invite": lambda bot: bot.invite("#dev", "bob"),
+    "rooms": lambda bot: bot.rooms(),
+    "members": lambda bot: bot.members("#dev"),
+    "history": lambda bot: bot.history("#dev"),
+    "search": lambda bot: bot.search("hello"),
+    "who": lambda bot: bot.who(),
+    "watch": lambda bot: bot.watch(lambda seen: None),
+    "set_away": lambda bot: bot.set_away("lunch"),
+}
+
+
+class BotFace(Face):
+    """A bot. What it can't do must be a ``ClientError``."""
+
+    things = list(BOTS_WORK)
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.bot = ChatClient(
+            "alice",
+            "127.0.0.1",
+            reactor=self.network,
+            plain=True,
+            identity=Path(self._folder.name) / "key",
+            reconnect_for=self.reconnect_for,
+            tell=self.output.append,
+        )
+        self.results: list[Any] = []
+        self._start(self.bot.connect())
+
+    def _start(self, coroutine: Any) -> None:
+        running = Deferred.fromCoroutine(coroutine)
+        running.addErrback(self._problem).addCallback(self.results.append)
+        self.pass_time()
+
+    def _problem(self, failure: Failure) -> None:
+        failure.trap(ClientError)
+        self.output.append(str(failure.value))
+
+    def type(self, work: str) -> None:
+        self._start(BOTS_WORK[work](self.bot))
+
+    def leave(self) -> None:
+        self.pass_time(LONG)
+        self._start(self.bot.close())
+        self.pass_time(10)
+        self.code = 0
+        self.last = ""
+
+
+FACES = (PipeFace, RecordsFace, TalkFace, BotFace)
