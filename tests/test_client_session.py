@@ -376,7 +376,7 @@ class ReconnectTests(ReconnectTestCase):
     def test_a_server_that_has_lost_the_newest_messages_is_listened_to_from_there(self) -> None:
         self.forward(6)
         id = self.session.send("bob", "mine")
-        self.hear(encode("SENT", "bob", [("Id", id), ("Message", 7)]))
+        self.hear(encode("SENT", "bob", [("Id", id), ("Message", 7), TIMED]))
         self.lose()
         self.clock.advance(0.5)
         self.log.events.clear()
@@ -388,7 +388,7 @@ class ReconnectTests(ReconnectTestCase):
         self.assertTrue(self.session.forgotten)
         self.take()
         self.lose()
-        self.clock.advance(0.5)
+        self.clock.advance(1)
         [frame] = self.take()
         self.assertEqual(frame.headers["resume"], "7")
 
