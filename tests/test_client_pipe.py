@@ -267,7 +267,7 @@ class WrongServerTests(PipeTestCase):
         self.assertEqual(self.hear(REGISTERED.replace(b"alice", b"a\x1b[2J")), "")
         self.assertEqual(
             self.pipe.failure,
-            "Server Inactive : the server broke the protocol: what should be a user's name is none",
+            "the server broke the protocol: what should be a user's name is none",
         )
 
 

@@ -448,7 +448,7 @@ class Pipe(LineReceiver):
         self._session_over = True
         if not self._registered:
             self._code = NOT_CONNECTED
-            self.failure = self.failure or printable(reason) or Words(self._user).over("")
+            self.failure = self.failure or reason or Words(self._user).over("")
         elif self._code != INTERRUPTED:
             for asked in self._unanswered.values():
                 self._complain(self._speech.unanswered(asked.mark, asked.to))

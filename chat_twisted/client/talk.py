@@ -737,7 +737,7 @@ class Talk:
             if self._registered:
                 self._terminal.stop(LOST, self.failure or over)
             else:
-                self._terminal.stop(NOT_CONNECTED, self.failure or printable(reason) or over)
+                self._terminal.stop(NOT_CONNECTED, self.failure or reason or over)
 
     # What is shown
 
