@@ -31,6 +31,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python import usage
@@ -65,6 +66,7 @@ from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.logfile import KEPT, MAX_SIZE, LogFile
 from chat_twisted.logs import Logger
+from chat_twisted.memory import find_trim
 from chat_twisted.reading import give_way
 from chat_twisted.text import printable
 
@@ -86,6 +88,9 @@ DAY = 24 * 60 * 60  # seconds
 SWITCH_INTERVAL = 0.0005
 """Seconds for which the reactor may keep Python from the thread that writes, and the other way
 round. With Python's own 5 ms, a commit of a few statements waits that long for each of them."""
+
+TRIM_EVERY = 10
+"""Seconds after which memory that is free is given back to the system."""
 
 COLLECT_AFTER = (20_000, 20, 50)
 """After how many new objects those are looked through for cycles, after how many times of that the
@@ -710,6 +715,9 @@ def makeService(options: Options) -> Service:
     connections = _count_connections(options["max-clients"])
     sys.setswitchinterval(SWITCH_INTERVAL)
     reactor.callWhenRunning(_spare_the_collector)
+    giving_back = LoopingCall(find_trim() or (lambda: None))
+    giving_back.clock = clock
+    reactor.callWhenRunning(giving_back.start, TRIM_EVERY, now=False)
     reactor.callWhenRunning(_stop_when_told, reactor)
     store = SQLiteStore(folder, reactor, sync=options["sync"])
     retain = options["retain"]
@@ -760,6 +768,8 @@ def makeService(options: Options) -> Service:
         ledger.wind_down()
 
     def stop() -> Deferred[None]:
+        if giving_back.running:
+            giving_back.stop()
         pool.stop()  # at most it waits for two passwords that are looked at
         return ledger.stop()
 

@@ -17,7 +17,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from chat_twisted import archive
 from chat_twisted.archive import SavedUser
 from chat_twisted.doors import framed
-from chat_twisted.doors.framed import describe
+from chat_twisted.doors.framed import FramedFactory, describe
+from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from tests.door import Client, DoorTestCase
 
@@ -252,6 +253,23 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(carol.transport.take().count(b"FORWARD alice"), 10)
         bob.gone()
 
+    def test_what_the_system_and_the_transport_hold_counts_as_unread(self) -> None:
+        held = HELD_BY_SYSTEM + framed.GATHER
+        for unread, waits in ((8 * 2**20, 8 * 2**20 - held), (held, 0), (1000, 0)):
+            factory = FramedFactory(self.hub, self.gate, self.clock, max_unread=unread)
+            self.assertEqual(factory.max_unread, waits)
+
+    def test_what_waits_for_a_connection_that_is_lost_or_cut_off_is_not_written(self) -> None:
+        for end in (Client.gone, lambda client: client.protocol.abort("why")):
+            bob = self.user("bob")
+            self.fill(bob)
+            pending = bob.transport.pending
+            bob.protocol.write(b"PONG x\n\n")
+            end(bob)
+            self.assertEqual(bob.transport.pending, pending)
+            self.clock.advance(601)
+            self.commit()
+
     def test_what_counts_is_what_waits_now_however_slowly_it_is_read(self) -> None:
         self.factory.max_unread = 5_000
         alice, bob = self.user("alice"), self.user("bob")
@@ -392,6 +410,16 @@ class SilenceTests(DoorTestCase):
         self.assertTrue(client.closed)
         self.assertEqual(client.transport.take(), b"BYE Silent for too long\n\n")
         self.assertEqual(self.names(), [])
+
+    def test_a_frame_that_comes_byte_by_byte_is_no_sign_of_life(self) -> None:
+        client = self.user("alice")
+        client.say("SEND bob\nContent-length: 1000\n\n")
+        for _ in range(9):
+            self.assertFalse(client.closed)
+            client.say("x")
+            self.clock.advance(15)
+        self.assertTrue(client.closed)
+        self.assertIn("Silent for too long", self.logged[-1])
 
     def test_a_first_connection_of_version_1_without_a_second_is_closed(self) -> None:
         first = self.connect()

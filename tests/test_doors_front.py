@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import socket
 import tempfile
+import weakref
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -428,6 +430,26 @@ class TLSTests(FrontTestCase):
         self.transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(guest.lost)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_connection_that_is_cut_off_leaves_nothing_to_be_collected(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for said in (b"", b"REG"):
+            with self.subTest(said):
+                self.transport = self.connect(THERE)
+                self.peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+                self.peer.set_connect_state()
+                self.shake_hands()
+                if said:
+                    self.peer.send(said)
+                    self.exchange()
+                tls = self.transport.protocol
+                del self.transport.protocol  # as a transport does
+                left = [weakref.ref(tls.getHandle()), weakref.ref(self.transport)]
+                tls.connectionLost(Failure(ConnectionDone()))
+                del tls
+                self.transport = None
+                self.assertEqual([kept() for kept in left], [None, None])
 
     def test_tls_inside_tls_is_nothing_special(self) -> None:
         self.shake_hands()

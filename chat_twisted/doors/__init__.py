@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from twisted.python.failure import Failure
+
 from chat_twisted.errors import ChatError
 
 
@@ -44,6 +46,15 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def forget_frames(reason: Failure) -> None:
+    """Let go of where ``reason`` was raised, when it is no longer needed.
+
+    If that was in TLS, there are the connection, its 60 KiB and a buffer of 32 KiB, in a cycle of
+    references: they would stay until all objects are looked through for cycles.
+    """
+    reason.cleanFailure()
 
 
 class Nowhere:

@@ -36,8 +36,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.accounts import CHALLENGE, Account, Gate, Password, Signature
-from chat_twisted.doors import Channel
+from chat_twisted.doors import Channel, forget_frames
 from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.errors import (
@@ -138,7 +139,7 @@ class FramedConnection(LineReceiver):
     _held = False  # no request is to be taken now
     _kept = b""  # what came and is not taken yet
     _going_on: IDelayedCall | None = None
-    _quiet = 0  # ticks without a byte
+    _quiet = 0  # ticks without a frame
     _applicant: Version2 | None = None  # has asked for a name that must be proven
     _challenge = b""
     _failures = 0  # of logins
@@ -154,7 +155,7 @@ class FramedConnection(LineReceiver):
         self.channel = channel
         self.peer = ""
         self._reader = FrameReader(factory.max_message, max_skipped=MAX_SKIPPED)
-        self._heard = False  # since the last tick
+        self._heard = False  # a frame, since the last tick
         self._out: list[bytes] = []  # what is written in this turn of the reactor
         self._can_half_close = False
         self._become(State.NEW)
@@ -192,10 +193,12 @@ class FramedConnection(LineReceiver):
         """Twisted: the connection is gone."""
         self.channel.lost()
         self.factory.lost(self)
+        self._discard()
         self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
+        forget_frames(reason)
 
     def close(self, why: str) -> None:
         """Let go of the peer after what was written; ``why`` is for the log."""
@@ -214,6 +217,7 @@ class FramedConnection(LineReceiver):
 
     def abort(self, why: str) -> None:
         """Cut the connection off at once: the peer does not take what was written."""
+        self._discard()
         self._let_go(why)
         self.transport.abortConnection()
 
@@ -234,6 +238,11 @@ class FramedConnection(LineReceiver):
     def _say_bye(self, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         if self.state in (State.UNREGISTERED, State.AUTHENTICATING, State.TALKING):
             self.write(encode("BYE", reason, headers))
+
+    def _discard(self) -> None:
+        """Nobody will get what is still to be written."""
+        self._waiting = None
+        self._out.clear()
 
     def _let_go(self, why: str | None) -> bool:
         if self.closed:
@@ -313,7 +322,6 @@ class FramedConnection(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
-        self._heard = True
         self._parse(data)
         if self._out:
             self.flush()
@@ -394,6 +402,7 @@ class FramedConnection(LineReceiver):
             self._refuse_stream(self._reader.overlong())
 
     def _take(self, frame: Frame) -> None:
+        self._heard = True
         id = None
         try:
             id = frame.id
@@ -805,7 +814,8 @@ class FramedFactory(ServerFactory):
         self.gate = gate
         self.clock = clock
         self.max_message = max_message
-        self.max_unread = max_unread
+        self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
+        """Bytes that may wait here, beside what the system holds and the transport."""
         self.poller = poller
         self.connections: set[FramedConnection] = set()
         self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)

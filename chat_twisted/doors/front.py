@@ -19,7 +19,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from chat_twisted.doors import Channel
+from chat_twisted.doors import Channel, forget_frames
 from chat_twisted.doors.sockets import prepare
 from chat_twisted.doors.tls import ServerTLS, binding
 from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
@@ -150,6 +150,7 @@ class FrontConnection(TwistedProtocol):
         """Twisted: it went before it said what it is."""
         self._decided()
         self.factory.gone(self)
+        forget_frames(reason)
 
     def too_late(self) -> None:
         """Called when nothing came in time, or when another connection gets the place of this."""

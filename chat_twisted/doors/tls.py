@@ -121,7 +121,25 @@ class ServerTLS:
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Twisted: a peer wants TLS."""
-        return SSL.Connection(self._context, None)
+        return _Connection(self._context, None)
+
+
+class _Connection(SSL.Connection):
+    """A connection for which the end of what comes is the end, also if TLS has not said so first:
+    what is cut off is a frame that is not whole.
+    """
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """Read up to ``bufsiz`` bytes.
+
+        :raises ZeroReturnError: there is nothing more. Twisted makes two Failures of pyOpenSSL's
+            own error, one of which is in a cycle with this object, the buffers and the transport:
+            100 KiB a connection would stay until all objects are looked through for cycles.
+        """
+        try:
+            return super().recv(bufsiz, flags)
+        except SSL.SysCallError:
+            raise SSL.ZeroReturnError from None
 
 
 def binding(connection: SSL.Connection) -> bytes:
