@@ -321,7 +321,7 @@ class BadPeersTests(ServerTestCase):
             (b"REGISTER x\nno colon\n\n", b"ERROR 103 Header Incomplete\n\n"),
             (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"ERROR 101 No user registered\n\n"),
             (b"REGISTER b@d\n\n", b"ERROR 100 Malformed username\n\n"),
-            (b"REGISTER x\nContent-length: 1001\n\n", b"ERROR 108 Message too long\n\n"),
+            (b"REGISTER x\nContent-length: 16777217\n\n", b"ERROR 108 Message too long\n\n"),
         ):
             self.assertEqual(self.refusal(data), answer, data[:40])
 
