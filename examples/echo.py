@@ -11,8 +11,8 @@ from chat_twisted.client import ChatClient, ClientError, Refused
 async def echo(client):
     """Answer until the client is closed."""
     async for message in client:
-        if message.to == client.name and message.sender != client.name:
-            with suppress(Refused):  # who spoke may be gone
+        if message.to == client.name:
+            with suppress(Refused):  # who spoke may be gone, or had many answers already
                 await client.answer(message, message.text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import (
@@ -416,6 +418,51 @@ class AnswerTests(ChatTestCase):
             message = self.chat.run(anext(bot))
             self.chat.run(bot.answer(message, "hi"))
             self.assertEqual(self.chat.run(anext(alice)).to, to.replace("bot", "alice"))
+
+    def test_one_user_gets_so_many_answers_at_once_and_one_more_every_ten_seconds(self) -> None:
+        bot, alice, bob = (self.chat.join(name) for name in ("bot", "alice", "bob"))
+        self.chat.run(alice.send("bot", "hello"))
+        message = self.chat.run(anext(bot))
+        for _ in range(chat_module.ANSWERS):
+            self.chat.run(bot.answer(message, "hi"))
+        for seconds in (0, 9):
+            self.chat.advance(seconds)
+            problem = self.failureResultOf(self.chat.start(bot.answer(message, "hi")), Refused)
+            self.assertEqual(problem.value.code, 109)
+            self.assertIn("alice had 20 answers already", str(problem.value))
+        self.chat.advance(1)
+        self.chat.run(bot.answer(message, "hi"))
+        self.failureResultOf(self.chat.start(bot.answer(message, "hi")), Refused)
+        self.chat.run(bob.send("bot", "hello"))
+        self.chat.run(bot.answer(self.chat.run(anext(bot)), "hi"))
+        self.chat.run(bot.send("alice", "not an answer"))
+
+    def test_two_bots_that_answer_all_that_is_said_fall_silent(self) -> None:
+        async def answer_all(client: ChatClient) -> None:
+            async for message in client:
+                with contextlib.suppress(Refused):
+                    await client.answer(message, "hello")
+
+        bots = [self.chat.join(name) for name in ("one", "two")]
+        for bot in bots:
+            self.chat.start(answer_all(bot))
+        alice = self.chat.join("alice", listen=False)
+        self.chat.run(alice.send("ALL", "hello"))
+        said = self.chat.run(alice.history("ALL", 1000))
+        self.assertLessEqual(len(said), 1 + len(bots) * (chat_module.ANSWERS + 1))
+
+    def test_a_message_of_ones_own_is_not_answered(self) -> None:
+        alice = self.chat.join("alice")
+        own = Received(1, "t", "Alice", "ALL", "hello")
+        problem = self.failureResultOf(self.chat.start(alice.answer(own, "hello")), Refused).value
+        self.assertEqual(problem.code, 111)
+
+    def test_it_is_remembered_of_so_many_how_many_answers_they_had(self) -> None:
+        self.patch(chat_module, "MAX_ANSWERED", 3)
+        answers = chat_module._Answers(Clock())
+        for number in range(10):
+            self.assertTrue(answers.spend(f"user{number}"))
+        self.assertEqual(len(answers._given), 3)
 
 
 class CloseTests(ChatTestCase):

@@ -40,6 +40,7 @@ class PipeTestCase(TestCase):
         self.stdio: Stdio | None = None
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
+        self.remembered: list[str | None] = []
         self.questions: list[str] = []
         self.secrets: list[str] = []
         self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
@@ -50,6 +51,8 @@ class PipeTestCase(TestCase):
             self.attach,
             greet=self.greet,
             tail=self.tail,
+            token="x",
+            remember=self.remembered.append,
             first_id=1,
         )
         self.server = Transport()
@@ -279,6 +282,24 @@ class EndTests(Registered):
 
     def quits(self) -> bool:
         return "QUIT" in [frame.verb for frame in self.requests()]
+
+    def test_what_lets_a_guest_come_back_is_kept_until_they_have_said_goodbye(self) -> None:
+        self.assertEqual(self.remembered, ["x"])
+        self.type("/quit\n")
+        self.assertEqual(self.remembered, ["x"])
+        self.lose()
+        self.assertEqual(self.remembered, ["x", None])
+
+    def test_without_a_goodbye_it_is_kept(self) -> None:
+        self.lose()
+        self.assertEqual(self.remembered, ["x"])
+
+    def test_the_code_of_a_signal_is_the_one_that_it_ends_with(self) -> None:
+        done = self.pipe.interrupt(143)
+        self.type("@bob: never sent\n")
+        self.lose()
+        self.clock.advance(1)
+        self.assertEqual(self.successResultOf(done), 143)
 
     def test_the_end_of_input_waits_for_the_delivery(self) -> None:
         self.type("@bob: x")  # a last line without an end

@@ -10,25 +10,29 @@ import textwrap
 import unittest
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.chat import ANSWERS
 from chat_twisted.testing import Chat
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def blocks() -> list[str]:
-    """The literal blocks of the page."""
-    page = (ROOT / "docs" / "library.rst").read_text()
-    found = re.findall(r"::\n((?:\n+    .*)+)\n", page)
+PAGE = ROOT / "docs" / "library.rst"
+
+
+def blocks(page: Path = PAGE) -> list[str]:
+    """The literal blocks of a page."""
+    found = re.findall(r"::\n((?:\n+    .*)+)\n", page.read_text())
     return [textwrap.dedent(block).strip("\n") + "\n" for block in found]
 
 
-def block(words: str) -> str:
+def block(words: str, page: Path = PAGE) -> str:
     """The one that has ``words``."""
-    [found] = [block for block in blocks() if words in block]
+    [found] = [block for block in blocks(page) if words in block]
     return found
 
 
@@ -77,6 +81,43 @@ class BotTestCase(TestCase):
                 texts.append(self.chat.run(anext(self.alice)).text)
             except AssertionError:  # there is no more
                 return texts
+
+
+class ReadmeTests(BotTestCase):
+    def greeter(self, client: Any) -> Any:
+        """The bot of the README, as ``client``."""
+
+        class Client:
+            def __init__(self, *_: object, **__: object) -> None:
+                pass
+
+            async def __aenter__(self) -> Any:
+                return client
+
+            async def __aexit__(self, *_: object) -> None:
+                pass
+
+        code = block("greeter", ROOT / "README.rst").replace("react(main)", "")
+        namespace: dict[str, Any] = {"__name__": "readme"}
+        exec(compile(code, "README.rst", "exec"), namespace)
+        namespace["ChatClient"] = Client
+        return namespace["main"](None)
+
+    def test_its_bot_answers_what_is_said_to_it_alone(self) -> None:
+        self.chat.start(self.greeter(self.bot))
+        for to in ("ALL", "bot"):
+            self.chat.run(self.alice.send(to, "hello"))
+        self.assertEqual(self.heard(), ["hello, alice"])
+
+    def test_two_of_them_are_silent_among_themselves_and_fall_silent_when_one_speaks(self) -> None:
+        other = self.chat.join("other")
+        for client in (self.bot, other):
+            self.chat.start(self.greeter(client))
+        self.chat.run(self.alice.send("ALL", "hello, all"))
+        self.assertEqual(self.chat.run(self.alice.history("ALL"))[-1].text, "hello, all")
+        self.chat.run(other.send("bot", "hello"))
+        said = self.chat.run(other.history("bot", 1000))
+        self.assertEqual(len(said), 2 * ANSWERS + 1)
 
 
 class EchoTests(BotTestCase):

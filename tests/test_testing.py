@@ -33,7 +33,7 @@ class ChatTests(TestCase):
 
         async def answer(client: ChatClient) -> None:
             async for message in client:
-                await client.answer(message, message.text)
+                await client.send(message.sender, message.text)
 
         one, two = self.chat.join("one"), self.chat.join("two")
         for client in (one, two):

@@ -4,6 +4,7 @@ What takes time to import is imported in here, so that Ctrl-C is as quiet then a
 """
 
 import os
+import signal
 
 
 def _open_standard_files() -> None:
@@ -16,9 +17,18 @@ def _open_standard_files() -> None:
     os.close(descriptor)
 
 
+def _die_of(number: int) -> None:
+    """End as the signal would have ended the process: a shell that hears of it ends its script."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 def run() -> None:
-    """Run the command; exit with its code."""
+    """Run the command; exit with its code, or by the signal that ended it."""
+    code: object = 130  # pipe.INTERRUPTED, which may not be imported yet
     try:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # sent by mistake they would end it
+            signal.signal(number, signal.SIG_IGN)
         _open_standard_files()
         from chat_twisted.client.arguments import Mode, parse
 
@@ -33,8 +43,13 @@ def run() -> None:
         from chat_twisted.client.command import main
 
         react(main, [arguments])
+    except SystemExit as end:
+        code = end.code
     except KeyboardInterrupt:  # before the reactor takes it
-        raise SystemExit(130) from None  # pipe.INTERRUPTED, which may not be imported yet
+        pass
+    if isinstance(code, int) and code > 128:
+        _die_of(code - 128)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

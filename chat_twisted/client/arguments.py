@@ -123,7 +123,9 @@ exit status:
   0    every message was taken by the server
   1    a message was refused or not answered, or the server or the reader of the output went away
   2    could not connect or register, or the command line is wrong; the reason is on standard error
+  129  ended by SIGHUP, as when the terminal is closed
   130  interrupted, as by Ctrl-C
+  143  ended by SIGTERM
 
 A lost connection is tried again (--wait); what was said meanwhile comes then, nothing is lost or
 shown twice.

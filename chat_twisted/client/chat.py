@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IDelayedCall, IReactorCore
+from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
 
 from chat_twisted.client.address import PORT, parse_address
 from chat_twisted.client.connection import FAILURES, Connector, Server, explain
@@ -40,7 +40,7 @@ from chat_twisted.client.incoming import (
 from chat_twisted.client.remembered import config_folder
 from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
-from chat_twisted.errors import ChatError, HeaderIncomplete
+from chat_twisted.errors import ChatError, HeaderIncomplete, NotPermitted, TooFast
 from chat_twisted.files import FilesError
 from chat_twisted.frames import format_time
 from chat_twisted.logs import Logger
@@ -65,6 +65,14 @@ MAX_QUEUE = 8 * 1024 * 1024
 are left to the server, and fetched when there is room again."""
 
 LEAST = 1024
+
+ANSWERS = 20
+ANSWER_EVERY = 10
+"""How many answers one user gets at once, and seconds after which it is one more: two bots that
+answer each other fall silent."""
+
+MAX_ANSWERED = 10_000
+"""Of how many users it is remembered how many answers they had."""
 
 T = TypeVar("T")
 
@@ -182,6 +190,29 @@ def _refusing() -> Iterator[None]:
         yield
     except ChatError as error:
         raise Refused(error.code, error.reason) from None
+
+
+class _Answers:
+    """Bounds how many answers each user gets, whoever wrote what is answered.
+
+    Nobody can tell whether a message was written by a person or by a program, and so whether
+    answering it has an end.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._given: dict[str, tuple[float, float]] = {}  # how many, and when that was so
+
+    def spend(self, user: str) -> bool:
+        """Return whether one more may be given to ``user``."""
+        key, now = fold(user), self._clock.seconds()
+        given, then = self._given.pop(key, (0.0, now))
+        given = max(0.0, given - max(0.0, now - then) / ANSWER_EVERY)
+        may = given + 1 <= ANSWERS
+        self._given[key] = given + may, now
+        if len(self._given) > MAX_ANSWERED:
+            del self._given[next(iter(self._given))]
+        return may
 
 
 class _Ears:
@@ -555,6 +586,7 @@ class ChatClient:
             on_event=on_event,
             when_over=self._forget_shutdown,
         )
+        self._answers = _Answers(reactor)
         self._session: ClientSession | None = None
         self._connecting: Deferred[Any] | None = None
         self._shutdown: Any = None  # what has the client closed when the reactor stops
@@ -725,8 +757,20 @@ class ChatClient:
     async def answer(self, message: Received, text: str) -> Sent:
         """Say ``text`` where ``message`` was said: to its sender, or in the room, or to ``ALL``.
 
-        :raises Refused, NotConnected: as ``send`` does.
+        One user gets 20 answers at once, and one more every 10 seconds, so that two bots that
+        answer each other fall silent. ``send`` has no such bound.
+
+        :raises Refused: as ``send`` does; the sender had too many answers (109), or the message is
+            one's own (111).
+        :raises NotConnected: as ``send`` does.
         """
+        self._live()
+        if fold(message.sender) == fold(self.name):
+            raise Refused(NotPermitted.code, f"{NotPermitted.reason}: the message is one's own")
+        if not self._answers.spend(message.sender):
+            raise Refused(
+                TooFast.code, f"{TooFast.reason}: {message.sender} had {ANSWERS} answers already"
+            )
         direct = fold(message.to) == fold(self.name)
         return await self.send(message.sender if direct else message.to, text)
 
@@ -765,7 +809,8 @@ class ChatClient:
         """Become a member of a room, which is made if there is none; return its topic.
 
         :param private: if it is made, only those can join it who are invited.
-        :raises Refused: it is private and one is not invited, or one is in too many (111).
+        :raises Refused: it is private and one is not invited, it is public and should be private,
+            or one is in too many (111).
         """
         event = await self._ask("JOIN", _room(room), (("Private", "yes"),) if private else ())
         self._ears.rooms[fold(room)] = (room, private)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import stdio
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 
@@ -23,6 +22,7 @@ from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError, ask_
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
 from chat_twisted.client.records import Records
 from chat_twisted.client.remembered import Remembered, config_folder
+from chat_twisted.client.standard import StandardFiles
 from chat_twisted.client.words import Words
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.message import fold
@@ -32,6 +32,11 @@ INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"
 IGNORED = "ignored"
 """Files in the client's folder."""
+
+MAX_SESSIONS = 1000
+"""Of how many users of servers it is kept what lets them come back."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _tell(notice: str) -> None:
@@ -79,8 +84,11 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
 
     def attach(pipe: Pipe) -> None:
         stdin = 0 if reads else os.open(os.devnull, os.O_RDONLY)
-        stdio.StandardIO(pipe, stdin=stdin, reactor=reactor)  # type: ignore[call-arg]
+        StandardFiles(pipe, reactor, stdin=stdin)
 
+    # Who brings a proof is to be judged by it, and not by a token of whoever was there before.
+    proves = identity.password or arguments.identity is not None
+    token = _Token(arguments)
     connector = Connector(reactor, arguments.server, _tell)
     pipe = Pipe(
         arguments.user,
@@ -93,18 +101,20 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
         tail=arguments.tail,
         reconnect=connector.reconnect,
         reconnect_for=arguments.wait,
+        token="" if proves else token.get(),
+        remember=token.set,
     )
     connecting = connector.connect(pipe.session)
 
-    def interrupt() -> Deferred[int]:
+    def interrupt(code: int) -> Deferred[int]:
         connecting.cancel()
-        return pipe.interrupt()
+        return pipe.interrupt(code)
 
-    _on_interruption(reactor, interrupt)
+    signals = _Signals(reactor, interrupt)
     try:
         await connecting
     except (CancelledError, ConnectingCancelledError):
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(signals.code) from None
     except FAILURES as problem:
         raise _fail(explain(problem, arguments.server)) from None
     code = await pipe.done
@@ -122,7 +132,7 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         identity.unlock()  # while nothing else is on the terminal
     except IdentityError as problem:
         raise _fail(str(problem)) from None
-    sessions, ignored = (_Kept(arguments, name) for name in (SESSIONS, IGNORED))
+    token, ignored = _Token(arguments), _Kept(arguments, IGNORED)
     history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: talk.tell(notice))
     screen = Screen(arguments.config, history)
     connector = Connector(reactor, arguments.server, lambda notice: talk.tell(notice))
@@ -136,8 +146,8 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         rooms=arguments.rooms,
         reconnect=connector.reconnect,
         reconnect_for=arguments.wait,
-        token=sessions.get(),
-        remember=sessions.set,
+        token=token.get(),
+        remember=token.set,
         ignored=ignored.get().split(","),
         remember_ignored=lambda names: ignored.set(",".join(names) or None),
     )
@@ -145,20 +155,20 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
     screen.start()
     connecting = connector.connect(talk.session)
 
-    def interrupt() -> Deferred[tuple[int, str]]:
+    def interrupt(code: int) -> Deferred[tuple[int, str]]:
         connecting.cancel()
-        talk.interrupt()
+        talk.interrupt(code)
         return screen.done
 
     def not_connected(failure: Any) -> None:
         if failure.check(CancelledError, ConnectingCancelledError):
-            talk.interrupt()
+            talk.interrupt(signals.code)
         elif failure.check(*FAILURES):
             screen.stop(NOT_CONNECTED, explain(failure.value, arguments.server))
         else:
             screen.stop(NOT_CONNECTED, f"can't connect: {failure.getErrorMessage()}")
 
-    _on_interruption(reactor, interrupt)
+    signals = _Signals(reactor, interrupt)
     connecting.addErrback(not_connected)
     code, reason = await screen.done
     connecting.cancel()
@@ -168,8 +178,8 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
 class _Kept:
     """What is kept in a file for this user of this server; it can be done without."""
 
-    def __init__(self, arguments: Arguments, file: str) -> None:
-        self._file = Remembered(config_folder() / file)
+    def __init__(self, arguments: Arguments, file: str, most: int | None = None) -> None:
+        self._file = Remembered(config_folder() / file, most)
         self._name = f"{arguments.server.name}/{fold(arguments.user)}"
 
     def get(self) -> str:
@@ -178,18 +188,73 @@ class _Kept:
         return ""
 
     def set(self, value: str | None) -> None:
+        self.update(lambda _: value)
+
+    def update(self, change: Callable[[str | None], str | None]) -> None:
         with contextlib.suppress(OSError):
-            self._file.set(self._name, value)
+            self._file.update(self._name, change)
 
 
-def _on_interruption(reactor: Any, interrupt: Callable[[], Deferred[Any]]) -> None:
-    """Have ``interrupt`` called when the process is to end; what it returns is waited for."""
+class _Token:
+    """What lets a user come back after a crash. Several clients of one user may have the same: it
+    is kept, with their number, until the last of them has said goodbye.
+    """
 
-    def hung_up(*_: object) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        reactor.callFromThread(reactor.stop)
+    def __init__(self, arguments: Arguments) -> None:
+        self._kept = _Kept(arguments, SESSIONS, MAX_SESSIONS)
+        self._mine = ""  # as it was kept for this client
 
-    # A closed terminal says goodbye too, so that the name is free for who opens another.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
-        signal.signal(signal.SIGHUP, hung_up)
-    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
+    def get(self) -> str:
+        return _token_and_users(self._kept.get())[0]
+
+    def set(self, token: str | None) -> None:
+        """Keep a token; None if this client needs none any more."""
+        mine, self._mine = self._mine, token or ""
+
+        def change(before: str | None) -> str | None:
+            kept, users = _token_and_users(before or "")
+            if token is None:
+                if kept != mine:  # another user of this name has come since
+                    return before
+                return f"{kept},{users - 1}" if users > 1 else None
+            if kept != token:
+                return f"{token},1"
+            return before if token == mine else f"{token},{users + 1}"
+
+        self._kept.update(change)
+
+
+def _token_and_users(kept: str) -> tuple[str, int]:
+    token, _, users = kept.partition(",")
+    return token, int(users) if users.isascii() and users.isdigit() else 1
+
+
+class _Signals:
+    """Has the process say goodbye when a signal is to end it.
+
+    A closed terminal, too, leaves the name free for who opens another.
+
+    :ivar code: the exit code then: 128 and the number of the signal.
+    :param interrupt: called with that code when the process is to end; what it returns is waited
+        for.
+    """
+
+    def __init__(self, reactor: Any, interrupt: Callable[[int], Deferred[Any]]) -> None:
+        self.code = INTERRUPTED
+        self._reactor = reactor
+        self._is_ending = False
+        self._before = {number: signal.getsignal(number) for number in ENDING}
+        reactor.addSystemEventTrigger("before", "shutdown", lambda: interrupt(self.code))
+        reactor.callWhenRunning(self._install)  # then the reactor has set its own
+
+    def _install(self) -> None:
+        for number, before in self._before.items():
+            # What is ignored stays so: SIGHUP under nohup, SIGINT of a script's background.
+            ignored = before is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if ignored else self._end)
+
+    def _end(self, number: int, _: object) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            self.code = 128 + number
+            self._reactor.callFromThread(self._reactor.stop)

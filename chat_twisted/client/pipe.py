@@ -54,10 +54,10 @@ DELIVERY_WITHIN = 10
 
 OK, REFUSED, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all was taken; something was refused or not answered; there was no session; Ctrl-C,
-with the code that shells have for it."""
+with the code that shells have for it, as they have 128 and its number for each signal."""
 
 INTERRUPTED_WITHIN = 0.5
-"""Seconds that Ctrl-C waits at most for the server's goodbye and for standard output."""
+"""Seconds that Ctrl-C or a signal waits at most for the server's goodbye and standard output."""
 
 Speech = Words | Records
 
@@ -84,11 +84,14 @@ class Pipe(LineReceiver):
     :param once: the only line of input, instead of what is read.
     :param first_id: of requests, if it is not to be drawn.
     :param tail: a conversation: what is said there is shown, and nothing is read.
+    :param token: the one that ``remember`` was called with last, when the process ended without a
+        goodbye; ``remember`` is called with None when it has said it. A user who has proven who
+        they are needs none.
     """
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_LINE
-    transport: Any  # StandardIO
+    transport: Any  # StandardFiles
 
     def __init__(
         self,
@@ -103,12 +106,20 @@ class Pipe(LineReceiver):
         tail: str = "",
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         reconnect_for: float = RECONNECT_FOR,
+        token: str = "",
+        remember: Callable[[str | None], None] = lambda token: None,
         first_id: int | None = None,
     ) -> None:
         self.done: Deferred[int] = Deferred()
         self.failure = ""
         self.session = ClientSession(
-            user, self, clock, reconnect, reconnect_for=reconnect_for, first_id=first_id
+            user,
+            self,
+            clock,
+            reconnect,
+            reconnect_for=reconnect_for,
+            token=token,
+            first_id=first_id,
         )
         self._user = user
         self._identity = identity
@@ -122,7 +133,11 @@ class Pipe(LineReceiver):
         self._ended = False  # no more input will come
         self._stuck = False  # standard output can't take more
         self._quitting = False  # no more input is wanted
+        self._remember = remember
         self._registered = False
+        self._connected = False  # and registered
+        self._proven = False  # by a key or a password
+        self._interrupted = False
         self._leaving = False
         self._ignored: dict[str, str] = {}  # folded names, and as they were written
         self._session_over = False
@@ -298,6 +313,7 @@ class Pipe(LineReceiver):
     def registered(self, name: str) -> None:
         """Session: there may be sending and receiving."""
         self._registered = True
+        self._has_come()
         self._attach(self)
         if self._greet:
             self._show(self._speech.greeting(name))
@@ -306,8 +322,14 @@ class Pipe(LineReceiver):
         if self._tail.startswith("#"):
             self._command(Command("/join", self._tail), None)
 
+    def _has_come(self) -> None:
+        self._connected = True
+        if not self._proven:
+            self._remember(self.session.token)
+
     def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
         """Session: the name has an account."""
+        self._proven = True
         identity = self._identity
         match identity.way(methods, tries):
             case "publickey":
@@ -422,11 +444,13 @@ class Pipe(LineReceiver):
 
     def disconnected(self, reason: str) -> None:
         """Session: the connection is gone, and is being tried again."""
+        self._connected = False
         if self._greet:
             self._show(self._speech.disconnected(reason))
 
     def reconnected(self) -> None:
         """Session: the connection stands again."""
+        self._has_come()
         if self._greet:
             self._show(self._speech.reconnected())
         if self.session.forgotten and self._tail.startswith("#"):
@@ -449,11 +473,13 @@ class Pipe(LineReceiver):
         if not self._registered:
             self._code = NOT_CONNECTED
             self.failure = self.failure or reason or Words(self._user).over("")
-        elif self._code != INTERRUPTED:
+        elif not self._interrupted:
             for asked in self._unanswered.values():
                 self._complain(self._speech.unanswered(asked.mark, asked.to))
             if not self._leaving:
                 self._complain(self._speech.over(reason))
+        if self._leaving and self._connected and not self._proven:
+            self._remember(None)  # else the server keeps the name for one who comes back
         self._leaving = True
         if self.transport is None:
             self._done_if_over()
@@ -474,9 +500,12 @@ class Pipe(LineReceiver):
             self._leaving = True
             self.session.quit()
 
-    def interrupt(self) -> Deferred[int]:
-        """Leave without waiting for answers; return ``done``, which fires in half a second."""
-        self._code = INTERRUPTED
+    def interrupt(self, code: int = INTERRUPTED) -> Deferred[int]:
+        """Leave without waiting for answers; return ``done``, which fires with ``code`` in half a
+        second.
+        """
+        self._interrupted = True
+        self._code = code
         self._leave()
         self._clock.callLater(INTERRUPTED_WITHIN, self._finish)
         return self.done

@@ -131,4 +131,4 @@ class Remembered:
             text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except FileNotFoundError:
             return {}
-        return {words[0]: words[1] for line in text.splitlines() if len(words := line.split()) == 2}
+        return {words[0]: words[1] for line in text.split("\n") if len(words := line.split()) == 2}

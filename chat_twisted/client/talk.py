@@ -430,10 +430,10 @@ class Talk:
         if not self._registered:  # there is nobody to say goodbye to
             self.lost("")
 
-    def interrupt(self) -> None:
-        """Leave, in half a second at the latest."""
+    def interrupt(self, code: int = INTERRUPTED) -> None:
+        """Leave, in half a second at the latest, with this exit code."""
         self._leaving = True
-        self._code = INTERRUPTED
+        self._code = code
         self._clock.callLater(INTERRUPTED_WITHIN, self.lost, "")
         self.session.quit()
 

@@ -93,11 +93,11 @@ class Process:
                 return match
 
     def wait(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Wait for the end; return the exit code, which is for a signal what a shell has for it."""
         code = self.popen.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
-        return code
+        return code if code >= 0 else 128 - code
 
     def close(self) -> None:
         self.popen.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
 import signal
 import socket
@@ -103,8 +105,7 @@ class FilterTests(ClientTestCase):
         self.assertEqual(bob.next_line(), "ci: from a file")
 
     def test_why_there_is_no_session_is_one_line_and_exit_code_2(self) -> None:
-        self.client("bob")
-        self.came("bob")
+        self.connect().register("bob")
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             closed = str(unused.getsockname()[1])
@@ -150,14 +151,129 @@ class FilterTests(ClientTestCase):
         bob.popen.send_signal(signal.SIGINT)
         self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
 
-    def test_a_closed_terminal_leaves_the_name_free(self) -> None:
+    def test_a_signal_says_goodbye_and_then_ends_the_process_as_signals_do(self) -> None:
         before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         self.addCleanup(signal.signal, signal.SIGHUP, before)
-        for _ in range(2):
+        for number, code in ((signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
             bob = self.client("bob")
             self.came("bob")
-            bob.popen.send_signal(signal.SIGHUP)
-            self.assertEqual((bob.wait(), bob.out, bob.err), (130, [], []))
+            for harmless in (signal.SIGUSR1, signal.SIGUSR2):
+                bob.popen.send_signal(harmless)
+            bob.popen.send_signal(number)
+            self.assertEqual((bob.wait(), bob.out, bob.err), (code, [], []))
+            self.assertEqual(bob.popen.returncode, -number)
+            peer = self.connect()
+            peer.register("bob")  # the name is free
+            self.came("bob")
+            self.assertIn(b"BYE", peer.end(b"QUIT\n\n"))
+
+    def test_a_signal_before_there_is_a_connection_ends_it_with_the_same_code(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+                address = f"127.0.0.1:{silent.getsockname()[1]}"
+                bob = self.process(sys.executable, "-m", "chat_twisted.client", "bob", address)
+                peer, _ = silent.accept()
+                with peer:
+                    peer.recv(1)  # it says hello
+                    bob.popen.send_signal(number)
+                    self.assertEqual((bob.wait(), bob.out, bob.err), (code, [], []))
+
+    def test_what_is_ignored_from_the_start_stays_ignored(self) -> None:
+        command = self.client("bob").popen.args
+        self.came("bob")
+        bob = self.process("bash", "-c", "trap '' HUP INT; exec \"$@\"", "bash", *command)
+        self.came("bob")
+        for number in (signal.SIGHUP, signal.SIGINT):
+            bob.popen.send_signal(number)
+        bob.write("/who\n")
+        bob.wait_for("1 here: bob")
+        bob.popen.send_signal(signal.SIGTERM)
+        self.assertEqual(bob.wait(), 143)
+
+    def test_standard_files_are_for_others_as_they_were_whatever_happens(self) -> None:
+        command = [*self.client("bob").popen.args]
+        self.came("bob")
+        command[3] = "ci"
+
+        def flags(*files: int) -> list[int]:
+            return [fcntl.fcntl(file, fcntl.F_GETFL) for file in files]
+
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None):
+            (stdin, writes), (reads, stdout) = os.pipe(), os.pipe()
+            before = flags(stdin, stdout)
+            ci = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                env=environment(self.folder.name),
+                cwd=self.folder.name,
+            )
+            self.addCleanup(ci.wait)
+            os.write(writes, b"/who\n")
+            self.assertEqual(os.read(reads, 100), b"2 here: bob ci\n")
+            self.assertEqual(flags(stdin, stdout), before)
+            if how is None:
+                os.close(writes)
+            else:
+                ci.send_signal(how)
+            self.assertEqual(ci.wait(PATIENCE), 0 if how is None else -how)
+            self.assertEqual(flags(stdin, stdout), before)
+            for file in (stdin, reads, stdout, *(() if how is None else (writes,))):
+                os.close(file)
+
+    def test_another_reads_on_where_the_client_has_ended(self) -> None:
+        command = shlex.join(self.client("bob").popen.args).replace("bob", "ci", 1)
+        self.came("bob")
+        both = self.process("bash", "-c", f"{command}; echo $?; cat")
+        both.write("/quit\n")
+        self.assertEqual(both.next_line(), "0")
+        both.write("for cat\n")
+        self.assertEqual(both.next_line(), "for cat")
+        both.end_input()
+        self.assertEqual((both.wait(), both.err), (0, []))
+
+    def test_a_guest_that_was_killed_comes_back_with_what_was_said_meanwhile(self) -> None:
+        ci, bob = self.client("ci"), self.client("bob")
+        self.came(r"\w+", 2)
+        for tail in (), ("--tail", "@bob"):
+            ci.popen.kill()
+            ci.wait()
+            bob.write("@ci: meanwhile\n")
+            ci = self.client("ci", *tail)
+            self.assertEqual(ci.next_line(), "bob: meanwhile")
+        bob.end_input()
+        self.assertEqual(bob.wait(), 0)
+        sessions = Path(self.folder.name) / "config" / "chat_twisted" / "sessions"
+        self.assertNotIn("/bob ", sessions.read_text())  # who says goodbye needs nothing
+
+    def test_two_clients_of_one_guest_are_one_user_until_both_have_left(self) -> None:
+        one, bob = self.client("ci"), self.client("bob")
+        self.came(r"\w+", 2)
+        two = self.client("ci")
+        self.came("ci")
+        bob.write("@ci: to both\n")
+        for client in (one, two):
+            self.assertEqual(client.next_line(), "bob: to both")
+        for client in (one, two):
+            client.write("@bob: from one of them\n")
+            bob.wait_for("ci: from one of them")
+        one.end_input()
+        self.assertEqual(one.wait(), 0)
+        two.popen.kill()
+        two.wait()
+        bob.write("@ci: meanwhile\n")
+        three = self.client("ci")
+        self.assertEqual(three.next_line(), "bob: meanwhile")
+
+    def test_who_brings_a_proof_is_judged_by_it(self) -> None:
+        ci = self.client("ci")
+        self.came("ci")
+        ci.popen.kill()
+        ci.wait()
+        secret = Path(self.folder.name) / "secret"
+        secret.write_text("right\n")
+        other = self.client("ci", "--password-file", str(secret))
+        self.assertEqual((other.wait(), other.err), (2, ["ERROR 105 : Name in use : ci"]))
 
     def test_a_server_that_goes_away_is_exit_code_1(self) -> None:
         bob = self.client("bob", "--wait", "0")
@@ -244,7 +360,8 @@ class FilterTests(ClientTestCase):
 
     def test_a_plain_connection_is_made_when_asked_for(self) -> None:
         self.assertEqual(self.first_line_on_error("--plain"), (0, []))
-        self.assertFalse((Path(self.folder.name) / "config").exists())
+        folder = Path(self.folder.name) / "config" / "chat_twisted"
+        self.assertFalse((folder / "known_servers").exists())
 
     def test_what_does_not_speak_tls_is_one_line_and_exit_code_2(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -283,6 +400,21 @@ class FilterTests(ClientTestCase):
         folder = Path(self.folder.name) / "config" / "chat_twisted"
         self.assertEqual(client.out, [f"{folder}/id_ed25519: File too large"])
         self.assertEqual(list(folder.glob("*id_ed25519*")), [])
+
+    def test_a_public_room_is_not_joined_as_a_private_one_and_it_is_said_why(self) -> None:
+        self.run_client("bob", "/join #x\n")
+        bob = self.client("bob")
+        bob.write("/join #x\n")
+        bob.wait_for("bob joined #x")
+        self.assertEqual(
+            self.run_client("ci", "/join #x private\n/join #y private\n/join #y private\n"),
+            (
+                1,
+                "ERROR 111 : Not permitted: there is a public room of that name : /join #x\n"
+                "ci joined #y\nci joined #y",
+                "",
+            ),
+        )
 
     def test_help_and_version(self) -> None:
         for option, text in (("--help", "exit status:"), ("--version", __version__)):

@@ -1,0 +1,75 @@
+"""The client's command: what it keeps of a guest. The rest is in tests/end_to_end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client import command
+from chat_twisted.client.arguments import Arguments, Mode
+from chat_twisted.client.command import _Token
+from chat_twisted.client.config import Config
+from chat_twisted.client.connection import Server
+
+
+class TokenTests(TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder)})
+
+    def token(self, user: str = "Alice") -> _Token:
+        return _Token(Arguments(user, Server("H"), Mode.PIPE, Config()))
+
+    def kept(self) -> str:
+        return (self.folder / "chat_twisted" / "sessions").read_text()
+
+    def test_it_is_kept_for_a_user_of_a_server_until_goodbye(self) -> None:
+        one = self.token()
+        self.assertEqual(one.get(), "")
+        one.set("x")
+        one.set("x")  # after a lost connection
+        self.assertEqual(self.kept(), "h:8828/alice x,1\n")
+        self.assertEqual((self.token("alice").get(), self.token("bob").get()), ("x", ""))
+        one.set(None)
+        self.assertEqual((self.kept(), self.token().get()), ("", ""))
+
+    def test_what_several_clients_have_is_kept_for_the_last(self) -> None:
+        one, two = self.token(), self.token()
+        for token in (one, two):
+            token.set("x")
+        one.set(None)
+        self.assertEqual(self.token().get(), "x")
+        two.set(None)
+        self.assertEqual(self.token().get(), "")
+
+    def test_whoever_has_another_does_not_forget_this_one(self) -> None:
+        one, two = self.token(), self.token()
+        one.set("x")
+        two.set("y")  # the server had let go of the user
+        one.set(None)
+        self.assertEqual(self.token().get(), "y")
+
+    def test_one_that_was_kept_by_an_earlier_version_is_good(self) -> None:
+        self.token().set("z")
+        sessions = self.folder / "chat_twisted" / "sessions"
+        sessions.write_text("h:8828/alice x\n")
+        self.assertEqual(self.token().get(), "x")
+        self.token().set("x")
+        self.assertEqual(self.kept(), "h:8828/alice x,2\n")
+
+    def test_so_many_are_kept(self) -> None:
+        self.patch(command, "MAX_SESSIONS", 2)
+        for user in "abc":
+            self.token(user).set("x")
+        self.assertEqual([self.token(user).get() for user in "abc"], ["", "x", "x"])
+
+    def test_a_folder_that_can_not_be_used_harms_nothing(self) -> None:
+        (self.folder / "chat_twisted").write_text("")
+        one = self.token()
+        one.set("x")
+        self.assertEqual(one.get(), "")
