@@ -60,9 +60,6 @@ go, while nothing else happens: some milliseconds."""
 SCAN = 10_000
 """Through how many messages one reading for a returning user goes at most."""
 
-REMEMBER_REQUESTS = 15 * 60 * 1000
-"""Milliseconds for which an Id is remembered; the protocol promises ten minutes."""
-
 MAX_RANKED = 50_000
 """How many hits of a search are ranked at once: a microsecond and a half each."""
 
@@ -92,7 +89,10 @@ class Saved:
     """What a server must know to go on where one ended."""
 
     last: int = 0
-    time: int = 0
+    noted: tuple[int, int] = (0, 0)
+    """Up to which number numbers were given, and when that was (``note``)."""
+    forgotten: int = 0
+    """Ids of the messages up to this number are not remembered."""
     users: list[SavedUser] = field(default_factory=list)
     keys: list[tuple[int, str, str]] = field(default_factory=list)
     """user, key, comment"""
@@ -288,8 +288,9 @@ def load(cursor: Cursor) -> Saved:
         cursor.execute(sql)
         return cursor.fetchall()
 
-    newest = rows("SELECT number, time FROM message ORDER BY number DESC LIMIT 1")
-    last, time = newest[0] if newest else (0, 0)
+    [(last,)] = rows("SELECT ifnull(max(number), 0) FROM message")
+    [noted] = rows("SELECT number, time FROM progress")
+    [(forgotten,)] = rows("SELECT forgotten FROM indexed")
     # Whoever came or joined after these numbers would take a message under one of them for old.
     [(drawn,)] = rows(
         "SELECT max(ifnull((SELECT max(since) FROM user), 0), "
@@ -297,7 +298,8 @@ def load(cursor: Cursor) -> Saved:
     )
     return Saved(
         last,
-        time,
+        noted,
+        forgotten,
         *_load_users(cursor),
         sanctions=rows('SELECT kind, subject, until, reason, "by" FROM sanction'),
         rooms=rows("SELECT id, name, topic, private, owner FROM room"),
@@ -405,17 +407,19 @@ def write(
     changes: Iterable[Change] = (),
     *,
     questions: Sequence[tuple[int, int, str]] = (),
+    forgotten: int = 0,
     positions: Iterable[tuple[int, int]] = (),
 ) -> dict[int, tuple[int, int]]:
     """Write one commit; the caller ends the transaction.
 
     :param questions: of which of ``messages``, and of what else, it is to be looked up whether it
         was sent before: a number, the author, the Id.
+    :param forgotten: the number up to which no Id need be remembered.
     :param positions: up to where users have confirmed: their id, and the number.
     :return: which of ``questions`` had been sent before under the same Id, and are not written
         again: their number, with the number and time that the first one has.
     """
-    repeats = _said_before(cursor, questions)
+    repeats = _said_before(cursor, questions, forgotten)
     if repeats:
         messages = [message for message in messages if message.number not in repeats]
     for values, parameters in in_rows(messages):
@@ -429,7 +433,7 @@ def write(
 
 
 def _said_before(
-    cursor: Cursor, questions: Sequence[tuple[int, int, str]]
+    cursor: Cursor, questions: Sequence[tuple[int, int, str]], forgotten: int
 ) -> dict[int, tuple[int, int]]:
     """Find what was said before under the same Id; see ``write``."""
     try:
@@ -438,17 +442,37 @@ def _said_before(
         raise
     except sqlite3.DatabaseError:  # the index is damaged: no reason not to write
         repeats = {}
-        cursor.execute("SELECT max(time) FROM message")
-        [newest] = cursor.fetchone()
-        start = _first_at(cursor, (newest or 0) - REMEMBER_REQUESTS)
         for number, author, id in questions:
             cursor.execute(
-                "SELECT number, time FROM message WHERE number >= ? AND author = ? AND request = ?",
-                (start, author, id),
+                "SELECT number, time FROM message WHERE number > ? AND author = ? AND request = ?",
+                (forgotten, author, id),
             )
             if (first := cursor.fetchone()) is not None:
                 repeats[number] = first
         return repeats
+
+
+def note(cursor: Cursor, number: int, time: int) -> None:
+    """Note that at ``time`` numbers were given up to ``number``, and all messages said that are
+    here. The time is one that waits before it believes a jump (``clocks.SettledTime``).
+    """
+    cursor.execute("UPDATE progress SET number = ?, time = ?", (number, time))
+    cursor.execute(
+        "INSERT INTO moment SELECT number, ? FROM message WHERE TRUE ORDER BY number DESC LIMIT 1 "
+        "ON CONFLICT (number) DO UPDATE SET time = min(time, excluded.time)",
+        (time,),
+    )
+
+
+def said_before(cursor: Cursor, time: int) -> int:
+    """Return the number up to which all messages were said before ``time``; 0 if none were.
+
+    What was noted while the clock was ahead does not count: a later number with an earlier time
+    says better when it was.
+    """
+    cursor.execute("SELECT ifnull(max(number), 0) FROM moment WHERE time < ?", (time,))
+    [number] = cursor.fetchone()
+    return int(number)
 
 
 def checkpoint(cursor: Cursor) -> int:
@@ -464,6 +488,7 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
     """Delete the messages between two numbers."""
     cursor.execute("DELETE FROM message WHERE number BETWEEN ? AND ?", (first, last))
     cursor.execute("DELETE FROM member WHERE until <= ?", (last,))
+    cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
 
 
 def edit(
@@ -567,13 +592,15 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
     """
     low = -1 if span.after is None else span.after
     high = 2**63 - 1 if span.before is None else span.before
-    if span.since is not None:
-        low = max(low, _first_at(cursor, span.since) - 1)
-    if span.until is not None:
-        high = min(high, _first_at(cursor, span.until + 1))
+    times = None
+    if span.since is not None or span.until is not None:
+        times = (
+            -(2**63) if span.since is None else span.since,
+            2**63 - 1 if span.until is None else span.until,
+        )
     order = "ASC" if span.oldest_first else "DESC"
     with index.distrust(cursor):
-        numbers = index.numbers(cursor, place, low, high, order, span.limit + 1)
+        numbers = index.numbers(cursor, place, low, high, times, order, span.limit + 1)
     cursor.execute(
         f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
@@ -583,25 +610,6 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
     more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
     return messages if span.oldest_first else messages[::-1], more
-
-
-def _first_at(cursor: Cursor, time: int) -> int:
-    """Find the number of the first message at ``time`` or later: times grow with the numbers."""
-    # One by one, each is a look at an end of the table; together, they would be a walk through it.
-    cursor.execute("SELECT (SELECT min(number) FROM message), (SELECT max(number) FROM message)")
-    low, high = cursor.fetchone()
-    low, high = low or 1, (high or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        cursor.execute(
-            "SELECT number, time FROM message WHERE number >= ? ORDER BY number LIMIT 1", (middle,)
-        )
-        number, then = cursor.fetchone()
-        if then >= time:
-            high = middle
-        else:
-            low = number + 1
-    return int(low)
 
 
 def search(

@@ -121,7 +121,6 @@ Hashing = Callable[[Asker], Deferred[str]]
 class Hub:
     """The chat itself.
 
-    :param clock: measures intervals; ``wall`` returns the time of day, in seconds since the epoch.
     :param accounts: a registry that the hub fills from what the ledger has saved, and keeps.
     :param limiter: says what is too much.
     :param max_clients: how many sessions there may be at once, and how many users may be kept that
@@ -136,7 +135,6 @@ class Hub:
         self,
         ledger: Ledger[Origin],
         clock: IReactorTime,
-        wall: Callable[[], float],
         accounts: Accounts,
         limiter: Limiter,
         *,
@@ -146,7 +144,6 @@ class Hub:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._wall = wall
         self._max_clients = max_clients
         self._grace = grace
         self._users: dict[str, User] = {}
@@ -174,7 +171,7 @@ class Hub:
             saved.rooms, saved.members, saved.invitations, limits.rooms, limits.address_rooms
         )
         self._members: dict[int, Ordered[User]] = {}  # of the rooms of which they were listed
-        self._sanctions = Sanctions(saved.sanctions)
+        self._sanctions = Sanctions(clock.seconds, ledger.time, saved.sanctions)
         self._accounts = accounts
         self._guests = guests
         ledger.start(self._committed, self._failed, self._edited)
@@ -250,17 +247,13 @@ class Hub:
         return user.registered
 
     def _check_ban(self, name: str, session: Session, account: Account | None) -> None:
-        ban = self._sanctions.banned(name, session.host, self._now())
+        ban = self._sanctions.banned(name, session.host)
         owner = account or self._accounts.of(name)
         if ban is not None and not (owner is not None and owner.operator):
             # An operator who has banned too much must be able to undo it.
             refusal = NotPermitted("banned")
             refusal.headers = (("Reason", ban.reason),) if ban.reason else ()
             raise refusal
-
-    def _now(self) -> int:
-        """Milliseconds since the epoch."""
-        return int(self._wall() * 1000)
 
     def _check_claim(
         self, name: str, user: User | None, token: str | None, session: Session
@@ -600,7 +593,7 @@ class Hub:
         return Asker(source, lambda took: allowance.charge_work(took, self._clock.seconds()))
 
     def _check_voice(self, user: User) -> None:
-        if self._sanctions.any and self._sanctions.muted(user.name, self._now()):
+        if self._sanctions.any and self._sanctions.muted(user.name):
             raise NotPermitted("is muted")
 
     def _recipient(self, session: Session, target: Target) -> User:
@@ -1014,7 +1007,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         user = self._operator(session)
-        changes = self._sanctions.ban(subject, duration, reason, user.name, self._now())
+        changes = self._sanctions.ban(subject, duration, reason, user.name)
         return self._ask(changes, Request(session, user, subject, id, "BAN"))
 
     def mute(
@@ -1025,7 +1018,7 @@ class Hub:
         :raises NotPermitted, Unavailable: as ``ban`` does.
         """
         user = self._operator(session)
-        changes = self._sanctions.mute(name, duration, reason, user.name, self._now())
+        changes = self._sanctions.mute(name, duration, reason, user.name)
         return self._ask(changes, Request(session, user, name, id, "MUTE"))
 
     def pardon(self, session: Session, verb: str, subject: str, id: str | None) -> Request:
@@ -1044,7 +1037,7 @@ class Hub:
         :raises NotPermitted: one is no operator.
         """
         self._operator(session)
-        return self._sanctions.listing(self._now(), after)
+        return self._sanctions.listing(after)
 
     def _sanctioned(self, change: Sanctioned | Pardoned, request: Origin) -> None:
         self._sanctions.apply(change)

@@ -24,7 +24,7 @@ from chat_twisted.sql import NO_LOCKS, Cursor, count, damage, in_rows, make_file
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
 
-VERSION = 1
+VERSION = 2
 """Of its schema. With another one it is made again."""
 
 # Read at once: the user that the server runs as later may not be able to.
@@ -34,7 +34,7 @@ _SCHEMA = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
 _OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
 
-_SLICE = 1000  # messages that are indexed by one statement: a millisecond
+_SLICE = 1000  # messages that are indexed by one statement: a millisecond; of a row of "step"
 _let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
@@ -168,6 +168,7 @@ def _extend(cursor: Cursor, limit: int) -> int:
         limit -= _SLICE
         between = (upto, last)
         upto = last
+        _note_times(cursor, between)
         cursor.execute(
             f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
             f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
@@ -199,21 +200,39 @@ def _extend(cursor: Cursor, limit: int) -> int:
     return int(upto)
 
 
-def forget_requests(cursor: Cursor, before: int, limit: int) -> bool:
-    """Forget the Ids of at most ``limit`` messages older than the time ``before``; return whether
-    there may be more.
-    """
-    cursor.execute("SELECT forgotten, upto FROM indexed")
-    forgotten, indexed = cursor.fetchone()
+def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
+    """Note the first and the last time of messages, so that they are found by it."""
     cursor.execute(
-        "SELECT number, time, author, request FROM message WHERE number > ? AND number <= ? "
-        "ORDER BY number LIMIT ?",
-        (forgotten, indexed, limit),
+        "SELECT count(*), min(number), max(number), min(time), max(time) FROM message "
+        "WHERE number > ? AND number <= ?",
+        between,
     )
-    old = [row for row in cursor.fetchall() if row[1] < before]
-    _forget(cursor, [(author, request, number) for number, _, author, request in old])
+    step = cursor.fetchone()
+    cursor.execute(
+        "UPDATE step SET count = count + ?1, last = ?3, earliest = min(earliest, ?4), "
+        "latest = max(latest, ?5) WHERE first = (SELECT max(first) FROM step) AND count < ?6 "
+        "RETURNING 1",
+        (*step, _SLICE),
+    )
+    if not cursor.fetchall():
+        cursor.execute("INSERT INTO step VALUES (?2, ?3, ?1, ?4, ?5)", step)
+
+
+def forget_requests(cursor: Cursor, upto: int, limit: int) -> bool:
+    """Forget the Ids of at most ``limit`` messages up to the number ``upto``; return whether there
+    may be more.
+    """
+    cursor.execute("SELECT forgotten, min(upto, ?) FROM indexed", (upto,))
+    forgotten, last = cursor.fetchone()
+    cursor.execute(
+        "SELECT author, request, number FROM message WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT ?",
+        (forgotten, last, limit),
+    )
+    old = cursor.fetchall()
+    _forget(cursor, old)
     if old:
-        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][0],))
+        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][2],))
     return len(old) == limit
 
 
@@ -224,21 +243,23 @@ def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> 
     cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
 
 
-def remove(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
-    """Let at most ``limit`` messages older than the time ``before`` not be found any more, before
-    they are deleted (``archive.expire``); return the first and the last number, None if there are
-    none. The newest stays: the numbers go on from it.
+def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
+    """Let at most ``limit`` messages up to the number ``upto`` not be found any more, before they
+    are deleted (``archive.expire``); return the first and the last number, None if there are none.
+    The newest stays: it is what ``Last`` says.
     """
-    cursor.execute("SELECT min(upto, (SELECT max(number) FROM message) - 1) FROM indexed")
-    [upto] = cursor.fetchone()
     cursor.execute(
-        "SELECT number, time FROM message WHERE number <= ? ORDER BY number LIMIT ?",
-        (upto or 0, limit),
+        "SELECT min(upto, (SELECT max(number) FROM message) - 1, ?) FROM indexed", (upto,)
     )
-    old = [number for number, time in cursor.fetchall() if time < before]
-    if not old:
+    [last] = cursor.fetchone()
+    cursor.execute(
+        "SELECT min(number), max(number) FROM "
+        "(SELECT number FROM message WHERE number <= ? ORDER BY number LIMIT ?)",
+        (last or 0, limit),
+    )
+    span: tuple[int, int] = cursor.fetchone()
+    if span[0] is None:
         return None
-    span = (old[0], old[-1])
     cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
     _forget(cursor, cursor.fetchall())
     for statement in (
@@ -248,6 +269,7 @@ def remove(cursor: Cursor, before: int, limit: int) -> tuple[int, int] | None:
         # It may have been done before, by a server that was killed before it deleted them.
         "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
         "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
+        "DELETE FROM step WHERE last <= ?2",
         "UPDATE indexed SET deleted = ?2",
     ):
         cursor.execute(statement, span)
@@ -275,32 +297,88 @@ def said_before(
     return repeats
 
 
-def numbers(cursor: Cursor, place: Place, low: int, high: int, order: str, limit: int) -> list[int]:
-    """Find the numbers of the first (or the last) messages of a conversation between two others.
-    What is not indexed yet is walked through.
+def numbers(
+    cursor: Cursor,
+    place: Place,
+    low: int,
+    high: int,
+    times: tuple[int, int] | None,
+    order: str,
+    limit: int,
+) -> list[int]:
+    """Find the numbers of the first (or the last) messages of a conversation between two others,
+    and between two times, which belong to it. What is not indexed yet is walked through.
     """
     cursor.execute("SELECT upto, (SELECT min(number) FROM message) FROM indexed")
     upto, oldest = cursor.fetchone()
     low = max(low, (oldest or 1) - 1)  # what is older was deleted
     found: list[int] = []
+    for first, last in [(low, high)] if times is None else _spans(cursor, times, order):
+        bounds = (max(low, first), min(high, last))
+        found += _numbers(cursor, place, bounds, times, order, limit - len(found), upto)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _spans(cursor: Cursor, times: tuple[int, int], order: str) -> list[tuple[int, int]]:
+    """Return where messages of some time may be: the number before and the one after. It is one
+    span, and a further one for each time that the clock was wrong.
+    """
+    cursor.execute(
+        "SELECT first, last, "
+        "(SELECT last FROM step AS s WHERE s.first < step.first ORDER BY s.first DESC LIMIT 1) "
+        "FROM step WHERE latest >= ? AND earliest <= ? ORDER BY first",
+        times,
+    )
+    spans: list[tuple[int, int]] = []
+    ended = None
+    for first, last, before in cursor.fetchall():
+        if spans and before == ended:
+            spans[-1] = (spans[-1][0], last + 1)
+        else:
+            spans.append((first - 1, last + 1))
+        ended = last
+    cursor.execute("SELECT upto FROM indexed")
+    [upto] = cursor.fetchone()
+    spans.append((upto, 2**63 - 1))  # what is not indexed yet
+    return spans if order == "ASC" else spans[::-1]
+
+
+def _numbers(
+    cursor: Cursor,
+    place: Place,
+    bounds: tuple[int, int],
+    times: tuple[int, int] | None,
+    order: str,
+    limit: int,
+    upto: int,
+) -> list[int]:
+    low, high = bounds
+    since, until = times or (None, None)
+    timely = "" if times is None else "AND time >= :since AND time <= :until"
+    looked_up = "" if times is None else "CROSS JOIN message ON message.number = value"
+    found: list[int] = []
     for one, other in _conversations(cursor, place):
         cursor.execute(
-            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
+            f"SELECT value FROM place CROSS JOIN json_each(numbers) {looked_up} "
+            "WHERE (one, other) = (:one, :other) AND first < :high "
             "AND first >= ifnull((SELECT max(first) FROM place "
             "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
-            f"ORDER BY first {order}",
-            {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
+            f"AND value > :low AND value < :high {timely} "
+            f"ORDER BY first {order}, value {order} LIMIT :limit",
+            {
+                **{"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
+                **{"limit": limit, "since": since, "until": until},
+            },
         )
-        enough = len(found) + limit
-        for row in iter(cursor.fetchone, None):
-            found += [n for n in json.loads(row[0]) if low < n < high and n <= upto]
-            if len(found) >= enough:
-                break
+        found += [number for (number,) in cursor.fetchall()]
     stands, parameters = stands_in(place)
+    timely = "" if times is None else "AND time >= ? AND time <= ?"
     cursor.execute(
-        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} "
+        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} {timely} "
         f"ORDER BY number {order} LIMIT ?",
-        (max(low, upto), high, *parameters, limit),
+        (max(low, upto), high, *parameters, *(times or ()), limit),
     )
     found += [number for (number,) in cursor.fetchall()]
     found.sort(reverse=order == "DESC")
@@ -360,6 +438,10 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
                 "Ids of messages that are not there": "SELECT count(*) FROM request "
                 f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
+                "messages that can't be found by their time": "SELECT count(*) FROM message "
+                f"WHERE {indexed} AND NOT EXISTS (SELECT 1 FROM step WHERE first = "
+                "(SELECT max(first) FROM step WHERE first <= number) "
+                "AND number <= last AND time BETWEEN earliest AND latest)",
                 "messages that can't be searched": "SELECT count(*) FROM message "
                 f"WHERE {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
                 "words of messages that are not there": "SELECT count(*) FROM words_docsize "

@@ -11,17 +11,19 @@ Here are the interface and the embedded ledger, which writes the archive of this
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chat_twisted import archive, index
 from chat_twisted.archive import Page, Saved, Span
 from chat_twisted.changes import Change
+from chat_twisted.clocks import SettledTime
 from chat_twisted.errors import Unavailable
 from chat_twisted.logs import Logger
 from chat_twisted.message import Message, Place
@@ -44,9 +46,9 @@ RETRY_WHEN_BROKEN = 5
 """Seconds after which it may be worth trying again when nothing can be written."""
 
 NUMBERS_PER_SECOND = 100_000
-"""More than can be committed in a second (60,000 were measured). For each second since the newest
-message of the file a start leaves out so many numbers: if the file is an older one put back, all
-that were given since are among them."""
+"""More than can be committed in a second (60,000 were measured). For each second since the file was
+last noted in a start leaves out so many numbers: if the file is an older one put back, all that
+were given since are among them."""
 
 EPOCH = 1767225600
 """What counts as the time of number 0, in seconds since the epoch: the first of January 2026."""
@@ -85,6 +87,12 @@ twice as many."""
 
 LOOK_EVERY = 1
 """Every how many seconds it is looked whether an operator has changed accounts in the file."""
+
+REMEMBER_REQUESTS = 15 * 60
+"""Seconds for which an Id is remembered at least; the protocol promises ten minutes."""
+
+NOTE_EVERY = 600
+"""Every how many seconds it is noted what time it is though nothing is said."""
 
 CLEAN_EVERY = 60
 CLEAN_STEP = 500
@@ -125,6 +133,9 @@ class Ledger(Protocol[Origin]):
 
     saved: Saved
     """What there was at the start."""
+
+    time: SettledTime
+    """By which ends what was written down to end at some time."""
 
     @property
     def newest(self) -> int:
@@ -300,11 +311,12 @@ def continue_after(saved: Saved, now: float) -> int:
     """Return the number after which a server goes on that starts at the time ``now`` (seconds since
     the epoch): none that it will give was given before, even if the file is older than it was.
     """
-    newest, time = (saved.last, saved.time) if saved.last else (0, EPOCH * 1000)
-    gap = min(now - time / 1000, LONGEST_GAP)
-    if gap < 0 and saved.newest:
+    number, time = saved.noted
+    gap = min(now - (time / 1000 or EPOCH), LONGEST_GAP)
+    by_clock = number + int(gap * NUMBERS_PER_SECOND)
+    if by_clock <= saved.newest and saved.newest:  # the clock is behind
         return saved.newest + NUMBERS_LOST
-    return max(newest + int(gap * NUMBERS_PER_SECOND), saved.newest)
+    return max(by_clock, 0)
 
 
 class EmbeddedLedger(Generic[Origin]):
@@ -333,6 +345,8 @@ class EmbeddedLedger(Generic[Origin]):
         self._store = store
         self._clock = clock
         self._wall = wall
+        _, known = saved.noted
+        self.time = SettledTime(clock.seconds, wall, known / 1000 if known else None)
         self._retain = retain
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
@@ -342,7 +356,10 @@ class EmbeddedLedger(Generic[Origin]):
         # their difference says how many messages wait. All up to the first is indexed.
         self._newest = continue_after(saved, wall())
         self._last = self._indexed = self._older_upto = self._newest
-        self._time = saved.time
+        # When numbers were given by the monotonic clock: Ids are forgotten by that.
+        self._given = deque([(clock.seconds(), self._newest)])
+        self._forgotten = saved.forgotten
+        self._noted = saved.noted[0], clock.seconds()  # the number, and when
         self._waiting: list[tuple[Entry, Origin]] = []
         self._waiting_text = 0
         # Of which of them it is to be looked up whether they were said before.
@@ -411,8 +428,7 @@ class EmbeddedLedger(Generic[Origin]):
             if repeat is not None:
                 self._append(repeat, origin)
                 return
-        # The system's clock may be set back; the archive's does not go back.
-        self._time = time = max(self._time, int(self._wall() * 1000))
+        time = int(self._wall() * 1000)
         self._newest = number = self._newest + 1
         if request is not None:
             self._recent[author, request] = (number, time)
@@ -474,7 +490,9 @@ class EmbeddedLedger(Generic[Origin]):
         changes: list[Change] = []
         if len(messages) < len(batch):
             changes = [e for e, _ in batch if not isinstance(e, (Message, Repeat, Again))]
-        done = self._store.write(archive.write, messages, changes, questions=questions)
+        done = self._store.write(
+            archive.write, messages, changes, questions=questions, forgotten=self._forgotten
+        )
         done.addCallbacks(self._done, self._not_done, callbackArgs=(batch,), errbackArgs=(batch,))
         done.addErrback(self._fault)
         done.addCallback(lambda _: self._next())
@@ -654,27 +672,42 @@ class EmbeddedLedger(Generic[Origin]):
             self._log.error("can't tidy: {reason}", reason=failure.getErrorMessage())
 
     def _clean(self) -> None:
-        """Delete what is too old, and then wait for the next time."""
+        """Note the time and delete what is too old, and then wait for the next time."""
         self._cleaning = None
-        cleaned = Deferred.fromCoroutine(self._clean_all(int(self._wall() * 1000)))
+        cleaned = Deferred.fromCoroutine(self._clean_all())
         cleaned.addErrback(self._not_cleaned).addCallback(self._clean_later)
 
     def _clean_later(self, _: None) -> None:
         if not self._winding_down:
             self._cleaning = self._clock.callLater(CLEAN_EVERY, self._clean)
 
-    async def _clean_all(self, now: int) -> None:
+    async def _clean_all(self) -> None:
         """Delete a little at a time, between other things."""
-        store, before = self._store, now - archive.REMEMBER_REQUESTS
+        store, now, earliest = self._store, self._clock.seconds(), self.time.earliest()
+        number, noted_at = self._noted
+        if number != self._newest or now - noted_at >= NOTE_EVERY:
+            await self._note()
+        self._given.append((now, self._last))
+        while self._given[0][0] <= now - REMEMBER_REQUESTS:
+            self._forgotten = self._given.popleft()[1]
         while not self._winding_down:
-            if not await store.index(index.forget_requests, before, CLEAN_STEP):
+            if not await store.index(index.forget_requests, self._forgotten, CLEAN_STEP):
                 break
-        while not self._winding_down and self._retain is not None:
-            before = now - int(self._retain * 1000)
-            span = await store.index(index.remove, before, CLEAN_STEP)
+        if self._retain is None or self._winding_down:
+            return
+        before = int((earliest - self._retain) * 1000)
+        old = await store.index(archive.said_before, before)
+        while not self._winding_down:
+            span = await store.index(index.remove, old, CLEAN_STEP)
             if span is None or self._winding_down:
                 break
             await store.write(archive.expire, *span)
+
+    async def _note(self) -> None:
+        """Note what time it is, and how far numbers are."""
+        number, at = self._newest, self._clock.seconds()
+        await self._store.write(archive.note, number, int(self.time.now() * 1000))
+        self._noted = number, at
 
     # What an operator does to the file
 
@@ -780,8 +813,11 @@ class EmbeddedLedger(Generic[Origin]):
         return stopped.addCallback(lambda _: self._store.close())
 
     def _finish(self, stopped: Deferred[None]) -> None:
-        noted: Deferred[Any] = succeed(None)
+        finished = Deferred.fromCoroutine(self._write_rest())
+        finished.addErrback(lambda why: self._log.failure("can't write who has what", why))
+        finished.addCallback(lambda _: stopped.callback(None))
+
+    async def _write_rest(self) -> None:
+        await self._note()
         if self._positions:
-            noted = self._store.write(archive.write, positions=list(self._positions.items()))
-        noted.addErrback(lambda why: self._log.failure("can't write who has what", why))
-        noted.addCallback(lambda _: stopped.callback(None))
+            await self._store.write(archive.write, positions=list(self._positions.items()))

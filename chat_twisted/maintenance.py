@@ -69,8 +69,6 @@ def _check_archive(connection: sqlite3.Connection) -> list[str]:
     return damage(connection, "main") + count(
         connection,
         {
-            "messages whose time goes back": "SELECT count(*) FROM "
-            "(SELECT time < lag(time) OVER (ORDER BY number) AS back FROM message) WHERE back",
             "members of rooms that are not there": "SELECT count(*) FROM member "
             "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
         },

@@ -85,10 +85,10 @@ class Message(NamedTuple):
     """What was said. It never changes, and nobody hears of it before it is committed.
 
     ``number`` is positive and grows in the order of commitment; ``time`` is in milliseconds since
-    the epoch (UTC) and does not go back. ``author`` is the sender's number and ``sender`` the name
-    as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at most one is
-    not 0; ``to`` names it, and is ALL where both are 0. ``request`` is what the same message, sent
-    once more by its author, would have too; None if there is no telling.
+    the epoch (UTC), by a clock that may be set. ``author`` is the sender's number and ``sender``
+    the name as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at
+    most one is not 0; ``to`` names it, and is ALL where both are 0. ``request`` is what the same
+    message, sent once more by its author, would have too; None if there is no telling.
     """
 
     number: int

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 from chat_twisted.changes import Change, Pardoned, Sanctioned
+from chat_twisted.clocks import SettledTime
 from chat_twisted.errors import MalformedName, NotPermitted
 from chat_twisted.message import check_user_name, fold
 from chat_twisted.ordered import Listing, Ordered
@@ -104,15 +105,35 @@ def parse_duration(text: str) -> int:
 
 
 class Sanctions:
-    """All sanctions."""
+    """All sanctions.
 
-    def __init__(self, saved: Iterable[tuple[str, str, int, str, str]] = ()) -> None:
+    One that was imposed since the start ends by the monotonic clock, one of before by the time of
+    day: so no jump of that ends it early, nor keeps it for longer.
+
+    :param clock: a monotonic clock, in seconds.
+    :param saved: those of before.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        time: SettledTime,
+        saved: Iterable[tuple[str, str, int, str, str]] = (),
+    ) -> None:
+        self._clock = clock
+        self._time = time
         self._all: dict[tuple[str, str], Sanction] = {}
         self._in_order: Ordered[Sanction] = Ordered(lambda sanction: sanction.key)
-        self._by_end: Ordered[Sanction] = Ordered(lambda sanction: (sanction.until, sanction.key))
+        # Those that end, of before and since the start; when the latter do, by the clock.
+        self._before: Ordered[Sanction] = Ordered(lambda sanction: (sanction.until, sanction.key))
+        self._since: Ordered[Sanction] = Ordered(lambda s: (self._ends[s.key], s.key))
+        self._ends: dict[str, float] = {}
         self._networks: dict[tuple[int, int], int] = {}  # banned, by version and length: how many
         for row in saved:
-            self.apply(Sanctioned(*row))
+            sanction = Sanction(*row)
+            self._put(sanction)
+            if sanction.until:
+                self._before.put(sanction)
 
     # What there is
 
@@ -121,55 +142,60 @@ class Sanctions:
         """Whether there are sanctions at all."""
         return bool(self._all)
 
-    def banned(self, name: str, host: str | None, now: int) -> Sanction | None:
+    def banned(self, name: str, host: str | None) -> Sanction | None:
         """Return the ban that keeps out who is called ``name`` or comes from ``host``, if any."""
-        found = self._get(BAN, fold(name), now)
+        found = self._get(BAN, fold(name))
         if found is not None or host is None:
             return found
-        return self.banned_address(host, now)
+        return self.banned_address(host)
 
-    def banned_address(self, host: str, now: int) -> Sanction | None:
+    def banned_address(self, host: str) -> Sanction | None:
         """Return the ban of an address, or of a network that it is in, if any."""
         try:
             address = _address(host)
         except ValueError:
             return None
-        found = self._get(BAN, str(address), now)
+        found = self._get(BAN, str(address))
         if found is not None:
             return found
         for version, length in list(self._networks):
             if version == address.version:
                 network = ipaddress.ip_network((address, length), strict=False)
-                if (found := self._get(BAN, str(network), now)) is not None:
+                if (found := self._get(BAN, str(network))) is not None:
                     return found
         return None
 
-    def muted(self, name: str, now: int) -> Sanction | None:
+    def muted(self, name: str) -> Sanction | None:
         """Return what keeps ``name`` from talking, if anything."""
-        return self._get(MUTE, fold(name), now)
+        return self._get(MUTE, fold(name))
 
-    def listing(self, now: int, after: str = "") -> Listing[Sanction]:
+    def listing(self, after: str = "") -> Listing[Sanction]:
         """All that count now, in the order of their keys, those behind ``after``."""
-        self._drop_past(now)
+        self._drop_past()
         return Listing(len(self._in_order), self._in_order.after(after))
 
-    def _get(self, kind: str, subject: str, now: int) -> Sanction | None:
+    def _get(self, kind: str, subject: str) -> Sanction | None:
         found = self._all.get((kind, subject))
-        if found is not None and found.until and found.until <= now:
+        if found is not None and found.until and self._is_over(found):
             self._remove(kind, subject)
             return None
         return found
 
+    def _is_over(self, sanction: Sanction) -> bool:
+        if sanction.key in self._ends:
+            return self._clock() >= self._ends[sanction.key]
+        return sanction.until <= self._time.earliest() * 1000
+
     # What is asked
 
-    def ban(self, subject: str, duration: str, reason: str, by: str, now: int) -> list[Change]:
+    def ban(self, subject: str, duration: str, reason: str, by: str) -> list[Change]:
         """Keep somebody, an address or a network out.
 
         :raises NotPermitted: subject, duration or reason is none, or there are too many.
         """
-        return self._sanction(BAN, parse_subject(subject), duration, reason, by, now)
+        return self._sanction(BAN, parse_subject(subject), duration, reason, by)
 
-    def mute(self, name: str, duration: str, reason: str, by: str, now: int) -> list[Change]:
+    def mute(self, name: str, duration: str, reason: str, by: str) -> list[Change]:
         """Let a user not talk.
 
         :raises NotPermitted: as ``ban`` does.
@@ -178,18 +204,18 @@ class Sanctions:
             subject = fold(check_user_name(name))
         except MalformedName:
             raise NotPermitted("not a user's name") from None
-        return self._sanction(MUTE, subject, duration, reason, by, now)
+        return self._sanction(MUTE, subject, duration, reason, by)
 
     def _sanction(
-        self, kind: str, subject: str, duration: str, reason: str, by: str, now: int
+        self, kind: str, subject: str, duration: str, reason: str, by: str
     ) -> list[Change]:
         seconds = parse_duration(duration)
         reason = check_reason(reason)
         if (kind, subject) not in self._all and len(self._all) >= MAX_SANCTIONS:
-            self._drop_past(now)
+            self._drop_past()
             if len(self._all) >= MAX_SANCTIONS:
                 raise NotPermitted("too many sanctions")
-        until = now + seconds * 1000 if seconds else 0
+        until = int(self._time.now() * 1000) + seconds * 1000 if seconds else 0
         return [Sanctioned(kind, subject, until, reason, by)]
 
     def pardon(self, kind: str, subject: str) -> list[Change]:
@@ -207,31 +233,42 @@ class Sanctions:
     def apply(self, change: Change) -> None:
         """Take a committed change."""
         match change:
-            case Sanctioned(kind, subject):
-                self._remove(kind, subject)
-                sanction = self._all[kind, subject] = Sanction(*change)
-                self._in_order.put(sanction)
+            case Sanctioned():
+                sanction = Sanction(*change)
+                self._put(sanction)
                 if sanction.until:
-                    self._by_end.put(sanction)
-                if (length := _length(subject)) is not None:
-                    self._networks[length] = self._networks.get(length, 0) + 1
+                    lasts = sanction.until / 1000 - self._time.now()
+                    self._ends[sanction.key] = self._clock() + lasts
+                    self._since.put(sanction)
             case Pardoned(kind, subject):
                 self._remove(kind, subject)
+
+    def _put(self, sanction: Sanction) -> None:
+        kind, subject = sanction.kind, sanction.subject
+        self._remove(kind, subject)
+        self._all[kind, subject] = sanction
+        self._in_order.put(sanction)
+        if (length := _length(subject)) is not None:
+            self._networks[length] = self._networks.get(length, 0) + 1
 
     def _remove(self, kind: str, subject: str) -> None:
         sanction = self._all.pop((kind, subject), None)
         if sanction is None:
             return
         self._in_order.discard(sanction)
-        self._by_end.discard(sanction)
+        self._before.discard(sanction)
+        if sanction.key in self._ends:
+            self._since.discard(sanction)
+            del self._ends[sanction.key]
         if (length := _length(subject)) is not None:
             self._networks[length] -= 1
             if not self._networks[length]:
                 del self._networks[length]
 
-    def _drop_past(self, now: int) -> None:
-        while (first := self._by_end.first()) is not None and first.until <= now:
-            self._remove(first.kind, first.subject)
+    def _drop_past(self) -> None:
+        for ending in (self._before, self._since):
+            while (first := ending.first()) is not None and self._is_over(first):
+                self._remove(first.kind, first.subject)
 
 
 def check_reason(reason: str) -> str:

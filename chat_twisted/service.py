@@ -734,7 +734,6 @@ def makeService(options: Options) -> Service:
     hub = Hub(
         ledger,
         clock,
-        time.time,
         accounts,
         limiter,
         max_clients=options["max-clients"],

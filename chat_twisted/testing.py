@@ -357,7 +357,6 @@ class Chat:
         self.hub = Hub(
             self._ledger,
             self.reactor,
-            self.wall,
             accounts,
             Limiter(limits),
             max_clients=max_clients,

@@ -129,7 +129,6 @@ class DoorTestCase(TestCase):
         self.hub = Hub(
             self.store.ledger(),
             self.clock,
-            self.store.wall,
             accounts,
             self.limiter,
             max_clients=self.max_clients,

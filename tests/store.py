@@ -56,9 +56,9 @@ class ArchiveTestCase(TestCase):
             before, now = now, index.extend(self.cursor, 2)
         self.connection.commit()
 
-    def expire(self, before: int, limit: int) -> bool:
-        """Delete old messages; return whether some were."""
-        span = index.remove(self.cursor, before, limit)
+    def expire(self, upto: int, limit: int) -> bool:
+        """Delete messages up to a number; return whether some were."""
+        span = index.remove(self.cursor, upto, limit)
         self.connection.commit()
         if span is not None:
             archive.expire(self.cursor, *span)

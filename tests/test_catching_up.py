@@ -120,7 +120,6 @@ class CatchingUpTests(TestCase):
         self.hub = Hub(
             self.store.ledger(),
             self.clock,
-            self.store.wall,
             quick_accounts(),
             Limiter(OFF),
             max_clients=10,

@@ -9,7 +9,7 @@ import time
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.clocks import use_monotonic_clock
+from chat_twisted.clocks import BELIEVED_AFTER, SettledTime, use_monotonic_clock
 
 PROGRAM = """
 import sys, time
@@ -47,3 +47,81 @@ class MonotonicClockTests(TestCase):
         use_monotonic_clock(clock)
         self.assertEqual(clock.seconds(), 0)
         self.assertNotEqual(clock.seconds, time.monotonic)
+
+
+class SettledTimeTests(TestCase):
+    NOON = 1_000_000.0
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.ahead = self.NOON
+        self.time = SettledTime(self.clock.seconds, self.wall)
+
+    def wall(self) -> float:
+        return self.clock.seconds() + self.ahead
+
+    def check(self, now: float, earliest: float) -> None:
+        """Compare with how far ahead of the monotonic clock it is."""
+        begun = self.clock.seconds()
+        self.assertEqual(
+            (self.time.now() - begun, self.time.earliest() - begun), (now, earliest), begun
+        )
+
+    def pass_minutes(self, count: int) -> None:
+        """As a server does, look once a minute."""
+        for _ in range(count):
+            self.clock.advance(60)
+            self.time.earliest()
+
+    def test_without_a_jump_it_is_the_time_of_day_and_follows_its_drift(self) -> None:
+        self.check(self.NOON, self.NOON)
+        for _ in range(100):
+            self.ahead += 0.5
+            self.pass_minutes(1)
+        self.check(self.NOON + 50, self.NOON + 50)
+
+    def test_jump_ahead_that_is_undone_within_an_hour_is_never_believed(self) -> None:
+        self.pass_minutes(1)
+        self.ahead += 40 * 24 * 3600
+        for _ in range(59):
+            self.pass_minutes(1)
+            self.check(self.NOON, self.NOON)
+        self.ahead = self.NOON
+        self.pass_minutes(1)
+        self.check(self.NOON, self.NOON)
+
+    def test_jump_back_ends_nothing_early_and_is_not_believed_either(self) -> None:
+        self.pass_minutes(1)
+        self.ahead -= 3600
+        self.pass_minutes(30)
+        self.check(self.NOON, self.NOON - 3600)
+        self.ahead += 3600
+        self.check(self.NOON, self.NOON)
+
+    def test_jump_that_stands_for_an_hour_is_believed(self) -> None:
+        for jump in (5000, -5000, 2):
+            self.pass_minutes(1)
+            before, self.ahead = self.ahead, self.ahead + jump
+            self.pass_minutes(BELIEVED_AFTER // 60)
+            self.check(before, min(before, self.ahead))
+            self.pass_minutes(1)
+            self.check(self.ahead, self.ahead)
+
+    def test_hour_begins_anew_with_each_jump(self) -> None:
+        self.pass_minutes(1)
+        for _ in range(10):
+            self.ahead += 100
+            self.pass_minutes(50)
+        self.check(self.NOON, self.NOON)
+
+    def test_start_is_at_a_known_time_until_the_clock_has_stood_for_an_hour(self) -> None:
+        self.time = SettledTime(self.clock.seconds, self.wall, self.NOON - 7200)
+        self.check(self.NOON, self.NOON - 7200)
+        self.pass_minutes(59)
+        self.check(self.NOON, self.NOON - 7200)
+        self.pass_minutes(2)
+        self.check(self.NOON, self.NOON)
+
+    def test_start_with_a_clock_that_is_behind_does_not_go_back(self) -> None:
+        self.time = SettledTime(self.clock.seconds, self.wall, self.NOON + 7200)
+        self.check(self.NOON + 7200, self.NOON)

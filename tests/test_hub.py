@@ -117,7 +117,6 @@ class HubTestCase(TestCase):
         self.hub = Hub(
             self.store.ledger(),
             self.clock,
-            self.store.wall,
             self.accounts,
             Limiter(self.limits),
             max_clients=self.max_clients,

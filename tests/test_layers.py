@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "turns": {"errors"},
     "reading": {"", "archive", "errors", "index", "logs", "sql", "turns"},
     "ledger": {
+        "clocks",
         "",
         "archive",
         "changes",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "peerlog": {"limits"},
     "ordered": set(),
     "held": set(),
-    "moderation": {"changes", "errors", "message", "ordered"},
+    "moderation": {"changes", "clocks", "errors", "message", "ordered"},
     "accounts": {
         "text",
         "logs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -33,7 +34,9 @@ class LedgerTestCase(TestCase):
         self.open()
 
     def open(self, retain: float | None = None) -> None:
-        """Start a ledger on what is stored."""
+        """Start a ledger on what is stored; the one before was killed."""
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
         self.ledger: EmbeddedLedger[str] = self.store.ledger(retain=retain)
         self.ledger.start(self.committed, self.failed, self.edits.append)
 
@@ -57,9 +60,16 @@ class LedgerTestCase(TestCase):
     def numbers(self) -> list[int]:
         return [entry[0] for entry in self.entries()]
 
+    def rows(self, sql: str) -> list[Any]:
+        return self.store.connection.execute(sql).fetchall()
+
     def stored(self) -> list[str]:
-        rows = self.store.connection.execute("SELECT text FROM message ORDER BY number")
-        return [text for (text,) in rows]
+        return [text for (text,) in self.rows("SELECT text FROM message ORDER BY number")]
+
+    def pass_minutes(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.advance(60)
+            self.commit()
 
 
 class CommitTests(LedgerTestCase):
@@ -199,6 +209,111 @@ class NumberTests(LedgerTestCase):
             self.clock.rightNow = self.TODAY
             self.say_some(1)
         self.assertLess(self.numbers()[-1], 2**53)
+
+
+class ClockTests(LedgerTestCase):
+    """The time of day jumps."""
+
+    DAY = 24 * 60 * 60
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock.rightNow = 1_795_000_000.0
+        self.store.wall.ahead = 0.0
+        self.open(retain=30 * self.DAY)
+        self.pass_minutes(1)
+
+    def times(self) -> list[float]:
+        """How far from the right time messages are, in minutes before now."""
+        now = self.clock.seconds()
+        times = self.rows("SELECT time FROM message ORDER BY number")
+        return [round((now - time / 1000) / 60) for (time,) in times]
+
+    def test_times_are_right_again_when_the_clock_is_also_after_a_restart(self) -> None:
+        for restarts in (False, True):
+            for jump in (400 * self.DAY, -3600, 30):
+                self.store.wall.ahead = jump
+                self.say("wrong")
+                self.commit()
+                self.store.wall.ahead = 0
+                if restarts:
+                    self.open()
+                self.say("right")
+                self.commit()
+                self.assertEqual(self.times()[-2:], [round(-jump / 60), 0])
+        numbers = [number for (number,) in self.rows("SELECT number FROM message")]
+        self.assertEqual(numbers, sorted(numbers))
+
+    def test_jump_that_is_undone_within_an_hour_deletes_nothing(self) -> None:
+        for i in range(5):
+            self.say(str(i))
+            self.pass_minutes(1)
+        for jump in (40 * self.DAY, -40 * self.DAY, 400 * self.DAY):
+            self.store.wall.ahead = jump
+            self.say("during")
+            self.pass_minutes(55)
+            self.store.wall.ahead = 0
+            self.say("after")
+            self.pass_minutes(70)
+        self.assertEqual(len(self.stored()), 11)
+
+    def test_start_with_a_clock_that_is_ahead_deletes_nothing_for_an_hour(self) -> None:
+        self.say("a")
+        self.say("b")
+        self.pass_minutes(2)
+        self.store.wall.ahead = 40 * self.DAY
+        self.open(retain=30 * self.DAY)
+        self.say("c")
+        self.pass_minutes(55)
+        self.store.wall.ahead = 0
+        self.pass_minutes(120)
+        self.assertEqual(self.stored(), ["a", "b", "c"])
+
+    def test_start_after_a_long_time_deletes_what_is_old_and_nothing_new(self) -> None:
+        self.say("old")
+        self.pass_minutes(2)
+        self.clock.rightNow += 40 * self.DAY
+        self.open(retain=30 * self.DAY)
+        for i in range(4):
+            self.say(str(i))
+            self.pass_minutes(10)
+        self.assertEqual(len(self.stored()), 5)
+        self.pass_minutes(40)
+        self.assertEqual(self.stored(), list("0123"))
+
+    def test_messages_of_a_wrong_time_are_deleted_when_they_are_old(self) -> None:
+        self.open(retain=self.DAY)
+        for jump in (400 * self.DAY, -400 * self.DAY):
+            self.store.wall.ahead = jump
+            self.say("wrong")
+            self.pass_minutes(2)
+            self.store.wall.ahead = 0
+            self.say("right")
+            self.pass_minutes(2)
+        self.pass_minutes(23 * 60)
+        self.say("new")
+        self.pass_minutes(30)
+        self.assertEqual(len(self.stored()), 5)
+        self.pass_minutes(30)
+        self.assertEqual(self.stored(), ["new"])
+
+    def test_ids_are_remembered_for_their_time_however_the_clock_jumps(self) -> None:
+        for jump in (40 * self.DAY, -3600):
+            id = str(jump)
+            self.say("once", id)
+            self.commit()
+            self.pass_minutes(2)  # it can be looked up, and is not in memory any more
+            self.say("another", f"{id} more")
+            self.store.wall.ahead = jump
+            self.pass_minutes(10)
+            self.store.wall.ahead = 0
+            self.pass_minutes(1)
+            self.say("once", id)
+            self.commit()
+            self.assertEqual(self.stored().count("once"), 1)
+            self.pass_minutes(20)
+            self.assertEqual(self.rows("SELECT * FROM request"), [])
+            self.store.connection.execute("DELETE FROM message")
 
 
 class FailureTests(LedgerTestCase):
@@ -589,20 +704,15 @@ class EndTests(LedgerTestCase):
         self.open(retain=3600)
         for i in range(10):
             self.say(str(i))
-        self.commit()
-        self.clock.advance(3000)
+        self.pass_minutes(50)
         self.say("new")
-        self.commit()
-        self.clock.advance(10)
-        self.commit()
+        self.pass_minutes(10)
         self.assertEqual(len(self.stored()), 11)
-        for _ in range(20):
-            self.clock.advance(60)
-            self.commit()
+        self.pass_minutes(2)
         self.assertEqual(self.stored(), ["new"])
-        self.clock.advance(100_000)
-        self.commit()
+        self.pass_minutes(100)
         self.assertEqual(self.stored(), ["new"])
+        self.assertEqual(len(self.rows("SELECT * FROM moment")), 1)
 
     def test_nothing_is_written_after_the_end(self) -> None:
         self.patch(ledger_module, "INDEX_LARGE_STEP", 1)
@@ -636,6 +746,7 @@ class EndTests(LedgerTestCase):
         self.clock.advance(0.1)  # a step of indexing is done; the log is being tidied
         self.assertEqual(asked[-1], "checkpoint")
         before = len(asked)
-        self.successResultOf(self.ledger.stop())
+        stopped = self.ledger.stop()
         self.clock.pump([0.1] * 9)
-        self.assertEqual(asked[before:], [])
+        self.successResultOf(stopped)
+        self.assertEqual(asked[before:], ["note"])

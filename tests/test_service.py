@@ -146,7 +146,7 @@ class ServiceTests(CommandTestCase):
         clock = Clock()
         accounts, limiter = quick_accounts(), Limiter(OFF)
         store = InlineStore(clock)
-        hub = Hub(store.ledger(), clock, store.wall, accounts, limiter, max_clients=9)
+        hub = Hub(store.ledger(), clock, accounts, limiter, max_clients=9)
         self.tls = ServerTLS(*ensure(Path(self.folder())))
         framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
         self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock, limiter)

@@ -2,7 +2,7 @@
 -- nobody is ever taken for somebody who had the same name before.
 
 -- The log. A message is to one user, to a room, or (both 0) to everybody. Times are milliseconds
--- since the epoch (UTC) and never go back. "request" is the sender's own Id.
+-- since the epoch (UTC). "request" is the sender's own Id.
 CREATE TABLE message (
     number INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,

@@ -22,6 +22,16 @@ CREATE TABLE looked_up.place (
     PRIMARY KEY (one, other, first)
 ) WITHOUT ROWID;
 
+-- When messages were said: the least and the greatest time of those between two numbers, at most
+-- about a thousand. Times need not grow with the numbers.
+CREATE TABLE looked_up.step (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    earliest INTEGER NOT NULL,
+    latest INTEGER NOT NULL
+);
+
 -- With whom users have talked, by the name as it is looked up: a name is of one after the other.
 CREATE TABLE looked_up.partner (
     user INTEGER NOT NULL,
