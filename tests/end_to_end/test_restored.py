@@ -6,11 +6,10 @@ import contextlib
 import json
 import shutil
 import signal
-import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chat_twisted import archive
 from tests.end_to_end.support import Process, ServerTestCase
 
 
@@ -53,15 +52,18 @@ class RestoredTests(ServerTestCase):
         yield
         self.server.popen.send_signal(signal.SIGCONT)
 
-    def goes_on(self, before: list[str]) -> None:
-        """20 more messages; then the server is killed, the old files are put back, and all clients
+    def put_back(self) -> None:
+        shutil.rmtree(self.state)
+        shutil.copytree(self.old, self.state)
+
+    def goes_on(self, before: list[str], put_back: Callable[[], None]) -> None:
+        """20 more messages; then the server is killed, the old file is put back, and all clients
         get what is said afterwards, once.
         """
         lost = self.say("lost", 20)
         self.wait_for_text(lost[-1])
         self.kill()
-        shutil.rmtree(self.state)
-        shutil.copytree(self.old, self.state)
+        put_back()
         self.start()
         new = self.say("new", 30)  # more than was lost, and perhaps before the clients are back
         self.wait_for_text(new[-1])
@@ -71,38 +73,37 @@ class RestoredTests(ServerTestCase):
             self.assertEqual(self.texts[client], before + lost + new + more)
         self.assertNoTraceback()
 
-    def test_after_a_backup_is_put_back_all_new_messages_arrive_once(self) -> None:
+    def archive(self, *arguments: str) -> None:
+        """The operator's command, run to its end."""
+        module = ("-m", "chat_twisted.archive")
+        command = self.process(sys.executable, *module, *arguments, "--state", str(self.state))
+        self.assertEqual(command.wait(), 0, command.err)
+
+    def test_after_a_backup_is_restored_all_new_messages_arrive_once(self) -> None:
         before = self.say("early", 3)
         self.wait_for_text(before[-1])
-        with (
-            contextlib.closing(archive.connect(self.state / archive.FILE, read_only=True)) as now,
-            contextlib.closing(sqlite3.connect(self.old / archive.FILE)) as backup,
-        ):
-            now.backup(backup)
-        self.goes_on(before)
+        backup = str(self.old / "backup")
+        self.archive("backup", backup)
+        self.goes_on(before, lambda: self.archive("restore", backup))
 
-    def test_after_a_backup_of_a_chat_in_which_nothing_was_said_is_put_back(self) -> None:
-        with (
-            contextlib.closing(archive.connect(self.state / archive.FILE, read_only=True)) as now,
-            contextlib.closing(sqlite3.connect(self.old / archive.FILE)) as backup,
-        ):
-            now.backup(backup)
-        self.goes_on([])
+    def test_after_a_backup_of_a_chat_in_which_nothing_was_said_is_restored(self) -> None:
+        backup = str(self.old / "backup")
+        self.archive("backup", backup)
+        self.goes_on([], lambda: self.archive("restore", backup))
 
     def test_after_a_loss_of_power_all_new_messages_arrive_once(self) -> None:
         before = self.say("early", 3)
         self.wait_for_text(before[-1])
         with self.stopped():
             shutil.copytree(self.state, self.old, dirs_exist_ok=True)
-        self.goes_on(before)
+        self.goes_on(before, self.put_back)
 
     def test_clients_say_in_one_line_that_messages_are_lost(self) -> None:
         with self.stopped():
             shutil.copytree(self.state, self.old, dirs_exist_ok=True)
         self.wait_for_text(self.say("lost", 1)[0])
         self.kill()
-        shutil.rmtree(self.state)
-        shutil.copytree(self.old, self.state)
+        self.put_back()
         self.start()
         for client in self.clients:
             events = [self.event(client)["event"] for _ in range(3)]
