@@ -236,7 +236,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     except FilesError as problem:
         command.exit(2, f"{problem}\n")
     for line in config.problems:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{printable_lines(line)}\n")
     given = command.parse_args(arguments)
     if len(given.names) > 2:
         command.error(f"too many names: {' '.join(given.names)}")

@@ -131,7 +131,7 @@ class AccountTests(ServerTestCase):
         )
         nowhere = f"{self.folder.name}/\udcff"
         refusal = self.refusal("ci", "--password-file", nowhere)
-        self.assertEqual(refusal, [f"{self.folder.name}/\\udcff: No such file or directory"])
+        self.assertEqual(refusal, [f"{self.folder.name}/\ufffd: No such file or directory"])
         os.environb[b"CHAT_PASSWORD"] = b"right\xff"
         self.addCleanup(os.environb.pop, b"CHAT_PASSWORD")
         self.assertEqual(self.refusal("ci"), ["CHAT_PASSWORD: not UTF-8"])
