@@ -143,7 +143,7 @@ DESCRIPTION
     Clients remember it; its fingerprint is logged at every start, to be compared.
 
     What is said is written to one SQLite file before anybody hears of it: a message that was
-    answered SENT survives a crash, and reaches who is away when he comes back.
+    answered SENT survives a crash, and reaches users who are away when they come back.
 
 OPTIONS
     -l, --listen ENDPOINT
@@ -168,9 +168,10 @@ OPTIONS
 
     -s, --state DIR
         The folder of the files chat.sqlite and index.sqlite (which is made again if it is not
-        there), made if there is none. One server at a time uses it. It is the user's alone: where
-        others may write in it, the server does not start; files in it that others may read or write
-        are taken from them, and the log says so.
+        there), made if there is none. One server at a time uses it. It is for the server's user
+        alone: if others may write in it, or it belongs to another user, the server does not start.
+        If others may read or write a file in it, the server takes that permission away, and the log
+        says so.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
         "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
         whether the file is sound, "... backup FILE" copies it; all also while the server runs.
@@ -202,8 +203,9 @@ OPTIONS
 
     --limits on|off
         off: none of the limits below holds but --unread, for load tests. Default: on. People
-        don't meet them, floods do; who does is told to wait (ERROR 109), or let go at the door
-        (ERROR 112). A rate is PER_SECOND:BURST, so much for ever and so much at once.
+        don't meet the limits, floods do. A client that does is told to wait (ERROR 109); one that
+        has too many connections is refused (ERROR 112). A rate is PER_SECOND:BURST: so much each
+        second for any time, and so much at once.
     --messages RATE, --bytes RATE
         What one session may say. Default: 50:500 and 262144:4194304.
     --address-messages RATE, --address-bytes RATE
@@ -215,9 +217,9 @@ OPTIONS
     --logins RATE, --registrations RATE
         Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N
-        From one address at once. Default: 1000. It has as many as there may be others at most:
-        half of what the system allows in open files, if nobody else is there. It may make twice as
-        many at once, and a tenth as many a second for ever (2000 and 100 at least).
+        How many connections one address may have at once. Default: 1000. It never has more than
+        are still free: if nobody else is there, half of what the system allows in open files. It
+        may open twice as many at once, and a tenth as many each second (at least 2000 and 100).
     --unread BYTES
         What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
     --rooms N, --address-rooms N
