@@ -188,7 +188,8 @@ OPTIONS
         not at all, and nobody can return. Default: {DEFAULT_GRACE}.
 
     --retain DAYS
-        Delete messages that are older. Default: keep them all.
+        Delete messages that are older. Default: keep them all. If the clock was set, messages are
+        deleted by its new time only after that has stood for an hour.
 
     --plaintext loopback|anywhere|nowhere
         From where connections without encryption are taken; the original client knows no other.
