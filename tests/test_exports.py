@@ -31,6 +31,7 @@ class ExportTests(TestCase):
                 "Sent",
                 "State",
                 "printable",
+                "use_monotonic_clock",
             ],
         )
         for name in client.__all__:

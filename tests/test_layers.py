@@ -147,7 +147,7 @@ MAY_IMPORT = {
         "logfile",
         "reading",
     },
-    "client": {"client.chat", "client.incoming", "text"},
+    "client": {"clocks", "client.chat", "client.incoming", "text"},
     "client.incoming": {"errors", "frames", "message"},
     "client.session": {"client.incoming", "errors", "frames", "message"},
     "client.identity": {"client.remembered", "text"},

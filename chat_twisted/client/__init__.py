@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Sent,
     )
     from chat_twisted.client.incoming import Event, Received, Room, Seen, State
+    from chat_twisted.clocks import use_monotonic_clock
     from chat_twisted.text import printable
 
 __all__ = [
@@ -33,11 +34,13 @@ __all__ = [
     "Sent",
     "State",
     "printable",
+    "use_monotonic_clock",
 ]
 
 _ELSEWHERE = {
     **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.client.incoming"),
     "printable": "chat_twisted.text",
+    "use_monotonic_clock": "chat_twisted.clocks",
 }
 
 

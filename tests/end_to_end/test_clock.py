@@ -105,8 +105,9 @@ class ClockTests(ServerTestCase):
     def test_a_client_comes_back_though_the_clock_is_set_back(self) -> None:
         client = self.client("carol", "--json", "--plain")
         client.wait_for('"registered"')
-        self.set(-HOUR)
         self.kill()
+        client.wait_for('"disconnected"')  # and waits for its next try
+        self.set(-HOUR)
         self.start()
         client.wait_for('"reconnected"')
         dave = self.connect()
