@@ -20,6 +20,7 @@ import math
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -1193,10 +1194,15 @@ class Hub:
         origins = {request.session for _, request in run}
         reached = self._reached(message, request)
         hearing = [s for s in reached if s in origins]
-        for said, request in run:
-            if request.session.user is not None:
-                request.session.sent(request, said.number, said.time)
-            self._bring([said], [s for s in hearing if s is not request.session])
+        # What one session said without a pause stays together: thousands of short messages, each
+        # brought by itself to hundreds who talk too, would keep all others waiting.
+        for session, block in groupby(run, lambda said: said[1].session):
+            messages = []
+            for said, request in block:
+                messages.append(said)
+                if session.user is not None:
+                    session.sent(request, said.number, said.time)
+            self._bring(messages, [s for s in hearing if s is not session])
         self._bring([said for said, _ in run], [s for s in reached if s not in origins])
 
     def _expect(self, run: Sequence[tuple[Message, Request]]) -> None:
@@ -1331,10 +1337,11 @@ class Hub:
         event = Event(what, room, user.name, by)
         asker = None if request is None else request.session
         if asker is not None and asker.user is not None:
+            assert request is not None
             asker.told(event, request)
-        for session in list(self._sessions_in(room) if hearers is None else hearers):
-            if session is not asker:
-                session.told(event, None)
+        others = self._sessions_in(room) if hearers is None else hearers
+        for door, sessions in _by_door(s for s in others if s is not asker).items():
+            door.tell(event, sessions)
 
 
 def _by_door(sessions: Iterable[Session]) -> dict[Door, list[Session]]:

@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -611,6 +612,8 @@ def _remove_stale_socket(error: BaseException | None) -> bool:
     if not isinstance(path, str | bytes):
         return False
     try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False  # a file is refused in the same way, and is nobody's to remove
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(path)
     except ConnectionRefusedError:
@@ -654,13 +657,16 @@ def _count_connections(clients: int) -> int:
     return connections
 
 
-def _stop_when_told(reactor: Any) -> None:
+def stop_when_told(reactor: Any) -> None:
     """Have the signals that end the server handled in the reactor's own time.
 
     Twisted's handlers log at once, and would wait for ever if they interrupt what is just logging.
+    The first signal is enough: a reactor that is told twice to stop raises.
     """
 
     def later(number: int, _: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
         stop = reactor.sigInt if number == signal.SIGINT else reactor.sigTerm
         reactor.callFromThread(stop, number)
 
@@ -721,7 +727,7 @@ def makeService(options: Options) -> Service:
     giving_back = LoopingCall(find_trim() or (lambda: None))
     giving_back.clock = clock
     reactor.callWhenRunning(giving_back.start, TRIM_EVERY, now=False)
-    reactor.callWhenRunning(_stop_when_told, reactor)
+    reactor.callWhenRunning(stop_when_told, reactor)
     store = SQLiteStore(folder, reactor, sync=options["sync"])
     retain = options["retain"]
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(

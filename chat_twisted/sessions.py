@@ -35,6 +35,9 @@ class Door(Protocol):
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """The same, of who came, went, is away or back."""
 
+    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
+        """The same, of what happened in a room."""
+
 
 class User:
     """Somebody who holds a name, on one connection, several, or for a while on none.
@@ -143,8 +146,8 @@ class Session:
         """Hear that a request was refused after all."""
         raise NotImplementedError
 
-    def told(self, event: Event, request: Request | None) -> None:
-        """Hear what happened in a room; ``request`` is one's own, if one asked for it."""
+    def told(self, event: Event, request: Request) -> None:
+        """Hear what happened in a room because of one's own ``request``."""
 
     def when_ready(self, then: Callable[[], None]) -> None:
         """Call ``then`` when what was delivered is on its way; perhaps at once."""

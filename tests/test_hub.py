@@ -41,6 +41,7 @@ class ListDoor:
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], list[Session]]] = []
         self.flushes: list[bool] = []
+        self.tellings: list[tuple[str, list[Session]]] = []
 
     def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
         self.calls.append(([message.text for message in messages], list(sessions)))
@@ -53,6 +54,11 @@ class ListDoor:
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         for session in sessions:
             session.heard.append(("saw", *seen))
+
+    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
+        self.tellings.append((event.what, list(sessions)))
+        for session in sessions:
+            session.hear(event)
 
 
 class ListSession(Session):
@@ -76,11 +82,12 @@ class ListSession(Session):
     def dismissed(self, why: str) -> None:
         self.heard.append(("dismissed", why))
 
-    def told(self, event: Event, request: Request | None) -> None:
-        words = [event.what, event.room.name, event.user]
-        self.heard.append(
-            (*words, *([event.by] if event.by else []), *([request.id] if request else []))
-        )
+    def told(self, event: Event, request: Request) -> None:
+        self.hear(event, request.id)
+
+    def hear(self, event: Event, *id: str | None) -> None:
+        by = [event.by] if event.by else []
+        self.heard.append((event.what, event.room.name, event.user, *by, *id))
 
     def drop(self, why: str) -> None:
         self.heard.append(("dropped",))
@@ -231,6 +238,24 @@ class RegistryTests(HubTestCase):
 
 
 class DeliveryTests(HubTestCase):
+    def test_what_several_said_at_once_is_handed_on_in_as_few_pieces_as_they_said_it_in(
+        self,
+    ) -> None:
+        alice, bob, carol = (self.join(name) for name in ("alice", "bob", "carol"))
+        for session, texts in ((alice, "ab"), (bob, "cd"), (alice, "e")):
+            for text in texts:
+                self.hub.send(session, "ALL", text)
+        self.commit()
+        self.assertEqual(
+            self.door.calls,
+            [
+                (["a", "b"], [bob]),
+                (["c", "d"], [alice]),
+                (["e"], [bob]),
+                (["a", "b", "c", "d", "e"], [carol]),
+            ],
+        )
+
     def test_nobody_hears_of_a_message_before_it_is_committed(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "hello", "7")
@@ -940,6 +965,17 @@ class RoomTests(HubTestCase):
         self.commit()
         self.leave(other)
         self.assertEqual(self.join("bob", self.bob.token).texts(), ["before"])
+
+    def test_what_happens_in_a_room_is_handed_to_a_door_once_for_all_members(self) -> None:
+        for session in (self.alice, self.bob, self.carol):
+            self.enter(session)
+        self.door.tellings.clear()
+        self.hub.set_topic(self.carol, "#dev", "plans", "t")
+        self.commit()
+        self.hub.leave_room(self.carol, "#dev", "l")
+        self.commit()
+        others = [self.alice, self.bob]
+        self.assertEqual(self.door.tellings, [("topic", others), ("left", others)])
 
     def test_members_hear_of_coming_going_and_topics(self) -> None:
         self.enter(self.alice)

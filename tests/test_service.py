@@ -25,7 +25,7 @@ from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import ProcessFile
 from chat_twisted.hub import Hub
 from chat_twisted.limits import OFF, Limiter, Rate
-from chat_twisted.service import ChatService, Options, listen, makeService
+from chat_twisted.service import ChatService, Options, listen, makeService, stop_when_told
 from tests.store import InlineStore, quick_accounts
 
 
@@ -252,3 +252,22 @@ class ServiceTests(CommandTestCase):
         with open(os.path.join(state, "chat.sqlite"), "w") as file:
             file.write("this is a letter to my aunt. " * 100)
         self.assertFails("chat.sqlite: file is not a database", self.make, "--state", state)
+
+
+class SignalTests(TestCase):
+    def test_the_first_signal_stops_the_reactor_and_the_next_do_nothing(self) -> None:
+        told: list[int] = []
+
+        class Reactor:
+            sigInt = sigTerm = told.append
+
+            @staticmethod
+            def callFromThread(function, number: int) -> None:
+                function(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        stop_when_told(Reactor)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        self.assertEqual(told, [signal.SIGTERM])

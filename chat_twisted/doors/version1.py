@@ -28,7 +28,7 @@ from chat_twisted.frames import encode
 from chat_twisted.hub import Hub
 from chat_twisted.message import Message, check_user_name, fold
 from chat_twisted.presence import Presence
-from chat_twisted.sessions import Request, Session
+from chat_twisted.sessions import Event, Request, Session
 from chat_twisted.text import printable
 
 ANSWER_WITHIN = 10
@@ -347,6 +347,9 @@ class Version1Door:
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.show``: the original client has no word for it, and nobody asks."""
+
+    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
+        """See ``sessions.Door.tell``: nobody of version 1 is in a room."""
 
     def flush(self, *, more: bool) -> None:
         """See ``sessions.Door.flush``: what is written goes out by itself."""

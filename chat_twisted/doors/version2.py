@@ -481,23 +481,17 @@ class Version2(Session):
         if self.user is not None:
             self._answered(request)
 
-    def told(self, event: Event, request: Request | None) -> None:
-        """Hub: something happened in a room."""
+    def told(self, event: Event, request: Request) -> None:
+        """Hub: something happened in a room, as was asked for."""
+        more: list[tuple[str, object]] = []
         room = event.room
-        headers = reply_headers(request.id if request else None, ("User", event.user))
-        if event.by is not None:
-            headers.append(("By", event.by))
-        body = None
-        if event.what == "topic":
-            body = room.topic
-        elif event.what == "joined" and request is not None:
-            headers.append(("Owner", self.door.hub.name_of(room.owner)))
+        if event.what == "joined":
+            more.append(("Owner", self.door.hub.name_of(room.owner)))
             if room.private:
-                headers.append(("Private", "yes"))
-            body = room.topic
-        self.connection.write(encode(event.what.upper(), room.name, headers, body))
-        if request is not None:
-            self._answered(request)
+                more.append(("Private", "yes"))
+        body = room.topic if event.what in ("joined", "topic") else None
+        self.connection.write(_event(event, reply_headers(request.id), more, body))
+        self._answered(request)
 
     def done(self, request: Request) -> None:
         """Hub: an account is changed, or a sanction."""
@@ -561,6 +555,22 @@ class Version2Door:
         """See ``sessions.Door.show``."""
         lines = [f"{name} {state} {why}".rstrip() + "\n" for name, state, why in seen]
         _write(b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines)), sessions)
+
+    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
+        """See ``sessions.Door.tell``."""
+        body = event.room.topic if event.what == "topic" else None
+        _write(_event(event, [], [], body), sessions)
+
+
+def _event(
+    event: Event,
+    first: list[tuple[str, object]],
+    last: list[tuple[str, object]],
+    body: str | None,
+) -> bytes:
+    by = [] if event.by is None else [("By", event.by)]
+    headers = [*first, ("User", event.user), *by, *last]
+    return encode(event.what.upper(), event.room.name, headers, body)
 
 
 def _write(data: bytes, sessions: Sequence[Session]) -> None:

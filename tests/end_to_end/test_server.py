@@ -117,6 +117,14 @@ class DaemonTests(DaemonTestCase):
                 self.assertEqual(self.names(), {"state", "twistd.log"})
                 self.assertEqual(processes(bytes(self.state)), set())
 
+    def test_a_file_where_a_socket_should_be_stays_what_it_is(self) -> None:
+        (self.folder / "file").write_text("not a socket")
+        self.assertEqual(
+            self.start("--listen", "unix:file"),
+            (1, "chatserver: can't listen on unix:file: Address already in use\n"),
+        )
+        self.assertEqual((self.folder / "file").read_text(), "not a socket")
+
     def test_what_twistd_can_not_do_is_one_line_too(self) -> None:
         (self.folder / "file").touch()
         for twistd, reason in (
