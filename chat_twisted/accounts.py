@@ -48,6 +48,7 @@ from chat_twisted.changes import (
     PasswordSet,
     UserGone,
 )
+from chat_twisted.commandline import Parser
 from chat_twisted.errors import (
     AuthenticationFailed,
     ChatError,
@@ -586,15 +587,15 @@ def _decide(
     return decide
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m chat_twisted.accounts",
         description="Manage accounts, also while the server runs: it sees it within a second.",
         epilog="exit status: 0 done, 1 it can't be done; the reason is on standard error",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, help: str) -> argparse.ArgumentParser:
+    def action(name: str, help: str) -> Parser:
         made = actions.add_parser(name, help=help, description=help)
         made.add_argument(
             "--state",
@@ -688,7 +689,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = "nothing was changed"
     else:
         return 0
-    sys.stderr.write(printable(reason) + "\n")
+    _say(reason)
     return 1
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from chat_twisted import archive, files, index
+from chat_twisted.commandline import Parser
 from chat_twisted.files import FilesError, Say
 from chat_twisted.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 from chat_twisted.text import escape_json, printable
@@ -207,8 +208,8 @@ def _is_database(path: Path) -> bool:
 # The command
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m chat_twisted.archive",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\

@@ -6,6 +6,8 @@ that a face writes for people is in its ``output``.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,7 +21,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chat_twisted.client import ChatClient, ClientError
+from chat_twisted.client import ChatClient, ClientError, command
 from chat_twisted.client.config import Config
 from chat_twisted.client.identity import Identity
 from chat_twisted.client.orders import COMMANDS, commands
@@ -184,6 +186,14 @@ class Face:
     def pass_time(self, seconds: float = 0) -> None:
         self.network.advance(seconds)
 
+    def end(self, code: int, reason: str) -> None:
+        """It is over: the command says why, and exits."""
+        self.code = code
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            if reason:
+                command._tell(reason)
+        self.last = said.getvalue()
+
     def close(self) -> None:
         self._folder.cleanup()
 
@@ -220,7 +230,7 @@ class PipeFace(Face):
         pipe.makeConnection(self._stdio)
 
     def _is_over(self, code: int) -> None:
-        self.code, self.last = code, self.pipe.failure
+        self.end(code, self.pipe.failure)
         self._look()
 
     def _look(self) -> None:
@@ -294,7 +304,7 @@ class TalkFace(Face):
         return answered
 
     def stop(self, code: int, reason: str) -> None:
-        self.code, self.last = code, reason
+        self.end(code, reason)
 
     def type(self, line: str) -> None:
         if self.code is None:

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "errors": set(),
     "text": set(),
     "logs": {"text"},
+    "commandline": {"text"},
     "message": {"errors"},
     "frames": {"errors"},
     "changes": set(),
@@ -25,7 +26,7 @@ MAY_IMPORT = {
     "index": {"message", "sql"},
     "archive": {"", "changes", "files", "index", "maintenance", "message", "sql"},
     # archive has its command from there alone, when it is run as a program
-    "maintenance": {"", "archive", "files", "index", "sql", "text"},
+    "maintenance": {"commandline", "", "archive", "files", "index", "sql", "text"},
     "turns": {"errors"},
     "reading": {"", "archive", "errors", "index", "logs", "sql", "turns"},
     "ledger": {
@@ -48,6 +49,7 @@ MAY_IMPORT = {
     "held": set(),
     "moderation": {"changes", "clocks", "errors", "message", "ordered"},
     "accounts": {
+        "commandline",
         "text",
         "logs",
         "",
@@ -195,6 +197,7 @@ MAY_IMPORT = {
         "message",
     },
     "client.arguments": {
+        "commandline",
         "text",
         "",
         "client",

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 from chat_twisted import __version__
 from chat_twisted.client import config as config_module
@@ -25,10 +24,11 @@ from chat_twisted.client.remembered import config_folder
 from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.client.words import Words
+from chat_twisted.commandline import Parser
 from chat_twisted.errors import ChatError, MalformedName
 from chat_twisted.files import FilesError
 from chat_twisted.message import Audience, check_user_name, fold, parse_target
-from chat_twisted.text import printable_lines
+from chat_twisted.text import printable
 
 
 class Mode(enum.Enum):
@@ -146,15 +146,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Argparse: say what is wrong with the command line, whatever is in it."""
-        super().exit(status, printable_lines(message) if message else None)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the man page is made of it, too."""
-    made = _Parser(
+    made = Parser(
         prog="chat-twisted",
         usage="%(prog)s [option]... USER HOST[:PORT]\n       %(prog)s [option]... [USER] SERVER",
         description="Talk to others on a chat_twisted server: on a terminal, or in a pipe.",
@@ -236,7 +230,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     except FilesError as problem:
         command.exit(2, f"{problem}\n")
     for line in config.problems:
-        sys.stderr.write(f"{printable_lines(line)}\n")
+        sys.stderr.write(f"{printable(line)}\n")
     given = command.parse_args(arguments)
     if len(given.names) > 2:
         command.error(f"too many names: {' '.join(given.names)}")

@@ -1,0 +1,305 @@
+"""Every way by which what somebody else wrote reaches a terminal or a log: nothing acts there.
+
+First that no way is forgotten: what writes is named here, by module and function, and passes
+through ``chat_twisted.text``. Then the ways are walked: a server in memory puts every kind of mark
+into every text there is, in answer to everything that can be asked.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import getpass
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from twisted.internet.address import UNIXAddress
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import accounts, maintenance, service
+from chat_twisted.client import ClientError, arguments, command
+from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
+from chat_twisted.client.screen import Words as Completer
+from chat_twisted.doors.framed import describe
+from chat_twisted.frames import Frame, encode
+from chat_twisted.logs import Logger
+from chat_twisted.text import printable
+from tests.hostile import FACES, BotFace, RecordsFace, TalkFace, right, unasked
+from tests.test_client_screen import ScreenTestCase, on_a_terminal
+from tests.test_layers import modules
+
+MARKS = (
+    "\x1b]0;own\x07\x1b[2J\x08\x0b\x7f\x85\x9b1m\x9d\u200e\u200f\u061c\u2028\u2029\u202a\u202e"
+    "\u2066\u2067\u2069\u200b\ufeff\u00ad\U000e0041\ue000\uffff\rx" + "\u0301" * 30
+)
+"""One of each sort that may be in a frame."""
+
+WRITERS = {
+    ("client.arguments", "parse"),
+    ("client.command", "_tell"),
+    ("client.identity", "ask_at_the_terminal"),
+    ("client.pipe", "_show"),
+    ("client.screen", "_write"),
+    ("client.screen", "notify"),
+    ("service", "fail"),
+    ("accounts", "_say"),
+    ("accounts", "main"),
+    ("maintenance", "_complain"),
+    ("maintenance", "_export"),
+    ("maintenance", "_print"),
+}
+"""Who may write where people look, all of them by way of ``text``."""
+
+WITHOUT_FOREIGN_TEXT = {("service", "opt_version"), ("accounts", "_ask_password")}
+"""Who may write as well: nothing of what is written there is anybody else's."""
+
+BY_WAY_OF = {"printable", "printable_lines", "escape_json", "wrap"}
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes where people look."""
+    name = ast.unparse(call.func)
+    return name in ("print", "print_formatted_text", "getpass.getpass", "warnings.warn") or (
+        name.endswith((".write_raw", ".set_title"))
+        or re.fullmatch(r"sys\.(__)?std(out|err)(__)?(\.buffer)?\.write(lines)?", name) is not None
+        or name == "self.transport.write"
+    )
+
+
+class WriterTests(TestCase):
+    def test_nothing_else_writes_and_all_of_it_is_made_printable(self) -> None:
+        found = set()
+        for module, tree in modules().items():
+            if module.startswith("doors") or module in ("client.session", "testing"):
+                continue  # what is written there is a wire
+            for function in ast.walk(tree):
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+                if not any(map(writes, calls)):
+                    continue
+                found.add((module, function.name))
+                if (module, function.name) not in WITHOUT_FOREIGN_TEXT:
+                    used = {ast.unparse(call.func) for call in calls}
+                    used |= {ast.unparse(a) for call in calls for a in call.args}
+                    self.assertTrue(used & BY_WAY_OF, (module, function.name))
+        self.assertEqual(found, WRITERS | WITHOUT_FOREIGN_TEXT)
+
+    def test_every_command_has_the_parser_that_complains_harmlessly(self) -> None:
+        for module, tree in modules().items():
+            used = "argparse.ArgumentParser(" in ast.unparse(tree)
+            self.assertTrue(module == "commandline" or not used, module)
+
+    def test_everything_logs_by_the_logger_that_makes_it_printable(self) -> None:
+        for module, tree in modules().items():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "twisted.logger":
+                    names = {alias.name for alias in node.names}
+                    self.assertTrue(module == "logs" or "Logger" not in names, module)
+
+
+class WalkTestCase(TestCase):
+    def harmless(self, text: str, where: object) -> None:
+        """Look whether ``text`` can't do anything, but for its line ends."""
+        for line in text.split("\n"):
+            self.assertEqual(line, printable(line), where)
+
+
+class ClientWalkTests(WalkTestCase):
+    def test_nothing_that_a_server_says_acts_on_the_output_of_a_pipe_or_of_a_bot(
+        self,
+    ) -> None:
+        greeting = right(Frame("REGISTER", "alice")) or b""
+        for make in (face for face in FACES if face is not TalkFace):
+            said = greeting + b"".join(unasked(f"{MARKS}\n{MARKS}"))
+
+            def script(request, said=said) -> bytes | None:
+                return said if request.verb == "REGISTER" else right(request, MARKS)
+
+            face = make(script)
+            for thing in make.things:
+                face.type(thing)
+            face.leave()
+            face.close()
+            shown = "".join(face.output) + face.last
+            self.harmless(shown, make)
+            if make is not BotFace:
+                self.assertIn("[2J", shown, "it was shown")
+            if make is RecordsFace:
+                self.assertTrue(shown.isascii())
+
+    def test_no_refusal_acts_on_a_terminal_either(self) -> None:
+        for make in (face for face in FACES if face is not TalkFace):
+            for refused in ("REGISTER", "SEND", "WHO", "JOIN", "HISTORY", "ACCOUNT", "BAN"):
+
+                def script(request, refused=refused) -> bytes | None:
+                    if request.verb != refused:
+                        return right(request)
+                    id = [] if request.id is None else [("Id", request.id)]
+                    marks = MARKS.replace("\r", "")
+                    return encode("ERROR", f"111 {marks}", [*id, ("Reason", marks)])
+
+                face = make(script)
+                for thing in make.things:
+                    face.type(thing)
+                face.leave()
+                face.close()
+                self.harmless("".join(face.output) + face.last, (make, refused))
+
+    def test_what_a_bot_could_not_do_is_said_harmlessly(self) -> None:
+        self.harmless(str(ClientError(f"{MARKS}\n{MARKS}")), "ClientError")
+
+
+class TerminalWalkTests(WalkTestCase, ScreenTestCase):
+    """On the real screen, with every answer that has a text."""
+
+    environment = {"TERM": "foot", "PATH": os.environ.get("PATH", "")}
+
+    def on_the_glass(self) -> None:
+        """Look at all that was written: what is not the screen's own is printable."""
+        rest = re.sub(r"\x1b\](.*?)(?:\x07|\x1b\\)", "", self.glass.raw, flags=re.S)
+        rest = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", rest)
+        self.harmless(re.sub(r"[\r\n\b\a]", "", rest), "on the glass")
+        for told in self.glass.told:
+            self.harmless(told, "told the desktop")
+            self.assertNotIn("\t", told)
+
+    async def answer_all(self, text: str) -> None:
+        for frame in self.requests():
+            answer = right(frame, text)
+            if answer:
+                self.talk.session.dataReceived(answer)
+
+    @on_a_terminal
+    async def test_nothing_that_a_server_says_acts_on_it(self) -> None:
+        self.config.notify = "on"
+        self.numbers = count(20)
+        self.talk.session.dataReceived(b"".join(unasked(f"{MARKS}\t\n{MARKS}")))
+        for line in TalkFace.things:
+            if line != "/password":  # which asks
+                self.talk.take(line)
+                await self.answer_all(MARKS)
+        self.hear(MARKS, to="alice")
+        self.talk.take("/unread")
+        self.talk.take("@bob")
+        self.talk.take(f"@bob: {MARKS}")
+        self.talk.take(MARKS)
+        self.talk.disconnected(MARKS)
+        self.talk.tell(f"{MARKS}\n{MARKS}")
+        self.hear("the end")
+        await self.until(lambda: "the end" in self.glass.text)
+        self.assertTrue(self.glass.told)
+        self.on_the_glass()
+
+    @on_a_terminal
+    async def test_neither_does_what_is_refused_and_stays_beside_the_prompt(self) -> None:
+        self.talk.take(f"@bob: {MARKS}")
+        for frame in self.requests():
+            marks = MARKS.replace("\r", "")
+            headers = [("Id", frame.id), ("Reason", marks)]
+            self.talk.session.dataReceived(encode("ERROR", f"999 {marks}", headers))
+        await self.until(lambda: "F5" in self.glass.text)
+        self.on_the_glass()
+
+    @on_a_terminal
+    async def test_neither_does_a_question_or_what_is_pasted(self) -> None:
+        answered = self.screen.ask(f"{MARKS}? ", secret=False)
+        await self.until(lambda: "? " in self.glass.last)
+        self.press("\r")
+        await self.until(lambda: answered.called)
+        self.press(f"\x1b[200~{MARKS}here\x1b[201~")
+        await self.until(lambda: self.glass.text.rstrip().endswith("here"))
+        self.on_the_glass()
+
+    @on_a_terminal
+    async def test_no_name_that_acts_on_it_is_offered(self) -> None:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        for name in ("a\x1b[2J", "a\u202e", "aplain"):
+            (folder / name).touch()
+        completer = Completer(lambda: self.talk)
+        for typed in ("@", "#", "/who #", "/invite #dev ", f"/keys add {folder}/a", "/", "hello @"):
+            offered = completer.get_completions(Document(typed), CompleteEvent())
+            for completion in offered:
+                self.harmless(completion.text, typed)
+        names = completer.get_completions(Document(f"/keys add {folder}/"), CompleteEvent())
+        self.assertEqual([Path(name.text).name for name in names], ["aplain"])
+
+
+@contextlib.contextmanager
+def standard_error() -> Iterator[io.StringIO]:
+    with contextlib.redirect_stderr(io.StringIO()) as stream:
+        yield stream
+
+
+class CommandWalkTests(WalkTestCase):
+    """Standard error, with file names, arguments and what is in config files."""
+
+    def test_the_client_says_harmlessly_what_is_wrong(self) -> None:
+        with standard_error() as said:
+            command._tell(f"{MARKS}\n{MARKS}")
+        self.harmless(said.getvalue(), "_tell")
+        self.assertIn("[2J", said.getvalue())
+
+    def test_so_does_its_command_line(self) -> None:
+        folder = tempfile.mkdtemp()
+        self.patch(os, "environ", {"XDG_CONFIG_HOME": folder, "HOME": folder})
+        for given in (
+            [MARKS, "host"],
+            ["alice", MARKS, MARKS],
+            ["alice", "host", f"--{MARKS}"],
+            ["alice", "host", "--port", MARKS],
+            ["alice", "host", "--fingerprint", MARKS],
+            ["alice", "host", "--tail", MARKS],
+            ["alice", "host", "--wait", MARKS],
+        ):
+            with standard_error() as said, self.assertRaises(SystemExit):
+                arguments.parse(given)
+            self.harmless(said.getvalue(), given)
+
+    def test_a_key_file_with_a_name_of_its_own_is_asked_about_harmlessly(self) -> None:
+        asked: list[str] = []
+        self.patch(getpass, "getpass", lambda what: asked.append(what) or "")
+        ask_at_the_terminal(f"Passphrase of {MARKS}: ")
+        self.harmless(asked[0], "getpass")
+        with self.assertRaises(IdentityError):
+            Identity(Path(f"/nowhere/{MARKS}"), own=False).unlock()
+
+    def test_the_commands_of_the_server_say_harmlessly_what_is_wrong(self) -> None:
+        folder = tempfile.mkdtemp()
+        with standard_error() as said:
+            code = accounts.main(["add", "--state", folder, "--key", f"{folder}/{MARKS}", MARKS])
+        self.assertEqual(code, 1)
+        self.harmless(said.getvalue(), "accounts")
+        for main in (accounts.main, maintenance.main):
+            for given in ([MARKS], ["list", MARKS], ["check", "a", MARKS], ["check", MARKS]):
+                with standard_error() as said, contextlib.suppress(SystemExit):
+                    main([*given, "--state", folder])
+                self.harmless(said.getvalue(), given)
+        stream = io.StringIO()
+        self.patch(service.sys, "__stderr__", stream)
+        with self.assertRaises(SystemExit):
+            service.fail(f"can't listen on {MARKS}")
+        self.harmless(stream.getvalue(), "service")
+
+
+class LogWalkTests(WalkTestCase):
+    log = Logger()
+
+    def test_names_reasons_and_addresses_are_harmless_in_the_log(self) -> None:
+        events: list[dict[str, object]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        peer = describe(UNIXAddress(f"/tmp/{MARKS}".encode()))
+        self.log.info("{user} from {peer}: {why!r}", user=MARKS, peer=peer, why=f"a\n{MARKS}")
+        (event,) = (e for e in events if e["log_namespace"] == f"{__name__}.LogWalkTests")
+        shown = formatEvent(event)
+        self.harmless(shown, "log")
+        self.assertNotIn("\n", shown)
