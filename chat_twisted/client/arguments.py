@@ -121,7 +121,8 @@ and a line of output is:
 
 exit status:
   0    every message was taken by the server
-  1    a message was refused or not answered, or the server or the reader of the output went away
+  1    a message was refused or not answered, the server or the reader of the output went away,
+       or the server broke the protocol
   2    could not connect or register, or the command line is wrong; the reason is on standard error
   129  ended by SIGHUP, as when the terminal is closed
   130  interrupted, as by Ctrl-C

@@ -29,7 +29,7 @@ MAX_WHY = 500
 """Characters of a topic, a reason, or why somebody is away; what is longer is cut."""
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
-_TOKEN = re.compile(r"[!-~]{0,256}\Z")
+_TOKEN = re.compile(r"[^\x00-\x1f\x7f-\x9f]{0,256}\Z")
 _ROOM_LINE = re.compile(r"(\S+) ([0-9]{1,18})((?: \S+)*)\Z")
 _ERROR = re.compile(r"([0-9]{3})(?: (.*))?\Z")
 
