@@ -33,8 +33,9 @@ _UNPRINTABLE = re.compile(
     + "]"
 )
 
-# Marks are neither letters nor digits, so a run of other signs is all that must be looked at.
-_SIGNS = re.compile(rf"[^\w\s\x00-\x7f]{{{MAX_MARKS + 1},}}")
+# Marks are neither letters nor digits, so a run of other signs is all that must be looked at; of a
+# long one a part at a time, which bounds the memory for it.
+_SIGNS = re.compile(rf"[^\w\s\x00-\x7f]{{{MAX_MARKS + 1},4096}}")
 _JOINERS = "\u200c\u200d"
 
 MAX_LINES = 100_000
@@ -49,7 +50,8 @@ def _sign(character: str) -> str:
 
 
 def _replace(text: str, replacement: Callable[[str], str]) -> str:
-    if text.isprintable() and text.isascii():  # as most are
+    is_printable = text.isprintable() or text.replace("\t", "").isprintable()
+    if is_printable and text.isascii():  # as most are
         return text
 
     def thin(run: re.Match[str]) -> str:
@@ -61,7 +63,10 @@ def _replace(text: str, replacement: Callable[[str], str]) -> str:
                 characters[i] = replacement(character)
         return "".join(characters)
 
-    return _UNPRINTABLE.sub(lambda found: replacement(found[0]), _SIGNS.sub(thin, text))
+    text = _SIGNS.sub(thin, text)
+    if is_printable:
+        return text
+    return _UNPRINTABLE.sub(lambda found: replacement(found[0]), text)
 
 
 def printable(text: str) -> str:
@@ -76,9 +81,10 @@ def printable(text: str) -> str:
 
 def lines(text: str) -> list[str]:
     """Return the lines of what somebody has said, without the end of the last. Past ``MAX_LINES``
-    the rest is one.
+    the rest is one, with signs for the line ends in it.
     """
     found = text.removesuffix("\n").split("\n", MAX_LINES - 1)
+    found[-1] = found[-1].replace("\n", _sign("\n"))
     return [line.removesuffix("\r") for line in found]
 
 

@@ -127,7 +127,8 @@ class EventTests(WordsTestCase):
     def test_a_text_of_very_many_lines_has_no_more_than_can_be_kept(self) -> None:
         said = self.words.received(message("\n" * 300_000))
         self.assertEqual(said.count("bob: "), MAX_LINES)
-        self.assertEqual(said.count("\n"), 300_000 - 1)
+        self.assertEqual(said.count("\n"), MAX_LINES - 1, "no line is without its sender")
+        self.assertEqual(said.count("␊"), 300_000 - MAX_LINES)
 
     def test_what_happens_in_rooms(self) -> None:
         for event, said in (

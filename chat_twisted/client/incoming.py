@@ -18,7 +18,7 @@ from chat_twisted.errors import HeaderIncomplete, MalformedName, NoSuchRoom
 from chat_twisted.frames import Frame
 from chat_twisted.message import check_room_name, check_user_name
 
-MAX_BODY_TAKEN = 16 * 1024 * 1024
+MAX_BODY_TAKEN = 4 * 1024 * 1024
 """Bytes of a body, whatever ``Max-message`` says."""
 
 MAX_NAMES = 100_000
