@@ -235,6 +235,8 @@ class FilterTests(ClientTestCase):
     def test_a_guest_that_was_killed_comes_back_with_what_was_said_meanwhile(self) -> None:
         ci, bob = self.client("ci"), self.client("bob")
         self.came(r"\w+", 2)
+        bob.write("@ci: hello\n")
+        self.assertEqual(ci.next_line(), "bob: hello")  # ci knows that it is registered
         for tail in (), ("--tail", "@bob"):
             ci.popen.kill()
             ci.wait()

@@ -548,7 +548,7 @@ class ModerationTests(HostileTestCase):
 
     def start(self) -> None:
         if not self.state.exists():
-            self.state.mkdir()
+            self.state.mkdir(mode=0o700)
             self.key = Key().write(Path(self.folder.name) / "key")
             self.assertEqual(self.accounts("add", "op", "--key", f"{self.key}.pub").err, [])
             self.assertEqual(self.accounts("operator", "op").err, [])
