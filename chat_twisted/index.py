@@ -355,24 +355,22 @@ def _numbers(
     upto: int,
 ) -> list[int]:
     low, high = bounds
-    since, until = times or (None, None)
-    timely = "" if times is None else "AND time >= :since AND time <= :until"
-    looked_up = "" if times is None else "CROSS JOIN message ON message.number = value"
+    looking = cursor.connection.cursor()
     found: list[int] = []
     for one, other in _conversations(cursor, place):
         cursor.execute(
-            f"SELECT value FROM place CROSS JOIN json_each(numbers) {looked_up} "
-            "WHERE (one, other) = (:one, :other) AND first < :high "
+            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
             "AND first >= ifnull((SELECT max(first) FROM place "
             "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
-            f"AND value > :low AND value < :high {timely} "
-            f"ORDER BY first {order}, value {order} LIMIT :limit",
-            {
-                **{"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
-                **{"limit": limit, "since": since, "until": until},
-            },
+            f"ORDER BY first {order}",
+            {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
         )
-        found += [number for (number,) in cursor.fetchall()]
+        enough = len(found) + limit
+        for row in iter(cursor.fetchone, None):
+            numbers = [n for n in json.loads(row[0]) if low < n < high and n <= upto]
+            found += numbers if times is None else _of_time(looking, numbers, times)
+            if len(found) >= enough:
+                break
     stands, parameters = stands_in(place)
     timely = "" if times is None else "AND time >= ? AND time <= ?"
     cursor.execute(
@@ -383,6 +381,16 @@ def _numbers(
     found += [number for (number,) in cursor.fetchall()]
     found.sort(reverse=order == "DESC")
     return found[:limit]
+
+
+def _of_time(cursor: Cursor, numbers: list[int], times: tuple[int, int]) -> list[int]:
+    """Return those of ``numbers`` whose messages were said between two times."""
+    cursor.execute(
+        "SELECT number FROM message WHERE number IN (SELECT value FROM json_each(?)) "
+        "AND time >= ? AND time <= ?",
+        (json.dumps(numbers), *times),
+    )
+    return [number for (number,) in cursor.fetchall()]
 
 
 def stands_in(place: Place) -> tuple[str, tuple[int | str, ...]]:

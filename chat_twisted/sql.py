@@ -19,6 +19,10 @@ _ROWS = 256  # in one statement at most; a power of two, so that few statements 
 class Cursor(Protocol):
     """What is asked of a cursor: SQLite's own, or the one of an adbapi transaction."""
 
+    @property
+    def connection(self) -> Any:
+        """The connection that it is a cursor of."""
+
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
         """Run one statement."""
 

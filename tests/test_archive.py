@@ -297,6 +297,39 @@ class HistoryTests(ArchiveTestCase):
                         self.assertEqual([m.text for m in found], expected, span)
                         self.assertEqual(more, len(texts) > limit, span)
 
+    def test_reading_costs_what_is_read_however_much_there_is(self) -> None:
+        spans = (
+            Span(50),
+            Span(50, oldest_first=True),
+            Span(50, before=500),
+            Span(50, since=500_000, oldest_first=True),
+            Span(50, until=500_000),
+            Span(50, since=0),
+        )
+        steps: list[list[int]] = []
+        for _ in range(2):
+            for _ in range(5_000):
+                self.number += 1
+                message = (self.number, self.number * 1000, ALICE, "alice", 0, 0, "ALL", "x")
+                archive.write(self.cursor, [Message(*message)])
+            while index.extend(self.cursor, 1000) < self.number:
+                pass
+            self.connection.commit()
+            steps.append([])
+            for span in spans:
+                count = 0
+
+                def step() -> None:
+                    nonlocal count
+                    count += 1
+
+                self.connection.set_progress_handler(step, 1)
+                archive.history(self.cursor, EVERYWHERE, span)
+                self.connection.set_progress_handler(None, 0)
+                steps[-1].append(count)
+        for span, few, many in zip(spans, *steps, strict=True):
+            self.assertLess(many, 1.2 * few + 500, span)
+
     def test_of_nothing_there_is_no_history(self) -> None:
         self.connection.execute("DELETE FROM place")
         self.connection.execute("DELETE FROM message")
