@@ -61,7 +61,7 @@ class StoppingTests(ServerTestCase):
         heard = alice.head()
         self.server.popen.terminate()
         heard += alice.rest()
-        self.assertEqual(self.server.wait(), -15)
+        self.assertEqual(self.server.wait(), 143)
         self.assertNoTraceback()
         self.assertFalse([line for line in self.server.out if "can't" in line])
         sent = [int(number) for number in re.findall(rb"SENT ALL\nId: s\d+\nMessage: (\d+)", heard)]
