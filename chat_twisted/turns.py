@@ -224,3 +224,53 @@ class Paced:
     def _begin_turn(self) -> None:
         self._next_turn = None
         self._spent = 0.0
+
+
+class Shares:
+    """The time that each source may take of the reactor's thread in one of the reactor's turns.
+
+    Whoever has had its share waits for a later turn: what others ask for is done before, however
+    much one source asks for. The owner bounds the number of those who wait.
+
+    :param share: seconds.
+    """
+
+    def __init__(self, clock: IReactorTime, share: float) -> None:
+        self._clock = clock
+        self._share = share
+        # Kept over turns until a share is used up: to count anew in each turn would cost a timer.
+        self._spent: dict[Hashable, float] = {}
+        self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}
+        self._next_turn: IDelayedCall | None = None
+
+    def has_time(self, source: Hashable) -> bool:
+        """Say whether ``source`` may do something now, in front of nobody who waits."""
+        return source not in self._waiting and self._spent.get(source, 0.0) < self._share
+
+    def spend(self, source: Hashable, seconds: float) -> None:
+        """Count time that was taken for ``source``."""
+        spent = self._spent[source] = self._spent.get(source, 0.0) + seconds
+        if spent >= self._share:
+            self._plan()
+
+    def wait(self, source: Hashable, then: Callable[[], None]) -> None:
+        """Have ``then`` called in a later turn of the reactor, after all of ``source`` that wait
+        already. It counts its time by ``spend``, and must not raise.
+        """
+        self._waiting.setdefault(source, deque()).append(then)
+        self._plan()
+
+    def _plan(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = self._clock.callLater(0, self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        self._spent.clear()
+        for source, queue in list(self._waiting.items()):
+            while queue and self._spent.get(source, 0.0) < self._share:
+                queue.popleft()()
+            if not queue:
+                del self._waiting[source]
+        if self._waiting:
+            self._plan()

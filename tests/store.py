@@ -24,6 +24,16 @@ def settle(clock: Clock) -> None:
         clock.advance(0)
 
 
+def turn(clock: Clock) -> None:
+    """One turn of the reactor: what is to be called now is, and nothing that comes of it."""
+    due = [call for call in clock.calls if call.getTime() <= clock.seconds()]
+    for call in due:
+        if call.active():
+            clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
 ALICE, BOB, CAROL, DEV = 1, 2, 3, 9
 NAMES = {ALICE: "alice", BOB: "Bob", CAROL: "carol"}
 

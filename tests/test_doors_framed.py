@@ -21,6 +21,7 @@ from chat_twisted.doors.framed import FramedFactory, describe
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from tests.door import Client, DoorTestCase
+from tests.store import turn
 
 ids = count(100)
 
@@ -388,6 +389,75 @@ class EncryptedBackpressureTests(BackpressureTests):
 class BoundTests(DoorTestCase):
     def test_the_bound_is_megabytes(self) -> None:
         self.assertEqual(Limits().unread, 8 * 1024 * 1024)
+
+
+class CrowdTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.user("alice")
+        self.flood = [self.connect("192.0.2.1") for _ in range(3)]
+        for i, client in enumerate(self.flood):
+            client.say(f"REGISTER flood{i}\n\n")
+        self.commit()
+        for client in self.flood:
+            client.transport.clear()
+        self.patch(self.clock, "seconds", self.take_time)
+
+    def take_time(self) -> float:
+        """Whoever looks at the clock has taken some time."""
+        self.clock.rightNow += 0.0003
+        return self.clock.rightNow
+
+    def test_a_flood_of_requests_waits_and_others_do_not(self) -> None:
+        for verb, answer in (("PING", b"PONG"), ("NOTHING", b"ERROR 104")):
+            requests = "".join(f"{verb} {i}\nId: {i}\n\n" for i in range(500))
+            answers = [client.say(requests) for client in self.flood]
+            self.assertTrue(all(got.count(answer) < 500 for got in answers))
+            self.assertEqual(answers[-1], b"")
+            for client in self.flood:
+                self.assertEqual(client.transport.producerState, "paused")
+            turns = 0
+            while any(got.count(answer) < 500 for got in answers):
+                self.assertEqual(self.alice.say("PING\n\n"), b"PONG\n\n")
+                turn(self.clock)
+                for i, client in enumerate(self.flood):
+                    answers[i] += client.transport.take()
+                turns += 1
+            self.assertGreater(turns, 5)
+            ids = [f"Id: {i}\n".encode() for i in range(500)]
+            for got in answers:
+                self.assertEqual(sorted(ids, key=got.index), ids)
+            for client in self.flood:
+                self.assertEqual(client.transport.producerState, "producing")
+
+    def test_one_that_waits_goes_on_when_what_it_asked_for_is_answered(self) -> None:
+        client = self.flood[0]
+        answers = client.say("SEND alice\nContent-length: 1\n\nx" * 100 + "JOIN #dev\n\nPING\n\n")
+        for _ in range(100):
+            turn(self.clock)
+            answers += client.transport.take()
+        self.assertEqual(answers.count(b"SENT"), 100)
+        self.assertTrue(answers.endswith(b"PONG\n\n"), answers[-200:])
+
+    def test_one_that_is_gone_meanwhile_is_let_go(self) -> None:
+        for client in self.flood:
+            client.say("PING\n\n" * 500)
+        self.flood[0].gone()
+        self.flood[1].protocol.close("test")
+        for _ in range(100):
+            turn(self.clock)
+        self.assertEqual(self.flood[2].transport.producerState, "producing")
+        self.assertEqual(len(self.factory.connections), 3)
+
+    def test_what_was_asked_before_the_end_is_answered(self) -> None:
+        client = self.flood[0]
+        answers = client.say("PING\n\n" * 500)
+        client.protocol.readConnectionLost()
+        self.assertFalse(client.closed)
+        while not client.closed:
+            turn(self.clock)
+            answers += client.transport.take()
+        self.assertEqual(answers.count(b"PONG"), 500)
 
 
 class SilenceTests(DoorTestCase):

@@ -124,6 +124,7 @@ MAY_IMPORT = {
         "limits",
         "peerlog",
         "sessions",
+        "turns",
     },
     "doors.poller": {"logs"},
     "doors.sockets": set(),

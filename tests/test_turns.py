@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.errors import Unavailable
-from chat_twisted.turns import REACTOR_WEIGHT, Asker, Paced, Turns, unlimited
+from chat_twisted.turns import REACTOR_WEIGHT, Asker, Paced, Shares, Turns, unlimited
+from tests.store import turn
 
 
 class TurnsTests(TestCase):
@@ -113,12 +114,7 @@ class PacedTests(TestCase):
         return Deferred.fromCoroutine(self.paced.do(unlimited(name[0]), work))
 
     def turn(self) -> None:
-        """One turn of the reactor: what is to be called now is, and nothing that comes of it."""
-        due = [call for call in self.clock.calls if call.getTime() <= self.clock.seconds()]
-        for call in due:
-            self.clock.calls.remove(call)
-            call.called = 1
-            call.func(*call.args, **call.kw)
+        turn(self.clock)
 
     def test_what_takes_little_is_done_at_once(self) -> None:
         for name in ("a1", "a2"):
@@ -161,3 +157,56 @@ class PacedTests(TestCase):
         self.clock.advance(10)
         self.failureResultOf(waiting, Unavailable)
         self.assertEqual(self.done, ["a1"])
+
+
+class SharesTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.shares = Shares(self.clock, 4)
+        self.done: list[str] = []
+
+    def ask(self, source: str, *names: str) -> None:
+        """Wait to do things that take two seconds each."""
+        for name in names:
+            self.shares.wait(source, lambda name=name: self.work(source, name))
+
+    def work(self, source: str, name: str) -> None:
+        self.done.append(name)
+        self.shares.spend(source, 2)
+
+    def turn(self) -> list[str]:
+        turn(self.clock)
+        done, self.done = self.done, []
+        return done
+
+    def test_a_source_has_time_until_its_share_is_used_up_and_in_the_next_turn_again(self) -> None:
+        self.shares.spend("a", 3)
+        self.assertTrue(self.shares.has_time("a"))
+        self.shares.spend("a", 1)
+        self.assertFalse(self.shares.has_time("a"))
+        self.assertTrue(self.shares.has_time("b"))
+        self.turn()
+        self.assertTrue(self.shares.has_time("a"))
+
+    def test_those_who_wait_are_called_in_order_for_a_share_a_turn(self) -> None:
+        self.ask("a", *"12345")
+        self.assertFalse(self.shares.has_time("a"))
+        self.assertTrue(self.shares.has_time("b"))
+        self.ask("b", "x")
+        self.assertEqual(self.done, [])
+        self.assertEqual(self.turn(), ["1", "2", "x"])
+        self.assertTrue(self.shares.has_time("b"))
+        self.assertEqual(self.turn(), ["3", "4"])
+        self.assertEqual(self.turn(), ["5"])
+        self.assertEqual(self.turn(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_whoever_has_more_to_do_waits_behind_the_others(self) -> None:
+        def again() -> None:
+            self.work("a", "more")
+            self.ask("a", "rest")
+
+        self.shares.wait("a", again)
+        self.ask("a", "other", "third")
+        self.assertEqual(self.turn(), ["more", "other"])
+        self.assertEqual(self.turn(), ["third", "rest"])

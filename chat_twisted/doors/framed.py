@@ -66,6 +66,7 @@ from chat_twisted.limits import Limits, Rate, network
 from chat_twisted.logs import Logger
 from chat_twisted.peerlog import PeerLog
 from chat_twisted.sessions import Session
+from chat_twisted.turns import Shares
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""
@@ -95,6 +96,14 @@ FLUSH_WITHIN = 0.002
 """Seconds for which what is committed may wait, to be written together with what is being."""
 
 DEFAULT_UNREAD = Limits().unread
+
+REQUESTS_SHARE = 0.004
+"""Seconds that the requests of one address may take in one turn of the reactor."""
+
+REQUESTS_PIECE = 0.001
+LOOK_AFTER = 16
+"""Seconds after which what one connection has asked for is interrupted, for others of its address;
+and after how many requests it is looked at the clock."""
 
 # LineReceiver copies what is behind a line for each line, so it gets little at once; but more than
 # the longest line, so that it is never at a loss.
@@ -137,6 +146,7 @@ class FramedConnection(LineReceiver):
     _gathered = 0  # bytes that are written in this turn
     _full = False  # the transport is: what is written waits
     _held = False  # no request is to be taken now
+    _crowded = False  # none, before it is the turn of this connection
     _kept = b""  # what came and is not taken yet
     _going_on: IDelayedCall | None = None
     _quiet = 0  # ticks without a frame
@@ -326,17 +336,31 @@ class FramedConnection(LineReceiver):
         if self._out:
             self.flush()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, *, in_turn: bool = False) -> None:
         """Take the requests in ``data``, and keep what is not one yet or not to be taken now.
+
+        A flood of requests, refused or not, takes no more time than its address has a share of:
+        the rest waits for its turn (``in_turn``), and is not read meanwhile.
 
         A frame that is all there is taken in one go. LineReceiver, which calls for each line, gets
         what is split or strange; what it has not used is taken back from it.
         """
         if self._kept:
             data = self._kept + data
-        position = 0
-        reader = self._reader
+        position = count = 0
+        reader, shares, seconds = self._reader, self.factory.shares, self.factory.clock.seconds
+        source = self if self.host is None else network(self.host)
+        begun = seconds()
+        is_late = not in_turn and not shares.has_time(source)
         while position < len(data) and not self.paused and not self.closed:
+            count += 1
+            if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
+                is_late = True
+            if is_late:
+                self._crowded = True
+                self._read_or_not()
+                shares.wait(source, self._take_turn)
+                break
             if reader.between_frames:
                 frame, position = reader.whole(data, position)
                 if frame is not None:
@@ -348,6 +372,7 @@ class FramedConnection(LineReceiver):
             position += len(piece) - unused
             if unused == len(piece):
                 break  # the beginning of a line
+        shares.spend(source, seconds() - begun)
         self._kept = b"" if self.closed else data[position:]
 
     def readConnectionLost(self) -> None:
@@ -547,7 +572,7 @@ class FramedConnection(LineReceiver):
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        if self.closed or self.paused == (self._full or self._held):
+        if self.closed or self.paused == (self._full or self._held or self._crowded):
             return
         if not self.paused:
             self._leave_poller()
@@ -572,6 +597,22 @@ class FramedConnection(LineReceiver):
         if self._polled is not None and self.factory.poller is not None:
             self.factory.poller.remove(self._polled)
             self._polled = None
+
+    def _take_turn(self) -> None:
+        """Called when it is the turn of this connection: take requests again."""
+        self._crowded = False
+        if self.closed or self._full or self._held:
+            return  # what was kept is taken when that is over
+        self.paused = False
+        try:
+            self._parse(b"", in_turn=True)
+        except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
+            self._log.failure("while taking what came")
+            self.abort("a fault")
+            return
+        if not self.paused and not self.closed:
+            self._read()
+        self._leave_if_ended()
 
     def _take_kept(self) -> None:
         self._going_on = None
@@ -817,6 +858,7 @@ class FramedFactory(ServerFactory):
         self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
         """Bytes that may wait here, beside what the system holds and the transport."""
         self.poller = poller
+        self.shares = Shares(clock, REQUESTS_SHARE)
         self.connections: set[FramedConnection] = set()
         self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(FramedConnection._log.info, clock, **COMINGS_LOGGED)
