@@ -814,7 +814,11 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _finish(self, stopped: Deferred[None]) -> None:
         finished = Deferred.fromCoroutine(self._write_rest())
-        finished.addErrback(lambda why: self._log.failure("can't write who has what", why))
+        finished.addErrback(
+            lambda why: self._log.error(
+                "can't write who has what: {reason}", reason=why.getErrorMessage()
+            )
+        )
         finished.addCallback(lambda _: stopped.callback(None))
 
     async def _write_rest(self) -> None:

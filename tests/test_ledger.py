@@ -699,6 +699,17 @@ class EndTests(LedgerTestCase):
         self.assertEqual(self.store.saved().users, [(5, "bob", b"", 0, 1, 0)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_a_full_disk_at_the_end_is_a_line_of_the_log_and_keeps_nothing_from_ending(
+        self,
+    ) -> None:
+        self.ledger.note_position(5, 1)
+        self.store.broken = FULL
+        stopped = self.ledger.stop()
+        self.commit()
+        self.successResultOf(stopped)
+        self.assertTrue(self.store.closed)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_old_messages_are_deleted_in_steps_and_the_newest_stays(self) -> None:
         self.patch(ledger_module, "CLEAN_STEP", 3)
         self.open(retain=3600)

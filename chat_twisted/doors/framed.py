@@ -97,7 +97,7 @@ FLUSH_WITHIN = 0.002
 
 DEFAULT_UNREAD = Limits().unread
 
-REQUESTS_SHARE = 0.004
+REQUESTS_SHARE = 0.005
 """Seconds that the requests of one address may take in one turn of the reactor."""
 
 REQUESTS_PIECE = 0.001
