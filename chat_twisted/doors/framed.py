@@ -14,7 +14,7 @@ import base64
 import enum
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -163,6 +163,7 @@ class FramedConnection(LineReceiver):
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
         self.channel = channel
+        self._source: Hashable = object() if channel.host is None else network(channel.host)
         self.peer = ""
         self._reader = FrameReader(factory.max_message, max_skipped=MAX_SKIPPED)
         self._heard = False  # a frame, since the last tick
@@ -347,9 +348,13 @@ class FramedConnection(LineReceiver):
         """
         if self._kept:
             data = self._kept + data
+        if self._crowded and not in_turn:  # no more is read before it is its turn
+            self._kept = data
+            self._read_or_not()
+            return
         position = count = 0
         reader, shares, seconds = self._reader, self.factory.shares, self.factory.clock.seconds
-        source = self if self.host is None else network(self.host)
+        source = self._source
         begun = seconds()
         is_late = not in_turn and not shares.has_time(source)
         while position < len(data) and not self.paused and not self.closed:
@@ -357,8 +362,9 @@ class FramedConnection(LineReceiver):
             if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
                 is_late = True
             if is_late:
+                # Reading goes on, since most have nothing more to say until then: to stop it and to
+                # begin it again takes two calls of the system.
                 self._crowded = True
-                self._read_or_not()
                 shares.wait(source, self._take_turn)
                 break
             if reader.between_frames:
@@ -386,7 +392,8 @@ class FramedConnection(LineReceiver):
             self._leave_if_ended()
 
     def _leave_if_ended(self) -> None:
-        if self._ended and not self.paused and not self._going_on and not self.closed:
+        waits = self.paused or self._crowded or self._going_on
+        if self._ended and not waits and not self.closed:
             self._leave_when_answered(b"", "closed")
 
     def writeConnectionLost(self) -> None:
@@ -603,15 +610,18 @@ class FramedConnection(LineReceiver):
         self._crowded = False
         if self.closed or self._full or self._held:
             return  # what was kept is taken when that is over
-        self.paused = False
+        was_paused, self.paused = self.paused, False
         try:
             self._parse(b"", in_turn=True)
         except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
             self._log.failure("while taking what came")
             self.abort("a fault")
             return
-        if not self.paused and not self.closed:
-            self._read()
+        if was_paused and not self.paused and not self.closed:
+            if self._crowded:
+                self.paused = True
+            else:
+                self._read()
         self._leave_if_ended()
 
     def _take_kept(self) -> None:
