@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.clocks import BELIEVED_AFTER, SettledTime, use_monotonic_clock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
 import sys, time
@@ -38,7 +42,11 @@ class MonotonicClockTests(TestCase):
         for name in ("select", "poll", "epoll", "asyncio"):
             program = PROGRAM.format(name=name)
             done = subprocess.run(
-                [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+                [sys.executable, "-c", program],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
             self.assertEqual((done.returncode, done.stderr), (0, ""), name)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
-from tests.end_to_end.support import TWISTD, Process
+from tests.end_to_end.support import PATIENCE, TWISTD, Process
 
 SERVER, CLIENT = "10.88.28.1", "10.88.28.2"  # to each other alone
 
@@ -104,6 +105,17 @@ class TwoMachinesTests(unittest.TestCase):
         enter = ("nsenter", "--target", machine, "--user", "--net", "--preserve-credentials")
         return self.process(*enter, *command)
 
+    def await_addresses(self, machine: str) -> None:
+        """Wait until the system has found that nobody else has the addresses of ``machine``."""
+        show_tentative = ("ip", "-6", "address", "show", "dev", "wire", "tentative")
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            show = self.run_on(machine, *show_tentative)
+            self.assertEqual(show.wait(), 0)
+            if not show.out:
+                return
+        self.fail(f"the addresses of {machine} are tentative for {PATIENCE} s")
+
     def ip(self, machine: str, command: str) -> None:
         process = self.run_on(machine, "ip", *command.split())
         self.assertEqual((process.wait(), process.err), (0, []), command)
@@ -175,6 +187,7 @@ class TwoMachinesTests(unittest.TestCase):
         link = self.run_on(self.here, "ip", "-6", "address", "show", "dev", "wire")
         local = link.wait_for(r"inet6 (fe80\S+)/")[1]
         address = f"[{local}%wire]:8828"
+        self.await_addresses(self.there)
         command = (
             sys.executable,
             "-m",
