@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 root = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,7 @@ class Server:
     :param core: the processor core that it may use, if there is such a one; None for all.
     :param options: of ``twistd chatserver``.
     :param files: how many files it may have open; None for as many as this process may.
+    :param tree: the folder of the project whose server it is to be.
     """
 
     def __init__(
@@ -38,24 +40,27 @@ class Server:
         core: int | None = None,
         options: Sequence[str] = UNLIMITED,
         files: int | None = None,
+        tree: Path = root,
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.address: Address = probe.getsockname()
-        host, port = self.address
         self.process = subprocess.Popen(
-            [
-                *(Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "--logfile=log"),
-                *("chatserver", "--state", folder, *options),
-                *("--listen", f"tcp:{port}:interface={host}"),
-            ],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            self.command(folder, options), cwd=folder, env={**os.environ, "PYTHONPATH": str(tree)}
         )
         if files is not None:
             resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (files, files))
         if core is not None:
             with contextlib.suppress(OSError):  # there is no such core
                 os.sched_setaffinity(self.process.pid, {core})
+
+    def command(self, folder: str, options: Sequence[str]) -> list[str]:
+        """Return the command line."""
+        host, port = self.address
+        return [
+            *(str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "--logfile=log"),
+            *("chatserver", "--state", folder, *options),
+            *("--listen", f"tcp:{port}:interface={host}"),
+        ]
 
     def wait(self) -> None:
         """Return when it takes connections.
@@ -84,12 +89,26 @@ class Server:
 
     def stop(self) -> None:
         """End it as an operator does, or, if it does not, as one who has no patience."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process by SIGTERM, or, if it does not end within 20 seconds, by SIGKILL."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Relay(Server):
+    """The process of relay.py, which has neither options nor state."""
+
+    def command(self, folder: str, options: Sequence[str]) -> list[str]:
+        """See ``Server.command``."""
+        program = Path(__file__).with_name("relay.py")
+        return [sys.executable, str(program), str(self.address[1])]
 
 
 @contextlib.contextmanager
@@ -98,16 +117,19 @@ def server(
     core: int | None = None,
     options: Sequence[str] = UNLIMITED,
     files: int | None = None,
+    tree: Path = root,
+    kind: type[Server] = Server,
 ) -> Iterator[Server]:
     """Have a server for a while; it ends also if this process is told to.
 
     :param folder: its state, if it is not to begin with nothing.
-    :param core, options, files: see ``Server``.
+    :param core, options, files, tree: see ``Server``.
+    :param kind: which of the servers here.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
         state = folder or stack.enter_context(tempfile.TemporaryDirectory())
-        started = Server(state, core, options, files)
+        started = kind(state, core, options, files, tree)
         stack.callback(started.stop)
         started.wait()
         yield started

@@ -1,0 +1,88 @@
+"""Build load.c, the load generator, and run it, for the benchmarks that put its loads on servers.
+
+Nothing here knows a server, but the id of its process, nor what a benchmark does with the figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from server import stop
+
+cores = sorted(os.sched_getaffinity(0))
+"""The processor cores that were there when this program began."""
+
+
+class Trouble(Exception):
+    """A measure can't be taken; the text says why."""
+
+
+def say(text: str) -> None:
+    """Tell on standard error how it goes."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def build(folder: Path) -> Path:
+    """Compile load.c into ``folder``.
+
+    :raises SystemExit: that can't be done; the text says why.
+    """
+    if shutil.which("gcc") is None:
+        sys.exit("load.c needs gcc, which is missing (Debian: apt-get install gcc libc6-dev)")
+    program = folder / "load"
+    source = Path(__file__).with_suffix(".c")
+    if subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=False).returncode:
+        sys.exit("load.c does not compile")
+    return program
+
+
+@contextlib.contextmanager
+def started(pid: int, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Have a load for a while.
+
+    :param pid: the process of the server, whose processor time the load counts.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SERVER_PID": str(pid)},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                stop(process)
+
+
+def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a load to end; return its figures.
+
+    :raises Trouble: it has none.
+    """
+    output, errors = process.communicate()
+    if process.returncode:
+        raise Trouble(errors.strip() or f"the load ended with {process.returncode}")
+    return dict(json.loads(output))
+
+
+def report(pid: int, command: Sequence[str]) -> dict[str, Any]:
+    """Run a load; return its figures.
+
+    :param pid: see ``started``.
+    :raises Trouble: it has none.
+    """
+    with started(pid, command) as process:
+        return result_of(process)

@@ -1,0 +1,107 @@
+"""relay.py PORT: relay messages, and nothing else: the measure that benchmarks/guard compares with.
+
+What a message costs in microseconds says as much of the machine as of the server. So the guard runs
+this program beside the server: it is what relaying a message takes if one writes it with Twisted in
+the plainest way, on this machine, with this Python and Twisted, at this moment.
+
+It is no chat server. It speaks as much of version 2 of the protocol as the dialect ``chat`` of
+load.c needs; it keeps nothing, checks nothing and promises nothing. The figures in guard.json hold
+for this program as it stands: whoever changes what it does takes them anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+from twisted.internet import epollreactor
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.basic import LineReceiver
+
+numbers = itertools.count(1)
+present: dict[bytes, Relay] = {}
+"""The connections of all who have registered, by name."""
+
+
+class Relay(LineReceiver):
+    """A connection of one user."""
+
+    delimiter = b"\n"
+    transport: ITCPTransport
+
+    def __init__(self) -> None:
+        self.name = b""
+        self.lines: list[bytes] = []  # of the frame that comes
+        self.body: list[bytes] = []
+        self.missing = 0  # octets of the body
+
+    def connectionMade(self) -> None:
+        """Have every frame leave at once, as a chat wants it."""
+        self.transport.setTcpNoDelay(True)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of a frame's head."""
+        if line:
+            self.lines.append(line)
+            return
+        for header in self.lines[1:]:
+            name, _, value = header.partition(b":")
+            if name.lower() == b"content-length":
+                self.missing = int(value)
+        if self.missing:
+            self.setRawMode()  # type: ignore[no-untyped-call]
+        else:
+            self.frame_received()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a part of a frame's body."""
+        self.body.append(data[: self.missing])
+        rest = data[self.missing :]
+        self.missing -= len(self.body[-1])
+        if not self.missing:
+            self.frame_received()
+            self.setLineMode(rest)  # type: ignore[no-untyped-call]
+
+    def frame_received(self) -> None:
+        """Do what a frame asks for."""
+        lines, body = self.lines, b"".join(self.body)
+        self.lines, self.body = [], []
+        verb, _, argument = lines[0].partition(b" ")
+        if verb == b"SEND":
+            self.relay(argument, lines[1], body)
+        elif verb == b"REGISTER":
+            self.name = argument
+            present[argument] = self
+            self.transport.write(b"REGISTERED %b\nVersion: 2\n\n" % argument)
+        elif verb == b"QUIT":
+            self.transport.loseConnection()
+
+    def relay(self, to: bytes, tag: bytes, body: bytes) -> None:
+        """Answer SENT, and write a message to the user ``to``, or for ALL to everybody else."""
+        number = next(numbers)
+        self.transport.write(b"SENT %b\n%b\nMessage: %d\n\n" % (to, tag, number))
+        head = b"FORWARD %b\nTo: %b\nMessage: %d\nContent-length: %d\n\n"
+        frame = head % (self.name, to, number, len(body)) + body
+        for user in present.values() if to == b"ALL" else [present[to]]:
+            if user is not self:
+                user.transport.write(frame)
+
+    def connectionLost(self, reason: object = None) -> None:
+        """Forget the user."""
+        present.pop(self.name, None)
+
+
+def main() -> None:
+    """Relay until told to end."""
+    epollreactor.install()
+    from twisted.internet import reactor
+
+    factory = ServerFactory()
+    factory.protocol = Relay
+    reactor.listenTCP(int(sys.argv[1]), factory, interface="127.0.0.1")
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
