@@ -25,7 +25,7 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 USERS = 20
 ROOMS = ("#a", "#b", "#c", "#d")
 WINDOW = 8  # messages of a user that wait for their SENT
-PATIENCE = 60  # seconds
+PATIENCE = 60  # seconds for which nobody gets anything that they lack
 
 
 class Chaos:
@@ -44,10 +44,10 @@ class Chaos:
         self.users = [User(self, f"u{i}") for i in range(USERS)]
         for user in self.users:
             user.connect()
-        self.run(lambda: all(user.ready for user in self.users))
+        self.run("name", lambda: [user for user in self.users if not user.ready])
         for user in self.users:
             user.join()
-        self.run(lambda: all(len(user.rooms) == 2 for user in self.users))
+        self.run("room", lambda: [user for user in self.users if len(user.rooms) < 2])
 
     def start(self) -> None:
         self.log = open(os.path.join(self.folder, "log"), "a+")  # noqa: SIM115
@@ -79,11 +79,14 @@ class Chaos:
         self.kills += 1
         self.start()
 
-    def run(self, until, step=lambda: None) -> None:
-        """Let everybody read and write until ``until()`` holds."""
-        deadline = time.monotonic() + PATIENCE
-        while not until():
-            assert time.monotonic() < deadline, [u.state() for u in self.users if u.state()]
+    def run(self, what, lacking, step=lambda: None) -> None:
+        """Let everybody read and write until there is nobody in ``lacking()``: who lacks what."""
+        seen, deadline = None, 0.0
+        while users := lacking():
+            if time.monotonic() >= deadline:
+                progress = [user.progress() for user in self.users]
+                assert progress != seen, f"no {what} for {[user.state() for user in users]}"
+                seen, deadline = progress, time.monotonic() + PATIENCE
             for key, events in self.selector.select(0.05):
                 key.data.handle(events)
             for user in self.users:
@@ -106,21 +109,25 @@ class Chaos:
                 at.pop()
                 events.pop()()
 
-        self.run(lambda: self.said >= goal and not at, step)
-        self.run(lambda: not any(user.waiting for user in self.users))
+        self.run("SENT", lambda: self.users if self.said < goal or at else [], step)
+        self.run("SENT", lambda: [user for user in self.users if user.waiting])
 
     def cut(self) -> None:
         self.chance.choice(self.users).cut_at = self.chance.randrange(1, 3000)
         self.cuts += 1
 
+    def hear(self, text: str) -> None:
+        """Say something to all, and wait until they have it, and so everything before."""
+        for speaker in self.users[:2]:  # the first has got everything when it gets the second's
+            said = f"{text} {self.said}"
+            speaker.say("ALL", said)
+            self.run(said, lambda: [u for u in self.users if not u.has(said)])  # noqa: B023
+
     def finish(self) -> dict[str, int]:
         """Wait for the last word to be heard by all, and compare."""
         for user in self.users:
             user.cut_at = None
-        last = f"the end {self.said}"
-        self.users[0].say("ALL", last)
-        self.run(lambda: all(digest(last) in user.got for user in self.users[1:]))
-        self.run(lambda: not self.users[0].waiting)
+        self.hear("the end")
         lost = doubled = disordered = 0
         for user in self.users:
             disordered += user.numbers != sorted(set(user.numbers))
@@ -192,8 +199,21 @@ class User:
         self.ids = 0
         self.cut_at: int | None = None  # after how many more bytes, read or written
 
+    def has(self, text: str) -> bool:
+        """Whether it got ``text``, or knows that what it said itself is taken."""
+        own = self.chaos.sent.get(digest(text), (0, "", ""))[1] == self.name
+        return digest(text) in self.got or own
+
+    def progress(self) -> tuple[int, ...]:
+        """What changes whenever the client gets something that it lacks."""
+        return self.newest, self.ids - len(self.waiting), len(self.rooms), bool(self.token)
+
     def state(self) -> str:
-        return "" if self.ready and not self.waiting else f"{self.name} {self.ready} {self.waiting}"
+        """What is known of the client, for somebody who looks for a fault."""
+        ends = self.socket and f"from {self.socket.getsockname()[1]}, ready {self.ready}"
+        unsent = f"{len(self.input)} bytes not parsed, {len(self.output)} not written"
+        waiting = {id: (to, text[:20]) for id, (to, text) in self.waiting.items()}
+        return f"{self.name} ({ends}; has up to {self.newest}; {unsent}; no SENT: {waiting})"
 
     # The connection
 
@@ -333,6 +353,8 @@ def run(seed: int, rounds: int, seconds: float = 0) -> dict[str, int]:
             until = time.monotonic() + seconds
             while rounds > 0 or time.monotonic() < until:
                 chaos.talk(500, kills=1, cuts=12)
+                if rounds % 2 == 0:  # else some might get nothing but what they have missed
+                    chaos.hear("so far")
                 rounds -= 1
             figures = chaos.finish()
             for fault in chaos.faults[:10]:
