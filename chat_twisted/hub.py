@@ -100,7 +100,11 @@ RETRY_WHEN_FULL = 30
 
 TRY_AGAIN = 10
 """Seconds after which it is tried again to forget a user or to settle a room, if that could not be
-written, and to read what somebody has missed, if too much else was to be read."""
+written."""
+
+READ_AGAIN = 1
+"""Seconds after which what somebody has missed is read again, if too much else was to be read; each
+further time after twice as long, up to ``TRY_AGAIN``."""
 
 SWEEP_STEP = 200
 """How many ends of users, and of their memberships, are worked at in one turn of the reactor; and
@@ -315,7 +319,7 @@ class Hub:
         session.user.live.append(session)
         self._live.setdefault(session.door, {})[session] = None
 
-    def _catch_up(self, session: Session, *, own: bool) -> None:
+    def _catch_up(self, session: Session, *, own: bool, again_after: float = READ_AGAIN) -> None:
         user = session.user
         if user is None:
             return
@@ -325,7 +329,7 @@ class Hub:
 
         allowance, now = session.allowance, self._clock.seconds()
         if allowance is not None and (wait := allowance.work_wait(now)):
-            self._clock.callLater(wait, self._catch_up, session, own=own)
+            self._clock.callLater(wait, self._catch_up, session, own=own, again_after=again_after)
             return
 
         def bring(page: Page) -> None:
@@ -343,7 +347,10 @@ class Hub:
 
         def fail(failure: Failure) -> None:
             if failure.check(Unavailable):  # for now
-                self._clock.callLater(TRY_AGAIN, self._catch_up, session, own=own)
+                later = min(2 * again_after, TRY_AGAIN)
+                self._clock.callLater(
+                    again_after, self._catch_up, session, own=own, again_after=later
+                )
                 return
             self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
             if session.user is user:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -1727,7 +1728,7 @@ class WorkTests(HubTestCase):
         self.clock.pump([0.5] * 30)
         self.assertEqual(again.texts(), [str(i) for i in range(8)])
 
-    def test_who_comes_back_when_too_much_is_read_is_served_later(self) -> None:
+    def test_who_comes_back_when_too_much_is_read_is_served_soon(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         self.hub.send(alice, "bob", "x")
@@ -1736,9 +1737,28 @@ class WorkTests(HubTestCase):
         again = self.join("bob", bob.token)
         self.assertEqual((again.got, again.heard), ([], []))
         self.store.unreadable = None
-        self.clock.advance(hub_module.TRY_AGAIN)
+        self.clock.advance(hub_module.READ_AGAIN)
         self.commit()
         self.assertEqual(again.texts(), ["x"])
+
+    def test_the_longer_too_much_is_read_the_less_often_it_is_tried_again(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        self.leave(bob)
+        self.hub.send(alice, "bob", "x")
+        self.commit()
+        self.store.unreadable = Unavailable("too much waits")
+        tried: list[float] = []
+        read = self.store.read
+
+        def try_to_read(*args, **kw):
+            tried.append(self.clock.seconds())
+            return read(*args, **kw)
+
+        self.store.read = try_to_read
+        self.join("bob", bob.token)
+        self.clock.pump([1] * 40)
+        waits = [later - earlier for earlier, later in pairwise(tried)]
+        self.assertEqual(waits, [1, 2, 4, 8, 10, 10])
 
 
 class PresenceTests(HubTestCase):
