@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import math
 import secrets
+from binascii import b2a_base64
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -556,13 +557,13 @@ class Hub:
                 raise UnableToSend("nobody else is here")
         except ChatError as refusal:
             # It may have been said already, and only the answer was lost.
-            key = _deduplication_key(session, argument, text, id)
+            key = _deduplication_key(session, fold(argument), text, id)
             if key is None or not user.returned:
                 raise
             request.refusal = refusal
             self._ledger.ask(user.id, key, request)
             return request
-        key = _deduplication_key(session, argument, text, id)
+        key = _deduplication_key(session, target.key, text, id)
         again = user.returned
         self._ledger.say(user.id, user.name, recipient, room, name, text, key, request, again=again)
         return request
@@ -1358,7 +1359,7 @@ def _by_door(sessions: Iterable[Session]) -> dict[Door, list[Session]]:
     return by_door
 
 
-def _deduplication_key(session: Session, argument: str, text: str, id: str | None) -> str | None:
+def _deduplication_key(session: Session, to: str, text: str, id: str | None) -> str | None:
     """Return what a message and its repetition have in common and no other of the user has: the
     client's instance and its Id. Of a client that does not say which it is, another one of the same
     user may use the same Id, so that recipient and text belong to it.
@@ -1367,8 +1368,8 @@ def _deduplication_key(session: Session, argument: str, text: str, id: str | Non
         return None
     if session.instance:
         return f"{id}\n{session.instance}"  # neither has a line end
-    content = f"{fold(argument)}\n{text}".encode()
-    return f"{id}\n\n{hashlib.blake2b(content, digest_size=12).hexdigest()}"
+    digest = hashlib.blake2b(f"{to}\n{text}".encode(), digest_size=9).digest()
+    return f"{id}\n\n{b2a_base64(digest, newline=False).decode()}"
 
 
 def _hash_of(hashing: Hashing | None) -> str:

@@ -24,7 +24,7 @@ from chat_twisted.sql import NO_LOCKS, Cursor, count, damage, in_rows, make_file
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
 
-VERSION = 2
+VERSION = 3
 """Of its schema. With another one it is made again."""
 
 # Read at once: the user that the server runs as later may not be able to.
@@ -171,7 +171,8 @@ def _extend(cursor: Cursor, limit: int) -> int:
         _note_times(cursor, between)
         cursor.execute(
             f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
-            f"min(number), max(number), json_group_array(number) FROM message WHERE {span} "
+            f"min(number), max(number), ?1, json_group_array(number - ?1) "
+            "FROM message WHERE number > ?1 AND number <= ?2 "
             "GROUP BY one, other RETURNING one, first",
             between,
         )
@@ -359,15 +360,16 @@ def _numbers(
     found: list[int] = []
     for one, other in _conversations(cursor, place):
         cursor.execute(
-            "SELECT numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
+            "SELECT base, numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
             "AND first >= ifnull((SELECT max(first) FROM place "
             "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
             f"ORDER BY first {order}",
             {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
         )
         enough = len(found) + limit
-        for row in iter(cursor.fetchone, None):
-            numbers = [n for n in json.loads(row[0]) if low < n < high and n <= upto]
+        for base, offsets in iter(cursor.fetchone, None):
+            numbers = [base + n for n in json.loads(offsets)]
+            numbers = [n for n in numbers if low < n < high and n <= upto]
             found += numbers if times is None else _of_time(looking, numbers, times)
             if len(found) >= enough:
                 break
@@ -430,7 +432,7 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
         indexed = f"number > {deleted} AND number <= {upto}"
         oldest = "(SELECT ifnull(min(number), 0) FROM message)"
         faults = damage(connection, "looked_up")
-        placed = "SELECT one, other, value AS number FROM place, json_each(numbers)"
+        placed = "SELECT one, other, base + value AS number FROM place, json_each(numbers)"
         return faults + count(
             connection,
             {

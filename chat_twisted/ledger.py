@@ -29,7 +29,8 @@ from chat_twisted.logs import Logger
 from chat_twisted.message import Message, Place
 from chat_twisted.reading import Readers, give_way, pool
 from chat_twisted.sql import Cursor
-from chat_twisted.turns import Asker
+from chat_twisted.turns import Asker, EndOfTurn
+from chat_twisted.writing import ReactorWriter, ThreadWriter
 
 Origin = TypeVar("Origin")
 """What the caller wants to have back with the committed entry."""
@@ -216,7 +217,7 @@ class Ledger(Protocol[Origin]):
 
 
 class Store(Protocol):
-    """Where the functions of ``archive`` are run: never within the call. What is to be written is
+    """Where the functions of ``archive`` are run, perhaps within the call. What is to be written is
     done one by one, in order, and so is what is to be indexed.
     """
 
@@ -227,6 +228,9 @@ class Store(Protocol):
         """Run ``function(cursor, ...)`` in a transaction of its own, where it may write the index.
         What ``write`` runs does not wait for it.
         """
+
+    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
+        """Run ``function(cursor)`` aside; what is to be written waits until it is done."""
 
     def read(
         self,
@@ -248,7 +252,8 @@ class Store(Protocol):
 
 
 class SQLiteStore:
-    """The archive's two files, by a thread that writes, one that indexes and some that read.
+    """The archive's two files: what writes them (``writing``), a thread that indexes, and some that
+    read (``reading``).
 
     :param folder: where ``archive.prepare`` has prepared them.
     :param reactor: whose threads they are; it must be running.
@@ -258,30 +263,28 @@ class SQLiteStore:
     def __init__(self, folder: Path, reactor: Any, *, sync: str) -> None:
         self._indexing: sqlite3.Connection | None = None
 
-        def prepare(connection: sqlite3.Connection) -> None:
-            index.attach(connection, folder)
-            connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
-            # No commit takes it upon itself to tidy the write-ahead log: the ledger does.
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-
         def prepare_index(connection: sqlite3.Connection) -> None:
             index.attach(connection, folder)
             self._indexing = connection
             give_way(NICE)
 
-        self._writer = pool(folder, "rw", prepare, reactor)
+        writer = ThreadWriter if sync == "full" else ReactorWriter
+        self._writer: ThreadWriter | ReactorWriter = writer(folder, reactor, sync)
         self._indexer = pool(folder, "rw", prepare_index, reactor)
         self._readers = Readers(folder, reactor)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """See ``Store.write``."""
-        done: Deferred[Result] = self._writer.runInteraction(function, *args, **kw)
-        return done
+        return self._writer.write(function, *args, **kw)
 
     def index(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """See ``Store.index``."""
         done: Deferred[Result] = self._indexer.runInteraction(function, *args, **kw)
         return done
+
+    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
+        """See ``Store.alone``."""
+        return self._writer.alone(function, self.index)
 
     def read(
         self,
@@ -328,6 +331,7 @@ class EmbeddedLedger(Generic[Origin]):
     :param saved: what there is already.
     :param clock: measures intervals; ``wall`` returns the time of day, in seconds since the epoch.
     :param retain: seconds for which messages are kept; None for ever.
+    :param turn: at whose end is committed what was handed in.
     """
 
     _log = Logger()
@@ -340,6 +344,7 @@ class EmbeddedLedger(Generic[Origin]):
         wall: Callable[[], float],
         *,
         retain: float | None = None,
+        turn: EndOfTurn | None = None,
     ) -> None:
         self.saved = saved
         self._store = store
@@ -348,6 +353,7 @@ class EmbeddedLedger(Generic[Origin]):
         _, known = saved.noted
         self.time = SettledTime(clock.seconds, wall, known / 1000 if known else None)
         self._retain = retain
+        self._turn = EndOfTurn(clock) if turn is None else turn
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
         self._edited: Edited | None = None
@@ -469,7 +475,7 @@ class EmbeddedLedger(Generic[Origin]):
         self._waiting.append((entry, origin))
         if not self._busy:
             self._busy = True
-            self._clock.callLater(0, self._commit)
+            self._turn.commit(self._commit)
 
     def note_position(self, user: int, number: int) -> None:
         """See ``Ledger.note_position``."""
@@ -565,7 +571,9 @@ class EmbeddedLedger(Generic[Origin]):
 
     def _go_on(self) -> None:
         if self._waiting:
-            self._commit()
+            # Not at once: a store may write within the call, and what is committed may have brought
+            # forth what waits.
+            self._turn.commit(self._commit)
             return
         self._busy = False
         if self._stopped is not None:
@@ -607,7 +615,7 @@ class EmbeddedLedger(Generic[Origin]):
         pages = await store.index(archive.checkpoint)
         if pages > MAX_LOG:
             # Each takes what was committed during the one before, so that commits wait for little.
-            steps = [store.index] * TIDY_AGAIN + [store.write]
+            steps = [store.index] * TIDY_AGAIN + [store.alone]
             for step in steps:
                 if self._winding_down:
                     return  # the store may be closed

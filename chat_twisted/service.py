@@ -70,6 +70,7 @@ from chat_twisted.logs import Logger
 from chat_twisted.memory import find_trim
 from chat_twisted.reading import give_way
 from chat_twisted.text import printable
+from chat_twisted.turns import EndOfTurn
 
 DEFAULT_LISTEN = "tcp:8828"
 DEFAULT_CLIENTS = 10_000
@@ -729,9 +730,15 @@ def makeService(options: Options) -> Service:
     reactor.callWhenRunning(giving_back.start, TRIM_EVERY, now=False)
     reactor.callWhenRunning(stop_when_told, reactor)
     store = SQLiteStore(folder, reactor, sync=options["sync"])
+    turn = EndOfTurn(clock)
     retain = options["retain"]
     ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
-        store, saved, clock, time.time, retain=None if retain is None else retain * DAY
+        store,
+        saved,
+        clock,
+        time.time,
+        retain=None if retain is None else retain * DAY,
+        turn=turn,
     )
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
     pool.threadFactory = _YieldingThread
@@ -758,7 +765,8 @@ def makeService(options: Options) -> Service:
         idle=options["idle"],
         max_unread=options.limits.unread,
         motd=options.motd,
-        poller=Poller.over(reactor),
+        poller=Poller.over(reactor, turn),
+        turn=turn,
     )
     front = FrontFactory(
         [Choice(framed, FIRST_WORDS)],

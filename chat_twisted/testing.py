@@ -43,6 +43,7 @@ from chat_twisted.frames import MAX_BODY
 from chat_twisted.hub import Hub, Origin
 from chat_twisted.ledger import EmbeddedLedger
 from chat_twisted.limits import OFF, Limiter, Limits
+from chat_twisted.sql import Cursor
 from chat_twisted.turns import Asker
 
 BUFFER = 65536
@@ -96,6 +97,10 @@ class MemoryStore:
     def index(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
         """See ``ledger.Store.index``."""
         return self._later(lambda: self.broken, function, args, kw)
+
+    def alone(self, function: Callable[[Cursor], T]) -> Deferred[T]:
+        """See ``ledger.Store.alone``."""
+        return self._later(lambda: self.broken, function, (), {})
 
     def read(
         self,

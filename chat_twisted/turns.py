@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from chat_twisted.errors import Unavailable
+from chat_twisted.logs import Logger
 
 Result = TypeVar("Result")
 
@@ -226,6 +227,65 @@ class Paced:
         self._spent = 0.0
 
 
+class EndOfTurn:
+    """Calls what is to be done when one of the reactor's turns is over: what was read is committed
+    first, and then what came of it is written, all in one go.
+
+    Where much is read in one call of the reactor (``doors.poller``), that call is the turn, and its
+    end needs no timer and no further turn.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._commits: list[Callable[[], None]] = []
+        self._writes: list[Callable[[], None]] = []
+        self._has_end = False  # which is about to come, without a timer
+        self._timer: IDelayedCall | None = None
+
+    def commit(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called at the end of this turn; of a later one if this is the end."""
+        self._commits.append(call)
+        self._plan()
+
+    def write(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called at the end of this turn, behind all that is committed there."""
+        self._writes.append(call)
+        self._plan()
+
+    def _plan(self) -> None:
+        if self._timer is None and not self._has_end:
+            self._timer = self._clock.callLater(0, self._at_timer)
+
+    def _at_timer(self) -> None:
+        self._timer = None
+        self.end()
+
+    def begin(self) -> None:
+        """Something is read, and ``end`` will be called when that is done."""
+        self._has_end = True
+
+    def end(self) -> None:
+        """The turn is over."""
+        self._has_end = True
+        commits, self._commits = self._commits, []
+        for call in commits:
+            self._call(call)
+        writes, self._writes = self._writes, []
+        for call in writes:
+            self._call(call)
+        self._has_end = False
+        if self._commits or self._writes:
+            self._plan()
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001  it must not keep the others from being called
+            self._log.failure("at the end of a turn")
+
+
 class Shares:
     """The time that each source may take of the reactor's thread in one of the reactor's turns.
 
@@ -238,19 +298,18 @@ class Shares:
     def __init__(self, clock: IReactorTime, share: float) -> None:
         self._clock = clock
         self._share = share
+        self.used_up: set[Hashable] = set()
+        """Which sources may do nothing more before a later turn."""
         # Kept over turns until a share is used up: to count anew in each turn would cost a timer.
         self._spent: dict[Hashable, float] = {}
         self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}
         self._next_turn: IDelayedCall | None = None
 
-    def has_time(self, source: Hashable) -> bool:
-        """Say whether ``source`` may do something now, in front of nobody who waits."""
-        return source not in self._waiting and self._spent.get(source, 0.0) < self._share
-
     def spend(self, source: Hashable, seconds: float) -> None:
         """Count time that was taken for ``source``."""
         spent = self._spent[source] = self._spent.get(source, 0.0) + seconds
         if spent >= self._share:
+            self.used_up.add(source)
             self._plan()
 
     def wait(self, source: Hashable, then: Callable[[], None]) -> None:
@@ -258,6 +317,7 @@ class Shares:
         already. It counts its time by ``spend``, and must not raise.
         """
         self._waiting.setdefault(source, deque()).append(then)
+        self.used_up.add(source)  # nobody comes before who waits
         self._plan()
 
     def _plan(self) -> None:
@@ -267,10 +327,13 @@ class Shares:
     def _begin_turn(self) -> None:
         self._next_turn = None
         self._spent.clear()
+        self.used_up = set(self._waiting)
         for source, queue in list(self._waiting.items()):
             while queue and self._spent.get(source, 0.0) < self._share:
                 queue.popleft()()
             if not queue:
                 del self._waiting[source]
+                if self._spent.get(source, 0.0) < self._share:
+                    self.used_up.discard(source)
         if self._waiting:
             self._plan()

@@ -541,7 +541,7 @@ class CommandTests(ArchiveTestCase):
             ("DELETE FROM place WHERE one = 1", "2 messages that stand in no conversation"),
             ("DELETE FROM partner", "2 messages to or from a name that nobody had"),
             (
-                "INSERT INTO place VALUES (0, 0, 77, 78, '[77, 78]')",
+                "INSERT INTO place VALUES (0, 0, 77, 78, 70, '[7, 8]')",
                 "2 places of messages that are not there",
             ),
             ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from chat_twisted.doors.poller import RECEIVE, Poller
+from chat_twisted.turns import EndOfTurn
 
 
 @implementer(IReactorFDSet)
@@ -80,7 +81,9 @@ class End:
 class PollerTest(TestCase):
     def setUp(self) -> None:
         self.reactor = Readers()
-        self.poller = Poller(self.reactor)
+        self.clock = Clock()
+        self.turn = EndOfTurn(self.clock)
+        self.poller = Poller(self.reactor, self.turn)
 
     def end(self, family: int = socket.AF_UNIX) -> End:
         end = End(self.reactor, family)
@@ -98,6 +101,21 @@ class PollerTest(TestCase):
             ends[i].peer.send(b"%d" % i)
         self.poller.doRead()
         self.assertEqual([end.got for end in ends], [[b"0"], [], [b"2"], [b"3"], []])
+
+    def test_what_came_of_all_of_it_is_done_once_they_are_read(self) -> None:
+        ends = [self.end() for _ in range(2)]
+        done: list[list[list[bytes]]] = []
+
+        def received(data: bytes) -> None:
+            self.turn.commit(lambda: done.append([end.got for end in ends]))
+            ends[0].got.append(data)
+
+        self.add(ends[0], received)
+        self.add(ends[1])
+        for end in ends:
+            end.peer.send(b"x")
+        self.poller.doRead()
+        self.assertEqual(done, [[[b"x"], [b"x"]]])
 
     def test_the_reactor_reads_it_while_it_has_any_and_none_of_them(self) -> None:
         one, other = self.end(), self.end()
@@ -207,5 +225,5 @@ class PollerTest(TestCase):
         self.assertEqual(other.got, [b"x"])
 
     def test_a_reactor_that_waits_for_no_descriptors_has_none(self) -> None:
-        self.assertIsNone(Poller.over(Clock()))
-        self.assertIsInstance(Poller.over(self.reactor), Poller)
+        self.assertIsNone(Poller.over(Clock(), self.turn))
+        self.assertIsInstance(Poller.over(self.reactor, self.turn), Poller)

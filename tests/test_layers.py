@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "archive": {"", "changes", "files", "index", "maintenance", "message", "sql"},
     # archive has its command from there alone, when it is run as a program
     "maintenance": {"commandline", "", "archive", "files", "index", "sql", "text"},
-    "turns": {"errors"},
+    "turns": {"errors", "logs"},
     "reading": {"", "archive", "errors", "index", "logs", "sql", "turns"},
+    "writing": {"", "archive", "index", "reading", "sql"},
     "ledger": {
         "clocks",
         "",
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "reading",
         "sql",
         "turns",
+        "writing",
     },
     "limits": {"errors"},
     "memory": set(),
@@ -126,7 +128,7 @@ MAY_IMPORT = {
         "sessions",
         "turns",
     },
-    "doors.poller": {"logs"},
+    "doors.poller": {"logs", "turns"},
     "doors.sockets": set(),
     "doors.tls": {"files"},
     "doors.front": {"logs", "doors", "doors.sockets", "doors.tls", "errors", "limits", "peerlog"},
@@ -149,6 +151,7 @@ MAY_IMPORT = {
         "memory",
         "logfile",
         "reading",
+        "turns",
     },
     "client": {"clocks", "client.chat", "client.incoming", "text"},
     "client.incoming": {"errors", "frames", "message"},
@@ -258,6 +261,7 @@ MAY_IMPORT = {
         "index",
         "ledger",
         "limits",
+        "sql",
         "turns",
     },
 }

@@ -576,8 +576,8 @@ class ReadingTests(LedgerTestCase):
 
             self.patch(self.store, side, noted)
 
-        note("write")
-        note("index")
+        for side in ("write", "index", "alone"):
+            note(side)
         self.say("a")
         self.commit()
         self.store.seconds = 0.1
@@ -594,7 +594,7 @@ class ReadingTests(LedgerTestCase):
                 ("write", "write"),
                 ("index", "checkpoint"),
                 ("index", "checkpoint"),
-                ("write", "checkpoint"),
+                ("alone", "checkpoint"),
                 ("index", "extend"),
             ],
         )

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.errors import Unavailable
-from chat_twisted.turns import REACTOR_WEIGHT, Asker, Paced, Shares, Turns, unlimited
+from chat_twisted.turns import REACTOR_WEIGHT, Asker, EndOfTurn, Paced, Shares, Turns, unlimited
 from tests.store import turn
 
 
@@ -181,21 +181,21 @@ class SharesTests(TestCase):
 
     def test_a_source_has_time_until_its_share_is_used_up_and_in_the_next_turn_again(self) -> None:
         self.shares.spend("a", 3)
-        self.assertTrue(self.shares.has_time("a"))
+        self.assertNotIn("a", self.shares.used_up)
         self.shares.spend("a", 1)
-        self.assertFalse(self.shares.has_time("a"))
-        self.assertTrue(self.shares.has_time("b"))
+        self.assertIn("a", self.shares.used_up)
+        self.assertNotIn("b", self.shares.used_up)
         self.turn()
-        self.assertTrue(self.shares.has_time("a"))
+        self.assertNotIn("a", self.shares.used_up)
 
     def test_those_who_wait_are_called_in_order_for_a_share_a_turn(self) -> None:
         self.ask("a", *"12345")
-        self.assertFalse(self.shares.has_time("a"))
-        self.assertTrue(self.shares.has_time("b"))
+        self.assertIn("a", self.shares.used_up)
+        self.assertNotIn("b", self.shares.used_up)
         self.ask("b", "x")
         self.assertEqual(self.done, [])
         self.assertEqual(self.turn(), ["1", "2", "x"])
-        self.assertTrue(self.shares.has_time("b"))
+        self.assertNotIn("b", self.shares.used_up)
         self.assertEqual(self.turn(), ["3", "4"])
         self.assertEqual(self.turn(), ["5"])
         self.assertEqual(self.turn(), [])
@@ -210,3 +210,53 @@ class SharesTests(TestCase):
         self.ask("a", "other", "third")
         self.assertEqual(self.turn(), ["more", "other"])
         self.assertEqual(self.turn(), ["third", "rest"])
+
+
+class EndOfTurnTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.turn = EndOfTurn(self.clock)
+        self.done: list[str] = []
+
+    def commit(self, name: str) -> None:
+        self.turn.commit(lambda: self.done.append(name))
+
+    def write(self, name: str) -> None:
+        self.turn.write(lambda: self.done.append(name))
+
+    def test_all_is_committed_before_anything_is_written(self) -> None:
+        self.write("written first")
+        self.commit("committed")
+        self.assertEqual(self.done, [])
+        self.clock.advance(0)
+        self.assertEqual(self.done, ["committed", "written first"])
+
+    def test_what_comes_of_a_commit_is_written_in_the_same_turn(self) -> None:
+        self.turn.commit(lambda: self.write("delivered"))
+        turn(self.clock)
+        self.assertEqual(self.done, ["delivered"])
+
+    def test_what_a_commit_brings_forth_is_committed_in_the_next(self) -> None:
+        self.turn.commit(lambda: self.commit("settled"))
+        turn(self.clock)
+        self.assertEqual(self.done, [])
+        turn(self.clock)
+        self.assertEqual(self.done, ["settled"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_where_something_is_read_in_one_call_that_is_the_turn(self) -> None:
+        self.turn.begin()
+        self.commit("committed")
+        self.write("written")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.turn.end()
+        self.assertEqual(self.done, ["committed", "written"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_fault_keeps_no_other_from_being_called(self) -> None:
+        self.turn.commit(lambda: 1 // 0)
+        self.commit("committed")
+        self.write("written")
+        self.clock.advance(0)
+        self.assertEqual(self.done, ["committed", "written"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -66,7 +66,7 @@ from chat_twisted.limits import Limits, Rate, network
 from chat_twisted.logs import Logger
 from chat_twisted.peerlog import PeerLog
 from chat_twisted.sessions import Session
-from chat_twisted.turns import Shares
+from chat_twisted.turns import EndOfTurn, Shares
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""
@@ -97,7 +97,7 @@ FLUSH_WITHIN = 0.002
 
 DEFAULT_UNREAD = Limits().unread
 
-REQUESTS_SHARE = 0.005
+REQUESTS_SHARE = 0.01
 """Seconds that the requests of one address may take in one turn of the reactor."""
 
 REQUESTS_PIECE = 0.001
@@ -356,7 +356,7 @@ class FramedConnection(LineReceiver):
         reader, shares, seconds = self._reader, self.factory.shares, self.factory.clock.seconds
         source = self._source
         begun = seconds()
-        is_late = not in_turn and not shares.has_time(source)
+        is_late = not in_turn and source in shares.used_up
         while position < len(data) and not self.paused and not self.closed:
             count += 1
             if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
@@ -844,6 +844,7 @@ class FramedFactory(ServerFactory):
     :param max_unread: bytes that may wait for one peer. One that lets more gather does not read.
     :param motd: what is said to everybody who logs in.
     :param poller: what reads plain connections; without one it is the reactor.
+    :param turn: at whose end is written what was gathered.
     """
 
     noisy = False
@@ -860,6 +861,7 @@ class FramedFactory(ServerFactory):
         max_unread: int = DEFAULT_UNREAD,
         motd: str = "",
         poller: Poller | None = None,
+        turn: EndOfTurn | None = None,
     ) -> None:
         self.hub = hub
         self.gate = gate
@@ -877,9 +879,10 @@ class FramedFactory(ServerFactory):
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
+        self._turn = EndOfTurn(clock) if turn is None else turn
         self._unflushed: list[FramedConnection] = []
-        self._flushing: IDelayedCall | None = None
-        self._waits_for_more = False
+        self._flushes = False  # at the end of the turn
+        self._waiting_for_more: IDelayedCall | None = None
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
 
@@ -903,25 +906,33 @@ class FramedFactory(ServerFactory):
     def flush_later(self, connection: FramedConnection) -> None:
         """Have ``connection`` flushed when this turn of the reactor is over, or ``flush`` says."""
         self._unflushed.append(connection)
-        if self._flushing is None:
-            self._flushing = self.clock.callLater(0, self._flush)
+        if not self._flushes:
+            self._flushes = True
+            self._turn.write(self._flush_at_end)
+
+    def _flush_at_end(self) -> None:
+        self._flushes = False
+        if self._waiting_for_more is None:
+            self._flush()
 
     def flush(self, *, more: bool) -> None:
         """Write what is gathered; if there is ``more`` to come, together with that. To write twice
         to the same peers costs twice as much, and takes longer than what comes takes to come.
         """
-        if self._flushing is None:
-            return
-        if more and not self._waits_for_more:
-            self._waits_for_more = True
-            self._flushing.reset(FLUSH_WITHIN)
+        if self._waiting_for_more is not None:
+            self._waiting_for_more.cancel()
+            self._waiting_for_more = None
+            self._flush()
+        elif more and self._unflushed:
+            self._waiting_for_more = self.clock.callLater(FLUSH_WITHIN, self._waited)
         else:
-            self._flushing.cancel()
             self._flush()
 
+    def _waited(self) -> None:
+        self._waiting_for_more = None
+        self._flush()
+
     def _flush(self) -> None:
-        self._flushing = None
-        self._waits_for_more = False
         unflushed, self._unflushed = self._unflushed, []
         for connection in unflushed:
             try:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.logs import Logger
+from chat_twisted.turns import EndOfTurn
 
 RECEIVE = 65_536
 """Bytes that are read from a socket at once; as much as Twisted's transports read."""
@@ -41,20 +42,22 @@ class Poller:
     """Reads the sockets that it is given, in place of the reactor.
 
     :param reactor: where it is read itself, while it has any.
+    :param turn: is told when all of them were read that were readable at once.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFDSet) -> None:
+    def __init__(self, reactor: IReactorFDSet, turn: EndOfTurn) -> None:
         self._reactor = reactor
+        self._turn = turn
         self._epoll = select.epoll()
         self._polled: dict[int, _Polled] = {}
 
     @classmethod
-    def over(cls, reactor: object) -> Poller | None:
+    def over(cls, reactor: object, turn: EndOfTurn) -> Poller | None:
         """Make one if this can be: the system has epoll, and ``reactor`` waits for descriptors."""
         possible = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
-        return cls(cast(IReactorFDSet, reactor)) if possible else None
+        return cls(cast(IReactorFDSet, reactor), turn) if possible else None
 
     def add(self, transport: Any, received: Callable[[bytes], None]) -> int:
         """Read from ``transport``'s socket, and call ``received`` with what comes; return what it
@@ -92,6 +95,13 @@ class Poller:
 
     def doRead(self) -> None:
         """Twisted: some socket can be read from."""
+        self._turn.begin()
+        try:
+            self._read()
+        finally:
+            self._turn.end()
+
+    def _read(self) -> None:
         polled = self._polled
         for descriptor, event in self._epoll.poll(0, AT_ONCE):
             try:

@@ -214,12 +214,15 @@ class Version2(Session):
 
         :raises ChatError: it is refused.
         """
-        if frame.verb not in ("SEND", "RECEIVED"):  # which are counted with their texts; not at all
-            self.door.hub.allow(self)
-        if frame.verb in ("WHO", "ROOMS") or (frame.verb == "BAN" and not frame.argument):
+        verb = frame.verb
+        if verb == "SEND" or verb == "RECEIVED":  # counted with their texts; not at all
+            self.VERBS[verb](self, frame)
+            return
+        self.door.hub.allow(self)
+        if verb in ("WHO", "ROOMS") or (verb == "BAN" and not frame.argument):
             self._take_in_turn(frame)
         else:
-            self.VERBS[frame.verb](self, frame)
+            self.VERBS[verb](self, frame)
 
     def _take_in_turn(self, frame: Frame) -> None:
         """Handle a request that may take long, now or when it is its turn; take nothing else until
@@ -241,7 +244,8 @@ class Version2(Session):
     def _send(self, frame: Frame) -> None:
         if not frame.argument or not frame.body:
             raise HeaderIncomplete("no recipient or no text")
-        self.door.hub.send(self, frame.argument, frame.body, frame.id)
+        # The connection has looked whether the Id is a token.
+        self.door.hub.send(self, frame.argument, frame.body, frame.headers.get("id"))
         self.pending += 1
 
     def _received(self, frame: Frame) -> None:

@@ -11,13 +11,15 @@ CREATE TABLE looked_up.indexed (
 
 -- In which conversations messages stand: "one" and "other" are the numbers of its two users, in
 -- order; 0 and the number of a room; or 0 and 0, with everybody. A row has the numbers of all that
--- were indexed together, as a JSON array: a row for each message took three times as long. What
--- stands in one row of a conversation was said before all that stands in the next.
+-- were indexed together, as a JSON array of how far each is from "base", since numbers are long: a
+-- row for each message took three times as long. What stands in one row of a conversation was said
+-- before all that stands in the next.
 CREATE TABLE looked_up.place (
     one INTEGER NOT NULL,
     other INTEGER NOT NULL,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
+    base INTEGER NOT NULL,
     numbers TEXT NOT NULL,
     PRIMARY KEY (one, other, first)
 ) WITHOUT ROWID;
