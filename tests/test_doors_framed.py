@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import count, cycle
 from typing import Any
 
@@ -647,7 +647,7 @@ class RecordingPoller:
     def __init__(self) -> None:
         self.reading: dict[int, tuple[Any, Callable[[bytes], None]]] = {}
 
-    def add(self, transport: Any, received: Callable[[bytes], None]) -> int:
+    def add(self, transport: Any, received: Callable[[bytes], None], source: Hashable) -> int:
         transport.pauseProducing()
         self.reading[id(transport)] = (transport, received)
         return id(transport)

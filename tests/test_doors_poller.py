@@ -12,15 +12,16 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from chat_twisted.doors.poller import RECEIVE, Poller
+from chat_twisted.doors.poller import RECEIVE, SHARE, Poller
 from chat_twisted.turns import EndOfTurn
 
 
 @implementer(IReactorFDSet)
-class Readers:
+class Readers(Clock):
     """A reactor that remembers what it is to read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.readers: set[object] = set()
 
     def addReader(self, reader: object) -> None:
@@ -83,15 +84,20 @@ class PollerTest(TestCase):
         self.reactor = Readers()
         self.clock = Clock()
         self.turn = EndOfTurn(self.clock)
-        self.poller = Poller(self.reactor, self.turn)
+        self.stolen = 0.0  # by other processes
+        self.poller = Poller(
+            self.reactor, self.turn, self.clock.seconds, lambda: self.clock.seconds() - self.stolen
+        )
 
     def end(self, family: int = socket.AF_UNIX) -> End:
         end = End(self.reactor, family)
         self.addCleanup(end.close)
         return end
 
-    def add(self, end: End, received: Callable[[bytes], None] | None = None) -> int:
-        return self.poller.add(end, received or end.got.append)
+    def add(
+        self, end: End, received: Callable[[bytes], None] | None = None, source: str = ""
+    ) -> int:
+        return self.poller.add(end, received or end.got.append, source)
 
     def test_all_that_have_something_are_read_in_one_call(self) -> None:
         ends = [self.end() for _ in range(5)]
@@ -116,6 +122,60 @@ class PollerTest(TestCase):
             end.peer.send(b"x")
         self.poller.doRead()
         self.assertEqual(done, [[[b"x"], [b"x"]]])
+
+    def take_long(self, end: End) -> Callable[[bytes], None]:
+        def received(data: bytes) -> None:
+            end.got.append(data)
+            self.clock.rightNow += 2 * SHARE
+
+        return received
+
+    def test_what_one_source_sends_keeps_no_other_waiting(self) -> None:
+        flood, other = [self.end() for _ in range(3)], self.end()
+        for end in flood:
+            self.add(end, self.take_long(end), "flood")
+        self.add(other, source="other")
+        for end in (*flood, other):
+            end.peer.send(b"x")
+        self.poller.doRead()
+        self.assertEqual([end.got for end in (*flood, other)], [[b"x"], [], [], [b"x"]])
+
+    def test_connections_of_one_source_take_turns_and_more_gathers_meanwhile(self) -> None:
+        flood = [self.end() for _ in range(3)]
+        for end in flood:
+            self.add(end, self.take_long(end), "flood")
+        for _ in range(3):
+            for end in flood:
+                end.peer.send(b"x")
+            self.poller.doRead()
+        self.assertEqual([end.got for end in flood], [[b"x"], [b"xx"], [b"xxx"]])
+
+    def test_time_that_other_processes_had_is_not_counted(self) -> None:
+        ends = [self.end() for _ in range(3)]
+
+        def have_it_stolen(data: bytes) -> None:
+            self.take_long(ends[0])(data)
+            self.stolen += 2 * SHARE
+
+        self.add(ends[0], have_it_stolen)
+        for end in ends[1:]:
+            self.add(end, self.take_long(end))
+        for end in ends:
+            end.peer.send(b"x")
+        self.poller.doRead()
+        self.assertEqual([end.got for end in ends], [[b"x"], [b"x"], []])
+
+    def test_what_waits_for_its_turn_can_be_removed(self) -> None:
+        first, second, third = (self.end() for _ in range(3))
+        self.add(first, self.take_long(first))
+        for end in (second, third):
+            known_as = self.add(end)
+        for end in (first, second, third):
+            end.peer.send(b"x")
+        self.poller.doRead()
+        self.poller.remove(known_as)
+        self.poller.doRead()
+        self.assertEqual((second.got, third.got), ([b"x"], []))
 
     def test_the_reactor_reads_it_while_it_has_any_and_none_of_them(self) -> None:
         one, other = self.end(), self.end()

@@ -97,7 +97,7 @@ FLUSH_WITHIN = 0.002
 
 DEFAULT_UNREAD = Limits().unread
 
-REQUESTS_SHARE = 0.01
+REQUESTS_SHARE = 0.005
 """Seconds that the requests of one address may take in one turn of the reactor."""
 
 REQUESTS_PIECE = 0.001
@@ -341,7 +341,8 @@ class FramedConnection(LineReceiver):
         """Take the requests in ``data``, and keep what is not one yet or not to be taken now.
 
         A flood of requests, refused or not, takes no more time than its address has a share of:
-        the rest waits for its turn (``in_turn``), and is not read meanwhile.
+        where the poller reads, it sees to that. Of what the reactor has read, the rest waits for
+        its turn (``in_turn``), and no more is read meanwhile.
 
         A frame that is all there is taken in one go. LineReceiver, which calls for each line, gets
         what is split or strange; what it has not used is taken back from it.
@@ -354,13 +355,16 @@ class FramedConnection(LineReceiver):
             return
         position = count = 0
         reader, shares, seconds = self._reader, self.factory.shares, self.factory.clock.seconds
-        source = self._source
-        begun = seconds()
-        is_late = not in_turn and source in shares.used_up
+        source, counts = self._source, self._polled is None
+        is_late = False
+        if counts:
+            begun = seconds()
+            is_late = not in_turn and source in shares.used_up
         while position < len(data) and not self.paused and not self.closed:
-            count += 1
-            if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
-                is_late = True
+            if counts:
+                count += 1
+                if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
+                    is_late = True
             if is_late:
                 # Reading goes on, since most have nothing more to say until then: to stop it and to
                 # begin it again takes two calls of the system.
@@ -378,7 +382,8 @@ class FramedConnection(LineReceiver):
             position += len(piece) - unused
             if unused == len(piece):
                 break  # the beginning of a line
-        shares.spend(source, seconds() - begun)
+        if counts:
+            shares.spend(source, seconds() - begun)
         self._kept = b"" if self.closed else data[position:]
 
     def readConnectionLost(self) -> None:
@@ -596,7 +601,7 @@ class FramedConnection(LineReceiver):
         """Have what comes read: by the poller, if there is one and nothing but a socket between."""
         poller = self.factory.poller
         if poller is not None and self._send is not None and not self._ended:
-            self._polled = poller.add(self.transport, self.dataReceived)
+            self._polled = poller.add(self.transport, self.dataReceived, self._source)
         else:
             self.transport.resumeProducing()
 
