@@ -23,7 +23,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
+from chat_twisted.core.errors import ChatError, HeaderIncomplete, MessageTooLong
 
 MAX_START_LINE = 512
 MAX_HEADERS = 4096

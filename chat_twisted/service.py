@@ -40,9 +40,12 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from chat_twisted import __version__, archive
-from chat_twisted.accounts import HASHING_AT_ONCE, Accounts, Gate, Passwords
+from chat_twisted import __version__
+from chat_twisted.auth.accounts import HASHING_AT_ONCE, Accounts, Gate, Passwords
 from chat_twisted.clocks import use_monotonic_clock
+from chat_twisted.core.hub import Hub, Origin
+from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
+from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
 from chat_twisted.doors.front import (
     DECIDE_WITHIN,
@@ -62,15 +65,13 @@ from chat_twisted.files import (
     require_trusted,
 )
 from chat_twisted.frames import MAX_BODY
-from chat_twisted.hub import Hub, Origin
-from chat_twisted.ledger import EmbeddedLedger, SQLiteStore
-from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.logfile import KEPT, MAX_SIZE, LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.memory import find_trim
-from chat_twisted.reading import give_way
+from chat_twisted.storage import archive
+from chat_twisted.storage.embedded import EmbeddedLedger, SQLiteStore
+from chat_twisted.storage.reading import give_way
 from chat_twisted.text import printable
-from chat_twisted.turns import EndOfTurn
 
 DEFAULT_LISTEN = "tcp:8828"
 DEFAULT_CLIENTS = 10_000

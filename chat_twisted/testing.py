@@ -34,17 +34,18 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted import archive, index
-from chat_twisted.accounts import Accounts, Gate, Passwords
+from chat_twisted.auth.accounts import Accounts, Gate, Passwords
 from chat_twisted.client.chat import ChatClient
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.hub import Hub, Origin
+from chat_twisted.core.limits import OFF, Limiter, Limits
+from chat_twisted.core.saved import Saved
+from chat_twisted.core.turns import Asker
 from chat_twisted.doors.framed import FramedFactory
-from chat_twisted.errors import Unavailable
 from chat_twisted.frames import MAX_BODY
-from chat_twisted.hub import Hub, Origin
-from chat_twisted.ledger import EmbeddedLedger
-from chat_twisted.limits import OFF, Limiter, Limits
-from chat_twisted.sql import Cursor
-from chat_twisted.turns import Asker
+from chat_twisted.storage import archive, index
+from chat_twisted.storage.embedded import EmbeddedLedger
+from chat_twisted.storage.sql import Cursor
 
 BUFFER = 65536
 """Bytes that a connection takes before it asks its writer to pause."""
@@ -151,7 +152,7 @@ class MemoryStore:
         """See ``ledger.Store.close``."""
         self.closed = True
 
-    def saved(self) -> archive.Saved:
+    def saved(self) -> Saved:
         """Return what a server that starts now finds."""
         cursor = self.connection.cursor()
         index.extend(cursor, sys.maxsize)  # as ``archive.prepare`` does

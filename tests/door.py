@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from chat_twisted.accounts import Gate
+from chat_twisted.auth.accounts import Gate
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import OFF, Limiter
 from chat_twisted.doors import Channel
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
-from chat_twisted.hub import Hub
-from chat_twisted.limits import OFF, Limiter
 from tests.store import InlineStore, quick_accounts, settle
 
 

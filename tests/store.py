@@ -9,9 +9,9 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive, index
-from chat_twisted.archive import Span
-from chat_twisted.message import Message, Place
+from chat_twisted.core.message import Message, Place
+from chat_twisted.core.saved import Span
+from chat_twisted.storage import archive, index
 from chat_twisted.testing import MemoryStore as InlineStore
 from chat_twisted.testing import quick_accounts
 

@@ -16,10 +16,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts as accounts_module
-from chat_twisted import archive
-from chat_twisted.accounts import Account, Gate, Password, Passwords, Signature, parse_key, signed
-from chat_twisted.changes import (
+from chat_twisted.auth import accounts as accounts_module
+from chat_twisted.auth.accounts import (
+    Account,
+    Gate,
+    Password,
+    Passwords,
+    Signature,
+    parse_key,
+    signed,
+)
+from chat_twisted.core.changes import (
     AccountGone,
     AccountMade,
     Change,
@@ -29,8 +36,10 @@ from chat_twisted.changes import (
     UserCame,
     UserGone,
 )
-from chat_twisted.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
-from chat_twisted.turns import Asker, unlimited
+from chat_twisted.core.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
+from chat_twisted.core.saved import GUEST, OPERATOR, SavedUser
+from chat_twisted.core.turns import Asker, unlimited
+from chat_twisted.storage import archive
 from tests.store import quick_accounts
 
 ALICE, BOB = 1, 2
@@ -145,8 +154,8 @@ class RegistryTests(RegistryTestCase):
     def test_what_is_stored_takes_the_place_of_what_was_there(self) -> None:
         account = self.alice()
         rows = [
-            archive.SavedUser(ALICE, "Alice", b"", 0, 0, archive.OPERATOR),
-            archive.SavedUser(BOB, "Bob", b"t", 0, 0, archive.GUEST),
+            SavedUser(ALICE, "Alice", b"", 0, 0, OPERATOR),
+            SavedUser(BOB, "Bob", b"t", 0, 0, GUEST),
         ]
         self.accounts.load(rows, [(ALICE, OTHER_KEY, "c"), (BOB, KEY, "")], [(ALICE, "h"), (9, "")])
         self.assertEqual(self.accounts.all(), [account])

@@ -10,11 +10,12 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from chat_twisted import archive, index, maintenance
-from chat_twisted.archive import ArchiveError, Span
-from chat_twisted.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
+from chat_twisted.core.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
+from chat_twisted.core.message import EVERYWHERE, Message, Place
+from chat_twisted.core.saved import GUEST, Saved, Span
 from chat_twisted.files import FilesError
-from chat_twisted.message import EVERYWHERE, Message, Place
+from chat_twisted.storage import archive, index, maintenance
+from chat_twisted.storage.archive import ArchiveError
 from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
 
@@ -82,7 +83,7 @@ class OpeningTests(ArchiveTestCase):
             connection.execute(statement)
         connection.commit()
         saved = archive.prepare(path)
-        self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, archive.GUEST)])
+        self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, GUEST)])
         self.assertEqual((saved.members, saved.edition), ([(9, 2)], 0))
         index.attach(connection, path)
         self.cursor = connection.cursor()
@@ -477,13 +478,13 @@ class TidyingTests(ArchiveTestCase):
         )
         self.change(UserCame(CAROL, "carol", b"u", 0), Invited(DEV, CAROL), Invited(DEV, ALICE))
         saved = archive.load(self.cursor)
-        self.assertEqual(saved.users[0], (BOB, "Bob", b"t", 0, 0, archive.GUEST))
+        self.assertEqual(saved.users[0], (BOB, "Bob", b"t", 0, 0, GUEST))
         self.assertEqual(saved.rooms, [(DEV, "#dev", "", 1, BOB)])
         self.assertEqual((saved.members, saved.invitations), ([(DEV, BOB)], [(DEV, CAROL)]))
         self.change(RoomGone(DEV))  # it has a member
         self.assertEqual(len(archive.load(self.cursor).rooms), 1)
         self.change(UserGone(BOB), UserGone(CAROL), RoomGone(DEV))
-        self.assertEqual(archive.load(self.cursor), archive.Saved())
+        self.assertEqual(archive.load(self.cursor), Saved())
 
     def test_an_invitation_to_a_room_that_anybody_may_join_is_not_kept(self) -> None:
         self.change(UserCame(CAROL, "carol", b"t", 0), RoomMade(DEV, "#dev", False, BOB))

@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive
-from chat_twisted.errors import NotPermitted
-from chat_twisted.hub import Hub
-from chat_twisted.limits import OFF, Limiter
-from chat_twisted.message import Message
-from chat_twisted.turns import Asker
+from chat_twisted.core.errors import NotPermitted
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import OFF, Limiter
+from chat_twisted.core.message import Message
+from chat_twisted.core.turns import Asker
+from chat_twisted.storage import archive
 from tests.store import InlineStore, quick_accounts, settle
 from tests.test_hub import ListDoor, ListSession
 

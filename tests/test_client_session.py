@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.incoming import Received, Refusal, seen
 from chat_twisted.client.session import ClientSession, Proof
-from chat_twisted.errors import HeaderIncomplete, MessageTooLong
+from chat_twisted.core.errors import HeaderIncomplete, MessageTooLong
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 

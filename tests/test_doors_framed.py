@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from chat_twisted import archive
-from chat_twisted.archive import SavedUser
+from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
+from chat_twisted.core.saved import ACCOUNT, SavedUser
 from chat_twisted.doors import framed
 from chat_twisted.doors.framed import FramedFactory, describe
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
-from chat_twisted.limits import OFF, Limiter, Limits, Rate
 from tests.door import Client, DoorTestCase
 from tests.store import turn
 
@@ -955,7 +954,7 @@ class LostRegisteringTests(DoorTestCase):
     def test_an_operator_may_add_a_name_that_is_just_registering(self) -> None:
         bob = self.connect()
         bob.protocol.dataReceived(b"REGISTER bob\n\n")
-        row = SavedUser(5, "bob", b"", 0, 0, archive.ACCOUNT)
+        row = SavedUser(5, "bob", b"", 0, 0, ACCOUNT)
         self.hub._edited(([row], [(5, KEY, "")], [], 1))
         self.commit()
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -21,6 +21,8 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
@@ -31,8 +33,6 @@ from chat_twisted.doors.front import (
     Plaintext,
 )
 from chat_twisted.doors.tls import ServerTLS, ensure
-from chat_twisted.errors import ChatError
-from chat_twisted.limits import OFF, Limiter, Rate
 
 HERE = IPv4Address("TCP", "127.0.0.1", 5)
 THERE = IPv4Address("TCP", "192.0.2.7", 5)

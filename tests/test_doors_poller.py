@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.poller import RECEIVE, SHARE, Poller
-from chat_twisted.turns import EndOfTurn
 
 
 @implementer(IReactorFDSet)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_twisted.core.limits import OFF, Rate
+from chat_twisted.core.message import Message
 from chat_twisted.doors.version1 import make_forward, pieces
-from chat_twisted.limits import OFF, Rate
-from chat_twisted.message import Message
 from chat_twisted.text import printable
 from tests.door import Client, DoorTestCase
 

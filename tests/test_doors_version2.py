@@ -6,13 +6,13 @@ import re
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive
+from chat_twisted.core.errors import TookTooLong
+from chat_twisted.core.limits import OFF, Rate
+from chat_twisted.core.presence import TELL_AFTER
+from chat_twisted.core.sessions import User
 from chat_twisted.doors import version2
 from chat_twisted.doors.version2 import bodies
-from chat_twisted.errors import TookTooLong
-from chat_twisted.limits import OFF, Rate
-from chat_twisted.presence import TELL_AFTER
-from chat_twisted.sessions import User
+from chat_twisted.storage import archive
 from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"

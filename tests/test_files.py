@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, maintenance
+from chat_twisted.auth import accounts
 from chat_twisted.files import (
     FilesError,
     acting_as,
@@ -22,6 +22,7 @@ from chat_twisted.files import (
     require_trusted,
 )
 from chat_twisted.service import Options, makeService
+from chat_twisted.storage import maintenance
 
 NOBODY_HAS = 4_000_000_000  # a number that no user has
 

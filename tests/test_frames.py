@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.errors import ChatError, HeaderIncomplete, MessageTooLong
+from chat_twisted.core.errors import ChatError, HeaderIncomplete, MessageTooLong
 from chat_twisted.frames import Frame, FrameReader, encode, format_time, parse_time
 
 

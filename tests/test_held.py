@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.held import UNKNOWN, Held
+from chat_twisted.core.held import UNKNOWN, Held
 
 
 def let_go(held: Held[str], now: float = 0.0) -> list[str]:

@@ -11,12 +11,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive, sessions
-from chat_twisted import hub as hub_module
-from chat_twisted import ledger as ledger_module
-from chat_twisted.archive import Span
-from chat_twisted.changes import RoomGone, UserCame, UserGone
-from chat_twisted.errors import (
+from chat_twisted.core import hub as hub_module
+from chat_twisted.core import sessions
+from chat_twisted.core.changes import RoomGone, UserCame, UserGone
+from chat_twisted.core.errors import (
     AuthenticationRequired,
     ChatError,
     MalformedName,
@@ -27,12 +25,15 @@ from chat_twisted.errors import (
     UnableToSend,
     Unavailable,
 )
-from chat_twisted.hub import Hub
-from chat_twisted.limits import OFF, Limiter, Rate
-from chat_twisted.message import Message
-from chat_twisted.presence import TELL_AFTER, Presence
-from chat_twisted.sessions import Event, Request, Session
-from chat_twisted.turns import Asker
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import OFF, Limiter, Rate
+from chat_twisted.core.message import Message
+from chat_twisted.core.presence import TELL_AFTER, Presence
+from chat_twisted.core.saved import Span
+from chat_twisted.core.sessions import Event, Request, Session
+from chat_twisted.core.turns import Asker
+from chat_twisted.storage import archive
+from chat_twisted.storage import embedded as ledger_module
 from tests.store import InlineStore, quick_accounts, settle
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_twisted import archive, index, maintenance
-from chat_twisted.archive import Span
-from chat_twisted.message import EVERYWHERE, Message, Place
+from chat_twisted.core.message import EVERYWHERE, Message, Place
+from chat_twisted.core.saved import Span
+from chat_twisted.storage import archive, index, maintenance
 from tests.store import ALICE, BOB, CAROL, ArchiveTestCase
 
 

@@ -9,14 +9,15 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive, index
-from chat_twisted import ledger as ledger_module
-from chat_twisted.archive import Span
-from chat_twisted.changes import Joined, Left, RoomMade, UserCame, UserGone
-from chat_twisted.errors import Unavailable
-from chat_twisted.ledger import Again, EmbeddedLedger, Entry, Repeat
-from chat_twisted.message import EVERYWHERE, Message
-from chat_twisted.turns import unlimited
+from chat_twisted.core.changes import Joined, Left, RoomMade, UserCame, UserGone
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.ledger import Again, Entry, Repeat
+from chat_twisted.core.message import EVERYWHERE, Message
+from chat_twisted.core.saved import OPERATOR, SavedUser, Span, Users
+from chat_twisted.core.turns import unlimited
+from chat_twisted.storage import archive, index
+from chat_twisted.storage import embedded as ledger_module
+from chat_twisted.storage.embedded import EmbeddedLedger
 from tests.store import InlineStore, settle
 
 FULL = sqlite3.OperationalError("database or disk is full")
@@ -30,7 +31,7 @@ class LedgerTestCase(TestCase):
         self.store = InlineStore(self.clock)
         self.commits: list[list[tuple[Entry, str]]] = []
         self.failures: list[list[str]] = []
-        self.edits: list[archive.Users] = []
+        self.edits: list[Users] = []
         self.open()
 
     def open(self, retain: float | None = None) -> None:
@@ -670,7 +671,7 @@ class EditTests(LedgerTestCase):
         for _ in range(3):
             self.clock.advance(1)
             self.commit()
-        bob = archive.SavedUser(5, "bob", b"", 0, 0, archive.OPERATOR)
+        bob = SavedUser(5, "bob", b"", 0, 0, OPERATOR)
         self.assertEqual(self.edits, [([bob], [(5, "k", "c")], [], 1)])
 
     def test_a_file_that_can_not_be_read_is_looked_at_again(self) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import limits as limits_module
-from chat_twisted.errors import TooFast
-from chat_twisted.limits import OFF, Bucket, FairPool, Limiter, Limits, Rate, network
+from chat_twisted.core import limits as limits_module
+from chat_twisted.core.errors import TooFast
+from chat_twisted.core.limits import OFF, Bucket, FairPool, Limiter, Limits, Rate, network
 
 
 class BucketTests(TestCase):

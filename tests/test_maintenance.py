@@ -14,10 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chat_twisted import archive, files, index, maintenance, sql
-from chat_twisted.archive import FILE, ArchiveError
+from chat_twisted import files
+from chat_twisted.core.message import Message
+from chat_twisted.core.saved import Saved
 from chat_twisted.files import FilesError
-from chat_twisted.message import Message
+from chat_twisted.storage import archive, index, maintenance, sql
+from chat_twisted.storage.archive import FILE, ArchiveError
 from tests.store import ALICE, BOB, ArchiveTestCase
 
 
@@ -213,7 +215,7 @@ class StepTests(MaintenanceTestCase):
             (folder / f"{number}.sql").write_text(step)
         return folder
 
-    def prepare(self, *more: str) -> archive.Saved:
+    def prepare(self, *more: str) -> Saved:
         return archive.prepare(self.folder, schema=self.steps(*more), say=self.said.append)
 
     def version(self, path: Path) -> int:

@@ -2,8 +2,8 @@
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.errors import MalformedName, UnableToSend
-from chat_twisted.message import EVERYBODY, Audience, check_user_name, parse_target
+from chat_twisted.core.errors import MalformedName, UnableToSend
+from chat_twisted.core.message import EVERYBODY, Audience, check_user_name, parse_target
 
 
 class NameTests(TestCase):

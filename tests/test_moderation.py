@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import moderation
-from chat_twisted.changes import Pardoned, Sanctioned
 from chat_twisted.clocks import SettledTime
-from chat_twisted.errors import NotPermitted
-from chat_twisted.moderation import (
+from chat_twisted.core import moderation
+from chat_twisted.core.changes import Pardoned, Sanctioned
+from chat_twisted.core.errors import NotPermitted
+from chat_twisted.core.moderation import (
     BAN,
     MUTE,
     Sanctions,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.ordered import Ordered
+from chat_twisted.core.ordered import Ordered
 
 
 class Item:

@@ -24,13 +24,15 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, maintenance, service
+from chat_twisted import service
+from chat_twisted.auth import accounts
 from chat_twisted.client import ClientError, arguments, command
 from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.screen import Words as Completer
 from chat_twisted.doors.framed import describe
 from chat_twisted.frames import Frame, encode
 from chat_twisted.logs import Logger
+from chat_twisted.storage import maintenance
 from chat_twisted.text import printable
 from tests.hostile import FACES, BotFace, RecordsFace, TalkFace, right, unasked
 from tests.test_client_screen import ScreenTestCase, on_a_terminal

@@ -43,7 +43,7 @@ class WheelTests(TestCase):
         names = zipfile.ZipFile(wheel).namelist()
         for name in (
             "chat_twisted/py.typed",
-            "chat_twisted/schema/1.sql",
+            "chat_twisted/storage/schema/1.sql",
             "chat_twisted/doors/framed.py",
             "chat_twisted/client/__main__.py",
             "twisted/plugins/chatserver.py",

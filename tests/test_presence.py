@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.errors import NotPermitted
-from chat_twisted.presence import (
+from chat_twisted.core.errors import NotPermitted
+from chat_twisted.core.presence import (
     AWAY,
     GONE,
     HERE,

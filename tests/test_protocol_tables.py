@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core.errors import ChatError
 from chat_twisted.doors.framed import State
-from chat_twisted.errors import ChatError
 from chat_twisted.frames import FrameReader
 from tests.door import Client, DoorTestCase
 

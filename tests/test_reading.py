@@ -13,11 +13,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive, reading
-from chat_twisted.errors import TookTooLong, Unavailable
-from chat_twisted.ledger import SQLiteStore
-from chat_twisted.sql import Cursor
-from chat_twisted.turns import Asker
+from chat_twisted.core.errors import TookTooLong, Unavailable
+from chat_twisted.core.turns import Asker
+from chat_twisted.storage import archive, reading
+from chat_twisted.storage.embedded import SQLiteStore
+from chat_twisted.storage.sql import Cursor
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import rooms as rooms_module
-from chat_twisted.changes import (
+from chat_twisted.core import rooms as rooms_module
+from chat_twisted.core.changes import (
     Invited,
     Joined,
     Left,
@@ -15,8 +15,8 @@ from chat_twisted.changes import (
     TopicSet,
     UserGone,
 )
-from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
-from chat_twisted.rooms import Room, Rooms
+from chat_twisted.core.errors import NoSuchRoom, NotPermitted, Unavailable
+from chat_twisted.core.rooms import Room, Rooms
 
 ALICE, BOB, CAROL = 1, 2, 3
 

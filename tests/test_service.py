@@ -17,15 +17,16 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import __version__, archive
-from chat_twisted.accounts import Gate
+from chat_twisted import __version__
+from chat_twisted.auth.accounts import Gate
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import ProcessFile
-from chat_twisted.hub import Hub
-from chat_twisted.limits import OFF, Limiter, Rate
 from chat_twisted.service import ChatService, Options, listen, makeService, stop_when_told
+from chat_twisted.storage import archive
 from tests.store import InlineStore, quick_accounts
 
 

@@ -6,8 +6,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.errors import Unavailable
-from chat_twisted.turns import REACTOR_WEIGHT, Asker, EndOfTurn, Paced, Shares, Turns, unlimited
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.turns import (
+    REACTOR_WEIGHT,
+    Asker,
+    EndOfTurn,
+    Paced,
+    Shares,
+    Turns,
+    unlimited,
+)
 from tests.store import turn
 
 

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import archive, index, writing
-from chat_twisted.sql import Cursor
-from chat_twisted.writing import LOCKED_AGAIN, LOCKED_FOR, ReactorWriter
+from chat_twisted.storage import archive, index, writing
+from chat_twisted.storage.sql import Cursor
+from chat_twisted.storage.writing import LOCKED_AGAIN, LOCKED_FOR, ReactorWriter
 
 
 class Reactor(Clock):

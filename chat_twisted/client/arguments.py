@@ -25,9 +25,9 @@ from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.client.words import Words
 from chat_twisted.commandline import Parser
-from chat_twisted.errors import ChatError, MalformedName
+from chat_twisted.core.errors import ChatError, MalformedName
+from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
 from chat_twisted.files import FilesError
-from chat_twisted.message import Audience, check_user_name, fold, parse_target
 from chat_twisted.text import printable
 
 

@@ -40,17 +40,17 @@ from chat_twisted.client.incoming import (
 from chat_twisted.client.remembered import config_folder
 from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
-from chat_twisted.errors import ChatError, HeaderIncomplete, NotPermitted, TooFast
-from chat_twisted.files import FilesError
-from chat_twisted.frames import format_time
-from chat_twisted.logs import Logger
-from chat_twisted.message import (
+from chat_twisted.core.errors import ChatError, HeaderIncomplete, NotPermitted, TooFast
+from chat_twisted.core.message import (
     Audience,
     check_room_name,
     check_user_name,
     fold,
     parse_target,
 )
+from chat_twisted.files import FilesError
+from chat_twisted.frames import format_time
+from chat_twisted.logs import Logger
 from chat_twisted.text import printable_lines
 
 DELIVERED_WITHIN = 10

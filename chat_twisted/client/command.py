@@ -25,7 +25,7 @@ from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.standard import StandardFiles
 from chat_twisted.client.words import Words
 from chat_twisted.clocks import use_monotonic_clock
-from chat_twisted.message import fold
+from chat_twisted.core.message import fold
 from chat_twisted.text import printable_lines
 
 INPUT_HISTORY = "input_history"

@@ -15,7 +15,7 @@ from typing import Any
 from chat_twisted.client.address import PORT, parse_address
 from chat_twisted.client.connection import Server
 from chat_twisted.client.secure import parse_fingerprint
-from chat_twisted.message import fold
+from chat_twisted.core.message import fold
 
 FILE = "config.toml"
 

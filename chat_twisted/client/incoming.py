@@ -14,9 +14,9 @@ import enum
 import re
 from dataclasses import dataclass
 
-from chat_twisted.errors import HeaderIncomplete, MalformedName, NoSuchRoom
+from chat_twisted.core.errors import HeaderIncomplete, MalformedName, NoSuchRoom
+from chat_twisted.core.message import check_room_name, check_user_name
 from chat_twisted.frames import Frame
-from chat_twisted.message import check_room_name, check_user_name
 
 MAX_BODY_TAKEN = 4 * 1024 * 1024
 """Bytes of a body, whatever ``Max-message`` says."""

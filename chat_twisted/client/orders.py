@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from chat_twisted.message import USER_NAME
+from chat_twisted.core.message import USER_NAME
 
 FORMAT_HELP = """\
 Use the following format for sending messages:

@@ -35,8 +35,8 @@ from chat_twisted.client.orders import Command, Mistake, Order, Say
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.words import Words
-from chat_twisted.errors import ChatError
-from chat_twisted.message import Audience, fold, parse_target
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.text import printable_lines
 
 MAX_LINE = 1024 * 1024

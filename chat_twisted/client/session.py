@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from chat_twisted.client import incoming
 from chat_twisted.client.incoming import Event, Received, Refusal, Seen
-from chat_twisted.errors import (
+from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
     ChatError,
@@ -35,8 +35,8 @@ from chat_twisted.errors import (
     TooFast,
     Unavailable,
 )
+from chat_twisted.core.message import fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
-from chat_twisted.message import fold, parse_target
 
 IDLE = 60
 """Seconds of a silent server after which it is asked whether it is there; past twice as many the

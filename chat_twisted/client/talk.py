@@ -27,9 +27,9 @@ from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Refusal, Ro
 from chat_twisted.client.orders import Command, Mistake, Say, Turn
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.words import Words, describe_room
-from chat_twisted.errors import ChatError
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.logs import Logger
-from chat_twisted.message import Audience, fold, parse_target
 from chat_twisted.text import lines as lines_of
 
 ALL = "ALL"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
 from chat_twisted.client.orders import Command, Order, help_text, parse
 from chat_twisted.client.session import Listed
-from chat_twisted.message import fold
+from chat_twisted.core.message import fold
 from chat_twisted.text import lines
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them

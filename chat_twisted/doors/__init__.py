@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from twisted.python.failure import Failure
 
-from chat_twisted.errors import ChatError
+from chat_twisted.core.errors import ChatError
 
 
 class Channel(NamedTuple):

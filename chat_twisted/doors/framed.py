@@ -35,13 +35,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.accounts import CHALLENGE, Account, Gate, Password, Signature
-from chat_twisted.doors import Channel, forget_frames
-from chat_twisted.doors.poller import Poller
-from chat_twisted.doors.sockets import HELD_BY_SYSTEM
-from chat_twisted.doors.version1 import Version1, Version1Door
-from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
-from chat_twisted.errors import (
+from chat_twisted.auth.accounts import CHALLENGE, Account, Gate, Password, Signature
+from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
     ChatError,
@@ -53,6 +48,16 @@ from chat_twisted.errors import (
     UnableToSend,
     UnknownCommand,
 )
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import Limits, Rate, network
+from chat_twisted.core.peerlog import PeerLog
+from chat_twisted.core.sessions import Session
+from chat_twisted.core.turns import EndOfTurn, Shares
+from chat_twisted.doors import Channel, forget_frames
+from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.sockets import HELD_BY_SYSTEM
+from chat_twisted.doors.version1 import Version1, Version1Door
+from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.frames import (
     MAX_BODY,
     MAX_SKIPPED,
@@ -61,12 +66,7 @@ from chat_twisted.frames import (
     encode,
     reply_headers,
 )
-from chat_twisted.hub import Hub
-from chat_twisted.limits import Limits, Rate, network
 from chat_twisted.logs import Logger
-from chat_twisted.peerlog import PeerLog
-from chat_twisted.sessions import Session
-from chat_twisted.turns import EndOfTurn, Shares
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""

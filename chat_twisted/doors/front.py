@@ -19,13 +19,13 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from chat_twisted.core.errors import ChatError, EncryptionRequired, Unavailable
+from chat_twisted.core.limits import FairPool, Limiter, Rate, network
+from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.doors import Channel, forget_frames
 from chat_twisted.doors.sockets import prepare
 from chat_twisted.doors.tls import ServerTLS, binding
-from chat_twisted.errors import ChatError, EncryptionRequired, Unavailable
-from chat_twisted.limits import FairPool, Limiter, Rate, network
 from chat_twisted.logs import Logger
-from chat_twisted.peerlog import PeerLog
 
 DECIDE_WITHIN = 10
 """Seconds that a connection has for its first words, a TLS handshake included."""

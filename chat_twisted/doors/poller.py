@@ -21,8 +21,8 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
-from chat_twisted.turns import EndOfTurn
 
 RECEIVE = 8192
 """Bytes that are read from a socket at once. However short the requests among them are, they take

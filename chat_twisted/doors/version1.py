@@ -15,8 +15,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.doors import Nowhere
-from chat_twisted.errors import (
+from chat_twisted.core.errors import (
     ChatError,
     HeaderIncomplete,
     MalformedName,
@@ -24,11 +23,12 @@ from chat_twisted.errors import (
     TooFast,
     UnableToSend,
 )
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.message import Message, check_user_name, fold
+from chat_twisted.core.presence import Presence
+from chat_twisted.core.sessions import Event, Request, Session
+from chat_twisted.doors import Nowhere
 from chat_twisted.frames import encode
-from chat_twisted.hub import Hub
-from chat_twisted.message import Message, check_user_name, fold
-from chat_twisted.presence import Presence
-from chat_twisted.sessions import Event, Request, Session
 from chat_twisted.text import printable
 
 ANSWER_WITHIN = 10

@@ -14,10 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.accounts import Account, Gate
-from chat_twisted.archive import Span
-from chat_twisted.doors import Channel, Nowhere
-from chat_twisted.errors import (
+from chat_twisted.auth.accounts import Account, Gate
+from chat_twisted.core.errors import (
     ChatError,
     EncryptionRequired,
     HeaderIncomplete,
@@ -26,16 +24,18 @@ from chat_twisted.errors import (
     Unavailable,
     UnknownCommand,
 )
+from chat_twisted.core.hub import Hashing, Hub
+from chat_twisted.core.message import Message, fold
+from chat_twisted.core.moderation import Sanction
+from chat_twisted.core.ordered import Listing
+from chat_twisted.core.presence import AWAY, HERE, Presence, seen
+from chat_twisted.core.rooms import Room
+from chat_twisted.core.saved import Span
+from chat_twisted.core.sessions import Event, Request, Session, User
+from chat_twisted.core.turns import Paced
+from chat_twisted.doors import Channel, Nowhere
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
-from chat_twisted.hub import Hashing, Hub
 from chat_twisted.logs import Logger
-from chat_twisted.message import Message, fold
-from chat_twisted.moderation import Sanction
-from chat_twisted.ordered import Listing
-from chat_twisted.presence import AWAY, HERE, Presence, seen
-from chat_twisted.rooms import Room
-from chat_twisted.sessions import Event, Request, Session, User
-from chat_twisted.turns import Paced
 
 T = TypeVar("T")
 

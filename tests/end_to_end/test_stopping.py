@@ -11,9 +11,9 @@ import sqlite3
 import unittest
 from contextlib import closing
 
-from chat_twisted import archive, index
-from chat_twisted.changes import UserCame
-from chat_twisted.message import Message
+from chat_twisted.core.changes import UserCame
+from chat_twisted.core.message import Message
+from chat_twisted.storage import archive, index
 from tests.end_to_end.support import Peer, ServerTestCase
 
 MESSAGES = 20_000

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
-from chat_twisted.errors import Unavailable
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.logs import Logger
 
 Result = TypeVar("Result")

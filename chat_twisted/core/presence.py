@@ -11,8 +11,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.errors import NotPermitted
-from chat_twisted.ordered import Listing, Ordered
+from chat_twisted.core.errors import NotPermitted
+from chat_twisted.core.ordered import Listing, Ordered
 
 TELL_AFTER = 0.5
 """Seconds for which changes are gathered."""

@@ -28,10 +28,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted import archive
-from chat_twisted.accounts import Account, Accounts
-from chat_twisted.archive import Page, SavedUser, Span
-from chat_twisted.changes import (
+from chat_twisted.auth.accounts import Account, Accounts
+from chat_twisted.core.changes import (
     AccountGone,
     AccountMade,
     Change,
@@ -49,7 +47,7 @@ from chat_twisted.changes import (
     UserCame,
     UserGone,
 )
-from chat_twisted.errors import (
+from chat_twisted.core.errors import (
     AuthenticationRequired,
     ChatError,
     NameInUse,
@@ -59,11 +57,10 @@ from chat_twisted.errors import (
     UnableToSend,
     Unavailable,
 )
-from chat_twisted.held import UNKNOWN, Held
-from chat_twisted.ledger import Again, Entry, Ledger, Repeat
-from chat_twisted.limits import Limiter, network
-from chat_twisted.logs import Logger
-from chat_twisted.message import (
+from chat_twisted.core.held import UNKNOWN, Held
+from chat_twisted.core.ledger import Again, Entry, Ledger, Repeat
+from chat_twisted.core.limits import Limiter, network
+from chat_twisted.core.message import (
     EVERYWHERE,
     Audience,
     Message,
@@ -73,7 +70,7 @@ from chat_twisted.message import (
     fold,
     parse_target,
 )
-from chat_twisted.moderation import (
+from chat_twisted.core.moderation import (
     BAN,
     MUTE,
     Sanction,
@@ -82,13 +79,15 @@ from chat_twisted.moderation import (
     is_within,
     network_of,
 )
-from chat_twisted.ordered import Listing, Ordered
-from chat_twisted.presence import Presence, Roster, check_why
-from chat_twisted.rooms import Room, Rooms, new_id
-from chat_twisted.sessions import Door, Event, Request, Session, User
-from chat_twisted.turns import Asker, unlimited
+from chat_twisted.core.ordered import Listing, Ordered
+from chat_twisted.core.presence import Presence, Roster, check_why
+from chat_twisted.core.rooms import Room, Rooms, new_id
+from chat_twisted.core.saved import ACCOUNT, Page, SavedUser, Span, Users
+from chat_twisted.core.sessions import Door, Event, Request, Session, User
+from chat_twisted.core.turns import Asker, unlimited
+from chat_twisted.logs import Logger
 
-ACCOUNT = "ACCOUNT"
+_ACCOUNT = "ACCOUNT"
 
 MAX_TOKENS = 16
 """How many of a user's tokens are good at once. With an account, every login gives another one."""
@@ -853,7 +852,7 @@ class Hub:
 
         changes(_hash_of(hashing))  # who may have none has used up nothing
         self._limiter.registration(session.host, self._clock.seconds())
-        return self._ask_hashed(changes, hashing, Request(session, user, "register", id, ACCOUNT))
+        return self._ask_hashed(changes, hashing, Request(session, user, "register", id, _ACCOUNT))
 
     def add_key(self, session: Session, key: str, id: str | None) -> Request:
         """Let a key into the account.
@@ -862,7 +861,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         changes = self._accounts.add_key(self.account(session), key)
-        return self._ask(changes, Request(session, self._asking(session), "add", id, ACCOUNT))
+        return self._ask(changes, Request(session, self._asking(session), "add", id, _ACCOUNT))
 
     def remove_key(self, session: Session, key: str, id: str | None) -> Request:
         """Let a key in no more. Other sessions stay; their tokens are good no more.
@@ -871,7 +870,7 @@ class Hub:
         :raises Unavailable: it can't be written.
         """
         changes = self._accounts.remove_key(self.account(session), key)
-        return self._ask(changes, Request(session, self._asking(session), "remove", id, ACCOUNT))
+        return self._ask(changes, Request(session, self._asking(session), "remove", id, _ACCOUNT))
 
     def set_password(self, session: Session, hashing: Hashing | None, id: str | None) -> Request:
         """Set the account's password, or have none. Other sessions stay; their tokens are good no
@@ -882,7 +881,7 @@ class Hub:
         :raises TooFast: too many passwords were hashed.
         :raises Unavailable: it can't be written.
         """
-        request = Request(session, self._asking(session), "password", id, ACCOUNT)
+        request = Request(session, self._asking(session), "password", id, _ACCOUNT)
 
         def changes(hash: str) -> Sequence[Change]:
             return self._accounts.set_password(self.account(session), hash)
@@ -926,7 +925,7 @@ class Hub:
         account = self.account(session)
         changes = [AccountGone(account.id, _digest(session.token))]
         return self._ask(
-            changes, Request(session, self._asking(session), "unregister", id, ACCOUNT)
+            changes, Request(session, self._asking(session), "unregister", id, _ACCOUNT)
         )
 
     def _is_account(self, user: User) -> None:
@@ -938,9 +937,7 @@ class Hub:
         if isinstance(change, AccountMade) and user is None:
             if change.id in self._going:
                 return  # it was made in vain
-            row = SavedUser(
-                change.id, change.name, b"", change.since, change.since, archive.ACCOUNT
-            )
+            row = SavedUser(change.id, change.name, b"", change.since, change.since, ACCOUNT)
             self._accounts.apply(change)
             self._welcome_back(row)  # its connection was lost before this
             return
@@ -956,7 +953,7 @@ class Hub:
         if request is not None and request.session.user is not None:
             request.session.done(request)
 
-    def _edited(self, users: archive.Users) -> None:
+    def _edited(self, users: Users) -> None:
         """An operator has changed accounts in the file."""
         rows, keys, passwords, _ = users
         before = {

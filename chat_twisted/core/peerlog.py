@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.limits import Bucket, Rate, network
+from chat_twisted.core.limits import Bucket, Rate, network
 
 REPORT_EVERY = 60
 """Seconds after which it is written how many lines were not."""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from chat_twisted import archive, index
-from chat_twisted.reading import pool
-from chat_twisted.sql import Cursor
+from chat_twisted.storage import archive, index
+from chat_twisted.storage.reading import pool
+from chat_twisted.storage.sql import Cursor
 
 Result = TypeVar("Result")
 

@@ -20,11 +20,11 @@ from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted import archive, index
-from chat_twisted.errors import TookTooLong
+from chat_twisted.core.errors import TookTooLong
+from chat_twisted.core.turns import RETRY_AFTER, Asker, Places
 from chat_twisted.logs import Logger
-from chat_twisted.sql import Cursor
-from chat_twisted.turns import RETRY_AFTER, Asker, Places
+from chat_twisted.storage import archive, index
+from chat_twisted.storage.sql import Cursor
 
 Result = TypeVar("Result")
 

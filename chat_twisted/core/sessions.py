@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-from chat_twisted.accounts import Account
-from chat_twisted.errors import ChatError
-from chat_twisted.limits import Allowance
-from chat_twisted.message import Message, fold
-from chat_twisted.presence import Presence
-from chat_twisted.rooms import Room
+from chat_twisted.auth.accounts import Account
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.limits import Allowance
+from chat_twisted.core.message import Message, fold
+from chat_twisted.core.presence import Presence
+from chat_twisted.core.rooms import Room
 
 MAX_UNCONFIRMED = 1000
 """Of how many direct messages that a user has not confirmed the senders are remembered. Past that

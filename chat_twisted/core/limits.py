@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
-from chat_twisted.errors import TooFast
+from chat_twisted.core.errors import TooFast
 
 MAX_ADDRESSES = 10_000
 """How many addresses without a connection are remembered; of more, those that left longest ago are

@@ -13,7 +13,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable
 
-from chat_twisted.changes import (
+from chat_twisted.core.changes import (
     Change,
     Invited,
     Joined,
@@ -24,9 +24,9 @@ from chat_twisted.changes import (
     TopicSet,
     UserGone,
 )
-from chat_twisted.errors import NoSuchRoom, NotPermitted, Unavailable
-from chat_twisted.message import check_room_name, fold
-from chat_twisted.ordered import Listing, Ordered
+from chat_twisted.core.errors import NoSuchRoom, NotPermitted, Unavailable
+from chat_twisted.core.message import check_room_name, fold
+from chat_twisted.core.ordered import Listing, Ordered
 
 MAX_INVITED = 1000
 """Users who are invited to a room and have not joined it."""

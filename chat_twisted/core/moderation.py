@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from chat_twisted.changes import Change, Pardoned, Sanctioned
 from chat_twisted.clocks import SettledTime
-from chat_twisted.errors import MalformedName, NotPermitted
-from chat_twisted.message import check_user_name, fold
-from chat_twisted.ordered import Listing, Ordered
+from chat_twisted.core.changes import Change, Pardoned, Sanctioned
+from chat_twisted.core.errors import MalformedName, NotPermitted
+from chat_twisted.core.message import check_user_name, fold
+from chat_twisted.core.ordered import Listing, Ordered
 
 BAN, MUTE = "ban", "mute"
 

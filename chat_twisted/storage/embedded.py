@@ -1,11 +1,6 @@
-"""The ledger: the log of what was said and of what changed, which gives each message its number.
+"""The embedded ledger, which writes the archive of this one server, by group commit.
 
-``say`` and ``change`` hand an entry in; it comes back through ``committed``, as durable as the
-ledger makes it, in the order in which it was handed in and once, or through ``failed``. Only then
-may anybody hear of it. A ledger knows neither connections nor rules: whom a message is to is for
-the hub to say.
-
-Here are the interface and the embedded ledger, which writes the archive of this one server.
+It knows neither connections nor rules (``core.ledger``), and no SQL (``archive``).
 """
 
 from __future__ import annotations
@@ -14,26 +9,24 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted import archive, index
-from chat_twisted.archive import Page, Saved, Span
-from chat_twisted.changes import Change
 from chat_twisted.clocks import SettledTime
-from chat_twisted.errors import Unavailable
+from chat_twisted.core.changes import Change
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.ledger import Again, Committed, Edited, Entry, Failed, Origin, Repeat
+from chat_twisted.core.message import Message, Place
+from chat_twisted.core.saved import Page, Saved, Span, Users
+from chat_twisted.core.turns import Asker, EndOfTurn
 from chat_twisted.logs import Logger
-from chat_twisted.message import Message, Place
-from chat_twisted.reading import Readers, give_way, pool
-from chat_twisted.sql import Cursor
-from chat_twisted.turns import Asker, EndOfTurn
-from chat_twisted.writing import ReactorWriter, ThreadWriter
-
-Origin = TypeVar("Origin")
-"""What the caller wants to have back with the committed entry."""
+from chat_twisted.storage import archive, index
+from chat_twisted.storage.reading import Readers, give_way, pool
+from chat_twisted.storage.sql import Cursor
+from chat_twisted.storage.writing import ReactorWriter, ThreadWriter
 
 Result = TypeVar("Result")
 
@@ -98,122 +91,6 @@ NOTE_EVERY = 600
 CLEAN_EVERY = 60
 CLEAN_STEP = 500
 """Every how many seconds what is too old is deleted, and how many messages at once."""
-
-
-class Repeat(NamedTuple):
-    """A message that was sent again under the same Id: the first one's number and time."""
-
-    number: int
-    time: int
-
-
-class Again(NamedTuple):
-    """A message that may only be said if it was said before: a question whether it was. It comes
-    back as the ``Repeat`` or, if it was not, as it is.
-    """
-
-    number: int
-    author: int
-    request: str
-
-
-Entry = Message | Repeat | Again | Change
-
-Committed = Callable[[Sequence[tuple[Entry, Origin]]], None]
-"""Takes the entries of one commit, in order, each with its origin."""
-
-Failed = Callable[[Sequence[tuple[Entry, Origin]], Unavailable], None]
-"""Takes entries that were not committed and won't be."""
-
-Edited = Callable[[archive.Users], None]
-"""Takes all accounts, when an operator has changed them beside the ledger (``archive.edit``)."""
-
-
-class Ledger(Protocol[Origin]):
-    """What the hub asks of a ledger."""
-
-    saved: Saved
-    """What there was at the start."""
-
-    time: SettledTime
-    """By which ends what was written down to end at some time."""
-
-    @property
-    def newest(self) -> int:
-        """The number that was given last; the next message has a higher one."""
-
-    @property
-    def pressed(self) -> bool:
-        """Whether more waits to be committed."""
-
-    def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
-        """Say who takes what became of entries, and what an operator does beside the ledger; called
-        once, before the first is handed in.
-        """
-
-    def say(
-        self,
-        author: int,
-        sender: str,
-        recipient: int,
-        room: int,
-        to: str,
-        text: str,
-        request: str | None,
-        origin: Origin,
-        *,
-        again: bool,
-    ) -> None:
-        """Take a message in; the parameters are ``Message``'s fields.
-
-        :param again: whether it may have been said before under the same Id, long ago even.
-        :raises Unavailable: too much waits already.
-        """
-
-    def ask(self, author: int, request: str, origin: Origin) -> None:
-        """Take in the question whether ``author`` has said something under the Id ``request``.
-
-        :raises Unavailable: too much waits already.
-        """
-
-    def change(self, change: Change, origin: Origin) -> None:
-        """Take a change in.
-
-        :raises Unavailable: too much waits already.
-        """
-
-    def note_position(self, user: int, number: int) -> None:
-        """Write down, not necessarily at once, that ``user`` has everything up to ``number``."""
-
-    def missed(
-        self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
-    ) -> Deferred[Page]:
-        """Read what a user has missed (``archive.missed``).
-
-        :param upto: is called when the reading begins, in any thread, and returns a number that
-            ``committed`` has had.
-        """
-
-    def history(
-        self, place: Place, span: Span, asker: Asker
-    ) -> Deferred[tuple[list[Message], bool]]:
-        """Read a part of a conversation (``archive.history``)."""
-
-    def search(
-        self,
-        user: int,
-        rooms: Sequence[int],
-        place: Place | None,
-        query: str,
-        count: int,
-        asker: Asker,
-    ) -> Deferred[list[Message]]:
-        """Find messages by their words (``archive.search``)."""
-
-    def wind_down(self) -> None:
-        """The server is about to stop: let all reading fail with ``Unavailable``, and leave what
-        the next start does as well.
-        """
 
 
 class Store(Protocol):
@@ -737,7 +614,7 @@ class EmbeddedLedger(Generic[Origin]):
             return None
         return self._store.write(archive.load_accounts).addCallback(self._is_edited)
 
-    def _is_edited(self, users: archive.Users) -> None:
+    def _is_edited(self, users: Users) -> None:
         self._edition = users[-1]
         assert self._edited is not None, "the ledger was not started"
         self._edited(users)

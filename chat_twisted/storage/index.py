@@ -18,8 +18,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from chat_twisted.message import Place
-from chat_twisted.sql import NO_LOCKS, Cursor, count, damage, in_rows, make_file, uris_to_read
+from chat_twisted.core.message import Place
+from chat_twisted.storage.sql import (
+    NO_LOCKS,
+    Cursor,
+    count,
+    damage,
+    in_rows,
+    make_file,
+    uris_to_read,
+)
 
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
@@ -28,7 +36,7 @@ VERSION = 3
 """Of its schema. With another one it is made again."""
 
 # Read at once: the user that the server runs as later may not be able to.
-_SCHEMA = (resources.files("chat_twisted") / "schema" / "index.sql").read_text()
+_SCHEMA = (resources.files("chat_twisted.storage") / "schema" / "index.sql").read_text()
 
 # The conversation that a message stands in; see schema/index.sql, place.
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from chat_twisted.errors import MalformedName, NoSuchRoom, UnableToSend
+from chat_twisted.core.errors import MalformedName, NoSuchRoom, UnableToSend
 
 USER_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 """What a user may be called, as a regular expression."""

@@ -1,0 +1,1 @@
+"""Who may be whom, and how that is proven."""

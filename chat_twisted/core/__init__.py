@@ -1,0 +1,1 @@
+"""What the chat is: values and rules, without input or output."""
