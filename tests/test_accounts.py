@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted import accounts as accounts_command
 from chat_twisted.auth import accounts as accounts_module
 from chat_twisted.auth.accounts import (
     Account,
@@ -410,7 +411,7 @@ class CommandTests(TestCase):
         out = io.StringIO()
         action, *rest = arguments
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = accounts_module.main([action, "--state", str(self.folder), *rest])
+            code = accounts_command.main([action, "--state", str(self.folder), *rest])
         return code, out.getvalue()
 
     def listed(self) -> str:
@@ -449,7 +450,7 @@ class CommandTests(TestCase):
             path = self.folder / name
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
         secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
-        self.assertEqual(accounts_module._ask_password(Path(secret)), "right")
+        self.assertEqual(accounts_command._ask_password(Path(secret)), "right")
         self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
 
     def test_what_can_not_be_done_is_one_line_and_exit_code_1_and_changes_nothing(self) -> None:

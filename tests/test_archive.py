@@ -10,11 +10,12 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from chat_twisted import archive as command
 from chat_twisted.core.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
 from chat_twisted.core.message import EVERYWHERE, Message, Place
 from chat_twisted.core.saved import GUEST, Saved, Span
 from chat_twisted.files import FilesError
-from chat_twisted.storage import archive, index, maintenance
+from chat_twisted.storage import archive, index
 from chat_twisted.storage.archive import ArchiveError
 from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
@@ -505,7 +506,7 @@ class CommandTests(ArchiveTestCase):
     def run_command(self, action: str, folder: Path | None = None) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = maintenance.main([action, "--state", str(folder or self.folder)])
+            code = command.main([action, "--state", str(folder or self.folder)])
         return code, out.getvalue(), err.getvalue()
 
     def test_export_escapes_what_acts_on_a_terminal_and_comes_back_unchanged(self) -> None:
@@ -531,7 +532,7 @@ class CommandTests(ArchiveTestCase):
         self.say(ALICE, BOB, "漢")
         out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
         with contextlib.redirect_stdout(out):
-            maintenance.main(["export", "--state", str(self.folder)])
+            command.main(["export", "--state", str(self.folder)])
         self.assertIn("漢".encode(), out.buffer.getvalue())  # type: ignore[attr-defined]
 
     def test_check_finds_each_damage(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.auth import accounts
+from chat_twisted import accounts, archive
 from chat_twisted.files import (
     FilesError,
     acting_as,
@@ -22,7 +22,6 @@ from chat_twisted.files import (
     require_trusted,
 )
 from chat_twisted.service import Options, makeService
-from chat_twisted.storage import maintenance
 
 NOBODY_HAS = 4_000_000_000  # a number that no user has
 
@@ -217,7 +216,7 @@ class NoHomeTests(TestCase):
 
     def test_the_archive_command(self) -> None:
         for action in ("check", "export"):
-            self.assertEqual(maintenance.main([action]), 2)
+            self.assertEqual(archive.main([action]), 2)
             self.assertSaid()
             self.error.truncate(self.error.seek(0))
 

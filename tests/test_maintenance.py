@@ -14,11 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chat_twisted import archive as command
 from chat_twisted import files
 from chat_twisted.core.message import Message
 from chat_twisted.core.saved import Saved
 from chat_twisted.files import FilesError
-from chat_twisted.storage import archive, index, maintenance, sql
+from chat_twisted.storage import archive, index, sql
 from chat_twisted.storage.archive import FILE, ArchiveError
 from tests.store import ALICE, BOB, ArchiveTestCase
 
@@ -35,7 +36,7 @@ class MaintenanceTestCase(ArchiveTestCase):
         """Run the command; return its exit code, its output and what it complains of."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = maintenance.main(["--state", str(state or self.folder), *map(str, arguments)])
+            code = command.main(["--state", str(state or self.folder), *map(str, arguments)])
         return code, out.getvalue(), err.getvalue()
 
     def close(self) -> None:
@@ -357,7 +358,7 @@ class BackupTests(MaintenanceTestCase):
         for action in ("backup", "restore"):
             error = io.StringIO()
             with contextlib.redirect_stderr(error):
-                exit = self.assertRaises(SystemExit, maintenance.main, [action])
+                exit = self.assertRaises(SystemExit, command.main, [action])
             self.assertEqual(exit.code, 2)
             self.assertIn("name the FILE", error.getvalue())
 
@@ -522,6 +523,6 @@ def _restore_and_die(state: Path, file: Path, point: int) -> None:
     Path.unlink = counted(Path.unlink)
     sys.stdout = io.StringIO()
     try:
-        os._exit(maintenance.main(["restore", str(file), "--state", str(state)]))
+        os._exit(command.main(["restore", str(file), "--state", str(state)]))
     except BaseException:  # noqa: BLE001  whatever it is, this process must not go on
         os._exit(99)

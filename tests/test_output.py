@@ -24,15 +24,13 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import service
-from chat_twisted.auth import accounts
+from chat_twisted import accounts, archive, service
 from chat_twisted.client import ClientError, arguments, command
 from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.screen import Words as Completer
 from chat_twisted.doors.framed import describe
 from chat_twisted.frames import Frame, encode
 from chat_twisted.logs import Logger
-from chat_twisted.storage import maintenance
 from chat_twisted.text import printable
 from tests.hostile import FACES, BotFace, RecordsFace, TalkFace, right, unasked
 from tests.test_client_screen import ScreenTestCase, on_a_terminal
@@ -54,9 +52,9 @@ WRITERS = {
     ("service", "fail"),
     ("accounts", "_say"),
     ("accounts", "main"),
-    ("maintenance", "_complain"),
-    ("maintenance", "_export"),
-    ("maintenance", "_print"),
+    ("archive", "_complain"),
+    ("archive", "_export"),
+    ("archive", "_print"),
 }
 """Who may write where people look, all of them by way of ``text``."""
 
@@ -280,7 +278,7 @@ class CommandWalkTests(WalkTestCase):
             code = accounts.main(["add", "--state", folder, "--key", f"{folder}/{MARKS}", MARKS])
         self.assertEqual(code, 1)
         self.harmless(said.getvalue(), "accounts")
-        for main in (accounts.main, maintenance.main):
+        for main in (accounts.main, archive.main):
             for given in ([MARKS], ["list", MARKS], ["check", "a", MARKS], ["check", MARKS]):
                 with standard_error() as said, contextlib.suppress(SystemExit):
                     main([*given, "--state", folder])

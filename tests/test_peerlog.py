@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core import peerlog
 from chat_twisted.core.limits import Rate
 from chat_twisted.core.peerlog import MAX_ADDRESSES, MAX_REPORTED, REPORT_EVERY, PeerLog
-from chat_twisted.doors import peerlog
 
 
 class PeerLogTests(TestCase):
