@@ -15,7 +15,7 @@ from chat_twisted.core.changes import Invited, Joined, Left, RoomGone, RoomMade,
 from chat_twisted.core.message import EVERYWHERE, Message, Place
 from chat_twisted.core.saved import GUEST, Saved, Span
 from chat_twisted.files import FilesError
-from chat_twisted.storage import archive, index
+from chat_twisted.storage import archive, index, maintenance
 from chat_twisted.storage.archive import ArchiveError
 from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
