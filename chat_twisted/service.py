@@ -159,7 +159,8 @@ OPTIONS
             systemd:domain=INET:index=0      a socket that systemd opened
 
     -m, --max-message BYTES
-        The longest text of a message, in bytes of UTF-8. Default: {MAX_BODY}.
+        The longest text of a message, in bytes of UTF-8. Default: {MAX_BODY}. The client of this
+        project reads texts of up to 4 MiB and ends its session at a longer one.
 
     -c, --max-clients N
         How many clients may be connected at once. Default: {DEFAULT_CLIENTS}.
