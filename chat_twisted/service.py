@@ -70,7 +70,7 @@ from chat_twisted.logs import Logger
 from chat_twisted.memory import find_trim
 from chat_twisted.storage import archive
 from chat_twisted.storage.embedded import EmbeddedLedger, SQLiteStore
-from chat_twisted.storage.reading import give_way
+from chat_twisted.storage.reading import lower_priority
 from chat_twisted.text import printable
 
 DEFAULT_LISTEN = "tcp:8828"
@@ -695,7 +695,7 @@ class _YieldingThread(Thread):
 
     def run(self) -> None:
         """Do what it is for."""
-        give_way(HASHING_NICE)
+        lower_priority(HASHING_NICE)
         super().run()
 
 

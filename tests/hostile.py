@@ -21,14 +21,14 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chat_twisted.client import ChatClient, ClientError, command
+from chat_twisted.client import ChatClient, ClientError, main
+from chat_twisted.client.commands import COMMANDS, command_names
 from chat_twisted.client.config import Config
+from chat_twisted.client.conversation_view import ConversationView, Line
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.orders import COMMANDS, commands
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import ClientSession
-from chat_twisted.client.talk import Line, Talk
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.testing import Network
 
@@ -67,7 +67,7 @@ COMMAND_LINES = {
 
 def command_lines(*, screen: bool) -> list[str]:
     """Something to type for everything that can be."""
-    named = [COMMAND_LINES.get(name, name) for name in commands(screen=screen)]
+    named = [COMMAND_LINES.get(name, name) for name in command_names(screen=screen)]
     more = [line for name, line in COMMAND_LINES.items() if name not in COMMANDS]
     return [line for line in named + more if line]
 
@@ -191,7 +191,7 @@ class Face:
         self.code = code
         with contextlib.redirect_stderr(io.StringIO()) as said:
             if reason:
-                command._tell(reason)
+                main._tell(reason)
         self.last = said.getvalue()
 
     def close(self) -> None:
@@ -205,9 +205,9 @@ class _Stdio(StringTransport):
 
 
 class PipeFace(Face):
-    """The client in a pipe. ``speech`` is how it speaks."""
+    """The client in a pipe. ``output_format`` is how it speaks."""
 
-    def __init__(self, script: Script, speech: Any = None) -> None:
+    def __init__(self, script: Script, output_format: Any = None) -> None:
         super().__init__(script)
         self._stdio: _Stdio | None = None
         self.pipe = Pipe(
@@ -216,7 +216,7 @@ class PipeFace(Face):
             self.network,
             self._attach,
             greet=True,
-            speech=speech,
+            output_format=output_format,
             reconnect=self.connect,
             reconnect_for=self.reconnect_for,
         )
@@ -265,14 +265,14 @@ class RecordsFace(PipeFace):
         return json.dumps({"command": line, "id": [1]} if line.startswith("/") else message)
 
 
-class TalkFace(Face):
+class TerminalFace(Face):
     """The client on a terminal, without the terminal."""
 
     things = command_lines(screen=True)
 
     def __init__(self, script: Script) -> None:
         super().__init__(script)
-        self.talk = Talk(
+        self.view = ConversationView(
             "alice",
             self.identity,
             self.network,
@@ -281,14 +281,14 @@ class TalkFace(Face):
             reconnect=self.connect,
             reconnect_for=self.reconnect_for,
         )
-        self.connect(self.talk.session)
+        self.connect(self.view.session)
         self.pass_time()
 
     def show(self, lines: Sequence[Line]) -> None:
         self.output.extend("".join(text for _, text in line) for line in lines)
 
     def refresh(self) -> None:
-        pieces = [*self.talk.beside(), self.talk.prompt()]
+        pieces = [*self.view.beside(), self.view.prompt()]
         self.output.extend("".join(text for _, text in line) for line in pieces)
 
     def ring(self) -> None:
@@ -308,14 +308,14 @@ class TalkFace(Face):
 
     def type(self, line: str) -> None:
         if self.code is None:
-            self.talk.take(line)
+            self.view.take(line)
         self.pass_time()
 
     def leave(self) -> None:
         self.pass_time(LONG)  # what is not answered must have an end by itself
         if self.code is None:
-            self.talk.take("/quit")
-            self.talk.take("/quit")
+            self.view.take("/quit")
+            self.view.take("/quit")
         self.pass_time(10)
 
 
@@ -374,4 +374,4 @@ class BotFace(Face):
         self.last = ""
 
 
-FACES = (PipeFace, RecordsFace, TalkFace, BotFace)
+FACES = (PipeFace, RecordsFace, TerminalFace, BotFace)

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.core.message import Message, Place
+from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.saved import Span
 from chat_twisted.storage import archive, index
 from chat_twisted.testing import MemoryStore as InlineStore
@@ -83,9 +83,11 @@ class ArchiveTestCase(TestCase):
         page = archive.missed(self.cursor, user, after, self.number, own=own)
         return [message.text for message in page.messages]
 
-    def history(self, place: Place, *bounds, **more) -> list[str]:
-        return [m.text for m in archive.history(self.cursor, place, Span(*bounds, **more))[0]]
+    def history(self, conversation: Conversation, *bounds, **more) -> list[str]:
+        return [
+            m.text for m in archive.history(self.cursor, conversation, Span(*bounds, **more))[0]
+        ]
 
-    def search(self, query: str, user: int = ALICE, rooms=(), place=None) -> list[str]:
-        found = archive.search(self.cursor, user, rooms, place, query, 10)
+    def search(self, query: str, user: int = ALICE, rooms=(), conversation=None) -> list[str]:
+        found = archive.search(self.cursor, user, rooms, conversation, query, 10)
         return [message.text for message in found]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chat_twisted import archive as command
 from chat_twisted.core.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
-from chat_twisted.core.message import EVERYWHERE, Message, Place
+from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.saved import GUEST, Saved, Span
 from chat_twisted.files import FilesError
 from chat_twisted.storage import archive, index, maintenance
@@ -88,7 +88,7 @@ class OpeningTests(ArchiveTestCase):
         self.assertEqual((saved.members, saved.edition), ([(9, 2)], 0))
         index.attach(connection, path)
         self.cursor = connection.cursor()
-        self.assertEqual(self.history(Place(DEV, ""), 9), ["an old word"])
+        self.assertEqual(self.history(Conversation(DEV, ""), 9), ["an old word"])
         self.assertEqual(self.search("word", rooms=[DEV]), ["an old word"])
         question = (2, BOB, "7")
         self.assertEqual(archive.write(self.cursor, questions=[question]), {2: (1, 5)})
@@ -237,26 +237,26 @@ class HistoryTests(ArchiveTestCase):
             ({"since": 10**15}, ""),
         ):
             self.assertEqual(
-                "".join(self.history(EVERYWHERE, **{"limit": 10, **bounds})), texts, bounds
+                "".join(self.history(PUBLIC, **{"limit": 10, **bounds})), texts, bounds
             )
 
     def test_it_says_whether_there_is_more_in_its_direction(self) -> None:
         for limit, more in ((4, True), (5, False), (6, False)):
-            self.assertIs(archive.history(self.cursor, EVERYWHERE, Span(limit))[1], more)
+            self.assertIs(archive.history(self.cursor, PUBLIC, Span(limit))[1], more)
 
     def test_a_direct_conversation_is_found_by_both_under_the_others_name(self) -> None:
         self.say(BOB, ALICE, "answer")
-        self.assertEqual(self.history(Place(ALICE, "bob"), 9), ["4", "answer"])
-        self.assertEqual(self.history(Place(BOB, "alice"), 9), ["4", "answer"])
-        self.assertEqual(self.history(Place(CAROL, "bob"), 9), [])
+        self.assertEqual(self.history(Conversation(ALICE, "bob"), 9), ["4", "answer"])
+        self.assertEqual(self.history(Conversation(BOB, "alice"), 9), ["4", "answer"])
+        self.assertEqual(self.history(Conversation(CAROL, "bob"), 9), [])
 
     def test_times_are_found_though_numbers_are_missing(self) -> None:
         self.expire(2, 99)
         self.say(ALICE, 0, "7", time=7000)
         self.number += 5
         self.say(ALICE, 0, "13", time=8000)
-        self.assertEqual(self.history(EVERYWHERE, 9, since=6500), ["7", "13"])
-        self.assertEqual(self.history(EVERYWHERE, 9, until=3000), ["3"])
+        self.assertEqual(self.history(PUBLIC, 9, since=6500), ["7", "13"])
+        self.assertEqual(self.history(PUBLIC, 9, until=3000), ["3"])
 
     def test_every_time_is_found_whatever_numbers_are_missing(self) -> None:
         self.say(ALICE, 0, "7", time=7000)
@@ -269,9 +269,7 @@ class HistoryTests(ArchiveTestCase):
         ]
         for since in range(500, 9000, 250):
             for until in range(500, 9000, 250):
-                found, _ = archive.history(
-                    self.cursor, EVERYWHERE, Span(99, since=since, until=until)
-                )
+                found, _ = archive.history(self.cursor, PUBLIC, Span(99, since=since, until=until))
                 self.assertEqual(
                     [message.time for message in found], [t for t in times if since <= t <= until]
                 )
@@ -295,7 +293,7 @@ class HistoryTests(ArchiveTestCase):
                 for limit in (1, 3, 99):
                     for first, expected in ((True, texts[:limit]), (False, texts[-limit:])):
                         span = Span(limit, since=since, until=until, oldest_first=first)
-                        found, more = archive.history(self.cursor, EVERYWHERE, span)
+                        found, more = archive.history(self.cursor, PUBLIC, span)
                         self.assertEqual([m.text for m in found], expected, span)
                         self.assertEqual(more, len(texts) > limit, span)
 
@@ -326,7 +324,7 @@ class HistoryTests(ArchiveTestCase):
                     count += 1
 
                 self.connection.set_progress_handler(step, 1)
-                archive.history(self.cursor, EVERYWHERE, span)
+                archive.history(self.cursor, PUBLIC, span)
                 self.connection.set_progress_handler(None, 0)
                 steps[-1].append(count)
         for span, few, many in zip(spans, *steps, strict=True):
@@ -335,7 +333,7 @@ class HistoryTests(ArchiveTestCase):
     def test_of_nothing_there_is_no_history(self) -> None:
         self.connection.execute("DELETE FROM place")
         self.connection.execute("DELETE FROM message")
-        self.assertEqual(self.history(EVERYWHERE, 9, since=5, until=99), [])
+        self.assertEqual(self.history(PUBLIC, 9, since=5, until=99), [])
 
 
 class SearchTests(ArchiveTestCase):
@@ -355,11 +353,17 @@ class SearchTests(ArchiveTestCase):
         self.assertEqual(len(self.search("red")), 2)
         self.assertEqual(len(self.search("red", CAROL)), 2)
         self.assertEqual(len(self.search("red", ALICE, rooms=[DEV])), 3)
-        self.assertEqual(self.search("red", ALICE, place=Place(ALICE, "bob")), ["Red tea, résumé"])
-        self.assertEqual(self.search("red", BOB, place=Place(BOB, "alice")), ["Red tea, résumé"])
-        self.assertEqual(self.search("red", CAROL, place=Place(CAROL, "alice")), [])
-        self.assertEqual(self.search("red", ALICE, place=EVERYWHERE), ["red wine and bread"])
-        self.assertEqual(self.search("red", ALICE, place=Place(DEV, "")), ["red room"])
+        self.assertEqual(
+            self.search("red", ALICE, conversation=Conversation(ALICE, "bob")), ["Red tea, résumé"]
+        )
+        self.assertEqual(
+            self.search("red", BOB, conversation=Conversation(BOB, "alice")), ["Red tea, résumé"]
+        )
+        self.assertEqual(self.search("red", CAROL, conversation=Conversation(CAROL, "alice")), [])
+        self.assertEqual(self.search("red", ALICE, conversation=PUBLIC), ["red wine and bread"])
+        self.assertEqual(
+            self.search("red", ALICE, conversation=Conversation(DEV, "")), ["red room"]
+        )
 
     def test_the_best_come_first(self) -> None:
         self.say(ALICE, 0, "wine " + "and other words " * 20)
@@ -424,7 +428,7 @@ class TidyingTests(ArchiveTestCase):
         self.assertTrue(self.expire(10**15, 3))
         self.assertTrue(self.expire(10**15, 3))
         self.assertFalse(self.expire(10**15, 3))
-        self.assertEqual(self.history(EVERYWHERE, 9), ["word 4"])
+        self.assertEqual(self.history(PUBLIC, 9), ["word 4"])
         self.assertEqual(self.search("word"), ["word 4"])
         self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
         self.assertEqual(archive.load(self.cursor).last, 5)
@@ -453,7 +457,7 @@ class TidyingTests(ArchiveTestCase):
         self.assertTrue(self.expire(2, 9))
         self.assertFalse(self.expire(2, 9))
         self.assertEqual(sorted(self.search("word")), ["word 2", "word 3"])
-        self.assertEqual(self.history(Place(BOB, "alice"), 9), ["word 2", "word 3"])
+        self.assertEqual(self.history(Conversation(BOB, "alice"), 9), ["word 2", "word 3"])
 
     def test_hundreds_of_rows_are_written_and_what_was_sent_before_is_not(self) -> None:
         def messages(numbers):

@@ -16,8 +16,8 @@ from chat_twisted import __version__
 from chat_twisted.client import arguments
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.connection import PORT, Server
-from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
+from chat_twisted.client.tls import parse_fingerprint
 
 DIGITS = "ab" * 32
 FINGERPRINT = parse_fingerprint(DIGITS)

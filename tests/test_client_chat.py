@@ -244,8 +244,8 @@ class SendTests(ChatTestCase):
         sending = self.chat.start(self.alice.send("bob", "hello", delivered=True))
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
-        ears = self.alice._ears
-        self.assertEqual((ears._asked, ears._undelivered), ({}, {}), "nobody waits any more")
+        listener = self.alice._listener
+        self.assertEqual((listener._asked, listener._undelivered), ({}, {}), "nobody waits")
         self.chat.advance(5)
         self.chat.store.seconds = 0
         self.assertEqual(self.chat.run(self.alice.send("bob", "more")).number, 2)
@@ -270,7 +270,7 @@ class QueueTests(ChatTestCase):
         return texts
 
     def waiting(self) -> int:
-        return len(self.bot._ears._messages)
+        return len(self.bot._listener._messages)
 
     def test_a_slow_bot_is_not_sent_more_than_it_can_keep(self) -> None:
         texts = self.flood(1000)
@@ -323,7 +323,7 @@ class QueueTests(ChatTestCase):
     def test_a_bot_that_does_not_listen_keeps_nothing(self) -> None:
         logger = self.chat.join("logger", listen=False)
         self.chat.run(self.alice.send("logger", "hello", delivered=True))
-        self.assertEqual(len(logger._ears._messages), 0)
+        self.assertEqual(len(logger._listener._messages), 0)
         self.assertRaises(RuntimeError, aiter, logger)
 
 
@@ -613,7 +613,7 @@ class RoomTests(ChatTestCase):
         self.lose()
         self.chat.advance(60)
         self.assertEqual(self.chat.run(self.bot.rooms()), [])
-        self.assertEqual(self.bot._ears.rooms, {})
+        self.assertEqual(self.bot._listener.rooms, {})
 
 
 class ReadingTests(ChatTestCase):
@@ -718,7 +718,7 @@ class TellTests(ChatTestCase):
     def test_what_the_server_says_to_all_is_told_without_control_characters(self) -> None:
         told: list[str] = []
         client = self.chat.join("alice", tell=told.append)
-        client._ears.noticed("one\ntwo\x1b")
+        client._listener.noticed("one\ntwo\x1b")
         self.assertEqual(told, ["one\ntwo\u241b"])
 
 
@@ -783,7 +783,7 @@ class AsyncioTests(ChatTestCase):
                 await listening
             await self.wait(alice.send("bob", "hello"))
             self.assertEqual((await self.wait(anext(bob))).text, "hello")
-            self.assertEqual(bob._ears.bell._waiting, {})
+            self.assertEqual(bob._listener.notifier._waiting, {})
 
         asyncio.run(main())
 

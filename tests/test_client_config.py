@@ -9,10 +9,10 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import config
-from chat_twisted.client.config import Config, Known
+from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import PORT, Server
 from chat_twisted.client.screen import STYLE
-from chat_twisted.client.secure import parse_fingerprint
+from chat_twisted.client.tls import parse_fingerprint
 
 DIGITS = "ab" * 32
 FINGERPRINT = parse_fingerprint(DIGITS)
@@ -74,13 +74,13 @@ plain = true
         self.assertEqual(
             found.servers,
             {
-                "home": Known(
+                "home": KnownServer(
                     Server("chat.example.org", 9000, FINGERPRINT),
                     "al",
                     "~/.ssh/id_ed25519",
                     ("#dev", "#a-b_c"),
                 ),
-                "near": Known(Server("::1", PORT, None, True)),
+                "near": KnownServer(Server("::1", PORT, None, True)),
             },
         )
 
@@ -143,7 +143,7 @@ plain = true
             self.assertIn(problem, found)
             self.assertEqual(
                 config.read(self.path).servers,
-                {"a": Known(Server("a")), "b": Known(Server("b"))},
+                {"a": KnownServer(Server("a")), "b": KnownServer(Server("b"))},
             )
 
     def test_a_server_without_a_host_is_not_there(self) -> None:
@@ -156,11 +156,11 @@ plain = true
 
     def test_a_host_is_what_can_be_typed(self) -> None:
         for host, known in (
-            ("chat.example.org:9000", Known(Server("chat.example.org", 9000))),
-            ("[::1]", Known(Server("::1"))),
-            ("[::1]:9000", Known(Server("::1", 9000))),
-            ("fe80::1%eth0", Known(Server("fe80::1%eth0"))),
-            ("al@h:1", Known(Server("h", 1), "al")),
+            ("chat.example.org:9000", KnownServer(Server("chat.example.org", 9000))),
+            ("[::1]", KnownServer(Server("::1"))),
+            ("[::1]:9000", KnownServer(Server("::1", 9000))),
+            ("fe80::1%eth0", KnownServer(Server("fe80::1%eth0"))),
+            ("al@h:1", KnownServer(Server("h", 1), "al")),
         ):
             found = self.read(f'[servers.a]\nhost = "{host}"')
             self.assertEqual((found.servers, found.problems), ({"a": known}, []), host)
@@ -178,7 +178,7 @@ plain = true
             problems,
             ["3: port: host has another one, 1", "4: user: host has another one, al"],
         )
-        self.assertEqual(config.read(self.path).servers["a"], Known(Server("h", 1), "al"))
+        self.assertEqual(config.read(self.path).servers["a"], KnownServer(Server("h", 1), "al"))
 
     def test_a_mark_at_the_start_of_the_file_says_nothing(self) -> None:
         found = self.read('\ufeffuser = "alice"')

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.connection import (
     CONNECTED_WITHIN,
     FAILURES,
@@ -30,13 +31,12 @@ from chat_twisted.client.connection import (
     Server,
     explain,
 )
-from chat_twisted.client.remembered import Remembered, config_folder
-from chat_twisted.client.secure import (
+from chat_twisted.client.session import ClientSession
+from chat_twisted.client.tls import (
     NotEncrypted,
     Untrusted,
     parse_fingerprint,
 )
-from chat_twisted.client.session import ClientSession
 from chat_twisted.doors.tls import ServerTLS, ensure
 from tests.door import Transport
 from tests.test_client_session import Log
@@ -186,7 +186,7 @@ class EncryptedTests(ConnectionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(tls, "_get_default_clock", lambda: self.reactor)  # there for that
-        self.known = Remembered(config_folder() / "known_servers")
+        self.known = StateFile(config_folder() / "known_servers")
 
     def certify(self, name: str) -> str:
         """Let the server have a certificate of its own; return its fingerprint."""

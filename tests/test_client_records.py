@@ -15,9 +15,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.commands import FORMAT_HELP, Command, Mistake, Say, help_text
 from chat_twisted.client.identity import Identity
 from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
-from chat_twisted.client.orders import FORMAT_HELP, Command, Mistake, Say, help_text
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import USAGE, Records
 from chat_twisted.frames import Frame, FrameReader, encode
@@ -282,7 +282,7 @@ class PipeTests(TestCase):
             self.clock,
             lambda pipe: pipe.makeConnection(self.stdio),
             greet=True,
-            speech=Records("alice"),
+            output_format=Records("alice"),
             reconnect=lambda session: fail(ConnectionDone()) if self.away else self.connect(),
         )
         self.connect()

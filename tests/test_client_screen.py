@@ -27,19 +27,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import screen as screen_module
+from chat_twisted.client.commands import COMMANDS, TOPICS
 from chat_twisted.client.config import Config
+from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView, Line
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.orders import COMMANDS, TOPICS
 from chat_twisted.client.screen import (
     INDENT,
+    CommandCompleter,
     Screen,
-    Words,
     _notifying,
     _shorten,
     wrap,
 )
-from chat_twisted.client.talk import MAX_PASTE, Line, Talk
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 from tests.glass import Glass
@@ -208,7 +208,7 @@ class ScreenTestCase(TestCase):
         self.clock = Clock()
         self.config = Config()
         folder = self.folder / "kept"
-        self.history = InputHistory(folder / "history", lambda notice: self.talk.tell(notice))
+        self.history = InputHistory(folder / "history", lambda notice: self.view.tell(notice))
         self.server = Transport()
         self.reader = FrameReader()
         self.numbers = count(1)
@@ -235,7 +235,7 @@ class ScreenTestCase(TestCase):
             enable_cpr=False,
         )
         self.screen = Screen(self.config, self.history, input=input, output=output)
-        self.talk = self.screen.talk = Talk(
+        self.view = self.screen.view = ConversationView(
             "alice",
             Identity(self.folder / "key", own=True),
             self.clock,
@@ -243,14 +243,14 @@ class ScreenTestCase(TestCase):
             self.config,
             timezone=UTC,
         )
-        self.talk.session.makeConnection(self.server)
+        self.view.session.makeConnection(self.server)
         headers = [("Version", 2), ("Session", "x"), ("Max-message", 65536), ("Last", 0)]
-        self.talk.session.dataReceived(encode("REGISTERED", "alice", headers))
+        self.view.session.dataReceived(encode("REGISTERED", "alice", headers))
         for frame in self.requests():
             body = {"WHO": "alice\nBob\ncarol\n", "ROOMS": "#dev 2 member\n#ops 1\n"}
             if frame.verb in body:
                 answer = encode(frame.verb, "", [("Id", frame.id)], body[frame.verb])
-                self.talk.session.dataReceived(answer)
+                self.view.session.dataReceived(answer)
 
     async def until(self, is_so: Callable[[], object]) -> None:
         try:
@@ -300,7 +300,7 @@ class ScreenTestCase(TestCase):
     def hear(self, text: str, to: str = "ALL", sender: str = "Bob") -> None:
         """Somebody says something."""
         headers = [("To", to), ("Message", next(self.numbers)), ("Time", TIME)]
-        self.talk.session.dataReceived(encode("FORWARD", sender, headers, text))
+        self.view.session.dataReceived(encode("FORWARD", sender, headers, text))
 
     def kept(self) -> list[str]:
         """What a later run finds that was typed."""
@@ -373,7 +373,7 @@ class ShowingTests(ScreenTestCase):
         shown = "[ALL] alice: " + "long " * 9 + "long…"
         await self.see(f"{shown} (on its way)", "ALL>")
         headers = [("Id", frame.id), ("Message", 9), ("Time", TIME)]
-        self.talk.session.dataReceived(encode("SENT", "ALL", headers))
+        self.view.session.dataReceived(encode("SENT", "ALL", headers))
         await self.see(
             "        " + "long " * 13 + "long", "        " + "long " * 9 + "long", "ALL>"
         )
@@ -553,7 +553,7 @@ class KeysTests(ScreenTestCase):
         self.press("@carol: hello\r")
         frame = await self.request()
         refused = "102 Unable to send"
-        self.talk.session.dataReceived(encode("ERROR", refused, [("Id", frame.id)]))
+        self.view.session.dataReceived(encode("ERROR", refused, [("Id", frame.id)]))
         await self.see(
             "[@carol] alice: hello (nobody of that name is here; F5 sends it again, F8",
             "        drops it)",
@@ -563,11 +563,11 @@ class KeysTests(ScreenTestCase):
         self.press(F5)
         again = await self.request()
         self.assertEqual(again.body, "hello")
-        self.talk.session.dataReceived(encode("ERROR", refused, [("Id", again.id)]))
+        self.view.session.dataReceived(encode("ERROR", refused, [("Id", again.id)]))
         self.press(F8)
         await self.until(lambda: "F8" not in self.glass.text)
         await self.see_last("ALL> half a ")
-        self.assertEqual(self.talk.beside(), [])
+        self.assertEqual(self.view.beside(), [])
 
     @on_a_terminal
     async def test_a_terminal_that_is_gone_says_goodbye(self) -> None:
@@ -648,10 +648,10 @@ class CompletionTests(ScreenTestCase):
 
     def complete(self, typed: str) -> list[str]:
         """What the line becomes by each of the completions."""
-        words = Words(lambda: self.talk)
+        completer = CommandCompleter(lambda: self.view)
         return [
             typed[: len(typed) + found.start_position] + found.text
-            for found in words.get_completions(Document(typed), CompleteEvent())
+            for found in completer.get_completions(Document(typed), CompleteEvent())
         ]
 
     @on_a_terminal

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_twisted.core.message import EVERYWHERE, Message, Place
+from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.saved import Span
 from chat_twisted.storage import archive, index, maintenance
 from tests.store import ALICE, BOB, CAROL, ArchiveTestCase
@@ -32,7 +32,7 @@ class FileTests(ArchiveTestCase):
         self.connection = archive.connect(self.folder / archive.FILE)
         index.attach(self.connection, self.folder)
         self.cursor = self.connection.cursor()
-        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine"])
+        self.assertEqual(self.history(PUBLIC, 9), ["red wine"])
         self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
         self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
         return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
@@ -126,7 +126,7 @@ class FileTests(ArchiveTestCase):
         for text in ("blue tea", "blue wine", "blue milk"):
             self.number += 10**12
             self.say(ALICE, 0, text)
-        found = self.history(EVERYWHERE, 2)
+        found = self.history(PUBLIC, 2)
         self.assertEqual(found, ["blue wine", "blue milk"])
         self.assertEqual(len(self.search("blue")), 3)
 
@@ -143,7 +143,7 @@ class FileTests(ArchiveTestCase):
         archive.write(self.cursor, [message._replace(number=4, text="four")])
         self.connection.commit()
         other.commit()
-        self.assertEqual(self.history(EVERYWHERE, 9), ["red wine", "three", "four"])
+        self.assertEqual(self.history(PUBLIC, 9), ["red wine", "three", "four"])
 
     @given(
         st.lists(st.tuples(st.sampled_from([0, BOB]), st.booleans()), max_size=12),
@@ -177,10 +177,10 @@ class FileTests(ArchiveTestCase):
                 indexed = index.extend(self.cursor, 99)
         if (span := index.remove(self.cursor, deleted_before - 1, 99)) is not None:
             archive.expire(self.cursor, *span)
-        for place, party in (
-            (EVERYWHERE, 0),
-            (Place(ALICE, "bob"), BOB),
-            (Place(BOB, "alice"), BOB),
+        for conversation, party in (
+            (PUBLIC, 0),
+            (Conversation(ALICE, "bob"), BOB),
+            (Conversation(BOB, "alice"), BOB),
         ):
             there = [
                 str(i)
@@ -192,7 +192,7 @@ class FileTests(ArchiveTestCase):
             ]
             expected = there[:limit] if oldest_first else there[-limit:]
             span_asked = Span(limit, after, before, oldest_first=oldest_first)
-            messages, more = archive.history(self.cursor, place, span_asked)
+            messages, more = archive.history(self.cursor, conversation, span_asked)
             self.assertEqual([message.text for message in messages], expected)
             self.assertEqual(more, len(there) > limit)
         connection.close()

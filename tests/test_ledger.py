@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core.changes import Joined, Left, RoomMade, UserCame, UserGone
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.ledger import Again, Entry, Repeat
-from chat_twisted.core.message import EVERYWHERE, Message
+from chat_twisted.core.message import PUBLIC, Message
 from chat_twisted.core.saved import OPERATOR, SavedUser, Span, Users
 from chat_twisted.core.turns import unlimited
 from chat_twisted.storage import archive, index
@@ -497,7 +497,7 @@ class ReadingTests(LedgerTestCase):
         self.say("one word")
         self.say("two words")
         self.commit()
-        history = self.ledger.history(EVERYWHERE, Span(10), ANYBODY)
+        history = self.ledger.history(PUBLIC, Span(10), ANYBODY)
         found = self.ledger.search(7, [], None, "words", 10, ANYBODY)
         self.commit()
         messages, more = self.successResultOf(history)
@@ -508,19 +508,19 @@ class ReadingTests(LedgerTestCase):
         self.store.seconds = 0.1
         self.say("a")
         self.clock.advance(0)
-        first = self.ledger.history(EVERYWHERE, Span(10), ANYBODY)  # while it is being committed
+        first = self.ledger.history(PUBLIC, Span(10), ANYBODY)  # while it is being committed
         self.say("b")
-        second = self.ledger.history(EVERYWHERE, Span(10), ANYBODY)  # while it waits
+        second = self.ledger.history(PUBLIC, Span(10), ANYBODY)  # while it waits
         self.store.broken = FULL
         self.clock.pump([0.1] * 3)
         self.say("c")
-        third = self.ledger.history(EVERYWHERE, Span(10), ANYBODY)  # of what can't be written
+        third = self.ledger.history(PUBLIC, Span(10), ANYBODY)  # of what can't be written
         self.clock.pump([0.1] * 20)
         for reading in (first, second, third):
             self.assertEqual(self.successResultOf(reading)[1], False)
         self.store.broken = None
         self.say("d")
-        fourth = self.ledger.history(EVERYWHERE, Span(10), ANYBODY)
+        fourth = self.ledger.history(PUBLIC, Span(10), ANYBODY)
         self.clock.pump([0.1] * 20)
         messages, _ = self.successResultOf(fourth)
         self.assertEqual(messages[-1].text, "d")
@@ -606,7 +606,7 @@ class ReadingTests(LedgerTestCase):
         self.say("a")
         self.clock.advance(0)
         self.say("b")
-        reading = self.ledger.history(EVERYWHERE, Span(9), ANYBODY)
+        reading = self.ledger.history(PUBLIC, Span(9), ANYBODY)
         self.clock.pump([1] * 3)
         self.assertEqual(self.successResultOf(reading), ([], False))
 
@@ -651,7 +651,7 @@ class ReadingTests(LedgerTestCase):
         self.store.broken = None
         self.clock.advance(ledger_module.LAZY)  # one is indexed: it works again
         self.commit()
-        reading = self.ledger.history(EVERYWHERE, Span(9), ANYBODY)
+        reading = self.ledger.history(PUBLIC, Span(9), ANYBODY)
         self.commit()
         self.assertEqual([m.text for m in self.successResultOf(reading)[0]], ["a", "b", "c"])
 

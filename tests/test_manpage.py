@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.arguments import parser
-from chat_twisted.client.orders import COMMANDS
+from chat_twisted.client.commands import COMMANDS
 from chat_twisted.client.screen import STYLE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -25,14 +25,14 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import accounts, archive, service
-from chat_twisted.client import ClientError, arguments, command
+from chat_twisted.client import ClientError, arguments, main
 from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
-from chat_twisted.client.screen import Words as Completer
+from chat_twisted.client.screen import CommandCompleter as Completer
 from chat_twisted.doors.framed import describe
 from chat_twisted.frames import Frame, encode
 from chat_twisted.logs import Logger
 from chat_twisted.text import printable
-from tests.hostile import FACES, BotFace, RecordsFace, TalkFace, right, unasked
+from tests.hostile import FACES, BotFace, RecordsFace, TerminalFace, right, unasked
 from tests.test_client_screen import ScreenTestCase, on_a_terminal
 from tests.test_layers import modules
 
@@ -44,7 +44,7 @@ MARKS = (
 
 WRITERS = {
     ("client.arguments", "parse"),
-    ("client.command", "_tell"),
+    ("client.main", "_tell"),
     ("client.identity", "ask_at_the_terminal"),
     ("client.pipe", "_show"),
     ("client.screen", "_write"),
@@ -118,7 +118,7 @@ class ClientWalkTests(WalkTestCase):
         self,
     ) -> None:
         greeting = right(Frame("REGISTER", "alice")) or b""
-        for make in (face for face in FACES if face is not TalkFace):
+        for make in (face for face in FACES if face is not TerminalFace):
             said = greeting + b"".join(unasked(f"{MARKS}\n{MARKS}"))
 
             def script(request, said=said) -> bytes | None:
@@ -137,7 +137,7 @@ class ClientWalkTests(WalkTestCase):
                 self.assertTrue(shown.isascii())
 
     def test_no_refusal_acts_on_a_terminal_either(self) -> None:
-        for make in (face for face in FACES if face is not TalkFace):
+        for make in (face for face in FACES if face is not TerminalFace):
             for refused in ("REGISTER", "SEND", "WHO", "JOIN", "HISTORY", "ACCOUNT", "BAN"):
 
                 def script(request, refused=refused) -> bytes | None:
@@ -176,24 +176,24 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
         for frame in self.requests():
             answer = right(frame, text)
             if answer:
-                self.talk.session.dataReceived(answer)
+                self.view.session.dataReceived(answer)
 
     @on_a_terminal
     async def test_nothing_that_a_server_says_acts_on_it(self) -> None:
         self.config.notify = "on"
         self.numbers = count(20)
-        self.talk.session.dataReceived(b"".join(unasked(f"{MARKS}\t\n{MARKS}")))
-        for line in TalkFace.things:
+        self.view.session.dataReceived(b"".join(unasked(f"{MARKS}\t\n{MARKS}")))
+        for line in TerminalFace.things:
             if line != "/password":  # which asks
-                self.talk.take(line)
+                self.view.take(line)
                 await self.answer_all(MARKS)
         self.hear(MARKS, to="alice")
-        self.talk.take("/unread")
-        self.talk.take("@bob")
-        self.talk.take(f"@bob: {MARKS}")
-        self.talk.take(MARKS)
-        self.talk.disconnected(MARKS)
-        self.talk.tell(f"{MARKS}\n{MARKS}")
+        self.view.take("/unread")
+        self.view.take("@bob")
+        self.view.take(f"@bob: {MARKS}")
+        self.view.take(MARKS)
+        self.view.disconnected(MARKS)
+        self.view.tell(f"{MARKS}\n{MARKS}")
         self.hear("the end")
         await self.until(lambda: "the end" in self.glass.text)
         self.assertTrue(self.glass.told)
@@ -201,11 +201,11 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
 
     @on_a_terminal
     async def test_neither_does_what_is_refused_and_stays_beside_the_prompt(self) -> None:
-        self.talk.take(f"@bob: {MARKS}")
+        self.view.take(f"@bob: {MARKS}")
         for frame in self.requests():
             marks = MARKS.replace("\r", "")
             headers = [("Id", frame.id), ("Reason", marks)]
-            self.talk.session.dataReceived(encode("ERROR", f"999 {marks}", headers))
+            self.view.session.dataReceived(encode("ERROR", f"999 {marks}", headers))
         await self.until(lambda: "F5" in self.glass.text)
         self.on_the_glass()
 
@@ -224,7 +224,7 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         for name in ("a\x1b[2J", "a\u202e", "aplain"):
             (folder / name).touch()
-        completer = Completer(lambda: self.talk)
+        completer = Completer(lambda: self.view)
         for typed in ("@", "#", "/who #", "/invite #dev ", f"/keys add {folder}/a", "/", "hello @"):
             offered = completer.get_completions(Document(typed), CompleteEvent())
             for completion in offered:
@@ -244,7 +244,7 @@ class CommandWalkTests(WalkTestCase):
 
     def test_the_client_says_harmlessly_what_is_wrong(self) -> None:
         with standard_error() as said:
-            command._tell(f"{MARKS}\n{MARKS}")
+            main._tell(f"{MARKS}\n{MARKS}")
         self.harmless(said.getvalue(), "_tell")
         self.assertIn("[2J", said.getvalue())
 
@@ -278,10 +278,10 @@ class CommandWalkTests(WalkTestCase):
             code = accounts.main(["add", "--state", folder, "--key", f"{folder}/{MARKS}", MARKS])
         self.assertEqual(code, 1)
         self.harmless(said.getvalue(), "accounts")
-        for main in (accounts.main, archive.main):
+        for run in (accounts.main, archive.main):
             for given in ([MARKS], ["list", MARKS], ["check", "a", MARKS], ["check", MARKS]):
                 with standard_error() as said, contextlib.suppress(SystemExit):
-                    main([*given, "--state", folder])
+                    run([*given, "--state", folder])
                 self.harmless(said.getvalue(), given)
         stream = io.StringIO()
         self.patch(service.sys, "__stderr__", stream)

@@ -40,7 +40,7 @@ def run() -> None:
 
         from twisted.internet.task import react
 
-        from chat_twisted.client.command import main
+        from chat_twisted.client.main import main
 
         react(main, [arguments])
     except SystemExit as end:

@@ -16,14 +16,14 @@ from pathlib import Path
 from chat_twisted import __version__
 from chat_twisted.client import config as config_module
 from chat_twisted.client.address import PORT, Address, parse_address, parse_port
-from chat_twisted.client.config import Config, Known
+from chat_twisted.client.client_state import config_folder
+from chat_twisted.client.commands import Command, Mistake
+from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import Server
-from chat_twisted.client.orders import Command, Mistake
 from chat_twisted.client.records import Records
-from chat_twisted.client.remembered import config_folder
-from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR
-from chat_twisted.client.words import Words
+from chat_twisted.client.tls import parse_fingerprint
+from chat_twisted.client.wording import Wording
 from chat_twisted.commandline import Parser
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
@@ -261,7 +261,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     )
 
 
-def _find(config: Config, given: argparse.Namespace) -> tuple[str, Known]:
+def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
     """Return who wants to be on which server: ``USER WHERE`` or ``WHERE`` alone.
 
     :raises ValueError: that is not said, or said twice.
@@ -277,7 +277,7 @@ def _find(config: Config, given: argparse.Namespace) -> tuple[str, Known]:
             raise ValueError(
                 f"{where} is no server in config.toml; else both USER and HOST are needed"
             )
-        known = Known(Server(address.host))
+        known = KnownServer(Server(address.host))
     if users and address.user and fold(users[0]) != fold(address.user):
         raise ValueError(f"the user is given twice: {users[0]}, and {address.user} in {where}")
     user = address.user or (users[0] if users else known.user or config.user)
@@ -304,8 +304,8 @@ def _check(given: argparse.Namespace) -> None:
     if given.plain and given.fingerprint is not None:
         raise ValueError("--fingerprint is of a certificate, and with --plain there is none")
     if given.once is not None:
-        speech = Records("") if given.json else Words("")
-        match speech.parse_once(given.once)[0]:
+        output_format = Records("") if given.json else Wording("")
+        match output_format.parse_once(given.once)[0]:
             case Mistake(text):
                 raise ValueError(f"--once: {text}")
             case Command("/ignore" | "/unignore" as name):

@@ -26,6 +26,7 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
 
 from chat_twisted.client.address import PORT, parse_address
+from chat_twisted.client.client_state import config_folder
 from chat_twisted.client.connection import FAILURES, Connector, Server, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError
 from chat_twisted.client.incoming import (
@@ -37,9 +38,8 @@ from chat_twisted.client.incoming import (
     Seen,
     State,
 )
-from chat_twisted.client.remembered import config_folder
-from chat_twisted.client.secure import parse_fingerprint
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
+from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.errors import ChatError, HeaderIncomplete, NotPermitted, TooFast
 from chat_twisted.core.message import (
     Audience,
@@ -165,18 +165,20 @@ def _either(deferred: Deferred[T]) -> _Wait[T]:
     return wait
 
 
-class _Bell:
-    """What several can wait for, as often as they like."""
+class Notifier:
+    """Wakes all waiting coroutines at once; it can be waited for and notified repeatedly."""
 
     def __init__(self) -> None:
         self._waiting: dict[_Wait[None], None] = {}
 
     async def wait(self) -> None:
+        """Wait until the next ``notify_all``."""
         wait: _Wait[None] = _Wait(lambda wait: self._waiting.pop(wait, None))  # type: ignore[call-overload]
         self._waiting[wait] = None
         await wait
 
-    def ring(self) -> None:
+    def notify_all(self) -> None:
+        """Wake everyone who is waiting."""
         waiting, self._waiting = self._waiting, {}
         for wait in waiting:
             if not wait.called:  # not cancelled by one that was woken before
@@ -215,14 +217,14 @@ class _Answers:
         return may
 
 
-class _Ears:
+class SessionListener:
     """Listens to a session: brings answers to those who wait for them, and keeps messages.
 
     :ivar name: one's own, as the server has it; empty before it has.
     :ivar over: whether there is no session any more.
     :ivar problem: why, if that was not one's own wish.
     :ivar closing: it is one's own wish.
-    :ivar bell: rings when there is a message, or one of these has changed.
+    :ivar notifier: notified when a message has come or one of these attributes has changed.
     :ivar watcher: is told who comes and goes.
     :ivar away: why one does not read, None if one does.
     :ivar rooms: which one has joined by their folded names, and whether as private ones.
@@ -247,7 +249,7 @@ class _Ears:
         self.over = False
         self.problem: ClientError | None = None
         self.closing = False
-        self.bell = _Bell()
+        self.notifier = Notifier()
         self.watcher: Callable[[Seen], object] | None = None
         self.away: str | None = None
         self.rooms: dict[str, tuple[str, bool]] = {}
@@ -360,7 +362,7 @@ class _Ears:
     def registered(self, name: str) -> None:
         """Session: there may be sending and receiving."""
         self.name = name
-        self.bell.ring()
+        self.notifier.notify_all()
 
     def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
         """Session: the name has an account."""
@@ -386,7 +388,7 @@ class _Ears:
             self._messages.append(message)
             self._weight += max(LEAST, len(message.text))
             self.throttle()
-            self.bell.ring()
+            self.notifier.notify_all()
 
     def sent(self, id: int, number: int, time: str) -> None:
         """Session: a message is committed."""
@@ -506,7 +508,7 @@ class _Ears:
             wait.errback(self.why())
         for id in list(self._undelivered):
             self.settle_delivery(id, False)
-        self.bell.ring()
+        self.notifier.notify_all()
 
     def why(self) -> ClientError:
         """Say why there is no session."""
@@ -575,10 +577,12 @@ class ChatClient:
         self._listen = listen
         try:
             key = config_folder() / KEY_FILE if identity is None else Path(identity)
-            self._connector = Connector(reactor, self._server, lambda text: self._ears.tell(text))
+            self._connector = Connector(
+                reactor, self._server, lambda text: self._listener.tell(text)
+            )
         except FilesError as problem:
             raise NotConnected(str(problem)) from None
-        self._ears = _Ears(
+        self._listener = SessionListener(
             user,
             Identity(key, own=identity is None, password=password),
             listen=listen,
@@ -594,7 +598,7 @@ class ChatClient:
     @property
     def name(self) -> str:
         """One's own name as others see it; empty before the client is connected."""
-        return self._ears.name
+        return self._listener.name
 
     # Coming and going
 
@@ -611,10 +615,10 @@ class ChatClient:
             raise RuntimeError("a client connects once: make another")
         with _refusing():
             check_user_name(self._user)
-        ears, connector = self._ears, self._connector
-        self._session = ears.session = session = ClientSession(
+        listener, connector = self._listener, self._connector
+        self._session = listener.session = session = ClientSession(
             self._user,
-            ears,
+            listener,
             self._reactor,
             connector.reconnect,
             reconnect_for=self._reconnect_for,
@@ -624,27 +628,27 @@ class ChatClient:
             self._connecting = connector.connect(session)
             await _either(self._connecting)
             self._connecting = None
-            while not ears.name and not ears.over:
-                await ears.bell.wait()
+            while not listener.name and not listener.over:
+                await listener.notifier.wait()
         except FAILURES as problem:
-            ears.problem = NotConnected(explain(problem, self._server))
+            listener.problem = NotConnected(explain(problem, self._server))
         except (CancelledError, ConnectingCancelledError):
-            if not ears.closing:  # by ``close``
+            if not listener.closing:  # by ``close``
                 raise CancelledError from None
         finally:
-            if not ears.name:
+            if not listener.name:
                 self._give_up()
-        if ears.over or ears.closing:
-            raise ears.problem or ears.why()
+        if listener.over or listener.closing:
+            raise listener.problem or listener.why()
 
     def _give_up(self) -> None:
         """Leave nothing behind of a session that did not begin."""
         assert self._session is not None
-        ears = self._ears
-        ears.closing = True
+        listener = self._listener
+        listener.closing = True
         self._session.quit()
-        if not self._session.connected and not ears.over:
-            ears.lost("")
+        if not self._session.connected and not listener.over:
+            listener.lost("")
 
     def _close_at_shutdown(self) -> None:
         """A guest that does not say goodbye keeps its name from its own successor for a while."""
@@ -667,16 +671,16 @@ class ChatClient:
         What waits to be read can be read still; what is not answered yet raises ``NotConnected``.
         A client that is stopped with its reactor is closed without being told.
         """
-        session, ears = self._session, self._ears
-        if session is None or ears.over:
+        session, listener = self._session, self._listener
+        if session is None or listener.over:
             return
-        ears.closing = True
+        listener.closing = True
         if self._connecting is not None:
             self._connecting.cancel()
         session.quit()
-        ears.throttle()
-        while not ears.over:
-            await ears.bell.wait()
+        listener.throttle()
+        while not listener.over:
+            await listener.notifier.wait()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -704,15 +708,15 @@ class ChatClient:
 
         :raises NotConnected: the session is lost for good.
         """
-        ears = self._ears
-        while (message := ears.take()) is None:
+        listener = self._listener
+        while (message := listener.take()) is None:
             if self._session is None:
                 raise NotConnected("not connected")
-            if ears.over:
-                if ears.problem is None:
+            if listener.over:
+                if listener.problem is None:
                     raise StopAsyncIteration
-                raise ears.why()
-            await ears.bell.wait()
+                raise listener.why()
+            await listener.notifier.wait()
         return message
 
     # Speaking
@@ -733,7 +737,7 @@ class ChatClient:
         :raises NotConnected: the session is over.
         :raises ValueError: ``delivered`` of what is not to one user.
         """
-        session, ears = self._live(), self._ears
+        session, listener = self._live(), self._listener
         with _refusing():
             session.check(to, text)
             if not text:
@@ -743,13 +747,13 @@ class ChatClient:
         id = session.send(to, text)
         if not delivered:
             return await self._sent(id)
-        arrival = ears.expect_delivery(id)
+        arrival = listener.expect_delivery(id)
         try:
             sent = await self._sent(id)
-            timer = self._reactor.callLater(timeout, ears.settle_delivery, id, False)
+            timer = self._reactor.callLater(timeout, listener.settle_delivery, id, False)
             arrived = await self._until(arrival, timer)
         finally:
-            ears.settle_delivery(id, False)
+            listener.settle_delivery(id, False)
         if not arrived:
             raise NotDelivered(sent)
         return sent
@@ -775,7 +779,7 @@ class ChatClient:
         return await self.send(message.sender if direct else message.to, text)
 
     async def _sent(self, id: int) -> Sent:
-        sent: Sent = await self._ears.answer(id)
+        sent: Sent = await self._listener.answer(id)
         return sent
 
     @staticmethod
@@ -789,8 +793,8 @@ class ChatClient:
     def _live(self) -> ClientSession:
         if self._session is None:
             raise NotConnected("not connected")
-        if not self._ears.name or self._ears.over or self._ears.closing:
-            raise self._ears.why()
+        if not self._listener.name or self._listener.over or self._listener.closing:
+            raise self._listener.why()
         return self._session
 
     async def _ask(
@@ -801,7 +805,7 @@ class ChatClient:
         body: str | None = None,
     ) -> Any:
         self._live()
-        return await self._ears.ask(verb, argument, headers, body)
+        return await self._listener.ask(verb, argument, headers, body)
 
     # Rooms. All of these raise ``Refused`` and ``NotConnected``, as ``send`` does.
 
@@ -813,7 +817,7 @@ class ChatClient:
             or one is in too many (111).
         """
         event = await self._ask("JOIN", _room(room), (("Private", "yes"),) if private else ())
-        self._ears.rooms[fold(room)] = (room, private)
+        self._listener.rooms[fold(room)] = (room, private)
         return event.topic or ""
 
     async def leave(self, room: str) -> None:
@@ -912,9 +916,9 @@ class ChatClient:
         :raises NotConnected: the session is over.
         """
         self._live()
-        self._ears.watcher = seen
+        self._listener.watcher = seen
         if seen is not None:
-            return await self._ears.watch()
+            return await self._listener.watch()
         found: list[Seen] = await self._ask("WHO", "", (("Watch", "no"),))
         return found
 
@@ -924,7 +928,7 @@ class ChatClient:
         :raises Refused, NotConnected: as ``send`` does.
         """
         await self._ask("STATUS", "away", (), why or None)
-        self._ears.away = why
+        self._listener.away = why
 
     async def set_back(self) -> None:
         """Say that one reads again.
@@ -932,7 +936,7 @@ class ChatClient:
         :raises NotConnected: the session is over.
         """
         await self._ask("STATUS", "here")
-        self._ears.away = None
+        self._listener.away = None
 
 
 def _room(name: str) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 
 from chat_twisted.client.address import PORT, parse_address
 from chat_twisted.client.connection import Server
-from chat_twisted.client.secure import parse_fingerprint
+from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.message import fold
 
 FILE = "config.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownServer:
     """A server with a short name. What is empty there is as in ``Config``, or not given."""
 
     server: Server
@@ -47,7 +47,7 @@ class Config:
     bell: bool = True
     notify: str = "auto"
     colours: dict[str, str] = field(default_factory=dict)
-    servers: dict[str, Known] = field(default_factory=dict)
+    servers: dict[str, KnownServer] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -210,7 +210,7 @@ def read(path: Path) -> Config:
             reader.problem(table, "port", f"port: host has another one, {address.port}")
         if user and address.user and fold(user) != fold(address.user):
             reader.problem(table, "user", f"user: host has another one, {address.user}")
-        config.servers[name] = Known(
+        config.servers[name] = KnownServer(
             Server(
                 address.host,
                 address.port or port or PORT,

@@ -15,11 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.python.failure import Failure
 
-from chat_twisted.client import secure
+from chat_twisted.client import tls
 from chat_twisted.client.address import PORT, address_key, format_address
-from chat_twisted.client.remembered import Remembered, config_folder
-from chat_twisted.client.secure import NotEncrypted, Trust, Untrusted
+from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.session import ClientSession
+from chat_twisted.client.tls import NotEncrypted, Trust, Untrusted
 
 CONNECTED_WITHIN = 20
 """Seconds until a server must have taken the connection and, if it is encrypted, shaken hands."""
@@ -40,7 +40,7 @@ FAILURES = (
 class Server:
     """Where a server is, and how it is known.
 
-    :ivar fingerprint: the certificate that it must have, as ``secure.parse_fingerprint`` returns
+    :ivar fingerprint: the certificate that it must have, as ``tls.parse_fingerprint`` returns
         it; None for the one that authorities vouch for or that was met first.
     :ivar plain: whether it is spoken to without encryption.
     """
@@ -74,7 +74,7 @@ class Connector:
         # The other endpoint drops the zone of an address.
         endpoint = TCP6ClientEndpoint if "%" in server.host else HostnameEndpoint
         self._endpoint = endpoint(reactor, server.host, server.port, CONNECTED_WITHIN)
-        known = Remembered(config_folder() / "known_servers")
+        known = StateFile(config_folder() / "known_servers")
         self._trust = Trust(server.host, server.port, known, server.fingerprint)
 
     def connect(self, session: ClientSession) -> Deferred[Any]:
@@ -84,7 +84,7 @@ class Connector:
         if self._server.plain:
             connecting = connectProtocol(self._endpoint, session)
         else:
-            connecting = secure.connect(self._endpoint, session, self._trust, self._tell)
+            connecting = tls.connect(self._endpoint, session, self._trust, self._tell)
         return connecting.addTimeout(CONNECTED_WITHIN, self._reactor, _no_answer)
 
     def reconnect(self, session: ClientSession) -> Deferred[Any]:

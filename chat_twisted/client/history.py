@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prompt_toolkit.history import FileHistory
 
-from chat_twisted.client.remembered import locked, replace
+from chat_twisted.client.client_state import locked, replace
 
 MAX_HISTORY = 256 * 1024
 """Bytes of the file; of a larger one the older half is dropped at the start."""

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from chat_twisted.client.remembered import locked, replace
+from chat_twisted.client.client_state import locked, replace
 from chat_twisted.text import printable
 
 KEY_FILE = "id_ed25519"

@@ -1,7 +1,7 @@
 """Standard input and output bridged to a session: for scripts, and for people without a wish.
 
 A line in is a message or a command, a line out is what somebody said, or what became of what one
-said oneself. How they are written is for a ``Speech`` to say: in words, or as JSON. It knows
+said oneself. How they are written is for a ``OutputFormat`` to say: in words, or as JSON. It knows
 neither sockets nor the protocol.
 
 At the end of input it stays until every message is answered, so that
@@ -28,13 +28,13 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client import orders
+from chat_twisted.client import commands
+from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say
 from chat_twisted.client.identity import Identity, IdentityError, read_key
 from chat_twisted.client.incoming import Event, Received, Refusal, Seen
-from chat_twisted.client.orders import Command, Mistake, Order, Say
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
-from chat_twisted.client.words import Words
+from chat_twisted.client.wording import Wording
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.text import printable_lines
@@ -59,7 +59,7 @@ with the code that shells have for it, as they have 128 and its number for each 
 INTERRUPTED_WITHIN = 0.5
 """Seconds that Ctrl-C or a signal waits at most for the server's goodbye and standard output."""
 
-Speech = Words | Records
+OutputFormat = Wording | Records
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Pipe(LineReceiver):
         attach: Callable[[Pipe], object],
         *,
         greet: bool,
-        speech: Speech | None = None,
+        output_format: OutputFormat | None = None,
         once: str = "",
         tail: str = "",
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
@@ -126,7 +126,7 @@ class Pipe(LineReceiver):
         self._clock = clock
         self._attach = attach
         self._greet = greet
-        self._speech: Speech = speech or Words(user)
+        self._format: OutputFormat = output_format or Wording(user)
         self._once = once
         self._tail = tail
         self._begun = False  # there was a line of input
@@ -159,11 +159,11 @@ class Pipe(LineReceiver):
             self._begun = True
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            self._take(*self._speech.parse(line.decode()))
+            self._take(*self._format.parse(line.decode()))
         except UnicodeDecodeError:
-            self._complain(self._speech.mistake(None, "Not UTF-8 : Message not sent"))
+            self._complain(self._format.mistake(None, "Not UTF-8 : Message not sent"))
 
-    def _take(self, order: Order | None, mark: object) -> None:
+    def _take(self, order: ParsedLine | None, mark: object) -> None:
         match order:
             case Say(to, text):
                 self._send(to, text, mark)
@@ -171,17 +171,17 @@ class Pipe(LineReceiver):
                 self._quitting = True
                 self._leave_if_done()
             case Command("/help", topic):
-                self._show(self._speech.help(mark, topic))
+                self._show(self._format.help(mark, topic))
             case Command("/ignore" | "/unignore", name):
                 self._ignore(order, name or "", mark)
             case Command():
                 self._command(order, mark)
             case Mistake(text):
-                self._complain(self._speech.mistake(mark, text))
+                self._complain(self._format.mistake(mark, text))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Twisted: a line is over ``MAX_LINE``. What is left of it is skipped."""
-        self._complain(self._speech.mistake(None, "Message too long : Message not sent"))
+        self._complain(self._format.mistake(None, "Message too long : Message not sent"))
         self.setRawMode()  # type: ignore[no-untyped-call]
         self.rawDataReceived(line)
         # LineReceiver looks no further at what it has now.
@@ -233,24 +233,24 @@ class Pipe(LineReceiver):
 
     def _send(self, to: str, text: str, mark: object) -> None:
         if fold(to) == fold(self._user):
-            self._complain(self._speech.mistake(mark, "Receiver and Username are same"))
+            self._complain(self._format.mistake(mark, "Receiver and Username are same"))
             return
         try:
             self.session.check(to, text)
         except ChatError as error:
-            self._complain(self._speech.not_sent(mark, to, Refusal(error.code, error.reason)))
+            self._complain(self._format.not_sent(mark, to, Refusal(error.code, error.reason)))
             return
         self._await(self.session.send(to, text), _Asked(to, mark))
 
     def _command(self, command: Command, mark: object) -> None:
-        about = orders.about(command)
+        about = commands.about(command)
         try:
-            id = orders.ask(self.session, command)
+            id = commands.ask(self.session, command)
             if id is None:
                 id = self._ask_about_account(command, mark)
         except ChatError as error:
             refusal = Refusal(error.code, error.reason)
-            self._complain(self._speech.refused(mark, command, about, refusal))
+            self._complain(self._format.refused(mark, command, about, refusal))
             return
         if id is not None:
             self._await(id, _Asked(about, mark, command))
@@ -264,7 +264,7 @@ class Pipe(LineReceiver):
         else:
             self._ignored[fold(name)] = name
             words = f"{name} is not heard any more"
-        self._show(self._speech.noted(mark, words))
+        self._show(self._format.noted(mark, words))
 
     def _ask_about_account(self, command: Command, mark: object) -> int | None:
         identity, ask = self._identity, self.session.ask
@@ -282,7 +282,7 @@ class Pipe(LineReceiver):
             if identity.ask_password("Again: ") != password:
                 raise IdentityError("The two are not the same")
         except IdentityError as error:
-            self._complain(self._speech.mistake(mark, str(error)))
+            self._complain(self._format.mistake(mark, str(error)))
             return None
         identity.password = password
         return ask("ACCOUNT", "password", (), password)
@@ -316,9 +316,9 @@ class Pipe(LineReceiver):
         self._has_come()
         self._attach(self)
         if self._greet:
-            self._show(self._speech.greeting(name))
+            self._show(self._format.greeting(name))
         if self._once:
-            self._take(*self._speech.parse_once(self._once))
+            self._take(*self._format.parse_once(self._once))
         if self._tail.startswith("#"):
             self._command(Command("/join", self._tail), None)
 
@@ -355,7 +355,7 @@ class Pipe(LineReceiver):
             own = fold(message.to) == fold(self._user)
             if fold(message.sender if own else message.to) != fold(self._tail.removeprefix("@")):
                 return
-        self._show(self._speech.received(message))
+        self._show(self._format.received(message))
 
     def sent(self, id: int, number: int, time: str) -> None:
         """Session: the server has a message."""
@@ -364,9 +364,9 @@ class Pipe(LineReceiver):
             asked.overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
             self._undelivered[id] = asked
             self._go_on_reading()
-            self._show(self._speech.accepted(asked.mark, asked.to, number, time))
+            self._show(self._format.accepted(asked.mark, asked.to, number, time))
         else:
-            self._show(self._speech.sent(asked.mark, asked.to, number, time))
+            self._show(self._format.sent(asked.mark, asked.to, number, time))
         self._leave_if_done()
 
     def delivered(self, id: int) -> None:
@@ -375,26 +375,26 @@ class Pipe(LineReceiver):
         if asked is not None and asked.overdue is not None:
             asked.overdue.cancel()
             self._go_on_reading()
-            self._show(self._speech.delivered(asked.mark, asked.to))
+            self._show(self._format.delivered(asked.mark, asked.to))
             self._leave_if_done()
 
     def _overdue(self, id: int) -> None:
         asked = self._undelivered.pop(id)
         self._go_on_reading()
-        self._show(self._speech.overdue(asked.mark, asked.to))
+        self._show(self._format.overdue(asked.mark, asked.to))
         self._leave_if_done()
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
         """Session: the server did not do what was asked."""
         asked = self._unanswered.get(id) if id is not None else None
         if id is None or asked is None:
-            self._complain(self._speech.not_sent(None, "anybody", refusal))
+            self._complain(self._format.not_sent(None, "anybody", refusal))
             return
         self._answered(id)
         if asked.command is None:
-            self._complain(self._speech.not_sent(asked.mark, asked.to, refusal))
+            self._complain(self._format.not_sent(asked.mark, asked.to, refusal))
         else:
-            self._complain(self._speech.refused(asked.mark, asked.command, asked.to, refusal))
+            self._complain(self._format.refused(asked.mark, asked.command, asked.to, refusal))
             if self._tail:  # which can't be had
                 self._leave()
         self._leave_if_done()
@@ -403,56 +403,56 @@ class Pipe(LineReceiver):
         """Session: the account is changed, or an operator's wish fulfilled."""
         asked = self._answered(id)
         assert asked.command is not None
-        self._show(self._speech.changed(asked.mark, asked.command, what, lines))
+        self._show(self._format.changed(asked.mark, asked.command, what, lines))
         self._leave_if_done()
 
     def listed(self, id: int, found: Listed) -> None:
         """Session: who is here, or which rooms there are."""
         asked = self._answered(id)
         assert asked.command is not None
-        self._show(self._speech.listed(asked.mark, asked.command, asked.to, found))
+        self._show(self._format.listed(asked.mark, asked.command, asked.to, found))
         self._leave_if_done()
 
     def found(self, id: int, messages: list[Received]) -> None:
         """Session: what was said."""
         asked = self._answered(id)
         assert asked.command is not None
-        self._show(self._speech.found(asked.mark, asked.command, messages))
+        self._show(self._format.found(asked.mark, asked.command, messages))
         self._leave_if_done()
 
     def told(self, id: int | None, event: Event) -> None:
         """Session: something happened in a room."""
         mark = None if id is None else self._answered(id).mark
         if not self._tail:
-            self._show(self._speech.told(mark, event))
+            self._show(self._format.told(mark, event))
         elif event.verb == "LEFT" and (fold(event.user), fold(event.room)) == (
             fold(self._user),
             fold(self._tail),
         ):
-            self._complain(self._speech.told(mark, event))
+            self._complain(self._format.told(mark, event))
             self._leave()
         self._leave_if_done()
 
     def seen(self, users: list[Seen]) -> None:
         """Session: somebody came, went, or is away."""
-        self._show(self._speech.seen(users))
+        self._show(self._format.seen(users))
 
     def noticed(self, text: str) -> None:
         """Session: the server has something to say."""
         if not self._tail:
-            self._show(self._speech.noticed(text))
+            self._show(self._format.noticed(text))
 
     def disconnected(self, reason: str) -> None:
         """Session: the connection is gone, and is being tried again."""
         self._connected = False
         if self._greet:
-            self._show(self._speech.disconnected(reason))
+            self._show(self._format.disconnected(reason))
 
     def reconnected(self) -> None:
         """Session: the connection stands again."""
         self._has_come()
         if self._greet:
-            self._show(self._speech.reconnected())
+            self._show(self._format.reconnected())
         if self.session.forgotten and self._tail.startswith("#"):
             self._command(Command("/join", self._tail), None)
         if self._leaving:
@@ -461,7 +461,7 @@ class Pipe(LineReceiver):
     def went_back(self) -> None:
         """Session: the server has lost what was said last."""
         if not self._tail:
-            self._show(self._speech.went_back())
+            self._show(self._format.went_back())
 
     def lost(self, reason: str) -> None:
         """Session: the connection is gone."""
@@ -472,12 +472,12 @@ class Pipe(LineReceiver):
         self._session_over = True
         if not self._registered:
             self._code = NOT_CONNECTED
-            self.failure = self.failure or reason or Words(self._user).over("")
+            self.failure = self.failure or reason or Wording(self._user).over("")
         elif not self._interrupted:
             for asked in self._unanswered.values():
-                self._complain(self._speech.unanswered(asked.mark, asked.to))
+                self._complain(self._format.unanswered(asked.mark, asked.to))
             if not self._leaving:
-                self._complain(self._speech.over(reason))
+                self._complain(self._format.over(reason))
         if self._leaving and self._connected and not self._proven:
             self._remember(None)  # else the server keeps the name for one who comes back
         self._leaving = True

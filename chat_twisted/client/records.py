@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say, help_text, parse
 from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen
-from chat_twisted.client.orders import Command, Mistake, Order, Say, help_text, parse
 from chat_twisted.client.session import Listed
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
@@ -43,7 +43,7 @@ class Records:
     def __init__(self, user: str) -> None:
         self.user = user
 
-    def parse(self, line: str) -> tuple[Order | None, object]:
+    def parse(self, line: str) -> tuple[ParsedLine | None, object]:
         """Read a line of input; return the order, and the ``id`` that its answers are to have."""
         if not line.strip():
             return None, None
@@ -67,7 +67,7 @@ class Records:
                     return order, mark
         return Mistake(USAGE), mark
 
-    def parse_once(self, text: str) -> tuple[Order | None, object]:
+    def parse_once(self, text: str) -> tuple[ParsedLine | None, object]:
         """Read the only thing that is to be done, from the command line: an object, or what a
         person would write, which never begins as one does.
         """

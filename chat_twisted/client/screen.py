@@ -1,8 +1,8 @@
 """The terminal: a line to type in, and what is said above it, with prompt_toolkit.
 
-It draws and reads keys; what is shown and what is done is for ``talk`` to say. What is above the
-prompt is written once and belongs to the terminal, whose own scrollback keeps it. It runs in the
-asyncio event loop that Twisted's asyncio reactor has.
+It draws lines and reads keys; ``conversation_view`` decides what is shown and done. Lines above the
+prompt are written once and then belong to the terminal's own scrollback. The prompt runs in the
+asyncio event loop of Twisted's asyncio reactor.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted.client import orders
+from chat_twisted.client import commands
 from chat_twisted.client.config import Config
-from chat_twisted.client.talk import Line, Talk
+from chat_twisted.client.conversation_view import ConversationView, Line
 from chat_twisted.text import printable
 
 STYLE = {
@@ -117,11 +117,11 @@ def _width(text: str, i: int) -> int:
     return 2 if text.startswith("\ufe0f", i + 1) else get_cwidth(text[i])
 
 
-class Words(Completer):
+class CommandCompleter(Completer):
     """Completes names, rooms, commands and what is behind them."""
 
-    def __init__(self, talk: Callable[[], Talk]) -> None:
-        self._talk = talk
+    def __init__(self, view: Callable[[], ConversationView]) -> None:
+        self._view = view
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -134,35 +134,35 @@ class Words(Completer):
                 yield Completion(text, -len(word))
 
     def _candidates(self, head: str, word: str, *, first: bool) -> Iterable[str]:
-        talk = self._talk()
+        view = self._view()
         if first and word.startswith("/"):
-            return (f"{name} " for name in orders.commands(screen=True))
+            return (f"{name} " for name in commands.command_names(screen=True))
         if first:
             # Everybody is not offered to who begins to name somebody in small letters.
-            names = talk.names() if word.startswith("@a") else ["ALL", *talk.names()]
-            return [*(f"@{name}: " for name in names), *_rooms(talk, ": ")] if word else ()
-        form = orders.COMMANDS.get(head.split(" ", 1)[0])
+            names = view.names() if word.startswith("@a") else ["ALL", *view.names()]
+            return [*(f"@{name}: " for name in names), *_rooms(view, ": ")] if word else ()
+        form = commands.COMMANDS.get(head.split(" ", 1)[0])
         if form is None:  # in a text
-            return [*(f"@{name} " for name in talk.names()), *_rooms(talk, " ")]
+            return [*(f"@{name} " for name in view.names()), *_rooms(view, " ")]
         at = len(head.split()) - 1
         kind = form.completes[at] if at < len(form.completes) else ""
         match kind:
             case "room":
-                return _rooms(talk, " ")
+                return _rooms(view, " ")
             case "user":
                 prefix = "@" if word.startswith("@") else ""
-                return (f"{prefix}{name} " for name in talk.names())
-            case "talk":
-                return [*(f"@{name} " for name in talk.names()), *_rooms(talk, " ")]
+                return (f"{prefix}{name} " for name in view.names())
+            case "conversation":
+                return [*(f"@{name} " for name in view.names()), *_rooms(view, " ")]
             case "topic":
-                return orders.TOPICS
+                return commands.TOPICS
             case "file":
                 return _files(word)
         return kind.split("|") if kind else ()
 
 
-def _rooms(talk: Talk, end: str) -> list[str]:
-    return [room + end for room in talk.rooms()]
+def _rooms(view: ConversationView, end: str) -> list[str]:
+    return [room + end for room in view.rooms()]
 
 
 def _files(word: str) -> Iterator[str]:
@@ -178,14 +178,14 @@ def _files(word: str) -> Iterator[str]:
 
 
 class Screen:
-    """A terminal, as ``talk.Terminal`` has it.
+    """A terminal, as ``conversation_view.Terminal`` has it.
 
     :ivar done: fires with the exit code and a reason, if there is one.
     :param history: what was typed before.
     :param input: where keys come from, and ``output`` where to draw; the terminal's if not given.
     """
 
-    talk: Talk
+    view: ConversationView
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class Screen:
         self._session: PromptSession[str] = PromptSession(
             self._message,
             history=history,
-            completer=Words(lambda: self.talk),
+            completer=CommandCompleter(lambda: self.view),
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
             enable_suspend=True,
@@ -250,7 +250,7 @@ class Screen:
                 )
         except (EOFError, OSError):  # the terminal is gone: there is only to say goodbye
             self._is_gone = True
-            self.talk.interrupt()
+            self.view.interrupt()
             return
         self._write(len(self._lines))
         self._is_done()
@@ -285,7 +285,7 @@ class Screen:
 
         @bindings.add("c-c", filter=~asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
-            self.talk.interrupt()
+            self.view.interrupt()
 
         @bindings.add("c-c", filter=~asked & ~empty, eager=True)
         def _(event: KeyPressEvent) -> None:
@@ -293,7 +293,7 @@ class Screen:
 
         @bindings.add("c-d", filter=~asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
-            self.talk.take("/quit")
+            self.view.take("/quit")
 
         @bindings.add("escape", "enter", filter=~asked)
         def _(event: KeyPressEvent) -> None:
@@ -301,11 +301,11 @@ class Screen:
 
         @bindings.add("f5")
         def _(event: KeyPressEvent) -> None:
-            self.talk.send_again()
+            self.view.send_again()
 
         @bindings.add("f8")
         def _(event: KeyPressEvent) -> None:
-            self.talk.drop()
+            self.view.drop()
 
         return bindings
 
@@ -318,7 +318,7 @@ class Screen:
             return True  # it is again what it was before the question
         self._accepting = True
         try:
-            self.talk.take(text)
+            self.view.take(text)
         finally:
             self._accepting = False
         return bool(self._questions)
@@ -342,7 +342,7 @@ class Screen:
         buffer.reset()
         self.refresh()
 
-    # What talk asks
+    # What view asks
 
     def ask(self, what: str, *, secret: bool) -> Deferred[str]:
         """Ask the user for a line, in the place of the prompt."""
@@ -358,7 +358,7 @@ class Screen:
         self._waiting_text += sum(map(_length, lines))
         if not self._paused and self._fullness() > 1:
             self._paused = True
-            self.talk.session.pauseProducing()
+            self.view.session.pauseProducing()
         self._flush_soon()
 
     def _fullness(self) -> float:
@@ -380,7 +380,7 @@ class Screen:
             self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
         if self._paused and self._fullness() < 0.5:
             self._paused = False
-            self.talk.session.resumeProducing()
+            self.view.session.resumeProducing()
 
     def _is_drawn(self, _: object) -> None:
         self._drawn_columns = self._output.get_size().columns
@@ -453,11 +453,11 @@ class Screen:
         if self._questions:
             return [("class:prompt", printable(self._questions[0][0]))]
         columns = self._output.get_size().columns
-        for line in self.talk.beside():
+        for line in self.view.beside():
             for piece in wrap(_shorten(line, columns), columns):
                 text.extend(piece)
                 text.append(("", "\n"))
-        text.extend((style, printable(piece)) for style, piece in self.talk.prompt())
+        text.extend((style, printable(piece)) for style, piece in self.view.prompt())
         return text
 
 

@@ -61,10 +61,10 @@ from chat_twisted.core.held import UNKNOWN, Held
 from chat_twisted.core.ledger import Again, Entry, Ledger, Repeat
 from chat_twisted.core.limits import Limiter, network
 from chat_twisted.core.message import (
-    EVERYWHERE,
+    PUBLIC,
     Audience,
+    Conversation,
     Message,
-    Place,
     Target,
     check_user_name,
     fold,
@@ -664,8 +664,8 @@ class Hub:
         :raises UnableToSend: nobody and nothing can be called so.
         :raises TooFast: too much was read.
         """
-        place = self._place(session, argument)
-        return self._ledger.history(place, span, self.asker(session))
+        conversation = self._conversation(session, argument)
+        return self._ledger.history(conversation, span, self.asker(session))
 
     def search(
         self, session: Session, argument: str, query: str, count: int
@@ -677,19 +677,19 @@ class Hub:
         """
         user = session.user
         assert user is not None
-        place = self._place(session, argument) if argument else None
+        conversation = self._conversation(session, argument) if argument else None
         rooms = [room.id for room in self._rooms.of(user.id)]
-        return self._ledger.search(user.id, rooms, place, query, count, self.asker(session))
+        return self._ledger.search(user.id, rooms, conversation, query, count, self.asker(session))
 
-    def _place(self, session: Session, argument: str) -> Place:
+    def _conversation(self, session: Session, argument: str) -> Conversation:
         user = session.user
         assert user is not None
         target = parse_target(argument)
         if target.audience is Audience.ALL:
-            return EVERYWHERE
+            return PUBLIC
         if target.audience is Audience.ROOM:
-            return Place(self._rooms.joined(argument, user.id).id, "")
-        return Place(user.id, target.key)
+            return Conversation(self._rooms.joined(argument, user.id).id, "")
+        return Conversation(user.id, target.key)
 
     # Rooms
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from chat_twisted.clocks import SettledTime
 from chat_twisted.core.changes import Change
 from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.message import Message, Place
+from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.saved import Page, Saved, Span, Users
 from chat_twisted.core.turns import Asker
 
@@ -120,7 +120,7 @@ class Ledger(Protocol[Origin]):
         """
 
     def history(
-        self, place: Place, span: Span, asker: Asker
+        self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:
         """Read a part of a conversation (``archive.history``)."""
 
@@ -128,7 +128,7 @@ class Ledger(Protocol[Origin]):
         self,
         user: int,
         rooms: Sequence[int],
-        place: Place | None,
+        conversation: Conversation | None,
         query: str,
         count: int,
         asker: Asker,

@@ -102,11 +102,12 @@ class Message(NamedTuple):
     request: str | None = None
 
 
-class Place(NamedTuple):
+class Conversation(NamedTuple):
     """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
 
     party: int
     name: str
 
 
-EVERYWHERE = Place(0, "")
+PUBLIC = Conversation(0, "")
+"""The conversation of all users (target ``ALL``)."""

@@ -40,7 +40,7 @@ from chat_twisted.core.changes import (
     UserCame,
     UserGone,
 )
-from chat_twisted.core.message import Message, Place
+from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.saved import Page, Saved, SavedUser, Span, Users
 from chat_twisted.files import FilesError, ProcessFile, Say
 from chat_twisted.storage import index
@@ -520,7 +520,7 @@ def _up_to_a_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
     return messages, False
 
 
-def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bool]:
+def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[list[Message], bool]:
     """Read a part of a conversation, oldest message first.
 
     :return: it, and whether there is more of it in the direction that was read.
@@ -534,8 +534,8 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
             2**63 - 1 if span.until is None else span.until,
         )
     order = "ASC" if span.oldest_first else "DESC"
-    with index.distrust(cursor):
-        numbers = index.numbers(cursor, place, low, high, times, order, span.limit + 1)
+    with index.flag_corruption(cursor):
+        numbers = index.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
     cursor.execute(
         f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
@@ -548,13 +548,18 @@ def history(cursor: Cursor, place: Place, span: Span) -> tuple[list[Message], bo
 
 
 def search(
-    cursor: Cursor, user: int, rooms: Iterable[int], place: Place | None, query: str, count: int
+    cursor: Cursor,
+    user: int,
+    rooms: Iterable[int],
+    conversation: Conversation | None,
+    query: str,
+    count: int,
 ) -> list[Message]:
     """Find messages by their words, best first, among what ``user`` may read. Of more than
     ``MAX_RANKED`` hits the newest come first.
 
     :param rooms: those that the user is a member of.
-    :param place: the conversation to look in, if not all.
+    :param conversation: the conversation to look in, if not all.
     """
     mine, parameters = (
         (
@@ -562,11 +567,11 @@ def search(
             f"OR room IN ({','.join(str(int(room)) for room in rooms)}))",
             (user, user),
         )
-        if place is None
-        else index.stands_in(place)
+        if conversation is None
+        else index.conversation_filter(conversation)
     )
     joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
-    with index.distrust(cursor):
+    with index.flag_corruption(cursor):
         try:
             # With a * at the very front it would be a question to FTS5 about itself.
             return _search(cursor, f" {query}", joined, parameters, count)

@@ -19,12 +19,12 @@ from chat_twisted.clocks import SettledTime
 from chat_twisted.core.changes import Change
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.ledger import Again, Committed, Edited, Entry, Failed, Origin, Repeat
-from chat_twisted.core.message import Message, Place
+from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.saved import Page, Saved, Span, Users
 from chat_twisted.core.turns import Asker, EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index
-from chat_twisted.storage.reading import Readers, give_way, pool
+from chat_twisted.storage.reading import Readers, lower_priority, pool
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.storage.writing import ReactorWriter, ThreadWriter
 
@@ -143,7 +143,7 @@ class SQLiteStore:
         def prepare_index(connection: sqlite3.Connection) -> None:
             index.attach(connection, folder)
             self._indexing = connection
-            give_way(NICE)
+            lower_priority(NICE)
 
         writer = ThreadWriter if sync == "full" else ReactorWriter
         self._writer: ThreadWriter | ReactorWriter = writer(folder, reactor, sync)
@@ -639,22 +639,24 @@ class EmbeddedLedger(Generic[Origin]):
         return self._store.read(read, asker=asker)
 
     def history(
-        self, place: Place, span: Span, asker: Asker
+        self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:
         """See ``Ledger.history``."""
-        return self._when_committed(self._store.read, archive.history, place, span, asker=asker)
+        return self._when_committed(
+            self._store.read, archive.history, conversation, span, asker=asker
+        )
 
     def search(
         self,
         user: int,
         rooms: Sequence[int],
-        place: Place | None,
+        conversation: Conversation | None,
         query: str,
         count: int,
         asker: Asker,
     ) -> Deferred[list[Message]]:
         """See ``Ledger.search``."""
-        what = (user, rooms, place, query, count)
+        what = (user, rooms, conversation, query, count)
 
         def search(_: None, last: int) -> Deferred[list[Message]]:
             if self._indexed < last and not (self._index_broken or self._winding_down):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from chat_twisted.core.message import Place
+from chat_twisted.core.message import Conversation
 from chat_twisted.storage.sql import (
     NO_LOCKS,
     Cursor,
@@ -133,7 +133,7 @@ def make(connection: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def distrust(cursor: Cursor) -> Iterator[None]:
+def flag_corruption(cursor: Cursor) -> Iterator[None]:
     """If what is done meets damage, have the index made again at the next start. Until then it
     stays: without its file no further connection could be opened, to write least of all.
     """
@@ -154,7 +154,7 @@ def distrust(cursor: Cursor) -> Iterator[None]:
 
 def extend(cursor: Cursor, limit: int) -> int:
     """Make the next ``limit`` messages findable; return up to which number all are."""
-    with distrust(cursor):
+    with flag_corruption(cursor):
         return _extend(cursor, limit)
 
 
@@ -293,7 +293,7 @@ def said_before(
 ) -> dict[int, tuple[int, int]]:
     """Find what was said before under the same Id; see ``archive.write``."""
     repeats: dict[int, tuple[int, int]] = {}
-    with distrust(cursor):
+    with flag_corruption(cursor):
         for values, parameters in in_rows(questions):
             cursor.execute(
                 f"WITH sent (number, user, id) AS (VALUES {values}) "
@@ -308,7 +308,7 @@ def said_before(
 
 def numbers(
     cursor: Cursor,
-    place: Place,
+    conversation: Conversation,
     low: int,
     high: int,
     times: tuple[int, int] | None,
@@ -324,7 +324,7 @@ def numbers(
     found: list[int] = []
     for first, last in [(low, high)] if times is None else _spans(cursor, times, order):
         bounds = (max(low, first), min(high, last))
-        found += _numbers(cursor, place, bounds, times, order, limit - len(found), upto)
+        found += _numbers(cursor, conversation, bounds, times, order, limit - len(found), upto)
         if len(found) >= limit:
             break
     return found
@@ -356,7 +356,7 @@ def _spans(cursor: Cursor, times: tuple[int, int], order: str) -> list[tuple[int
 
 def _numbers(
     cursor: Cursor,
-    place: Place,
+    conversation: Conversation,
     bounds: tuple[int, int],
     times: tuple[int, int] | None,
     order: str,
@@ -366,7 +366,7 @@ def _numbers(
     low, high = bounds
     looking = cursor.connection.cursor()
     found: list[int] = []
-    for one, other in _conversations(cursor, place):
+    for one, other in _conversations(cursor, conversation):
         cursor.execute(
             "SELECT base, numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
             "AND first >= ifnull((SELECT max(first) FROM place "
@@ -381,7 +381,7 @@ def _numbers(
             found += numbers if times is None else _of_time(looking, numbers, times)
             if len(found) >= enough:
                 break
-    stands, parameters = stands_in(place)
+    stands, parameters = conversation_filter(conversation)
     timely = "" if times is None else "AND time >= ? AND time <= ?"
     cursor.execute(
         f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} {timely} "
@@ -403,21 +403,22 @@ def _of_time(cursor: Cursor, numbers: list[int], times: tuple[int, int]) -> list
     return [number for (number,) in cursor.fetchall()]
 
 
-def stands_in(place: Place) -> tuple[str, tuple[int | str, ...]]:
+def conversation_filter(conversation: Conversation) -> tuple[str, tuple[int | str, ...]]:
     """Return what is true of a message that stands in a conversation, and its parameters."""
-    if not place.name:
-        return "recipient = 0 AND room = ?", (place.party,)
+    if not conversation.name:
+        return "recipient = 0 AND room = ?", (conversation.party,)
     said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
-    return f"recipient != 0 AND ({said} OR {heard})", (*place, *place)
+    return f"recipient != 0 AND ({said} OR {heard})", (*conversation, *conversation)
 
 
-def _conversations(cursor: Cursor, place: Place) -> list[tuple[int, int]]:
-    """Find what ``place`` is in the index: of a direct one, with each who had the name."""
-    if not place.name:
-        return [(0, place.party)]
-    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", place)
+def _conversations(cursor: Cursor, conversation: Conversation) -> list[tuple[int, int]]:
+    """Find what ``conversation`` is in the index: of a direct one, with each who had the name."""
+    if not conversation.name:
+        return [(0, conversation.party)]
+    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", conversation)
     return [
-        (min(place.party, partner), max(place.party, partner)) for (partner,) in cursor.fetchall()
+        (min(conversation.party, partner), max(conversation.party, partner))
+        for (partner,) in cursor.fetchall()
     ]
 
 

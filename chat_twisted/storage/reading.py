@@ -47,7 +47,7 @@ STEPS = 10_000
 """Of SQLite's virtual machine, between two looks whether a reading is to end: a millisecond."""
 
 
-def give_way(by: int) -> None:
+def lower_priority(by: int) -> None:
     """Let the other threads have the processor first, where one can say so for itself alone."""
     if sys.platform == "linux":
         os.nice(by)
@@ -110,7 +110,7 @@ class Reader:
         index.attach(connection, self._folder, read_only=True)
         connection.execute("PRAGMA temp_store = MEMORY")  # a file would need a descriptor
         connection.set_progress_handler(lambda: self._over, STEPS)
-        give_way(NICE)
+        lower_priority(NICE)
         self._connection = connection
 
     async def read(self, function: Callable[..., Result], args: tuple[Any, ...], kw: Any) -> Result:

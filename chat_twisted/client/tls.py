@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client.address import address_key
-from chat_twisted.client.remembered import Remembered
+from chat_twisted.client.client_state import StateFile
 
 AUTHORITIES = "authorities"
 """What is remembered of a server that the system's authorities vouch for."""
@@ -74,7 +74,7 @@ class Trust:
     """
 
     def __init__(
-        self, host: str, port: int, known: Remembered, fingerprint: str | None = None
+        self, host: str, port: int, known: StateFile, fingerprint: str | None = None
     ) -> None:
         self.host = host
         self.is_name = not _is_address(host)

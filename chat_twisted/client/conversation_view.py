@@ -1,9 +1,9 @@
 """What a terminal shows and what can be done on it, without the terminal.
 
-``Talk`` listens to a session and takes what is typed. What is to be seen it hands to a ``Terminal``
-as lines of styled text: what stays (above the prompt), and what may still change (one's own
-messages that are not delivered, beside the prompt). The ``Terminal`` makes them printable. It knows
-neither the screen's library nor the protocol.
+``ConversationView`` listens to a session and takes the lines that the user types. It gives a
+``Terminal`` lines of styled text: final lines, shown above the prompt, and the user's own
+undelivered messages, shown beside the prompt because they may still change. The ``Terminal`` makes
+all text printable. This module must not know the terminal library or the wire protocol.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.client import orders
+from chat_twisted.client import commands
+from chat_twisted.client.commands import Command, Mistake, Say, SwitchTo
 from chat_twisted.client.config import Config
 from chat_twisted.client.identity import Identity, IdentityError, read_key
 from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Refusal, Room, Seen, State
-from chat_twisted.client.orders import Command, Mistake, Say, Turn
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
-from chat_twisted.client.words import Words, describe_room
+from chat_twisted.client.wording import Wording, describe_room
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.logs import Logger
@@ -99,7 +99,7 @@ class Terminal(Protocol):
         """It is over; ``reason`` is for standard error."""
 
 
-class Fate(enum.Enum):
+class DeliveryState(enum.Enum):
     """What is known of a message of one's own."""
 
     SENDING = "on its way"
@@ -108,12 +108,12 @@ class Fate(enum.Enum):
 
 
 @dataclass(slots=True)
-class Own:
+class OutgoingMessage:
     """A message of one's own that is not settled."""
 
     to: str
     text: str
-    fate: Fate = Fate.SENDING
+    state: DeliveryState = DeliveryState.SENDING
     time: str = ""
     reason: str = ""
     overdue: IDelayedCall | None = None
@@ -128,7 +128,7 @@ class Unread:
     newest: deque[Received] = field(default_factory=lambda: deque(maxlen=MAX_UNREAD))
 
 
-class Talk:
+class ConversationView:
     """One user's talk on one server, on a terminal; the listener of a session.
 
     :param rooms: to be in from the start.
@@ -180,11 +180,11 @@ class Talk:
         self._where = where
         self._rooms_at_start = rooms
         self._timezone = timezone
-        self._words = Words(user)
+        self._words = Wording(user)
         # Not a part of another name: "alice_", "al-alice"; but "- alice" and "alice-".
         self._mention = re.compile(rf"(?<!\w)(?<!\w-){user}(?!\w|-\w)", re.IGNORECASE | re.ASCII)
-        self._own: dict[int, Own] = {}
-        self._late: dict[int, Own] = {}
+        self._own: dict[int, OutgoingMessage] = {}
+        self._late: dict[int, OutgoingMessage] = {}
         self._asked: dict[int, Command] = {}
         self._quiet: dict[int, str] = {}  # what is asked for completion alone, by id
         self._unread: dict[str, Unread] = {}
@@ -213,13 +213,17 @@ class Talk:
         if len(own) > MAX_SHOWN:
             lines.append([("class:dim", f"… {len(own) - MAX_SHOWN} more")])
         for message in own[-MAX_SHOWN:]:
-            style = {Fate.SENDING: "class:dim", Fate.SENT: "", Fate.REFUSED: "class:error"}
-            state = message.fate.value
-            if message.fate is Fate.REFUSED:
+            style = {
+                DeliveryState.SENDING: "class:dim",
+                DeliveryState.SENT: "",
+                DeliveryState.REFUSED: "class:error",
+            }
+            state = message.state.value
+            if message.state is DeliveryState.REFUSED:
                 state = f"{message.reason}; F5 sends it again, F8 drops it"
             first, *more = message.text.split("\n")
             text = f"{tag(message.to)} {self.user}: {first}{' …' if more else ''}"
-            lines.append([(style[message.fate], text), (style[message.fate], f" ({state})")])
+            lines.append([(style[message.state], text), (style[message.state], f" ({state})")])
         return lines
 
     def prompt(self) -> Line:
@@ -249,13 +253,13 @@ class Talk:
 
     def take(self, line: str) -> None:
         """Do what was typed."""
-        order = orders.parse(line, self.current)
+        order = commands.parse(line, self.current)
         match order:
             case Say(to, text) if text.count("\n") >= MAX_PASTE:
                 self._later(self._send_long(to, text))
             case Say(to, text):
                 self._send(to, text)
-            case Turn(to):
+            case SwitchTo(to):
                 self._turn(to)
             case Command():
                 self._command(order)
@@ -281,12 +285,12 @@ class Talk:
             reason = "nobody can be called so" if error.code == 102 else error.reason
             self._complain(f"Not sent to {to}: {reason}")
             return
-        self._own[self.session.send(to, text)] = Own(to, text)
+        self._own[self.session.send(to, text)] = OutgoingMessage(to, text)
 
     def send_again(self) -> None:
         """Send what was refused, in its order."""
         for id, own in list(self._own.items()):
-            if own.fate is Fate.REFUSED:
+            if own.state is DeliveryState.REFUSED:
                 del self._own[id]
                 self._send(own.to, own.text)
         self._terminal.refresh()
@@ -294,7 +298,7 @@ class Talk:
     def drop(self) -> None:
         """Forget what was refused."""
         for id, own in list(self._own.items()):
-            if own.fate is Fate.REFUSED:
+            if own.state is DeliveryState.REFUSED:
                 del self._own[id]
         self._terminal.refresh()
 
@@ -329,7 +333,7 @@ class Talk:
             case Command("/quit"):
                 self._quit()
             case Command("/help", topic):
-                for line in orders.help_text(topic, screen=True).split("\n"):
+                for line in commands.help_text(topic, screen=True).split("\n"):
                     self._terminal.show([[("", line)]])
             case Command("/unread"):
                 self._show_unread()
@@ -344,7 +348,7 @@ class Talk:
 
     def _ask(self, command: Command) -> None:
         try:
-            id = orders.ask(self.session, command, self.current)
+            id = commands.ask(self.session, command, self.current)
         except ChatError as error:
             self._refused(command, Refusal(error.code, error.reason))
             return
@@ -352,7 +356,7 @@ class Talk:
             self._asked[id] = command
 
     def _refused(self, command: Command, refusal: Refusal) -> None:
-        about = f" {about}" if (about := orders.about(command, self.current)) else ""
+        about = f" {about}" if (about := commands.about(command, self.current)) else ""
         self._complain(f"{command.name}{about}: {refusal.reason}")
 
     def _later(self, coroutine: Any) -> None:
@@ -420,7 +424,7 @@ class Talk:
             self._asked[id] = command
 
     def _quit(self) -> None:
-        unsent = [own for own in self._own.values() if own.fate is Fate.SENDING]
+        unsent = [own for own in self._own.values() if own.state is DeliveryState.SENDING]
         if unsent and not self.connected and not self._leaving:
             self._leaving = True
             self._complain(f"{len(unsent)} not sent yet; /quit once more leaves all the same")
@@ -543,7 +547,7 @@ class Talk:
             return
         own.time = time
         if parse_target(own.to).audience is Audience.USER:
-            own.fate = Fate.SENT
+            own.state = DeliveryState.SENT
             own.overdue = self._clock.callLater(DELIVERED_WITHIN, self._overdue, id)
         else:
             self._settle(id, "")
@@ -579,7 +583,7 @@ class Talk:
         command = self._asked.pop(id, None) if id is not None else None
         own = self._own.get(id) if id is not None else None
         if own is not None:
-            own.fate = Fate.REFUSED
+            own.state = DeliveryState.REFUSED
             own.reason = _reason(refusal, own.to)
         elif command is not None:
             self._refused(command, refusal)
@@ -605,7 +609,7 @@ class Talk:
                 self._know_rooms(found)
                 return
         command = self._asked.pop(id)
-        about = orders.about(command)
+        about = commands.about(command)
         rows: Sequence[Sequence[str]]
         if command.name == "/who":
             self._tell(f"{len(found)} {f'in {about}' if about else 'here'}")
@@ -636,7 +640,7 @@ class Talk:
     def found(self, id: int, messages: list[Received]) -> None:
         """Session: what was said."""
         command = self._asked.pop(id)
-        what = orders.about(command, self.current) or command.first or ""
+        what = commands.about(command, self.current) or command.first or ""
         if not messages:
             self._tell(f"Nothing found: {command.name} {what}")
             return
@@ -723,9 +727,9 @@ class Talk:
             return
         self._over = True
         for own in self._own.values():
-            if own.fate is not Fate.SENT:
+            if own.state is not DeliveryState.SENT:
                 self._complain(f"Not sent to {own.to}: {own.text}")
-        for id in [id for id, own in self._own.items() if own.fate is Fate.SENT]:
+        for id in [id for id, own in self._own.items() if own.state is DeliveryState.SENT]:
             self._settle(id, "sent, not delivered yet")
         self._own.clear()
         if self._leaving:

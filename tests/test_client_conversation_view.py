@@ -16,12 +16,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import talk as talk_module
+from chat_twisted.client import conversation_view as view_module
+from chat_twisted.client.commands import help_text
 from chat_twisted.client.config import Config
+from chat_twisted.client.conversation_view import ConversationView, Line, colour, table, tag
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.orders import help_text
 from chat_twisted.client.session import ClientSession
-from chat_twisted.client.talk import Line, Talk, colour, table, tag
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.text import printable
 from tests.door import Transport
@@ -83,11 +83,11 @@ class TalkTestCase(TestCase):
         self.remembered: list[str | None] = []
         self.away = False  # whether there is no server to connect to
         self.numbers = count(1)
-        self.talk = self.make_talk()
+        self.view = self.make_view()
         self.connect()
 
-    def make_talk(self) -> Talk:
-        return Talk(
+    def make_view(self) -> ConversationView:
+        return ConversationView(
             "alice",
             self.identity,
             self.clock,
@@ -105,7 +105,7 @@ class TalkTestCase(TestCase):
     def connect(self) -> None:
         self.server = Transport()
         self.reader = FrameReader()
-        self.talk.session.makeConnection(self.server)
+        self.view.session.makeConnection(self.server)
 
     def reconnect(self, session: ClientSession) -> Deferred[None]:
         if self.away:
@@ -115,13 +115,13 @@ class TalkTestCase(TestCase):
 
     def hear(self, *frames: bytes) -> list[str]:
         """The server writes; return what is shown."""
-        self.talk.session.dataReceived(b"".join(frames))
+        self.view.session.dataReceived(b"".join(frames))
         return self.shown()
 
     def type(self, *lines: str) -> list[str]:
         """Lines are typed; return what is shown."""
         for line in lines:
-            self.talk.take(line)
+            self.view.take(line)
         return self.shown()
 
     def shown(self) -> list[str]:
@@ -134,10 +134,10 @@ class TalkTestCase(TestCase):
         return lines
 
     def beside(self) -> list[str]:
-        return [plain(line) for line in self.talk.beside()]
+        return [plain(line) for line in self.view.beside()]
 
     def prompt(self) -> str:
-        return plain(self.talk.prompt())
+        return plain(self.view.prompt())
 
     def answer(self, text: str) -> list[str]:
         """Answer the oldest question; return what is shown."""
@@ -158,7 +158,7 @@ class TalkTestCase(TestCase):
         return frame
 
     def lose(self) -> list[str]:
-        self.talk.session.connectionLost(Failure(ConnectionDone()))
+        self.view.session.connectionLost(Failure(ConnectionDone()))
         return self.shown()
 
     def come_back(self, last: int = 1000) -> list[str]:
@@ -234,8 +234,8 @@ class GreetingTests(Registered):
         self.assertEqual(self.prompt(), "ALL> ")
 
     def test_names_and_rooms_are_known_for_completion(self) -> None:
-        self.assertEqual(self.talk.names(), ["Bob", "carol"])
-        self.assertEqual(self.talk.rooms(), ["#dev", "#Ops"])
+        self.assertEqual(self.view.names(), ["Bob", "carol"])
+        self.assertEqual(self.view.rooms(), ["#dev", "#Ops"])
 
 
 class AloneTests(Registered):
@@ -256,8 +256,8 @@ class CrowdTests(Registered):
 
     def test_who_comes_and_goes_among_many_is_not_told_and_known_all_the_same(self) -> None:
         self.assertEqual(self.presence("bob here", "u0 away lunch"), [])
-        self.assertEqual(len(self.talk.names()), 13)
-        self.assertIn("bob", self.talk.names())
+        self.assertEqual(len(self.view.names()), 13)
+        self.assertIn("bob", self.view.names())
 
     def test_it_is_told_again_when_there_are_fewer(self) -> None:
         self.assertEqual(self.presence("u0 gone"), ["· u0 left"])
@@ -274,11 +274,11 @@ class PresenceTests(Registered):
             self.presence("dave here", "Bob away on the phone", "carol here", "BOB gone"),
             ["· dave is here", "· Bob is away: on the phone", "· carol is back", "· BOB left"],
         )
-        self.assertEqual(self.talk.names(), ["carol", "dave"])
+        self.assertEqual(self.view.names(), ["carol", "dave"])
 
     def test_who_was_not_here_does_not_leave_and_oneself_is_no_news(self) -> None:
         self.assertEqual(self.presence("dave gone", "ALICE away", "alice here"), [])
-        self.assertEqual(self.talk.names(), ["Bob", "carol"])
+        self.assertEqual(self.view.names(), ["Bob", "carol"])
 
     def test_a_state_that_is_not_known_here_is_being_here(self) -> None:
         self.assertEqual(self.presence("dave asleep deeply"), ["· dave is here"])
@@ -330,7 +330,7 @@ class MessageTests(Registered):
         for to, kind in (("alice", "class:direct"), ("ALL", "class:all"), ("#dev", "class:room")):
             self.forward("ALL", "x")
             headers = [("To", to), ("Time", TIME)]
-            self.talk.session.dataReceived(
+            self.view.session.dataReceived(
                 encode("FORWARD", "BOB", [*headers, ("Message", next(self.numbers))], "x")
             )
             [line] = self.styles()
@@ -500,7 +500,7 @@ class ConversationTests(Registered):
         self.hear(encode("LEFT", "#dev", [("User", "Bob")]))
         self.hear(encode("JOINED", "#far", [("User", "Bob")]))
         self.assertEqual(self.prompt(), "#dev> ")
-        self.assertEqual(self.talk.rooms(), ["#dev", "#far", "#Ops"])
+        self.assertEqual(self.view.rooms(), ["#dev", "#far", "#Ops"])
 
     def test_a_join_on_another_connection_does_not_turn_anywhere(self) -> None:
         self.hear(encode("JOINED", "#new", [("User", "alice")]))
@@ -510,7 +510,7 @@ class ConversationTests(Registered):
     def test_an_invitation_says_how_to_follow_it(self) -> None:
         shown = self.hear(encode("INVITED", "#new", [("User", "alice"), ("By", "Bob")]))
         self.assertEqual(shown, ["· Bob invites you to #new (/join #new)"])
-        self.assertIn("#new", self.talk.rooms())
+        self.assertIn("#new", self.view.rooms())
 
 
 class StartRoomsTests(Registered):
@@ -547,7 +547,7 @@ class OwnTests(Registered):
     def test_a_message_is_beside_the_prompt_and_dim_until_it_is_sent_and_delivered(self) -> None:
         id = self.said("@Bob: hello")
         for style, state in (("class:dim", "on its way"), ("", "sent")):
-            [line] = self.talk.beside()
+            [line] = self.view.beside()
             self.assertEqual(plain(line), f"[@Bob] alice: hello ({state})")
             self.assertEqual({style for style, _ in line}, {style})
             if state != "sent":
@@ -577,7 +577,7 @@ class OwnTests(Registered):
         self.assertEqual(self.delivered(id), [])
 
     def test_of_so_many_that_are_late_it_is_told_at_most(self) -> None:
-        self.patch(talk_module, "MAX_LATE", 2)
+        self.patch(view_module, "MAX_LATE", 2)
         ids = [self.said(f"@Bob: n{number}") for number in range(3)]
         for id in ids:
             self.sent(id)
@@ -598,15 +598,15 @@ class OwnTests(Registered):
             id = self.said("@Bob: hello")
             self.assertEqual(self.refused(id, error), [])
             text = f"[@Bob] alice: hello ({reason}; F5 sends it again, F8 drops it)"
-            [line] = self.talk.beside()
+            [line] = self.view.beside()
             self.assertEqual((plain(line), line[0][0]), (text, "class:error"))
-            self.talk.send_again()
+            self.view.send_again()
             [again] = self.requests()
             self.assertEqual((again.argument, again.body), ("Bob", "hello"))
             self.assertNotEqual(again.id, id)
             self.assertEqual(self.beside(), ["[@Bob] alice: hello (on its way)"])
             self.refused(again.id, error)
-            self.talk.drop()
+            self.view.drop()
             self.assertEqual((self.beside(), self.requests()), ([], []))
 
     def test_what_is_on_its_way_is_neither_sent_again_nor_dropped(self) -> None:
@@ -614,9 +614,9 @@ class OwnTests(Registered):
         second, third = self.said("@Bob: two"), self.said("@Bob: three")
         self.refused(second)
         self.refused(third)
-        self.talk.send_again()
+        self.view.send_again()
         self.assertEqual([frame.body for frame in self.requests()], ["two", "three"])
-        self.talk.drop()
+        self.view.drop()
         self.assertEqual(len(self.beside()), 3)
 
     def test_the_newest_are_shown_and_how_many_there_are(self) -> None:
@@ -685,7 +685,7 @@ class CommandTests(Registered):
             self.hear(encode("ROOMS", "", [("Id", self.last_id), ("Count", 2)], body)),
             ["#a       1 member", "#longer  12 members  you are in it, private"],
         )
-        self.assertEqual(self.talk.rooms(), ["#a", "#longer"])
+        self.assertEqual(self.view.rooms(), ["#a", "#longer"])
         self.assertEqual(self.type("#longer", "@ALL"), [])
         self.asked("/rooms")
         shown = self.hear(encode("ROOMS", "", [("Id", self.last_id), ("Count", 0)], ""))
@@ -855,7 +855,7 @@ class ConnectionTests(Registered):
         self.users, self.known_rooms = ("alice", "dave"), ("#new 1 member",)
         self.come_back()
         self.look_around()
-        self.assertEqual((self.talk.names(), self.talk.rooms()), (["dave"], ["#new"]))
+        self.assertEqual((self.view.names(), self.view.rooms()), (["dave"], ["#new"]))
         self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
 
     def test_who_is_in_a_room_no_more_when_the_connection_stands_again_is_told(self) -> None:
@@ -911,7 +911,7 @@ class ConnectionTests(Registered):
             self.assertEqual(
                 shown, ["· 2 here", "alice", "erin"] if frame.id == self.last_id else []
             )
-        self.assertEqual((self.talk.names(), self.talk.rooms()), (["erin"], ["#new"]))
+        self.assertEqual((self.view.names(), self.view.rooms()), (["erin"], ["#new"]))
 
     def test_a_server_that_does_not_tell_who_is_here_is_asked_again_after_the_next_loss(
         self,
@@ -1038,7 +1038,7 @@ class EndTests(Registered):
 
     def test_an_interruption_waits_for_nothing_long(self) -> None:
         self.said("@Bob: x")
-        self.talk.interrupt()
+        self.view.interrupt()
         self.assertTrue(self.quits())
         self.assertEqual(self.terminal.stopped, [])
         self.clock.advance(0.5)
@@ -1048,7 +1048,7 @@ class EndTests(Registered):
         self.assertEqual((len(self.terminal.stopped), self.remembered[-1]), (1, None))
 
     def test_the_goodbye_of_the_server_ends_an_interruption_at_once(self) -> None:
-        self.talk.interrupt()
+        self.view.interrupt()
         self.lose()
         self.assertEqual(self.terminal.stopped, [(130, "")])
         self.clock.advance(1)
@@ -1085,7 +1085,7 @@ class BeforeTests(TalkTestCase):
         self.type("/quit")
         self.assertEqual(self.terminal.stopped, [(0, "")])
         self.setUp()
-        self.talk.interrupt()
+        self.view.interrupt()
         self.clock.advance(0.5)
         self.assertEqual(self.terminal.stopped, [(130, "")])
         self.assertEqual(self.remembered, [])
@@ -1120,7 +1120,7 @@ class PartsTests(TestCase):
 
     def test_a_name_has_always_the_same_colour(self) -> None:
         self.assertEqual(colour("Bob"), colour("bOB"))
-        self.assertEqual(len({colour(f"u{i}") for i in range(200)}), talk_module.NAME_COLOURS)
+        self.assertEqual(len({colour(f"u{i}") for i in range(200)}), view_module.NAME_COLOURS)
 
     def test_columns_are_aligned_and_nothing_follows_the_last(self) -> None:
         for rows, lines in (
@@ -1132,7 +1132,7 @@ class PartsTests(TestCase):
 
 class LeftOverTests(Registered):
     def test_what_was_missed_rings_no_bell(self) -> None:
-        self.talk.session.last = 5
+        self.view.session.last = 5
         self.forward("alice", "missed", number=4)
         self.assertEqual((self.terminal.rings, self.terminal.notices), (0, []))
         self.forward("alice", "now", number=6)
@@ -1151,14 +1151,14 @@ class LeftOverTests(Registered):
         frame = self.asked("@bob: hello")
         headers = [("Id", frame.id), ("Message", 9), ("Time", TIME)]
         self.hear(encode("SENT", "bob", headers))
-        self.talk.take("/quit")
-        self.talk.session.connectionLost(Failure(ConnectionDone()))
+        self.view.take("/quit")
+        self.view.session.connectionLost(Failure(ConnectionDone()))
         self.assertIn("hello (sent, not delivered yet)", "\n".join(self.shown()))
         self.assertEqual(self.beside(), [])
 
     def test_who_is_ignored_is_remembered(self) -> None:
         kept: list[list[str]] = []
-        self.talk._remember_ignored = lambda names: kept.append(list(names))
+        self.view._remember_ignored = lambda names: kept.append(list(names))
         self.type("/ignore bob", "/ignore Carol", "/unignore BOB", "/ignore")
         self.assertEqual(kept, [["bob"], ["bob", "Carol"], ["Carol"]])
 

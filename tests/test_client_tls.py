@@ -10,8 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.remembered import Remembered, config_folder
-from chat_twisted.client.secure import (
+from chat_twisted.client.client_state import StateFile, config_folder
+from chat_twisted.client.tls import (
     Trust,
     Untrusted,
     parse_fingerprint,
@@ -26,7 +26,7 @@ class TrustTests(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
-        self.known = Remembered(folder / "config" / "known_servers")
+        self.known = StateFile(folder / "config" / "known_servers")
 
     def trust(self, fingerprint: str | None = None, host: str = "Chat.example", port=8828) -> Trust:
         return Trust(host, port, self.known, fingerprint)
@@ -69,7 +69,7 @@ class TrustTests(TestCase):
     def test_what_can_not_be_remembered_is_said_and_does_no_harm(self) -> None:
         self.known.path.parent.parent.chmod(0o500)
         if os.geteuid() == 0:  # whom no mode keeps out
-            self.known = Remembered(Path("/dev/null/known_servers"))
+            self.known = StateFile(Path("/dev/null/known_servers"))
             with self.assertRaisesRegex(Untrusted, "Not a directory"):
                 self.trust().check(ONE, vouched=False)
         else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.commands import Command, Mistake, Say, help_text
 from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
-from chat_twisted.client.orders import Command, Mistake, Say, help_text
-from chat_twisted.client.words import Words
+from chat_twisted.client.wording import Wording
 from chat_twisted.text import MAX_LINES
 
 
@@ -16,7 +16,7 @@ def message(text: str, to: str = "alice", sender: str = "bob") -> Received:
 
 class WordsTestCase(TestCase):
     def setUp(self) -> None:
-        self.words = Words("alice")
+        self.words = Wording("alice")
 
 
 class InputTests(WordsTestCase):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chat_twisted.client.commands import Command, ParsedLine, help_text, parse
 from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
-from chat_twisted.client.orders import Command, Order, help_text, parse
 from chat_twisted.client.session import Listed
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines
@@ -18,17 +18,17 @@ from chat_twisted.text import lines
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
 
 
-class Words:
+class Wording:
     """How a pipe speaks. ``user`` is one's own name."""
 
     def __init__(self, user: str) -> None:
         self.user = user
 
-    def parse(self, line: str) -> tuple[Order | None, object]:
+    def parse(self, line: str) -> tuple[ParsedLine | None, object]:
         """Read a line of input; return the order, and a mark of the user's for it (here: None)."""
         return parse(line), None
 
-    def parse_once(self, text: str) -> tuple[Order | None, object]:
+    def parse_once(self, text: str) -> tuple[ParsedLine | None, object]:
         """Read the only thing that is to be done, from the command line."""
         return self.parse(text)
 

@@ -84,7 +84,7 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
-class Remembered:
+class StateFile:
     """A file of lines, ``name value``, for its owner's eyes alone.
 
     :param most: how many lines are kept, the newest; None: all.

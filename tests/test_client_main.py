@@ -9,11 +9,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import command
+from chat_twisted.client import main
 from chat_twisted.client.arguments import Arguments, Mode
-from chat_twisted.client.command import _Token
 from chat_twisted.client.config import Config
 from chat_twisted.client.connection import Server
+from chat_twisted.client.main import _SessionToken
 
 
 class TokenTests(TestCase):
@@ -22,8 +22,8 @@ class TokenTests(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder)})
 
-    def token(self, user: str = "Alice") -> _Token:
-        return _Token(Arguments(user, Server("H"), Mode.PIPE, Config()))
+    def token(self, user: str = "Alice") -> _SessionToken:
+        return _SessionToken(Arguments(user, Server("H"), Mode.PIPE, Config()))
 
     def kept(self) -> str:
         return (self.folder / "chat_twisted" / "sessions").read_text()
@@ -63,7 +63,7 @@ class TokenTests(TestCase):
         self.assertEqual(self.kept(), "h:8828/alice x,2\n")
 
     def test_so_many_are_kept(self) -> None:
-        self.patch(command, "MAX_SESSIONS", 2)
+        self.patch(main, "MAX_SESSIONS", 2)
         for user in "abc":
             self.token(user).set("x")
         self.assertEqual([self.token(user).get() for user in "abc"], ["", "x", "x"])

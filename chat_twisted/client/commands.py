@@ -30,7 +30,7 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SwitchTo:
     """What follows is for this conversation: ``bob``, ``#dev`` or ``ALL``."""
 
     to: str
@@ -52,18 +52,18 @@ class Mistake:
     text: str
 
 
-Order = Say | Turn | Command | Mistake
+ParsedLine = Say | SwitchTo | Command | Mistake
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class CommandSpec:
     """What a command looks like.
 
     :ivar pattern: of what is behind its name; at most two groups.
     :ivar usage: its arguments, for people.
     :ivar what: what it does, in a line.
     :ivar topic: one of ``TOPICS``.
-    :ivar completes: what its arguments are: ``room``, ``user``, ``talk`` (any of the two), ``file``
+    :ivar completes: what its arguments are: ``room``, ``user``, ``conversation`` (either), ``file``
         or ``topic``, or the words that can stand there, separated by ``|``.
     :ivar screen: it makes sense on a terminal alone.
     """
@@ -91,73 +91,73 @@ _NAME = f"@?({USER_NAME})"
 _SWITCH = r"(on|off)?"
 
 COMMANDS = {
-    "/who": Form(rf"{_ROOM}?", "[#room]", "who is here, or in a room", "talking", ("room",)),
-    "/away": Form(r"(.+)?", "[why]", "say that you don't read for now", "talking"),
-    "/back": Form("", "", "say that you do again", "talking"),
-    "/ignore": Form(rf"(?:{_NAME})?", "[name]", "don't hear somebody", "talking", ("user",)),
-    "/unignore": Form(_NAME, "name", "hear somebody again", "talking", ("user",)),
-    "/unread": Form("", "", "what you have not read yet", "talking", screen=True),
-    "/rooms": Form("", "", "which rooms there are", "rooms"),
-    "/join": Form(
+    "/who": CommandSpec(rf"{_ROOM}?", "[#room]", "who is here, or in a room", "talking", ("room",)),
+    "/away": CommandSpec(r"(.+)?", "[why]", "say that you don't read for now", "talking"),
+    "/back": CommandSpec("", "", "say that you do again", "talking"),
+    "/ignore": CommandSpec(rf"(?:{_NAME})?", "[name]", "don't hear somebody", "talking", ("user",)),
+    "/unignore": CommandSpec(_NAME, "name", "hear somebody again", "talking", ("user",)),
+    "/unread": CommandSpec("", "", "what you have not read yet", "talking", screen=True),
+    "/rooms": CommandSpec("", "", "which rooms there are", "rooms"),
+    "/join": CommandSpec(
         r"(\S+)(?:\s+(private))?",
         "#room [private]",
         "be in a room, which is made if it is not there",
         "rooms",
         ("room", "private"),
     ),
-    "/leave": Form(_ROOM, "#room", "not any more", "rooms", ("room",)),
-    "/topic": Form(
+    "/leave": CommandSpec(_ROOM, "#room", "not any more", "rooms", ("room",)),
+    "/topic": CommandSpec(
         rf"{_ROOM}(?:\s+(.+))?", "#room [text]", "what it is about; say so", "rooms", ("room",)
     ),
-    "/invite": Form(
+    "/invite": CommandSpec(
         rf"{_ROOM}\s+@?(\S+)", "#room name", "let somebody into it", "rooms", ("room", "user")
     ),
-    "/kick": Form(
+    "/kick": CommandSpec(
         r"(#\S+\s+@?\S+|@?[^#@\s]\S*)(?:\s+(.+))?",
         "[#room] name [reason]",
         "put out of your room, or off the server",
         "rooms",
-        ("talk", "user"),
+        ("conversation", "user"),
     ),
-    "/history": Form(
+    "/history": CommandSpec(
         r"(?:([#@]?[A-Za-z_#@-]\S*))?\s*(\d{1,9})?",
         "[#room|@user] [n]",
         f"the last n messages ({HISTORY_COUNT}) there",
         "reading",
-        ("talk",),
+        ("conversation",),
     ),
-    "/search": Form(r"(.+)", "words", "messages with all these words", "reading"),
-    "/register": Form("", "", "keep your name: it is tied to your key", "account"),
-    "/password": Form("", "", "have a password too; it is asked for", "account"),
-    "/keys": Form(
+    "/search": CommandSpec(r"(.+)", "words", "messages with all these words", "reading"),
+    "/register": CommandSpec("", "", "keep your name: it is tied to your key", "account"),
+    "/password": CommandSpec("", "", "have a password too; it is asked for", "account"),
+    "/keys": CommandSpec(
         r"(?:(add|remove)\s+(.+))?",
         "[add FILE|remove KEY]",
         "which keys let you in; one more; one less",
         "account",
         ("add|remove", "file"),
     ),
-    "/unregister": Form("", "", "be a guest again", "account"),
-    "/ban": Form(
+    "/unregister": CommandSpec("", "", "be a guest again", "account"),
+    "/ban": CommandSpec(
         r"@?([^\s#@]\S*)(?:\s+(.+))?",
         "name|address|network [10m|2h|7d] [reason]",
         "keep somebody out",
         "operators",
         ("user",),
     ),
-    "/bans": Form("", "", "who is kept out, and who may not talk", "operators"),
-    "/unban": Form(_USER, "name|address|network", "let somebody in again", "operators"),
-    "/mute": Form(
+    "/bans": CommandSpec("", "", "who is kept out, and who may not talk", "operators"),
+    "/unban": CommandSpec(_USER, "name|address|network", "let somebody in again", "operators"),
+    "/mute": CommandSpec(
         rf"{_USER}(?:\s+(.+))?", "name [10m] [reason]", "let not talk", "operators", ("user",)
     ),
-    "/unmute": Form(_USER, "name", "let talk again", "operators", ("user",)),
-    "/bell": Form(
+    "/unmute": CommandSpec(_USER, "name", "let talk again", "operators", ("user",)),
+    "/bell": CommandSpec(
         _SWITCH, "[on|off]", "ring for what is for you", "program", ("on|off",), screen=True
     ),
-    "/notify": Form(
+    "/notify": CommandSpec(
         _SWITCH, "[on|off]", "tell the desktop of it", "program", ("on|off",), screen=True
     ),
-    "/help": Form(r"(\w+)?", "[topic]", "this text", "program", ("topic",)),
-    "/quit": Form("", "", "leave; so does the end of input", "program"),
+    "/help": CommandSpec(r"(\w+)?", "[topic]", "this text", "program", ("topic",)),
+    "/quit": CommandSpec("", "", "leave; so does the end of input", "program"),
 }
 
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
@@ -166,7 +166,7 @@ _TURN = re.compile(r"@([A-Za-z0-9][\w-]*)|(#[\w-]+)")
 _DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
 
 
-def parse(line: str, current: str | None = None) -> Order | None:
+def parse(line: str, current: str | None = None) -> ParsedLine | None:
     """Read what was typed; None if that is nothing.
 
     :param current: on a terminal, the conversation that a text without an address is for.
@@ -180,13 +180,13 @@ def parse(line: str, current: str | None = None) -> Order | None:
         to, said = to.strip(), said.strip()
         if current is None or not re.search(r"\s", to):  # else somebody is spoken of, not to
             if to and not said and current is not None:
-                return Turn(to)
+                return SwitchTo(to)
             if not to and current is not None:
                 return Mistake("To whom? @bob: hello")
             return Say(to, said) if to and said else Mistake(FORMAT_HELP)
     if current is not None:
         if turn := _TURN.fullmatch(text):
-            return Turn(turn[1] or turn[2])
+            return SwitchTo(turn[1] or turn[2])
         if name := _NO_COLON.fullmatch(text):  # what is meant for one must not go to all
             return Mistake(
                 f"With a colon it goes to {name[1]}: @{name[1]}: ... "
@@ -197,7 +197,7 @@ def parse(line: str, current: str | None = None) -> Order | None:
     return _parse_command(text, on_screen=current is not None)
 
 
-def _parse_command(text: str, *, on_screen: bool) -> Order:
+def _parse_command(text: str, *, on_screen: bool) -> ParsedLine:
     name, *rest = text.split(None, 1)
     form = COMMANDS.get(name)
     if not name.startswith("/"):
@@ -243,7 +243,7 @@ def _help_of(topic: str, screen: bool) -> str:
     return "\n".join(lines)
 
 
-def commands(*, screen: bool) -> Iterator[str]:
+def command_names(*, screen: bool) -> Iterator[str]:
     """The names of all commands."""
     return (name for name, form in COMMANDS.items() if screen or not form.screen)
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import orders
-from chat_twisted.client.orders import COMMANDS, FORMAT_HELP, TOPICS, Command, Mistake, Say, Turn
+from chat_twisted.client import commands
+from chat_twisted.client.commands import (
+    COMMANDS,
+    FORMAT_HELP,
+    TOPICS,
+    Command,
+    Mistake,
+    Say,
+    SwitchTo,
+)
 
 
 class Asked:
@@ -22,7 +30,7 @@ class Asked:
 class PipeTests(TestCase):
     def test_nothing_is_nothing(self) -> None:
         for line in ("", "  ", "\t\n"):
-            self.assertIsNone(orders.parse(line))
+            self.assertIsNone(commands.parse(line))
 
     def test_a_message_has_its_address(self) -> None:
         for line, said in (
@@ -34,16 +42,16 @@ class PipeTests(TestCase):
             ("@#dev: x", Say("#dev", "x")),
             ("@b@d: x", Say("b@d", "x")),
         ):
-            self.assertEqual(orders.parse(line), said)
+            self.assertEqual(commands.parse(line), said)
 
     def test_a_line_without_an_address_is_no_message(self) -> None:
         for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:"):
-            self.assertEqual(orders.parse(line), Mistake(FORMAT_HELP), line)
+            self.assertEqual(commands.parse(line), Mistake(FORMAT_HELP), line)
 
     def test_what_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
         for line, name in (("/unread", "/unread"), ("/bell on", "/bell"), ("/notify", "/notify")):
-            self.assertEqual(orders.parse(line), Mistake(f"{name} is for a terminal (/help)"))
-            self.assertIsInstance(orders.parse(line, "ALL"), Command)
+            self.assertEqual(commands.parse(line), Mistake(f"{name} is for a terminal (/help)"))
+            self.assertIsInstance(commands.parse(line, "ALL"), Command)
 
 
 class TerminalTests(TestCase):
@@ -57,12 +65,12 @@ class TerminalTests(TestCase):
             ("//bin/ls is a file", "/bin/ls is a file"),
             ("//", "/"),
         ):
-            self.assertEqual(orders.parse(line, "#dev"), Say("#dev", said))
+            self.assertEqual(commands.parse(line, "#dev"), Say("#dev", said))
 
     def test_an_address_goes_before_the_conversation_that_one_is_in(self) -> None:
-        self.assertEqual(orders.parse("@bob: a\nb", "#dev"), Say("bob", "a\nb"))
-        self.assertEqual(orders.parse("@ALL: x", "bob"), Say("ALL", "x"))
-        self.assertEqual(orders.parse("#x: y", "bob"), Say("#x", "y"))
+        self.assertEqual(commands.parse("@bob: a\nb", "#dev"), Say("bob", "a\nb"))
+        self.assertEqual(commands.parse("@ALL: x", "bob"), Say("ALL", "x"))
+        self.assertEqual(commands.parse("#x: y", "bob"), Say("#x", "y"))
 
     def test_an_address_alone_turns_to_a_conversation(self) -> None:
         for line, to in (
@@ -73,16 +81,16 @@ class TerminalTests(TestCase):
             ("@bob:", "bob"),
             ("#dev: ", "#dev"),
         ):
-            self.assertEqual(orders.parse(line, "carol"), Turn(to))
+            self.assertEqual(commands.parse(line, "carol"), SwitchTo(to))
 
     def test_an_unknown_command_is_named_and_not_said_to_anybody(self) -> None:
         for current in ("ALL", None):
             mistake = Mistake("No such command: /whp (/help)")
-            self.assertEqual(orders.parse("/whp", current), mistake)
+            self.assertEqual(commands.parse("/whp", current), mistake)
         self.assertEqual(
-            orders.parse("/etc/passwd x", "ALL"), Mistake("No such command: /etc/passwd (/help)")
+            commands.parse("/etc/passwd x", "ALL"), Mistake("No such command: /etc/passwd (/help)")
         )
-        self.assertIsInstance(orders.parse("/", "ALL"), Mistake)
+        self.assertIsInstance(commands.parse("/", "ALL"), Mistake)
 
 
 class CommandTests(TestCase):
@@ -115,7 +123,7 @@ class CommandTests(TestCase):
             ("/bell off", Command("/bell", "off")),
             ("/help rooms", Command("/help", "rooms")),
         ):
-            self.assertEqual(orders.parse(line, "ALL"), command)
+            self.assertEqual(commands.parse(line, "ALL"), command)
 
     def test_what_is_wrong_is_answered_with_the_form(self) -> None:
         for line in (
@@ -141,7 +149,7 @@ class CommandTests(TestCase):
         ):
             name = line.split()[0]
             self.assertEqual(
-                orders.parse(line, "ALL"),
+                commands.parse(line, "ALL"),
                 Mistake(f"Usage: {name} {COMMANDS[name].usage}".rstrip()),
             )
 
@@ -153,14 +161,14 @@ class CommandTests(TestCase):
             (Command("/history"), "ALL", ("HISTORY", "ALL", (("Count", 20),))),
         ):
             session = Asked()
-            self.assertEqual(orders.ask(session, command, current), 1)
+            self.assertEqual(commands.ask(session, command, current), 1)
             self.assertEqual(session.requests, [request])
 
     def test_being_away_has_a_reason_or_none(self) -> None:
         session = Asked()
-        orders.ask(session, Command("/away", "lunch"))
-        orders.ask(session, Command("/away"))
-        orders.ask(session, Command("/back"))
+        commands.ask(session, Command("/away", "lunch"))
+        commands.ask(session, Command("/away"))
+        commands.ask(session, Command("/back"))
         self.assertEqual(
             session.requests,
             [
@@ -182,7 +190,7 @@ class CommandTests(TestCase):
             Command("/register"),
             Command("/keys", "add", "x"),
         ):
-            self.assertIsNone(orders.ask(session, command))
+            self.assertIsNone(commands.ask(session, command))
         self.assertEqual(session.requests, [])
 
     def test_an_answer_is_about_what_was_asked(self) -> None:
@@ -196,36 +204,36 @@ class CommandTests(TestCase):
             (Command("/who", "#x"), "#x"),
             (Command("/who"), ""),
         ):
-            self.assertEqual(orders.about(command, "#dev"), about)
+            self.assertEqual(commands.about(command, "#dev"), about)
 
 
 class HelpTests(TestCase):
     def test_every_command_is_in_the_help_and_of_a_topic(self) -> None:
-        text = orders.help_text()
+        text = commands.help_text()
         for name, form in COMMANDS.items():
             self.assertIn(form.topic, TOPICS)
             self.assertEqual(f"\n{name} " in text, not form.screen, name)
-            on_screen = f"\n{orders.help_text(form.topic, screen=True)}\n"
+            on_screen = f"\n{commands.help_text(form.topic, screen=True)}\n"
             self.assertIn(f"\n{name} ", on_screen)
             self.assertIn(form.what, on_screen)
 
     def test_on_a_terminal_there_is_first_an_overview(self) -> None:
-        overview = orders.help_text(screen=True)
+        overview = commands.help_text(screen=True)
         for topic in TOPICS:
             self.assertIn(f"/help {topic}", overview)
         self.assertNotIn("/invite", overview)
-        for text in (overview, *(orders.help_text(topic, screen=True) for topic in TOPICS)):
+        for text in (overview, *(commands.help_text(topic, screen=True) for topic in TOPICS)):
             for line in text.split("\n"):
                 self.assertLess(len(line), 100)
 
     def test_an_unknown_topic_is_answered_with_those_that_there_are(self) -> None:
-        text = orders.help_text("fish")
+        text = commands.help_text("fish")
         for word in ("fish", *TOPICS):
             self.assertIn(word, text)
 
     def test_the_names_of_all_commands(self) -> None:
-        self.assertEqual(list(orders.commands(screen=True)), list(COMMANDS))
-        self.assertNotIn("/bell", list(orders.commands(screen=False)))
+        self.assertEqual(list(commands.command_names(screen=True)), list(COMMANDS))
+        self.assertNotIn("/bell", list(commands.command_names(screen=False)))
 
 
 class BanTests(TestCase):
@@ -236,24 +244,24 @@ class BanTests(TestCase):
             ("3d", ("BAN", "bob", (("Duration", "3d"),), None)),
         ):
             session = Asked()
-            orders.ask(session, Command("/ban", "bob", given))
+            commands.ask(session, Command("/ban", "bob", given))
             self.assertEqual(session.requests, [request])
 
 
 class NoColonTests(TestCase):
     def test_what_begins_with_a_name_and_no_colon_is_not_said_to_everybody(self) -> None:
         for text in ("@bob what do you say?", "@bob\nand: x", "@bob see http://x", "@bob hello"):
-            order = orders.parse(text, "ALL")
+            order = commands.parse(text, "ALL")
             assert isinstance(order, Mistake)
             self.assertIn("@bob: ", order.text)
-        self.assertEqual(orders.parse("@: x", "ALL"), Mistake("To whom? @bob: hello"))
+        self.assertEqual(commands.parse("@: x", "ALL"), Mistake("To whom? @bob: hello"))
 
     def test_a_room_to_join_needs_no_sign(self) -> None:
         session = Asked()
-        orders.ask(session, Command("/join", "dev"))
+        commands.ask(session, Command("/join", "dev"))
         self.assertEqual(session.requests, [("JOIN", "#dev", ())])
 
     def test_the_help_fits_a_terminal(self) -> None:
         for topic in (None, *TOPICS):
-            for line in orders.help_text(topic, screen=True).split("\n"):
+            for line in commands.help_text(topic, screen=True).split("\n"):
                 self.assertLess(len(line), 80, line)

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import remembered
-from chat_twisted.client.remembered import Remembered, locked, replace
+from chat_twisted.client import client_state
+from chat_twisted.client.client_state import StateFile, locked, replace
 
 ROOT = Path(__file__).resolve().parents[1]
 
 REMEMBER = """
 import sys
 from pathlib import Path
-from chat_twisted.client.remembered import Remembered
+from chat_twisted.client.client_state import StateFile
 
 name = sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(5):
-    Remembered(Path(sys.argv[1])).set(f"{name}.{number}", name)
+    StateFile(Path(sys.argv[1])).set(f"{name}.{number}", name)
 """
 
 
@@ -35,7 +35,7 @@ class RememberedTests(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.path = self.folder / "config" / "chat" / "sessions"
-        self.known = Remembered(self.path)
+        self.known = StateFile(self.path)
 
     def test_nothing_is_known_before_there_is_a_file_and_none_is_made_for_nothing(self) -> None:
         self.assertIsNone(self.known.get("a"))
@@ -46,7 +46,7 @@ class RememberedTests(TestCase):
         self.known.set("a", "1")
         self.known.set("b", "2")
         self.known.set("a", "3")
-        again = Remembered(self.path)
+        again = StateFile(self.path)
         self.assertEqual((again.get("a"), again.get("b"), again.get("c")), ("3", "2", None))
 
     def test_none_is_to_know_nothing_of_it_any_more(self) -> None:
@@ -102,7 +102,7 @@ class RememberedTests(TestCase):
         self.assertEqual(real.read_text(), "a 1\nb 2\n")
 
     def test_only_the_newest_are_kept_where_there_may_be_many(self) -> None:
-        known = Remembered(self.path, most=2)
+        known = StateFile(self.path, most=2)
         for name in "abca":
             known.set(name, name)
         self.assertEqual(self.path.read_text(), "c c\na a\n")
@@ -142,7 +142,7 @@ class SeveralClientsTests(TestCase):
         self.assertEqual(list(self.folder.iterdir()), [path])
 
     def test_another_that_does_not_let_go_is_not_waited_for_for_ever(self) -> None:
-        self.patch(remembered, "LOCKED_WITHIN", 0)
+        self.patch(client_state, "LOCKED_WITHIN", 0)
         with locked(self.folder), self.assertRaises(OSError), locked(self.folder):
             pass
 

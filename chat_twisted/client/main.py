@@ -17,13 +17,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 
 from chat_twisted.client.arguments import Arguments, Mode
+from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.connection import FAILURES, Connector, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
 from chat_twisted.client.records import Records
-from chat_twisted.client.remembered import Remembered, config_folder
 from chat_twisted.client.standard import StandardFiles
-from chat_twisted.client.words import Words
+from chat_twisted.client.wording import Wording
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.core.message import fold
 from chat_twisted.text import printable_lines
@@ -88,7 +88,7 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
 
     # Who brings a proof is to be judged by it, and not by a token of whoever was there before.
     proves = identity.password or arguments.identity is not None
-    token = _Token(arguments)
+    token = _SessionToken(arguments)
     connector = Connector(reactor, arguments.server, _tell)
     pipe = Pipe(
         arguments.user,
@@ -96,7 +96,7 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
         reactor,
         attach,
         greet=reads and (is_json or os.isatty(0)),
-        speech=(Records if is_json else Words)(arguments.user),
+        output_format=(Records if is_json else Wording)(arguments.user),
         once=arguments.once,
         tail=arguments.tail,
         reconnect=connector.reconnect,
@@ -124,19 +124,19 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
 
 
 async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+    from chat_twisted.client.conversation_view import ConversationView
     from chat_twisted.client.history import InputHistory
     from chat_twisted.client.screen import Screen
-    from chat_twisted.client.talk import Talk
 
     try:
         identity.unlock()  # while nothing else is on the terminal
     except IdentityError as problem:
         raise _fail(str(problem)) from None
-    token, ignored = _Token(arguments), _Kept(arguments, IGNORED)
-    history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: talk.tell(notice))
+    token, ignored = _SessionToken(arguments), _StateValue(arguments, IGNORED)
+    history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: view.tell(notice))
     screen = Screen(arguments.config, history)
-    connector = Connector(reactor, arguments.server, lambda notice: talk.tell(notice))
-    talk = Talk(
+    connector = Connector(reactor, arguments.server, lambda notice: view.tell(notice))
+    view = ConversationView(
         arguments.user,
         identity,
         reactor,
@@ -151,18 +151,18 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
         ignored=ignored.get().split(","),
         remember_ignored=lambda names: ignored.set(",".join(names) or None),
     )
-    screen.talk = talk
+    screen.view = view
     screen.start()
-    connecting = connector.connect(talk.session)
+    connecting = connector.connect(view.session)
 
     def interrupt(code: int) -> Deferred[tuple[int, str]]:
         connecting.cancel()
-        talk.interrupt(code)
+        view.interrupt(code)
         return screen.done
 
     def not_connected(failure: Any) -> None:
         if failure.check(CancelledError, ConnectingCancelledError):
-            talk.interrupt(signals.code)
+            view.interrupt(signals.code)
         elif failure.check(*FAILURES):
             screen.stop(NOT_CONNECTED, explain(failure.value, arguments.server))
         else:
@@ -175,11 +175,11 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
     raise _fail(reason, code) if reason else SystemExit(code)
 
 
-class _Kept:
+class _StateValue:
     """What is kept in a file for this user of this server; it can be done without."""
 
     def __init__(self, arguments: Arguments, file: str, most: int | None = None) -> None:
-        self._file = Remembered(config_folder() / file, most)
+        self._file = StateFile(config_folder() / file, most)
         self._name = f"{arguments.server.name}/{fold(arguments.user)}"
 
     def get(self) -> str:
@@ -195,13 +195,13 @@ class _Kept:
             self._file.update(self._name, change)
 
 
-class _Token:
+class _SessionToken:
     """What lets a user come back after a crash. Several clients of one user may have the same: it
     is kept, with their number, until the last of them has said goodbye.
     """
 
     def __init__(self, arguments: Arguments) -> None:
-        self._kept = _Kept(arguments, SESSIONS, MAX_SESSIONS)
+        self._kept = _StateValue(arguments, SESSIONS, MAX_SESSIONS)
         self._mine = ""  # as it was kept for this client
 
     def get(self) -> str:
