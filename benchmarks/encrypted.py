@@ -51,7 +51,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes came."""
-        for frame in self._reader.feed(data):
+        self._reader.receive_data(data)
+        for frame in iter(self._reader.next_frame, None):
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:

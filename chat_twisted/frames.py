@@ -3,9 +3,8 @@
 A frame is a start line, header lines, an empty line and, where ``Content-length`` is among the
 headers, a body. Nothing here knows a socket, a clock, what a verb means, or who speaks.
 
-``FrameReader`` takes a stream in whatever pieces it comes. ``feed`` takes the stream as it is;
-``line`` and ``body`` are for a caller that splits lines itself, as Twisted's LineReceiver does;
-``whole`` takes a frame that is all there, which most are, in one go.
+``FrameReader`` takes a stream in whatever pieces it comes (``receive_data``), and gives its frames
+one by one (``next_frame``), so that a caller may stop after any of them.
 
 Every byte is searched, copied and decoded a constant number of times, wherever the stream was
 split. An unfinished frame takes at most a start line (512 bytes), the headers (4 KiB) and a body
@@ -17,11 +16,11 @@ from __future__ import annotations
 import codecs
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from chat_twisted.core.errors import ChatError, HeaderIncomplete, MessageTooLong
 
@@ -56,7 +55,6 @@ _TIME = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
-Fault = TypeVar("Fault", bound=ChatError)
 
 
 class Frame(NamedTuple):
@@ -215,12 +213,14 @@ class FrameReader:
 
     __slots__ = (
         "_body",
+        "_data",
         "_decoder",
         "_fault",
         "_header_octets",
         "_headers",
         "_lacking",
         "_line",
+        "_position",
         "_skips",
         "_start",
         "counts_characters",
@@ -235,8 +235,10 @@ class FrameReader:
         """Whether ``Content-length`` counts characters, and NUL in a body is replaced, as it is in
         version 1.
         """
-        self._line = bytearray()  # feed's: an unfinished line
-        self._start: str | None = None
+        self._data = b""  # what came last; up to _position it is read
+        self._position = 0
+        self._line = bytearray()  # an unfinished line of data before that
+        self._start: str | None = None  # None: the next byte is the first of a frame
         self._headers: dict[str, str] = {}
         self._header_octets = 0
         self._fault = ""  # of a header; the Id may come after it
@@ -246,148 +248,115 @@ class FrameReader:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     @property
-    def in_body(self) -> bool:
-        """Whether the next bytes of the stream belong to a body."""
-        return self._lacking > 0
+    def has_more(self) -> bool:
+        """Whether there is data that ``next_frame`` has not looked at yet."""
+        return self._position < len(self._data)
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self._data = self._data[self._position :] + data if self.has_more else data
+        self._position = 0
+
+    def next_frame(self) -> Frame | None:
+        """Return the next frame; None if more data is needed for it.
+
+        :raises HeaderIncomplete: the stream is against the grammar, or over a limit of lines.
+        :raises MessageTooLong: a body is over its limit, and not to be thrown away.
+        """
+        if self._position == len(self._data):
+            self._data, self._position = b"", 0
+            return None
+        if self._start is None and not self._line and not self.counts_characters:
+            usual = _USUAL.match(self._data, self._position)
+            if usual is not None and (frame := self._usual(usual)) is not None:
+                return frame
+        try:
+            frame = None if self._lacking else self._read_head()
+            if self._lacking:
+                frame = self._read_body()
+        except ChatError as fault:
+            id = self._headers.get("id", "")
+            fault.id = id if is_token(id) else None
+            raise fault from None
+        if frame is None:
+            self._data, self._position = b"", 0
+        return frame
+
+    def _usual(self, usual: re.Match[bytes]) -> Frame | None:
+        """Take a frame of the kinds that most of the traffic is, if it is all there and nothing is
+        wrong with it. The careful way takes three times as long.
+        """
+        verb, argument, id, message, size = usual.groups()
+        end = usual.end()
+        try:
+            headers = {} if id is None else {"id": id.decode()}
+            if message is not None:
+                headers["message"] = message.decode()
+                frame = Frame(verb.decode(), argument.decode(), headers)
+                self._position = end
+                return frame
+            length = int(size)
+            if length > self.max_body or length > len(self._data) - end:
+                return None
+            octets = self._data[end : end + length]
+            if b"\0" in octets:
+                return None
+            headers["content-length"] = size.decode()
+            frame = Frame(verb.decode(), argument.decode(), headers, octets.decode())
+        except UnicodeDecodeError:
+            return None
+        self._position = end + length
+        return frame
+
+    def _read_head(self) -> Frame | None:
+        """Take lines; return the frame if they end one that has no body."""
+        data, position, frame = self._data, self._position, None
+        while frame is None and not self._lacking:
+            end = data.find(b"\n", position)
+            line = data[position : end if end >= 0 else len(data)]
+            if self._line or end < 0:
+                self._line += line
+                if end < 0:
+                    if len(self._line) > self._line_limit + 1:  # 1: a CR, which is not counted
+                        raise HeaderIncomplete("a line is too long")
+                    return None
+                line = bytes(self._line)
+                self._line = bytearray()
+            position = self._position = end + 1
+            line = line.removesuffix(b"\r")
+            if len(line) > self._line_limit:
+                raise HeaderIncomplete("a line is too long")
+            if self._start is None:
+                if not line:
+                    raise HeaderIncomplete("no verb")
+                self._start = _text(line)
+            elif line:
+                self._header_octets += len(line) + 1
+                try:
+                    self._header(_text(line))
+                except HeaderIncomplete as fault:
+                    self._fault = self._fault or str(fault)
+            else:
+                frame = self._end_of_headers()
+        return frame
 
     @property
-    def line_limit(self) -> int:
+    def _line_limit(self) -> int:
         """How many bytes the next line may have, without its end."""
         if self._start is None:
             return MAX_START_LINE
         return max(0, MAX_HEADERS - self._header_octets - 1)
 
-    @property
-    def between_frames(self) -> bool:
-        """Whether the next byte of the stream is the first of a frame."""
-        return self._start is None
-
-    def whole(self, data: bytes, position: int) -> tuple[Frame | None, int]:
-        """Take the frame that begins at ``position``, if it is all there and is as frames mostly
-        are. None says nothing of what is wrong with it, if anything is: ``feed``, or ``line`` and
-        ``body``, will take it or say.
-
-        :return: the frame, and the position behind it.
-        """
-        usual = _USUAL.match(data, position)
-        if usual is not None and not self.counts_characters:
-            # What most of the traffic is; the way below takes three times as long.
-            verb, argument, id, message, size = usual.groups()
-            end = usual.end()
-            try:
-                headers = {} if id is None else {"id": id.decode()}
-                if message is not None:
-                    headers["message"] = message.decode()
-                    return Frame(verb.decode(), argument.decode(), headers), end
-                length = int(size)
-                if length <= self.max_body and length <= len(data) - end:
-                    octets = data[end : end + length]
-                    if b"\0" not in octets:
-                        headers["content-length"] = size.decode()
-                        frame = Frame(verb.decode(), argument.decode(), headers, octets.decode())
-                        return frame, end + length
-            except UnicodeDecodeError:
-                pass
-            return None, position
-        end = data.find(b"\n\n", position, position + MAX_START_LINE)
-        if end < 0:
-            return None, position
-        head = data[position:end]
-        if b"\r" in head or b"\0" in head:
-            return None, position
-        try:
-            start, *lines = head.decode().split("\n")
-            headers = {}
-            for line in lines:
-                name, colon, value = line.partition(":")
-                headers[_FAMILIAR[name + colon]] = value.strip(" \t")
-            end += 2
-            body = None
-            if "content-length" in headers:
-                if len(headers) < len(lines):
-                    return None, position  # one is repeated
-                size = headers["content-length"]
-                length = int(size) if len(size) < 10 and size.isascii() and size.isdigit() else -1
-                if not 0 <= length <= min(self.max_body, len(data) - end):
-                    return None, position
-                octets = data[end : end + length]
-                if b"\0" in octets or (self.counts_characters and not octets.isascii()):
-                    return None, position
-                body = octets.decode()
-                end += length
-        except (KeyError, UnicodeDecodeError):
-            return None, position
-        if not start:
-            return None, position
-        verb, _, argument = start.partition(" ")
-        return Frame(verb, argument, headers, body), end
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take the next bytes of the stream; yield the frames that they complete.
-
-        :raises HeaderIncomplete: the stream is against the grammar, or over a limit of lines.
-        :raises MessageTooLong: a body is over its limit, and not to be thrown away.
-        """
-        position = 0
-        while position < len(data):
-            if self._start is None and not self._line:
-                frame, position = self.whole(data, position)
-                if frame is not None:
-                    yield frame
-                    continue
-            if self.in_body:
-                frame, position = self.body(data, position)
-            else:
-                end = data.find(b"\n", position)
-                self._line += data[position : end if end >= 0 else len(data)]
-                if end < 0:
-                    if len(self._line) > self.line_limit + 1:  # 1: a CR, which is not counted
-                        raise self.overlong()
-                    return
-                line = bytes(self._line)
-                self._line.clear()
-                position = end + 1
-                frame = self.line(line)
-            if frame is not None:
-                yield frame
-
-    def overlong(self) -> HeaderIncomplete:
-        """Make the fault of a line that is over its limit, finished or not."""
-        return self._blamed(HeaderIncomplete("a line is too long"))
-
-    def line(self, line: bytes) -> Frame | None:
-        """Take a whole line without its LF; return the frame if it ends one that has no body.
-
-        :raises HeaderIncomplete, MessageTooLong: as ``feed`` does.
-        """
-        line = line.removesuffix(b"\r")
-        if len(line) > self.line_limit:
-            raise self.overlong()
-        if self._start is None:
-            if not line:
-                raise HeaderIncomplete("no verb")
-            self._start = _text(line)
-            return None
-        if line:
-            self._header_octets += len(line) + 1
-            try:
-                self._header(_text(line))
-            except HeaderIncomplete as fault:
-                self._fault = self._fault or str(fault)
-            return None
-        try:
-            return self._end_of_headers()
-        except ChatError as fault:
-            raise self._blamed(fault) from None
-
     def _header(self, line: str) -> None:
         name, colon, value = line.partition(":")
-        if not colon or not _HEADER_NAME.match(name):
-            raise HeaderIncomplete("a header without a name")
-        name = name.lower()
-        if name == "content-length" and name in self._headers:
+        known = _FAMILIAR.get(name + colon)
+        if known is None:
+            if not colon or not _HEADER_NAME.match(name):
+                raise HeaderIncomplete("a header without a name")
+            known = name.lower()
+        if known == "content-length" and known in self._headers:
             raise HeaderIncomplete("Content-length is repeated")
-        self._headers[name] = value.strip(" \t")
+        self._headers[known] = value.strip(" \t")
 
     def _end_of_headers(self) -> Frame | None:
         if self._fault:
@@ -409,28 +378,20 @@ class FrameReader:
         self._decoder = _Utf8Decoder() if self.counts_characters else None
         return None
 
-    def body(self, data: bytes, position: int = 0) -> tuple[Frame | None, int]:
-        """Take what belongs to the body of ``data`` from ``position`` on.
-
-        :return: the frame if it is whole, and the position behind what was taken.
-        :raises HeaderIncomplete: the body is not UTF-8, or holds NUL.
-        :raises MessageTooLong: as ``feed`` does.
-        """
-        try:
-            while self._lacking:
-                # As many characters as are lacking have at least as many bytes, so these are the
-                # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
-                piece = data[position : position + self._lacking]
-                if not piece:
-                    return None, position
-                position += len(piece)
-                self._take_body(piece)
-            if self.counts_characters and b"\0" in self._body:
-                self._body = self._body.replace(b"\0", NUL_SHOWN)
-                self._skips = len(self._body) > self.max_body
-            return self._frame(None if self._skips else _text(self._body)), position
-        except ChatError as fault:
-            raise self._blamed(fault) from None
+    def _read_body(self) -> Frame | None:
+        """Take what belongs to the body; return the frame if it is whole."""
+        while self._lacking:
+            # As many characters as are lacking have at least as many bytes, so these are the
+            # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
+            piece = self._data[self._position : self._position + self._lacking]
+            if not piece:
+                return None
+            self._position += len(piece)
+            self._take_body(piece)
+        if self.counts_characters and b"\0" in self._body:
+            self._body = self._body.replace(b"\0", NUL_SHOWN)
+            self._skips = len(self._body) > self.max_body
+        return self._frame(None if self._skips else _text(self._body))
 
     def _take_body(self, piece: bytes) -> None:
         self._lacking -= len(piece) if self._decoder is None else self._characters(piece)
@@ -450,12 +411,6 @@ class FrameReader:
             return len(self._decoder.decode(piece))
         except UnicodeDecodeError:
             raise HeaderIncomplete("not UTF-8") from None
-
-    def _blamed(self, fault: Fault) -> Fault:
-        """Say on which request ``fault`` is."""
-        id = self._headers.get("id", "")
-        fault.id = id if is_token(id) else None
-        return fault
 
     def _frame(self, body: str | None) -> Frame:
         assert self._start is not None

@@ -31,6 +31,7 @@ from chat_twisted.client.records import Records
 from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.testing import Network
+from tests.wire import frames
 
 LONG = 600
 """Seconds after which a client that tries to come back for half a minute has given up."""
@@ -149,7 +150,7 @@ class Server(Protocol):
         self._reader = FrameReader()
 
     def dataReceived(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
+        for frame in frames(data, self._reader):
             answer = self._script(frame)
             if answer is None:
                 self.transport.loseConnection()

@@ -25,6 +25,7 @@ from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.text import printable
 from tests.door import Transport
+from tests.wire import frames
 
 TIME = "2026-11-23T10:00:59.123Z"
 LOST = "! Connection lost, trying again. What you write is sent then."
@@ -146,8 +147,8 @@ class TalkTestCase(TestCase):
 
     def requests(self, *but: str) -> list[Frame]:
         """What the server was sent since the last call, but for some verbs."""
-        frames = self.reader.feed(self.server.take())
-        return [frame for frame in frames if frame.verb not in but]
+        asked = frames(self.server.take(), self.reader)
+        return [frame for frame in asked if frame.verb not in but]
 
     def asked(self, line: str) -> Frame:
         """The one request that a line becomes; ``self.last_id`` is its Id."""

@@ -8,9 +8,10 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import session as session_module
 from chat_twisted.client.session import LONGEST_WAIT
-from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.frames import Frame, encode
 from tests.hostile import CHALLENGE, FACES, TIME, Face, RecordsFace, Script, right, unasked
 from tests.hostile import Server as HostileServer
+from tests.wire import frames
 
 KINDS = ("SEND #x", "WHO", "ROOMS", "HISTORY #x", "SEARCH", "JOIN #x", "LEAVE #x", "TOPIC #x")
 KINDS += ("INVITE #x", "KICK bob", "KICK #x", "BAN", "BAN bob", "ACCOUNT keys", "ACCOUNT add")
@@ -45,8 +46,8 @@ ARGUMENTS = ("", "x" * 500, "\x1b[2J", "ALL", "#", "#x y", "alice bob", "\u2067"
 
 def mutations(answer: bytes) -> Iterator[bytes]:
     """Each frame of ``answer`` with one thing changed, one after the other."""
-    frames = list(FrameReader().feed(answer))
-    for i, frame in enumerate(frames):
+    found = frames(answer)
+    for i, frame in enumerate(found):
         headers = {k: v for k, v in frame.headers.items() if k != "content-length"}
 
         def changed(
@@ -55,8 +56,8 @@ def mutations(answer: bytes) -> Iterator[bytes]:
             headers: dict[str, str] = headers,
             body: str | None = frame.body,
         ) -> bytes:
-            written = [encode(f.verb, f.argument, _headers(f), f.body) for f in frames]
-            written[i] = encode(frames[i].verb, argument, headers.items(), body)
+            written = [encode(f.verb, f.argument, _headers(f), f.body) for f in found]
+            written[i] = encode(found[i].verb, argument, headers.items(), body)
             return b"".join(written)
 
         for argument in ARGUMENTS:

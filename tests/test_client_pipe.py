@@ -19,6 +19,7 @@ from chat_twisted.client.identity import Identity
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
+from tests.wire import frames
 
 TIME = "2026-11-23T10:00:00.123Z"
 
@@ -87,7 +88,7 @@ class PipeTestCase(TestCase):
 
     def requests(self) -> list[Frame]:
         """What the server was sent since the last call."""
-        return list(self.reader.feed(self.server.take()))
+        return frames(self.server.take(), self.reader)
 
     def lose(self) -> None:
         self.pipe.session.connectionLost(Failure(ConnectionDone()))

@@ -22,6 +22,7 @@ from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import USAGE, Records
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
+from tests.wire import frames
 
 TEXT = 'é 🐟 \x1b[2J\x85\u2028 "x"\n{}'
 MESSAGE = Received(7, "2026-11-23T10:00:59.123Z", "bob", "#dev", TEXT)
@@ -313,7 +314,7 @@ class PipeTests(TestCase):
         return self.shown()
 
     def requests(self) -> list[Frame]:
-        return list(self.reader.feed(self.server.take()))
+        return frames(self.server.take(), self.reader)
 
     def test_a_session_from_the_greeting_to_the_end(self) -> None:
         self.assertEqual(self.events, [{"event": "registered", "user": "alice"}])

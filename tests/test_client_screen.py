@@ -43,6 +43,7 @@ from chat_twisted.client.screen import (
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 from tests.glass import Glass
+from tests.wire import frames
 
 TIME = "2026-11-23T10:00:59.123Z"
 
@@ -288,7 +289,7 @@ class ScreenTestCase(TestCase):
 
     def requests(self) -> list[Frame]:
         """What the server was sent since the last call."""
-        return list(self.reader.feed(self.server.take()))
+        return frames(self.server.take(), self.reader)
 
     async def request(self) -> Frame:
         """Wait for the one thing that the server is sent."""

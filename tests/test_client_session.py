@@ -14,8 +14,9 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.client.incoming import Received, Refusal, seen
 from chat_twisted.client.session import ClientSession, Proof
 from chat_twisted.core.errors import HeaderIncomplete, MessageTooLong
-from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.frames import Frame, encode
 from tests.door import Transport
+from tests.wire import frames
 
 TIME = "2026-11-23T10:00:00.123Z"
 TIMED = ("Time", TIME)
@@ -282,7 +283,7 @@ class ReconnectTestCase(TestCase):
         return succeed(self.session)
 
     def take(self) -> list[Frame]:
-        return list(FrameReader().feed(self.transport.take()))
+        return frames(self.transport.take())
 
     def hear(self, data: bytes) -> None:
         self.session.dataReceived(data)

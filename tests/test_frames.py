@@ -13,29 +13,13 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.errors import ChatError, HeaderIncomplete, MessageTooLong
 from chat_twisted.frames import Frame, FrameReader, encode, format_time, parse_time
+from tests.wire import frames
 
 
 def read(pieces: Iterable[bytes], *, characters: bool = False, max_body: int = 65536):
     reader = FrameReader(max_body)
     reader.counts_characters = characters
-    return [frame for piece in pieces for frame in reader.feed(piece)]
-
-
-def read_by_lines(data: bytes, *, characters: bool = False) -> list[Frame]:
-    """Read as a LineReceiver does: whole lines, and bodies in pieces."""
-    reader = FrameReader()
-    reader.counts_characters = characters
-    frames = []
-    while data:
-        if reader.in_body:
-            frame, end = reader.body(data)
-            data = data[end:]
-        else:
-            line, data = data.split(b"\n", 1)
-            frame = reader.line(line)
-        if frame is not None:
-            frames.append(frame)
-    return frames
+    return [frame for piece in pieces for frame in frames(piece, reader)]
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -118,19 +102,19 @@ class GrammarTests(TestCase):
             for step in (1, 7, 1000):
                 reader = FrameReader(180, max_skipped=500)
                 reader.counts_characters = characters
-                frames = []
+                found = []
                 for i in range(0, len(data), step):
-                    frames += reader.feed(data[i : i + step])
+                    found += frames(data[i : i + step], reader)
                     self.assertLessEqual(len(reader._body), 180)
                 self.assertEqual(
-                    frames,
+                    found,
                     [
                         Frame("X", "", {"content-length": str(length), "id": "7"}, None, True),
                         Frame("Y"),
                     ],
                 )
             with self.assertRaises(MessageTooLong) as raised:
-                list(reader.feed(b"X\nContent-length: 501\nId: 7\n\n"))
+                frames(b"X\nContent-length: 501\nId: 7\n\n", reader)
             self.assertEqual(raised.exception.id, "7")
 
     def test_the_limit_of_a_body_is_one_of_bytes_even_if_characters_are_counted(self) -> None:
@@ -226,7 +210,7 @@ class WorkTests(TestCase):
     def test_one_byte_at_a_time_keeps_no_more_than_the_frame(self) -> None:
         reader = FrameReader()
         for byte in bytewise(b"X" * 500):
-            list(reader.feed(byte))
+            frames(byte, reader)
         self.assertLess(sys.getsizeof(reader._line), 1024)
 
 
@@ -257,7 +241,6 @@ class PropertyTests(TestCase):
             [(verb, argument, body) for verb, argument, _, body in frames],
         )
         self.assertEqual(read([data], characters=characters), result)
-        self.assertEqual(read_by_lines(data, characters=characters), result)
 
     @given(st.binary(), st.integers(1, 9), st.booleans())
     @example(b"X\nContent-length: 3\n\n\xf0\x9f", 1, True)

@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.errors import ChatError
 from chat_twisted.doors.framed import State
-from chat_twisted.frames import FrameReader
 from tests.door import Client, DoorTestCase
+from tests.wire import frames
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.rst"
 SECTION = "Every request and its answer"
@@ -127,8 +127,8 @@ class TableTests(DoorTestCase):
     def check(self, row: Row) -> None:
         """Ask as the row says, and compare."""
         client = self.ASKERS[row.under](self)
-        frames = list(FrameReader().feed(self.ask(client, row.request)))
-        answers = [each for each in frames if each.verb != "MESSAGE"][:1]
+        found = frames(self.ask(client, row.request))
+        answers = [each for each in found if each.verb != "MESSAGE"][:1]
         kinds = [each.argument[:3] if each.verb == "ERROR" else each.verb for each in answers]
         self.assertEqual(kinds, [] if row.kind == "nothing" else [row.kind])
         for answer in answers:

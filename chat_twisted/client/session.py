@@ -538,7 +538,8 @@ class ClientSession(protocol.Protocol):
         self._is_heard()
         before, sender = self._newest, ""
         try:
-            for frame in self._reader.feed(data):
+            self._reader.receive_data(data)
+            while (frame := self._reader.next_frame()) is not None:
                 if self._over:
                     return
                 self._take(frame)

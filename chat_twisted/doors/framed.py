@@ -105,10 +105,6 @@ LOOK_AFTER = 16
 """Seconds after which what one connection has asked for is interrupted, for others of its address;
 and after how many requests it is looked at the clock."""
 
-# LineReceiver copies what is behind a line for each line, so it gets little at once; but more than
-# the longest line, so that it is never at a loss.
-_CHUNK = 8192
-
 
 class State(enum.Enum):
     """What a connection may do; see ``FramedConnection._VERBS``."""
@@ -125,7 +121,10 @@ class State(enum.Enum):
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class FramedConnection(LineReceiver):
-    """One connection: lines and counted bodies in, calls on the hub or on its session.
+    """One connection: bytes in, calls on the hub or on its session.
+
+    It is a LineReceiver that stays in raw mode: lines and bodies are the ``FrameReader``'s, and how
+    long they may be.
 
     What is written in one turn of the reactor goes out in one piece, and what is committed while
     more is being, together with that. While the peer does not read, the connection is paused: its
@@ -133,7 +132,6 @@ class FramedConnection(LineReceiver):
     ``FramedFactory.max_unread`` it is cut off.
     """
 
-    delimiter = b"\n"
     factory: FramedFactory
     transport: Any  # ITCPTransport, or what tests and other kinds of endpoint have in its place
     _log: ClassVar[Logger] = Logger()
@@ -147,7 +145,6 @@ class FramedConnection(LineReceiver):
     _full = False  # the transport is: what is written waits
     _held = False  # no request is to be taken now
     _crowded = False  # none, before it is the turn of this connection
-    _kept = b""  # what came and is not taken yet
     _going_on: IDelayedCall | None = None
     _quiet = 0  # ticks without a frame
     _applicant: Version2 | None = None  # has asked for a name that must be proven
@@ -167,6 +164,7 @@ class FramedConnection(LineReceiver):
         self.peer = ""
         self._reader = FrameReader(factory.max_message, max_skipped=MAX_SKIPPED)
         self._heard = False  # a frame, since the last tick
+        self._paused = False  # nothing is read, and no request taken
         self._out: list[bytes] = []  # what is written in this turn of the reactor
         self._can_half_close = False
         self._become(State.NEW)
@@ -185,6 +183,7 @@ class FramedConnection(LineReceiver):
 
     def connectionMade(self) -> None:
         """Twisted: the connection stands."""
+        self.setRawMode()  # type: ignore[no-untyped-call]
         self.peer = describe(self.transport.getPeer())
         is_tcp = ITCPTransport.providedBy(self.transport)  # or TLS over it
         self._can_half_close = is_tcp and not self.channel.encrypted
@@ -265,7 +264,6 @@ class FramedConnection(LineReceiver):
         self.transport.writeSequence([*(self._waiting or ()), *self._out])
         self._waiting = None
         self._out.clear()
-        self._kept = b""
         if self._going_on is not None:
             self._going_on.cancel()
             self._going_on = None
@@ -326,41 +324,37 @@ class FramedConnection(LineReceiver):
 
     # In
 
-    @property
-    def MAX_LENGTH(self) -> int:  # type: ignore[override]
-        """How long a line may be; LineReceiver asks before each."""
-        return self._reader.line_limit + 1  # 1: a CR, which the reader drops
-
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came."""
-        self._parse(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
         if self._out:
             self.flush()
 
-    def _parse(self, data: bytes, *, in_turn: bool = False) -> None:
-        """Take the requests in ``data``, and keep what is not one yet or not to be taken now.
+    def rawDataReceived(self, data: bytes) -> None:
+        """Twisted: bytes came, which are no line to it."""
+        if self.closed:
+            return
+        self._reader.receive_data(data)
+        if self._crowded:  # no more is read before it is its turn
+            self._read_or_not()
+        else:
+            self._take_frames()
+
+    def _take_frames(self, *, in_turn: bool = False) -> None:
+        """Take the requests that are there; the reader keeps what is not to be taken now.
 
         A flood of requests, refused or not, takes no more time than its address has a share of:
         where the poller reads, it sees to that. Of what the reactor has read, the rest waits for
         its turn (``in_turn``), and no more is read meanwhile.
-
-        A frame that is all there is taken in one go. LineReceiver, which calls for each line, gets
-        what is split or strange; what it has not used is taken back from it.
         """
-        if self._kept:
-            data = self._kept + data
-        if self._crowded and not in_turn:  # no more is read before it is its turn
-            self._kept = data
-            self._read_or_not()
-            return
-        position = count = 0
-        reader, shares, seconds = self._reader, self.factory.shares, self.factory.clock.seconds
-        source, counts = self._source, self._polled is None
+        count = 0
+        next_frame, shares = self._reader.next_frame, self.factory.shares
+        source, counts, seconds = self._source, self._polled is None, self.factory.clock.seconds
         is_late = False
         if counts:
             begun = seconds()
             is_late = not in_turn and source in shares.used_up
-        while position < len(data) and not self.paused and not self.closed:
+        while not self._paused and not self.closed:
             if counts:
                 count += 1
                 if count % LOOK_AFTER == 0 and seconds() - begun > REQUESTS_PIECE:
@@ -371,20 +365,16 @@ class FramedConnection(LineReceiver):
                 self._crowded = True
                 shares.wait(source, self._take_turn)
                 break
-            if reader.between_frames:
-                frame, position = reader.whole(data, position)
-                if frame is not None:
-                    self._take(frame)
-                    continue
-            piece = data[position : position + _CHUNK]
-            super().dataReceived(piece)  # type: ignore[no-untyped-call]
-            unused = len(self.clearLineBuffer())  # type: ignore[no-untyped-call]
-            position += len(piece) - unused
-            if unused == len(piece):
-                break  # the beginning of a line
+            try:
+                frame = next_frame()
+            except ChatError as fault:
+                self._refuse_stream(fault)
+                break
+            if frame is None:
+                break
+            self._take(frame)
         if counts:
             shares.spend(source, seconds() - begun)
-        self._kept = b"" if self.closed else data[position:]
 
     def readConnectionLost(self) -> None:
         """Twisted: the peer sends nothing more, but it may still read."""
@@ -397,46 +387,12 @@ class FramedConnection(LineReceiver):
             self._leave_if_ended()
 
     def _leave_if_ended(self) -> None:
-        waits = self.paused or self._crowded or self._going_on
+        waits = self._paused or self._crowded or self._going_on
         if self._ended and not waits and not self.closed:
             self._leave_when_answered(b"", "closed")
 
     def writeConnectionLost(self) -> None:
         """Twisted: the last that was to be written is written."""
-
-    def lineReceived(self, line: bytes) -> None:
-        """Twisted: a line of a frame's head came."""
-        if self.closed:
-            return
-        try:
-            frame = self._reader.line(line)
-        except ChatError as fault:
-            self._refuse_stream(fault)
-            return
-        if frame is not None:
-            self._take(frame)
-        elif self._reader.in_body:
-            self.setRawMode()  # type: ignore[no-untyped-call]
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Twisted: bytes of a body came, and perhaps of what is behind it."""
-        if self.closed:
-            return
-        try:
-            frame, end = self._reader.body(data)
-        except ChatError as fault:
-            self._refuse_stream(fault)
-            return
-        if frame is not None:
-            self._take(frame)
-            self.setLineMode()  # type: ignore[no-untyped-call]
-            # LineReceiver is in its own loop, and takes up what it is given here.
-            super().dataReceived(data[end:])  # type: ignore[no-untyped-call]
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """Twisted: a line is over its limit, and perhaps not even finished."""
-        if not self.closed:
-            self._refuse_stream(self._reader.overlong())
 
     def _take(self, frame: Frame) -> None:
         self._heard = True
@@ -584,17 +540,17 @@ class FramedConnection(LineReceiver):
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        if self.closed or self.paused == (self._full or self._held or self._crowded):
+        if self.closed or self._paused == (self._full or self._held or self._crowded):
             return
-        if not self.paused:
+        self._paused = not self._paused
+        if self._paused:
             self._leave_poller()
-            super().pauseProducing()  # type: ignore[no-untyped-call]
+            self.transport.pauseProducing()
             return
-        # LineReceiver's own way to go on takes what it has kept at once. Here that would be inside
-        # the hub's loop, or inside another connection's request.
-        self.paused = False
         self._read()
-        if (self._kept or self._ended) and self._going_on is None:
+        # What is there already is not taken now, since this may be inside the hub's loop, or inside
+        # another connection's request.
+        if (self._reader.has_more or self._ended) and self._going_on is None:
             self._going_on = self.factory.clock.callLater(0, self._take_kept)
 
     def _read(self) -> None:
@@ -615,24 +571,24 @@ class FramedConnection(LineReceiver):
         self._crowded = False
         if self.closed or self._full or self._held:
             return  # what was kept is taken when that is over
-        was_paused, self.paused = self.paused, False
+        was_paused, self._paused = self._paused, False
         try:
-            self._parse(b"", in_turn=True)
+            self._take_frames(in_turn=True)
         except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
             self._log.failure("while taking what came")
             self.abort("a fault")
             return
-        if was_paused and not self.paused and not self.closed:
+        if was_paused and not self._paused and not self.closed:
             if self._crowded:
-                self.paused = True
+                self._paused = True
             else:
                 self._read()
         self._leave_if_ended()
 
     def _take_kept(self) -> None:
         self._going_on = None
-        if not self.paused:
-            self._parse(b"")
+        if not self._paused:
+            self._take_frames()
             self._leave_if_ended()
 
     # What is asked
