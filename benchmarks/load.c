@@ -61,6 +61,8 @@ static const char USAGE[] =
     "  fanout  the first clients (--senders) write to everybody: to ALL, or on IRC to a channel\n"
     "          that all have joined\n"
     "  pairs   the clients are pairs, and in each one writes to the other\n"
+    "  mix     every client writes to one other client, in turn, at --rate (2000): most of its\n"
+    "          day a server has many clients of whom each says something now and then\n"
     "  idle    all register and stay; the line comes when they have, and the program ends when\n"
     "          its standard input does, or after --seconds\n"
     "  storm   all register, as fast as they can\n"
@@ -91,8 +93,8 @@ static const char USAGE[] =
     "Exit status: 0; 1 if deliveries were lost, doubled or out of order; 2 if the server refused,\n"
     "closed or fell silent, or the command line is wrong.\n";
 
-enum workload { FANOUT, PAIRS, IDLE, STORM };
-static const char *const WORKLOADS[] = {"fanout", "pairs", "idle", "storm"};
+enum workload { FANOUT, PAIRS, MIX, IDLE, STORM };
+static const char *const WORKLOADS[] = {"fanout", "pairs", "mix", "idle", "storm"};
 
 struct link {
     struct client *client;
@@ -462,10 +464,19 @@ static void go_on(struct client *sender)
     }
 }
 
+/* Of mix: to whom a client writes. Each client hears from one other. */
+static int partner_of(int index)
+{
+    int further = settings.clients == 2 ? 1 : settings.clients / 2 + 1;
+    return (index + further) % settings.clients;
+}
+
 static bool is_for(const struct client *receiver, const struct client *sender)
 {
     if (settings.workload == PAIRS)
         return receiver->expected && sender->index == receiver->index - 1;
+    if (settings.workload == MIX)
+        return receiver->index == partner_of(sender->index);
     return receiver->expected && sender->flights && sender != receiver;
 }
 
@@ -968,9 +979,9 @@ static void read_options(int count, char **arguments)
         if (!strcmp(arguments[0], DIALECTS[i].name))
             settings.dialect = &DIALECTS[i];
     int workload = 0;
-    while (workload < 4 && strcmp(arguments[1], WORKLOADS[workload]))
+    while (workload < 5 && strcmp(arguments[1], WORKLOADS[workload]))
         workload++;
-    if (!settings.dialect || workload == 4)
+    if (!settings.dialect || workload == 5)
         fail("no such load: %s %s; see \"load --help\"", arguments[0], arguments[1]);
     settings.workload = (enum workload)workload;
     settings.address = arguments[2];
@@ -993,6 +1004,12 @@ static void complete_settings(void)
     if (settings.workload == FANOUT
         && (settings.clients < 2 || settings.senders > settings.clients))
         fail("fanout needs two --clients, and not more --senders than --clients");
+    if (settings.workload == MIX) {
+        if (settings.clients < 2)
+            fail("mix needs two --clients");
+        settings.senders = settings.clients;
+        settings.rate = settings.rate ? settings.rate : 2000;
+    }
     if (irc && settings.text > MAX_IRC_TEXT)
         fail("--text is at most %d on IRC, where a line has 512 octets", MAX_IRC_TEXT);
     if (settings.seconds < 0 && settings.workload != IDLE)
@@ -1018,6 +1035,7 @@ static char *name_of(int index)
 static void make_clients(void)
 {
     bool fanout = settings.workload == FANOUT, pairs = settings.workload == PAIRS;
+    bool mix = settings.workload == MIX;
     const char *all = settings.dialect->say == say_in_line ? CHANNEL : "ALL";
     audience = fanout ? settings.clients - 1 : 1;
     places = PLACES * (uint32_t)settings.outstanding;
@@ -1028,13 +1046,13 @@ static void make_clients(void)
         client->index = i;
         for (int k = 0; k < 2; k++)
             client->links[k] = (struct link){.client = client, .fd = -1};
-        if (fanout || (pairs && i % 2))
+        if (fanout || mix || (pairs && i % 2))
             client->expected = zeroed(fanout ? (size_t)settings.senders : 1, sizeof(uint32_t));
-        if ((fanout && i < settings.senders) || (pairs && i % 2 == 0)) {
-            client->place = fanout ? i : i / 2;
+        if ((fanout && i < settings.senders) || mix || (pairs && i % 2 == 0)) {
+            client->place = pairs ? i / 2 : i;
             senders[client->place] = client;
             client->flights = zeroed(places, sizeof *client->flights);
-            client->to = fanout ? all : name_of(i + 1);
+            client->to = fanout ? all : name_of(mix ? partner_of(i) : i + 1);
         }
     }
     memset(text, 'x', (size_t)settings.text);
