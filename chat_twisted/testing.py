@@ -190,6 +190,7 @@ class _End:
         self._closed = False
         self._due = False
         self._producer: Any = None
+        self._streaming = True
         self._holds_up = False
 
     # ITransport, IConsumer
@@ -199,7 +200,7 @@ class _End:
             return
         self._unread += data
         self._soon()
-        if self._producer is not None and len(self._unread) > BUFFER:
+        if self._producer is not None and self._streaming and len(self._unread) > BUFFER:
             self._holds_up = True
             self._producer.pauseProducing()
 
@@ -223,6 +224,10 @@ class _End:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer
+        self._streaming = streaming
+        self._holds_up = not streaming  # one that is not is asked as soon as there is nothing left
+        if not streaming:
+            producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         self._producer = None
@@ -256,7 +261,7 @@ class _End:
             self._unread.clear()
             self.other.protocol.dataReceived(data)
             if self._holds_up and not self._unread and self._producer is not None:
-                self._holds_up = False
+                self._holds_up = not self._streaming
                 self._producer.resumeProducing()
         if self.disconnecting and not self._unread:
             self.end(ConnectionDone(), ConnectionDone())

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Callable, Hashable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -15,8 +25,10 @@ from zope.interface import implementer
 from chat_twisted.auth.accounts import Gate
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import OFF, Limiter
-from chat_twisted.doors import Channel
+from chat_twisted.doors import Channel, tls
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
+from chat_twisted.doors.tls import RECORD, ServerTLS
+from tests.openssl import OpenSSLClient
 from tests.store import InlineStore, quick_accounts, settle
 
 
@@ -53,6 +65,8 @@ class Transport(StringTransport):
         super().registerProducer(producer, streaming)
         if not streaming:
             producer.resumeProducing()
+            if not self.pending:  # what was written is, already
+                producer.resumeProducing()
 
     def drain(self, room: int = 10**9) -> bytes:
         """The peer reads, and then the socket takes ``room`` bytes; return what came."""
@@ -79,6 +93,78 @@ class Transport(StringTransport):
         return value
 
 
+@cache
+def server_tls() -> ServerTLS:
+    """The server's side of TLS, with a certificate for the tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ServerTLS(*tls.ensure(Path(folder)))
+
+
+class EncryptedTransport(Transport):
+    """A transport below TLS, and the peer's side of that."""
+
+    def __init__(self, peerAddress: IPv4Address, version: int | None = None) -> None:
+        super().__init__(peerAddress=peerAddress)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        if version is not None:
+            context.set_max_proto_version(version)
+        self.client = SSL.Connection(context)
+        self.client.set_connect_state()
+        self._begin()
+        for _ in range(3):
+            with contextlib.suppress(SSL.WantReadError):
+                self.client.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                self.server.dataReceived(self.client.bio_read(RECORD))
+            if data := super().take():
+                self.client.bio_write(data)
+
+    def _begin(self) -> None:
+        factory = TLSMemoryBIOFactory(server_tls(), False, ServerFactory())
+        self.server = TLSMemoryBIOProtocol(factory, Protocol())
+        self.server.makeConnection(self)
+
+    def shake_hands(self, client: OpenSSLClient) -> None:
+        """Begin anew, with another peer."""
+        self._begin()
+        for _ in range(2):
+            client.connect()
+            self.server.dataReceived(client.take())
+            client.give(super().take())
+        client.read()
+
+    def hand_over(self, protocol: Any) -> None:
+        """The handshake is done: ``protocol`` takes its place, as the front has it."""
+        self.server.wrappedProtocol = protocol
+        protocol.makeConnection(self.server)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """What the peer sends to say ``data``."""
+        return tls.encrypt(self.client, data)
+
+    def take(self) -> bytes:
+        data = super().take()
+        if data:
+            data, end = tls.decrypt(self.client, data)
+            self.half_closed = end is not None
+        return data
+
+
+class RecordingPoller:
+    """What a stream asks of a poller; ``reading`` is what it would read now."""
+
+    def __init__(self) -> None:
+        self.reading: dict[int, tuple[Any, Callable[[bytes], None]]] = {}
+
+    def add(self, transport: Any, received: Callable[[bytes], None], source: Hashable) -> int:
+        transport.pauseProducing()
+        self.reading[id(transport)] = (transport, received)
+        return id(transport)
+
+    def remove(self, known_as: int) -> None:
+        self.reading.pop(known_as, None)
+
+
 class Client:
     """The other end of a connection."""
 
@@ -89,8 +175,12 @@ class Client:
         protocol = factory.accept(Channel(host, encrypted))
         assert protocol is not None
         self.protocol: FramedConnection = protocol
-        self.transport = Transport(peerAddress=address)
-        self.protocol.makeConnection(self.transport)
+        if encrypted:
+            self.transport: Transport = EncryptedTransport(address)
+            self.transport.hand_over(protocol)
+        else:
+            self.transport = Transport(peerAddress=address)
+            self.protocol.makeConnection(self.transport)
 
     def say(self, data: str | bytes) -> bytes:
         """Write to the server; return what it answers at once."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Hashable
 from itertools import count, cycle
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -16,10 +14,10 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.core.saved import ACCOUNT, SavedUser
-from chat_twisted.doors import framed
+from chat_twisted.doors import framed, stream
 from chat_twisted.doors.framed import FramedFactory, describe
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
-from tests.door import Client, DoorTestCase
+from tests.door import Client, DoorTestCase, RecordingPoller
 from tests.store import turn
 
 ids = count(100)
@@ -222,7 +220,7 @@ class BackpressureTests(DoorTestCase):
         if client.transport.room:
             client.transport.room = 0
             client.protocol.write(b"PONG full\n\n")
-            client.protocol.flush()
+            client.protocol.stream.flush()
 
     def read(self, client: Client) -> bytes:
         """Let the peer read all there is, and nothing of what comes then; return what it was."""
@@ -239,7 +237,7 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(got + alice.transport.take(), b"PONG full\n\nPONG x\n\n")
 
     def test_a_peer_that_does_not_read_is_cut_off_past_the_bound_and_nobody_else(self) -> None:
-        self.factory.max_unread = 10_000
+        self.factory.streams.max_unread = 10_000
         alice, bob, carol = self.user("alice"), self.user("bob"), self.user("carol")
         self.fill(bob)
         for _ in range(9):
@@ -255,24 +253,23 @@ class BackpressureTests(DoorTestCase):
         bob.gone()
 
     def test_what_the_system_and_the_transport_hold_counts_as_unread(self) -> None:
-        held = HELD_BY_SYSTEM + framed.GATHER
+        held = HELD_BY_SYSTEM + stream.GATHER
         for unread, waits in ((8 * 2**20, 8 * 2**20 - held), (held, 0), (1000, 0)):
             factory = FramedFactory(self.hub, self.gate, self.clock, max_unread=unread)
-            self.assertEqual(factory.max_unread, waits)
+            self.assertEqual(factory.streams.max_unread, waits)
 
     def test_what_waits_for_a_connection_that_is_lost_or_cut_off_is_not_written(self) -> None:
         for end in (Client.gone, lambda client: client.protocol.abort("why")):
             bob = self.user("bob")
             self.fill(bob)
-            pending = bob.transport.pending
             bob.protocol.write(b"PONG x\n\n")
             end(bob)
-            self.assertEqual(bob.transport.pending, pending)
+            self.assertNotIn(b"PONG x", bob.transport.drain())
             self.clock.advance(601)
             self.commit()
 
     def test_what_counts_is_what_waits_now_however_slowly_it_is_read(self) -> None:
-        self.factory.max_unread = 5_000
+        self.factory.streams.max_unread = 5_000
         alice, bob = self.user("alice"), self.user("bob")
         got = b""
         for i in range(50):
@@ -302,13 +299,13 @@ class BackpressureTests(DoorTestCase):
         bob = self.user("bob")
         for more in (True, True):  # the second time it was waited once already
             bob.protocol.write(b"x")
-            self.factory.flush(more=more)
+            self.factory.streams.flush(more=more)
             self.clock.advance(0)
         self.assertEqual(bob.transport.take(), b"xx")
         bob.protocol.write(b"y")
-        self.factory.flush(more=True)
+        self.factory.streams.flush(more=True)
         bob.protocol.write(b"z")
-        self.factory.flush(more=False)
+        self.factory.streams.flush(more=False)
         self.assertEqual(bob.transport.take(), b"yz")
 
     def test_what_is_committed_waits_for_no_disk(self) -> None:
@@ -319,7 +316,7 @@ class BackpressureTests(DoorTestCase):
         alice.say(send("bob", "two"))
         self.clock.advance(0.5)
         self.assertEqual(bob.transport.take(), b"")
-        self.clock.advance(framed.FLUSH_WITHIN)
+        self.clock.advance(stream.FLUSH_WITHIN)
         self.assertIn(b"one", bob.transport.take())
 
     def test_what_is_said_at_once_is_not_all_written_at_once(self) -> None:
@@ -356,34 +353,9 @@ class BackpressureTests(DoorTestCase):
 
 
 class EncryptedBackpressureTests(BackpressureTests):
-    """The same of one that writes through its transport, as with TLS."""
+    """The same with TLS, which Twisted reads."""
 
     encrypted = True
-
-    def fill(self, client: Client) -> None:
-        self.assertIs(client.transport.producer, client.protocol)
-        client.transport.room = 0
-        client.protocol.pauseProducing()
-
-    def read(self, client: Client) -> bytes:
-        write = client.transport.write
-
-        def write_and_be_full(data: bytes) -> None:
-            write(data)
-            client.protocol.pauseProducing()
-
-        self.patch(client.transport, "write", write_and_be_full)
-        return client.transport.drain()
-
-    def test_a_peer_that_does_not_read_is_not_read(self) -> None:
-        alice = self.user("alice")
-        self.fill(alice)
-        self.assertEqual(alice.transport.producerState, "paused")
-        self.assertEqual(alice.say("PING x\n\n"), b"")
-        alice.transport.drain()
-        self.assertEqual(alice.transport.producerState, "producing")
-        self.commit()
-        self.assertEqual(alice.transport.take(), b"PONG x\n\n")
 
 
 class BoundTests(DoorTestCase):
@@ -394,72 +366,55 @@ class BoundTests(DoorTestCase):
 class CrowdTests(DoorTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.alice = self.user("alice")
-        self.flood = [self.connect("192.0.2.1") for _ in range(3)]
-        for i, client in enumerate(self.flood):
-            client.say(f"REGISTER flood{i}\n\n")
-        self.commit()
-        for client in self.flood:
-            client.transport.clear()
-        self.patch(self.clock, "seconds", self.take_time)
+        self.client = self.user("alice")
 
-    def take_time(self) -> float:
-        """Whoever looks at the clock has taken some time."""
-        self.clock.rightNow += 0.0003
-        return self.clock.rightNow
+    def flood(self, requests: str) -> tuple[bytes, int]:
+        """Ask for many things at once; return the answers, and how many turns those took."""
+        answers, turns = self.client.say(requests), 1
+        while self.client.protocol.has_unread and not self.client.closed:
+            turn(self.clock)
+            answers += self.client.transport.take()
+            turns += 1
+        turn(self.clock)
+        return answers + self.client.transport.take(), turns
 
-    def test_a_flood_of_requests_waits_and_others_do_not(self) -> None:
+    def test_a_flood_of_requests_is_taken_in_turns_and_not_read_further_meanwhile(self) -> None:
         for verb, answer in (("PING", b"PONG"), ("NOTHING", b"ERROR 104")):
-            requests = "".join(f"{verb} {i}\nId: {i}\n\n" for i in range(500))
-            answers = [client.say(requests) for client in self.flood]
-            self.assertTrue(all(got.count(answer) < 500 for got in answers))
-            self.assertEqual(answers[-1], b"")
-            for client in self.flood:
-                client.say("PONG\n\n")  # who says more before it is their turn is not read further
-                self.assertEqual(client.transport.producerState, "paused")
-            turns = 0
-            while any(got.count(answer) < 500 for got in answers):
-                self.assertEqual(self.alice.say("PING\n\n"), b"PONG\n\n")
-                turn(self.clock)
-                for i, client in enumerate(self.flood):
-                    answers[i] += client.transport.take()
-                turns += 1
-            self.assertGreater(turns, 5)
-            ids = [f"Id: {i}\n".encode() for i in range(500)]
-            for got in answers:
-                self.assertEqual(sorted(ids, key=got.index), ids)
-            for client in self.flood:
-                self.assertEqual(client.transport.producerState, "producing")
+            requests = "".join(f"{verb} {i}\nId: {i}\n\n" for i in range(5 * framed.AT_ONCE))
+            first = self.client.say(requests)
+            self.assertEqual(first.count(answer), framed.AT_ONCE)
+            self.assertEqual(self.client.transport.producerState, "paused")
+            answers, turns = self.flood("")
+            self.assertGreaterEqual(turns, 5)
+            self.assertEqual(self.client.transport.producerState, "producing")
+            ids = [f"Id: {i}\n".encode() for i in range(5 * framed.AT_ONCE)]
+            answers = first + answers
+            self.assertEqual(sorted(ids, key=answers.index), ids)
 
     def test_one_that_waits_goes_on_when_what_it_asked_for_is_answered(self) -> None:
-        client = self.flood[0]
-        answers = client.say("SEND alice\nContent-length: 1\n\nx" * 100 + "JOIN #dev\n\nPING\n\n")
-        for _ in range(100):
+        self.client.say("JOIN #dev\n\n" + "PING\n\n" * 500 + "JOIN #dev\n\nPING last\n\n")
+        for _ in range(20):
             turn(self.clock)
-            answers += client.transport.take()
-        self.assertEqual(answers.count(b"SENT"), 100)
-        self.assertTrue(answers.endswith(b"PONG\n\n"), answers[-200:])
+        self.assertTrue(self.client.transport.take().endswith(b"PONG last\n\n"))
 
     def test_one_that_is_gone_meanwhile_is_let_go(self) -> None:
-        for client in self.flood:
+        for leave in (Client.gone, lambda client: client.protocol.close("test")):
+            client = self.connect()
+            client.say("REGISTER bob\n\n")
+            self.commit()
             client.say("PING\n\n" * 500)
-        self.flood[0].gone()
-        self.flood[1].protocol.close("test")
-        for _ in range(100):
+            leave(client)
             turn(self.clock)
-        self.assertEqual(self.flood[2].transport.producerState, "producing")
-        self.assertEqual(len(self.factory.connections), 3)
+            self.assertTrue(client.protocol.closed)
 
     def test_what_was_asked_before_the_end_is_answered(self) -> None:
-        client = self.flood[0]
-        answers = client.say("PING\n\n" * 500)
-        client.protocol.readConnectionLost()
-        self.assertFalse(client.closed)
-        self.assertEqual(client.transport.producerState, "producing")
-        while not client.closed:
-            turn(self.clock)
-            answers += client.transport.take()
+        answers = self.client.say("PING\n\n" * 500)
+        self.client.protocol.readConnectionLost()
+        self.assertFalse(self.client.closed)
+        answers += self.flood("")[0]
         self.assertEqual(answers.count(b"PONG"), 500)
+        turn(self.clock)
+        self.assertTrue(self.client.closed)
 
 
 class SilenceTests(DoorTestCase):
@@ -515,14 +470,14 @@ class ClosingTests(DoorTestCase):
         self.assertTrue(client.transport.half_closed)
         self.assertFalse(client.transport.disconnecting)
         self.assertEqual(client.say(b"x" * 1_000_000), b"")
-        self.clock.advance(framed.LINGER)
+        self.clock.advance(stream.LINGER)
         self.assertTrue(client.aborted)
 
     def test_a_peer_that_goes_by_itself_is_not_cut_off(self) -> None:
         client = self.connect()
         client.say("FOO\n\n")
         client.gone()
-        self.clock.advance(framed.LINGER)
+        self.clock.advance(stream.LINGER)
         self.assertFalse(client.aborted)
 
     def test_nothing_is_left_when_all_have_gone(self) -> None:
@@ -532,7 +487,7 @@ class ClosingTests(DoorTestCase):
         self.commit()
         for client in clients:
             client.gone()
-        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.factory.streams.open, set())
         self.assertEqual(self.names(), [])
         self.assertEqual(self.factory.version_1.one_legged, {})
         self.clock.advance(self.grace)
@@ -641,33 +596,18 @@ class TransportTests(DoorTestCase):
             self.assertEqual(describe(address), name)
 
 
-class RecordingPoller:
-    """What a connection asks of a poller; ``reading`` is what it would read now."""
-
-    def __init__(self) -> None:
-        self.reading: dict[int, tuple[Any, Callable[[bytes], None]]] = {}
-
-    def add(self, transport: Any, received: Callable[[bytes], None], source: Hashable) -> int:
-        transport.pauseProducing()
-        self.reading[id(transport)] = (transport, received)
-        return id(transport)
-
-    def remove(self, known_as: int) -> None:
-        self.reading.pop(known_as, None)
-
-
 class PolledTests(BackpressureTests):
     """Of connections that a poller reads, the same and when it does not."""
 
     def setUp(self) -> None:
         super().setUp()
         self.poller = RecordingPoller()
-        self.factory.poller = self.poller  # type: ignore[assignment]
+        self.factory.streams.poller = self.poller  # type: ignore[assignment]
 
     def is_polled(self, client: Client) -> bool:
         found = self.poller.reading.get(id(client.transport))
         if found is not None:
-            self.assertEqual(found, (client.transport, client.protocol.dataReceived))
+            self.assertIs(found[0], client.transport)
             self.assertEqual(client.transport.producerState, "paused", "the reactor reads it too")
         return found is not None
 
@@ -727,14 +667,10 @@ class PolledTests(BackpressureTests):
         self.assertTrue(alice.closed)
 
 
-class EncryptedPolledTests(DoorTestCase):
-    encrypted = True
+class EncryptedPolledTests(PolledTests):
+    """The same with TLS, which the poller reads."""
 
-    def test_what_is_not_the_sockets_bytes_is_not_read_by_the_poller(self) -> None:
-        self.factory.poller = RecordingPoller()  # type: ignore[assignment]
-        alice = self.user("alice")
-        self.assertEqual(self.factory.poller.reading, {})  # type: ignore[union-attr]
-        self.assertEqual(alice.transport.producerState, "producing")
+    encrypted = True
 
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"1" * 32)
@@ -844,7 +780,7 @@ class AuthenticationTests(DoorTestCase):
         self.client.say("AUTH password\nContent-length: 1\n\nx")
         self.client.gone()
         self.clock.advance(2)
-        self.assertEqual(len(self.factory.connections), 1)
+        self.assertEqual(len(self.factory.streams.open), 1)
 
     def test_what_comes_behind_a_proof_waits_for_its_answer(self) -> None:
         self.alice.gone()

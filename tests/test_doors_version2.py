@@ -353,18 +353,16 @@ class ComingBackTests(DoorTestCase):
         self.commit()
         again = self.connect()
         again.say(f"REGISTER bob\n{self.token(answer)}\n\n")
-        again.protocol.pauseProducing()
+        again.transport.room = 0
         self.commit()
         got = b""
         for _ in range(3):
-            self.assertLessEqual(again.transport.take().count(b"FORWARD"), 2)
-            waiting = b"".join(again.protocol._waiting)
+            self.assertLessEqual(again.transport.pending.count(b"FORWARD"), 2)
+            waiting = b"".join(again.protocol.stream._waiting or ())
             self.assertLessEqual(waiting.count(b"FORWARD"), 2)
-            again.protocol.resumeProducing()
-            got += again.transport.take()
-            again.protocol.pauseProducing()
+            got += again.transport.drain(0)
             self.commit()
-        again.protocol.resumeProducing()
+        got += again.transport.drain()
         self.commit()
         got += again.transport.take()
         self.assertEqual(re.findall(rb"\n\n([a-f])", got), [b"%c" % c for c in b"abcdef"])

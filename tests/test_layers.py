@@ -35,6 +35,7 @@ LAYERS = {
         "doors.sockets",
         "doors.poller",
         "doors.tls",
+        "doors.stream",
         "doors.version1",
         "doors.version2",
         "doors.framed",

@@ -12,7 +12,6 @@ from chat_twisted.core.turns import (
     Asker,
     EndOfTurn,
     Paced,
-    Shares,
     Turns,
     unlimited,
 )
@@ -165,59 +164,6 @@ class PacedTests(TestCase):
         self.clock.advance(10)
         self.failureResultOf(waiting, Unavailable)
         self.assertEqual(self.done, ["a1"])
-
-
-class SharesTests(TestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.shares = Shares(self.clock, 4)
-        self.done: list[str] = []
-
-    def ask(self, source: str, *names: str) -> None:
-        """Wait to do things that take two seconds each."""
-        for name in names:
-            self.shares.wait(source, lambda name=name: self.work(source, name))
-
-    def work(self, source: str, name: str) -> None:
-        self.done.append(name)
-        self.shares.spend(source, 2)
-
-    def turn(self) -> list[str]:
-        turn(self.clock)
-        done, self.done = self.done, []
-        return done
-
-    def test_a_source_has_time_until_its_share_is_used_up_and_in_the_next_turn_again(self) -> None:
-        self.shares.spend("a", 3)
-        self.assertNotIn("a", self.shares.used_up)
-        self.shares.spend("a", 1)
-        self.assertIn("a", self.shares.used_up)
-        self.assertNotIn("b", self.shares.used_up)
-        self.turn()
-        self.assertNotIn("a", self.shares.used_up)
-
-    def test_those_who_wait_are_called_in_order_for_a_share_a_turn(self) -> None:
-        self.ask("a", *"12345")
-        self.assertIn("a", self.shares.used_up)
-        self.assertNotIn("b", self.shares.used_up)
-        self.ask("b", "x")
-        self.assertEqual(self.done, [])
-        self.assertEqual(self.turn(), ["1", "2", "x"])
-        self.assertNotIn("b", self.shares.used_up)
-        self.assertEqual(self.turn(), ["3", "4"])
-        self.assertEqual(self.turn(), ["5"])
-        self.assertEqual(self.turn(), [])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_whoever_has_more_to_do_waits_behind_the_others(self) -> None:
-        def again() -> None:
-            self.work("a", "more")
-            self.ask("a", "rest")
-
-        self.shares.wait("a", again)
-        self.ask("a", "other", "third")
-        self.assertEqual(self.turn(), ["more", "other"])
-        self.assertEqual(self.turn(), ["third", "rest"])
 
 
 class EndOfTurnTests(TestCase):

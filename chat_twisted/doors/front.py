@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from chat_twisted.core.errors import ChatError, EncryptionRequired, Unavailable
@@ -268,6 +268,7 @@ class FrontFactory(ServerFactory):
         self._limiter = limiter
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
+        self.tls.protocol = TLSMemoryBIOProtocol  # without a gathering of its own; a stream has one
         self._choices = choices
         self._idle = idle
         self._turned_away = PeerLog(self._log.info, clock, **TURNED_AWAY_LOGGED)

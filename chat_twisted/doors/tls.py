@@ -1,11 +1,13 @@
 """The server's certificate: made at the first start, loaded, and loaded again on the way.
 
-``ServerTLS`` is what TLS connections are made with. It knows no protocol and no peer.
+``ServerTLS`` is what TLS connections are made with; ``encrypt`` and ``decrypt`` use them between
+handshake and closing. Nothing here knows a socket, what is said, or by whom.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import os
 import socket
@@ -25,6 +27,12 @@ from chat_twisted.files import FilesError, Say, make_private, require_trusted
 CERTIFICATE = "certificate.pem"
 KEY = "private-key.pem"
 """The files in the state folder."""
+
+RECORD = 16_384
+"""Bytes that one record of TLS has at most (RFC 8446, 5.1)."""
+
+_OVERHEAD = 1024
+"""Bytes by which what is sent is mostly longer than what was to be said."""
 
 VALID_FOR = datetime.timedelta(days=3650)
 
@@ -140,6 +148,42 @@ class _Connection(SSL.Connection):
             return super().recv(bufsiz, flags)
         except SSL.SysCallError:
             raise SSL.ZeroReturnError from None
+
+
+def encrypt(connection: SSL.Connection, data: bytes = b"") -> bytes:
+    """Return what is to be sent: first what TLS has to say itself (session tickets, answers to
+    changes of keys, alerts), then ``data``. Bytes that were returned must be sent in that order.
+
+    :raises SSL.Error: nothing can be said any more.
+    """
+    said = 0
+    while said < len(data):
+        said += connection.send(data[said : said + RECORD])
+    size = len(data) + _OVERHEAD
+    pieces: list[bytes] = []
+    with contextlib.suppress(SSL.WantReadError):  # there is nothing
+        while not pieces or len(pieces[-1]) == size:
+            pieces.append(connection.bio_read(size))
+    return b"".join(pieces)
+
+
+def decrypt(connection: SSL.Connection, data: bytes) -> tuple[bytes, str | None]:
+    """Take ``data`` as it came from the peer; return what that says, and why there will be nothing
+    more, None if there may be. ``encrypt`` has what is to be answered.
+    """
+    pieces: list[bytes] = []
+    end = None
+    connection.bio_write(data)
+    try:
+        while True:
+            pieces.append(connection.recv(RECORD))
+    except SSL.WantReadError:
+        pass  # the rest is to come
+    except SSL.ZeroReturnError:
+        end = "closed"
+    except SSL.Error:
+        end = "a fault in TLS"
+    return b"".join(pieces), end
 
 
 def binding(connection: SSL.Connection) -> bytes:
