@@ -39,7 +39,7 @@ def _decide(
         users, keys, passwords, _ = found
         accounts = Accounts()
         accounts.load(users, keys, passwords)
-        account = accounts.of(options.name)
+        account = accounts.find(options.name)
         if options.action == "add":
             if any(fold(user.name) == fold(options.name) for user in users):
                 raise _Mistake(f"{options.name} is the name of somebody: an account, or a guest")

@@ -1,9 +1,9 @@
-"""The two clocks of a process: one that measures, one that says what time it is.
+"""The two clocks of a process: a monotonic clock for intervals, and the time of day.
 
 Timers, limits and intervals follow the reactor's clock, which is monotonic: nobody can set it. The
-time of day (``wall``: seconds since the epoch) is another argument, for what is written down: the
-times of messages, sanctions, retention. It may be set at any moment. Nothing here knows what is
-measured.
+time of day (``wall``, in seconds since the epoch) is a separate argument, for values that are
+stored: the times of messages, sanctions and retention. It may be set at any moment. This module
+must not know what is measured.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ from typing import Any
 from twisted.internet.base import ReactorBase
 
 BELIEVED_AFTER = 60 * 60
-"""Seconds for which a jump of the wall clock must stand before anything ends on account of it."""
+"""Seconds for which a jump of the wall clock must persist before anything expires because of it."""
 
 DRIFT = 1.0
-"""By how many seconds the two clocks may differ from one look to the next without having jumped."""
+"""Seconds by which the two clocks may drift apart between two readings. More is a jump."""
 
 
 def use_monotonic_clock(reactor: Any) -> None:
-    """Have the timers of ``reactor`` follow a monotonic clock; Twisted's own is the time of day.
+    """Make the timers of ``reactor`` follow a monotonic clock; Twisted's default is the time of
+    day.
 
-    Must be called before anything is scheduled. A ``Clock`` of a test stays as it is.
+    Call this before anything is scheduled. It does nothing to a ``Clock`` of a test.
     """
     if isinstance(reactor, ReactorBase):
         reactor.seconds = time.monotonic
 
 
 class SettledTime:
-    """The time of day as far as it can be relied on: a jump of the wall clock is believed when it
-    has stood for an hour. It must be looked at now and then, so that it can tell.
+    """The time of day, protected from jumps of the wall clock.
 
-    :param clock: a monotonic clock; ``wall`` is the time of day. Both return seconds.
-    :param known: a time that was reached before, when another process ran; None if none is known.
-        The first step from there is a jump like any other.
+    A jump is accepted after it has persisted for ``BELIEVED_AFTER`` seconds. The time must be read
+    now and then, so that a jump is noticed.
+
+    :param clock: returns monotonic seconds.
+    :param wall: returns the time of day, in seconds since the epoch.
+    :param known: the latest time of day known from an earlier process, or None. A difference from
+        it at the start is treated as a jump.
     """
 
     def __init__(
@@ -44,18 +48,23 @@ class SettledTime:
     ) -> None:
         self._clock = clock
         self._wall = wall
-        self._ahead = (wall() if known is None else known) - clock()  # of the monotonic clock
-        self._confirmed = False  # by the wall clock, since this process began
-        self._jump: float | None = None  # how far ahead the wall clock is since it jumped
+        # wall clock minus monotonic clock, as accepted
+        self._ahead = (wall() if known is None else known) - clock()
+        self._confirmed = False  # whether the wall clock has agreed since this process started
+        self._jump: float | None = None  # wall clock minus monotonic clock, since the jump
         self._jumped_at = 0.0
 
     def now(self) -> float:
-        """Return what the time most likely is, for what is written down."""
+        """Return the most likely time of day, in seconds since the epoch, for values that are
+        stored.
+        """
         settled, wall = self._look()
         return settled if self._confirmed else max(settled, wall)
 
     def earliest(self) -> float:
-        """Return a time that is past in any case. What is to end then may end."""
+        """Return a time of day that has certainly passed: things that expire at or before it may
+        end.
+        """
         return min(self._look())
 
     def _look(self) -> tuple[float, float]:

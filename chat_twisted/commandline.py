@@ -1,4 +1,7 @@
-"""What the commands read their arguments with: argparse, whose complaints quote what was typed."""
+"""The argument parser of all commands: argparse, with error messages that are safe to show.
+
+Error messages quote the command line, which may contain control characters.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from chat_twisted.text import printable_lines
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints can't act on a terminal, whatever is on the command line."""
+    """An argument parser whose error messages can't act on a terminal."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Argparse: say what is wrong, and exit."""
+        """Print ``message`` and exit. Called by argparse after an error or after the help."""
         super().exit(status, printable_lines(message) if message else None)

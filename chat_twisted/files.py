@@ -1,6 +1,7 @@
-"""Folders and files on this machine: where they are by default, and who may use them.
+"""Default folders, file permissions and file locks.
 
-The server, its commands and the client share this. It knows nothing of what is in a file.
+The server, the commands and the client share this module. It must not know the contents of any
+file.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ from pathlib import Path
 
 
 class FilesError(Exception):
-    """A folder or a file can't be used; the reason is one line."""
+    """A folder or file can't be used. The message is one line for the user."""
 
 
 class InUse(FilesError):
-    """Another process has locked the file; the text says which."""
+    """Another process holds the lock. The message names the process."""
 
 
 def base_folder(variable: str, below: str, instead: str, user: int | None = None) -> Path:
-    """Return the base folder of the XDG base directory specification.
+    """Return a base folder of the XDG Base Directory Specification.
 
-    :param variable: the environment variable that names it, ``XDG_STATE_HOME`` for one.
-    :param below: where it is in the home folder if the variable is not set.
-    :param instead: what the operator can use to name a folder, an option or a variable.
-    :param user: the number of another user whose folder it is; the environment is not theirs.
-    :raises FilesError: the home folder is not known.
+    :param variable: the environment variable that names the folder, for example ``XDG_STATE_HOME``.
+    :param below: the path below the home folder that is used if the variable is not set.
+    :param instead: the option or variable that the error message recommends for naming a folder.
+    :param user: a user ID, to get the default folder of that user; the environment is then ignored.
+        None means the current user.
+    :raises FilesError: if the home folder is not known.
     """
     if user is None:
         base = os.environ.get(variable, "")
-        if os.path.isabs(base):  # the specification wants others ignored
+        if os.path.isabs(base):  # the specification says to ignore relative paths
             return Path(base)
     home = os.environ.get("HOME", "") if user is None else ""
     if not os.path.isabs(home):
@@ -49,19 +51,19 @@ def base_folder(variable: str, below: str, instead: str, user: int | None = None
     return Path(home) / below
 
 
-# Who may use them
+# Permissions
 
 
 Say = Callable[[str], None]
-"""Takes a line for the operator: what was found and mended."""
+"""Reports one line to the operator, such as a permission that was corrected."""
 
 
 def make_private_folder(folder: Path, say: Say) -> Path:
-    """Make a folder that is this user's alone, or see that the one that is there can be used.
+    """Create a private folder, or check that the existing one is safe to use.
 
-    :return: it, without symbolic links.
-    :raises FilesError: it can't be made, is another user's, or others may write in it: what is in
-        it may be theirs, so that is for a person to mend.
+    :return: the folder's path with symbolic links resolved.
+    :raises FilesError: if it can't be created, belongs to another user, or is writable by others.
+        Its files may then be from others, so the operator must correct it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,10 +84,11 @@ def make_private_folder(folder: Path, say: Say) -> Path:
 
 
 def make_private(path: Path, say: Say) -> None:
-    """Take a file's permissions from all but its owner, if it is there.
+    """Remove all permissions of other users from a file, if the file exists.
 
-    :param path: in a folder that ``make_private_folder`` has returned.
-    :raises FilesError: it is another user's, a symbolic link or no file at all.
+    :param path: a path in a folder that ``make_private_folder`` has returned.
+    :raises FilesError: if the file belongs to another user, is a symbolic link, or is not a regular
+        file.
     """
     try:
         found = path.lstat()
@@ -106,11 +109,14 @@ def make_private(path: Path, say: Say) -> None:
 
 
 def require_trusted(path: Path, *, secret: bool = False) -> None:
-    """See that not everybody may write a file that the operator has named; or read it, if it is
-    secret. Such a file is not mended: it may be there for others too.
+    """Check that a file named by the operator is not writable by everybody.
 
-    :raises FilesError: they may.
-    :raises OSError: it can't be looked at.
+    Permissions are not changed, because the file may serve other programs too.
+
+    :param secret: also require that only its owner and group can read it, and that it belongs to
+        this user or to root.
+    :raises FilesError: if the permissions are too wide.
+    :raises OSError: if the file can't be examined.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -129,7 +135,7 @@ def _require_owner(path: Path, found: os.stat_result, *users: int) -> None:
 
 
 def user_name(number: int) -> str:
-    """Return what the system calls a user."""
+    """Return the login name of a user ID, or a description if there is none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -138,10 +144,13 @@ def user_name(number: int) -> str:
 
 @contextlib.contextmanager
 def acting_as(user: int | None, group: int | None) -> Iterator[None]:
-    """Let root do something with the rights of another user, who then owns what is made.
+    """Run the body of a ``with`` statement, as root, with the rights of another user.
 
-    :param user: None for the one that this process has; so with ``group``.
-    :raises FilesError: this process may not do so, or there is no such user.
+    Files created in the body belong to that user.
+
+    :param user: a user ID; None for the current user.
+    :param group: a group ID; None for the user's own group.
+    :raises FilesError: if this process is not root, or there is no such user.
     """
     own_user, own_group = os.geteuid(), os.getegid()
     if user in (None, own_user) and group in (None, own_group):
@@ -169,10 +178,12 @@ def acting_as(user: int | None, group: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sharing(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a folder for a while, so that nobody exchanges its files meanwhile; ``alone`` to do so.
+    """Lock a folder during a ``with`` statement, so that its files are not replaced.
 
-    :raises InUse: somebody else has it for themselves, or has it at all.
-    :raises FilesError: there is no such folder.
+    :param alone: take an exclusive lock, which is needed to replace files; otherwise the lock is
+        shared.
+    :raises InUse: if another process holds a conflicting lock.
+    :raises FilesError: if the folder does not exist or can't be locked.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -192,12 +203,13 @@ def sharing(folder: Path, *, alone: bool = False) -> Iterator[None]:
 
 
 class ProcessFile:
-    """A file that one process at a time has locked, until it and its children have ended, and that
-    says which.
+    """A lock file that holds the ID of the process using it (a PID file).
 
-    :param path: it is made unless it is there.
-    :raises InUse: another process has it.
-    :raises FilesError: it can't be opened.
+    One process at a time can lock it. The lock ends when that process and its children have ended.
+
+    :param path: the file; it is created if needed.
+    :raises InUse: if another process has locked it.
+    :raises FilesError: if it can't be opened.
     """
 
     def __init__(self, path: Path, mode: int = 0o600) -> None:
@@ -214,23 +226,23 @@ class ProcessFile:
             self.close()
             who = f"process {number}" if number.isdigit() else "it is starting or ending"
             raise InUse(who) from None
-        self.clear()  # a process that was killed has left its number
+        self.clear()  # a process that was killed has left its ID
 
     def write(self) -> None:
-        """Write the number of this process, which may be another one than has locked it."""
+        """Write the ID of this process, which may be a child of the process that took the lock."""
         self.clear()
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
     def clear(self) -> None:
-        """Say that there is no such process, or will be none in a moment."""
+        """Empty the file: no process uses it, or the process is about to end."""
         os.ftruncate(self._descriptor, 0)
 
     def remove(self) -> None:
-        """Clear and delete the file, as far as this user may."""
+        """Empty the file, and delete it if this user may."""
         self.clear()
         with contextlib.suppress(OSError):
             self.path.unlink()
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._descriptor)

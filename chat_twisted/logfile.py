@@ -1,7 +1,7 @@
-"""A log file: opened anew when something else has renamed it, and rotated before it grows too long.
+"""A log file that can be reopened after it was renamed, and that rotates itself by size.
 
-Twisted's own keeps every old file and renames all of them at each rotation. This one renames as
-many as it keeps. It knows nothing of what is logged.
+Twisted's own log file keeps every old file and renames all of them at each rotation; this one keeps
+a fixed number. This module must not know what is logged.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from pathlib import Path
 from chat_twisted.files import FilesError
 
 MAX_SIZE = 10_000_000
-"""Bytes after which the next file is begun."""
+"""Size in bytes at which the log is rotated."""
 
 KEPT = 9
-"""How many old files there are at most: ``NAME.1`` is the newest of them."""
+"""Maximum number of old files. ``NAME.1`` is the newest of them."""
 
 
 class LogFile:
-    """A file that text is appended to, for a log observer.
+    """A file to which a log observer appends text.
 
-    It is made for its owner alone; one that is there keeps its permissions, and so do those that
-    follow it.
+    A new file is private to its owner. An existing file keeps its permissions, and its successors
+    get the same.
 
-    :raises FilesError: it can't be opened.
+    :param path: the file.
+    :param max_size: bytes at which the file is rotated.
+    :param kept: how many old files are kept.
+    :raises FilesError: if the file can't be opened.
     """
 
     def __init__(self, path: Path, max_size: int = MAX_SIZE, kept: int = KEPT) -> None:
@@ -38,9 +41,9 @@ class LogFile:
         self.reopen()
 
     def reopen(self) -> None:
-        """Open the file of that name, which may be another one by now.
+        """Open the file at ``path`` again; it may be another file by now.
 
-        :raises FilesError: it can't be opened; what is logged goes on to the one before.
+        :raises FilesError: if it can't be opened; the log then continues in the old file.
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
         try:
@@ -61,7 +64,7 @@ class LogFile:
         self._size = found.st_size
 
     def write(self, text: str) -> None:
-        """Append ``text``. What a full disk does not take is lost."""
+        """Append ``text``. Text that does not fit on a full disk is lost."""
         data = text.encode("utf-8", "backslashreplace")
         if self._regular and self._size and self._size + len(data) > self._rotate_at:
             self.rotate()
@@ -69,10 +72,10 @@ class LogFile:
             self._size += os.write(self._descriptor, data)
 
     def flush(self) -> None:
-        """Observers call this after each entry; nothing is kept back here."""
+        """Do nothing: there is no buffer. Called by log observers after each entry."""
 
     def rotate(self) -> None:
-        """Begin the next file; where that is not allowed, go on and try again much later."""
+        """Start the next file. If that is not possible, continue and try again much later."""
         try:
             for number in range(self._kept - 1, 0, -1):
                 with contextlib.suppress(FileNotFoundError):
@@ -83,7 +86,7 @@ class LogFile:
             self._rotate_at = self._size + self._max_size
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""The log of everything here: Twisted's, with values that can't act on a terminal that shows it."""
+"""The logger of this project: Twisted's, with values that can't act on a terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from chat_twisted.text import printable
 
 
 class Logger(TwistedLogger):
-    """A logger whose entries are one line each, whatever the names and reasons in them."""
+    """A logger that writes one line per entry, whatever names and reasons the entry contains."""
 
     def emit(self, level: LogLevel, format: str | None = None, **values: Any) -> None:
-        """Twisted: something is logged."""
+        """Log an entry. Called by the other methods of Twisted's ``Logger``."""
         for name, value in values.items():
             if isinstance(value, str):
                 values[name] = printable(value)

@@ -1,7 +1,7 @@
-"""Gives memory that is free back to the system.
+"""Returns free memory to the system.
 
-What many connections have had at once is in small pieces between what stays, and the C library
-keeps it for the next time, however much it is.
+After a peak of connections, free memory is fragmented between blocks in use, and the C library
+keeps all of it for later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 
 def find_trim() -> Callable[[], object] | None:
-    """Return what gives back what is free, if the C library can (glibc: ``malloc_trim``). It takes
-    some 0.3 ms, and a fifth more for each MiB.
+    """Return a function that returns free memory to the system, or None if the C library has none.
+
+    It is ``malloc_trim`` of glibc. A call takes about 0.3 ms, and 0.06 ms for each MiB.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

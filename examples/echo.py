@@ -1,4 +1,4 @@
-"""Answers every direct message with its own text: python examples/echo.py USER HOST[:PORT]"""
+"""Echoes every direct message to its sender: python examples/echo.py USER HOST[:PORT]"""
 
 import sys
 from contextlib import suppress
@@ -12,7 +12,7 @@ async def echo(client):
     """Answer until the client is closed."""
     async for message in client:
         if message.to == client.name:
-            with suppress(Refused):  # who spoke may be gone, or had many answers already
+            with suppress(Refused):  # the sender may have left, or had too many answers
                 await client.answer(message, message.text)
 
 

@@ -1,4 +1,4 @@
-"""Says "!remind 10m text" when it is time: python examples/remind.py USER HOST[:PORT] [ROOM...]"""
+"""A bot that reminds of "!remind 10m text": python examples/remind.py USER HOST[:PORT] [ROOM...]"""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from chat_twisted.client import ChatClient, ClientError
 
 
 async def remind(client, reactor):
-    """Take what is said to the bot, or in a room that it is in, until the client is closed."""
+    """Handle direct messages, and messages in the bot's rooms, until the client is closed."""
 
     async def say(message, number, unit, text):
         await deferLater(reactor, int(number) * {"s": 1, "m": 60, "h": 3600}[unit])
@@ -20,11 +20,11 @@ async def remind(client, reactor):
         asked = re.fullmatch(r"!remind ([0-9]{1,4})([smh]) (.+)", message.text, re.DOTALL)
         if asked and message.to != "ALL" and len(reactor.getDelayedCalls()) < 10_000:
             saying = Deferred.fromCoroutine(say(message, *asked.groups()))
-            saying.addErrback(lambda failure: failure.trap(ClientError))  # who asked may be gone
+            saying.addErrback(lambda failure: failure.trap(ClientError))  # the sender may have left
 
 
 async def main(reactor, user, address, *rooms):
-    """Connect, and remind until Ctrl-C."""
+    """Connect, and run until Ctrl-C."""
     try:
         async with ChatClient(user, address, reactor=reactor) as client:
             for room in rooms:

@@ -1,4 +1,4 @@
-"""Posts what is appended to a log: python examples/tail_to_room.py USER HOST[:PORT] FILE ROOM"""
+"""Posts lines of a file to a room: python examples/tail_to_room.py USER HOST[:PORT] FILE ROOM"""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from chat_twisted.client import ChatClient, ClientError
 
 
 async def main(reactor, user, address, path, room):
-    """Look every second for lines, also in a file that takes the place of the one before it."""
+    """Yield new lines, checking every second; follow a new file of the same name."""
     file = open(path, "rb")  # noqa: SIM115
     file.seek(0, os.SEEK_END)
 
@@ -19,7 +19,7 @@ async def main(reactor, user, address, path, room):
         while (line := file.readline(4000)).endswith(b"\n") or len(line) == 4000:
             if text := line.decode(errors="replace").replace("\0", "").strip():
                 await client.send(room, text)
-        file.seek(-len(line), os.SEEK_CUR)  # the end of this one is still to come
+        file.seek(-len(line), os.SEEK_CUR)  # the rest of this line is still to be written
         if os.path.exists(path) and not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
             file = open(path, "rb")  # noqa: SIM115
 

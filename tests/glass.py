@@ -1,4 +1,4 @@
-"""A terminal's glass: what stands there, as far as prompt_toolkit has written it."""
+"""A simulated terminal that shows the output of prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _STYLE_OR_MODE = "mhl"
 
 
 class Glass:
-    """A terminal of so many ``columns``, from which no line is scrolled out.
+    """A terminal of ``columns`` columns, from which no line is scrolled out.
 
-    It breaks lines at its edge unless that is switched off, has tabs every eight columns, and shows
-    a sign that is followed by VARIATION SELECTOR-16 in two columns, as newer terminals do. What it
-    does not know it takes for what a stranger has smuggled in.
+    It wraps lines at its edge unless that is disabled, has tab stops every eight columns, and shows
+    a character followed by VARIATION SELECTOR-16 in two columns, as newer terminals do. It treats
+    an unknown sequence as an attack, and fails.
 
-    :ivar raw: all that was written.
-    :ivar told: the operating system commands, as notices are.
+    :ivar raw: all output.
+    :ivar told: the operating system commands, such as notifications.
     """
 
     def __init__(self, columns: int) -> None:
@@ -48,7 +48,7 @@ class Glass:
 
     @property
     def lines(self) -> list[str]:
-        """What stands there, without the blanks at the ends of lines."""
+        """The visible text, without trailing blanks."""
         return ["".join(line).rstrip() for line in self._lines]
 
     @property
@@ -57,7 +57,7 @@ class Glass:
 
     @property
     def last(self) -> str:
-        """The line in which the cursor is, up to it."""
+        """The current line, up to the cursor."""
         return "".join(self._line()[: self._column])
 
     def _line(self) -> list[str]:

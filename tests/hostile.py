@@ -1,7 +1,7 @@
-"""A server that means no good, in memory, and the client's three faces in front of it.
+"""A hostile server, in memory, and the three user interfaces of the client connected to it.
 
-``right`` answers as the protocol says; what a test wants to be wrong it makes of that. Everything
-that a face writes for people is in its ``output``.
+``right`` answers as the protocol requires; tests alter its answers. ``output`` of a face contains
+all that it shows to people.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from chat_twisted.testing import Network
 from tests.wire import frames
 
 LONG = 600
-"""Seconds after which a client that tries to come back for half a minute has given up."""
+"""Seconds after which a client that reconnects for half a minute has given up."""
 
 TIME = ("Time", "2026-11-23T10:00:00.123Z")
 CHALLENGE = "A" * 43 + "="
@@ -63,18 +63,18 @@ COMMAND_LINES = {
     "/topic ": "/topic #dev",
     "/keys remove": "/keys remove ssh-ed25519 AAAA",
 }
-"""What is typed for each command; a command that is not here is typed as it is."""
+"""The line to type for a command; other commands are typed without arguments."""
 
 
 def command_lines(*, screen: bool) -> list[str]:
-    """Something to type for everything that can be."""
+    """Return a line for each command, and some messages."""
     named = [COMMAND_LINES.get(name, name) for name in command_names(screen=screen)]
     more = [line for name, line in COMMAND_LINES.items() if name not in COMMANDS]
     return [line for line in named + more if line]
 
 
 def right(request: Frame, text: str = "text") -> bytes | None:
-    """Answer as a server does, with ``text`` wherever a text can be; None: close."""
+    """Answer as a server does, with ``text`` wherever a text is possible; None to close."""
     id = [] if request.id is None else [("Id", request.id)]
     line = " ".join(text.split("\n"))
     match request.verb:
@@ -116,7 +116,7 @@ def right(request: Frame, text: str = "text") -> bytes | None:
 
 
 def unasked(text: str = "text") -> list[bytes]:
-    """What a server says of itself, with ``text`` wherever a text can be."""
+    """Return frames that a server sends unasked, with ``text`` wherever a text is possible."""
     line = " ".join(text.split("\n"))
     room = [("User", "bob"), ("By", "carol")]
     return [
@@ -143,7 +143,7 @@ Script = Callable[[Frame], bytes | None]
 
 
 class Server(Protocol):
-    """Answers each request as ``script`` says."""
+    """A server that answers each request with ``script``."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -159,16 +159,16 @@ class Server(Protocol):
 
 
 class Face:
-    """A client in front of such a server.
+    """A client connected to such a server.
 
-    :ivar output: what people see, piece by piece.
-    :ivar code: the exit code, when it is over.
-    :ivar last: what is said at the end on standard error.
+    :ivar output: the text shown to people, piece by piece.
+    :ivar code: the exit code, when it has ended.
+    :ivar last: the last line on standard error.
     """
 
     reconnect_for = 30
     things = command_lines(screen=False)
-    """What can be typed, or done."""
+    """The available inputs."""
 
     def __init__(self, script: Script) -> None:
         self.network = Network(lambda address: Server(script))
@@ -188,7 +188,7 @@ class Face:
         self.network.advance(seconds)
 
     def end(self, code: int, reason: str) -> None:
-        """It is over: the command says why, and exits."""
+        """End as the command does: explain why, and exit."""
         self.code = code
         with contextlib.redirect_stderr(io.StringIO()) as said:
             if reason:
@@ -206,7 +206,7 @@ class _Stdio(StringTransport):
 
 
 class PipeFace(Face):
-    """The client in a pipe. ``output_format`` is how it speaks."""
+    """The client in a pipe, with ``output_format``."""
 
     def __init__(self, script: Script, output_format: Any = None) -> None:
         super().__init__(script)
@@ -267,7 +267,7 @@ class RecordsFace(PipeFace):
 
 
 class TerminalFace(Face):
-    """The client on a terminal, without the terminal."""
+    """The client on a terminal, without a real terminal."""
 
     things = command_lines(screen=True)
 
@@ -313,7 +313,7 @@ class TerminalFace(Face):
         self.pass_time()
 
     def leave(self) -> None:
-        self.pass_time(LONG)  # what is not answered must have an end by itself
+        self.pass_time(LONG)  # requests without an answer must time out
         if self.code is None:
             self.view.take("/quit")
             self.view.take("/quit")
@@ -337,7 +337,7 @@ BOTS_WORK: dict[str, Callable[[ChatClient], Any]] = {
 
 
 class BotFace(Face):
-    """A bot. What it can't do must be a ``ClientError``."""
+    """A bot. Each failure must be a ``ClientError``."""
 
     things = list(BOTS_WORK)
 

@@ -1,4 +1,4 @@
-"""The archive, in a folder of its own or in memory, and a Clock that is taken as far as it goes."""
+"""An archive in a folder or in memory, and a Clock that runs all work that is due."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["ArchiveTestCase", "InlineStore", "quick_accounts", "settle"]
 
 
 def settle(clock: Clock) -> None:
-    """Let everything happen that is to happen now, though each step may ask for another turn."""
+    """Run the clock until no work is due now."""
     for _ in range(12):
         clock.advance(0)
 
 
 def turn(clock: Clock) -> None:
-    """One turn of the reactor: what is to be called now is, and nothing that comes of it."""
+    """Run one turn of the reactor: the calls that are due, but not those that they schedule."""
     due = [call for call in clock.calls if call.getTime() <= clock.seconds()]
     for call in due:
         if call.active():
@@ -50,7 +50,7 @@ class ArchiveTestCase(TestCase):
         self.number = 0
 
     def say(self, author: int, to: int, text: str, id: str | None = None, time: int = 0) -> None:
-        """Say something to a user, the room DEV or everybody (0), and index it."""
+        """Store and index a message to a user, the room DEV or everybody (0)."""
         self.number += 1
         recipient, room = (0, to) if to == DEV else (to, 0)
         name = {0: "ALL", DEV: "#dev", **NAMES}[to]
@@ -67,7 +67,7 @@ class ArchiveTestCase(TestCase):
         self.connection.commit()
 
     def expire(self, upto: int, limit: int) -> bool:
-        """Delete messages up to a number; return whether some were."""
+        """Delete messages up to a number; return whether any were deleted."""
         span = index.remove(self.cursor, upto, limit)
         self.connection.commit()
         if span is not None:

@@ -1,4 +1,4 @@
-"""Who may be whom: keys and passwords, the slow gate, and the operator's command."""
+"""Accounts: keys, passwords, the delays after failures, and the operator's command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chat_twisted.auth.accounts import (
     Passwords,
     Signature,
     parse_key,
-    signed,
+    signed_data,
 )
 from chat_twisted.core.changes import (
     AccountGone,
@@ -108,7 +108,7 @@ class RegistryTestCase(TestCase):
 
     def alice(self) -> Account:
         self.apply(*self.accounts.make(ALICE, "Alice", 0, KEY, ""))
-        account = self.accounts.of("ALICE")
+        account = self.accounts.find("ALICE")
         assert account is not None
         return account
 
@@ -128,7 +128,7 @@ class RegistryTests(RegistryTestCase):
 
     def test_an_account_can_not_lose_its_last_way_in(self) -> None:
         account = self.alice()
-        for key in (KEY, OTHER_KEY):  # the second is none of its keys
+        for key in (KEY, OTHER_KEY):  # not a key of this account
             with self.assertRaises(NotPermitted):
                 self.accounts.remove_key(account, key)
         self.apply(*self.accounts.set_password(account, "hash"))
@@ -150,7 +150,7 @@ class RegistryTests(RegistryTestCase):
         self.alice()
         self.apply(AccountGone(ALICE, b""), UserGone(ALICE), KeyAdded(ALICE, KEY, ""))
         self.apply(KeyRemoved(ALICE, KEY), PasswordSet(ALICE, "h"), UserCame(BOB, "b", b"", 0))
-        self.assertEqual((self.accounts.all(), self.accounts.of("alice")), ([], None))
+        self.assertEqual((self.accounts.all(), self.accounts.find("alice")), ([], None))
 
     def test_what_is_stored_takes_the_place_of_what_was_there(self) -> None:
         account = self.alice()
@@ -186,7 +186,7 @@ class PasswordTests(TestCase):
 
 
 class HashingTests(TestCase):
-    """Who waits for whom when passwords are looked at, in a thread that is as slow as can be."""
+    """The order in which passwords are hashed, with a thread that ends only when told."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -221,7 +221,7 @@ class HashingTests(TestCase):
         self.working.pop(0)[0].callback(("hash", 0.5))
 
     def test_of_one_address_so_many_may_wait_at_most(self) -> None:
-        for _ in range(accounts_module.MAX_HASHING + 1):  # and one is looked at
+        for _ in range(accounts_module.MAX_HASHING + 1):  # and one is being hashed
             last = self.hash("x", ANYBODY)
         self.assertNoResult(last)
         self.failureResultOf(self.hash("x", ANYBODY), Unavailable)
@@ -281,11 +281,11 @@ class GateTestCase(RegistryTestCase):
         return Deferred.fromCoroutine(self.gate.login(credentials, host))
 
     def signature(self, key=PRIVATE, *, name="alice", challenge=b"c" * 32, over=None) -> Signature:
-        data = signed(b"c" * 32, "alice", b"binding") if over is None else over
+        data = signed_data(b"c" * 32, "alice", b"binding") if over is None else over
         return Signature(name, public(key), key.sign(data), challenge, b"binding")
 
     def assertFails(self, credentials, host: str | None = "192.0.2.1") -> None:
-        """It is refused a second after it is looked at, not sooner and not later."""
+        """Check that it is refused exactly one second after it was verified."""
         login = self.login(credentials, host)
         self.clock.advance(0.99)
         self.assertNoResult(login)
@@ -308,10 +308,10 @@ class GateTests(GateTestCase):
                 password("alice", "x" * 10_000_000),
                 self.signature(OTHER),
                 self.signature(name="nobody"),
-                self.signature(challenge=b"d" * 32),  # a replayed one
-                self.signature(over=signed(challenge, "bob", binding)),
-                self.signature(over=signed(challenge, "alice", b"the relay's")),
-                self.signature(over=signed(challenge, "alice", b"")),
+                self.signature(challenge=b"d" * 32),  # replayed
+                self.signature(over=signed_data(challenge, "bob", binding)),
+                self.signature(over=signed_data(challenge, "alice", b"the relay's")),
+                self.signature(over=signed_data(challenge, "alice", b"")),
                 Signature("alice", "", b"", challenge, binding),
                 Signature("alice", KEY[:30], b"x" * 64, challenge, binding),
                 Signature("alice", "ssh-newest AAAA", b"x" * 64, challenge, binding),
@@ -322,7 +322,7 @@ class GateTests(GateTestCase):
             self.assertFails(credentials, f"192.0.2.{i}")
 
     def test_many_guesses_at_once_are_no_way_around_the_waiting(self) -> None:
-        looked_at: list[Deferred[object]] = []  # kept: else nobody would wait for them
+        looked_at: list[Deferred[object]] = []  # without a reference they would be collected
 
         def never(*arguments: object) -> Deferred[object]:
             looked_at.append(Deferred())
@@ -342,7 +342,7 @@ class GateTests(GateTestCase):
         self.assertFails(self.signature())
 
     def seconds(self, credentials, host: str) -> float:
-        """How long it takes until a login that fails is answered."""
+        """Return the seconds until a login fails."""
         begun = self.clock.seconds()
         login = self.login(credentials, host)
         while not login.called:
@@ -353,17 +353,17 @@ class GateTests(GateTestCase):
     def test_an_address_that_fails_waits_longer_and_longer(self) -> None:
         waits = [self.seconds(self.signature(OTHER), "192.0.2.1") for _ in range(6)]
         self.assertEqual(waits, [1, 1, 1, 2, 4, 8])
-        # One that knows the key waits no longer than that, from another address not at all.
+        # A client with the key does not wait longer, and from another address not at all.
         self.assertIs(self.successResultOf(self.login(self.signature(), "192.0.2.9")), self.account)
 
     def test_the_password_of_an_account_can_not_be_guessed_from_many_addresses(self) -> None:
         waits = [self.seconds(password("alice", "x"), f"192.0.2.{i}") for i in range(5)]
         self.assertEqual(waits, [1, 1, 1, 2, 4])
         right = self.login(password("alice", "right"), "198.51.100.1")
-        self.assertNoResult(right)  # whoever it is has to wait, by a password
+        self.assertNoResult(right)  # any client must wait with a password
         self.clock.advance(60)
         self.assertIs(self.successResultOf(right), self.account)
-        self.assertIs(  # and is no suspect any more
+        self.assertIs(  # and is forgotten as a suspect
             self.successResultOf(self.login(password("alice", "right"), "198.51.100.1")),
             self.account,
         )
@@ -407,7 +407,7 @@ class CommandTests(TestCase):
         (self.folder / "id.pub").write_text(f"{KEY} alice@home\n")
 
     def run_command(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code, and what was printed, wherever."""
+        """Return the exit code, and the output on both streams."""
         out = io.StringIO()
         action, *rest = arguments
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):

@@ -1,4 +1,4 @@
-"""The archive: opening, migrating, writing, what is asked of it, and its command."""
+"""The archive: opening, migrating, writing, queries, and its command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpeningTests(ArchiveTestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def steps(self, further: str = "") -> Path:
-        """The schema's steps, and a further one if it is given."""
+        """The steps of the schema, and optionally one more."""
         folder = self.folder / "steps"
         shutil.copytree(SCHEMA, folder, dirs_exist_ok=True)
         if further:
@@ -51,7 +51,7 @@ class OpeningTests(ArchiveTestCase):
         first.write()
         with self.assertRaisesRegex(ArchiveError, rf"uses it \(process {os.getpid()}\)"):
             archive.lock(self.folder)
-        first.close()  # as when it is killed: the number stays
+        first.close()  # as after SIGKILL: the number stays
         second = archive.lock(self.folder)
         self.assertEqual((self.folder / archive.LOCK).read_text(), "")
         second.close()
@@ -154,7 +154,7 @@ class MissedTests(ArchiveTestCase):
         self.say(ALICE, DEV, "1")
         self.change(Joined(DEV, BOB, 1))
         self.say(ALICE, DEV, "2")
-        self.change(Joined(DEV, BOB, 2))  # is one already
+        self.change(Joined(DEV, BOB, 2))  # exists already
         self.change(Left(DEV, BOB, 2))
         self.say(ALICE, DEV, "3")
         self.change(Joined(DEV, BOB, 3))

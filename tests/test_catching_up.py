@@ -110,7 +110,9 @@ class CatchingUpTests(TestCase):
                 self.take(what)
         numbers = [message.number for message in self.got + self.bob.got]
         due = [message.number for message in self.steady.got]
-        due += [what[2] for what in self.steady.heard if what[0] == "sent"]  # as his other one
+        due += [
+            what[2] for what in self.steady.heard if what[0] == "sent"
+        ]  # as on the user's other session
         self.assertEqual(numbers, sorted(due))
 
     def start(self) -> None:
@@ -170,7 +172,7 @@ class CatchingUpTests(TestCase):
             case "join":
                 self.hub.join(self.steady, "#dev", None, private=False)
             case "part":
-                with contextlib.suppress(NotPermitted):  # he is not there
+                with contextlib.suppress(NotPermitted):  # the user is not there
                     self.hub.leave_room(self.steady, "#dev", None)
             case (who, to):
                 session = self.alice if who == "alice" else self.steady

@@ -1,4 +1,4 @@
-"""Where a server is, as people write it and as the client prints it."""
+"""Server addresses, as they are typed and printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, with what ``config.toml`` adds to it."""
+"""The command line together with ``config.toml``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ArgumentsTestCase(TestCase):
         return arguments.parse([*line.split(), *more])
 
     def refused(self, line: str, *more: str) -> str:
-        """What is said of a command line that is wrong."""
+        """The error message of a wrong command line."""
         said, nothing = io.StringIO(), io.StringIO()
         with (
             contextlib.redirect_stderr(said),

@@ -1,4 +1,4 @@
-"""The client that bots are written on, in a whole chat in memory."""
+"""The library for bots, with a whole chat in memory."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class ChatTestCase(TestCase):
         self.addCleanup(self.chat.close)
 
     def refusal(self, asked: Coroutine[Any, Any, object]) -> int:
-        """The code that ``asked`` is refused with."""
+        """The code with which a request is refused."""
         return self.assertRaises(Refused, self.chat.run, asked).code
 
     def texts(self, client: ChatClient) -> list[str]:
-        """What ``client`` was told and has not taken yet."""
+        """The messages that ``client`` has received and not yet returned."""
         texts = []
         while True:
             try:
                 texts.append(self.chat.run(anext(client)).text)
-            except AssertionError:  # there is no more
+            except AssertionError:  # no more messages
                 return texts
 
     def lose_for_good(self) -> None:
@@ -62,7 +62,7 @@ class ChatTestCase(TestCase):
         self.chat.advance(700)
 
     def lose(self) -> None:
-        """Lose the connections for longer than a user is kept."""
+        """Disconnect for longer than the server reserves a name."""
         self.chat.reactor.reachable = False
         self.chat.cut()
         self.chat.advance(self.grace + 1)
@@ -459,7 +459,7 @@ class AnswerTests(ChatTestCase):
 
     def test_it_is_remembered_of_so_many_how_many_answers_they_had(self) -> None:
         self.patch(chat_module, "MAX_ANSWERED", 3)
-        answers = chat_module._Answers(Clock())
+        answers = chat_module._AnswerLimit(Clock())
         for number in range(10):
             self.assertTrue(answers.spend(f"user{number}"))
         self.assertEqual(len(answers._given), 3)
@@ -657,7 +657,7 @@ class PresenceTests(ChatTestCase):
         self.seen: list[Seen] = []
 
     def take(self) -> list[tuple[str, State, str]]:
-        self.chat.advance(1)  # the server gathers for half a second
+        self.chat.advance(1)  # the server collects changes for half a second
         seen = [(each.user, each.state, each.why) for each in self.seen]
         self.seen.clear()
         return seen
@@ -723,10 +723,10 @@ class TellTests(ChatTestCase):
 
 
 class AsyncioTests(ChatTestCase):
-    """The same in tasks of asyncio's, on a loop of its own; the chat goes on between steps."""
+    """The same in asyncio tasks, on their own loop; the chat runs between steps."""
 
     async def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run ``coroutine`` as a task, while the chat goes on."""
+        """Run ``coroutine`` as a task, together with the chat."""
         task = asyncio.create_task(coroutine)
         for _ in range(1000):
             if task.done():

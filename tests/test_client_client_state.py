@@ -1,4 +1,4 @@
-"""What the client keeps from one run to the next, for its owner's eyes alone."""
+"""The client's private state files."""
 
 from __future__ import annotations
 

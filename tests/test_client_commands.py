@@ -1,4 +1,4 @@
-"""What can be typed, and what is asked then."""
+"""Parsing of typed lines, and the requests of commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chat_twisted.client.commands import (
 
 
 class Asked:
-    """A session that keeps what it is asked."""
+    """A session that records requests."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[object, ...]] = []

@@ -1,4 +1,4 @@
-"""``config.toml``: what can be set, and what is said of what can not."""
+"""``config.toml``: valid settings, and the reports about invalid ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConfigTests(TestCase):
         return config.read(self.path)
 
     def problems(self, text: str) -> list[str]:
-        """What is wrong: the lines and the words, without the file, which each of them names."""
+        """The problems, without the file's name, which each must begin with."""
         found = self.read(text).problems
         for problem in found:
             self.assertTrue(problem.startswith(f"{self.path}:"), problem)

@@ -1,4 +1,4 @@
-"""How a session gets its connection and the next one, and what is said if there is none."""
+"""Connecting a session, again after a loss, and the explanations of failures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SERVER = Server("Chat.example")
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver that knows one address of every name in ``known``."""
+    """A resolver with one address for each name in ``known``."""
 
     known = ("Chat.example",)
 
@@ -59,7 +59,7 @@ class Names:
 
 
 class Echo(Protocol):
-    """The server's side: keeps what comes."""
+    """The server's side: records the received data."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -88,7 +88,7 @@ class ConnectionTestCase(TestCase):
         )
 
     def accept(self) -> tuple[Any, Transport]:
-        """Let the connection that is asked for stand; return the client's side of it."""
+        """Accept the pending connection; return the client's side of it."""
         _, _, factory, *_ = self.reactor.tcpClients[-1]
         protocol = factory.buildProtocol(None)
         transport = Transport()
@@ -98,7 +98,7 @@ class ConnectionTestCase(TestCase):
     def refuse(self, reason: Exception) -> None:
         _, _, factory, *_ = self.reactor.tcpClients[-1]
         factory.clientConnectionFailed(self.reactor.connectors[-1], Failure(reason))
-        self.reactor.advance(1)  # there is no further address to try
+        self.reactor.advance(1)  # no further address to try
 
     def events(self) -> list[object]:
         return [event[0] for event in self.log.events]
@@ -185,11 +185,11 @@ class PlainTests(ConnectionTestCase):
 class EncryptedTests(ConnectionTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.patch(tls, "_get_default_clock", lambda: self.reactor)  # there for that
+        self.patch(tls, "_get_default_clock", lambda: self.reactor)  # a hook for tests
         self.known = StateFile(config_folder() / "known_servers")
 
     def certify(self, name: str) -> str:
-        """Let the server have a certificate of its own; return its fingerprint."""
+        """Give the server its own certificate; return the fingerprint."""
         folder = self.folder / name
         folder.mkdir()
         files = ensure(folder)
@@ -198,7 +198,7 @@ class EncryptedTests(ConnectionTestCase):
         return parse_fingerprint(certificate.fingerprint(SHA256()).hex())
 
     def shake_hands(self) -> tuple[Any, Transport, Any]:
-        """Accept the connection, and carry bytes both ways until nobody says anything more."""
+        """Accept the connection, and carry bytes both ways until both sides are silent."""
         client, to_server = self.accept()
         factory = TLSMemoryBIOFactory(
             self.certified, False, Factory.forProtocol(Echo), self.reactor

@@ -1,4 +1,4 @@
-"""What a terminal shows and what can be done on it, without the terminal."""
+"""The terminal's contents and input handling, without a terminal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plain(line: Line) -> str:
 
 
 class Terminal:
-    """A terminal that keeps what it is to show."""
+    """A terminal that records its output."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -115,18 +115,18 @@ class TalkTestCase(TestCase):
         return succeed(None)
 
     def hear(self, *frames: bytes) -> list[str]:
-        """The server writes; return what is shown."""
+        """Receive frames from the server; return the new output."""
         self.view.session.dataReceived(b"".join(frames))
         return self.shown()
 
     def type(self, *lines: str) -> list[str]:
-        """Lines are typed; return what is shown."""
+        """Type lines; return the new output."""
         for line in lines:
             self.view.take(line)
         return self.shown()
 
     def shown(self) -> list[str]:
-        """What was shown since the last call, as text."""
+        """The output since the last call, as text."""
         lines, self.terminal.lines = self.terminal.lines, []
         return [plain(line) for line in lines]
 
@@ -141,17 +141,17 @@ class TalkTestCase(TestCase):
         return plain(self.view.prompt())
 
     def answer(self, text: str) -> list[str]:
-        """Answer the oldest question; return what is shown."""
+        """Answer the oldest question; return the new output."""
         self.terminal.questions.pop(0)[2].callback(text)
         return self.shown()
 
     def requests(self, *but: str) -> list[Frame]:
-        """What the server was sent since the last call, but for some verbs."""
+        """The requests since the last call, except those with some verbs."""
         asked = frames(self.server.take(), self.reader)
         return [frame for frame in asked if frame.verb not in but]
 
     def asked(self, line: str) -> Frame:
-        """The one request that a line becomes; ``self.last_id`` is its Id."""
+        """The single request of a line; ``self.last_id`` is its ID."""
         self.requests()
         self.assertEqual(self.type(line), [])
         [frame] = self.requests()
@@ -163,7 +163,7 @@ class TalkTestCase(TestCase):
         return self.shown()
 
     def come_back(self, last: int = 1000) -> list[str]:
-        """The connection is made again, and the user registered."""
+        """Reconnect and register."""
         self.away = False
         self.clock.advance(31)
         return self.hear(registered(last))
@@ -186,7 +186,7 @@ class Registered(TalkTestCase):
         self.day = ["── Mon 23 Nov 2026 ──"]
 
     def look_around(self) -> list[str]:
-        """Answer what is asked when the connection stands."""
+        """Answer the requests that follow a connection."""
         shown = []
         self.first = self.requests()
         for frame in self.first:
@@ -199,7 +199,7 @@ class Registered(TalkTestCase):
     def forward(
         self, to: str, text: str, sender: str = "Bob", *, number: int = 0, time: str = TIME
     ) -> list[str]:
-        """Somebody says something; return what is shown but for the first day."""
+        """Receive a message; return the new output without the line with the date."""
         headers = [("To", to), ("Message", number or next(self.numbers)), ("Time", time)]
         shown = self.hear(encode("FORWARD", sender, headers, text))
         return self.without_day(shown)
@@ -208,7 +208,7 @@ class Registered(TalkTestCase):
         return [line for line in shown if line not in self.day]
 
     def said(self, line: str) -> str:
-        """A message is typed; return its Id."""
+        """Type a message; return its ID."""
         frame = self.asked(line)
         self.assertEqual(frame.verb, "SEND")
         return frame.id or ""
@@ -309,7 +309,7 @@ class MessageTests(Registered):
             self.assertEqual(self.forward("ALL", "x", time=time), ["--:-- [ALL] Bob: x"])
 
     def test_lines_of_a_text_can_not_pass_for_other_peoples(self) -> None:
-        forged = "10:00  [@carol] carol: pay him"
+        forged = "10:00  [@carol] carol: pay now"
         shown = self.forward("alice", f"one\r\n{forged}\n· Bob left\n\n! error\n── now ──\n")
         self.assertEqual(shown[0], "10:00  [@Bob] Bob: one".replace("  ", " ", 1))
         self.assertEqual(
@@ -347,7 +347,7 @@ class MessageTests(Registered):
 
 class BellTests(Registered):
     def rings(self) -> tuple[int, int]:
-        """How often it rang and the desktop was told, since the last call."""
+        """The numbers of bells and notifications since the last call."""
         terminal = self.terminal
         found = terminal.rings, len(terminal.notices)
         terminal.rings = 0
@@ -870,7 +870,7 @@ class ConnectionTests(Registered):
         self.come_back()
         shown = self.look_around()
         self.assertEqual(shown, ["! You are not in #dev any more (/join #dev, @ALL)"])
-        self.assertEqual(self.prompt(), "#dev> ")  # else what is typed now would go to all
+        self.assertEqual(self.prompt(), "#dev> ")  # otherwise the next line would go to everybody
 
     def test_a_server_that_has_lost_what_was_shown_is_told_of_in_one_line(self) -> None:
         self.forward("alice", "one", number=7)
@@ -1067,7 +1067,7 @@ class TokenTests(TalkTestCase):
 
 
 class BeforeTests(TalkTestCase):
-    """Nobody is registered yet."""
+    """No user is registered yet."""
 
     def connect(self) -> None:
         pass

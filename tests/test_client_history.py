@@ -1,4 +1,4 @@
-"""What was typed on a terminal, from one run to the next."""
+"""The input history of the terminal."""
 
 from __future__ import annotations
 

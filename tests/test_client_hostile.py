@@ -1,4 +1,4 @@
-"""A hostile or broken server: whatever it answers, the client has an end, and says it in a line."""
+"""A hostile or broken server: the client always ends, and explains why in one line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ARGUMENTS = ("", "x" * 500, "\x1b[2J", "ALL", "#", "#x y", "alice bob", "\u2067"
 
 
 def mutations(answer: bytes) -> Iterator[bytes]:
-    """Each frame of ``answer`` with one thing changed, one after the other."""
+    """Yield variants of ``answer`` with one change in each frame, one after another."""
     found = frames(answer)
     for i, frame in enumerate(found):
         headers = {k: v for k, v in frame.headers.items() if k != "content-length"}
@@ -78,7 +78,7 @@ def _headers(frame: Frame) -> list[tuple[str, str]]:
 
 
 def instead(verb: str, answer: Callable[[Frame], bytes | None]) -> Script:
-    """A script that answers requests of one kind wrongly."""
+    """Return a script with wrong answers to one kind of request."""
 
     def script(request: Frame) -> bytes | None:
         return answer(request) if request.verb == verb else right(request)
@@ -88,7 +88,7 @@ def instead(verb: str, answer: Callable[[Frame], bytes | None]) -> Script:
 
 class HostileTestCase(TestCase):
     def play(self, make: Callable[[Script], Face], script: Script, *things: str) -> Face:
-        """Do ``things`` against a server, leave, and look at the end."""
+        """Do ``things`` against a server, leave, and check the end."""
         face = make(script)
         try:
             for thing in things:
@@ -178,7 +178,7 @@ class FuzzTests(HostileTestCase):
 
 
 class EndTests(HostileTestCase):
-    """What must have an end, and what is said then."""
+    """Servers that would never end, and the resulting messages."""
 
     def broken(self, face: Face, why: str) -> None:
         said = "\n".join([*face.output, face.last])

@@ -1,4 +1,4 @@
-"""The key that proves who one is: made at first use, whole or not at all."""
+"""The user's private key: created at first use, completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's command: what it keeps of a guest. The rest is in tests/end_to_end."""
+"""The client's command: the stored session token. The rest is in tests/end_to_end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TokenTests(TestCase):
     def test_whoever_has_another_does_not_forget_this_one(self) -> None:
         one, two = self.token(), self.token()
         one.set("x")
-        two.set("y")  # the server had let go of the user
+        two.set("y")  # the server had forgotten the user
         one.set(None)
         self.assertEqual(self.token().get(), "y")
 

@@ -1,4 +1,4 @@
-"""Standard input and output: what is typed, what is shown, and the exit code."""
+"""Standard input and output: input, output and the exit code."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class PipeTestCase(TestCase):
         pipe.makeConnection(self.stdio)
 
     def hear(self, data: bytes) -> str:
-        """The server writes; return what is shown."""
+        """Receive frames from the server; return the new output."""
         self.pipe.session.dataReceived(data)
         return self.shown()
 
     def type(self, text: str | bytes) -> str:
-        """Input comes; return what is shown."""
+        """Receive input; return the new output."""
         self.pipe.dataReceived(text.encode() if isinstance(text, str) else text)
         return self.shown()
 
@@ -87,7 +87,7 @@ class PipeTestCase(TestCase):
         return value
 
     def requests(self) -> list[Frame]:
-        """What the server was sent since the last call."""
+        """The requests since the last call."""
         return frames(self.server.take(), self.reader)
 
     def lose(self) -> None:
@@ -412,7 +412,7 @@ class NotRegisteredTests(PipeTestCase):
 
 class CommandTests(Registered):
     def asked(self, line: str) -> tuple[object, ...]:
-        """The one frame that a line becomes: verb, argument, headers without the Id, body."""
+        """The single request of a line: verb, argument, headers without the ID, body."""
         self.requests()
         self.assertEqual(self.type(line + "\n"), "")
         [frame] = self.requests()

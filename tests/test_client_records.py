@@ -1,4 +1,4 @@
-"""What happened, as JSON: an object a line, ASCII alone, with the id that was given."""
+"""Events as JSON: one object per line, ASCII, with the given id."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ class PipeTests(TestCase):
         return [("Version", 2), ("Session", "x"), ("Max-message", 100), ("Last", last)]
 
     def shown(self) -> list[dict[str, Any]]:
-        """What was written since the last call."""
+        """The output since the last call."""
         data = self.stdio.value()
         self.stdio.clear()
         self.assertTrue(data.isascii())

@@ -1,4 +1,4 @@
-"""The terminal: lines above the prompt, keys, questions, completion, and what is kept of it."""
+"""The terminal: lines above the prompt, keys, questions, completion, and the input history."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from tests.wire import frames
 TIME = "2026-11-23T10:00:59.123Z"
 
 PATIENCE = 60
-"""Seconds after which a test gives up; none waits that long if all is well."""
+"""Seconds after which a test fails; a passing test never waits so long."""
 
 F5, F8, ALT_ENTER, CTRL_C, CTRL_D, UP = "\x1b[15~", "\x1b[19~", "\x1b\r", "\x03", "\x04", "\x1b[A"
 
@@ -58,7 +58,7 @@ def texts(line: Line, columns: int) -> list[str]:
 
 
 def paste(text: str) -> str:
-    """What a terminal sends when something is pasted."""
+    """The input that a terminal sends for pasted text."""
     return f"\x1b[200~{text}\x1b[201~"
 
 
@@ -127,7 +127,7 @@ class WrapTests(TestCase):
         self.assertEqual(first, "❤\ufe0f" * 19)
 
     def test_a_tab_leads_nowhere(self) -> None:
-        forged = "10:00 [@carol] carol: pay him"
+        forged = "10:00 [@carol] carol: pay now"
         for text in ("\t" * 30 + forged, "x" + "\t" * 10 + "x" + forged):
             first, *more = texts([("", "10:00 [@bob] bob: "), ("", text)], 80)
             self.assertTrue(first.startswith("10:00 [@bob] bob:"))
@@ -262,12 +262,12 @@ class ScreenTestCase(TestCase):
             raise AssertionError(f"not so; the last on the glass:\n{self.glass.text}") from None
 
     async def see(self, *lines: str) -> None:
-        """Wait until ``lines`` stand there, one below the other."""
+        """Wait until ``lines`` are visible, one below the other."""
         wanted = "\n".join(["", *lines, ""])
         await self.until(lambda: wanted in f"\n{self.glass.text}\n")
 
     async def see_last(self, line: str) -> None:
-        """Wait until ``line`` is what stands before the cursor."""
+        """Wait until ``line`` is before the cursor."""
         await self.until(lambda: self.glass.last == line)
 
     def press(self, keys: str) -> None:
@@ -275,36 +275,36 @@ class ScreenTestCase(TestCase):
 
     @property
     def typed(self) -> str:
-        """What stands behind the prompt."""
+        """The text after the prompt."""
         return self.screen._session.default_buffer.text
 
     async def recall(self, typed: str) -> None:
-        """Go back to the first that was typed; what was is read in the background."""
+        """Go back to the first line of the history, which is loaded in the background."""
         await self.until(lambda: self.press(UP) or self.typed == typed)
 
     async def type(self, keys: str, typed: str) -> None:
-        """Press keys, and wait until ``typed`` stands behind the prompt."""
+        """Press keys, and wait until ``typed`` is after the prompt."""
         self.press(keys)
         await self.until(lambda: self.typed == typed)
 
     def requests(self) -> list[Frame]:
-        """What the server was sent since the last call."""
+        """The requests since the last call."""
         return frames(self.server.take(), self.reader)
 
     async def request(self) -> Frame:
-        """Wait for the one thing that the server is sent."""
+        """Wait for a single request."""
         found: list[Frame] = []
         await self.until(lambda: found.extend(self.requests()) or found)
         [frame] = found
         return frame
 
     def hear(self, text: str, to: str = "ALL", sender: str = "Bob") -> None:
-        """Somebody says something."""
+        """Receive a message."""
         headers = [("To", to), ("Message", next(self.numbers)), ("Time", TIME)]
         self.view.session.dataReceived(encode("FORWARD", sender, headers, text))
 
     def kept(self) -> list[str]:
-        """What a later run finds that was typed."""
+        """The history as a later run reads it."""
         return list(
             InputHistory(self.folder / "kept" / "history", self.fail).load_history_strings()
         )
@@ -340,7 +340,7 @@ class ShowingTests(ScreenTestCase):
     async def test_no_part_of_what_somebody_says_stands_where_another_line_would_begin(
         self,
     ) -> None:
-        forged = "11:00 [@carol] carol: pay him"
+        forged = "11:00 [@carol] carol: pay now"
         for filling in (
             "x" * 62,
             "x " * 31,
@@ -648,7 +648,7 @@ class CompletionTests(ScreenTestCase):
     starts = False
 
     def complete(self, typed: str) -> list[str]:
-        """What the line becomes by each of the completions."""
+        """The completed lines."""
         completer = CommandCompleter(lambda: self.view)
         return [
             typed[: len(typed) + found.start_position] + found.text
@@ -661,7 +661,7 @@ class CompletionTests(ScreenTestCase):
             ("@", ["@ALL: ", "@Bob: ", "@carol: "]),
             ("@b", ["@Bob: "]),
             ("@A", ["@ALL: "]),
-            ("@a", []),  # who looks for alice does not mean everybody
+            ("@a", []),  # a user who types "@a" means alice, not ALL
             ("#", ["#dev: ", "#ops: "]),
             ("/unr", ["/unread ", "/unregister "]),
             ("x", []),

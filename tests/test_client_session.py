@@ -1,4 +1,4 @@
-"""The client's session: what it writes, and what it tells its listener."""
+"""The client's session: its output, and its calls of the listener."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REGISTERED = b"REGISTERED alice\nVersion: 2\nSession: x\nMax-message: 100\nLast:
 
 
 class Log:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.events: list[tuple[object, ...]] = []
@@ -49,7 +49,7 @@ class SessionTestCase(TestCase):
         self.session.makeConnection(self.transport)
 
     def hear(self, data: bytes) -> bytes:
-        """The server writes; return what the session answers."""
+        """Receive data from the server; return the session's answer."""
         self.transport.clear()
         self.session.dataReceived(data)
         return self.transport.take()
@@ -156,7 +156,7 @@ class WaitingTests(SessionTestCase):
         self.transport.clear()
 
     def sent(self) -> list[str]:
-        """The texts that were written since the last call."""
+        """The texts that were sent since the last call."""
         return re.findall(r"\n\n(\w)", self.transport.take().decode())
 
     def test_what_was_refused_for_now_is_sent_again_in_its_order_with_what_came_since(self) -> None:
@@ -384,7 +384,7 @@ class ReconnectTests(ReconnectTestCase):
         self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
         self.assertEqual(self.log.events, [("reconnected",), ("went_back",)])
         self.forward(6)
-        self.forward(7, "Alice")  # on another connection of hers
+        self.forward(7, "Alice")  # on her other connection
         self.assertEqual(self.shown(), [6, 7])
         self.assertTrue(self.session.forgotten)
         self.take()
@@ -400,7 +400,7 @@ class ReconnectTests(ReconnectTestCase):
         self.clock.advance(0.5)
         self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
         self.forward(3, "Alice")  # the first
-        self.forward(4, "Alice")  # the second, or not? It has no SENT yet
+        self.forward(4, "Alice")  # the second, or not? There is no SENT for it yet
         self.forward(5, "Alice")
         self.assertEqual(self.shown(), [])
         self.hear(encode("SENT", "bob", [("Id", ids[1]), ("Message", 4), TIMED]))
@@ -487,7 +487,7 @@ class NotSentTests(SessionTestCase):
 
 
 class OwnMessagesTests(ReconnectTestCase):
-    """Of what one has said oneself, here and on other connections."""
+    """The user's own messages, from this and other connections."""
 
     def test_however_much_one_has_said_none_of_it_is_shown_when_one_comes_back(self) -> None:
         self.forward(1)
@@ -501,7 +501,7 @@ class OwnMessagesTests(ReconnectTestCase):
             self.forward(number, "alice")
         self.assertEqual(self.shown(), [1])
         self.forward(1600)
-        self.assertEqual(self.session._said, set())
+        self.assertEqual(self.session._own_numbers, set())
 
     def test_what_was_said_elsewhere_is_shown_though_one_is_always_saying_something(self) -> None:
         self.session.send("bob", "under way")

@@ -23,7 +23,7 @@ from chat_twisted.client.standard import StandardFiles
 
 @implementer(IHalfCloseableProtocol)
 class Both(Protocol):
-    """What came from the transport, in its order."""
+    """The calls of the transport, in order."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -43,7 +43,7 @@ class Both(Protocol):
 
 
 class Reactor:
-    """Polls what is added, when a test says so."""
+    """Polls its readers and writers when a test asks for it."""
 
     def __init__(self) -> None:
         self.readers: set[Any] = set()
@@ -52,7 +52,7 @@ class Reactor:
         self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
 
     def turn(self, wait: int = 0) -> bool:
-        """Serve what is ready; return whether anything was."""
+        """Serve the ready ones; return whether there were any."""
         poll = select.poll()
         both = self.readers | self.writers
         for half in both:
@@ -91,7 +91,7 @@ class StandardFilesTestCase(TestCase):
             self.addCleanup(os.close, descriptor)
 
     def attach(self, stdin: int, stdout: int) -> StandardFiles:
-        """Attach; whatever happens in the test, the two are as they were at its end."""
+        """Attach both; the test checks at its end that their flags are unchanged."""
         self.close(stdin, stdout)
         before = flags(stdin, stdout)
         files = StandardFiles(self.protocol, self.reactor, stdin=stdin, stdout=stdout)
@@ -161,11 +161,11 @@ class OtherPipesTests(PipesTests):
     """The same where they can't be opened again."""
 
     def setUp(self) -> None:
-        self.patch(standard, "_open_again", lambda *_: None)
+        self.patch(standard, "_reopen", lambda *_: None)
         super().setUp()
 
     def test_what_another_has_read_meanwhile_is_not_waited_for(self) -> None:
-        self.close(self.reads, self.writes)  # there is no such way here
+        self.close(self.reads, self.writes)  # not possible on this system
 
 
 class OtherFilesTests(StandardFilesTestCase):

@@ -1,4 +1,4 @@
-"""Which server is trusted: authorities first, then what is remembered; a changed one never."""
+"""The trust in servers: authorities first, then the stored certificate, never a changed one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TrustTests(TestCase):
 
     def test_what_can_not_be_remembered_is_said_and_does_no_harm(self) -> None:
         self.known.path.parent.parent.chmod(0o500)
-        if os.geteuid() == 0:  # whom no mode keeps out
+        if os.geteuid() == 0:  # root ignores modes
             self.known = StateFile(Path("/dev/null/known_servers"))
             with self.assertRaisesRegex(Untrusted, "Not a directory"):
                 self.trust().check(ONE, vouched=False)

@@ -1,4 +1,4 @@
-"""What happened, in words for a pipe: whole lines."""
+"""Events as plain text: whole lines."""
 
 from __future__ import annotations
 

@@ -69,14 +69,14 @@ class SettledTimeTests(TestCase):
         return self.clock.seconds() + self.ahead
 
     def check(self, now: float, earliest: float) -> None:
-        """Compare with how far ahead of the monotonic clock it is."""
+        """Check the lead over the monotonic clock."""
         begun = self.clock.seconds()
         self.assertEqual(
             (self.time.now() - begun, self.time.earliest() - begun), (now, earliest), begun
         )
 
     def pass_minutes(self, count: int) -> None:
-        """As a server does, look once a minute."""
+        """Read the time once a minute, as a server does."""
         for _ in range(count):
             self.clock.advance(60)
             self.time.earliest()

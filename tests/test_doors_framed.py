@@ -862,7 +862,7 @@ class MuchAtOnceTests(DoorTestCase):
 
 
 class LostRegisteringTests(DoorTestCase):
-    """Somebody goes while the account that he asked for is being committed."""
+    """A user leaves while the account that they asked for is being committed."""
 
     def ask(self, client: Client) -> None:
         client.protocol.dataReceived(f"ACCOUNT register\nId: 1\nKey: {KEY}\n\n".encode())
@@ -874,7 +874,7 @@ class LostRegisteringTests(DoorTestCase):
             self.ask(alice)
             alice.gone()
             self.commit()
-            self.assertIsNotNone(self.gate.accounts.of("alice"))
+            self.assertIsNotNone(self.gate.accounts.find("alice"))
             self.assertTrue(self.register("alice")[1].startswith(b"ERROR 106"))
 
     def test_who_is_put_out_meanwhile_leaves_no_account(self) -> None:
@@ -882,7 +882,7 @@ class LostRegisteringTests(DoorTestCase):
         self.ask(alice)
         self.hub.leave(alice.protocol.session, for_good=True)
         self.commit()
-        self.assertIsNone(self.gate.accounts.of("alice"))
+        self.assertIsNone(self.gate.accounts.find("alice"))
         other = self.user("alice")
         self.ask(other)
         self.commit()

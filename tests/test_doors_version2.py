@@ -642,7 +642,7 @@ class PresenceTests(DoorTestCase):
         self.alice.transport.clear()
         body = b"\n\nalice\nbob away lunch\n"
         self.assertTrue(self.alice.say("WHO #dev\n\n").endswith(body))
-        self.bob.gone()  # a guest who may come back; why he was away is not said of one who is gone
+        self.bob.gone()  # a guest who may come back; the away text is not sent with GONE
         self.assertTrue(self.alice.say("WHO #dev\n\n").endswith(b"\n\nalice\nbob away\n"))
 
     def test_watching_stops_when_it_is_said(self) -> None:

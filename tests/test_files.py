@@ -1,4 +1,4 @@
-"""Where folders and files are by default, and who may use them."""
+"""Default folders, and file permissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chat_twisted.files import (
 )
 from chat_twisted.service import Options, makeService
 
-NOBODY_HAS = 4_000_000_000  # a number that no user has
+NOBODY_HAS = 4_000_000_000  # a user ID that does not exist
 
 
 class BaseFolderTests(TestCase):
@@ -94,7 +94,7 @@ class PrivateTests(TestCase):
         for mode in (0o777, 0o770, 0o1777, 0o702):
             self.folder.chmod(mode)
             self.assertRefused("other users may write in it .chmod 700", self.make)
-        self.assertEqual(self.folder.stat().st_mode & 0o777, 0o702)  # for a person to mend
+        self.assertEqual(self.folder.stat().st_mode & 0o777, 0o702)  # for the operator to correct
 
     def test_a_folder_that_others_may_list_is_used_and_it_is_said(self) -> None:
         self.make()
@@ -194,7 +194,7 @@ class ActingTests(TestCase):
 
 
 class NoHomeTests(TestCase):
-    """Whatever has a folder of its own says in one line that it does not know where that is."""
+    """Each command reports in one line if its folder is not known."""
 
     def setUp(self) -> None:
         def no_such_user(number: int) -> None:

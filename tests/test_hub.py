@@ -1360,7 +1360,7 @@ class AccountTestCase(HubTestCase):
 
     def log_in(self, name: str = "alice") -> ListSession:
         session = ListSession(self.door)
-        self.assertTrue(self.hub.register(name, session, account=self.accounts.of(name)))
+        self.assertTrue(self.hub.register(name, session, account=self.accounts.find(name)))
         self.hub.arrive(session)
         self.commit()
         return session

@@ -1,4 +1,4 @@
-"""The index: made behind the commits, kept while it fits the archive, and made again otherwise."""
+"""The index: filled after commits, kept while it matches the archive, rebuilt otherwise."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class FileTests(ArchiveTestCase):
         super().setUp()
         self.say(ALICE, 0, "red wine")
         self.say(ALICE, BOB, "red tea")
-        # Of an index that is kept one can tell.
+        # A mark that survives if the index is kept.
         self.connection.execute("UPDATE indexed SET forgotten = 1")
         self.connection.commit()
 
     def prepare(self) -> bool:
-        """Start a server; return whether the index was kept. In any case it serves."""
+        """Start a server, check that it works, and return whether the index was kept."""
         self.connection.close()
         archive.prepare(self.folder)
         self.connection = archive.connect(self.folder / archive.FILE)
@@ -38,7 +38,7 @@ class FileTests(ArchiveTestCase):
         return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
 
     def damage(self, begin: int, end: int | None = None) -> Path:
-        """Write nonsense into a part of its file; return where it is."""
+        """Overwrite a part of the index file; return its path."""
         self.connection.execute("PRAGMA looked_up.wal_checkpoint(TRUNCATE)")
         self.connection.close()
         path = self.folder / index.FILE
@@ -85,12 +85,12 @@ class FileTests(ArchiveTestCase):
         repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
         self.assertEqual(repeats, {4: (3, 5)})
         self.connection.commit()
-        other = archive.connect(self.folder / archive.FILE)  # one more can be opened
+        other = archive.connect(self.folder / archive.FILE)  # another connection can be opened
         index.attach(other, self.folder)
         other.close()
         self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
         self.connection.commit()
-        self.assertFalse(self.prepare())  # made again, and once
+        self.assertFalse(self.prepare())  # rebuilt, and only once
         self.connection.execute("UPDATE indexed SET forgotten = 1")
         self.connection.commit()
         self.assertTrue(self.prepare())
@@ -173,7 +173,7 @@ class FileTests(ArchiveTestCase):
             name = "Bob" if to else "ALL"
             message = Message(i, i, ALICE, "alice", to, 0, name, str(i))
             archive.write(self.cursor, [message])
-            if step_ends:  # what comes after the last is not indexed, and not deleted
+            if step_ends:  # messages after the last are neither indexed nor deleted
                 indexed = index.extend(self.cursor, 99)
         if (span := index.remove(self.cursor, deleted_before - 1, 99)) is not None:
             archive.expire(self.cursor, *span)
@@ -210,7 +210,7 @@ class FileTests(ArchiveTestCase):
 
 class ForgettingTests(ArchiveTestCase):
     def test_ids_are_forgotten_by_their_key_and_not_by_a_walk(self) -> None:
-        """With many of them a walk takes longer than others take to come."""
+        """With many rows a scan would take too long."""
         asked: list[str] = []
         self.connection.set_trace_callback(asked.append)
         self.say(ALICE, 0, "x", id="1")

@@ -761,4 +761,4 @@ class EndTests(LedgerTestCase):
         stopped = self.ledger.stop()
         self.clock.pump([0.1] * 9)
         self.successResultOf(stopped)
-        self.assertEqual(asked[before:], ["note"])
+        self.assertEqual(asked[before:], ["record_progress"])

@@ -1,4 +1,4 @@
-"""The server's log file: opened anew, rotated, and bounded in number."""
+"""The server's log file: reopened, rotated, and bounded in number."""
 
 from __future__ import annotations
 

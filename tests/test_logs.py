@@ -1,4 +1,4 @@
-"""The log: what others say can't act on the terminal that shows it."""
+"""The logger: values from others can't act on a terminal that shows the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator does with the archive's files: reading copies, backing up, restoring."""
+"""The operator's commands on archive files: reading copies, backing up, restoring."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class MaintenanceTestCase(ArchiveTestCase):
         self.file = self.outside / "backup.sqlite"
 
     def command(self, *arguments: object, state: Path | None = None) -> tuple[int, str, str]:
-        """Run the command; return its exit code, its output and what it complains of."""
+        """Run the command; return its exit code, its output and its errors."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = command.main(["--state", str(state or self.folder), *map(str, arguments)])
         return code, out.getvalue(), err.getvalue()
 
     def close(self) -> None:
-        """Close the archive as a server does that stops."""
+        """Close the archive as a stopping server does."""
         self.connection.close()
 
     def texts(self, path: Path) -> list[str]:
@@ -48,7 +48,7 @@ class MaintenanceTestCase(ArchiveTestCase):
             return [text for (text,) in connection.execute("SELECT text FROM message")]
 
     def copy_as_if_killed(self, target: Path) -> None:
-        """Copy the files as a server leaves them that is killed."""
+        """Copy the files as a killed server leaves them."""
         target.mkdir()
         for path in self.folder.glob("*.sqlite*"):
             if not path.name.endswith("-shm"):
@@ -57,7 +57,7 @@ class MaintenanceTestCase(ArchiveTestCase):
 
 class UnwritableTests(MaintenanceTestCase):
     def locked(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """Be somebody who may read a folder and not write in it."""
+        """Act as a user who may read a folder but not write in it."""
         self.outside.chmod(0o777)
         for path in folder.iterdir():
             path.chmod(0o444)
@@ -98,12 +98,12 @@ class UnwritableTests(MaintenanceTestCase):
 
 class ForeignLogTests(MaintenanceTestCase):
     def fill(self, count: int) -> None:
-        """Say much, so that the file grows."""
+        """Store many messages, so that the file grows."""
         for _ in range(count):
             self.say(ALICE, BOB, "text " * 200)
 
     def put_back(self, old: Path) -> None:
-        """Kill the server, and put an old file where the newer one was."""
+        """Kill the server, and replace the newer file by an old one."""
         killed = self.outside / "killed"
         self.copy_as_if_killed(killed)
         self.close()
@@ -130,7 +130,7 @@ class ForeignLogTests(MaintenanceTestCase):
         self.fill(2)
         self.put_back(self.file)
         self.assertMixed()
-        for suffix in ("-wal", "-shm"):  # as it is said
+        for suffix in ("-wal", "-shm"):  # as documented
             self.path.with_name(f"{FILE}{suffix}").unlink(missing_ok=True)
         self.assertEqual(archive.prepare(self.folder).last, 20)
 
@@ -149,7 +149,7 @@ class ForeignLogTests(MaintenanceTestCase):
         self.assertMixed()
 
     def test_a_file_and_its_own_log_are_never_refused(self) -> None:
-        """At whatever point they stop, with two who write and checkpoints now and then."""
+        """At every step of two writers, with a checkpoint now and then."""
         for seed in range(30):
             chance = random.Random(seed)
             folder = self.outside / str(seed)
@@ -183,7 +183,7 @@ class ForeignLogTests(MaintenanceTestCase):
                     mode = chance.choice(("PASSIVE", "RESTART", "TRUNCATE"))
                     connection.execute(f"PRAGMA wal_checkpoint({mode})")
                 self.assertFalse(sql.has_foreign_log(path), seed)
-            # A checkpoint that was broken off has taken only the first of the pages.
+            # An interrupted checkpoint has copied only the first pages.
             killed = folder / "killed"
             killed.mkdir()
             before = path.read_bytes()
@@ -497,7 +497,7 @@ class RestoreTests(MaintenanceTestCase):
             if code == 0:
                 break
             self.assertEqual(code, 9)
-            # And it can be done again.
+            # It can be done again.
             self.assertEqual(self.command("restore", self.file, state=state)[0], 0)
             self.assertEqual(self.texts(state / FILE), ["old"])
         self.assertGreater(point, 5)
@@ -505,7 +505,7 @@ class RestoreTests(MaintenanceTestCase):
 
 
 def _restore_and_die(state: Path, file: Path, point: int) -> None:
-    """Restore, and end as by force before the thing number ``point`` that is done to the files."""
+    """Restore, and end the process before the file operation number ``point``."""
     done = 0
 
     def counted(function):
@@ -524,5 +524,5 @@ def _restore_and_die(state: Path, file: Path, point: int) -> None:
     sys.stdout = io.StringIO()
     try:
         os._exit(command.main(["restore", str(file), "--state", str(state)]))
-    except BaseException:  # noqa: BLE001  whatever it is, this process must not go on
+    except BaseException:  # noqa: BLE001  this process must not continue, whatever was raised
         os._exit(99)

@@ -1,4 +1,4 @@
-"""Memory is given back."""
+"""Free memory is returned to the system."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Every way by which what somebody else wrote reaches a terminal or a log: nothing acts there.
+"""Every path of foreign text to a terminal or a log: none of it acts there.
 
-First that no way is forgotten: what writes is named here, by module and function, and passes
-through ``chat_twisted.text``. Then the ways are walked: a server in memory puts every kind of mark
-into every text there is, in answer to everything that can be asked.
+First, no path is forgotten: each function that writes is listed here, and uses
+``chat_twisted.text``. Then every path is tried: a server in memory puts every kind of harmful
+character into every text of its answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MARKS = (
     "\x1b]0;own\x07\x1b[2J\x08\x0b\x7f\x85\x9b1m\x9d\u200e\u200f\u061c\u2028\u2029\u202a\u202e"
     "\u2066\u2067\u2069\u200b\ufeff\u00ad\U000e0041\ue000\uffff\rx" + "\u0301" * 30
 )
-"""One of each sort that may be in a frame."""
+"""One character of each harmful kind that a frame can contain."""
 
 WRITERS = {
     ("client.arguments", "parse"),
@@ -56,16 +56,16 @@ WRITERS = {
     ("archive", "_export"),
     ("archive", "_print"),
 }
-"""Who may write where people look, all of them by way of ``text``."""
+"""The functions that may write for people; all of them use ``text``."""
 
 WITHOUT_FOREIGN_TEXT = {("service", "opt_version"), ("accounts", "_ask_password")}
-"""Who may write as well: nothing of what is written there is anybody else's."""
+"""Functions that may write for people without ``text``: they write nothing foreign."""
 
 BY_WAY_OF = {"printable", "printable_lines", "escape_json", "wrap"}
 
 
 def writes(call: ast.Call) -> bool:
-    """Whether a call writes where people look."""
+    """Return whether a call writes for people."""
     name = ast.unparse(call.func)
     return name in ("print", "print_formatted_text", "getpass.getpass", "warnings.warn") or (
         name.endswith((".write_raw", ".set_title"))
@@ -79,7 +79,7 @@ class WriterTests(TestCase):
         found = set()
         for module, tree in modules().items():
             if module.startswith("doors") or module in ("client.session", "testing"):
-                continue  # what is written there is a wire
+                continue  # it writes to the wire
             for function in ast.walk(tree):
                 if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                     continue
@@ -108,7 +108,7 @@ class WriterTests(TestCase):
 
 class WalkTestCase(TestCase):
     def harmless(self, text: str, where: object) -> None:
-        """Look whether ``text`` can't do anything, but for its line ends."""
+        """Check that ``text`` is harmless except for its line ends."""
         for line in text.split("\n"):
             self.assertEqual(line, printable(line), where)
 
@@ -164,7 +164,7 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
     environment = {"TERM": "foot", "PATH": os.environ.get("PATH", "")}
 
     def on_the_glass(self) -> None:
-        """Look at all that was written: what is not the screen's own is printable."""
+        """Check all output: except for the screen's own sequences, it is printable."""
         rest = re.sub(r"\x1b\](.*?)(?:\x07|\x1b\\)", "", self.glass.raw, flags=re.S)
         rest = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", rest)
         self.harmless(re.sub(r"[\r\n\b\a]", "", rest), "on the glass")
@@ -184,7 +184,7 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
         self.numbers = count(20)
         self.view.session.dataReceived(b"".join(unasked(f"{MARKS}\t\n{MARKS}")))
         for line in TerminalFace.things:
-            if line != "/password":  # which asks
+            if line != "/password":  # it asks a question
                 self.view.take(line)
                 await self.answer_all(MARKS)
         self.hear(MARKS, to="alice")
@@ -240,7 +240,7 @@ def standard_error() -> Iterator[io.StringIO]:
 
 
 class CommandWalkTests(WalkTestCase):
-    """Standard error, with file names, arguments and what is in config files."""
+    """Standard error, with file names, arguments and contents of config files."""
 
     def test_the_client_says_harmlessly_what_is_wrong(self) -> None:
         with standard_error() as said:

@@ -107,7 +107,7 @@ class RosterTests(TestCase):
         bob = self.come("bob")
         self.take()
         another = self.come("Bob")
-        self.go(bob)  # it is told later that he is gone
+        self.go(bob)  # GONE is sent later
         self.assertEqual(self.take(), [[("Bob", HERE, "")]])
         self.assertEqual(list(self.roster.listing("").items), [another])
 

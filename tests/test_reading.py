@@ -1,4 +1,4 @@
-"""Reading connections: real threads and real files, waited for by what they answer."""
+"""Reading connections, with real threads and files; tests wait for their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 
 def endless(cursor: Cursor) -> None:
-    """Read for ever, in one statement or in many."""
+    """Read endlessly, in one statement or in many."""
     cursor.execute(ENDLESS)
 
 
@@ -45,7 +45,7 @@ class ReadingTestCase(TestCase):
         archive.prepare(folder)
         self.store = SQLiteStore(folder, reactor, sync="normal")
         self.addCleanup(self.store.close)
-        self.patch(reading, "DEADLINE", 60)  # which nothing here meets, however slow the machine
+        self.patch(reading, "DEADLINE", 60)  # no test meets this deadline, however slow the machine
         self.charged: dict[str, float] = {}
 
     def read(self, function, *args, source: str = "somebody", search: bool = False):
@@ -56,7 +56,7 @@ class ReadingTestCase(TestCase):
 
 
 class BlockingRead:
-    """A reading that lasts until it is told to end."""
+    """A read that lasts until it is told to end."""
 
     def __init__(self) -> None:
         self.begun: Deferred[None] = Deferred()
@@ -77,7 +77,7 @@ class ReadingTests(ReadingTestCase):
         await self.assertFailure(asked, TookTooLong)
         self.assertGreater(self.charged["broad"], 0)
         self.patch(reading, "DEADLINE", 60)
-        self.assertEqual(await self.read(archive.edition), 0)  # the connection is as good as new
+        self.assertEqual(await self.read(archive.edition), 0)  # the connection can be used again
 
     async def test_what_takes_many_statements_is_interrupted_too(self) -> None:
         self.patch(reading, "DEADLINE", 0.1)
@@ -129,7 +129,7 @@ class ReadingTests(ReadingTestCase):
         await gatherResults([read.begun for read in reads])
         self.assertEqual(
             await self.store.write(archive.edition), 0
-        )  # which is how it is looked for
+        )  # how the server detects changes by an operator
         for read in reads:
             read.end()
         await gatherResults(asked)
@@ -156,4 +156,4 @@ class DescriptorTests(ReadingTestCase):
             return len(list(descriptors.iterdir()))
 
         before = len(list(descriptors.iterdir()))
-        self.assertLessEqual(await self.read(large_sort), before + 1)  # 1: that of the folder
+        self.assertLessEqual(await self.read(large_sort), before + 1)  # 1: the handle of the folder

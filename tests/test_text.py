@@ -1,4 +1,4 @@
-"""What of a foreign text is shown."""
+"""Replacement of harmful characters in foreign text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.text import MAX_MARKS, escape_json, printable, printable_lines
 
-# By what Unicode calls them, not by the list that is tested.
+# By Unicode's categories, not by the list under test.
 FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 VISIBLE_FORMAT = {0x0600, 0x0601, 0x0602, 0x0603, 0x0604, 0x0605, 0x06DD, 0x070F}
 VISIBLE_FORMAT |= {0x0890, 0x0891, 0x08E2, 0x110BD, 0x110CD}
 JOINERS = {0x200C, 0x200D}
 RESERVED = {0x2065, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE0100), *range(0xE01F0, 0xE1000)}
-"""Not assigned, and said by Unicode to be for what is not seen (Default_Ignorable_Code_Point)."""
+"""Unassigned code points that Unicode reserves for invisible characters
+(Default_Ignorable_Code_Point)."""
 
 
 def may_be_shown(code: int) -> bool:
     if code in VISIBLE_FORMAT | JOINERS or code == 0x09:
         return True
     noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    # Format characters of a newer Unicode than this Python's.
+    # Format characters of a newer Unicode version than this Python's.
     newer = 0x13430 <= code <= 0x1345F and unicodedata.category(chr(code)) == "Cn"
     return newer or not (
         unicodedata.category(chr(code)) in FORBIDDEN or noncharacter or code in RESERVED
@@ -57,7 +58,7 @@ class PrintableTests(TestCase):
     def test_every_code_point_is_shown_or_replaced_as_its_kind_says(self) -> None:
         for code in range(sys.maxunicode + 1):
             shown = printable(chr(code))
-            if 0x13430 <= code <= 0x1345F:  # of these some versions of Unicode have more
+            if 0x13430 <= code <= 0x1345F:  # of these, some versions of Unicode have more
                 continue
             self.assertEqual(shown == chr(code), may_be_shown(code), hex(code))
 

@@ -1,4 +1,4 @@
-"""What commits in the reactor's thread: real files, and somebody else who has them locked."""
+"""Commits in the reactor's thread, with real files, and another connection that locks them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.storage import archive, index, writing
 from chat_twisted.storage.sql import Cursor
-from chat_twisted.storage.writing import LOCKED_AGAIN, LOCKED_FOR, ReactorWriter
+from chat_twisted.storage.writing import LOCKED_TIMEOUT, RETRY_LOCKED_AFTER, ReactorWriter
 
 
 class Reactor(Clock):
@@ -33,7 +33,7 @@ class Reactor(Clock):
 
 
 def note(cursor: Cursor, number: int) -> int:
-    archive.note(cursor, number, 0)
+    archive.record_progress(cursor, number, 0)
     return number
 
 
@@ -96,10 +96,10 @@ class ReactorWriterTests(TestCase):
         order: list[int] = []
         for number in (2, 3):
             self.writer.write(note, number).addCallback(order.append)
-        self.reactor.advance(LOCKED_AGAIN)
+        self.reactor.advance(RETRY_LOCKED_AFTER)
         self.assertEqual(order, [])
         self.other.execute("ROLLBACK")
-        self.reactor.advance(LOCKED_AGAIN)
+        self.reactor.advance(RETRY_LOCKED_AFTER)
         self.assertEqual((order, self.noted()), ([2, 3], 3))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -107,7 +107,7 @@ class ReactorWriterTests(TestCase):
         self.writer.write(note, 1)
         self.lock()
         waiting = self.writer.write(note, 2)
-        self.reactor.pump([1.0] * int(LOCKED_FOR - 1))
+        self.reactor.pump([1.0] * int(LOCKED_TIMEOUT - 1))
         self.assertNoResult(waiting)
         self.reactor.advance(1.0)
         self.failureResultOf(waiting, sqlite3.OperationalError)
@@ -117,10 +117,10 @@ class ReactorWriterTests(TestCase):
         for number in (2, 3):
             self.lock()
             waiting = self.writer.write(note, number)
-            self.reactor.advance(LOCKED_FOR - 1)
+            self.reactor.advance(LOCKED_TIMEOUT - 1)
             self.assertNoResult(waiting)
             self.other.execute("ROLLBACK")
-            self.reactor.advance(LOCKED_AGAIN)
+            self.reactor.advance(RETRY_LOCKED_AFTER)
             self.assertEqual(self.successResultOf(waiting), number)
 
     def test_a_step_of_the_index_keeps_no_commit_waiting(self) -> None:
@@ -128,12 +128,12 @@ class ReactorWriterTests(TestCase):
         indexing = archive.connect(self.folder / archive.FILE)
         self.addCleanup(indexing.close)
         index.attach(indexing, self.folder)
-        indexing.execute("UPDATE indexed SET deleted = 1")  # it has the index locked now
+        indexing.execute("UPDATE indexed SET deleted = 1")  # it has locked the index
         self.assertEqual(self.successResultOf(self.writer.write(note, 2)), 2)
 
     def test_what_is_done_alone_holds_up_what_is_to_be_written(self) -> None:
         alone: Deferred[int] = Deferred()
-        done = self.writer.alone(archive.checkpoint, lambda function: alone)
+        done = self.writer.run_exclusively(archive.checkpoint, lambda function: alone)
         written = self.writer.write(note, 1)
         self.assertNoResult(written)
         alone.callback(12)
@@ -142,7 +142,7 @@ class ReactorWriterTests(TestCase):
 
     def test_what_fails_alone_holds_nothing_up_for_longer(self) -> None:
         alone: Deferred[int] = Deferred()
-        done = self.writer.alone(archive.checkpoint, lambda function: alone)
+        done = self.writer.run_exclusively(archive.checkpoint, lambda function: alone)
         written = self.writer.write(note, 1)
         alone.errback(sqlite3.OperationalError("disk I/O error"))
         self.failureResultOf(done, sqlite3.OperationalError)

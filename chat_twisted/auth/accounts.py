@@ -1,10 +1,10 @@
-"""Accounts: who may be whom, and how that is proven.
+"""Accounts: their keys and passwords, and logins.
 
-``Accounts`` is the registry that the hub keeps: a request is checked by a method that returns the
-changes it would take, ``apply`` takes a change that is committed. As a checker and a realm of
-twisted.cred it says whose credentials these are. ``Gate`` is what doors ask: it makes guessing
-slow. Nothing here knows sessions, messages or the wire. ``python -m chat_twisted.accounts`` is for
-the operator at the server.
+``Accounts`` is the registry of accounts. For each request, a method checks it and returns the
+changes to commit; ``apply`` applies committed changes. It is also the credentials checker and realm
+of twisted.cred. Doors log in through ``Gate``, which slows down guessing. This module must not know
+sessions, messages or the wire protocol. ``python -m chat_twisted.accounts`` is the operator's
+command.
 """
 
 from __future__ import annotations
@@ -56,71 +56,76 @@ from chat_twisted.logs import Logger
 from chat_twisted.text import printable
 
 CHALLENGE = 32
-"""Bytes."""
+"""Length of a challenge in bytes."""
 
-KINDS = ("ssh-ed25519", "ssh-rsa", *(f"ecdsa-sha2-nistp{size}" for size in (256, 384, 521)))
-"""Of keys that are taken."""
+KEY_KINDS = ("ssh-ed25519", "ssh-rsa", *(f"ecdsa-sha2-nistp{size}" for size in (256, 384, 521)))
+"""Types of keys that are accepted."""
 
 MAX_KEYS = 32
-"""How many keys an account may have."""
+"""Maximum number of keys of an account."""
 
 MAX_KEY = 2000
-"""Bytes of a key, with its comment."""
+"""Maximum bytes of a key, including its comment."""
 
 MAX_PASSWORD = 1024
-"""Bytes. What is longer is no password of anybody."""
+"""Maximum bytes of a password."""
 
 HASHING_AT_ONCE = 2
-"""How many passwords are looked at at once, each with 64 MiB of memory. One of them is that of a
-login."""
+"""Maximum number of passwords that are hashed at the same time, with 64 MiB of memory each. One of
+these places is reserved for logins."""
 
 MAX_HASHING = 64
-"""How many passwords may wait to be looked at, of one address: of logins, and others."""
+"""Maximum number of passwords of one address that wait to be hashed: for logins, and as many for
+other requests."""
 
 PATIENCE = 10.0
-"""Seconds that one waits for that at most."""
+"""Seconds after which a waiting password is refused."""
 
 ANSWER_AFTER = 1.0
-"""Seconds after which a login that failed is answered, whatever was wrong with it."""
+"""Seconds after which a failed login is answered, whatever the cause."""
 
 FREE_FAILURES = 2
-"""How many failures, of an address or of an account's password, cost nothing more than that."""
+"""Number of failures of an address, or of an account's password, without a further delay."""
 
 MAX_DELAY = 60
-"""Seconds between tries at most."""
+"""Maximum seconds between two attempts."""
 
 MAX_WAIT = 10
-"""Seconds that a try waits for its turn. Past that it is refused with when to come again."""
+"""Seconds that an attempt may wait for its turn. Beyond this it is refused with ``Retry-after``."""
 
 FORGET_AFTER = 900
-"""Seconds without a failure after which the ones before are forgotten."""
+"""Seconds without a failure after which earlier ones are forgotten."""
 
 MAX_SUSPECTS = 10_000
-"""Of how many addresses and accounts failures are remembered."""
+"""Maximum number of addresses and accounts whose failures are remembered."""
 
 FAILURES_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
-"""How many failed logins are logged: of one address and of all."""
+"""Rate limits of log lines about failed logins: for each address, and for all."""
 
 _CONTEXT = b"chat_twisted auth v2\0"
 
 
-def signed(challenge: bytes, name: str, binding: bytes) -> bytes:
-    """Return what is signed to log in (docs/protocol.rst, Accounts).
+def signed_data(challenge: bytes, name: str, binding: bytes) -> bytes:
+    """Return the data that a client signs to log in (docs/protocol.rst, Accounts).
 
-    :param binding: the SHA-256 of the server's certificate; empty without TLS.
+    :param challenge: the bytes that the server sent.
+    :param name: the name of the account, as in the request.
+    :param binding: the channel binding: the SHA-256 digest of the server's certificate; empty
+        without TLS.
     """
     return _CONTEXT + challenge + name.encode() + binding
 
 
 def parse_key(text: str) -> tuple[str, str]:
-    """Read a public key as an authorized_keys file has it; return it and its comment.
+    """Parse a public key in the format of an authorized_keys file.
 
-    :raises NotPermitted: it is none, or of a kind that is not taken here.
+    :return: the key, without comment, and its comment.
+    :raises NotPermitted: if it is not a key, or its type is not accepted.
     """
     words = text.split(None, 2)
     if len(words) < 2 or len(text.encode()) > MAX_KEY:
         raise NotPermitted("not a public key")
-    if words[0] not in KINDS:
+    if words[0] not in KEY_KINDS:
         raise NotPermitted("a kind of key that is not taken here")
     public = _load(" ".join(words[:2]))
     key = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
@@ -133,16 +138,20 @@ Public = ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 def _load(key: str) -> Public:
     try:
         public = load_ssh_public_key(key.encode())
-    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # the last: a point compressed
+    # the last is raised for a compressed point
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):
         raise NotPermitted("not a public key") from None
     if isinstance(public, rsa.RSAPublicKey) and public.key_size < 2048:
         raise NotPermitted("an RSA key that is too short")
-    assert isinstance(public, Public), "its kind is one of KINDS"
+    assert isinstance(public, Public), "its kind is one of KEY_KINDS"
     return public
 
 
 def is_signed(key: str, signature: bytes, data: bytes) -> bool:
-    """Whether ``signature`` of ``data`` is by ``key``."""
+    """Return whether ``signature`` is a signature of ``data`` by ``key``.
+
+    :raises NotPermitted: if ``key`` is not a public key.
+    """
     public = _load(key)
     try:
         if isinstance(public, ed25519.Ed25519PublicKey):
@@ -162,7 +171,14 @@ class IAccount(Interface):
 
 @implementer(IAccount)
 class Account:
-    """Somebody's name for ever. ``keys`` have their comments; ``password`` is what argon2 wrote."""
+    """A user name with credentials.
+
+    :ivar id: the user's number.
+    :ivar name: the name, as its owner spells it.
+    :ivar operator: whether the user is an operator.
+    :ivar keys: the comments of the public keys, by key.
+    :ivar password: the argon2 hash of the password, or empty.
+    """
 
     __slots__ = ("id", "keys", "name", "operator", "password")
 
@@ -175,18 +191,20 @@ class Account:
 
     @property
     def proofs(self) -> set[str]:
-        """All that it may be proven by, keys and what argon2 wrote of the password."""
+        """The account's credentials: its keys and the hash of its password."""
         return {*self.keys, self.password} - {""}
 
     @property
-    def ways_in(self) -> int:
-        """How many proofs of who one is there are."""
+    def credential_count(self) -> int:
+        """The number of credentials."""
         return len(self.keys) + bool(self.password)
 
 
 @implementer(ICredentials)
 class Signature:
-    """Credentials: a signature, over a challenge that nobody else was given."""
+    """Credentials of twisted.cred: a signature of a challenge that was given to this
+    client only.
+    """
 
     def __init__(
         self, name: str, key: str, signature: bytes, challenge: bytes, binding: bytes
@@ -200,7 +218,9 @@ class Signature:
 
 @implementer(ICredentials)
 class Password:
-    """Credentials: a password, and for whom it is looked at."""
+    """Credentials of twisted.cred: a password, and the asker who is charged for its
+    verification.
+    """
 
     def __init__(self, name: str, password: str, asker: Asker) -> None:
         self.name = name
@@ -209,10 +229,11 @@ class Password:
 
 
 class Passwords:
-    """Turns passwords into what may be stored, and back into yes or no, without stopping the chat.
+    """Hashes and verifies passwords in threads.
 
-    :param in_thread: runs a function aside.
-    :param hasher: with other costs than its authors' defaults, which follow RFC 9106.
+    :param in_thread: runs a function in a thread; its result fires with the function's result.
+    :param clock: the reactor.
+    :param hasher: for other costs than argon2-cffi's defaults, which follow RFC 9106.
     """
 
     def __init__(
@@ -224,33 +245,36 @@ class Passwords:
         self._in_thread = in_thread
         self._hasher = hasher or argon2.PasswordHasher()
         self._places = Places(clock, HASHING_AT_ONCE, most=MAX_HASHING, patience=PATIENCE)
-        self._nobodys = ""  # looked at in the place of one that is not there
+        self._dummy_hash = ""  # verified for an account without a password
 
     def hash(self, password: str, asker: Asker) -> Deferred[str]:
-        """Return what to store of a password; fails with ``Unavailable`` if too many wait.
+        """Hash a password, for storing it.
 
-        :raises NotPermitted: it is empty or too long.
+        :return: fires with the hash; fails with ``Unavailable`` if too many requests wait.
+        :raises NotPermitted: if the password is empty or too long.
         """
         if not password or len(password.encode()) > MAX_PASSWORD:
             raise NotPermitted("a password that is empty or too long")
-        return self._aside(asker, self._hasher.hash, password, patient=True)
+        return self._run(asker, self._hasher.hash, password, patient=True)
 
     def verify(self, stored: str, password: str, asker: Asker) -> Deferred[bool]:
-        """Tell whether ``password`` is the one that ``stored`` is of; takes as long if there is
-        none stored. Fails with ``Unavailable`` if too many wait.
+        """Check a password against a stored hash. An empty hash takes as long, and matches nothing.
+
+        :return: fires with whether it matches; fails with ``Unavailable`` if too many requests
+            wait.
         """
-        return self._aside(asker, self._verify, stored, password, patient=False)
+        return self._run(asker, self._verify, stored, password, patient=False)
 
     def _verify(self, stored: str, password: str) -> bool:
         if not stored:
-            self._nobodys = self._nobodys or self._hasher.hash(secrets.token_hex())
+            self._dummy_hash = self._dummy_hash or self._hasher.hash(secrets.token_hex())
         try:
-            self._hasher.verify(stored or self._nobodys, password[: MAX_PASSWORD + 1])
+            self._hasher.verify(stored or self._dummy_hash, password[: MAX_PASSWORD + 1])
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
         return bool(stored) and len(password.encode()) <= MAX_PASSWORD
 
-    def _aside(
+    def _run(
         self, asker: Asker, function: Callable[..., Any], *arguments: Any, patient: bool
     ) -> Deferred[Any]:
         async def work() -> Any:
@@ -261,21 +285,21 @@ class Passwords:
         return Deferred.fromCoroutine(self._places.do(asker.source, work, patient=patient))
 
     def stop(self) -> None:
-        """Look at none any more but those that are being looked at."""
+        """Refuse all waiting and new requests."""
         self._places.stop()
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """Call a function; return how many seconds it took, too."""
+    """Call a function; return its result and its duration in seconds."""
     begun = time.monotonic()
     return function(*arguments), time.monotonic() - begun
 
 
 @implementer(ICredentialsChecker, IRealm)
 class Accounts:
-    """All accounts, by name and by their users' numbers.
+    """All accounts, by name and by user number.
 
-    :param passwords: what looks at passwords; None where nobody logs in.
+    :param passwords: hashes and verifies passwords; None if no logins are needed.
     """
 
     credentialInterfaces = (ICredentials,)
@@ -287,7 +311,7 @@ class Accounts:
 
     @property
     def passwords(self) -> Passwords:
-        """What turns passwords into what may be stored."""
+        """The service that hashes and verifies passwords."""
         assert self._passwords is not None, "nobody logs in here"
         return self._passwords
 
@@ -297,7 +321,7 @@ class Accounts:
         keys: Iterable[tuple[int, str, str]],
         passwords: Iterable[tuple[int, str]],
     ) -> None:
-        """Take what is stored; who is no guest there is here, and nobody else."""
+        """Replace all accounts by stored ones; ``users`` who are guests are ignored."""
         before = self._by_id
         self._by_id = {}
         self._by_name = {}
@@ -316,25 +340,28 @@ class Accounts:
                 self._by_id[id].password = hash
 
     def get(self, id: int) -> Account | None:
-        """Return the account of the user with the number ``id``, if it has one."""
+        """Return the account of the user with the number ``id``, or None."""
         return self._by_id.get(id)
 
-    def of(self, name: str) -> Account | None:
-        """Return the account that owns ``name``, if there is one."""
+    def find(self, name: str) -> Account | None:
+        """Return the account that owns ``name``, or None."""
         return self._by_name.get(fold(name))
 
     def all(self) -> list[Account]:
-        """All accounts, ordered by name."""
+        """Return all accounts, ordered by name."""
         return [self._by_name[name] for name in sorted(self._by_name)]
 
-    # What is asked
+    # Requests
 
     def make(self, id: int, name: str, since: int, key: str, hash: str) -> list[Change]:
-        """Give a user an account.
+        """Return the changes that give a user an account.
 
-        :param key: as in an authorized_keys file; empty for none.
-        :param hash: of a password; empty for none.
-        :raises NotPermitted: there is one of that name, or neither key nor password.
+        :param id: the user's number.
+        :param since: the message number at which the user came.
+        :param key: a public key in the format of authorized_keys; empty for none.
+        :param hash: the hash of a password; empty for none.
+        :raises NotPermitted: if the name has an account already, or there is neither key nor
+            password.
         """
         if fold(name) in self._by_name:
             raise NotPermitted("has an account")
@@ -348,9 +375,9 @@ class Accounts:
         return changes
 
     def add_key(self, account: Account, text: str) -> list[Change]:
-        """Let a key in.
+        """Return the changes that add a public key.
 
-        :raises NotPermitted: it is none, or there are too many.
+        :raises NotPermitted: if it is not a valid key, or there are too many.
         """
         key, comment = parse_key(text)
         if key not in account.keys and len(account.keys) >= MAX_KEYS:
@@ -358,31 +385,31 @@ class Accounts:
         return [KeyAdded(account.id, key, comment)]
 
     def remove_key(self, account: Account, text: str) -> list[Change]:
-        """Let a key in no more.
+        """Return the changes that remove a public key.
 
-        :raises NotPermitted: it is not one of the account's, or its last way in.
+        :raises NotPermitted: if the account does not have it, or it is the only credential.
         """
         key, _ = parse_key(text)
-        if key not in account.keys or account.ways_in < 2:
+        if key not in account.keys or account.credential_count < 2:
             raise NotPermitted("not a key of the account, or its last way in")
         return [KeyRemoved(account.id, key)]
 
     def set_password(self, account: Account, hash: str) -> list[Change]:
-        """Set the password, or with an empty ``hash`` have none.
+        """Return the changes that set the password, or remove it if ``hash`` is empty.
 
-        :raises NotPermitted: it is the last way in.
+        :raises NotPermitted: if the only credential would be removed.
         """
         if not hash and not account.keys:
             raise NotPermitted("the last way in")
         return [PasswordSet(account.id, hash)]
 
-    # What has happened
+    # Committed changes
 
     def apply(self, change: Change) -> None:
-        """Take a committed change. One that came too late to make sense changes nothing."""
+        """Apply a committed change. It has no effect if its account does not exist any more."""
         match change:
             case AccountMade(id, name):
-                # It may be there: two may have been asked for at once.
+                # It may exist already: two requests may have been made at the same time.
                 self._by_name[fold(name)] = self._by_id.setdefault(id, Account(id, name))
             case AccountGone(id) | UserGone(id):
                 if account := self._by_id.pop(id, None):
@@ -402,13 +429,16 @@ class Accounts:
     def requestAvatarId(  # type: ignore[override]  # Twisted's says bytes or ()
         self, credentials: Any
     ) -> Deferred[bytes]:
-        """ICredentialsChecker: tell whose these are; the account's folded name."""
-        account = self.of(credentials.name)
+        """Verify credentials. Called by the portal (ICredentialsChecker).
+
+        :return: fires with the account's folded name; fails with ``UnauthorizedLogin``.
+        """
+        account = self.find(credentials.name)
         if isinstance(credentials, Password):
             stored = "" if account is None else account.password
             verifying = self.passwords.verify(stored, credentials.password, credentials.asker)
             return verifying.addCallback(self._proven, account)
-        data = signed(credentials.challenge, credentials.name, credentials.binding)
+        data = signed_data(credentials.challenge, credentials.name, credentials.binding)
         try:
             key, _ = parse_key(credentials.key)
             good = is_signed(key, credentials.signature, data)
@@ -425,7 +455,7 @@ class Accounts:
     def requestAvatar(
         self, avatarId: bytes | tuple[()], mind: object, *interfaces: Any
     ) -> tuple[type[Interface], object, Callable[[], None]]:
-        """IRealm: return the account."""
+        """Return the account as an avatar. Called by the portal (IRealm)."""
         if IAccount not in interfaces:
             raise NotImplementedError("only accounts are to be had here")
         account = self._by_name.get(avatarId.decode()) if avatarId else None
@@ -435,12 +465,12 @@ class Accounts:
 
 
 class Gate:
-    """Logs in, and makes it slow to guess.
+    """Logs in, and slows down guessing.
 
-    What fails is answered after the same time, whatever was wrong. Who has failed before, an
-    address or at an account's password, waits twice as long for the next try as for the one before;
-    one try after the other. Keys can't be guessed, so tries at an account's password from elsewhere
-    hold up nobody who has one.
+    Every failure is answered after the same time, whatever its cause. After failures of an address,
+    or at an account's password, each further attempt waits twice as long as the one before, one
+    after another. Attempts with keys are not delayed by failures at the account, since keys can't
+    be guessed; so nobody can lock out a user who has a key.
     """
 
     _log = Logger()
@@ -450,15 +480,18 @@ class Gate:
         self._failures = PeerLog(self._log.warn, clock, **FAILURES_LOGGED)
         self._portal = Portal(accounts, [accounts])
         self._clock = clock
-        # Failures, and when the next try may be: the one that failed longest ago is first.
+        # The number of failures, and the time from which the next attempt is allowed, in monotonic
+        # seconds. The entry whose last failure is oldest comes first.
         self._suspects: dict[tuple[str, str], tuple[int, float]] = {}
-        self._trying: dict[tuple[str, str], int] = {}  # tries at an account that are under way
+        self._trying: dict[tuple[str, str], int] = {}  # attempts in progress, by account
 
     async def login(self, credentials: Signature | Password, host: str | None) -> Account:
-        """Return the account that the credentials are for.
+        """Log in.
 
-        :raises AuthenticationFailed: they are for none.
-        :raises TooFast: it can't be tried now, since too much has failed.
+        :param host: the client's address; None for a local socket.
+        :return: the account.
+        :raises AuthenticationFailed: if the credentials are not valid.
+        :raises TooFast: if too many attempts have failed.
         """
         suspects = [("address", host or "")]
         if isinstance(credentials, Password):
@@ -499,14 +532,16 @@ class Gate:
             rest = ANSWER_AFTER - (self._clock.seconds() - begun)
             await deferLater(self._clock, max(0.0, rest))
             raise AuthenticationFailed from None
-        for suspect in suspects[1:]:  # an address may be many people's
+        for suspect in suspects[1:]:  # an address may be shared by many users
             self._suspects.pop(suspect, None)
         assert isinstance(account, Account)
         return account
 
     def _take_turn(self, suspects: Sequence[tuple[str, str]]) -> float:
-        """Return how many seconds to wait; the next one waits longer. A try at an account's
-        password that is under way counts as one that failed: many at once are no way around.
+        """Return the seconds that an attempt must wait, and let the next one wait longer.
+
+        An attempt in progress at an account's password counts as a failure, so that simultaneous
+        attempts gain nothing.
         """
         now = self._clock.seconds()
         turn = now

@@ -1,7 +1,7 @@
-"""The client: the command ``python -m chat_twisted.client USER HOST``, and ``ChatClient`` to write
-bots on (docs/library.rst). It knows nothing of the server.
+"""The client: the command ``python -m chat_twisted.client USER HOST``, and ``ChatClient``, the
+library for bots (docs/library.rst). It must not know the server.
 
-What is named here is imported when it is asked for: the command must choose a reactor first, and
+The public names are imported on first use, because the command must choose a reactor first and
 start quickly.
 """
 

@@ -1,6 +1,6 @@
-"""``python -m chat_twisted.client``: makes the process fit for the reactor, then runs the command.
+"""``python -m chat_twisted.client``: prepares the process for the reactor, then runs the command.
 
-What takes time to import is imported in here, so that Ctrl-C is as quiet then as it is later.
+Slow imports are inside the functions, so that Ctrl-C during an import ends the program quietly.
 """
 
 import os
@@ -8,9 +8,9 @@ import signal
 
 
 def _open_standard_files() -> None:
-    """Put /dev/null in the place of each standard file that the process was started without.
+    """Open /dev/null for each standard file that the process was started without.
 
-    The reactor's own descriptors would get their numbers, and be taken for standard output.
+    Otherwise the reactor's own descriptors could get the numbers of the standard files.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -18,16 +18,17 @@ def _open_standard_files() -> None:
 
 
 def _die_of(number: int) -> None:
-    """End as the signal would have ended the process: a shell that hears of it ends its script."""
+    """End the process by a signal, so that a shell which sees it also ends its script."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def run() -> None:
-    """Run the command; exit with its code, or by the signal that ended it."""
-    code: object = 130  # pipe.INTERRUPTED, which may not be imported yet
+    """Run the command, then exit with its code or by the signal that ended it."""
+    code: object = 130  # pipe.INTERRUPTED, which can't be imported yet
     try:
-        for number in (signal.SIGUSR1, signal.SIGUSR2):  # sent by mistake they would end it
+        # sent by mistake they would end the process
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         _open_standard_files()
         from chat_twisted.client.arguments import Mode, parse
@@ -36,7 +37,7 @@ def run() -> None:
         if arguments.mode is Mode.SCREEN:
             from twisted.internet import asyncioreactor
 
-            asyncioreactor.install()  # which is the one that prompt_toolkit runs in
+            asyncioreactor.install()  # the reactor that prompt_toolkit runs in
 
         from twisted.internet.task import react
 
@@ -45,7 +46,7 @@ def run() -> None:
         react(main, [arguments])
     except SystemExit as end:
         code = end.code
-    except KeyboardInterrupt:  # before the reactor takes it
+    except KeyboardInterrupt:  # before the reactor handles it
         pass
     if isinstance(code, int) and code > 128:
         _die_of(code - 128)

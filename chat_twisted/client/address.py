@@ -1,7 +1,7 @@
-"""Where a server is, as people write it and as the client prints it: ``[USER@]HOST[:PORT]``.
+"""Server addresses, as they are typed and printed: ``[USER@]HOST[:PORT]``.
 
-One grammar for the command line, ``config.toml``, the library and everything that is printed: what
-is printed can be typed. It knows neither names of hosts nor those of users.
+The command line, ``config.toml``, the library and all output share this grammar: any printed
+address can be typed. This module must not know which host or user names are valid.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import ipaddress
 from dataclasses import dataclass
 
 PORT = 8828
-"""Where there is none in an address."""
+"""The port of an address that names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address, and who wants to be there.
+    """A server's address, with the user's name if it is given.
 
-    :ivar host: a name, or an IP address without brackets; of version 6 perhaps with a zone, as in
-        ``fe80::1%eth0``.
-    :ivar port: None if there is none.
-    :ivar user: empty if there is none.
+    :ivar host: a host name, or an IP address without brackets; an IPv6 address may have a zone, as
+        in ``fe80::1%eth0``.
+    :ivar port: a TCP port, or None.
+    :ivar user: the user's name, or empty.
     """
 
     host: str
@@ -29,10 +29,10 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``HOST``, ``HOST:PORT``, ``::1``, ``[::1]`` or ``[::1]:PORT``, each perhaps behind
+    """Parse ``HOST``, ``HOST:PORT``, ``::1``, ``[::1]`` or ``[::1]:PORT``, with or without
     ``user@``.
 
-    :raises ValueError: it is none of these; the text says why.
+    :raises ValueError: if the text is none of these; the message explains why.
     """
     user, at, place = text.rpartition("@")
     if at and not user:
@@ -59,9 +59,9 @@ def _parse_version6(text: str) -> str:
 
 
 def parse_port(text: str) -> int:
-    """Read the number of a TCP port.
+    """Parse a TCP port number.
 
-    :raises ValueError: it is none.
+    :raises ValueError: if the text is not a port.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
         raise ValueError(f"{text!r} is not a port")
@@ -69,10 +69,10 @@ def parse_port(text: str) -> int:
 
 
 def format_address(host: str, port: int) -> str:
-    """Write an address, as ``parse_address`` reads it."""
+    """Format an address so that ``parse_address`` can parse it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def address_key(host: str, port: int) -> str:
-    """Return what is remembered of a server under, however its address was written."""
+    """Return the key under which facts about a server are stored, the same for all spellings."""
     return format_address(host if ":" in host else host.lower(), port)

@@ -1,6 +1,6 @@
-"""The command line of the client, with what ``config.toml`` adds to it.
+"""Parses the client's command line together with ``config.toml``.
 
-``parse`` makes ``Arguments`` of both, so that nobody else has to know where a setting comes from.
+Other modules must not know whether a setting comes from the command line or the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from chat_twisted.text import printable
 
 
 class Mode(enum.Enum):
-    """How the client is used."""
+    """The kind of user interface."""
 
     PIPE = "lines in, lines out"
     JSON = "objects in, objects out"
@@ -41,13 +41,18 @@ class Mode(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the client is to do.
+    """The settings of one run.
 
+    :ivar user: the user's name.
+    :ivar server: the server to connect to.
+    :ivar mode: the kind of user interface.
+    :ivar config: the settings of ``config.toml``.
     :ivar wait: seconds for which a lost connection is tried again.
-    :ivar identity: the file of the private key; None for the client's own.
-    :ivar once: the only message or command; empty: what is read.
-    :ivar tail: the only conversation that is shown; empty: all, and input is read.
-    :ivar rooms: to be in from the start.
+    :ivar identity: the private key file; None for the client's own.
+    :ivar password_file: a file with the password in its first line, or None.
+    :ivar once: the only message or command; if empty, input is read.
+    :ivar tail: the only conversation that is printed; if empty, all are, and input is read.
+    :ivar rooms: rooms to join at the start.
     """
 
     user: str
@@ -91,7 +96,7 @@ def _conversation(text: str) -> str:
     return target.name if target.audience is not Audience.ALL else "ALL"
 
 
-def _something(text: str) -> str:
+def _nonempty(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -148,7 +153,7 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; the man page is made of it, too."""
+    """Return the parser of the command line, which is also the source of the man page."""
     made = Parser(
         prog="chat-twisted",
         usage="%(prog)s [option]... USER HOST[:PORT]\n       %(prog)s [option]... [USER] SERVER",
@@ -168,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     one = made.add_mutually_exclusive_group()
     one.add_argument(
         "--once",
-        type=_something,
+        type=_nonempty,
         metavar="TEXT",
         help="send this one message, or do this command, and leave; nothing is read. With --json "
         "it may be an object, and what is printed is JSON",
@@ -220,10 +225,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
-    """Read the command line and ``config.toml``.
+    """Parse the command line and ``config.toml``.
 
-    What is wrong in ``config.toml`` is said on standard error before anything else. If the command
-    line is wrong, the reason follows, and this exits with 2.
+    Mistakes in ``config.toml`` are printed on standard error first.
+
+    :raises SystemExit: with code 2 and the reason on standard error, if the command line is wrong.
     """
     command = parser()
     try:
@@ -262,9 +268,9 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
 
 
 def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
-    """Return who wants to be on which server: ``USER WHERE`` or ``WHERE`` alone.
+    """Return the user's name and the server, from ``USER WHERE`` or ``WHERE`` alone.
 
-    :raises ValueError: that is not said, or said twice.
+    :raises ValueError: if one of them is missing or given twice.
     """
     *users, where = given.names
     address = Address("")
@@ -297,9 +303,9 @@ def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
 
 
 def _check(given: argparse.Namespace) -> None:
-    """Refuse options that contradict each other, and what can't be done.
+    """Check for contradictory and impossible options.
 
-    :raises ValueError: there are some.
+    :raises ValueError: if there are any.
     """
     if given.plain and given.fingerprint is not None:
         raise ValueError("--fingerprint is of a certificate, and with --plain there is none")

@@ -1,12 +1,11 @@
-"""A client to write bots on: what a ``ClientSession`` tells of, as what can be awaited.
+"""The library for bots: a ``ClientSession`` whose answers and messages can be awaited.
 
-``ChatClient`` joins a session and the ``Connector`` that connects it, remembers who waits for which
-answer, and keeps what is said until it is asked for. The protocol is the session's; nothing here
-knows a byte of it, nor what a bot does, nor a terminal.
+``ChatClient`` joins a session and the ``Connector`` that connects it, matches answers to the
+callers that wait for them, and queues messages. It must not know the protocol's bytes, a terminal,
+or the purpose of a bot.
 
-A coroutine that awaits what is here may be run by Twisted (``Deferred.fromCoroutine``) or be a task
-of asyncio's, if the reactor is asyncio's: what is waited for in the end is a ``_Wait``, which both
-take.
+A coroutine that awaits these methods may be run by Twisted (``Deferred.fromCoroutine``), or as an
+asyncio task on the asyncio reactor: both can await a ``_FutureLikeDeferred``.
 """
 
 from __future__ import annotations
@@ -54,47 +53,48 @@ from chat_twisted.logs import Logger
 from chat_twisted.text import printable_lines
 
 DELIVERED_WITHIN = 10
-"""Seconds for which a delivery is waited for if it is not said otherwise."""
+"""Default number of seconds to wait for a delivery."""
 
 QUEUE = 256 * 1024
-"""How much may wait for a bot that is slow, in characters, before no more is received. A message
-counts as ``LEAST`` at least."""
+"""Characters of messages that may wait for a slow bot before the client stops receiving. A message
+counts as at least ``LEAST``."""
 
 MAX_QUEUE = 8 * 1024 * 1024
-"""How much at most, while an answer is waited for: it comes behind what is said. Past it messages
-are left to the server, and fetched when there is room again."""
+"""The same limit while the bot awaits an answer, which may come behind many messages. Beyond it,
+messages are left to the server and fetched when there is room again."""
 
 LEAST = 1024
 
 ANSWERS = 20
 ANSWER_EVERY = 10
-"""How many answers one user gets at once, and seconds after which it is one more: two bots that
-answer each other fall silent."""
+"""Number of answers that one user gets at once, and seconds until one more is allowed. Because of
+this limit, two bots that answer each other fall silent."""
 
 MAX_ANSWERED = 10_000
-"""Of how many users it is remembered how many answers they had."""
+"""Maximum number of users whose answers are counted."""
 
 T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """What a ``ChatClient`` could not do; its text is for people, and may go to a terminal."""
+    """An error of ``ChatClient``. Its text is for people, and safe to print on a terminal."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable_lines(text))
 
 
 class NotConnected(ClientError):
-    """There is no connection, and none will come; the text says why.
+    """There is no connection, and the client will not connect again; the text explains why.
 
-    What was asked and not answered before may or may not have been done.
+    A request that was not answered before may or may not have been carried out.
     """
 
 
 class Refused(ClientError):
-    """The server has refused what was asked, or would have.
+    """The server has refused a request, or would refuse it.
 
-    :ivar code: of the protocol's table (docs/protocol.rst, Errors), as ``reason`` is.
+    :ivar code: the code in the protocol's table (docs/protocol.rst, Errors).
+    :ivar reason: the reason, from the same table.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -104,9 +104,9 @@ class Refused(ClientError):
 
 
 class NotDelivered(ClientError):
-    """A message was sent, but nobody has confirmed it in time. It may still come.
+    """A message was sent, but its delivery was not confirmed in time. It may still be delivered.
 
-    :ivar sent: what ``send`` would have returned.
+    :ivar sent: the result that ``send`` would have returned.
     """
 
     def __init__(self, sent: Sent) -> None:
@@ -116,21 +116,23 @@ class NotDelivered(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message of one's own that is committed: it will not be lost. The fields are those that
-    ``Received`` has for others.
+    """A message of this client that is committed: it will not be lost.
+
+    :ivar number: its number, as in ``Received``.
+    :ivar time: the time of its commit, as in ``Received``.
     """
 
     number: int
     time: str
 
 
-class _Wait(Deferred[T]):
-    """A Deferred that a task of asyncio's can await, too.
+class _FutureLikeDeferred(Deferred[T]):
+    """A Deferred that an asyncio task can await too.
 
-    Twisted takes what a coroutine yields if it is a Deferred, asyncio if it is like a Future, which
-    ``_asyncio_future_blocking`` says of it (see ``asyncio.isfuture``). This is both, so nobody has
-    to guess who runs the coroutine: a task that starts a coroutine of Twisted's within its own step
-    would be guessed wrong.
+    Twisted accepts a Deferred that a coroutine yields. asyncio accepts an object that looks like a
+    Future, which it checks by ``_asyncio_future_blocking`` (see ``asyncio.isfuture``). This class
+    is both, so it works under both. Detecting the caller instead would fail for a task that starts
+    a coroutine of Twisted within its own step.
     """
 
     _asyncio_future_blocking = False
@@ -144,7 +146,7 @@ class _Wait(Deferred[T]):
                 return self._future.result()
         return (yield from self.__iter__())
 
-    # What asyncio asks of a Future that a task waits for
+    # The methods of a Future that asyncio calls
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
@@ -155,12 +157,12 @@ class _Wait(Deferred[T]):
 
     def cancel(self, msg: Any = None) -> bool:  # type: ignore[override]
         super().cancel()
-        return False  # a task that hears this makes its own CancelledError of what follows
+        return False  # the task then raises its own CancelledError
 
 
-def _either(deferred: Deferred[T]) -> _Wait[T]:
-    """Make ``deferred`` one that asyncio can await as well."""
-    wait: _Wait[T] = _Wait(lambda _: deferred.cancel())
+def _future_like(deferred: Deferred[T]) -> _FutureLikeDeferred[T]:
+    """Wrap ``deferred`` so that asyncio can await it too."""
+    wait: _FutureLikeDeferred[T] = _FutureLikeDeferred(lambda _: deferred.cancel())
     deferred.addCallbacks(wait.callback, wait.errback)
     return wait
 
@@ -169,44 +171,47 @@ class Notifier:
     """Wakes all waiting coroutines at once; it can be waited for and notified repeatedly."""
 
     def __init__(self) -> None:
-        self._waiting: dict[_Wait[None], None] = {}
+        self._waiting: dict[_FutureLikeDeferred[None], None] = {}
 
     async def wait(self) -> None:
         """Wait until the next ``notify_all``."""
-        wait: _Wait[None] = _Wait(lambda wait: self._waiting.pop(wait, None))  # type: ignore[call-overload]
+        wait: _FutureLikeDeferred[None] = _FutureLikeDeferred(
+            lambda wait: self._waiting.pop(wait, None)  # type: ignore[call-overload]
+        )
         self._waiting[wait] = None
         await wait
 
     def notify_all(self) -> None:
-        """Wake everyone who is waiting."""
+        """Wake all waiting coroutines."""
         waiting, self._waiting = self._waiting, {}
         for wait in waiting:
-            if not wait.called:  # not cancelled by one that was woken before
+            if not wait.called:  # not cancelled by a coroutine that was woken earlier
                 wait.callback(None)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Refuse what the server would refuse, or close the connection for."""
+def _as_refused() -> Iterator[None]:
+    """Raise ``Refused`` for a request that the server would refuse or close the connection for."""
     try:
         yield
     except ChatError as error:
         raise Refused(error.code, error.reason) from None
 
 
-class _Answers:
-    """Bounds how many answers each user gets, whoever wrote what is answered.
+class _AnswerLimit:
+    """Limits the number of answers to each user.
 
-    Nobody can tell whether a message was written by a person or by a program, and so whether
-    answering it has an end.
+    It is not known whether a person or a program wrote a message, so an exchange with a program
+    might never end.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._given: dict[str, tuple[float, float]] = {}  # how many, and when that was so
+        # the number of answers, and the time of that number
+        self._given: dict[str, tuple[float, float]] = {}
 
     def spend(self, user: str) -> bool:
-        """Return whether one more may be given to ``user``."""
+        """Count one answer to ``user``; return whether it is allowed."""
         key, now = fold(user), self._clock.seconds()
         given, then = self._given.pop(key, (0.0, now))
         given = max(0.0, given - max(0.0, now - then) / ANSWER_EVERY)
@@ -218,17 +223,18 @@ class _Answers:
 
 
 class SessionListener:
-    """Listens to a session: brings answers to those who wait for them, and keeps messages.
+    """The listener of a session: gives answers to the callers that wait, and queues messages.
 
-    :ivar name: one's own, as the server has it; empty before it has.
-    :ivar over: whether there is no session any more.
-    :ivar problem: why, if that was not one's own wish.
-    :ivar closing: it is one's own wish.
+    :ivar name: the user's own name, as the server spells it; empty before registration.
+    :ivar over: whether the session has ended.
+    :ivar problem: the error that ended the session, or None.
+    :ivar closing: whether the session is being closed by this client.
     :ivar notifier: notified when a message has come or one of these attributes has changed.
-    :ivar watcher: is told who comes and goes.
-    :ivar away: why one does not read, None if one does.
-    :ivar rooms: which one has joined by their folded names, and whether as private ones.
-    :param when_over: called when there is no session any more.
+    :ivar watcher: called with each change of a user's presence.
+    :ivar away: the user's away text, or None if the user is here.
+    :ivar rooms: the joined rooms by their folded names: each name, and whether it was joined as a
+        private room.
+    :param when_over: called when the session has ended.
     """
 
     _log = Logger()
@@ -259,39 +265,39 @@ class SessionListener:
         self._tell = tell or self._note
         self._on_event = on_event
         self._when_over = when_over
-        self._asked: dict[int, _Wait[Any]] = {}
-        self._undelivered: dict[int, _Wait[bool]] = {}
+        self._asked: dict[int, _FutureLikeDeferred[Any]] = {}
+        self._undelivered: dict[int, _FutureLikeDeferred[bool]] = {}
         self._messages: deque[Received] = deque()
-        self._weight = 0  # of the messages
+        self._weight = 0  # of the messages in the queue, see LEAST
         self._paused = False
-        self._here: dict[str, Seen] = {}  # what the watcher was told
+        self._here: dict[str, Seen] = {}  # the presence of users, as the watcher knows it
 
     def _note(self, notice: str) -> None:
         self._log.info("{notice}", notice=notice)
 
     def tell(self, notice: str) -> None:
-        """Say what people may want to know."""
+        """Give a notice to the bot, for people to read."""
         self._call(self._tell, printable_lines(notice))
 
     def _call(self, function: Callable[[T], object], value: T) -> None:
         try:
             function(value)
-        except Exception:  # noqa: BLE001  a bot's mistake is none of the session's
+        except Exception:  # noqa: BLE001  a mistake in a bot must not end the session
             self._log.failure("while a bot was told something")
 
     # Waiting for answers
 
     async def answer(self, id: int) -> Any:
-        """Wait for what becomes of a request.
+        """Wait for the answer to a request.
 
-        :raises Refused, NotConnected: that it was not done.
+        :raises Refused, NotConnected: if it was not carried out.
         """
 
         def forget(_: object) -> None:
             self._asked.pop(id, None)
             self.throttle()
 
-        wait: _Wait[Any] = _Wait(forget)
+        wait: _FutureLikeDeferred[Any] = _FutureLikeDeferred(forget)
         self._asked[id] = wait
         self.throttle()
         return await wait
@@ -303,24 +309,24 @@ class SessionListener:
         headers: tuple[tuple[str, object], ...] = (),
         body: str | None = None,
     ) -> Any:
-        """Ask the server, and wait for the answer."""
-        with _refusing():
+        """Send a request, and wait for its answer."""
+        with _as_refused():
             id = self.session.ask(verb, argument, headers, body)
         return await self.answer(id)
 
-    def expect_delivery(self, id: int) -> _Wait[bool]:
-        """Begin to wait for a delivery; whether it came is the result."""
+    def expect_delivery(self, id: int) -> _FutureLikeDeferred[bool]:
+        """Start to wait for a delivery; the result says whether it was confirmed."""
 
         def forget(_: object) -> None:
             self._undelivered.pop(id, None)
             self.throttle()
 
-        wait: _Wait[bool] = _Wait(forget)
+        wait: _FutureLikeDeferred[bool] = _FutureLikeDeferred(forget)
         self._undelivered[id] = wait
         return wait
 
     def settle_delivery(self, id: int, arrived: bool) -> None:
-        """Wait no longer."""
+        """End the wait for a delivery with its result."""
         wait = self._undelivered.pop(id, None)
         if wait is not None:
             wait.callback(arrived)
@@ -335,7 +341,7 @@ class SessionListener:
     # Messages
 
     def take(self) -> Received | None:
-        """Return the next message, if there is one."""
+        """Remove and return the next message, or None."""
         if not self._messages:
             return None
         message = self._messages.popleft()
@@ -344,10 +350,10 @@ class SessionListener:
         return message
 
     def throttle(self) -> None:
-        """Receive, or not, by how much waits already."""
+        """Pause or resume the session, depending on the size of the queue."""
         session = self.session
         if not self.closing and (self._weight >= MAX_QUEUE or self._weight < QUEUE):
-            session.leave_messages(self._weight >= MAX_QUEUE)
+            session.skip_messages(self._weight >= MAX_QUEUE)
         awaits = self._asked or self._undelivered or self.closing
         pause = self._weight >= QUEUE and not awaits
         if pause != self._paused and not self.over:
@@ -360,14 +366,14 @@ class SessionListener:
     # The session
 
     def registered(self, name: str) -> None:
-        """Session: there may be sending and receiving."""
+        """Called by the session when the user is registered."""
         self.name = name
         self.notifier.notify_all()
 
     def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        """Session: the name has an account."""
+        """Called by the session when the name has an account; see ``Listener.authenticate``."""
         identity = self._identity
-        match identity.way(methods, tries):
+        match identity.next_method(methods, tries):
             case "publickey":
                 try:
                     return Proof(*identity.sign(challenge, self._user, self.session.binding))
@@ -378,12 +384,13 @@ class SessionListener:
         return None
 
     def not_registered(self, refusal: Refusal) -> None:
-        """Session: the server does not take the user."""
+        """Called by the session when the server refuses the registration."""
         self.problem = self.problem or Refused(refusal.code, refusal.reason)
 
     def received(self, message: Received) -> None:
-        """Session: somebody said something."""
-        # Behind QUIT the server takes no confirmation: what comes then is for the next login.
+        """Called by the session when a message has come."""
+        # After QUIT the server accepts no confirmation: these messages come again at the next
+        # login.
         if self._listen and not self.closing:
             self._messages.append(message)
             self._weight += max(LEAST, len(message.text))
@@ -391,15 +398,15 @@ class SessionListener:
             self.notifier.notify_all()
 
     def sent(self, id: int, number: int, time: str) -> None:
-        """Session: a message is committed."""
+        """Called by the session when a message of this client is committed."""
         self._answered(id, Sent(number, time))
 
     def delivered(self, id: int) -> None:
-        """Session: a direct message has reached its recipient."""
+        """Called by the session when a direct message was delivered."""
         self.settle_delivery(id, True)
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Session: the server did not do what was asked."""
+        """Called by the session when a request was refused."""
         wait = self._asked.pop(id, None) if id is not None else None
         if wait is not None:
             wait.errback(Refused(refusal.code, refusal.reason))
@@ -410,19 +417,19 @@ class SessionListener:
             )
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Session: what was asked about oneself is done."""
+        """Called by the session when a change of the account, the status or a sanction is done."""
         self._answered(id, None)
 
     def listed(self, id: int, found: Listed) -> None:
-        """Session: who is here, or which rooms there are."""
+        """Called by the session with the answer to WHO, ROOMS or BAN."""
         self._answered(id, found)
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """Session: what was said."""
+        """Called by the session with the answer to HISTORY or SEARCH."""
         self._answered(id, messages)
 
     def told(self, id: int | None, event: Event) -> None:
-        """Session: something happened in a room."""
+        """Called by the session when something has changed in a room."""
         if event.verb == "LEFT" and fold(event.user) == fold(self.name):
             self.rooms.pop(fold(event.room), None)
         if id is not None:
@@ -431,7 +438,7 @@ class SessionListener:
             self._call(self._on_event, event)
 
     def seen(self, users: list[Seen]) -> None:
-        """Session: somebody came, went, or is away."""
+        """Called by the session when the presence of users has changed."""
         for user in users:
             self._show(user)
 
@@ -444,24 +451,24 @@ class SessionListener:
             self._call(self.watcher, seen)
 
     def noticed(self, text: str) -> None:
-        """Session: the server has something to say."""
+        """Called by the session with a notice from the server."""
         self.tell(text)
 
     def disconnected(self, reason: str) -> None:
-        """Session: the connection is gone, and is being tried again."""
+        """Called by the session when the connection is lost; the session tries to connect again."""
         self._log.info("connection lost, trying again: {reason}", reason=reason)
 
     def reconnected(self) -> None:
-        """Session: the connection stands again."""
+        """Called by the session when it is connected again."""
         self._log.info("connected again")
-        Deferred.fromCoroutine(self._come_back())
+        Deferred.fromCoroutine(self._restore())
 
     def went_back(self) -> None:
-        """Session: the server has lost what was said last."""
+        """Called by the session when the server has lost the newest messages."""
         self.tell("the server has lost the last messages: an older state of it was restored")
 
-    async def _come_back(self) -> None:
-        """Tell the server again what it forgets with a connection, or with the user."""
+    async def _restore(self) -> None:
+        """Restore the state that the server has forgotten with the connection or the user."""
         if self.session.forgotten:
             for room, private in list(self.rooms.values()):
                 await self._rejoin(room, private)
@@ -481,9 +488,9 @@ class SessionListener:
             self.rooms.pop(fold(room), None)
 
     async def watch(self, *, again: bool = False) -> list[Seen]:
-        """Let the watcher hear of who comes and goes; return who is here.
+        """Subscribe to presence, for the watcher; return the users who are present.
 
-        :param again: it also hears of what it has missed.
+        :param again: also call the watcher for the changes since the last known state.
         """
         users: list[Seen] = await self.ask("WHO", "", (("Watch", "yes"),))
         before, self._here = self._here, {fold(user.user): user for user in users}
@@ -497,7 +504,7 @@ class SessionListener:
         return users
 
     def lost(self, reason: str) -> None:
-        """Session: it is over."""
+        """Called by the session when it has ended."""
         self.over = True
         self._when_over()
         if not self.closing:
@@ -505,43 +512,43 @@ class SessionListener:
             self.problem = self.problem or NotConnected(reason)
         asked, self._asked = self._asked, {}
         for wait in asked.values():
-            wait.errback(self.why())
+            wait.errback(self.closed_error())
         for id in list(self._undelivered):
             self.settle_delivery(id, False)
         self.notifier.notify_all()
 
-    def why(self) -> ClientError:
-        """Say why there is no session."""
+    def closed_error(self) -> ClientError:
+        """Return the error that explains why there is no session."""
         return NotConnected(str(self.problem or "closed"))
 
 
 class ChatClient:
-    """One user's session with a server, which is come back to when the connection is lost.
+    """One user's session with a server; it reconnects when the connection is lost.
 
-    What is said to the user comes from ``async for message in client``. Everything else is asked
-    for by a method, and awaited until the server has answered, however often the connection is lost
-    meanwhile. A client connects once; when it is closed or lost, make another.
+    ``async for message in client`` yields the messages to the user. Each method sends a request and
+    waits until the server has answered, across any number of reconnections. A client connects only
+    once; after it was closed or lost, create another one.
 
-    :param user: the name to have: 1 to 32 letters, digits, ``_`` and ``-``.
-    :param host: the server's name or address, as ``chat-twisted`` takes it: ``chat.example.org``,
+    :param user: the user's name: 1 to 32 letters, digits, ``_`` and ``-``.
+    :param host: the server's name or address, as ``chat-twisted`` accepts it: ``chat.example.org``,
         ``chat.example.org:9000``, ``[::1]:9000``.
     :param port: the TCP port, if ``host`` has none.
-    :param reactor: Twisted's, as ``twisted.internet.task.react`` hands it to one's ``main``.
-    :param identity: the file of the private key that proves who one is, as ssh-keygen makes it;
-        None for the one that the bundled client makes. It matters only if the name has an account.
-    :param password: the account's; empty if it has none.
-    :param fingerprint: the SHA-256 of the certificate that the server must have, as the server logs
-        it. Without it, the one that authorities vouch for or that was met first must be there.
-    :param plain: whether to speak without encryption.
-    :param reconnect_for: seconds for which a lost connection is tried again; 0: not at all.
-    :param listen: whether messages are kept until they are asked for. For a bot that only speaks
-        they need not be.
-    :param tell: called with what people may want to know, in lines: that the server is a new one,
-        and what it says to everybody. Otherwise this is logged.
-    :param on_event: called with what happens in rooms, and with invitations to them.
-    :raises ValueError: ``fingerprint`` is none; ``host`` has another port or user than is given.
-    :raises NotConnected: ``host`` is no address, or it is not known where the user's folder is,
-        with keys and certificates.
+    :param reactor: Twisted's reactor, as ``twisted.internet.task.react`` passes it to ``main``.
+    :param identity: the user's private key file, as ssh-keygen writes it; None for the key that the
+        bundled client creates. It is used only if the name has an account.
+    :param password: the account's password; empty if it has none.
+    :param fingerprint: the SHA-256 fingerprint that the server's certificate must have, as the
+        server logs it. Without it, the certificate must be vouched for by an authority, or be the
+        one seen at the first connection.
+    :param plain: whether to connect without encryption.
+    :param reconnect_for: seconds for which a lost connection is tried again; 0 disables this.
+    :param listen: whether messages are queued. A bot that only sends can disable this.
+    :param tell: called with lines of text for people: that the server is new, and the server's
+        notices. By default they are logged.
+    :param on_event: called with changes in rooms, and with invitations.
+    :raises ValueError: if ``fingerprint`` is invalid, or ``host`` contradicts ``port`` or ``user``.
+    :raises NotConnected: if ``host`` is not an address, or the folder of the user's keys and
+        certificates is not known.
     """
 
     def __init__(
@@ -590,30 +597,31 @@ class ChatClient:
             on_event=on_event,
             when_over=self._forget_shutdown,
         )
-        self._answers = _Answers(reactor)
+        self._answer_limit = _AnswerLimit(reactor)
         self._session: ClientSession | None = None
         self._connecting: Deferred[Any] | None = None
-        self._shutdown: Any = None  # what has the client closed when the reactor stops
+        self._shutdown: Any = None  # the trigger that closes the client when the reactor stops
 
     @property
     def name(self) -> str:
-        """One's own name as others see it; empty before the client is connected."""
+        """The user's own name as others see it; empty before the client is connected."""
         return self._listener.name
 
-    # Coming and going
+    # Connecting and closing
 
     async def connect(self) -> None:
         """Connect and register.
 
-        :raises Refused: the server does not take the user: the name is malformed (100), somebody
-            else's (105), or an account's that one can't prove to be (106, 107); it is full (112).
-        :raises NotConnected: there is no such server, it is not the one that was met before, or the
-            key can't be read.
-        :raises RuntimeError: it was connected before.
+        :raises Refused: if the server does not accept the user: the name is malformed (100), in use
+            (105), or belongs to an account that the client can't log in to (106, 107); or the
+            server is full (112).
+        :raises NotConnected: if there is no such server, its certificate is not the expected one,
+            or the key can't be read.
+        :raises RuntimeError: if the client was connected before.
         """
         if self._session is not None:
             raise RuntimeError("a client connects once: make another")
-        with _refusing():
+        with _as_refused():
             check_user_name(self._user)
         listener, connector = self._listener, self._connector
         self._session = listener.session = session = ClientSession(
@@ -626,23 +634,23 @@ class ChatClient:
         self._close_at_shutdown()
         try:
             self._connecting = connector.connect(session)
-            await _either(self._connecting)
+            await _future_like(self._connecting)
             self._connecting = None
             while not listener.name and not listener.over:
                 await listener.notifier.wait()
         except FAILURES as problem:
             listener.problem = NotConnected(explain(problem, self._server))
         except (CancelledError, ConnectingCancelledError):
-            if not listener.closing:  # by ``close``
+            if not listener.closing:  # not by ``close``
                 raise CancelledError from None
         finally:
             if not listener.name:
                 self._give_up()
         if listener.over or listener.closing:
-            raise listener.problem or listener.why()
+            raise listener.problem or listener.closed_error()
 
     def _give_up(self) -> None:
-        """Leave nothing behind of a session that did not begin."""
+        """Close a session that could not be registered."""
         assert self._session is not None
         listener = self._listener
         listener.closing = True
@@ -651,7 +659,9 @@ class ChatClient:
             listener.lost("")
 
     def _close_at_shutdown(self) -> None:
-        """A guest that does not say goodbye keeps its name from its own successor for a while."""
+        """Close the client before the reactor stops: a guest whose connection is just lost keeps
+        the name reserved for a while, also from the bot's next run.
+        """
 
         def close() -> Deferred[None]:
             self._shutdown = None
@@ -666,10 +676,10 @@ class ChatClient:
             self._shutdown = None
 
     async def close(self) -> None:
-        """Say goodbye, and return when the connection is closed, within two seconds.
+        """Close the session, and return when the connection is closed: after two seconds at most.
 
-        What waits to be read can be read still; what is not answered yet raises ``NotConnected``.
-        A client that is stopped with its reactor is closed without being told.
+        Queued messages can still be read. Requests without an answer raise ``NotConnected``. A
+        client is closed automatically when the reactor stops.
         """
         session, listener = self._session, self._listener
         if session is None or listener.over:
@@ -694,7 +704,7 @@ class ChatClient:
     ) -> None:
         await self.close()
 
-    # Listening
+    # Receiving
 
     def __aiter__(self) -> AsyncIterator[Received]:
         if not self._listen:
@@ -702,11 +712,11 @@ class ChatClient:
         return self
 
     async def __anext__(self) -> Received:
-        """Return the next message, the oldest first.
+        """Return the next message, oldest first.
 
-        It ends when the client is closed. Two that ask at the same time get different messages.
+        The iteration ends when the client is closed. Two tasks that iterate get different messages.
 
-        :raises NotConnected: the session is lost for good.
+        :raises NotConnected: if the session was lost.
         """
         listener = self._listener
         while (message := listener.take()) is None:
@@ -715,30 +725,31 @@ class ChatClient:
             if listener.over:
                 if listener.problem is None:
                     raise StopAsyncIteration
-                raise listener.why()
+                raise listener.closed_error()
             await listener.notifier.wait()
         return message
 
-    # Speaking
+    # Sending
 
     async def send(
         self, to: str, text: str, *, delivered: bool = False, timeout: float = DELIVERED_WITHIN
     ) -> Sent:
-        """Say ``text`` to a user, a ``#room`` that one is in, or ``ALL``; return when it is
-        committed: it is said once then, and will not be lost.
+        """Send ``text`` to a user, a ``#room`` that this user has joined, or ``ALL``.
 
-        If this is cancelled, the text may or may not have been said.
+        Returns when the message is committed: it was sent exactly once, and will not be lost. If
+        the call is cancelled, the message may or may not have been sent.
 
-        :param delivered: wait further, until a user's client has it.
-        :param timeout: seconds for which that is waited for.
-        :raises Refused: nobody is there to hear it (102), the text is empty or holds NUL (103), it
-            is too long (108), there is no such room (110), one is not in it or muted (111).
-        :raises NotDelivered: it is sent, but in that time nobody has confirmed it.
-        :raises NotConnected: the session is over.
-        :raises ValueError: ``delivered`` of what is not to one user.
+        :param delivered: also wait until the recipient's client has the message.
+        :param timeout: seconds to wait for that.
+        :raises Refused: if nobody can receive it (102), the text is empty or contains NUL (103), it
+            is too long (108), there is no such room (110), or the user is not a member or is muted
+            (111).
+        :raises NotDelivered: if it was sent, but not confirmed within ``timeout``.
+        :raises NotConnected: if the session has ended.
+        :raises ValueError: if ``delivered`` is set for a room or ``ALL``.
         """
         session, listener = self._live(), self._listener
-        with _refusing():
+        with _as_refused():
             session.check(to, text)
             if not text:
                 raise HeaderIncomplete
@@ -759,19 +770,19 @@ class ChatClient:
         return sent
 
     async def answer(self, message: Received, text: str) -> Sent:
-        """Say ``text`` where ``message`` was said: to its sender, or in the room, or to ``ALL``.
+        """Send ``text`` to the conversation of ``message``: its sender, its room, or ``ALL``.
 
         One user gets 20 answers at once, and one more every 10 seconds, so that two bots that
-        answer each other fall silent. ``send`` has no such bound.
+        answer each other fall silent. ``send`` has no such limit.
 
-        :raises Refused: as ``send`` does; the sender had too many answers (109), or the message is
-            one's own (111).
-        :raises NotConnected: as ``send`` does.
+        :raises Refused: as ``send``; also if the sender got too many answers (109), or ``message``
+            is from this user (111).
+        :raises NotConnected: as ``send``.
         """
         self._live()
         if fold(message.sender) == fold(self.name):
             raise Refused(NotPermitted.code, f"{NotPermitted.reason}: the message is one's own")
-        if not self._answers.spend(message.sender):
+        if not self._answer_limit.spend(message.sender):
             raise Refused(
                 TooFast.code, f"{TooFast.reason}: {message.sender} had {ANSWERS} answers already"
             )
@@ -783,7 +794,7 @@ class ChatClient:
         return sent
 
     @staticmethod
-    async def _until(wait: _Wait[T], timer: IDelayedCall) -> T:
+    async def _until(wait: _FutureLikeDeferred[T], timer: IDelayedCall) -> T:
         try:
             return await wait
         finally:
@@ -794,7 +805,7 @@ class ChatClient:
         if self._session is None:
             raise NotConnected("not connected")
         if not self._listener.name or self._listener.over or self._listener.closing:
-            raise self._listener.why()
+            raise self._listener.closed_error()
         return self._session
 
     async def _ask(
@@ -810,42 +821,45 @@ class ChatClient:
     # Rooms. All of these raise ``Refused`` and ``NotConnected``, as ``send`` does.
 
     async def join(self, room: str, *, private: bool = False) -> str:
-        """Become a member of a room, which is made if there is none; return its topic.
+        """Join a room, creating it if it does not exist; return its topic.
 
-        :param private: if it is made, only those can join it who are invited.
-        :raises Refused: it is private and one is not invited, it is public and should be private,
-            or one is in too many (111).
+        :param private: if the room is created, only invited users can join it.
+        :raises Refused: if the room is private and the user is not invited, the room is public
+            although ``private`` is set, or the user is in too many rooms (111).
         """
         event = await self._ask("JOIN", _room(room), (("Private", "yes"),) if private else ())
         self._listener.rooms[fold(room)] = (room, private)
         return event.topic or ""
 
     async def leave(self, room: str) -> None:
-        """Be a member of a room no longer."""
+        """Leave a room."""
         await self._ask("LEAVE", _room(room))
 
     async def topic(self, room: str, text: str | None = None) -> str:
-        """Say what a room is about, in a line of at most 400 characters, or ask; return it."""
+        """Return a room's topic, or set it first if ``text`` is given.
+
+        :param text: one line of at most 400 characters.
+        """
         event = await self._ask("TOPIC", _room(room), (), text)
         return event.topic or ""
 
     async def invite(self, room: str, user: str) -> None:
-        """Let somebody into a private room of one's own."""
-        with _refusing():
+        """Invite a user to a private room that this user owns."""
+        with _as_refused():
             check_user_name(user)
         await self._ask("INVITE", _room(room), (("User", user),))
 
     async def rooms(self) -> list[Room]:
-        """List the rooms that one may know of."""
+        """Return the rooms that are visible to the user."""
         found: list[Room] = await self._ask("ROOMS")
         return found
 
     async def members(self, room: str) -> list[Seen]:
-        """List the members of a room. Those who are not here are ``AWAY``."""
+        """Return the members of a room. Members without a connection are ``AWAY``."""
         found: list[Seen] = await self._ask("WHO", _room(room))
         return found
 
-    # Reading back
+    # History
 
     async def history(
         self,
@@ -857,16 +871,21 @@ class ChatClient:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Received]:
-        """Return what was said in a room, to ``ALL``, or between a user and oneself, oldest first:
-        the last messages before the end, or with ``after`` or ``since`` the first from there.
+        """Return messages of a conversation, oldest first.
 
-        :param count: how many at most; the server brings no more than 1000.
-        :param after: a message's number; it and those before it are left out. So for ``before``.
-        :param since: the time from which, and ``until`` up to which it is looked.
-        :raises Refused, NotConnected: as ``send`` does.
-        :raises ValueError: a number can't be one.
+        By default these are the last messages; with ``after`` or ``since``, the first ones from
+        there.
+
+        :param place: a room, ``ALL``, or a user for the direct messages with them.
+        :param count: the maximum number; the server returns at most 1000.
+        :param after: only messages with a greater number than this.
+        :param before: only messages with a smaller number than this.
+        :param since: only messages from this time on.
+        :param until: only messages up to this time.
+        :raises Refused, NotConnected: as ``send``.
+        :raises ValueError: if a number is negative or too large.
         """
-        with _refusing():
+        with _as_refused():
             parse_target(place)
         headers: list[tuple[str, object]] = [("Count", _natural(count))]
         for name, number in (("After", after), ("Before", before)):
@@ -879,15 +898,15 @@ class ChatClient:
         return found
 
     async def search(self, words: str, place: str = "", count: int = 20) -> list[Received]:
-        """Return the messages that have all of ``words``, the best first.
+        """Return the messages that contain all of ``words``, best match first.
 
-        :param place: as for ``history``; empty for all that one may read.
-        :param count: how many at most; the server brings no more than 100.
-        :raises Refused, NotConnected: as ``send`` does. There must be words (103), and not too many
+        :param place: as in ``history``; empty for all conversations of the user.
+        :param count: the maximum number; the server returns at most 100.
+        :raises Refused, NotConnected: as ``send``; also if there are no words (103) or too many
             (111).
-        :raises ValueError: ``count`` can't be one.
+        :raises ValueError: if ``count`` is negative or too large.
         """
-        with _refusing():
+        with _as_refused():
             if place:
                 parse_target(place)
             if not words.strip():
@@ -897,23 +916,25 @@ class ChatClient:
         )
         return found
 
-    # Who is here
+    # Presence
 
     async def who(self) -> list[Seen]:
-        """List who is here, in the order of the alphabet.
+        """Return the users who are present, in alphabetical order.
 
-        :raises NotConnected: the session is over.
+        :raises NotConnected: if the session has ended.
         """
         found: list[Seen] = await self._ask("WHO")
         return found
 
     async def watch(self, seen: Callable[[Seen], object] | None) -> list[Seen]:
-        """Have ``seen`` called with everybody who comes, goes (``GONE``), is away or back; return
-        who is here now. It is called in place of the one before it; None: nobody is.
+        """Call ``seen`` with each user who comes, leaves (``GONE``), goes away or comes back.
 
-        After a lost connection it is called with what has changed meanwhile.
+        It replaces an earlier callback. After a lost connection it is called with the changes
+        since.
 
-        :raises NotConnected: the session is over.
+        :param seen: the callback; None to stop.
+        :return: the users who are present now.
+        :raises NotConnected: if the session has ended.
         """
         self._live()
         self._listener.watcher = seen
@@ -923,28 +944,29 @@ class ChatClient:
         return found
 
     async def set_away(self, why: str = "") -> None:
-        """Say that one does not read for now, and why, in a line of at most 200 characters.
+        """Set the user's status to away.
 
-        :raises Refused, NotConnected: as ``send`` does.
+        :param why: a reason in one line of at most 200 characters.
+        :raises Refused, NotConnected: as ``send``.
         """
         await self._ask("STATUS", "away", (), why or None)
         self._listener.away = why
 
     async def set_back(self) -> None:
-        """Say that one reads again.
+        """Set the user's status back to present.
 
-        :raises NotConnected: the session is over.
+        :raises NotConnected: if the session has ended.
         """
         await self._ask("STATUS", "here")
         self._listener.away = None
 
 
 def _room(name: str) -> str:
-    with _refusing():
+    with _as_refused():
         return check_room_name(name)
 
 
 def _natural(number: int) -> int:
-    if not 0 <= number < 10**18:  # which the protocol has no word for
+    if not 0 <= number < 10**18:  # the protocol can't express others
         raise ValueError(f"{number} is not a number of messages or of one")
     return number

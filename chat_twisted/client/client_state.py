@@ -1,7 +1,7 @@
-"""What the client keeps from one run to the next: its folder, and files of names and values.
+"""The client's folder, and its state files of names and values.
 
-Several clients use these files at the same time: whoever changes one locks the folder, and puts a
-whole new file in the place of the old one.
+Several clients may use these files at the same time. To change a file, a client locks the folder
+and replaces the whole file. This module must not know what the values mean.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from pathlib import Path
 from chat_twisted.files import base_folder
 
 LOCKED_WITHIN = 5
-"""Seconds for which another client is waited for that has the folder locked."""
+"""Seconds to wait for a lock that another client holds."""
 
-LOOK_EVERY = 0.01  # seconds
+LOOK_EVERY = 0.01  # seconds between two attempts to lock
 
 
 def config_folder() -> Path:
-    """Return the client's folder.
+    """Return the client's configuration folder.
 
-    :raises FilesError: it is not known where that is.
+    :raises FilesError: if the home folder is not known.
     """
     return base_folder("XDG_CONFIG_HOME", ".config", "XDG_CONFIG_HOME") / "chat_twisted"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other clients from changing files in ``folder``, which is made if it is not there.
+    """Lock ``folder`` during a ``with`` statement, creating it if needed.
 
-    :raises OSError: it can't be made, or another client does not let go of it.
+    Blocks for up to ``LOCKED_WITHIN`` seconds.
+
+    :raises OSError: if it can't be created, or another client keeps the lock.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -56,20 +58,20 @@ def _lock(descriptor: int) -> None:
                 raise
             time.sleep(LOOK_EVERY)
         except OSError as error:
-            # Some network file systems can't lock a folder: files are still replaced as a whole.
+            # Some network file systems can't lock a folder. Files are still replaced atomically.
             if error.errno in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
                 return
             raise
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file for its owner's eyes alone; it is the old one or the new one, never a part.
+    """Replace a file atomically; only its owner may read it.
 
-    The folder is to be locked. Nothing new is left behind by an attempt that fails.
+    The caller must have locked the folder. A failed attempt leaves no new file.
 
-    :raises OSError: it can't be written.
+    :raises OSError: if the file can't be written.
     """
-    path = Path(os.path.realpath(path))  # a link to a file elsewhere stays one
+    path = Path(os.path.realpath(path))  # keep a symbolic link and replace its target
     temporary = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -85,9 +87,10 @@ def replace(path: Path, data: bytes) -> None:
 
 
 class StateFile:
-    """A file of lines, ``name value``, for its owner's eyes alone.
+    """A private file with one ``name value`` pair in each line.
 
-    :param most: how many lines are kept, the newest; None: all.
+    :param path: the file.
+    :param most: the maximum number of lines; the newest are kept. None means no limit.
     """
 
     def __init__(self, path: Path, most: int | None = None) -> None:
@@ -95,23 +98,24 @@ class StateFile:
         self._most = most
 
     def get(self, name: str) -> str | None:
-        """What is known of ``name``.
+        """Return the value of ``name``, or None.
 
-        :raises OSError: the file is there and can't be read.
+        :raises OSError: if the file exists but can't be read.
         """
         return self._read().get(name)
 
     def set(self, name: str, value: str | None) -> None:
-        """Remember ``value`` of ``name``; None to know nothing of it any more.
+        """Set the value of ``name``; None removes it.
 
-        :raises OSError: it can't be written.
+        :raises OSError: if the file can't be written.
         """
         self.update(name, lambda _: value)
 
     def update(self, name: str, change: Callable[[str | None], str | None]) -> None:
-        """Remember what ``change`` makes of what is known, with no other client in between.
+        """Set the value of ``name`` to ``change(old value)``, atomically among clients.
 
-        :raises OSError: it can't be written.
+        :param change: gets the old value, or None, and returns the new one; it may be called twice.
+        :raises OSError: if the file can't be read or written.
         """
         before = self.get(name)
         if change(before) == before:

@@ -1,7 +1,8 @@
-"""What can be typed: a message, a conversation to turn to, or a command; and what is asked then.
+"""Parses the lines that a user types, and makes requests of commands.
 
-``parse`` makes a value of a line, ``ask`` a request of a command. The table of commands is what the
-help, the completion and the man page are made of. Nothing here knows a terminal or a connection.
+A line is a message, a switch to another conversation, or a command. ``COMMANDS`` is the one table
+for parsing, help, completion and the man page. This module must not know a terminal or a
+connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ HISTORY_COUNT = 20
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A message to a user, a room or ALL, as it was written."""
+    """Send a message to a user, a room or ALL."""
 
     to: str
     text: str
@@ -31,14 +32,14 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class SwitchTo:
-    """What follows is for this conversation: ``bob``, ``#dev`` or ``ALL``."""
+    """Switch to another conversation: ``bob``, ``#dev`` or ``ALL``."""
 
     to: str
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of ``COMMANDS`` with its arguments; None for one that was left out."""
+    """A command of ``COMMANDS``, with its arguments; None for an omitted one."""
 
     name: str
     first: str | None = None
@@ -47,7 +48,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What was typed means nothing; why, and what would."""
+    """The line has no meaning. ``text`` explains why, and shows a correct line."""
 
     text: str
 
@@ -57,15 +58,15 @@ ParsedLine = Say | SwitchTo | Command | Mistake
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """What a command looks like.
+    """The syntax and description of a command.
 
-    :ivar pattern: of what is behind its name; at most two groups.
-    :ivar usage: its arguments, for people.
-    :ivar what: what it does, in a line.
+    :ivar pattern: a regular expression for its arguments, with at most two groups.
+    :ivar usage: its arguments, for the help.
+    :ivar what: its effect in one line, for the help.
     :ivar topic: one of ``TOPICS``.
-    :ivar completes: what its arguments are: ``room``, ``user``, ``conversation`` (either), ``file``
-        or ``topic``, or the words that can stand there, separated by ``|``.
-    :ivar screen: it makes sense on a terminal alone.
+    :ivar completes: the kind of each argument: ``room``, ``user``, ``conversation`` (a room or a
+        user), ``file``, ``topic``, or the allowed words separated by ``|``.
+    :ivar screen: whether it works only on a terminal.
     """
 
     pattern: str
@@ -167,9 +168,9 @@ _DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
 
 
 def parse(line: str, current: str | None = None) -> ParsedLine | None:
-    """Read what was typed; None if that is nothing.
+    """Parse a typed line; return None if it is blank.
 
-    :param current: on a terminal, the conversation that a text without an address is for.
+    :param current: on a terminal, the conversation that receives a line without an address.
     """
     text = line.strip()
     if not text:
@@ -178,7 +179,8 @@ def parse(line: str, current: str | None = None) -> ParsedLine | None:
     if message:
         to, said = message.group(1, 2) if message[3] is None else message.group(3, 4)
         to, said = to.strip(), said.strip()
-        if current is None or not re.search(r"\s", to):  # else somebody is spoken of, not to
+        # otherwise the line mentions somebody but is not addressed to them
+        if current is None or not re.search(r"\s", to):
             if to and not said and current is not None:
                 return SwitchTo(to)
             if not to and current is not None:
@@ -187,7 +189,7 @@ def parse(line: str, current: str | None = None) -> ParsedLine | None:
     if current is not None:
         if turn := _TURN.fullmatch(text):
             return SwitchTo(turn[1] or turn[2])
-        if name := _NO_COLON.fullmatch(text):  # what is meant for one must not go to all
+        if name := _NO_COLON.fullmatch(text):  # a message meant for one user must not go to all
             return Mistake(
                 f"With a colon it goes to {name[1]}: @{name[1]}: ... "
                 f"(to speak of {name[1]} here, begin with another word)"
@@ -213,7 +215,7 @@ def _parse_command(text: str, *, on_screen: bool) -> ParsedLine:
 
 
 def help_text(topic: str | None = None, *, screen: bool = False) -> str:
-    """Return the help, all or that of one of ``TOPICS``; on a terminal, first an overview."""
+    """Return the help: all of it, or one of ``TOPICS``; on a terminal, an overview by default."""
     if topic is not None and topic not in TOPICS:
         return f"No such topic: {topic}. There are: {', '.join(TOPICS)}"
     if topic is None and screen:
@@ -244,12 +246,12 @@ def _help_of(topic: str, screen: bool) -> str:
 
 
 def command_names(*, screen: bool) -> Iterator[str]:
-    """The names of all commands."""
+    """Return the names of all commands that are available; ``screen`` means on a terminal."""
     return (name for name, form in COMMANDS.items() if screen or not form.screen)
 
 
 class Session(Protocol):
-    """What is needed of a session."""
+    """The part of a session that this module uses."""
 
     def ask(
         self,
@@ -258,7 +260,7 @@ class Session(Protocol):
         headers: tuple[tuple[str, object], ...] = (),
         body: str | None = None,
     ) -> int:
-        """Ask the server; return the id that the answer has."""
+        """Send a request; return the ID that its answer will have."""
 
 
 def _room(name: str) -> str:
@@ -266,7 +268,7 @@ def _room(name: str) -> str:
 
 
 def about(command: Command, current: str = "ALL") -> str:
-    """Return what a command is about, for the words of its answer."""
+    """Return the subject of a command, such as a room, for the text of its answer."""
     match command.name:
         case "/join":
             return _room(command.first or "")
@@ -280,9 +282,10 @@ def about(command: Command, current: str = "ALL") -> str:
 
 
 def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
-    """Ask what a command is for; None if it is not the server that must be asked.
+    """Send the request of a command.
 
-    :param current: the conversation that ``/history`` is about if it does not say.
+    :param current: the conversation for ``/history`` if the command names none.
+    :return: the ID of the request, or None if the server is not needed for this command.
     """
     first, second = command.first or "", command.second
     verb = command.name[1:].upper()

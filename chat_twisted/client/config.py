@@ -1,7 +1,7 @@
-"""``config.toml`` in the client's folder: servers by short names, and how the terminal looks.
+"""Reads ``config.toml`` in the client's folder: names of servers, and settings of the terminal.
 
-What is wrong in it is said with its line and is as if it were not there; a server whose fingerprint
-is wrong is not there at all.
+Each mistake is reported with its line and ignored; a server with an invalid fingerprint is left out
+entirely.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "config.toml"
 
 @dataclass(frozen=True, slots=True)
 class KnownServer:
-    """A server with a short name. What is empty there is as in ``Config``, or not given."""
+    """A server with a short name. An empty value means: as in ``Config``."""
 
     server: Server
     user: str = ""
@@ -32,14 +32,16 @@ class KnownServer:
 
 @dataclass(slots=True)
 class Config:
-    """What is set.
+    """The settings.
 
-    :ivar user: one's name where the server's part has none.
+    :ivar user: the user's name for servers that set none.
     :ivar keys: ``emacs`` or ``vi``.
-    :ivar bell: whether it rings for what is for oneself.
-    :ivar notify: whether the desktop is told: ``auto`` where the terminal is known to do it.
-    :ivar colours: styles of prompt_toolkit by the names of ``screen.STYLE``; an empty one is plain.
-    :ivar problems: what is wrong in the file, a line each.
+    :ivar bell: whether the bell rings for messages to the user.
+    :ivar notify: desktop notifications: ``on``, ``off``, or ``auto`` for terminals known to support
+        them.
+    :ivar colours: prompt_toolkit styles by the names of ``screen.STYLE``; an empty style is plain.
+    :ivar servers: the servers by their short names.
+    :ivar problems: the mistakes in the file, one line each.
     """
 
     user: str = ""
@@ -52,7 +54,7 @@ class Config:
 
 
 class _Reader:
-    """Takes values out of a table, and notes what is wrong with them."""
+    """Takes valid values from a table, and notes a problem for each invalid one."""
 
     def __init__(self, path: Path, text: str, problems: list[str]) -> None:
         self._path = path
@@ -60,11 +62,11 @@ class _Reader:
         self._problems = problems
 
     def problem(self, table: str, key: str, what: str) -> None:
-        """Note that something is wrong with ``key`` in ``table``."""
+        """Note a problem with ``key`` in ``table``."""
         self._problems.append(f"{self._path}:{self._find(table, key)}: {what}")
 
     def _find(self, table: str, key: str) -> int:
-        """The number of the line where ``key`` is set, as well as can be told."""
+        """Return the number of the line that sets ``key``, or the best guess."""
         at, current = 1, ""
         for number, line in enumerate(self._lines, 1):
             if header := re.match(r"\s*\[([^\]]*)\]", line):
@@ -76,8 +78,10 @@ class _Reader:
         return at
 
     def take(self, table: str, values: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
-        """Return those of ``values`` that are what ``kinds`` says: a type, a tuple of the words
-        that may stand there, or a function that returns the value or raises ``ValueError``.
+        """Return those of ``values`` that are valid.
+
+        :param kinds: for each key, a type, a tuple of the allowed words, or a function that returns
+            the value or raises ``ValueError``.
         """
         taken = {}
         for key, value in values.items():
@@ -126,7 +130,7 @@ def _rooms(value: Any) -> tuple[str, ...]:
 
 
 def _colours(value: Any) -> dict[str, str]:
-    from prompt_toolkit.styles import Style  # late: only who sets colours waits for it
+    from prompt_toolkit.styles import Style  # imported late: it is slow, and few users set colours
 
     if not isinstance(value, dict):
         raise ValueError("not a table")
@@ -141,7 +145,7 @@ def _colours(value: Any) -> dict[str, str]:
 
 
 def read(path: Path) -> Config:
-    """Read the file; a missing one is as good as an empty one."""
+    """Read the file. A missing file is treated as an empty one."""
     config = Config()
     data = b""
     try:
@@ -196,7 +200,7 @@ def read(path: Path) -> Config:
             },
         )
         if "fingerprint" in value and "fingerprint" not in found:
-            continue  # it is not to be trusted for less
+            continue  # it must not be connected to with a weaker check
         if "host" not in found:
             reader.problem("servers", name, f"{name} has no host")
             continue

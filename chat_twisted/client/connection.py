@@ -1,6 +1,6 @@
-"""Where a server is, and how a session gets its connection, and the next one when it is lost.
+"""Connects a session to its server, and again after the connection is lost.
 
-What may go wrong is told in words for people. It does not know who listens to the session.
+Errors are explained in plain words for the user. This module must not know the session's listener.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from chat_twisted.client.session import ClientSession
 from chat_twisted.client.tls import NotEncrypted, Trust, Untrusted
 
 CONNECTED_WITHIN = 20
-"""Seconds until a server must have taken the connection and, if it is encrypted, shaken hands."""
+"""Seconds for connecting, including the TLS handshake."""
 
 FAILURES = (
     error.ConnectError,
     error.DNSLookupError,
-    socket.gaierror,  # of an address whose zone there is not
-    ValueError,  # what no host can be called
+    socket.gaierror,  # an address with an unknown zone
+    ValueError,  # not a valid host name
     Untrusted,
     NotEncrypted,
     defer.TimeoutError,
 )
-"""What connecting can fail with; ``explain`` says it in words."""
+"""Exceptions that a connection attempt can fail with; ``explain`` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server is, and how it is known.
+    """A server's address, and how its identity is checked.
 
-    :ivar fingerprint: the certificate that it must have, as ``tls.parse_fingerprint`` returns
-        it; None for the one that authorities vouch for or that was met first.
-    :ivar plain: whether it is spoken to without encryption.
+    :ivar host: a host name or IP address.
+    :ivar port: a TCP port.
+    :ivar fingerprint: the fingerprint that its certificate must have, as ``tls.parse_fingerprint``
+        returns it; None to accept a certificate of an authority, or else the pinned one.
+    :ivar plain: connect without encryption.
     """
 
     host: str
@@ -52,33 +54,36 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it is, as it is printed and can be typed."""
+        """The address as it is printed and can be typed."""
         return format_address(self.host, self.port)
 
     @property
     def name(self) -> str:
-        """What is remembered of it is under this name."""
+        """The key under which facts about the server are stored."""
         return address_key(self.host, self.port)
 
 
 class Connector:
     """Connects sessions to one server.
 
-    :param tell: called with what the user is to be told, a text of several lines.
+    :param tell: called with a notice for the user, which may have several lines.
     """
 
     def __init__(self, reactor: Any, server: Server, tell: Callable[[str], object]) -> None:
         self._reactor = reactor
         self._server = server
         self._tell = tell
-        # The other endpoint drops the zone of an address.
+        # HostnameEndpoint drops the zone of an IPv6 address.
         endpoint = TCP6ClientEndpoint if "%" in server.host else HostnameEndpoint
         self._endpoint = endpoint(reactor, server.host, server.port, CONNECTED_WITHIN)
         known = StateFile(config_folder() / "known_servers")
         self._trust = Trust(server.host, server.port, known, server.fingerprint)
 
     def connect(self, session: ClientSession) -> Deferred[Any]:
-        """Connect ``session``; fire when that is done, or fail with one of ``FAILURES``."""
+        """Connect ``session``.
+
+        :return: fires when the session is connected; fails with one of ``FAILURES``.
+        """
         session.where = self._server.address
         connecting: Deferred[Any]
         if self._server.plain:
@@ -88,7 +93,10 @@ class Connector:
         return connecting.addTimeout(CONNECTED_WITHIN, self._reactor, _no_answer)
 
     def reconnect(self, session: ClientSession) -> Deferred[Any]:
-        """The same for one that is lost. If the server has become another, the session fails."""
+        """Connect ``session`` again. If the server's certificate has changed, the session ends.
+
+        :return: as ``connect``, but does not fail with ``Untrusted``.
+        """
 
         def other(failure: Failure) -> None:
             failure.trap(Untrusted)
@@ -98,12 +106,14 @@ class Connector:
 
 
 def _no_answer(_: object, seconds: float) -> None:
-    """The time for connecting is over. How the attempt was cancelled depends on how far it was."""
+    """Report a timeout. Called when connecting took too long; a cancelled attempt may fail in
+    several ways.
+    """
     raise defer.TimeoutError(f"{seconds} s")
 
 
 def explain(problem: Exception, server: Server) -> str:
-    """Say why there is no connection."""
+    """Describe in one line why there is no connection; ``problem`` is one of ``FAILURES``."""
     address = server.address
     match problem:
         case error.DNSLookupError() | socket.gaierror() | ValueError():

@@ -1,4 +1,4 @@
-"""What a terminal shows and what can be done on it, without the terminal.
+"""The terminal's contents and input handling, without the terminal itself.
 
 ``ConversationView`` listens to a session and takes the lines that the user types. It gives a
 ``Terminal`` lines of styled text: final lines, shown above the prompt, and the user's own
@@ -35,72 +35,77 @@ from chat_twisted.text import lines as lines_of
 ALL = "ALL"
 
 Line = list[tuple[str, str]]
-"""A line: pieces of text, each with a style (``class:time``)."""
+"""One line: pieces of text, each with a style such as ``class:time``."""
 
 NAME_COLOURS = 8
-"""How many styles names are shown in."""
+"""Number of styles in which names are shown."""
 
 DELIVERED_WITHIN = 3
-"""Seconds for which a direct message that is sent waits beside the prompt to be delivered."""
+"""Seconds for which a sent direct message stays beside the prompt to wait for its delivery."""
 
 MAX_LATE = 1000
-"""Of how many messages it is still told when they are delivered later than that."""
+"""Maximum number of messages whose later delivery is still reported."""
 
 MAX_UNREAD = 50
-"""How many unread messages of a conversation are shown again when one turns to it."""
+"""Maximum number of unread messages of a conversation that are shown again on switching to it."""
 
 MAX_UNREAD_TEXT = 8 * 1024 * 1024
-"""Characters of all unread messages that are kept for that; past it the oldest conversation's go
-first. A message counts as ``LEAST`` at least."""
+"""Maximum characters of all unread messages that are kept. Beyond it, the messages of the oldest
+conversations are dropped first. A message counts as at least ``LEAST``."""
 
 LEAST = 256
 
 MAX_CONVERSATIONS = 1000
-"""In how many conversations it is counted what is unread."""
+"""Maximum number of conversations whose unread messages are counted."""
 
 MAX_PASTE = 20
-"""Lines that are sent as one message without asking."""
+"""Maximum number of lines that are sent as one message without a confirmation."""
 
 MAX_SHOWN = 5
-"""How many messages are shown beside the prompt."""
+"""Maximum number of messages shown beside the prompt."""
 
 INTERRUPTED_WITHIN = 0.5
-"""Seconds that Ctrl-C waits at most for the server's goodbye."""
+"""Maximum seconds to wait for the server's BYE after Ctrl-C."""
 
 MAX_PRESENT = 12
-"""Up to how many people it is told when one comes or goes."""
+"""Maximum number of users for which each change of presence is shown."""
 
 MAX_NOTICE = 200
-"""Characters of a message that the desktop is told."""
+"""Maximum characters of a message in a desktop notification."""
 
 OK, LOST, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes, as those of ``pipe``."""
+"""Exit codes, the same as in ``pipe``."""
 
 
 class Terminal(Protocol):
-    """What is asked of a screen."""
+    """The interface of the terminal that a view draws on."""
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Show lines above the prompt, where they stay."""
+        """Show lines permanently above the prompt."""
 
     def refresh(self) -> None:
-        """The prompt has changed, or what is beside it."""
+        """Draw the prompt, and the lines beside it, again."""
 
     def ring(self) -> None:
         """Ring the bell."""
 
     def notify(self, title: str, text: str) -> None:
-        """Tell the desktop, if that is possible."""
+        """Show a desktop notification, if the terminal supports it."""
 
     def ask(self, what: str, *, secret: bool) -> Deferred[str]:
-        """Ask the user for a line; empty if there is none."""
+        """Ask the user for a line.
+
+        :param what: the question.
+        :param secret: whether to hide the answer.
+        :return: fires with the answer; empty if the user gave none.
+        """
 
     def stop(self, code: int, reason: str) -> None:
-        """It is over; ``reason`` is for standard error."""
+        """End with an exit code; ``reason`` is for standard error."""
 
 
 class DeliveryState(enum.Enum):
-    """What is known of a message of one's own."""
+    """The state of a message that the user has sent."""
 
     SENDING = "on its way"
     SENT = "sent"
@@ -109,7 +114,7 @@ class DeliveryState(enum.Enum):
 
 @dataclass(slots=True)
 class OutgoingMessage:
-    """A message of one's own that is not settled."""
+    """A message that the user has sent, until its outcome is known."""
 
     to: str
     text: str
@@ -121,7 +126,7 @@ class OutgoingMessage:
 
 @dataclass(slots=True)
 class Unread:
-    """What was said in a conversation since one left it."""
+    """The unread messages of a conversation."""
 
     name: str
     count: int = 0
@@ -129,13 +134,20 @@ class Unread:
 
 
 class ConversationView:
-    """One user's talk on one server, on a terminal; the listener of a session.
+    """A user's session on a terminal: the listener of a session, and the handler of typed lines.
 
-    :param rooms: to be in from the start.
-    :param where: the server, for the greeting.
-    :param ignored: whom one does not want to hear; ``remember_ignored`` is told when that changes.
-    :param token: the one that ``remember`` was called with last, when the program ended without a
-        goodbye; ``remember`` is called with None when it has said it.
+    :param user: the user's name.
+    :param terminal: the terminal to draw on.
+    :param where: the server's address, for the greeting.
+    :param rooms: rooms to join at the start.
+    :param reconnect: as in ``ClientSession``.
+    :param reconnect_for: seconds, as in ``ClientSession``.
+    :param token: the stored session token, if the program last ended without QUIT.
+    :param remember: called with a session token to store, and with None after QUIT.
+    :param ignored: names of users whose messages are not shown.
+    :param remember_ignored: called with these names when they have changed.
+    :param first_id: as in ``ClientSession``.
+    :param timezone: the zone of displayed times; None for the local one.
     """
 
     _log = Logger()
@@ -181,33 +193,34 @@ class ConversationView:
         self._rooms_at_start = rooms
         self._timezone = timezone
         self._words = Wording(user)
-        # Not a part of another name: "alice_", "al-alice"; but "- alice" and "alice-".
+        # Whole names only: not in "alice_" or "al-alice", but in "- alice" and "alice-".
         self._mention = re.compile(rf"(?<!\w)(?<!\w-){user}(?!\w|-\w)", re.IGNORECASE | re.ASCII)
         self._own: dict[int, OutgoingMessage] = {}
         self._late: dict[int, OutgoingMessage] = {}
         self._asked: dict[int, Command] = {}
-        self._quiet: dict[int, str] = {}  # what is asked for completion alone, by id
+        self._quiet: dict[int, str] = {}  # requests for completion only: their purpose by ID
         self._unread: dict[str, Unread] = {}
-        self._unread_text = 0  # how much of it is kept
+        self._unread_text = 0  # characters of the kept unread messages, see LEAST
         self._present: dict[str, str] = {}  # names by their folded form
-        self._returning: set[str] = set()  # who was here when the connection was lost
+        # names of users who were present when the connection was lost
+        self._returning: set[str] = set()
         self._rooms: dict[str, str] = {}
-        self._mine: dict[str, str] = {}  # the rooms that one is in
+        self._mine: dict[str, str] = {}  # the rooms that the user has joined
         self._ignored = {fold(name): name for name in ignored if name}
         self._remember_ignored = remember_ignored
         self._day = ""
-        self._away: str | None = None  # why one does not read
-        self._missed = False  # what was said while one was not here is being shown
-        self._registered = False  # ever
+        self._away: str | None = None  # the away text, or None
+        self._missed = False  # whether missed messages are being shown
+        self._registered = False  # whether the user was ever registered
         self._greeted = False
         self._leaving = False
-        self._code: int | None = None  # that it ends with
+        self._code: int | None = None  # the exit code, if it is set already
         self._over = False
 
-    # What is beside the prompt
+    # Beside the prompt
 
     def beside(self) -> list[Line]:
-        """One's own messages that are not settled, the newest of them, as they stand."""
+        """Return the newest messages whose outcome is not known or that were refused."""
         own = list(self._own.values())
         lines: list[Line] = []
         if len(own) > MAX_SHOWN:
@@ -227,7 +240,7 @@ class ConversationView:
         return lines
 
     def prompt(self) -> Line:
-        """What stands before what is typed."""
+        """Return the text before the input."""
         line: Line = []
         if not self._registered:
             line.append(("class:dim", "(connecting) "))
@@ -241,18 +254,18 @@ class ConversationView:
         return [*line, ("class:prompt", f"{name}> ")]
 
     def names(self) -> list[str]:
-        """Those who are here, without oneself."""
+        """Return the names of the other users who are present."""
         own = fold(self.user)
         return sorted((n for key, n in self._present.items() if key != own), key=fold)
 
     def rooms(self) -> list[str]:
-        """The rooms that are known."""
+        """Return the names of all known rooms."""
         return sorted(self._rooms.values(), key=fold)
 
-    # What is typed
+    # Input
 
     def take(self, line: str) -> None:
-        """Do what was typed."""
+        """Handle a typed line. Called by the terminal."""
         order = commands.parse(line, self.current)
         match order:
             case Say(to, text) if text.count("\n") >= MAX_PASTE:
@@ -288,7 +301,7 @@ class ConversationView:
         self._own[self.session.send(to, text)] = OutgoingMessage(to, text)
 
     def send_again(self) -> None:
-        """Send what was refused, in its order."""
+        """Send all refused messages again, in order."""
         for id, own in list(self._own.items()):
             if own.state is DeliveryState.REFUSED:
                 del self._own[id]
@@ -296,7 +309,7 @@ class ConversationView:
         self._terminal.refresh()
 
     def drop(self) -> None:
-        """Forget what was refused."""
+        """Forget all refused messages."""
         for id, own in list(self._own.items()):
             if own.state is DeliveryState.REFUSED:
                 del self._own[id]
@@ -360,7 +373,7 @@ class ConversationView:
         self._complain(f"{command.name}{about}: {refusal.reason}")
 
     def _later(self, coroutine: Any) -> None:
-        """Do what takes time."""
+        """Run a coroutine, and log an unexpected error."""
         done = Deferred.fromCoroutine(coroutine)
         done.addErrback(lambda fault: self._log.failure("in a command", fault))
 
@@ -431,20 +444,20 @@ class ConversationView:
             return
         self._leaving = True
         self.session.quit()
-        if not self._registered:  # there is nobody to say goodbye to
+        if not self._registered:  # there is no session to end
             self.lost("")
 
     def interrupt(self, code: int = INTERRUPTED) -> None:
-        """Leave, in half a second at the latest, with this exit code."""
+        """Leave within ``INTERRUPTED_WITHIN`` seconds, with this exit code."""
         self._leaving = True
         self._code = code
         self._clock.callLater(INTERRUPTED_WITHIN, self.lost, "")
         self.session.quit()
 
-    # The session
+    # Events of the session
 
     def registered(self, name: str) -> None:
-        """Session: there may be sending and receiving."""
+        """Called by the session when the user is registered."""
         self.user = name
         self.connected = self._registered = True
         self._remember(self.session.token)
@@ -457,11 +470,11 @@ class ConversationView:
         self._terminal.refresh()
 
     def _join_quietly(self, room: str) -> None:
-        """Be in a room, without turning to it."""
+        """Join a room without switching to it."""
         self._asked[self.session.ask("JOIN", room)] = Command("/join", room, "quietly")
 
     def _look_around(self) -> None:
-        asked = self._quiet.values()  # what is not answered the session asks again by itself
+        asked = self._quiet.values()  # the session repeats requests without an answer
         if "who" not in asked:
             self._quiet[self.session.ask("WHO", "", (("Watch", "yes"),))] = "who"
         if "rooms" not in asked:
@@ -470,12 +483,12 @@ class ConversationView:
     def authenticate(
         self, methods: list[str], challenge: bytes, tries: int
     ) -> Deferred[Proof | None]:
-        """Session: the name has an account."""
+        """Called by the session when the name has an account; see ``Listener.authenticate``."""
         return Deferred.fromCoroutine(self._prove(methods, challenge, tries))
 
     async def _prove(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
         identity = self._identity
-        match identity.way(methods, tries):
+        match identity.next_method(methods, tries):
             case "publickey":
                 try:
                     return Proof(*identity.sign(challenge, self.user, self.session.binding))
@@ -485,18 +498,18 @@ class ConversationView:
                 password = identity.password or await self._terminal.ask(
                     f"Password of {self.user}: ", secret=True
                 )
-                identity.password = password  # for when the connection is lost
+                identity.password = password  # for a reconnect
                 if not password:
                     self.failure = f"No password of {self.user} was given"
                 return Proof(password=password) if password else None
         return None
 
     def not_registered(self, refusal: Refusal) -> None:
-        """Session: the server does not take the user."""
+        """Called by the session when the server refuses the registration."""
         self.failure = self.failure or (f"ERROR {refusal.code} : {refusal.reason} : {self.user}")
 
     def received(self, message: Received) -> None:
-        """Session: somebody said something."""
+        """Called by the session when a message has come."""
         if fold(message.sender) in self._ignored:
             return
         old = message.number <= self.session.last
@@ -509,7 +522,7 @@ class ConversationView:
         if not own and fold(place) != fold(self.current):
             self._keep_unread(place, message)
             self._terminal.refresh()
-        if old:  # one bell for each of what was missed would be an alarm
+        if old:  # missed messages don't ring
             return
         if not own and (self._is_direct(message) or self._mention.search(message.text)):
             if self._config.bell:
@@ -537,11 +550,11 @@ class ConversationView:
         return fold(message.to) == fold(self.user)
 
     def _place(self, message: Received) -> str:
-        """The conversation that a message belongs to."""
+        """Return the conversation of a message."""
         return message.sender if self._is_direct(message) else message.to
 
     def sent(self, id: int, number: int, time: str) -> None:
-        """Session: the server has a message."""
+        """Called by the session when a message of this user is committed."""
         own = self._own.get(id)
         if own is None:
             return
@@ -554,7 +567,7 @@ class ConversationView:
         self._terminal.refresh()
 
     def delivered(self, id: int) -> None:
-        """Session: the recipient has a message."""
+        """Called by the session when a direct message was delivered."""
         if id in self._own:
             self._settle(id, "✓ delivered")
         elif (own := self._late.pop(id, None)) is not None:
@@ -572,14 +585,14 @@ class ConversationView:
         self._terminal.refresh()
 
     def _settle(self, id: int, state: str) -> None:
-        """Show a message of one's own among the others: nothing more will become of it."""
+        """Show an outgoing message among the others: its state is final."""
         own = self._own.pop(id)
         if own.overdue is not None:
             own.overdue.cancel()
         self._show_message(Received(0, own.time, self.user, own.to, own.text), state)
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Session: the server did not do what was asked."""
+        """Called by the session when a request was refused."""
         command = self._asked.pop(id, None) if id is not None else None
         own = self._own.get(id) if id is not None else None
         if own is not None:
@@ -592,7 +605,7 @@ class ConversationView:
         self._terminal.refresh()
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Session: an account or a status is changed, or an operator's wish fulfilled."""
+        """Called by the session when a change of the account, the status or a sanction is done."""
         self._quiet.pop(id, None)
         if (command := self._asked.pop(id, None)) is not None:
             if command.name in ("/away", "/back"):
@@ -600,7 +613,7 @@ class ConversationView:
             self._tell(self._words.changed(None, command, what, lines))
 
     def listed(self, id: int, found: Listed) -> None:
-        """Session: who is here, or which rooms there are."""
+        """Called by the session with the answer to WHO, ROOMS or BAN."""
         match self._quiet.pop(id, None):
             case "who":
                 self._is_here(found)
@@ -638,7 +651,7 @@ class ConversationView:
             self._complain(f"You are not in {self.current} any more (/join {self.current}, @ALL)")
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """Session: what was said."""
+        """Called by the session with the answer to HISTORY or SEARCH."""
         command = self._asked.pop(id)
         what = commands.about(command, self.current) or command.first or ""
         if not messages:
@@ -650,7 +663,7 @@ class ConversationView:
         self._mark("now")
 
     def told(self, id: int | None, event: Event) -> None:
-        """Session: something happened in a room."""
+        """Called by the session when something has changed in a room."""
         command = self._asked.pop(id, None) if id is not None else None
         key, own = fold(event.room), fold(event.user) == fold(self.user)
         if len(self._rooms) < MAX_NAMES:
@@ -663,15 +676,15 @@ class ConversationView:
             self._mine.pop(key, None)
             if (unread := self._unread.pop(key, None)) is not None:
                 self._unread_text -= sum(map(_weight, unread.newest))
-            # Who was put out may be typing: what is meant for a room must not go to everybody. The
-            # server refuses it, and says so.
+            # A removed user may be typing: a message for the room must not go to everybody. The
+            # server refuses it with an error.
             if command is not None and fold(self.current) == key:
                 self.current = ALL
         self._tell(self._words.told(None, event))
         self._terminal.refresh()
 
     def seen(self, users: list[Seen]) -> None:
-        """Session: somebody came, went, or is away."""
+        """Called by the session when the presence of users has changed."""
         for user in users:
             key = fold(user.user)
             was_here = key in self._present
@@ -690,12 +703,12 @@ class ConversationView:
             self._returning.discard(key)
 
     def noticed(self, text: str) -> None:
-        """Session: the server has something to say."""
+        """Called by the session with a notice from the server."""
         for line in lines_of(text):
             self._tell(line)
 
     def disconnected(self, reason: str) -> None:
-        """Session: the connection is gone, and is being tried again."""
+        """Called by the session when the connection is lost; the session tries to connect again."""
         self.connected = False
         why = f" ({reason})" if reason else ""
         self._complain(f"Connection lost{why}, trying again. What you write is sent then.")
@@ -703,14 +716,14 @@ class ConversationView:
         self._terminal.refresh()
 
     def reconnected(self) -> None:
-        """Session: the connection stands again."""
+        """Called by the session when it is connected again."""
         self.connected = True
         self._remember(self.session.token)
-        if self.session.forgotten:  # as a guest's rooms are with the guest
+        if self.session.forgotten:  # a guest's rooms end with the guest
             for room in self._mine.values():
                 self._join_quietly(room)
         self._look_around()
-        if self._away is not None:  # which a server that was started anew does not know
+        if self._away is not None:  # a restarted server has forgotten it
             self._quiet[self.session.ask("STATUS", "away", (), self._away or None)] = "away"
         self._tell("Connected again")
         if self._leaving:
@@ -718,11 +731,11 @@ class ConversationView:
         self._terminal.refresh()
 
     def went_back(self) -> None:
-        """Session: the server has lost what was said last."""
+        """Called by the session when the server has lost the newest messages."""
         self._complain(self._words.went_back())
 
     def lost(self, reason: str) -> None:
-        """Session: it is over."""
+        """Called by the session when it has ended."""
         if self._over:
             return
         self._over = True
@@ -733,7 +746,7 @@ class ConversationView:
             self._settle(id, "sent, not delivered yet")
         self._own.clear()
         if self._leaving:
-            if self.connected:  # else the server keeps the name for one who comes back
+            if self.connected:  # otherwise the server reserves the name for a return
                 self._remember(None)
             self._terminal.stop(OK if self._code is None else self._code, "")
         else:
@@ -743,10 +756,10 @@ class ConversationView:
             else:
                 self._terminal.stop(NOT_CONNECTED, self.failure or reason or over)
 
-    # What is shown
+    # Output
 
     def tell(self, text: str) -> None:
-        """Show what is not said by anybody."""
+        """Show a notice of the program."""
         for line in text.split("\n"):
             self._tell(line)
 
@@ -781,14 +794,14 @@ class ConversationView:
             ("class:mention" if mentioned else "", f" {first}"),
         ]
         lines.append(line)
-        # Nobody can make a line of his text look like somebody else's: it begins with blanks.
+        # Further lines are indented, so that nobody can imitate another user's message.
         lines.extend([("", f"        {text}")] for text in more)
         if state:
             lines[-1].append(("class:dim", f" ({state})"))
         self._terminal.show(lines)
 
     def _local(self, time: str) -> tuple[str, str]:
-        """Return the day and the time of day where one is."""
+        """Return the local date and time of day."""
         try:
             local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
         except (ValueError, OverflowError):
@@ -797,7 +810,7 @@ class ConversationView:
 
 
 def _reason(refusal: Refusal, to: str) -> str:
-    """Say why a message was refused."""
+    """Describe why a message was refused."""
     match refusal.code:
         case 102:
             return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
@@ -807,19 +820,19 @@ def _reason(refusal: Refusal, to: str) -> str:
 
 
 def tag(place: str) -> str:
-    """Name a conversation so that it is known without colour: ``[@bob]``, ``[#dev]``, ``[ALL]``."""
+    """Return a conversation's name in the form ``[@bob]``, ``[#dev]`` or ``[ALL]``."""
     if place.startswith("#") or place == ALL:
         return f"[{place}]"
     return f"[@{place}]"
 
 
 def colour(name: str) -> str:
-    """Return the style of a name, always the same."""
+    """Return the style of a name, which is always the same."""
     return f"class:name-{zlib.crc32(fold(name).encode()) % NAME_COLOURS}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align the columns of ``rows``, whose cells are of characters one column wide."""
+    """Align the columns of ``rows``, whose characters must all be one column wide."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,7 +1,7 @@
-"""What was typed on a terminal, from one run to the next: a file that several clients add to.
+"""The input history of the terminal: a file that several clients append to.
 
-It is a comfort: what can't be written is said once, and keeps nobody from talking. Nothing here
-knows what the lines mean.
+It is optional: an error is reported once, and the chat goes on. This module must not know what the
+lines mean.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from prompt_toolkit.history import FileHistory
 from chat_twisted.client.client_state import locked, replace
 
 MAX_HISTORY = 256 * 1024
-"""Bytes of the file; of a larger one the older half is dropped at the start."""
+"""Maximum size in bytes. At the start, the older half of a larger file is dropped."""
 
 
 class InputHistory(FileHistory):
-    """What was typed before, for the user's eyes alone.
+    """The lines that the user typed before, in a private file.
 
-    :param tell: called once with the reason if it can't be read or written.
+    :param path: the file.
+    :param tell: called once, with the reason, if the file can't be read or written.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], object]) -> None:
@@ -33,7 +34,7 @@ class InputHistory(FileHistory):
         self._told = False
 
     def load_history_strings(self) -> Iterable[str]:
-        """prompt_toolkit: return what was typed, the newest first."""
+        """Return the typed lines, newest first. Called by prompt_toolkit at the start."""
         try:
             with locked(self._path.parent):
                 self._prepare()
@@ -43,7 +44,7 @@ class InputHistory(FileHistory):
             return []
 
     def store_string(self, string: str) -> None:
-        """prompt_toolkit: a line was typed."""
+        """Append a typed line. Called by prompt_toolkit."""
         lines = "".join(f"+{line}\n" for line in string.split("\n"))
         entry = f"\n# {datetime.datetime.now()}\n{lines}".encode(errors="replace")
         try:
@@ -53,21 +54,21 @@ class InputHistory(FileHistory):
             self._complain(error)
 
     def _prepare(self) -> None:
-        """Make the file, and drop the older half of one that has grown large."""
+        """Create the file if needed, and drop the older half of a large one."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         with open(descriptor, "rb") as file:
             os.fchmod(descriptor, 0o600)
             data = file.read()
         if len(data) > MAX_HISTORY:
             newer = data[len(data) // 2 :]
-            replace(self._path, newer[newer.find(b"\n# ") + 1 :])  # from the next entry on
+            replace(self._path, newer[newer.find(b"\n# ") + 1 :])  # starts with a complete entry
 
     def _append(self, entry: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(descriptor).st_size
             if os.write(descriptor, entry) < len(entry):
-                os.ftruncate(descriptor, size)  # half an entry would be another line
+                os.ftruncate(descriptor, size)  # part of an entry would be read as another line
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)

@@ -1,6 +1,6 @@
-"""Who one is: the key that proves it, made at first use, and the password.
+"""The user's private key, which is created at first use, and password.
 
-The server's side is ``accounts``. Nothing here knows the connection.
+The server's side is ``auth.accounts``. This module must not know the connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from chat_twisted.text import printable
 KEY_FILE = "id_ed25519"
 
 MAX_KEY = 16 * 1024
-"""Characters of a public key that are read."""
+"""Maximum number of characters read from a public key file."""
 
 _CONTEXT = b"chat_twisted auth v2\0"
 
@@ -36,16 +36,16 @@ Private = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivat
 
 
 class IdentityError(Exception):
-    """A key or a password can't be had; what is wrong is said in one line."""
+    """A key or password is not available. The message is one line for the user."""
 
 
 class Identity:
-    """A key, and a password if there is one.
+    """The user's key, and optionally a password.
 
-    :param path: the file of the private key, as OpenSSH or PEM has it.
-    :param own: whether it is this client's own, which is made when there is none.
-    :param password: empty if there is none.
-    :param ask: asks for something in secret; None if nobody can be asked.
+    :param path: the file of the private key, in OpenSSH or PEM format.
+    :param own: whether it is the client's own key, which is created if it does not exist.
+    :param password: the password, or empty.
+    :param ask: asks the user for a secret; None if nobody can be asked.
     """
 
     def __init__(
@@ -63,15 +63,17 @@ class Identity:
         self._key: Private | None = None
 
     def has_key(self) -> bool:
-        """Whether there is a key, or was one named."""
+        """Return whether the user named a key file, or the client's own key exists."""
         return not self._own or self._is_there()
 
-    def way(self, methods: Sequence[str], tries: int) -> str | None:
-        """Return how to prove who one is: ``publickey`` or ``password``; the key first, unless
-        there is a password.
+    def next_method(self, methods: Sequence[str], tries: int) -> str | None:
+        """Return the next login method to try: ``publickey`` or ``password``, or None if all were
+        tried.
 
-        :param methods: those that the server takes.
-        :param tries: how many of the ways did not succeed; None comes when that was all.
+        The key comes first unless a password is given.
+
+        :param methods: the methods that the server accepts.
+        :param tries: how many methods have failed so far.
         """
         ways = ["publickey"] if "publickey" in methods and self.has_key() else []
         if "password" in methods:
@@ -79,26 +81,29 @@ class Identity:
         return ways[tries] if tries < len(ways) else None
 
     def unlock(self) -> None:
-        """Read the key now, if there is one, so that its passphrase is asked for at once.
+        """Load the key now, if there is one, so that its passphrase is asked for early.
 
-        :raises IdentityError: it can't be read.
+        :raises IdentityError: if it can't be read.
         """
         if self.has_key():
             self._load()
 
     def public(self) -> str:
-        """Return the public key in one line; the client's own is made if it is not there.
+        """Return the public key as one line. The client's own key is created if it does not exist.
 
-        :raises IdentityError: it can't be read or made.
+        :raises IdentityError: if it can't be read or created.
         """
         key = self._load()
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         return public.decode()
 
     def sign(self, challenge: bytes, name: str, binding: bytes) -> tuple[str, bytes]:
-        """Return the public key and the signature that logs in (docs/protocol.rst, Accounts).
+        """Return the public key and the signature for a login (docs/protocol.rst, Accounts).
 
-        :raises IdentityError: the key can't be read.
+        :param challenge: 32 bytes from the server.
+        :param name: the account's name.
+        :param binding: the channel binding: the SHA-256 digest of the server's certificate.
+        :raises IdentityError: if the key can't be read.
         """
         key = self._load()
         data = _CONTEXT + challenge + name.encode() + binding
@@ -111,7 +116,7 @@ class Identity:
         return self.public(), signature
 
     def ask_password(self, what: str) -> str:
-        """Ask the user; empty if nobody can be asked."""
+        """Ask the user for a secret; return an empty text if nobody can be asked."""
         return self._ask(what) if self._ask is not None else ""
 
     def _load(self) -> Private:
@@ -126,7 +131,7 @@ class Identity:
             data = self._path.read_bytes()
             try:
                 return self._parse(data, None)
-            except TypeError:  # what cryptography raises when there is a passphrase
+            except TypeError:  # raised by cryptography if a passphrase is needed
                 passphrase = self.ask_password(f"Passphrase of {self._path}: ")
                 return self._parse(data, passphrase.encode())
         except OSError as error:
@@ -144,39 +149,39 @@ class Identity:
         return key
 
     def _is_there(self) -> bool:
-        """Whether the file is there. An empty one holds nothing that anybody could miss."""
+        """Return whether the file exists and is not empty; an empty file may be replaced."""
         try:
             return self._path.stat().st_size > 0
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # reading it says what is wrong
+            return True  # reading it will report the problem
 
     def _make(self) -> Private:
         key = ed25519.Ed25519PrivateKey.generate()
         data = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         with locked(self._path.parent):
-            if self._is_there():  # another client was quicker
+            if self._is_there():  # another client created it first
                 return self._parse(self._path.read_bytes(), None)
             replace(self._path, data)
         return key
 
 
 def read_key(file: str) -> str:
-    """Return the public key in ``file``, one line as ssh-keygen makes it.
+    """Return the first line of a public key file, as ssh-keygen writes it.
 
-    :raises IdentityError: it can't be read.
+    :raises IdentityError: if it can't be read.
     """
     try:
         with open(os.path.expanduser(file), encoding="utf-8-sig") as stream:
             return stream.readline(MAX_KEY).strip()
-    except (OSError, ValueError) as error:  # not UTF-8, or no name of a file
+    except (OSError, ValueError) as error:  # not UTF-8, or not a valid file name
         reason = getattr(error, "strerror", None) or "not a public key"
         raise IdentityError(f"{file}: {reason}") from None
 
 
 def ask_at_the_terminal(what: str) -> str:
-    """Ask for something without showing it; the terminal does nothing else meanwhile."""
+    """Ask for a secret without echo. Blocks until the user has answered."""
     try:
         return getpass.getpass(printable(what))
     except (EOFError, KeyboardInterrupt, UnicodeDecodeError):

@@ -1,9 +1,9 @@
-"""What the server's frames say, as values: whatever comes from a server is checked here, once.
+"""Parses frames from the server into values, and validates them.
 
-A frame that the protocol does not have so raises ``HeaderIncomplete``, whose text says what is
-wrong without quoting it. Names are names when they leave here, numbers have 18 digits at most, and
-what is said to be a line is one. Texts are as they came: who shows them makes them printable.
-Nothing here knows what was asked or who listens.
+A frame that violates the protocol raises ``HeaderIncomplete``; its text describes the problem
+without quoting the frame. Names in the values are valid names, numbers have at most 18 digits, and
+lines contain no line ends. Other texts are unchanged: code that shows them must make them
+printable. This module must not know which requests were made, or who listens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from chat_twisted.core.message import check_room_name, check_user_name
 from chat_twisted.frames import Frame
 
 MAX_BODY_TAKEN = 4 * 1024 * 1024
-"""Bytes of a body, whatever ``Max-message`` says."""
+"""Maximum size of a body in bytes, whatever ``Max-message`` says."""
 
 MAX_NAMES = 100_000
-"""How many users, and how many rooms, a listener remembers the names of. Past it, newer ones are
-not offered or counted; what they say is heard all the same."""
+"""Maximum number of users, and of rooms, whose names a listener remembers. Further ones are not
+completed or counted, but their messages are shown."""
 
 MAX_WHY = 500
-"""Characters of a topic, a reason, or why somebody is away; what is longer is cut."""
+"""Maximum length, in characters, of a topic, a reason or an away text; longer ones are cut."""
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 _TOKEN = re.compile(r"[^\x00-\x1f\x7f-\x9f]{0,256}\Z")
@@ -36,9 +36,13 @@ _ERROR = re.compile(r"([0-9]{3})(?: (.*))?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it was received. ``to`` is one's own name, a ``#room`` or ``ALL``.
+    """A received message.
 
-    ``number`` is the server's for the message, ``time`` in the form ``2026-11-23T10:00:00.123Z``.
+    :ivar number: the server's number of the message.
+    :ivar time: the time of its commit, as ``2026-11-23T10:00:00.123Z``.
+    :ivar sender: the sender's name.
+    :ivar to: the user's own name, a ``#room`` or ``ALL``.
+    :ivar text: the text, as it was sent.
     """
 
     number: int
@@ -50,7 +54,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The server's ERROR: ``code`` and ``reason`` as in the protocol's table."""
+    """An ERROR of the server, with the code and reason from the table in docs/protocol.rst."""
 
     code: int
     reason: str
@@ -58,8 +62,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened in a room: ``verb`` is the protocol's (JOINED, LEFT, TOPIC, INVITED, OWNER),
-    ``user`` whom it befell, ``by`` who else did it, ``topic`` the room's where it was told.
+    """A change in a room.
+
+    :ivar verb: the protocol's verb: JOINED, LEFT, TOPIC, INVITED or OWNER.
+    :ivar room: the room's name.
+    :ivar user: the user who is affected; may be empty with TOPIC.
+    :ivar by: another user who did it, or empty.
+    :ivar topic: the topic, or None if it was not sent.
     """
 
     verb: str
@@ -70,7 +79,7 @@ class Event:
 
 
 class State(enum.Enum):
-    """Whether somebody reads what is said to him: ``GONE`` is without a connection."""
+    """A user's presence. ``GONE`` means that the user has no connection."""
 
     HERE = "here"
     AWAY = "away"
@@ -79,7 +88,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Where somebody is, and what he has said about being away."""
+    """A user's presence, and the text that they gave for being away."""
 
     user: str
     state: State
@@ -88,8 +97,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as it is listed: how many members it has, whether one is a member, and whether only
-    those can come in who are invited.
+    """A room in the list of rooms.
+
+    :ivar name: its name.
+    :ivar members: the number of its members.
+    :ivar member: whether the user is a member.
+    :ivar private: whether only invited users can join.
     """
 
     name: str
@@ -100,8 +113,12 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """What REGISTERED says: one's name as the server has it, the token to come back with, the
-    greatest length of a body in bytes, and the number of the newest message.
+    """The contents of REGISTERED.
+
+    :ivar name: the user's name, as the server spells it.
+    :ivar token: the session token for reconnecting.
+    :ivar max_message: the maximum length of a body in bytes.
+    :ivar last: the number of the newest message.
     """
 
     name: str
@@ -125,7 +142,7 @@ def _room(name: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Make one line of what should be one, and cut what is too long for it."""
+    """Join the lines of ``text``, and cut it to ``MAX_WHY`` characters."""
     line = " ".join(text[: MAX_WHY + 1].splitlines())
     return line if len(line) <= MAX_WHY else f"{line[: MAX_WHY - 1]}…"
 
@@ -136,7 +153,7 @@ def lines(frame: Frame) -> list[str]:
 
 
 def time(frame: Frame) -> str:
-    """Return when a message was committed."""
+    """Return the time at which a message was committed."""
     moment = frame.headers.get("time", "")
     if not _TIME.match(moment):
         raise HeaderIncomplete("Time is missing or none")
@@ -144,7 +161,7 @@ def time(frame: Frame) -> str:
 
 
 def message(frame: Frame) -> Received:
-    """Read FORWARD or MESSAGE."""
+    """Parse FORWARD or MESSAGE."""
     to = frame.headers.get("to", "")
     if to != "ALL" and not to.startswith("#"):
         _user(to)
@@ -157,7 +174,7 @@ def message(frame: Frame) -> Received:
 
 
 def welcome(frame: Frame) -> Welcome:
-    """Read REGISTERED."""
+    """Parse REGISTERED."""
     token = frame.headers.get("session", "")
     if not _TOKEN.match(token):
         raise HeaderIncomplete("Session is no token")
@@ -170,7 +187,7 @@ def welcome(frame: Frame) -> Welcome:
 
 
 def refusal(frame: Frame) -> Refusal:
-    """Read ERROR."""
+    """Parse ERROR."""
     match = _ERROR.match(frame.argument)
     if match is None:
         raise HeaderIncomplete("an ERROR without a code")
@@ -181,12 +198,12 @@ def refusal(frame: Frame) -> Refusal:
 
 
 def retry_after(frame: Frame) -> int | None:
-    """Return the seconds after which ERROR says that waiting helps; None if it does not."""
+    """Return the seconds of an ERROR's ``Retry-after``, or None."""
     return frame.number("retry-after") if "retry-after" in frame.headers else None
 
 
 def challenge(frame: Frame) -> bytes:
-    """Return what ERROR 106 gives to sign: 32 bytes."""
+    """Return the challenge of ERROR 106: 32 bytes that the client signs."""
     try:
         octets = base64.b64decode(frame.headers.get("challenge", ""), validate=True)
     except (binascii.Error, ValueError):
@@ -197,7 +214,7 @@ def challenge(frame: Frame) -> bytes:
 
 
 def event(frame: Frame) -> Event:
-    """Read JOINED, LEFT, TOPIC, INVITED or OWNER."""
+    """Parse JOINED, LEFT, TOPIC, INVITED or OWNER."""
     user, by = frame.headers.get("user", ""), frame.headers.get("by", "")
     if user or frame.verb != "TOPIC":
         _user(user)
@@ -208,17 +225,17 @@ def event(frame: Frame) -> Event:
 
 
 def seen(line: str) -> Seen:
-    """Read a line of WHO or PRESENCE: the name, and what is known behind it."""
+    """Parse a line of WHO or PRESENCE."""
     user, _, rest = line.partition(" ")
     state, _, why = rest.partition(" ")
     try:
         return Seen(_user(user), State(state or State.HERE.value), _line(why))
-    except ValueError:  # a newer server's
+    except ValueError:  # a state that only a newer server knows
         return Seen(user, State.HERE)
 
 
 def room(line: str) -> Room:
-    """Read a line of ROOMS: the name, how many members, and what is known behind it."""
+    """Parse a line of ROOMS."""
     match = _ROOM_LINE.match(line)
     if match is None:
         raise HeaderIncomplete("a line of ROOMS that is none")
@@ -227,5 +244,5 @@ def room(line: str) -> Room:
 
 
 def sanction(line: str) -> str:
-    """Read a line of BAN's list, which is for people."""
+    """Parse a line of the list of bans; its text is meant for people."""
     return _line(line)

@@ -1,7 +1,7 @@
-"""The client's command: a session with a server, and a terminal or a pipe on this side of it.
+"""Runs the client: a session with a server, and a terminal or a pipe.
 
-But for what is wrong with the command line and ``config.toml``, nothing else on the client's side
-writes to standard error.
+All output to standard error on the client's side comes from here, except mistakes in the command
+line and in ``config.toml``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from chat_twisted.text import printable_lines
 INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"
 IGNORED = "ignored"
-"""Files in the client's folder."""
+"""Names of files in the client's folder."""
 
 MAX_SESSIONS = 1000
-"""Of how many users of servers it is kept what lets them come back."""
+"""Maximum number of session tokens that are stored."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _tell(notice: str) -> None:
-    print(printable_lines(notice), file=sys.stderr)  # noqa: T201  what standard output has no place for
+    # Not to standard output, which belongs to the messages.
+    print(printable_lines(notice), file=sys.stderr)  # noqa: T201
 
 
 def _fail(reason: str, code: int = NOT_CONNECTED) -> SystemExit:
-    """Say in one line why there is no session; return what ends the process."""
+    """Print one line that explains why there is no session; return the exception that exits."""
     _tell(reason)
     return SystemExit(code)
 
@@ -69,16 +70,19 @@ def _identity(arguments: Arguments) -> Identity:
 
 
 async def main(reactor: Any, arguments: Arguments) -> None:
-    """Connect, and bridge a terminal, or standard input and output, until all is said."""
+    """Connect, then run a terminal or a pipe until it ends.
+
+    :raises SystemExit: with the exit code.
+    """
     use_monotonic_clock(reactor)  # nothing is scheduled yet
     identity = _identity(arguments)
     if arguments.mode is Mode.SCREEN:
-        await _on_a_terminal(reactor, arguments, identity)
+        await _run_terminal(reactor, arguments, identity)
     else:
-        await _in_a_pipe(reactor, arguments, identity)
+        await _run_pipe(reactor, arguments, identity)
 
 
-async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> None:
     reads = not (arguments.once or arguments.tail)
     is_json = arguments.mode is Mode.JSON
 
@@ -86,7 +90,7 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
         stdin = 0 if reads else os.open(os.devnull, os.O_RDONLY)
         StandardFiles(pipe, reactor, stdin=stdin)
 
-    # Who brings a proof is to be judged by it, and not by a token of whoever was there before.
+    # A user who offers a proof must be judged by it, not by the token of an earlier user.
     proves = identity.password or arguments.identity is not None
     token = _SessionToken(arguments)
     connector = Connector(reactor, arguments.server, _tell)
@@ -123,13 +127,13 @@ async def _in_a_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> 
     raise SystemExit(code)
 
 
-async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
     from chat_twisted.client.conversation_view import ConversationView
     from chat_twisted.client.history import InputHistory
     from chat_twisted.client.screen import Screen
 
     try:
-        identity.unlock()  # while nothing else is on the terminal
+        identity.unlock()  # before the screen uses the terminal
     except IdentityError as problem:
         raise _fail(str(problem)) from None
     token, ignored = _SessionToken(arguments), _StateValue(arguments, IGNORED)
@@ -176,7 +180,7 @@ async def _on_a_terminal(reactor: Any, arguments: Arguments, identity: Identity)
 
 
 class _StateValue:
-    """What is kept in a file for this user of this server; it can be done without."""
+    """A value in a state file for one user of one server. Errors are ignored: it is optional."""
 
     def __init__(self, arguments: Arguments, file: str, most: int | None = None) -> None:
         self._file = StateFile(config_folder() / file, most)
@@ -196,25 +200,27 @@ class _StateValue:
 
 
 class _SessionToken:
-    """What lets a user come back after a crash. Several clients of one user may have the same: it
-    is kept, with their number, until the last of them has said goodbye.
+    """The stored token that resumes a session after a crash.
+
+    Several clients of one user may share a token. It is stored with their number, and removed when
+    the last one has quit.
     """
 
     def __init__(self, arguments: Arguments) -> None:
         self._kept = _StateValue(arguments, SESSIONS, MAX_SESSIONS)
-        self._mine = ""  # as it was kept for this client
+        self._mine = ""  # as this client stored it
 
     def get(self) -> str:
         return _token_and_users(self._kept.get())[0]
 
     def set(self, token: str | None) -> None:
-        """Keep a token; None if this client needs none any more."""
+        """Store a token; None if this client has quit."""
         mine, self._mine = self._mine, token or ""
 
         def change(before: str | None) -> str | None:
             kept, users = _token_and_users(before or "")
             if token is None:
-                if kept != mine:  # another user of this name has come since
+                if kept != mine:  # meanwhile another session of this name was stored
                     return before
                 return f"{kept},{users - 1}" if users > 1 else None
             if kept != token:
@@ -230,13 +236,12 @@ def _token_and_users(kept: str) -> tuple[str, int]:
 
 
 class _Signals:
-    """Has the process say goodbye when a signal is to end it.
+    """Ends the session properly when a signal ends the process, or the reactor stops.
 
-    A closed terminal, too, leaves the name free for who opens another.
+    So the name is free at once, even if the terminal was closed.
 
-    :ivar code: the exit code then: 128 and the number of the signal.
-    :param interrupt: called with that code when the process is to end; what it returns is waited
-        for.
+    :ivar code: the exit code: 128 plus the number of the signal.
+    :param interrupt: called with that code; the reactor waits for its result before it stops.
     """
 
     def __init__(self, reactor: Any, interrupt: Callable[[int], Deferred[Any]]) -> None:
@@ -245,11 +250,12 @@ class _Signals:
         self._is_ending = False
         self._before = {number: signal.getsignal(number) for number in ENDING}
         reactor.addSystemEventTrigger("before", "shutdown", lambda: interrupt(self.code))
-        reactor.callWhenRunning(self._install)  # then the reactor has set its own
+        reactor.callWhenRunning(self._install)  # after the reactor has installed its own handlers
 
     def _install(self) -> None:
         for number, before in self._before.items():
-            # What is ignored stays so: SIGHUP under nohup, SIGINT of a script's background.
+            # An ignored signal stays ignored: SIGHUP under nohup, SIGINT in the background of a
+            # script.
             ignored = before is signal.SIG_IGN
             signal.signal(number, signal.SIG_IGN if ignored else self._end)
 

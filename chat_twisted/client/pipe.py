@@ -1,12 +1,11 @@
-"""Standard input and output bridged to a session: for scripts, and for people without a wish.
+"""Connects standard input and output to a session: for scripts, and for simple terminals.
 
-A line in is a message or a command, a line out is what somebody said, or what became of what one
-said oneself. How they are written is for a ``OutputFormat`` to say: in words, or as JSON. It knows
-neither sockets nor the protocol.
+Each line of input is a message or a command. Each line of output is a message or the answer to a
+request. An ``OutputFormat`` parses and formats them: as plain text, or as JSON. This module must
+not know sockets or the wire protocol.
 
-At the end of input it stays until every message is answered, so that
-``echo '@bob: done' | python -m chat_twisted.client ci HOST`` can tell by its exit code whether the
-message was taken.
+After the end of input, the client stays until every message is answered. So the exit code of ``echo
+'@bob: done' | python -m chat_twisted.client ci HOST`` tells whether the server took the message.
 """
 
 from __future__ import annotations
@@ -40,53 +39,61 @@ from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.text import printable_lines
 
 MAX_LINE = 1024 * 1024
-"""Bytes of a line of input. What is longer is refused here."""
+"""Maximum bytes of a line of input; longer lines are refused."""
 
 WINDOW = 64
-"""How many messages may wait for the server before no more input is read."""
+"""Maximum number of unanswered requests before reading of input is paused."""
 
 DELIVERY_WINDOW = 500
-"""How many direct messages may wait to be delivered before no more input is read: the server
-remembers the senders of the newest thousand that somebody has not confirmed."""
+"""Maximum number of undelivered direct messages before reading of input is paused. The server
+remembers the senders of only the newest 1000 messages that a user has not confirmed."""
 
 DELIVERY_WITHIN = 10
-"""Seconds that a direct message's delivery is waited for. The server has it all the same."""
+"""Seconds to wait for the delivery of a direct message. After that it is still stored on the
+server."""
 
 OK, REFUSED, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all was taken; something was refused or not answered; there was no session; Ctrl-C,
-with the code that shells have for it, as they have 128 and its number for each signal."""
+"""Exit codes: every request succeeded; a request was refused or not answered; there was no session;
+Ctrl-C. The last is 128 plus the number of the signal, as in shells."""
 
 INTERRUPTED_WITHIN = 0.5
-"""Seconds that Ctrl-C or a signal waits at most for the server's goodbye and standard output."""
+"""Maximum seconds to wait for the server's BYE, and for standard output, after a signal."""
 
 OutputFormat = Wording | Records
 
 
 @dataclass(slots=True)
 class _Asked:
-    """What is not answered yet: a message, or a command."""
+    """An unanswered request: a message or a command.
+
+    :ivar to: the target of the message, or the subject of the command.
+    :ivar mark: the user's own ID of the request, or None.
+    :ivar overdue: the timer of a direct message that is sent but not delivered.
+    """
 
     to: str
     mark: object = None
     command: Command | None = None
-    overdue: IDelayedCall | None = None  # of a direct message that is sent and not delivered
+    overdue: IDelayedCall | None = None
 
 
 @implementer(IHalfCloseableProtocol)
 class Pipe(LineReceiver):
-    """The protocol on standard input and output, and the listener of a session.
+    """The protocol of standard input and output, and the listener of a session.
 
-    :ivar done: fires with the exit code when all is over and written.
+    :ivar done: fires with the exit code when everything has ended and was written.
     :ivar failure: why there was no session, in one line, if the exit code is ``NOT_CONNECTED``.
-    :param attach: makes this the protocol of standard input and output; called once, when the user
-        is registered, so that no input is taken that could not be sent.
-    :param greet: whether to say that one is registered, for somebody who looks on.
-    :param once: the only line of input, instead of what is read.
-    :param first_id: of requests, if it is not to be drawn.
-    :param tail: a conversation: what is said there is shown, and nothing is read.
-    :param token: the one that ``remember`` was called with last, when the process ended without a
-        goodbye; ``remember`` is called with None when it has said it. A user who has proven who
-        they are needs none.
+    :param attach: makes this the protocol of standard input and output. It is called once, when the
+        user is registered, so that no input is read before it can be sent.
+    :param greet: whether to print a greeting and the changes of the connection.
+    :param once: the only line of input; standard input is then not read.
+    :param tail: a conversation: only its messages are printed, and standard input is not read.
+    :param reconnect: as in ``ClientSession``.
+    :param reconnect_for: seconds, as in ``ClientSession``.
+    :param token: the stored session token, if the process last ended without QUIT.
+    :param remember: called with a session token to store, and with None after QUIT; not called for
+        a user who has logged in with a key or password.
+    :param first_id: as in ``ClientSession``.
     """
 
     delimiter = b"\n"
@@ -129,30 +136,30 @@ class Pipe(LineReceiver):
         self._format: OutputFormat = output_format or Wording(user)
         self._once = once
         self._tail = tail
-        self._begun = False  # there was a line of input
-        self._ended = False  # no more input will come
-        self._stuck = False  # standard output can't take more
-        self._quitting = False  # no more input is wanted
+        self._begun = False  # whether a line of input was read
+        self._ended = False  # whether input has ended
+        self._stuck = False  # whether standard output is blocked
+        self._quitting = False  # whether the user has quit
         self._remember = remember
         self._registered = False
-        self._connected = False  # and registered
-        self._proven = False  # by a key or a password
+        self._connected = False  # whether there is a registered connection
+        self._proven = False  # whether the user has logged in with a key or password
         self._interrupted = False
         self._leaving = False
-        self._ignored: dict[str, str] = {}  # folded names, and as they were written
+        self._ignored: dict[str, str] = {}  # names as they were typed, by folded name
         self._session_over = False
         self._code = OK
-        self._unanswered: dict[int, _Asked] = {}  # what the server has yet to answer, by id
+        self._unanswered: dict[int, _Asked] = {}  # requests without an answer, by ID
         self._undelivered: dict[int, _Asked] = {}
 
     # Standard input and output
 
     def connectionMade(self) -> None:
-        """Twisted: standard input and output are attached."""
+        """Called by Twisted when standard input and output are attached."""
         self.transport.registerProducer(_Throttle(self), True)
 
     def lineReceived(self, line: bytes) -> None:
-        """Twisted: a line was typed."""
+        """Handle a line of input. Called by Twisted."""
         if self._leaving or self._quitting:
             return
         if not self._begun:
@@ -180,39 +187,39 @@ class Pipe(LineReceiver):
                 self._complain(self._format.mistake(mark, text))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Twisted: a line is over ``MAX_LINE``. What is left of it is skipped."""
+        """Refuse a line longer than ``MAX_LINE`` and skip its rest. Called by Twisted."""
         self._complain(self._format.mistake(None, "Message too long : Message not sent"))
         self.setRawMode()  # type: ignore[no-untyped-call]
         self.rawDataReceived(line)
-        # LineReceiver looks no further at what it has now.
+        # LineReceiver does not parse the rest of its buffer by itself.
         self._clock.callLater(0, self.dataReceived, b"")
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Twisted: more of a line that is too long came."""
+        """Skip more of a line that is too long. Called by Twisted."""
         _, end, rest = data.partition(b"\n")
         if end:
             self.setLineMode(rest)  # type: ignore[no-untyped-call]
 
     def readConnectionLost(self) -> None:
-        """Twisted: the end of input."""
+        """Handle the end of input. Called by Twisted."""
         self._ended = True
-        # The last line may have no end; one too many is an empty line, which says nothing.
+        # End the last line, which may lack a line end; otherwise this is an ignored empty line.
         self.dataReceived(b"\n")  # type: ignore[no-untyped-call]
         self._leave_if_done()
 
     def writeConnectionLost(self) -> None:
-        """Twisted: nobody reads standard output any more."""
+        """Leave, because standard output was closed by its reader. Called by Twisted."""
         if not self._ended or self._tail:
             self._code = REFUSED
         self.transport.loseConnection()
         self._detached()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: all was written, and standard output is closed."""
+        """Called by Twisted when all output is written and standard output is closed."""
         self._detached()
 
     def throttle(self, stuck: bool) -> None:
-        """Standard output can't take more (or can again): nothing more is read, here or there."""
+        """Pause or resume input and session, because standard output blocks or no longer does."""
         self._stuck = stuck
         if stuck:
             self.session.pauseProducing()
@@ -308,10 +315,10 @@ class Pipe(LineReceiver):
         self._code = REFUSED
         self._show(text)
 
-    # The session
+    # Events of the session
 
     def registered(self, name: str) -> None:
-        """Session: there may be sending and receiving."""
+        """Called by the session when the user is registered."""
         self._registered = True
         self._has_come()
         self._attach(self)
@@ -328,10 +335,10 @@ class Pipe(LineReceiver):
             self._remember(self.session.token)
 
     def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        """Session: the name has an account."""
+        """Called by the session when the name has an account; see ``Listener.authenticate``."""
         self._proven = True
         identity = self._identity
-        match identity.way(methods, tries):
+        match identity.next_method(methods, tries):
             case "publickey":
                 try:
                     return Proof(*identity.sign(challenge, self._user, self.session.binding))
@@ -344,11 +351,11 @@ class Pipe(LineReceiver):
         return None
 
     def not_registered(self, refusal: Refusal) -> None:
-        """Session: the server does not take the user."""
+        """Called by the session when the server refuses the registration."""
         self.failure = self.failure or f"ERROR {refusal.code} : {refusal.reason} : {self._user}"
 
     def received(self, message: Received) -> None:
-        """Session: somebody said something."""
+        """Called by the session when a message has come."""
         if fold(message.sender) in self._ignored:
             return
         if self._tail:
@@ -358,7 +365,7 @@ class Pipe(LineReceiver):
         self._show(self._format.received(message))
 
     def sent(self, id: int, number: int, time: str) -> None:
-        """Session: the server has a message."""
+        """Called by the session when a message of this user is committed."""
         asked = self._answered(id)
         if parse_target(asked.to).audience is Audience.USER:
             asked.overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
@@ -370,7 +377,7 @@ class Pipe(LineReceiver):
         self._leave_if_done()
 
     def delivered(self, id: int) -> None:
-        """Session: the recipient has a message."""
+        """Called by the session when a direct message was delivered."""
         asked = self._undelivered.pop(id, None)
         if asked is not None and asked.overdue is not None:
             asked.overdue.cancel()
@@ -385,7 +392,7 @@ class Pipe(LineReceiver):
         self._leave_if_done()
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Session: the server did not do what was asked."""
+        """Called by the session when a request was refused."""
         asked = self._unanswered.get(id) if id is not None else None
         if id is None or asked is None:
             self._complain(self._format.not_sent(None, "anybody", refusal))
@@ -395,33 +402,33 @@ class Pipe(LineReceiver):
             self._complain(self._format.not_sent(asked.mark, asked.to, refusal))
         else:
             self._complain(self._format.refused(asked.mark, asked.command, asked.to, refusal))
-            if self._tail:  # which can't be had
+            if self._tail:  # the conversation of --tail is not available
                 self._leave()
         self._leave_if_done()
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Session: the account is changed, or an operator's wish fulfilled."""
+        """Called by the session when a change of the account, the status or a sanction is done."""
         asked = self._answered(id)
         assert asked.command is not None
         self._show(self._format.changed(asked.mark, asked.command, what, lines))
         self._leave_if_done()
 
     def listed(self, id: int, found: Listed) -> None:
-        """Session: who is here, or which rooms there are."""
+        """Called by the session with the answer to WHO, ROOMS or BAN."""
         asked = self._answered(id)
         assert asked.command is not None
         self._show(self._format.listed(asked.mark, asked.command, asked.to, found))
         self._leave_if_done()
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """Session: what was said."""
+        """Called by the session with the answer to HISTORY or SEARCH."""
         asked = self._answered(id)
         assert asked.command is not None
         self._show(self._format.found(asked.mark, asked.command, messages))
         self._leave_if_done()
 
     def told(self, id: int | None, event: Event) -> None:
-        """Session: something happened in a room."""
+        """Called by the session when something has changed in a room."""
         mark = None if id is None else self._answered(id).mark
         if not self._tail:
             self._show(self._format.told(mark, event))
@@ -434,22 +441,22 @@ class Pipe(LineReceiver):
         self._leave_if_done()
 
     def seen(self, users: list[Seen]) -> None:
-        """Session: somebody came, went, or is away."""
+        """Called by the session when the presence of users has changed."""
         self._show(self._format.seen(users))
 
     def noticed(self, text: str) -> None:
-        """Session: the server has something to say."""
+        """Called by the session with a notice from the server."""
         if not self._tail:
             self._show(self._format.noticed(text))
 
     def disconnected(self, reason: str) -> None:
-        """Session: the connection is gone, and is being tried again."""
+        """Called by the session when the connection is lost; the session tries to connect again."""
         self._connected = False
         if self._greet:
             self._show(self._format.disconnected(reason))
 
     def reconnected(self) -> None:
-        """Session: the connection stands again."""
+        """Called by the session when it is connected again."""
         self._has_come()
         if self._greet:
             self._show(self._format.reconnected())
@@ -459,12 +466,12 @@ class Pipe(LineReceiver):
             self.session.quit()
 
     def went_back(self) -> None:
-        """Session: the server has lost what was said last."""
+        """Called by the session when the server has lost the newest messages."""
         if not self._tail:
             self._show(self._format.went_back())
 
     def lost(self, reason: str) -> None:
-        """Session: the connection is gone."""
+        """Called by the session when it has ended."""
         for asked in self._undelivered.values():
             if asked.overdue is not None:
                 asked.overdue.cancel()
@@ -479,7 +486,7 @@ class Pipe(LineReceiver):
             if not self._leaving:
                 self._complain(self._format.over(reason))
         if self._leaving and self._connected and not self._proven:
-            self._remember(None)  # else the server keeps the name for one who comes back
+            self._remember(None)  # otherwise the server reserves the name for a return
         self._leaving = True
         if self.transport is None:
             self._done_if_over()
@@ -501,8 +508,9 @@ class Pipe(LineReceiver):
             self.session.quit()
 
     def interrupt(self, code: int = INTERRUPTED) -> Deferred[int]:
-        """Leave without waiting for answers; return ``done``, which fires with ``code`` in half a
-        second.
+        """Leave without waiting for answers.
+
+        :return: ``done``, which fires with ``code`` within ``INTERRUPTED_WITHIN`` seconds.
         """
         self._interrupted = True
         self._code = code
@@ -526,7 +534,7 @@ class Pipe(LineReceiver):
 
 @implementer(IPushProducer)
 class _Throttle:
-    """What standard output pauses while it can't take more."""
+    """The producer that Twisted pauses while standard output blocks."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe

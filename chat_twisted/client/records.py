@@ -1,7 +1,8 @@
-"""What happened, as JSON for programs: an object a line, in both directions (docs/scripts.rst).
+"""Formats events and answers as JSON for programs: one object per line, in both directions
+(docs/scripts.rst).
 
-The same questions as ``words``, the same events; only ASCII is written, so that any locale can
-carry it and no terminal takes harm.
+It has the same methods as ``wording``. The output is ASCII, so it is valid in any locale and safe
+on any terminal. This module must not know when something is printed.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ def _seen(seen: Seen) -> dict[str, Any]:
 
 
 class Records:
-    """How a program is spoken with. ``user`` is one's own name."""
+    """The JSON format of a pipe.
+
+    :ivar user: the user's own name.
+    """
 
     def __init__(self, user: str) -> None:
         self.user = user
 
     def parse(self, line: str) -> tuple[ParsedLine | None, object]:
-        """Read a line of input; return the order, and the ``id`` that its answers are to have."""
+        """Parse a line of input; return the request, and the ``id`` for its answers."""
         if not line.strip():
             return None, None
         try:
@@ -68,37 +72,37 @@ class Records:
         return Mistake(USAGE), mark
 
     def parse_once(self, text: str) -> tuple[ParsedLine | None, object]:
-        """Read the only thing that is to be done, from the command line: an object, or what a
-        person would write, which never begins as one does.
+        """Parse the argument of --once: an object, or text as a person types it, which never starts
+        with a brace.
         """
         return self.parse(text) if text.lstrip().startswith("{") else (parse(text), None)
 
-    # What became of what one asked
+    # Answers to requests. ``mark`` is the user's ID of the request, ``to`` its subject.
 
     def accepted(self, mark: object, to: str, number: int, time: str) -> str:
-        """A direct message is taken by the server."""
+        """Format: a direct message is committed."""
         return _event("sent", mark, to=to, number=number, time=time)
 
     sent = accepted
 
     def delivered(self, mark: object, to: str) -> str:
-        """The recipient of a direct message has it."""
+        """Format: a direct message was delivered."""
         return _event("delivered", mark, to=to)
 
     def overdue(self, mark: object, to: str) -> str:
-        """The recipient does not have it yet."""
+        """Format: a direct message was not delivered in time."""
         return _event("undelivered", mark, to=to)
 
     def not_sent(self, mark: object, to: str, refusal: Refusal) -> str:
-        """A message was refused."""
+        """Format: a message was refused."""
         return _event("refused", mark, to=to, code=refusal.code, reason=refusal.reason)
 
     def unanswered(self, mark: object, to: str) -> str:
-        """A message or a command was not answered before all was over."""
+        """Format: the session has ended without an answer to a request."""
         return _event("unanswered", mark, to=to)
 
     def refused(self, mark: object, command: Command, to: str, refusal: Refusal) -> str:
-        """A command was refused."""
+        """Format: a command was refused."""
         about = {"about": to} if to else {}
         return _event(
             "refused",
@@ -110,12 +114,12 @@ class Records:
         )
 
     def changed(self, mark: object, command: Command, what: str, lines: Sequence[str]) -> str:
-        """What was asked is done."""
+        """Format: a command was carried out."""
         keys = {"keys": list(lines)} if what == "keys" else {}
         return _event("done", mark, command=command.name, about=what, **keys)
 
     def listed(self, mark: object, command: Command, to: str, found: Listed) -> str:
-        """Who is here, which rooms there are, who is kept out."""
+        """Format: the answer to /who, /rooms or /bans."""
         match command.name:
             case "/bans":
                 return _event("bans", mark, bans=found)
@@ -125,70 +129,70 @@ class Records:
         return _event("who", mark, **room, users=[_seen(seen) for seen in found])
 
     def found(self, mark: object, command: Command, messages: Sequence[Received]) -> str:
-        """What was said."""
+        """Format: the answer to /history or /search."""
         found = [_message(message) for message in messages]
         return _event(command.name.removeprefix("/"), mark, messages=found)
 
     def help(self, mark: object, topic: str | None) -> str:
-        """What can be asked."""
+        """Format: the help."""
         return _event("help", mark, text=help_text(topic))
 
     def noted(self, mark: object, text: str) -> str:
-        """What was asked of the client itself is done."""
+        """Format: a command of the client itself was carried out."""
         return _event("noted", mark, text=text)
 
     def mistake(self, mark: object, text: str) -> str:
-        """What was asked can't be done."""
+        """Format: a line of input has no meaning."""
         return _event("mistake", mark, text=text)
 
-    # What happens
+    # Events
 
     def greeting(self, name: str) -> str:
-        """One is registered."""
+        """Format: the user is registered."""
         return _event("registered", user=name)
 
     def received(self, message: Received) -> str:
-        """Somebody said something."""
+        """Format: a message."""
         return _event("message", **_message(message))
 
     def told(self, mark: object, event: Event) -> str:
-        """Something happened in a room."""
+        """Format: a change in a room."""
         by = {"by": event.by} if event.by else {}
         topic = {} if event.topic is None else {"topic": event.topic}
         return _event(event.verb.lower(), mark, room=event.room, user=event.user, **by, **topic)
 
     def seen(self, users: Sequence[Seen]) -> str:
-        """Somebody came, went, or is away."""
+        """Format: changes of presence."""
         return "\n".join(_event("presence", **_seen(user)) for user in users)
 
     def noticed(self, text: str) -> str:
-        """The server has something to say."""
+        """Format: a notice from the server."""
         return _event("notice", text=text)
 
     def disconnected(self, reason: str) -> str:
-        """The connection is gone, and is being tried again."""
+        """Format: the connection is lost."""
         return _event("disconnected", reason=reason)
 
     def reconnected(self) -> str:
-        """It stands again."""
+        """Format: the session is connected again."""
         return _event("reconnected")
 
     def went_back(self) -> str:
-        """The server has lost what was said last."""
+        """Format: the server has lost the newest messages."""
         return _event("went_back")
 
     def over(self, reason: str) -> str:
-        """The session is over, and that was not one's own wish."""
+        """Format: the session has ended, not by the user's choice."""
         return _event("over", reason=reason)
 
 
 def _no_constant(name: str) -> None:
-    """Refuse NaN and Infinity, which JSON does not have and Python would read and write."""
+    """Refuse NaN and Infinity, which are not JSON but which Python would accept."""
     raise ValueError(f"{name} is no JSON")
 
 
 def _is_text(given: str) -> bool:
-    """Whether it can be written: JSON may have half a character (a surrogate alone)."""
+    """Return whether a text can be encoded: JSON may contain a lone surrogate."""
     try:
         given.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
-"""The terminal: a line to type in, and what is said above it, with prompt_toolkit.
+"""The terminal of the client, made with prompt_toolkit: messages above a line of input.
 
 It draws lines and reads keys; ``conversation_view`` decides what is shown and done. Lines above the
 prompt are written once and then belong to the terminal's own scrollback. The prompt runs in the
-asyncio event loop of Twisted's asyncio reactor.
+asyncio event loop of Twisted's asyncio reactor. This module must not know the session's requests.
 """
 
 from __future__ import annotations
@@ -62,36 +62,38 @@ STYLE = {
     "name-6": "ansibrightred",
     "name-7": "ansibrightblue",
 }
-"""What ``config.toml`` may set under [colours]."""
+"""The styles, which ``config.toml`` can change under [colours]."""
 
 SHOWN_AT_ONCE = 100
-"""Lines that are written before keys are looked at again."""
+"""Number of lines that are written before the keyboard is read again."""
 
 MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
-"""Lines, and characters of them, that may wait to be written before nothing more is received."""
+"""Lines, and characters in them, that may wait for the terminal before receiving is paused."""
 
 INDENT = 8
-"""Columns by which the rest of a long line is indented, so that it can't pass for a line."""
+"""Columns by which the rest of a long line is indented, so that it does not look like a
+new line."""
 
 TAB = 4
-"""Columns from one tab to the next."""
+"""Columns between two tab stops."""
 
 NO_BREAKS, BREAKS = "\x1b[?7l", "\x1b[?7h"
-"""DECAWM: whether the terminal itself breaks a line at its edge. What it thinks wider than ``wrap``
-does, as some of the newer signs, would go on where another line begins."""
+"""DECAWM: disable or enable line breaks by the terminal. A character that the terminal draws wider
+than ``wrap`` assumes, such as some newer emoji, would otherwise continue on the next row."""
 
 OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
-"""The TERM_PROGRAM of terminals that show a desktop notification for OSC 9."""
+"""Values of TERM_PROGRAM of terminals that show OSC 9 as a desktop notification."""
 
 
 def wrap(line: Line, columns: int) -> Iterator[Line]:
-    """Break a line where it would not fit into ``columns``, between words where there are any.
-    What comes back can't do anything to a terminal.
+    """Wrap a line into rows of at most ``columns`` columns, preferably between words.
+
+    The result is printable.
     """
     piece: Line = []
     used, space = 0, max(columns - 1, INDENT + 2)
     for style, text in line:
-        text = printable(text).expandtabs(TAB)  # the terminal's own lead on to its edge
+        text = printable(text).expandtabs(TAB)  # the terminal's own tabs could pass its edge
         start = cut = 0
         for i, character in enumerate(text):
             width = _width(text, i)
@@ -113,12 +115,12 @@ def wrap(line: Line, columns: int) -> Iterator[Line]:
 
 
 def _width(text: str, i: int) -> int:
-    # VARIATION SELECTOR-16 makes an emoji, two columns wide, of a sign that may have one.
+    # VARIATION SELECTOR-16 turns a character into an emoji of two columns.
     return 2 if text.startswith("\ufe0f", i + 1) else get_cwidth(text[i])
 
 
 class CommandCompleter(Completer):
-    """Completes names, rooms, commands and what is behind them."""
+    """Completes names, rooms, commands and the arguments of commands."""
 
     def __init__(self, view: Callable[[], ConversationView]) -> None:
         self._view = view
@@ -126,7 +128,7 @@ class CommandCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """prompt_toolkit: what may stand at the cursor."""
+        """Return the completions at the cursor. Called by prompt_toolkit."""
         before = document.text_before_cursor
         head, _, word = before.rpartition(" ")
         for text in self._candidates(head, word, first=" " not in before):
@@ -138,11 +140,11 @@ class CommandCompleter(Completer):
         if first and word.startswith("/"):
             return (f"{name} " for name in commands.command_names(screen=True))
         if first:
-            # Everybody is not offered to who begins to name somebody in small letters.
+            # "ALL" is not offered for "@a": a user who types small letters means a name.
             names = view.names() if word.startswith("@a") else ["ALL", *view.names()]
             return [*(f"@{name}: " for name in names), *_rooms(view, ": ")] if word else ()
         form = commands.COMMANDS.get(head.split(" ", 1)[0])
-        if form is None:  # in a text
+        if form is None:  # within a message
             return [*(f"@{name} " for name in view.names()), *_rooms(view, " ")]
         at = len(head.split()) - 1
         kind = form.completes[at] if at < len(form.completes) else ""
@@ -178,11 +180,14 @@ def _files(word: str) -> Iterator[str]:
 
 
 class Screen:
-    """A terminal, as ``conversation_view.Terminal`` has it.
+    """A terminal, as ``conversation_view.Terminal`` describes it.
 
-    :ivar done: fires with the exit code and a reason, if there is one.
-    :param history: what was typed before.
-    :param input: where keys come from, and ``output`` where to draw; the terminal's if not given.
+    :ivar view: the view that is shown; to be set before ``start``.
+    :ivar done: fires with the exit code and the reason, which may be empty, when the screen has
+        ended.
+    :param history: the input history.
+    :param input: the source of keys; None for the terminal.
+    :param output: the output to draw on; None for the terminal.
     """
 
     view: ConversationView
@@ -197,17 +202,18 @@ class Screen:
     ) -> None:
         self.done: Deferred[tuple[int, str]] = Deferred()
         self._lines: deque[Line] = deque()
-        self._waiting_text = 0  # how long these are
+        self._waiting_text = 0  # their characters
         self._flushing: asyncio.Handle | None = None
         self._paused = False
         self._is_gone = False
-        self._questions: deque[tuple[str, bool, Deferred[str]]] = deque()  # the first is asked
-        self._typed = Document()  # what was typed when it was
+        # the first is being asked
+        self._questions: deque[tuple[str, bool, Deferred[str]]] = deque()
+        self._typed = Document()  # the input before the question
         self._accepting = False
         self._result: tuple[int, str] | None = None
         self._config = config
         self._notifying = _notifying(os.environ)
-        # Without asking the terminal where its cursor is: there is no menu that must fit below it.
+        # The cursor's position is not requested: no menu needs to fit below it.
         self._output: Output = output or _Output(
             sys.stdout,
             _size,
@@ -242,13 +248,13 @@ class Screen:
         app.renderer.erase = self._erase  # type: ignore[method-assign]
 
     async def run(self) -> None:
-        """Draw and read keys until it is over; then ``done`` fires."""
+        """Draw and read keys until the end, then fire ``done``."""
         try:
             if self._result is None:
                 await self._session.prompt_async(
                     pre_run=self._flush_soon, handle_sigint=False, set_exception_handler=False
                 )
-        except (EOFError, OSError):  # the terminal is gone: there is only to say goodbye
+        except (EOFError, OSError):  # the terminal is gone: only QUIT remains
             self._is_gone = True
             self.view.interrupt()
             return
@@ -260,7 +266,7 @@ class Screen:
             self.done.callback(self._result or (0, ""))
 
     def start(self) -> None:
-        """Run from now on."""
+        """Start ``run``."""
         Deferred.fromFuture(asyncio.ensure_future(self.run())).addErrback(self._failed)
 
     def _failed(self, fault: Failure) -> None:
@@ -310,12 +316,12 @@ class Screen:
         return bindings
 
     def _accept(self, buffer: Buffer) -> bool:
-        """prompt_toolkit: a line is finished; return whether it is to stay."""
-        # A byte that is not UTF-8 comes as half a character, which nothing can be made of.
+        """Handle a finished line; return whether to keep it. Called by prompt_toolkit."""
+        # A byte that is not UTF-8 arrives as a lone surrogate, which can't be encoded.
         text = buffer.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if self._questions:
             self._answer(text)
-            return True  # it is again what it was before the question
+            return True  # the line from before the question has been restored
         self._accepting = True
         try:
             self.view.take(text)
@@ -326,7 +332,7 @@ class Screen:
     def _answer(self, text: str) -> None:
         _, _, answered = self._questions.popleft()
         self._session.is_password = False
-        self._session.default_buffer.reset(self._typed)  # an answer is not for the history
+        self._session.default_buffer.reset(self._typed)  # answers don't go into the input history
         if self._questions:
             self._put_question()
         answered.callback(text)
@@ -342,10 +348,10 @@ class Screen:
         buffer.reset()
         self.refresh()
 
-    # What view asks
+    # The Terminal interface
 
     def ask(self, what: str, *, secret: bool) -> Deferred[str]:
-        """Ask the user for a line, in the place of the prompt."""
+        """Ask the user for a line, in place of the prompt; see ``Terminal.ask``."""
         answered: Deferred[str] = Deferred()
         self._questions.append((what, secret, answered))
         if len(self._questions) == 1:
@@ -353,7 +359,7 @@ class Screen:
         return answered
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Show lines above the prompt, as soon as it can be drawn."""
+        """Show lines above the prompt, as soon as they can be drawn."""
         self._lines.extend(lines)
         self._waiting_text += sum(map(_length, lines))
         if not self._paused and self._fullness() > 1:
@@ -371,12 +377,12 @@ class Screen:
     def _flush(self) -> None:
         self._flushing = None
         if not self._session.app.is_running:
-            return  # written when it is, or at the end
+            return  # written when it runs, or at the end
         self._session.app.renderer.erase()
         self._write(SHOWN_AT_ONCE)
         self._session.app.invalidate()
         if self._lines:
-            # After what has come from the keyboard and the server in the meantime.
+            # after input from the keyboard and the server
             self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
         if self._paused and self._fullness() < 0.5:
             self._paused = False
@@ -386,8 +392,10 @@ class Screen:
         self._drawn_columns = self._output.get_size().columns
 
     def _erase(self, leave_alternate_screen: bool = True) -> None:
-        """Erase the prompt; also where the terminal has become narrower since it was drawn, and has
-        broken its lines, of which the library does not know.
+        """Erase the prompt. Called by prompt_toolkit.
+
+        If the terminal has become narrower since the prompt was drawn, it has wrapped the prompt's
+        rows, which the library does not know.
         """
         columns, app = self._output.get_size().columns, self._session.app
         drawn = app.renderer.last_rendered_screen
@@ -418,7 +426,7 @@ class Screen:
             print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
 
     def refresh(self) -> None:
-        """Draw the prompt anew."""
+        """Draw the prompt again."""
         self._session.app.invalidate()
 
     def ring(self) -> None:
@@ -426,7 +434,7 @@ class Screen:
         self._output.bell()
 
     def notify(self, title: str, text: str) -> None:
-        """Tell the desktop by way of the terminal."""
+        """Show a desktop notification with an escape sequence of the terminal."""
         kind = self._notifying or ("9" if self._config.notify == "on" else "")
         title, text = (printable(part).replace("\t", " ") for part in (title, text))
         if kind == "777":
@@ -437,7 +445,7 @@ class Screen:
         self._output.flush()
 
     def stop(self, code: int, reason: str) -> None:
-        """It is over."""
+        """End with this exit code and reason."""
         if self._result is None:
             self._result = code, reason
             if self._is_gone:
@@ -448,7 +456,7 @@ class Screen:
     # Drawing
 
     def _message(self) -> StyleAndTextTuples:
-        """prompt_toolkit: what stands before what is typed."""
+        """Return the text before the input. Called by prompt_toolkit."""
         text: StyleAndTextTuples = []
         if self._questions:
             return [("class:prompt", printable(self._questions[0][0]))]
@@ -462,22 +470,22 @@ class Screen:
 
 
 class _Printable(Processor):
-    """Shows what is typed or pasted as something that can't do anything to the terminal."""
+    """Shows typed and pasted text in its printable form."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        """prompt_toolkit: a line of it is to be drawn."""
+        """Replace the text of a line that is drawn. Called by prompt_toolkit."""
         fragments = transformation_input.fragments
         return Transformation([(style, printable(text)) for style, text, *_ in fragments])
 
 
 class _Output(Vt100_Output):
-    """The terminal, whose mode for what is pasted can be kept while the prompt is erased."""
+    """A terminal output that can keep bracketed paste enabled while the prompt is erased."""
 
     _keeps_paste = False
 
     @contextlib.contextmanager
     def keeping_paste(self) -> Iterator[None]:
-        """What is pasted while nothing is drawn is one message, too."""
+        """Keep bracketed paste enabled, so that pasted text stays one message."""
         self._keeps_paste = True
         try:
             yield
@@ -485,13 +493,13 @@ class _Output(Vt100_Output):
             self._keeps_paste = False
 
     def disable_bracketed_paste(self) -> None:
-        """prompt_toolkit: what is pasted is as if it were typed."""
+        """Disable bracketed paste. Called by prompt_toolkit."""
         if not self._keeps_paste:
             super().disable_bracketed_paste()
 
 
 def _reflows(environment: Mapping[str, str]) -> bool:
-    """Whether the terminal is known to break lines anew when its width changes."""
+    """Return whether the terminal is known to rewrap its rows when its width changes."""
     return (
         any(name in environment for name in ("TMUX", "VTE_VERSION", "KITTY_WINDOW_ID"))
         or environment.get("TERM_PROGRAM") in OSC_9
@@ -509,7 +517,7 @@ def _length(line: Line) -> int:
 
 
 def _shorten(line: Line, columns: int) -> Line:
-    """Shorten what a line begins with to a part of a row, so that its end is not far."""
+    """Shorten the first piece of a line, so that the line fits into one row."""
     (style, text), *end = line
     room = min(sum(get_cwidth(part) for _, part in end), columns // 2)
     pieces = wrap([(style, text)], columns - 1 - room)
@@ -518,9 +526,9 @@ def _shorten(line: Line, columns: int) -> Line:
 
 
 def _notifying(environment: Any) -> str:
-    """Return which way of notifying the terminal has, if it is known: ``9``, ``777`` or none."""
+    """Return the OSC number for notifications, ``9`` or ``777``; empty if it is not known."""
     if "TMUX" in environment or environment.get("TERM", "").startswith("screen"):
-        return ""  # which swallow both
+        return ""  # it drops both sequences
     if environment.get("TERM_PROGRAM") in OSC_9 or "KITTY_WINDOW_ID" in environment:
         return "9"
     if environment.get("TERM", "").startswith(("foot", "rxvt")):

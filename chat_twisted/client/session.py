@@ -1,9 +1,10 @@
-"""The client's side of version 2: one user's session with a server (docs/protocol.rst, Version 2).
+"""The client's side of protocol version 2: one user's session with a server (docs/protocol.rst,
+Version 2).
 
-``ClientSession`` is the protocol on the connection, and on the next one when that is lost: it comes
-back as the same user, asks again what was not answered, and gets what it missed. It sends, numbers
-its requests and matches the answers; what happens is told to a ``Listener``. It does not know who
-the listener is: standard input and output (``pipe``), or a program.
+``ClientSession`` is the Twisted protocol of the connection, and of the next one after it was lost:
+it resumes as the same user, repeats requests without an answer, and receives missed messages. It
+numbers requests, matches answers, and reports events to a ``Listener``. It must not know the kind
+of listener: a pipe, a terminal or a bot.
 """
 
 from __future__ import annotations
@@ -39,44 +40,47 @@ from chat_twisted.core.message import fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
 
 IDLE = 60
-"""Seconds of a silent server after which it is asked whether it is there; past twice as many the
-connection counts as lost."""
+"""Seconds of silence after which the client sends PING. After twice as long the connection counts
+as lost."""
 
 ANSWERED_WITHIN = 20
-"""Seconds that a server has for its first word on a connection."""
+"""Seconds to wait for the server's first bytes on a connection."""
 
 MAX_ARGUMENT = 480
 MAX_TEXTS = 3500
-"""Bytes of a request's argument, and of that and its headers together: the rest of the lines that a
-server takes is for their names."""
+"""Maximum bytes of a request's argument, and of its argument and headers together. The server's
+limits on lines also count the names of headers."""
 
-MAX_SAID = 100_000
-"""Of how many of one's own messages the numbers are remembered that are newer than what one has
-received: coming back brings them all again."""
+MAX_OWN_NUMBERS = 100_000
+"""Maximum number of remembered message numbers that were sent by this user and are newer than the
+last received one: after a reconnect the server sends those messages again."""
 
-MAX_HELD = 10_000
-"""How many messages of one's own name wait until it is known which of them were said here."""
+MAX_HELD_BACK = 10_000
+"""Maximum number of messages under the user's own name that are held back until the client knows
+whether it sent them itself."""
 
 MAX_FOUND = 1000
-"""Messages in an answer to HISTORY or SEARCH."""
+"""Maximum number of messages in an answer to HISTORY or SEARCH."""
 
 MAX_GATHERED = 20 * 1024 * 1024
-"""How much is kept of answers that are not whole yet, in bytes. A line counts as ``LEAST_LINE``
-more than it has, a message as ``LEAST_MESSAGE``."""
+"""Maximum bytes of unfinished answers. A line counts ``LEAST_LINE`` more than its length, and a
+message ``LEAST_MESSAGE`` more."""
 
 LEAST_LINE, LEAST_MESSAGE = 100, 200
 
 MAX_CURSOR = 128
-"""Characters of what a list goes on behind."""
+"""Maximum characters of the cursor with which the next page of a list is requested."""
 
 GOODBYE_WITHIN = 2
-"""Seconds that a server has to close the connection after QUIT."""
+"""Seconds to wait for the server to close the connection after QUIT."""
 
 SETTLED = 2
-"""Seconds that a connection must have stood for the next one to be tried as soon as the first."""
+"""Seconds that a connection must have lasted for the delay between attempts to start again at
+``FIRST_RETRY``."""
 
 LONGEST_WAIT = 60
-"""Seconds that a request which was refused for now is kept back at most, whatever is told."""
+"""Maximum seconds before a temporarily refused request is repeated, whatever ``Retry-after`` says.
+"""
 
 
 HEADER_INCOMPLETE = HeaderIncomplete.code
@@ -87,21 +91,21 @@ AUTHENTICATION_FAILED = AuthenticationFailed.code
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30
-"""Seconds after which a lost connection is tried again at first, doubled each time, and at most. Of
-each the second half is left to chance, so that not all clients of a server come back at once."""
+"""Seconds before the first attempt to reconnect, doubled for each further one, and the maximum.
+Half of the delay is random, so that the clients of a server don't all reconnect at once."""
 
 RECONNECT_FOR = 600
-"""Seconds for which that is done: the time for which a server keeps a name, if it is not told
-otherwise."""
+"""Default number of seconds for which a client tries to reconnect: the default time for which a
+server reserves the name of a lost guest."""
 
 _BEFORE_REGISTERED = ("REGISTERED", "ERROR", "BYE", "PING", "PONG")
 _ANSWERS = {"SEND": "SENT", "JOIN": "JOINED", "LEAVE": "LEFT", "INVITE": "INVITED"}
-"""What answers a request that is not answered with its own verb."""
+"""The verb of the answer, for requests that are not answered with their own verb."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Of who one is: a signature by ``key``, or a password."""
+    """A proof of identity for a login: a signature by ``key``, or a password."""
 
     key: str = ""
     signature: bytes = b""
@@ -110,12 +114,15 @@ class Proof:
 
 @dataclass(slots=True)
 class _Request:
-    """What was asked and is not answered yet.
+    """A request without a complete answer.
 
-    :ivar frame: as it was written.
-    :ivar answer: the verb of what answers it.
-    :ivar gathered: what has come of an answer of several frames, and ``size`` what that costs.
-    :ivar after: what its list goes on behind.
+    :ivar frame: the encoded frame, to send it again.
+    :ivar verb: its verb.
+    :ivar argument: its argument.
+    :ivar answer: the verb of its answer.
+    :ivar gathered: the parts of the answer that have come so far.
+    :ivar size: the size of ``gathered`` in bytes, see ``MAX_GATHERED``.
+    :ivar after: the cursor of the requested page.
     """
 
     frame: bytes
@@ -128,97 +135,117 @@ class _Request:
 
 
 def draw_id() -> int:
-    """Draw the first Id of a session, so that no two sessions have one in common."""
+    """Draw the first request ID of a session at random, so that sessions don't share IDs."""
     return secrets.randbelow(10**17) + 1
 
 
 Listed = list[Any]
-"""What was asked for: ``Seen`` of WHO, ``Room`` of ROOMS, a line each of BAN."""
+"""The entries of a list: ``Seen`` for WHO, ``Room`` for ROOMS, text lines for BAN."""
 
 
 class Listener(Protocol):
-    """What a session tells of. ``id`` is what the session's method returned that asked for it."""
+    """The interface to which a session reports events.
+
+    ``id`` is the result of the session's method that sent the request.
+    """
 
     def registered(self, name: str) -> None:
-        """The server knows the user now, as ``name``: there may be sending and receiving."""
+        """Called when the user is registered as ``name``; requests can be sent now."""
 
     def authenticate(
         self, methods: list[str], challenge: bytes, tries: int
     ) -> Proof | Deferred[Proof | None] | None:
-        """The name has an account: return a proof of who one is, None if there is no (other) one.
+        """Called when the name has an account, and again after each refused proof.
 
-        :param tries: how many were refused.
+        :param methods: the login methods that the server accepts.
+        :param challenge: the 32 bytes to sign.
+        :param tries: how many proofs were refused so far.
+        :return: a proof of identity, or None if there is no further one.
         """
 
     def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """What was asked about an account or a status (``what`` is the request's argument) or of an
-        operator is done; ``lines`` are the keys that were asked for.
+        """Called when a change of an account, a status or a sanction is done.
+
+        :param what: the argument of the request.
+        :param lines: the keys, if they were requested.
         """
 
     def noticed(self, text: str) -> None:
-        """The server has something to say to its users."""
+        """Called with a notice from the server to its users."""
 
     def not_registered(self, refusal: Refusal) -> None:
-        """The server does not take the user; the connection is being closed."""
+        """Called when the server refuses the registration; the connection is being closed."""
 
     def received(self, message: Received) -> None:
-        """Somebody said something; perhaps oneself, on another connection."""
+        """Called with each message to the user, and those that the user sent on other
+        connections.
+        """
 
     def sent(self, id: int, number: int, time: str) -> None:
-        """A message of one's own is committed, as ``Received.number`` and at ``Received.time``."""
+        """Called when a message sent on this session is committed.
+
+        :param number: as ``Received.number``.
+        :param time: as ``Received.time``.
+        """
 
     def delivered(self, id: int) -> None:
-        """A direct message of one's own has reached its recipient."""
+        """Called when a direct message sent on this session was delivered to its recipient."""
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
-        """A request of one's own was refused; None if the server does not say which."""
+        """Called when a request was refused; ``id`` is None if the server names no request."""
 
     def listed(self, id: int, found: Listed) -> None:
-        """Who is present, which rooms there are, or who is kept out."""
+        """Called with the answer to WHO, ROOMS or BAN."""
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """What HISTORY or SEARCH brought."""
+        """Called with the answer to HISTORY or SEARCH."""
 
     def told(self, id: int | None, event: Event) -> None:
-        """Something happened in a room; ``id`` is None if it was not asked for."""
+        """Called when something has changed in a room; ``id`` is None unless it was requested."""
 
     def seen(self, users: list[Seen]) -> None:
-        """Somebody came, went, or said that he is away or back, since the WHO that asked for it."""
+        """Called when the presence of users has changed, after a WHO that subscribed to it."""
 
     def disconnected(self, reason: str) -> None:
-        """The connection is gone, and is being tried again; nothing is lost."""
+        """Called when the connection is lost. The session tries to reconnect; nothing is lost."""
 
     def reconnected(self) -> None:
-        """It stands again."""
+        """Called when the session is connected again."""
 
     def went_back(self) -> None:
-        """The server has lost messages that were received here, and so perhaps others: an older
-        file of its was put back. Told after ``reconnected``; what comes from now on is new.
+        """Called after ``reconnected`` if the server has lost messages that this client received.
+
+        This happens when an older state of the server was restored; other messages may be lost too.
+        Messages received from now on are new.
         """
 
     def lost(self, reason: str) -> None:
-        """The session is over: ``reason`` is the server's, or what it did against the protocol, or
-        empty if it gave none.
+        """Called when the session has ended.
+
+        :param reason: the server's reason, its protocol error, or empty.
         """
 
 
 @implementer(IPushProducer)
 class ClientSession(protocol.Protocol):
-    """A connection to a server. As a producer it can be paused: then nothing more is received.
+    """A session with a server, over one or more connections.
+
+    It is a push producer of events: while it is paused, it receives nothing.
 
     :param user: the name to register.
     :param clock: the reactor.
-    :param reconnect: connects a session again, and fires or fails when that is done; without
-        it, the session ends with the connection.
-    :param reconnect_for: seconds for which that is tried; 0: not at all.
-    :param token: that proves on this connection who one was on an earlier one.
-    :param chance: returns a number from 0 to 1.
-    :param first_id: of its requests. A server remembers for a while under which Ids a user has
-        sent; the next session of the same user must not begin with the same: see ``draw_id``.
-    :param instance: tells the server, on each connection, that this is the same client.
+    :param reconnect: connects a session again; its result fires or fails when that is done. Without
+        it, the session ends with its first connection.
+    :param reconnect_for: seconds for which a lost connection is tried again; 0 disables this.
+    :param token: the session token of an earlier connection.
+    :param chance: returns a random number from 0 to 1.
+    :param first_id: the ID of the first request. A server remembers the IDs of a user's messages
+        for a while, so the next session of the same user must start with another one; see
+        ``draw_id``.
+    :param instance: identifies this client to the server on each connection.
     """
 
-    transport: Any  # ITCPTransport, or what tests have in its place
+    transport: Any  # ITCPTransport, or a substitute in tests
 
     def __init__(
         self,
@@ -234,12 +261,12 @@ class ClientSession(protocol.Protocol):
         instance: str | None = None,
     ) -> None:
         self.user = user
-        self.where = ""  # the server's address, for what is said of it
-        self.binding = b""  # the SHA-256 of the server's certificate; empty without TLS
-        self.max_message = MAX_BODY  # bytes; the server says what it is
-        self.last = 0  # the number of the newest message when the connection was made
-        # Whether the server had let go of the user, or had lost what was last, before the session
-        # came back: then it may not know the user's rooms any more.
+        self.where = ""  # the server's address, for messages to the user
+        self.binding = b""  # the channel binding: SHA-256 of the certificate; empty without TLS
+        self.max_message = MAX_BODY  # bytes; set by the server
+        self.last = 0  # the number of the newest message when the session was connected
+        # Whether the server had forgotten the user, or lost its newest messages, before the session
+        # was resumed. It may then have forgotten the user's rooms.
         self.forgotten = False
         self._listener = listener
         self._clock = clock
@@ -248,61 +275,71 @@ class ClientSession(protocol.Protocol):
         self._chance = chance
         self._reader = FrameReader()
         self.token = token
-        self._is_known = False  # there was a registration
-        self._is_refused = False  # there will be none
-        self._newest = 0  # the number of the last message that was received
-        self._leaves = False  # messages that come are left to the server
-        self._left = False  # some were, on this connection
+        self._was_registered = False  # whether the user was ever registered
+        self._is_refused = False  # whether the registration was refused
+        self._last_received = 0  # the number of the last received message
+        self._skips_messages = False  # whether messages are left to the server
+        self._has_skipped = False  # whether messages were left on this connection
         self._unanswered: dict[int, _Request] = {}
-        self._gathered = 0  # the size of what has come of answers to these
-        self._unsent: set[int] = set()  # those of them that are messages
-        self._doubtful: set[int] = set()  # of those: from before the connection was lost
-        self._said: set[int] = set()  # the numbers of one's own messages that may come again
-        self._said_oldest_first: deque[int] = deque()
-        self._held: list[Received] = []  # perhaps said here, perhaps on another connection
-        self._again: set[int] = set()  # requests that were refused for now, and newer ones
-        self._waiting: IDelayedCall | None = None  # for the time when they may be sent again
-        self._refused_since: float | None = None  # for now, all that was asked
+        self._gathered = 0  # the size of all unfinished answers, in bytes
+        self._unsent: set[int] = set()  # the IDs of messages among them
+        self._in_doubt: set[int] = set()  # those of them that were sent on a lost connection
+        self._own_numbers: set[int] = (
+            set()
+        )  # numbers of own messages that the server may send again
+        self._own_numbers_in_order: deque[int] = deque()
+        self._held_back: list[Received] = []  # from this or another connection
+        self._deferred: set[int] = set()  # requests refused temporarily, and all after them
+        self._deferred_timer: IDelayedCall | None = None  # the timer for sending these again
+        self._refused_since: float | None = None  # since when all requests are refused temporarily
         self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._last_id = (draw_id() if first_id is None else first_id) - 1
         self._registered = False  # on this connection
-        self._unheard: IDelayedCall | None = None  # until the server has said anything
+        self._first_answer_timer: IDelayedCall | None = (
+            None  # the timeout for the server's first bytes
+        )
         self._registered_at = 0.0
         self._retry: IDelayedCall | None = None
         self._retries = 0
         self._is_lost = False
-        self._nothing_since: float | None = None  # has come that one has waited for
+        self._unanswered_since: float | None = None  # since when no request was answered
         self._methods: list[str] = []
-        self._challenge = b""  # empty before the server has asked for a proof on this connection
-        self._proving = False  # a proof is on its way
-        self._proven = False  # on this connection, by other means than the token
-        self._tries = 0  # of a proof of who one is that were refused
+        self._challenge = b""  # empty until the server has sent one on this connection
+        self._proving = False  # whether a proof was sent and not yet answered
+        self._proven = False  # whether a proof was sent on this connection
+        self._tries = 0  # how many proofs were refused on this connection
         self._over = False
-        self._goodbye: IDelayedCall | None = None
+        self._quit_timer: IDelayedCall | None = None
         self._reason = ""
-        self._heard = False
-        self._quiet = 0
-        self._answers_came = False  # since it was looked last
+        self._got_data = False
+        self._silent_checks = 0
+        self._answers_came = False  # since the last check
         self._paused = False
-        self._output = _Output(self._write_late)
-        self._late: dict[str, bytes] = {}  # what is written when the server reads again
-        self._watch = LoopingCall(self._look)
+        self._output = _Output(self._write_postponed)
+        self._postponed: dict[str, bytes] = {}  # frames to write when the server reads again
+        self._watch = LoopingCall(self._check_connection)
         self._watch.clock = clock
 
-    # What the user does
+    # Requests of the user
 
     def send(self, to: str, text: str) -> int:
-        """Send ``text``; return the id that the listener will hear of. The answer is ``sent`` or
-        ``refused``, and ``delivered`` after ``sent`` where ``to`` is a user.
+        """Send a message; the listener gets ``sent`` or ``refused``, and later perhaps
+        ``delivered``.
+
+        :param to: a user, a ``#room`` or ``ALL``.
+        :return: the ID of the request.
+        :raises HeaderIncomplete, MessageTooLong: as ``check``.
         """
         id = self._request("SEND", to, (), text)
         self._unsent.add(id)
         return id
 
     def check(self, to: str, text: str) -> None:
-        """Look whether there is any sense in sending ``text`` to ``to``.
+        """Check a message without sending it.
 
-        :raises UnableToSend, MessageTooLong, HeaderIncomplete: the server would say no, or close.
+        :raises UnableToSend, HeaderIncomplete: if the server would refuse it, or close the
+            connection.
+        :raises MessageTooLong: if it is too long.
         """
         parse_target(to)
         self._check_frame(to, (), text)
@@ -314,29 +351,31 @@ class ClientSession(protocol.Protocol):
         headers: tuple[tuple[str, object], ...] = (),
         body: str | None = None,
     ) -> int:
-        """Ask anything else that the protocol has a verb for; return the id that the listener will
-        hear of. The answer is ``listed``, ``found``, ``told``, ``changed`` or ``refused``.
+        """Send any other request of the protocol.
 
-        :raises HeaderIncomplete, MessageTooLong: the server would close the connection for it.
+        The listener gets ``listed``, ``found``, ``told``, ``changed`` or ``refused``.
+
+        :return: the ID of the request.
+        :raises HeaderIncomplete, MessageTooLong: if the server would close the connection for it.
         """
         return self._request(verb, argument, headers, body)
 
     def quit(self) -> None:
-        """Say goodbye. The server closes the connection, and ``lost`` follows."""
-        if self._goodbye is not None or self._over:
+        """Send QUIT. The server closes the connection, then the listener gets ``lost``."""
+        if self._quit_timer is not None or self._over:
             return
         if self.connected:
             self.transport.write(encode("QUIT"))
-            self._goodbye = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
-        elif self._is_known:
+            self._quit_timer = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
+        elif self._was_registered:
             self._end("")
 
     def fail(self, reason: str) -> None:
-        """Be over: there is no more connecting again, for this reason."""
+        """End the session for this reason, without further attempts to connect."""
         self._end(reason)
 
     def pauseProducing(self) -> None:
-        """Receive nothing for now, because it can't be shown as fast as it comes."""
+        """Receive nothing for now. Called when events can't be shown as fast as they come."""
         self._paused = True
         if self.connected:
             self.transport.pauseProducing()
@@ -347,17 +386,18 @@ class ClientSession(protocol.Protocol):
         if self.connected:
             self.transport.resumeProducing()
 
-    def leave_messages(self, leave: bool) -> None:
-        """Take no messages for now (or take them again), while answers are still read. What is left
-        is asked for by coming back on another connection.
+    def skip_messages(self, skip: bool) -> None:
+        """Start or stop leaving messages to the server, while answers are still received.
+
+        Messages that were left are fetched by reconnecting.
         """
-        self._leaves = leave
-        if self._left and not leave and self.connected:
+        self._skips_messages = skip
+        if self._has_skipped and not skip and self.connected:
             self._give_up("more was said than could be read")
 
     def stopProducing(self) -> None:
-        """What is received can't be shown any more. To ``quit`` is for the listener to say."""
-        self.resumeProducing()  # else the end of the connection would not be seen
+        """Called when output is no longer possible. The listener decides whether to quit."""
+        self.resumeProducing()  # a paused session would not notice the end of the connection
 
     def _request(
         self,
@@ -372,10 +412,10 @@ class ClientSession(protocol.Protocol):
         answer = _ANSWERS.get(verb, verb)
         if verb == "KICK" and argument.startswith("#"):
             answer = "LEFT"
-        self._answers_came |= not self._unanswered  # now it begins to wait
+        self._answers_came |= not self._unanswered  # starts to wait now
         self._unanswered[self._last_id] = _Request(frame, verb, argument, answer)
-        if self._waiting is not None:  # it would overtake what waits
-            self._again.add(self._last_id)
+        if self._deferred_timer is not None:  # it must not overtake requests that wait
+            self._deferred.add(self._last_id)
         elif self._registered:
             self.transport.write(frame)
         return self._last_id
@@ -383,11 +423,11 @@ class ClientSession(protocol.Protocol):
     def _check_frame(
         self, argument: str, headers: tuple[tuple[str, object], ...], body: str | None
     ) -> None:
-        """Raise what the server would close the connection with."""
+        """Raise an error for a request for which the server would close the connection."""
         texts = [argument, *(str(value) for _, value in headers)]
         try:
             "".join([*texts, body or ""]).encode()
-        except UnicodeEncodeError:  # half a character
+        except UnicodeEncodeError:  # a lone surrogate
             raise HeaderIncomplete("not a text") from None
         if any(character in text for text in texts for character in "\n\r\0"):
             raise HeaderIncomplete("a line end or NUL in a header")
@@ -398,63 +438,65 @@ class ClientSession(protocol.Protocol):
         if body is not None and len(body.encode()) > self.max_message:
             raise MessageTooLong
 
-    # What comes
+    # Input
 
     def connectionMade(self) -> None:
-        """Twisted: the connection stands."""
+        """Register. Called by Twisted when a connection is made."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
         self.transport.registerProducer(self._output, True)
         self._output.is_full = False
-        self._late.clear()
+        self._postponed.clear()
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
-        self._heard = self._answers_came = True
-        self._quiet = 0
+        self._got_data = self._answers_came = True
+        self._silent_checks = 0
         self._challenge = b""
         self._proving = self._proven = False
-        self._left = False
+        self._has_skipped = False
         self._reason = ""
         self._watch.start(IDLE, now=False)
-        self._unheard = self._clock.callLater(ANSWERED_WITHIN, self._is_silent)
+        self._first_answer_timer = self._clock.callLater(
+            ANSWERED_WITHIN, self._first_answer_timed_out
+        )
         headers: list[tuple[str, object]] = [("Version", 2), ("Instance", self._instance)]
         if self.token:
             headers.append(("Session", self.token))
-        if self._newest:  # else what the user has not confirmed comes
-            headers.append(("Resume", self._newest))
+        if self._last_received:  # otherwise the server sends all unconfirmed messages
+            headers.append(("Resume", self._last_received))
         self.transport.write(encode("REGISTER", self.user, headers))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        """Twisted: the connection is gone."""
+        """Reconnect or end. Called by Twisted when the connection is lost."""
         self.connected = 0
         if self._watch.running:
             self._watch.stop()
-        self._is_heard()
+        self._cancel_first_answer_timer()
         if not self._reason and not reason.check(ConnectionDone, ConnectionLost):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
-        self._wait_no_longer()  # all is sent again after the next registration
-        if self._goodbye is not None or not self._is_known or self._reconnect is None:
+        self._cancel_deferred()  # all requests are sent again after the next registration
+        if self._quit_timer is not None or not self._was_registered or self._reconnect is None:
             self._end(self._reason)
         if self._over:
             return
         for request in self._unanswered.values():
             self._forget_gathered(request)
         now = self._clock.seconds()
-        if self._nothing_since is None:
-            self._nothing_since = now
-        if was_registered and (self._left or now - self._registered_at >= SETTLED):
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        if was_registered and (self._has_skipped or now - self._registered_at >= SETTLED):
             self._retries = 0
         if not self._is_lost:
             self._is_lost = True
             self._listener.disconnected(self._reason)
-        if not self._over:  # the listener may have said that it is enough
+        if not self._over:  # the listener may have ended the session
             self._try_later()
 
     def _try_later(self, *_: Any) -> None:
         if self._over:
             return
-        assert self._nothing_since is not None
-        if self._clock.seconds() - self._nothing_since > self._reconnect_for:
+        assert self._unanswered_since is not None
+        if self._clock.seconds() - self._unanswered_since > self._reconnect_for:
             self._end(self._reason)
             return
         wait = min(LONGEST_RETRY, FIRST_RETRY * 2**self._retries) * (1 + self._chance()) / 2
@@ -471,72 +513,74 @@ class ClientSession(protocol.Protocol):
             self.transport.abortConnection()
 
     def _end(self, reason: str) -> None:
-        if self._goodbye is not None and self._goodbye.active():
-            self._goodbye.cancel()
+        if self._quit_timer is not None and self._quit_timer.active():
+            self._quit_timer.cancel()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         if not self._over:
             self._over = True
-            self._doubtful.clear()
-            self._pass_on()
+            self._in_doubt.clear()
+            self._report_held_back()
             self._listener.lost(reason)
 
-    def _look(self) -> None:
+    def _check_connection(self) -> None:
         waits = self._waits_for_answers()
         answers_came, self._answers_came = self._answers_came, not waits
         if waits and not answers_came:
             self._give_up("the server does not answer")
-        elif self._heard or self._paused:
-            self._heard = False
-            self._quiet = 0
+        elif self._got_data or self._paused:
+            self._got_data = False
+            self._silent_checks = 0
         else:
-            self._quiet += 1
-            if self._quiet == 1:
+            self._silent_checks += 1
+            if self._silent_checks == 1:
                 self._write("PING", encode("PING", "idle"))
             else:
                 self._give_up("the server does not answer")
 
     def _waits_for_answers(self) -> bool:
-        """Whether it is the server's turn; else it is the user's, or a time must pass."""
-        if self._paused or self._waiting is not None:
+        """Return whether an answer is due from the server, rather than input from the user or a
+        timer.
+        """
+        if self._paused or self._deferred_timer is not None:
             return False
         if self._registered:
             return bool(self._unanswered)
         return self._proving or not self._challenge
 
-    def _is_silent(self) -> None:
-        if not self._paused:  # else it is not listened to
+    def _first_answer_timed_out(self) -> None:
+        if not self._paused:  # a paused session can't hear it
             self._give_up(f"no answer from {self.where} within {ANSWERED_WITHIN} s")
 
     def _give_up(self, reason: str) -> None:
         self._reason = reason
         self.transport.abortConnection()
 
-    def _is_heard(self) -> None:
-        if self._unheard is not None and self._unheard.active():
-            self._unheard.cancel()
-        self._unheard = None
+    def _cancel_first_answer_timer(self) -> None:
+        if self._first_answer_timer is not None and self._first_answer_timer.active():
+            self._first_answer_timer.cancel()
+        self._first_answer_timer = None
 
     def _write(self, kind: str, frame: bytes) -> None:
-        """Write what nobody has asked for. If the server does not read, the newest of its ``kind``
-        is written when it does again.
+        """Write an unrequested frame. While the server does not read, only the newest frame of each
+        ``kind`` is kept, and written when it reads again.
         """
         if self._output.is_full:
-            self._late[kind] = frame
+            self._postponed[kind] = frame
         else:
             self.transport.write(frame)
 
-    def _write_late(self) -> None:
-        late, self._late = self._late, {}
+    def _write_postponed(self) -> None:
+        late, self._postponed = self._postponed, {}
         for kind, frame in late.items():
             self._write(kind, frame)
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted: bytes came."""
-        self._heard = True
-        self._is_heard()
-        before, sender = self._newest, ""
+        """Handle the frames in ``data``. Called by Twisted when data is received."""
+        self._got_data = True
+        self._cancel_first_answer_timer()
+        before, sender = self._last_received, ""
         try:
             self._reader.receive_data(data)
             while (frame := self._reader.next_frame()) is not None:
@@ -545,46 +589,47 @@ class ClientSession(protocol.Protocol):
                 self._take(frame)
                 sender = frame.argument if frame.verb == "FORWARD" else sender
         except ChatError as error:
-            # Another connection would bring the same: there is nothing to come back for.
+            # The same would come on another connection, so the session does not reconnect.
             self._end(f"the server broke the protocol: {error}")
             self.transport.abortConnection()
             return
-        if self._newest > before and self._registered:
-            # One answer says that all before it are here too.
-            self._write("RECEIVED", encode("RECEIVED", sender, [("Message", self._newest)]))
+        if self._last_received > before and self._registered:
+            # RECEIVED is cumulative.
+            self._write("RECEIVED", encode("RECEIVED", sender, [("Message", self._last_received)]))
 
     def _take(self, frame: Frame) -> None:
         take = self._FRAMES.get(frame.verb)
         if take is None:
-            return  # what a newer server tells of, and what PONG needn't say
+            return  # a verb that only a newer server sends, or PONG
         if not self._registered:
             if frame.verb not in _BEFORE_REGISTERED:
                 raise HeaderIncomplete(f"{frame.verb} before REGISTERED")
             if self._is_refused:
-                return  # nothing more is wanted
+                return  # nothing more is expected
         take(self, frame)
 
     def _forwarded(self, frame: Frame) -> None:
         message = incoming.message(frame)
-        if self._goodbye is not None:
-            return  # it is not confirmed any more, and comes again to who has an account
-        if message.number > self._newest and not self._is_left():
-            self._newest = message.number
+        if self._quit_timer is not None:
+            return  # it can't be confirmed now; an account gets it again
+        if message.number > self._last_received and not self._must_skip():
+            self._last_received = message.number
             if fold(message.sender) != fold(self.user):
                 self._listener.received(message)
             else:
-                self._held.append(message)
-                if len(self._held) > MAX_HELD:  # rather shown twice than kept without end
-                    self._doubtful.clear()
-                self._pass_on()
-            self._forget_said()
+                self._held_back.append(message)
+                # rather show a message twice than keep an unbounded number
+                if len(self._held_back) > MAX_HELD_BACK:
+                    self._in_doubt.clear()
+                self._report_held_back()
+            self._forget_own_numbers()
 
     def _sent(self, frame: Frame) -> None:
         number, time = frame.number("message"), incoming.time(frame)
         if (answered := self._answered(frame)) is not None:
-            self._note_said(number)
+            self._note_own_number(number)
             self._listener.sent(answered[0], number, time)
-            self._pass_on()
+            self._report_held_back()
 
     def _delivered(self, frame: Frame) -> None:
         self._listener.delivered(frame.number("id"))
@@ -614,7 +659,7 @@ class ClientSession(protocol.Protocol):
             raise HeaderIncomplete("an answer without an end")
 
     def _forget_gathered(self, request: _Request) -> None:
-        """What has come of an answer was all, or comes again."""
+        """Drop the parts of an answer: it is complete, or will be sent again."""
         self._gathered -= request.size
         request.gathered, request.size, request.after = [], 0, ""
 
@@ -628,7 +673,7 @@ class ClientSession(protocol.Protocol):
         if (answered := self._answered(frame)) is not None:
             self._listener.changed(answered[0], frame.argument, incoming.lines(frame))
 
-    def _seen(self, frame: Frame) -> None:
+    def _presence_changed(self, frame: Frame) -> None:
         self._listener.seen([incoming.seen(line) for line in incoming.lines(frame)])
 
     def _noticed(self, frame: Frame) -> None:
@@ -637,49 +682,55 @@ class ClientSession(protocol.Protocol):
     def _pinged(self, frame: Frame) -> None:
         self._write("PONG", encode("PONG", frame.argument))
 
-    def _goodbye_said(self, frame: Frame) -> None:
+    def _said_bye(self, frame: Frame) -> None:
         self._reason = self._reason or frame.argument
         if frame.headers.get("final", "").lower() == "yes":
             self._reconnect = None
 
-    def _is_left(self) -> bool:
-        """Whether a new message is not taken: nothing behind one that was left may be."""
-        self._left = self._left or self._leaves
-        return self._left
-
-    def _note_said(self, number: int) -> None:
-        if (number > self._newest or self._held) and number not in self._said:
-            self._said.add(number)
-            self._said_oldest_first.append(number)
-            if len(self._said) > MAX_SAID:
-                self._said.remove(self._said_oldest_first.popleft())
-
-    def _forget_said(self) -> None:
-        """What is older than what one has received does not come again."""
-        order = self._said_oldest_first  # nearly: SENDs are answered in the order of their numbers
-        while order and order[0] <= self._newest and not self._held:
-            self._said.remove(order.popleft())
-
-    def _forget_said_after(self, last: int) -> None:
-        """Forget the numbers of one's own messages that the server has lost."""
-        held = {message.number for message in self._held}
-        order = [number for number in self._said_oldest_first if number <= last or number in held]
-        self._said, self._said_oldest_first = set(order), deque(order)
-
-    def _pass_on(self) -> None:
-        """Tell of what one has said on other connections, once it is known what of it was said
-        here, on the connection that was lost: coming back brings both.
+    def _must_skip(self) -> bool:
+        """Return whether a new message is left to the server, as all after the first
+        left one are.
         """
-        if self._held and not self._doubtful:
-            held, self._held = self._held, []
+        self._has_skipped = self._has_skipped or self._skips_messages
+        return self._has_skipped
+
+    def _note_own_number(self, number: int) -> None:
+        if (number > self._last_received or self._held_back) and number not in self._own_numbers:
+            self._own_numbers.add(number)
+            self._own_numbers_in_order.append(number)
+            if len(self._own_numbers) > MAX_OWN_NUMBERS:
+                self._own_numbers.remove(self._own_numbers_in_order.popleft())
+
+    def _forget_own_numbers(self) -> None:
+        """Forget the numbers of own messages that the server will not send again."""
+        order = self._own_numbers_in_order  # nearly sorted: the server answers SENDs in order
+        while order and order[0] <= self._last_received and not self._held_back:
+            self._own_numbers.remove(order.popleft())
+
+    def _forget_lost_numbers(self, last: int) -> None:
+        """Forget the numbers of own messages that the server has lost."""
+        held = {message.number for message in self._held_back}
+        order = [
+            number for number in self._own_numbers_in_order if number <= last or number in held
+        ]
+        self._own_numbers, self._own_numbers_in_order = set(order), deque(order)
+
+    def _report_held_back(self) -> None:
+        """Report held messages that the user sent on other connections.
+
+        After a reconnect the server sends both these and the messages of this session, so this
+        waits until the outcome of all sent messages is known.
+        """
+        if self._held_back and not self._in_doubt:
+            held, self._held_back = self._held_back, []
             for message in held:
-                if message.number not in self._said:
+                if message.number not in self._own_numbers:
                     self._listener.received(message)
 
-    def _asked(self, frame: Frame) -> tuple[int, _Request] | None:
-        """Return which request a frame answers; None if that is none that waits.
+    def _request_of(self, frame: Frame) -> tuple[int, _Request] | None:
+        """Return the request that a frame answers, or None if it is not waiting.
 
-        :raises HeaderIncomplete: it is no answer to that request.
+        :raises HeaderIncomplete: if the frame does not match that request.
         """
         id = frame.number("id")
         request = self._unanswered.get(id)
@@ -692,8 +743,8 @@ class ClientSession(protocol.Protocol):
         return id, request
 
     def _answered(self, frame: Frame) -> tuple[int, list[Any]] | None:
-        """Take the last frame of an answer; return its request, and what was gathered for it."""
-        asked = self._asked(frame)
+        """Handle the last frame of an answer; return the request's ID and the gathered parts."""
+        asked = self._request_of(frame)
         if asked is None:
             return None
         id, request = asked
@@ -703,15 +754,15 @@ class ClientSession(protocol.Protocol):
         return id, found
 
     def _settle(self, id: int) -> None:
-        """A request is answered."""
+        """Remove a request that was answered."""
         self._unsent.discard(id)
-        self._doubtful.discard(id)
-        self._again.discard(id)
+        self._in_doubt.discard(id)
+        self._deferred.discard(id)
         self._forget_gathered(self._unanswered.pop(id))
         self._answers_came = True
-        self._nothing_since = None
+        self._unanswered_since = None
 
-    def _welcomed(self, frame: Frame) -> None:
+    def _registered_as(self, frame: Frame) -> None:
         if self._registered:
             raise HeaderIncomplete("a second REGISTERED")
         welcome = incoming.welcome(frame)
@@ -722,20 +773,20 @@ class ClientSession(protocol.Protocol):
         self.max_message = welcome.max_message
         self.last = welcome.last
         self._reader.max_body = max(self.max_message, MAX_BODY)
-        first, self._is_known = not self._is_known, True
-        self._doubtful = set() if first else set(self._unsent)
-        # Of another user nothing has come yet.
+        first, self._was_registered = not self._was_registered, True
+        self._in_doubt = set() if first else set(self._unsent)
+        # A new user has received nothing yet.
         other = welcome.token != self.token and not self._proven
-        known = max(self._newest, max(self._said, default=0))
+        known = max(self._last_received, max(self._own_numbers, default=0))
         went_back = self.last < known
         if went_back:
-            self._forget_said_after(self.last)
-        self._newest = 0 if other else min(self._newest, self.last)
+            self._forget_lost_numbers(self.last)
+        self._last_received = 0 if other else min(self._last_received, self.last)
         self.token = welcome.token
         self.forgotten = not first and (other or went_back)
         self._is_lost = False
         if not self._unanswered:
-            self._nothing_since = None
+            self._unanswered_since = None
         if self._paused:
             self.transport.pauseProducing()
         for request in self._unanswered.values():
@@ -747,7 +798,7 @@ class ClientSession(protocol.Protocol):
         if went_back:
             self._listener.went_back()
 
-    def _told(self, frame: Frame) -> None:
+    def _room_changed(self, frame: Frame) -> None:
         event = incoming.event(frame)
         if not frame.id:
             self._listener.told(None, event)
@@ -758,30 +809,30 @@ class ClientSession(protocol.Protocol):
         refusal = incoming.refusal(frame)
         if self._registered:
             id = frame.number("id") if frame.id else None
-            if self._is_for_later(id, refusal.code, incoming.retry_after(frame)):
+            if self._defer(id, refusal.code, incoming.retry_after(frame)):
                 return
             if id is None and refusal.code == HEADER_INCOMPLETE:
-                # It closes, and what it is for would be sent again with the next connection.
+                # The server closes the connection; the request would be sent again on the next one.
                 id = next(iter(self._unanswered), None)
             if id is None or id in self._unanswered:
                 if id is not None:
                     self._settle(id)
                 self._listener.refused(id, refusal)
-                self._pass_on()
+                self._report_held_back()
         elif refusal.code in (AUTHENTICATION_REQUIRED, AUTHENTICATION_FAILED):
             self._authenticate(frame, refusal)
-        elif not self._is_known:
+        elif not self._was_registered:
             self._is_refused = True
             self._listener.not_registered(refusal)
             self.quit()
         elif refusal.code in (UNAVAILABLE, TOO_FAST):
-            self.transport.abortConnection()  # and it is tried again
+            self.transport.abortConnection()  # then it is tried again
         else:
             self._end(f"ERROR {refusal.code} {refusal.reason}")
             self.transport.abortConnection()
 
-    def _is_for_later(self, id: int | None, code: int, seconds: int | None) -> bool:
-        """Keep a request that was refused only for now, and send it again when it helps."""
+    def _defer(self, id: int | None, code: int, seconds: int | None) -> bool:
+        """Repeat a temporarily refused request after ``seconds``; return whether it can be."""
         if id not in self._unanswered or seconds is None or code not in (UNAVAILABLE, TOO_FAST):
             return False
         now = self._clock.seconds()
@@ -790,32 +841,32 @@ class ClientSession(protocol.Protocol):
         if now - self._refused_since >= self._reconnect_for:
             return False
         assert id is not None
-        self._again.add(id)
-        self._forget_gathered(self._unanswered[id])  # a list begins again with its first page
+        self._deferred.add(id)
+        self._forget_gathered(self._unanswered[id])  # a list starts again with its first page
         self._answers_came = True
         self._wait(min(max(1, seconds), LONGEST_WAIT))
         return True
 
     def _wait(self, seconds: float) -> None:
-        if self._waiting is None:
-            self._waiting = self._clock.callLater(seconds, self._send_again)
+        if self._deferred_timer is None:
+            self._deferred_timer = self._clock.callLater(seconds, self._send_deferred)
 
-    def _send_again(self) -> None:
-        """Send what was refused for now and what was asked since, in its order."""
-        self._waiting = None
-        if self._output.is_full:  # what was written before is not read yet
+    def _send_deferred(self) -> None:
+        """Send the temporarily refused requests and all after them, in order."""
+        self._deferred_timer = None
+        if self._output.is_full:  # earlier output was not read yet
             self._wait(1)
             return
-        again, self._again = sorted(self._again), set()
+        again, self._deferred = sorted(self._deferred), set()
         if self._registered:
             for id in again:
                 self.transport.write(self._unanswered[id].frame)
 
-    def _wait_no_longer(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-        self._again.clear()
+    def _cancel_deferred(self) -> None:
+        if self._deferred_timer is not None:
+            self._deferred_timer.cancel()
+            self._deferred_timer = None
+        self._deferred.clear()
 
     def _authenticate(self, frame: Frame, refusal: Refusal) -> None:
         if refusal.code == AUTHENTICATION_REQUIRED:
@@ -838,9 +889,9 @@ class ClientSession(protocol.Protocol):
 
     def _prove(self, proof: Proof | None, refusal: Refusal, challenge: bytes) -> None:
         if not self.connected or challenge != self._challenge:
-            return  # it took so long that this is another connection
+            return  # meanwhile there is another connection
         if proof is None:
-            if self._is_known:
+            if self._was_registered:
                 self._end(f"ERROR {refusal.code} {refusal.reason}")
             else:
                 self._listener.not_registered(refusal)
@@ -855,7 +906,7 @@ class ClientSession(protocol.Protocol):
             self.transport.write(encode("AUTH", "password", (), proof.password))
 
     def _listed(self, frame: Frame) -> None:
-        asked = self._asked(frame)
+        asked = self._request_of(frame)
         if asked is None:
             return
         id, request = asked
@@ -883,14 +934,14 @@ class ClientSession(protocol.Protocol):
         "ROOMS": _listed,
         "MESSAGE": _message_found,
         **dict.fromkeys(("HISTORY", "SEARCH"), _found),
-        **dict.fromkeys(("JOINED", "LEFT", "TOPIC", "INVITED", "OWNER"), _told),
+        **dict.fromkeys(("JOINED", "LEFT", "TOPIC", "INVITED", "OWNER"), _room_changed),
         "BAN": _banned,
         **dict.fromkeys(("STATUS", "ACCOUNT", "KICK", "UNBAN", "MUTE", "UNMUTE"), _changed),
-        "PRESENCE": _seen,
+        "PRESENCE": _presence_changed,
         "NOTICE": _noticed,
-        "REGISTERED": _welcomed,
+        "REGISTERED": _registered_as,
         "PING": _pinged,
-        "BYE": _goodbye_said,
+        "BYE": _said_bye,
     }
 
 
@@ -899,9 +950,9 @@ _LINES = {"WHO": incoming.seen, "ROOMS": incoming.room, "BAN": incoming.sanction
 
 @implementer(IPushProducer)
 class _Output:
-    """Whether the server reads: Twisted pauses it while much waits to be written.
+    """A push producer that notes whether the server reads; Twisted pauses it while output waits.
 
-    :param is_empty: called when nothing waits any more.
+    :param is_empty: called when the output buffer is empty again.
     """
 
     def __init__(self, is_empty: Callable[[], None]) -> None:
@@ -916,4 +967,4 @@ class _Output:
         self._is_empty()
 
     def stopProducing(self) -> None:
-        """Twisted: the connection is gone."""
+        """Called by Twisted when the connection is lost."""

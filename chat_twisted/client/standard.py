@@ -1,10 +1,10 @@
-"""Standard input and output as a transport, which leaves both as it found them.
+"""Standard input and output as a transport, without a lasting change to either.
 
-The open files behind them are shared with other programs: those before, beside and after this one.
-O_NONBLOCK is a property of the open file, so it is never set on them. A pipe or a terminal is
-opened a second time, for this process alone; a socket is asked each time not to wait; anything else
-(a file, or what can't be opened again) is read and written when it is ready, in small pieces. So
-there is nothing to undo, however the process ends. This knows nothing of what is read or written.
+Their open file descriptions are shared with other programs, before, beside and after this one.
+O_NONBLOCK is a property of an open file description, so it is never set on them. A pipe or terminal
+is opened again for this process; a socket is used with MSG_DONTWAIT; other files, and those that
+can't be opened again, are read and written in small pieces when they are ready. So nothing must be
+restored, however the process ends. This module must not know the data.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 
 AT_ONCE = 64 * 1024
-"""Bytes that are read at once."""
+"""Maximum bytes of one read."""
 
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
-def _open_again(descriptor: int, access: int) -> int | None:
-    """Open a pipe or a terminal for this process alone; None if that can't be done."""
+def _reopen(descriptor: int, access: int) -> int | None:
+    """Open a pipe or terminal again, for this process only; return None if that is not possible."""
     try:
         return os.open(f"/proc/self/fd/{descriptor}", access | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
-        return None  # it is another user's, or there is no /proc
+        return None  # it belongs to another user, or /proc is missing
 
 
 class _File:
-    """One of the two. Its reading and writing raise ``BlockingIOError`` instead of waiting."""
+    """Standard input or output. Reading and writing raise ``BlockingIOError`` instead
+    of waiting.
+    """
 
     def __init__(self, descriptor: int, access: int) -> None:
         kind = os.fstat(descriptor).st_mode
         self.is_pipe = stat.S_ISFIFO(kind)
         self._socket = socket.socket(fileno=descriptor) if stat.S_ISSOCK(kind) else None
         can_wait = self.is_pipe or stat.S_ISCHR(kind)
-        own = _open_again(descriptor, access) if can_wait else None
+        own = _reopen(descriptor, access) if can_wait else None
         self._own = own is not None
         self.descriptor = descriptor if own is None else own
 
@@ -55,11 +57,11 @@ class _File:
     def write(self, data: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)
-        # As much as a pipe takes without waiting when it is ready to be written to.
+        # A pipe that is ready takes this many bytes without blocking.
         return os.write(self.descriptor, data if self._own else data[: select.PIPE_BUF])
 
     def close(self) -> None:
-        """Close what is not shared."""
+        """Close the descriptor, unless it is shared."""
         if self._socket is not None:
             self._socket.detach()
             self._socket = None
@@ -68,8 +70,8 @@ class _File:
             self._own = False
 
 
-class _Half(abstract.FileDescriptor):
-    """What the reactor waits for: standard input, or standard output."""
+class _StandardFile(abstract.FileDescriptor):
+    """Standard input or output, as the reactor's selectable."""
 
     def __init__(self, reactor: Any, files: StandardFiles, file: _File) -> None:
         super().__init__(reactor)
@@ -78,20 +80,20 @@ class _Half(abstract.FileDescriptor):
         self._file = file
 
     def fileno(self) -> int:
-        """Twisted: return the number of the descriptor."""
+        """Return the number of the descriptor. Called by the reactor."""
         return self._file.descriptor
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: nothing more can be read or written."""
+        """Called by Twisted when no more can be read or written."""
         if self.connected:
             super().connectionLost(reason)  # type: ignore[no-untyped-call]
             self._file.close()
-            self._files.half_lost(self)
+            self._files.file_lost(self)
 
 
-class _Input(_Half):
+class _Input(_StandardFile):
     def doRead(self) -> Exception | None:
-        """Twisted: there is something to read."""
+        """Read and pass on input. Called by the reactor when there is some."""
         try:
             data = self._file.read()
         except OSError as error:
@@ -102,32 +104,30 @@ class _Input(_Half):
         return None
 
     def writeSomeData(self, data: bytes) -> int:
-        """Twisted: never called, since nothing is written to it."""
+        """Never called: nothing is written to standard input."""
         raise NotImplementedError
 
 
-class _Output(_Half):
+class _Output(_StandardFile):
     def __init__(self, reactor: Any, files: StandardFiles, file: _File) -> None:
         super().__init__(reactor, files, file)
         access = fcntl.fcntl(file.descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-        # That nobody reads a pipe any more is an event for who waits to read from its other end.
+        # The reactor reports as readable a pipe whose reader has closed it.
         self._watches = file.is_pipe and access == os.O_WRONLY
         if self._watches:
             self.reactor.addReader(self)
 
     def doRead(self) -> Exception | None:
-        """Twisted: nobody reads any more."""
+        """Called by the reactor when the reader has closed its end."""
         return main.CONNECTION_LOST
 
     def write(self, data: bytes) -> None:
-        """Write as soon as possible."""
-        self.reactor.removeReader(
-            self
-        )  # some systems say that a pipe can be read which is only not empty
+        """Write ``data`` as soon as possible."""
+        self.reactor.removeReader(self)  # some systems report a non-empty pipe as readable
         super().write(data)
 
     def writeSomeData(self, data: bytes) -> int | Exception:
-        """Twisted: write a part of it; return how much."""
+        """Write part of the data; return the number of bytes. Called by Twisted."""
         try:
             written = self._file.write(data)
         except OSError as error:
@@ -138,10 +138,11 @@ class _Output(_Half):
 
 
 class StandardFiles:
-    """The transport of a protocol that has two ends (``IHalfCloseableProtocol``).
+    """The transport for a protocol that provides ``IHalfCloseableProtocol``.
 
-    :ivar disconnecting: whether nothing more is read; LineReceiver asks for it.
-    :param stdin: the descriptor to read from, and ``stdout`` to write to.
+    :ivar disconnecting: whether reading has stopped; LineReceiver examines it.
+    :param stdin: the descriptor to read from.
+    :param stdout: the descriptor to write to.
     """
 
     def __init__(self, protocol: Any, reactor: Any, *, stdin: int = 0, stdout: int = 1) -> None:
@@ -154,12 +155,12 @@ class StandardFiles:
         protocol.makeConnection(self)
 
     def write(self, data: bytes) -> None:
-        """Write as soon as possible."""
+        """Write ``data`` as soon as possible."""
         if self._output is not None:
             self._output.write(data)
 
     def loseConnection(self) -> None:
-        """Write what is left, then have ``connectionLost`` called. Nothing more is read."""
+        """Stop reading, write the remaining output, then call ``connectionLost``."""
         self.disconnecting = True
         if self._input is not None:
             self._reactor.removeReader(self._input)
@@ -167,19 +168,19 @@ class StandardFiles:
             self._output.loseConnection()  # type: ignore[no-untyped-call]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have ``producer`` paused while standard output can't take more."""
+        """Pause ``producer`` while standard output blocks."""
         if self._output is None:
             producer.stopProducing()
         else:
             self._output.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """Pause nobody any more."""
+        """Stop pausing the producer."""
         if self._output is not None:
             self._output.unregisterProducer()
 
     def pauseProducing(self) -> None:
-        """Read nothing for now."""
+        """Stop reading for now."""
         if self._input is not None:
             self._reactor.removeReader(self._input)
 
@@ -188,10 +189,10 @@ class StandardFiles:
         if self._input is not None and not self.disconnecting:
             self._reactor.addReader(self._input)
 
-    def half_lost(self, half: _Half) -> None:
-        """Called when one of the two is over."""
+    def file_lost(self, file: _StandardFile) -> None:
+        """Called when standard input or output has ended."""
         protocol = IHalfCloseableProtocol(self.protocol)
-        if half is self._input:
+        if file is self._input:
             self._input = None
             if not self.disconnecting:
                 protocol.readConnectionLost()

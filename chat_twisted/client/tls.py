@@ -1,8 +1,8 @@
-"""TLS from the client's side, and whether the server is the one that is meant.
+"""TLS on the client's side, and the decision whether to trust the server.
 
-A certificate that the system's authorities vouch for is taken; any other is pinned: remembered when
-it is met first, and required from then on, as ssh does. Nothing is sent before that is decided. The
-session that follows does not know of it.
+A certificate that the system's authorities vouch for is accepted. Any other is pinned, as in ssh:
+stored at the first connection, and required from then on. Nothing is sent before the decision. This
+module must not know the session that follows.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from chat_twisted.client.address import address_key
 from chat_twisted.client.client_state import StateFile
 
 AUTHORITIES = "authorities"
-"""What is remembered of a server that the system's authorities vouch for."""
+"""Stored for a server that the system's authorities vouch for."""
 
 
 class Untrusted(Exception):
-    """The server is not the one that was met before, or that was asked for."""
+    """The certificate is not the stored or requested one. The message explains it to the user."""
 
 
 class NotEncrypted(Exception):
-    """The other end did not finish the TLS handshake."""
+    """The other side did not complete the TLS handshake."""
 
 
 def parse_fingerprint(text: str) -> str:
-    """Read a SHA-256 as ``SHA256:`` and base64, or as hexadecimal digits with or without colons;
-    return it in the first form.
+    """Parse a SHA-256 digest: ``SHA256:`` and base64, or hexadecimal digits with or without colons.
 
-    :raises ValueError: it is neither.
+    :return: the digest in the first form.
+    :raises ValueError: if the text is neither.
     """
     digits = text.replace(":", "")
     if re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
@@ -68,9 +68,12 @@ def _describe(digest: bytes) -> str:
 
 
 class Trust:
-    """Decides about one server.
+    """Decides whether to trust a server's certificate.
 
-    :param fingerprint: the one it must have, if that is known beforehand; then it is remembered.
+    :param host: the server's name or address.
+    :param port: its TCP port.
+    :param known: the file of known servers.
+    :param fingerprint: the fingerprint that the certificate must have, or None. It is then stored.
     """
 
     def __init__(
@@ -83,12 +86,12 @@ class Trust:
         self._wanted = fingerprint
 
     def check(self, digest: bytes, *, vouched: bool) -> str:
-        """Decide about a certificate.
+        """Check a certificate, and store it if it is new.
 
-        :param digest: its SHA-256.
-        :param vouched: whether the system's authorities vouch for it and the host's name.
-        :return: what to tell the user; mostly nothing.
-        :raises Untrusted: it is another than the one that is known.
+        :param digest: its SHA-256 digest, 32 bytes.
+        :param vouched: whether the system's authorities vouch for it and for the host's name.
+        :return: a notice for the user; usually empty.
+        :raises Untrusted: if it is not the expected one.
         """
         found = _describe(digest)
         try:
@@ -141,9 +144,9 @@ def _is_address(host: str) -> bool:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
-    """Makes the client's side of one TLS connection, and lets every certificate pass for now.
+    """Creates the client's side of one TLS connection; certificates are checked afterwards.
 
-    :ivar vouched: whether the system's authorities vouch for it.
+    :ivar vouched: whether the system's authorities vouch for the certificate.
     """
 
     def __init__(self, host: str | None) -> None:
@@ -160,7 +163,7 @@ class _Creator:
         return True
 
     def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
-        """Twisted: a connection to a server is made."""
+        """Create the TLS connection. Called by Twisted when connected."""
         connection = SSL.Connection(self._context, None)
         if self._host is not None:
             connection.set_tlsext_host_name(self._host.encode("idna"))
@@ -168,17 +171,20 @@ class _Creator:
 
 
 class Session(Protocol):
-    """What is asked of the protocol that is to speak on the encrypted connection."""
+    """The part of a session that this module uses.
+
+    :ivar binding: the SHA-256 digest of the server's certificate.
+    """
 
     binding: bytes
 
     def makeConnection(self, transport: Any) -> None:
-        """Take the transport."""
+        """Called with the encrypted transport when the server is trusted."""
 
 
 @implementer(IHandshakeListener)
-class _Guard(TwistedProtocol):
-    """Stands in for the session until it is known who the server is."""
+class _TrustCheck(TwistedProtocol):
+    """Takes the session's place until the server is trusted."""
 
     transport: Any
 
@@ -192,7 +198,7 @@ class _Guard(TwistedProtocol):
         self._ready = ready
 
     def handshakeCompleted(self) -> None:
-        """Twisted: the connection is encrypted."""
+        """Check the certificate and start the session. Called by Twisted after the handshake."""
         connection = self.transport.getHandle()
         certificate = connection.get_peer_certificate(as_cryptography=True)
         digest = certificate.fingerprint(SHA256())
@@ -220,7 +226,7 @@ class _Guard(TwistedProtocol):
         return True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: the connection went before it was encrypted."""
+        """Called by Twisted when the connection is lost before the server was trusted."""
         self._fail(Failure(NotEncrypted()))
 
     def _fail(self, failure: Failure) -> None:
@@ -234,13 +240,13 @@ def connect(
     trust: Trust,
     tell: Any,
 ) -> Deferred[None]:
-    """Connect ``session`` by TLS. It may be cancelled at any time.
+    """Connect ``session`` over TLS. The attempt can be cancelled at any time.
 
-    :param tell: called with what the user is to be told.
-    :return: fires when the session has its connection; fails with ``Untrusted``, ``NotEncrypted``,
-        or what connecting fails with.
+    :param tell: called with a notice for the user.
+    :return: fires when the session is connected; fails with ``Untrusted``, ``NotEncrypted``, or an
+        error of the endpoint.
     """
-    made: list[_Guard] = []
+    made: list[_TrustCheck] = []
 
     def cancel(_: object) -> None:
         connecting.cancel()
@@ -250,8 +256,8 @@ def connect(
 
     ready: Deferred[None] = Deferred(cancel)
 
-    def make() -> _Guard:
-        made.append(_Guard(session, trust, creator, tell, ready))
+    def make() -> _TrustCheck:
+        made.append(_TrustCheck(session, trust, creator, tell, ready))
         return made[0]
 
     creator = _Creator(trust.host if trust.is_name else None)

@@ -1,8 +1,8 @@
-"""What happened, in words: what a pipe prints line by line, in the original client's words.
+"""Formats events and answers as plain text, in the original client's words: the output of a pipe.
 
-Everything comes back as whole lines, empty where there is nothing to say. What must not reach a
-terminal is still in them: who writes them replaces it. ``records`` says the same as JSON; the
-terminal (``screen``) takes from here what it has no better way to show.
+Each method returns whole lines, or an empty text if nothing is to be printed. The caller must make
+them printable. ``records`` has the same methods for JSON; the terminal uses some of these texts.
+This module must not know when something is printed.
 """
 
 from __future__ import annotations
@@ -15,57 +15,62 @@ from chat_twisted.client.session import Listed
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines
 
-_WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as the original client has them
+_WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as in the original client
 
 
 class Wording:
-    """How a pipe speaks. ``user`` is one's own name."""
+    """The plain text format of a pipe.
+
+    :ivar user: the user's own name.
+    """
 
     def __init__(self, user: str) -> None:
         self.user = user
 
     def parse(self, line: str) -> tuple[ParsedLine | None, object]:
-        """Read a line of input; return the order, and a mark of the user's for it (here: None)."""
+        """Parse a line of input; return the request, and the ID that the user gave it
+        (here None).
+        """
         return parse(line), None
 
     def parse_once(self, text: str) -> tuple[ParsedLine | None, object]:
-        """Read the only thing that is to be done, from the command line."""
+        """Parse the argument of --once."""
         return self.parse(text)
 
-    # What became of what one asked. ``mark`` is what came with it, ``to`` what it was about.
+    # Answers to requests. ``mark`` is the user's ID of the request, ``to`` its subject.
 
     def sent(self, mark: object, to: str, number: int, time: str) -> str:
-        """A message is taken by the server."""
+        """Format: a message is committed."""
         return f"Message delivered to {to}"
 
     def accepted(self, mark: object, to: str, number: int, time: str) -> str:
-        """The same for a direct one, of which it will be known when its recipient has it."""
+        """Format: a direct message is committed; its delivery is reported later."""
         return ""
 
     def delivered(self, mark: object, to: str) -> str:
-        """The recipient of a direct message has it."""
+        """Format: a direct message was delivered."""
         return f"Message delivered to {to}"
 
     def overdue(self, mark: object, to: str) -> str:
-        """The recipient does not have it yet."""
+        """Format: a direct message was not delivered in time."""
         return f"Message sent to {to}, not yet delivered"
 
     def not_sent(self, mark: object, to: str, refusal: Refusal) -> str:
-        """A message was refused."""
+        """Format: a message was refused."""
         words = _WORDS.get(refusal.code, refusal.reason)
         return f"ERROR {refusal.code} : {words} : Message not delivered to {to}"
 
     def unanswered(self, mark: object, to: str) -> str:
-        """A message or a command was not answered before all was over."""
+        """Format: the session has ended without an answer to a request."""
         return f"Server Inactive : Message not delivered to {to}"
 
     def refused(self, mark: object, command: Command, to: str, refusal: Refusal) -> str:
-        """A command was refused."""
+        """Format: a command was refused."""
         about = f" {to}" if to else ""
         return f"ERROR {refusal.code} : {refusal.reason} : {command.name}{about}"
 
     def changed(self, mark: object, command: Command, what: str, lines: Sequence[str]) -> str:
-        """An account is changed, or an operator's wish fulfilled."""
+        """Format: a command was carried out."""
         done = {
             "register": f"{self.user} is yours from now on",
             "unregister": f"{self.user} has no account any more",
@@ -80,7 +85,7 @@ class Wording:
         return done.get(what) or f"Done: {command.name} {what}"
 
     def listed(self, mark: object, command: Command, to: str, found: Listed) -> str:
-        """Who is here, which rooms there are, who is kept out."""
+        """Format: the answer to /who, /rooms or /bans."""
         match command.name:
             case "/bans":
                 return "\n".join(found or ["Nobody is banned or muted"])
@@ -90,7 +95,7 @@ class Wording:
         return f"{len(found)} {f'in {to}' if to else 'here'}: {names}"
 
     def found(self, mark: object, command: Command, messages: Sequence[Received]) -> str:
-        """What was said."""
+        """Format: the answer to /history or /search."""
         if not messages:
             return "Nothing found"
         return "\n".join(
@@ -99,32 +104,32 @@ class Wording:
         )
 
     def help(self, mark: object, topic: str | None) -> str:
-        """What can be typed."""
+        """Format: the help."""
         return help_text(topic)
 
     def noted(self, mark: object, text: str) -> str:
-        """What was asked of the client itself is done."""
+        """Format: a command of the client itself was carried out."""
         return text
 
     def mistake(self, mark: object, text: str) -> str:
-        """What was typed can't be done."""
+        """Format: a line of input has no meaning."""
         return text
 
-    # What happens
+    # Events
 
     def greeting(self, name: str) -> str:
-        """One is registered."""
+        """Format: the user is registered."""
         return f"{name} : REGISTERED (/help tells what can be typed)"
 
     def received(self, message: Received) -> str:
-        """Somebody said something."""
+        """Format: a message."""
         direct = fold(message.to) == fold(self.user)
         return self._message(
             message.sender if direct else f"{message.sender} to {message.to}", message
         )
 
     def told(self, mark: object, event: Event) -> str:
-        """Something happened in a room."""
+        """Format: a change in a room."""
         room, user, by = event.room, event.user, event.by
         topic = f" ({event.topic})" if event.topic else ""
         match event.verb:
@@ -145,36 +150,36 @@ class Wording:
         return words
 
     def seen(self, users: Sequence[Seen]) -> str:
-        """Somebody came, went, or is away."""
+        """Format: changes of presence, which are not printed."""
         return ""
 
     def noticed(self, text: str) -> str:
-        """The server has something to say."""
+        """Format: a notice from the server."""
         return "\n".join(lines(text))
 
     def disconnected(self, reason: str) -> str:
-        """The connection is gone, and is being tried again."""
+        """Format: the connection is lost."""
         return "Connection lost, trying again"
 
     def reconnected(self) -> str:
-        """It stands again."""
+        """Format: the session is connected again."""
         return "Connected again"
 
     def went_back(self) -> str:
-        """The server has lost what was said last."""
+        """Format: the server has lost the newest messages."""
         return "The server has lost the last messages: an older state of it was restored"
 
     def over(self, reason: str) -> str:
-        """The session is over, and that was not one's own wish."""
+        """Format: the session has ended, not by the user's choice."""
         return f"Server Inactive : {reason}" if reason else "Server Inactive"
 
     def _message(self, who: str, message: Received) -> str:
-        # Each line has its sender, so that nobody can make a line look like somebody else's.
+        # Each line starts with the sender, so that nobody can imitate another user's line.
         return "\n".join([f"{who}: {line}" for line in lines(message.text)])
 
 
 def describe_room(room: Room) -> list[str]:
-    """Say what is known of a room, in a few parts."""
+    """Describe a room in a few short parts."""
     members = "1 member" if room.members == 1 else f"{room.members} members"
     own = ["you are in it"] if room.member else []
     return [room.name, members, *own, *(["private"] if room.private else [])]

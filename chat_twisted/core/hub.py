@@ -253,7 +253,7 @@ class Hub:
 
     def _check_ban(self, name: str, session: Session, account: Account | None) -> None:
         ban = self._sanctions.banned(name, session.host)
-        owner = account or self._accounts.of(name)
+        owner = account or self._accounts.find(name)
         if ban is not None and not (owner is not None and owner.operator):
             # An operator who has banned too much must be able to undo it.
             refusal = NotPermitted("banned")
@@ -265,7 +265,7 @@ class Hub:
     ) -> None:
         """Raise unless ``token`` is one of the user's, or there is no user and may be one."""
         if user is None:
-            if self._guests and self._accounts.of(name) is None:
+            if self._guests and self._accounts.find(name) is None:
                 return
         elif token is not None:
             digest = _digest(token)
@@ -1192,7 +1192,7 @@ class Hub:
             self._bring(messages, [s for s in reached if s is not origin])
 
     def _deliver_from_several(self, run: Sequence[tuple[Message, Request]]) -> None:
-        """The same where not all was said on one session: nobody gets his own from the server."""
+        """The same for messages of several sessions: no session gets its own messages back."""
         message, request = run[0]
         if message.recipient:
             self._expect(run)

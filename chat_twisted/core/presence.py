@@ -1,4 +1,4 @@
-"""Who is here, who says that he is away, and who wants to hear of it.
+"""Presence: the users who are here or away, and the subscribers to changes.
 
 What changes is told in one go, half a second later: a storm of a thousand logins is not a million
 notices. It knows no session and no protocol.
@@ -24,7 +24,7 @@ HERE, AWAY, GONE = "here", "away", "gone"
 
 
 class Presence(NamedTuple):
-    """Where somebody is: ``HERE``, ``AWAY`` or ``GONE``; and why, if he has said so."""
+    """A user's presence: ``HERE``, ``AWAY`` or ``GONE``; and their away text, if any."""
 
     name: str
     state: str
@@ -32,7 +32,7 @@ class Presence(NamedTuple):
 
 
 class Somebody(Protocol):
-    """What is asked of a user. ``away`` is why he does not read, None if he does."""
+    """The part of a user that is needed. ``away`` is the away text, or None."""
 
     name: str
     key: str
@@ -40,7 +40,7 @@ class Somebody(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether messages reach him."""
+        """Whether messages reach the user."""
 
 
 T = TypeVar("T", bound=Somebody)
@@ -66,7 +66,7 @@ class Roster(Generic[T, W]):
         return len(self._present)
 
     def changed(self, user: T) -> None:
-        """``user`` came or went, or said that he is away or back."""
+        """Called when ``user`` came, left, went away or came back."""
         if user.present:
             self._present.put(user)
         else:

@@ -1,1 +1,1 @@
-"""Where all of it is kept: the ledger of one server, its archive in SQLite, and what reads it."""
+"""Storage: the ledger of a single server, its archive in SQLite, and the connections to it."""

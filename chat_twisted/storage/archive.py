@@ -1,11 +1,11 @@
-"""The archive: the SQLite file of messages, rooms and held users, and what is asked of it.
+"""The archive: the SQLite file of messages, rooms, accounts and known users, and its queries.
 
-The functions take a cursor and block; who calls them in which thread is for the ledger to say.
-They know no connection, no session and no protocol. ``python -m chat_twisted.archive`` reads a
-file, also while a server writes it.
+The functions take a cursor and block; the ledger decides in which thread they run. This module must
+not know sessions or the wire protocol. ``python -m chat_twisted.archive`` can read the file while a
+server writes it.
 
-A commit writes messages alone, one statement for many rows: Python's lock is then passed on a few
-times a batch, not once a row. What messages are looked up by is made of them behind (``index``).
+A commit of messages is one statement for many rows, so Python's lock is passed a few times per
+batch, not once per row. Tables for looking up messages are filled afterwards (``index``).
 """
 
 from __future__ import annotations
@@ -49,36 +49,38 @@ from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, in_rows, mak
 FILE = "chat.sqlite"
 LOCK = "lock"
 BEFORE = "-before-"
-"""In the name of a copy that is made of the file before a step of the schema, with its number."""
+"""Part of the name of the copy that is made before the schema is changed; the schema's new number
+follows."""
 
 DEFAULT_FOLDER = "$XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted"
-"""What ``default_folder`` returns, for people."""
+"""The path that ``default_folder`` returns, for help texts."""
 
 PAGE = 128 * 1024
-"""How much text, in bytes, one reading brings at most (and a message more). It is encoded in one
-go, while nothing else happens: some milliseconds."""
+"""Maximum bytes of text in one page of messages, plus one message. A page is encoded at once, which
+takes some milliseconds."""
 
 SCAN = 10_000
-"""Through how many messages one reading for a returning user goes at most."""
+"""Maximum number of messages that are scanned for one page of a resumed session."""
 
 MAX_RANKED = 50_000
-"""How many hits of a search are ranked at once: a microsecond and a half each."""
+"""Maximum number of search hits that are ranked at once, at 1.5 µs each."""
 
 _COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
 
 
 class ArchiveError(FilesError):
-    """The archive can't be opened; what is wrong is said in one line."""
+    """The archive can't be opened. The message is one line for the user."""
 
 
 # Opening
 
 
 def lock(folder: Path, say: Say = lambda line: None) -> ProcessFile:
-    """Make the archive in a state folder this process's and its children's alone.
+    """Lock the archive of a state folder for this process and its children.
 
-    :param folder: as ``files.make_private_folder`` returns it; ``say``: see there.
-    :raises FilesError: the lock can't be made, or another server has it.
+    :param folder: as ``files.make_private_folder`` returns it.
+    :param say: as in ``files.make_private_folder``.
+    :raises FilesError: if it can't be locked, or another server has locked it.
     """
     files.make_private(folder / LOCK, say)
     try:
@@ -88,10 +90,10 @@ def lock(folder: Path, say: Say = lambda line: None) -> ProcessFile:
 
 
 def connect(path: Path, *, sync: str = "normal") -> sqlite3.Connection:
-    """Open the file, which any thread may use afterwards, one at a time.
+    """Open the archive. Any thread may use the connection, one at a time.
 
-    :param sync: ``normal`` or ``full``: what of a commit survives a loss of power.
-    :raises ArchiveError: its write-ahead log is of another file.
+    :param sync: ``full`` if commits must survive a loss of power, else ``normal``.
+    :raises ArchiveError: if its write-ahead log belongs to another file.
     """
     make_file(path)
     if has_foreign_log(path):
@@ -114,32 +116,33 @@ def prepare(
     schema: Path | None = None,
     say: Say = lambda line: None,
 ) -> Saved:
-    """Bring the file in ``folder`` to this version's schema and index; return what it holds.
+    """Create or update the archive and index in a state folder; return the stored state.
 
-    :param schema: the folder with the numbered steps, if it is not the package's own.
-    :param say: takes a line of what was found and mended.
-    :raises FilesError: it can't be opened, read, written or understood, or may be another's.
+    :param sync: as in ``connect``.
+    :param schema: a folder of numbered schema steps; None for the package's own.
+    :param say: reports one line to the operator, such as a permission that was corrected.
+    :raises FilesError: if it can't be opened, read, written or understood.
     """
     _make_private(folder, say)
     path = folder / FILE
     try:
         connection = connect(path, sync=sync)
         try:
-            _bring_up_to_date(connection, path, schema, say)
+            _update_schema(connection, path, schema, say)
             path = folder / index.FILE
             try:
-                index.open_beside(connection, folder)
+                index.open_or_rebuild(connection, folder)
                 index.catch_up(connection)
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
-                    raise  # it is locked, or there is no room: that is no reason to throw it away
+                    raise  # the file is locked or the disk is full, so it must not be replaced
                 connection.rollback()
-                index.make_anew(connection, folder)
-                path = folder / FILE  # if it fails again, it is this one
+                index.rebuild(connection, folder)
+                path = folder / FILE  # if it fails again, the archive is the cause
                 index.catch_up(connection)
             path = folder / FILE
             cursor = connection.cursor()
-            cursor.execute("UPDATE progress SET edition = edition")  # it can be written
+            cursor.execute("UPDATE progress SET edition = edition")  # check that it is writable
             connection.commit()
             return load(cursor)
         finally:
@@ -159,14 +162,15 @@ def _read_steps(folder: Traversable) -> dict[int, str]:
     return {int(name): step.read_text() for name, step in names.items() if name.isdigit()}
 
 
-# Read at once: the user that the server runs as later may not be able to.
+# Read early: the server may later run as a user who can't read the files.
 _STEPS = _read_steps(resources.files("chat_twisted.storage") / "schema")
 
 
 def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
-    """Take the steps that lead from the file's schema to the newest; each wholly or not at all.
+    """Run the steps from the file's schema to the newest, each in its own transaction.
 
-    :raises ArchiveError: the schema is newer than the newest step.
+    :param folder: a folder of numbered steps; None for the package's own.
+    :raises ArchiveError: if the schema is newer than the newest step.
     """
     steps = _STEPS if folder is None else _read_steps(folder)
     for number in range(_version(connection, steps) + 1, max(steps) + 1):
@@ -189,15 +193,16 @@ def _version(connection: sqlite3.Connection, steps: Collection[int]) -> int:
     return int(version)
 
 
-def _bring_up_to_date(
+def _update_schema(
     connection: sqlite3.Connection, path: Path, folder: Path | None, say: Say
 ) -> None:
-    """Take the steps to the newest schema, after a copy of the file was made.
+    """Copy the file, then run the steps to the newest schema.
 
-    One copy is kept, of the newest step that was taken. A copy that is there already is not made
-    again if nothing was written since: a step that fails at every start does not fill the disk.
+    Only the copy from before the newest update is kept. It is not made again if nothing was written
+    since, so a step that fails at every start does not fill the disk.
 
-    :raises ArchiveError: there is no room for the copy, for one; nothing was changed then.
+    :raises ArchiveError: if it fails, for example because the disk is full; nothing is changed
+        then.
     """
     steps = _STEPS if folder is None else _read_steps(folder)
     version = _version(connection, steps)
@@ -208,7 +213,7 @@ def _bring_up_to_date(
         if not kept.exists() or kept.stat().st_mtime_ns != time:
             try:
                 copy(connection, kept, lambda target: None)
-                os.utime(kept, ns=(time, time))  # which says of what it is the copy
+                os.utime(kept, ns=(time, time))  # the time identifies the copied state
             except (sqlite3.Error, OSError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise ArchiveError(
@@ -221,7 +226,7 @@ def _bring_up_to_date(
 
 
 def load(cursor: Cursor) -> Saved:
-    """Read what a server must know to go on."""
+    """Read the state with which a server starts."""
 
     def rows(sql: str) -> Any:
         cursor.execute(sql)
@@ -230,7 +235,7 @@ def load(cursor: Cursor) -> Saved:
     [(last,)] = rows("SELECT ifnull(max(number), 0) FROM message")
     [noted] = rows("SELECT number, time FROM progress")
     [(forgotten,)] = rows("SELECT forgotten FROM indexed")
-    # Whoever came or joined after these numbers would take a message under one of them for old.
+    # Users and members start with these numbers: they would miss a new message with a lower one.
     [(drawn,)] = rows(
         "SELECT max(ifnull((SELECT max(since) FROM user), 0), "
         "ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0))"
@@ -265,14 +270,14 @@ def _load_users(cursor: Cursor) -> Users:
 
 
 def edition(cursor: Cursor) -> int:
-    """Return how often accounts were changed by ``edit``."""
+    """Return a counter of the changes to accounts by ``edit``."""
     cursor.execute("SELECT edition FROM progress")
     [found] = cursor.fetchone()
     return int(found)
 
 
 def load_accounts(cursor: Cursor) -> Users:
-    """Read users with accounts, their keys and passwords."""
+    """Read the users with accounts, their keys and passwords."""
     users, keys, passwords, number = _load_users(cursor)
     return [user for user in users if user.account], keys, passwords, number
 
@@ -298,7 +303,7 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     OwnerSet: ("UPDATE room SET owner = :owner WHERE id = :room",),
     TopicSet: ("UPDATE room SET topic = :topic WHERE id = :room",),
     Joined: (
-        # Who left and joins again before anything was said has a row with this "since" already.
+        # A user who left and rejoined before the next message has a row with this "since" already.
         "INSERT OR REPLACE INTO member SELECT id, :user, :since, NULL, "
         "(SELECT ifnull(max(joined), 0) + 1 FROM member) FROM room WHERE id = :room "
         "AND NOT EXISTS (SELECT 1 FROM member WHERE room = id AND user = :user AND until IS NULL)",
@@ -307,7 +312,7 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     Left: (
         "UPDATE member SET until = :until WHERE room = :room AND user = :user AND until IS NULL",
     ),
-    Invited: (  # anybody may join one that is not private
+    Invited: (  # a public room needs no invitation
         "INSERT OR IGNORE INTO invitation SELECT room.id, user.id FROM room, user "
         "WHERE room.id = :room AND private AND user.id = :user",
     ),
@@ -333,7 +338,7 @@ _CHANGES: dict[type, tuple[str, ...]] = {
     Sanctioned: ("INSERT OR REPLACE INTO sanction VALUES (:kind, :subject, :until, :reason, :by)",),
     Pardoned: ("DELETE FROM sanction WHERE kind = :kind AND subject = :subject",),
 }
-"""What a change is in SQL; the parameters are its fields."""
+"""The statements for each type of change; its fields are their parameters."""
 
 
 def write(
@@ -345,18 +350,19 @@ def write(
     forgotten: int = 0,
     positions: Iterable[tuple[int, int]] = (),
 ) -> dict[int, tuple[int, int]]:
-    """Write one commit; the caller ends the transaction.
+    """Write one batch; the caller ends the transaction.
 
-    :param questions: of which of ``messages``, and of what else, it is to be looked up whether it
-        was sent before: a number, the author, the Id.
-    :param forgotten: the number up to which no Id need be remembered.
-    :param positions: up to where users have confirmed: their id, and the number.
-    :return: which of ``questions`` had been sent before under the same Id, and are not written
-        again: their number, with the number and time that the first one has.
+    :param messages: the messages to insert, unless they are duplicates.
+    :param changes: the changes to apply.
+    :param questions: possible duplicates: message number, author and ID of each. They may include
+        other messages than ``messages``.
+    :param forgotten: the message number up to which IDs are forgotten.
+    :param positions: acknowledged positions: user and message number.
+    :return: the duplicates: for each number, the number and time of the first message with its ID.
     """
-    repeats = _said_before(cursor, questions, forgotten)
-    if repeats:
-        messages = [message for message in messages if message.number not in repeats]
+    duplicates = _find_duplicates(cursor, questions, forgotten)
+    if duplicates:
+        messages = [message for message in messages if message.number not in duplicates]
     for values, parameters in in_rows(messages):
         cursor.execute(f"INSERT INTO message ({_COLUMNS}) VALUES {values}", parameters)
     for change in changes:
@@ -364,32 +370,33 @@ def write(
             cursor.execute(statement, change._asdict())
     for user, number in positions:
         cursor.execute("UPDATE user SET position = ? WHERE id = ?", (number, user))
-    return repeats
+    return duplicates
 
 
-def _said_before(
+def _find_duplicates(
     cursor: Cursor, questions: Sequence[tuple[int, int, str]], forgotten: int
 ) -> dict[int, tuple[int, int]]:
-    """Find what was said before under the same Id; see ``write``."""
+    """Find earlier messages with the same author and ID; see ``write``."""
     try:
-        return index.said_before(cursor, questions)
+        return index.find_duplicates(cursor, questions)
     except sqlite3.OperationalError:
         raise
-    except sqlite3.DatabaseError:  # the index is damaged: no reason not to write
-        repeats = {}
+    except sqlite3.DatabaseError:  # the index is damaged, but writing must go on
+        duplicates = {}
         for number, author, id in questions:
             cursor.execute(
                 "SELECT number, time FROM message WHERE number > ? AND author = ? AND request = ?",
                 (forgotten, author, id),
             )
             if (first := cursor.fetchone()) is not None:
-                repeats[number] = first
-        return repeats
+                duplicates[number] = first
+        return duplicates
 
 
-def note(cursor: Cursor, number: int, time: int) -> None:
-    """Note that at ``time`` numbers were given up to ``number``, and all messages said that are
-    here. The time is one that waits before it believes a jump (``clocks.SettledTime``).
+def record_progress(cursor: Cursor, number: int, time: int) -> None:
+    """Record that all numbers up to ``number``, and all stored messages, are from before ``time``.
+
+    :param time: milliseconds since the epoch, protected from jumps (``clocks.SettledTime``).
     """
     cursor.execute("UPDATE progress SET number = ?, time = ?", (number, time))
     cursor.execute(
@@ -399,11 +406,12 @@ def note(cursor: Cursor, number: int, time: int) -> None:
     )
 
 
-def said_before(cursor: Cursor, time: int) -> int:
-    """Return the number up to which all messages were said before ``time``; 0 if none were.
+def last_number_before(cursor: Cursor, time: int) -> int:
+    """Return the number up to which all messages are older than ``time``, or 0.
 
-    What was noted while the clock was ahead does not count: a later number with an earlier time
-    says better when it was.
+    A time recorded while the clock was ahead is corrected by an earlier time at a later number.
+
+    :param time: milliseconds since the epoch.
     """
     cursor.execute("SELECT ifnull(max(number), 0) FROM moment WHERE time < ?", (time,))
     [number] = cursor.fetchone()
@@ -411,8 +419,9 @@ def said_before(cursor: Cursor, time: int) -> int:
 
 
 def checkpoint(cursor: Cursor) -> int:
-    """Take what was committed from the write-ahead log into the file, as far as can be without
-    keeping anybody waiting; return how many pages the log has.
+    """Move commits from the write-ahead log into the file, as far as possible without blocking.
+
+    :return: the number of pages in the log.
     """
     cursor.execute("PRAGMA main.wal_checkpoint(PASSIVE)")
     [(_, pages, _)] = cursor.fetchall()
@@ -420,7 +429,7 @@ def checkpoint(cursor: Cursor) -> int:
 
 
 def expire(cursor: Cursor, first: int, last: int) -> None:
-    """Delete the messages between two numbers."""
+    """Delete the messages with the numbers ``first`` to ``last``."""
     cursor.execute("DELETE FROM message WHERE number BETWEEN ? AND ?", (first, last))
     cursor.execute("DELETE FROM member WHERE until <= ?", (last,))
     cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
@@ -431,20 +440,21 @@ def edit(
     decide: Callable[[Users, int], tuple[Sequence[Change], Mapping[int, int]]],
     say: Say = lambda line: None,
 ) -> None:
-    """Change accounts in a state folder, also while a server runs, which will see it.
+    """Change accounts in a state folder, even while a server runs, which will load the changes.
 
-    :param decide: gets all users and the newest number, and returns what changes, and whose
-        ``account`` is another; it may raise, and nothing is changed.
-    :raises ArchiveError: the file can't be opened or written.
+    :param decide: called with all users and the newest message number; returns the changes, and the
+        new ``account`` values by user. If it raises, nothing is changed.
+    :param say: reports one line to the operator.
+    :raises FilesError: if the file can't be opened or written.
     """
-    folder = files.make_private_folder(folder, say)  # it may be before a server ever started
+    folder = files.make_private_folder(folder, say)  # no server may have used the folder yet
     path = folder / FILE
     _make_private(folder, say)
     try:
         with files.sharing(folder), contextlib.closing(connect(path)) as connection:
-            _bring_up_to_date(connection, path, None, say)
+            _update_schema(connection, path, None, say)
             cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout = 60000")  # a server that is busy writes a lot
+            cursor.execute("PRAGMA busy_timeout = 60000")  # a busy server writes often
             cursor.execute("BEGIN IMMEDIATE")
             cursor.execute("SELECT ifnull(max(number), 0) FROM message")
             [newest] = cursor.fetchone()
@@ -459,9 +469,9 @@ def edit(
 
 
 def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
-    """Read the users with accounts, keys and passwords of a state folder.
+    """Read the users with accounts, their keys and passwords from a state folder.
 
-    :raises ArchiveError: there is no file that could be read.
+    :raises ArchiveError: if there is no readable file.
     """
     path = folder / FILE
     try:
@@ -478,15 +488,15 @@ def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
 
 
 def touch(cursor: Cursor) -> None:
-    """Ask both files for next to nothing."""
+    """Run a minimal query on both files, so that SQLite opens them."""
     cursor.execute("SELECT upto, (SELECT max(number) FROM message) FROM indexed")
     cursor.fetchall()
 
 
 def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Page:
-    """Read the next of what ``user`` is a party to after the number ``after``, up to ``upto``.
+    """Read the next page of messages to ``user`` with numbers after ``after`` and up to ``upto``.
 
-    :param own: whether what the user sent belongs to it.
+    :param own: whether to include the user's own messages.
     """
     cursor.execute(
         "SELECT number FROM message WHERE number > ? AND number <= ? "
@@ -503,12 +513,12 @@ def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Pa
         "AND (:own OR author != :user OR recipient = :user) ORDER BY number",
         {"user": user, "after": after, "upto": upto, "own": own},
     )
-    messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
+    messages, cut = _take_page(iter(cursor.fetchone, None))
     return Page(messages, messages[-1].number if cut else upto)
 
 
-def _up_to_a_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
-    """Take messages until they are a page; tell whether some may be left."""
+def _take_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
+    """Take messages up to the size of a page; return them, and whether some may be left."""
     messages: list[Message] = []
     size = 0
     for row in rows:
@@ -521,9 +531,9 @@ def _up_to_a_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
 
 
 def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[list[Message], bool]:
-    """Read a part of a conversation, oldest message first.
+    """Read a part of a conversation.
 
-    :return: it, and whether there is more of it in the direction that was read.
+    :return: the messages, oldest first, and whether there are more in the direction of reading.
     """
     low = -1 if span.after is None else span.after
     high = 2**63 - 1 if span.before is None else span.before
@@ -541,7 +551,7 @@ def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[lis
         f"ORDER BY number {order}",
         (json.dumps(numbers),),
     )
-    messages, cut = _up_to_a_page(iter(cursor.fetchone, None))
+    messages, cut = _take_page(iter(cursor.fetchone, None))
     more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
     return messages if span.oldest_first else messages[::-1], more
@@ -555,11 +565,15 @@ def search(
     query: str,
     count: int,
 ) -> list[Message]:
-    """Find messages by their words, best first, among what ``user`` may read. Of more than
-    ``MAX_RANKED`` hits the newest come first.
+    """Search the messages that ``user`` may read; best match first.
 
-    :param rooms: those that the user is a member of.
-    :param conversation: the conversation to look in, if not all.
+    With more than ``MAX_RANKED`` hits, newer portions of that many hits come first.
+
+    :param user: the user's number.
+    :param rooms: the rooms that the user is a member of.
+    :param conversation: the conversation to search; None for all.
+    :param query: an FTS5 query, or plain words.
+    :param count: the maximum number of messages.
     """
     mine, parameters = (
         (
@@ -573,19 +587,19 @@ def search(
     joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
     with index.flag_corruption(cursor):
         try:
-            # With a * at the very front it would be a question to FTS5 about itself.
+            # A leading * would be a special command of FTS5.
             return _search(cursor, f" {query}", joined, parameters, count)
         except sqlite3.OperationalError as error:
-            # Mostly it is what FTS5 can't parse; another fault comes again.
+            # Usually FTS5 can't parse the query; another error will be raised again.
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise
-            return _search(cursor, _plain(query), joined, parameters, count)
+            return _search(cursor, _quote_words(query), joined, parameters, count)
 
 
 def _search(
     cursor: Cursor, words: str, joined: str, parameters: tuple[Any, ...], count: int
 ) -> list[Message]:
-    """Go through the hits in portions, newest first, until there are enough; each by rank."""
+    """Search portions of the hits, newest first, until there are enough; rank within each."""
     columns = ", ".join(f"message.{column}" for column in _COLUMNS.split(", "))
     found: list[Message] = []
     below = 2**63 - 1
@@ -597,26 +611,26 @@ def _search(
             (words, below, MAX_RANKED - 1),
         )
         [start] = cursor.fetchone() or (0,)
-        # The function bm25 is only asked about what is left; the column rank, about every hit.
+        # The function bm25 is evaluated only for rows that remain; the column rank for every hit.
         cursor.execute(
             f"SELECT {columns} FROM words {joined} WHERE words MATCH ? AND words.rowid >= ? "
             "AND words.rowid < ? ORDER BY bm25(words) LIMIT ?",
             (*parameters, words, start, below, count - len(found)),
         )
-        page, cut = _up_to_a_page(iter(cursor.fetchone, None))
+        page, cut = _take_page(iter(cursor.fetchone, None))
         found += page
         below = start
     return found
 
 
-def _plain(query: str) -> str:
+def _quote_words(query: str) -> str:
     return " ".join(f'"{word}"' for word in query.replace('"', " ").split()) or '""'
 
 
 def default_folder(user: int | None = None) -> Path:
-    """Return the state folder of the XDG base directory specification.
+    """Return the default state folder (XDG Base Directory Specification).
 
-    :param user: see ``files.base_folder``.
-    :raises FilesError: there is no home folder that it could be in.
+    :param user: as in ``files.base_folder``.
+    :raises FilesError: if the home folder is not known.
     """
     return files.base_folder("XDG_STATE_HOME", ".local/state", "--state", user) / "chat_twisted"

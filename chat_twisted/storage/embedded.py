@@ -161,7 +161,7 @@ class SQLiteStore:
 
     def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
         """See ``Store.alone``."""
-        return self._writer.alone(function, self.index)
+        return self._writer.run_exclusively(function, self.index)
 
     def read(
         self,
@@ -581,7 +581,7 @@ class EmbeddedLedger(Generic[Origin]):
         if self._retain is None or self._winding_down:
             return
         before = int((earliest - self._retain) * 1000)
-        old = await store.index(archive.said_before, before)
+        old = await store.index(archive.last_number_before, before)
         while not self._winding_down:
             span = await store.index(index.remove, old, CLEAN_STEP)
             if span is None or self._winding_down:
@@ -591,7 +591,7 @@ class EmbeddedLedger(Generic[Origin]):
     async def _note(self) -> None:
         """Note what time it is, and how far numbers are."""
         number, at = self._newest, self._clock.seconds()
-        await self._store.write(archive.note, number, int(self.time.now() * 1000))
+        await self._store.write(archive.record_progress, number, int(self.time.now() * 1000))
         self._noted = number, at
 
     # What an operator does to the file

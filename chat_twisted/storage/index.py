@@ -1,11 +1,12 @@
-"""The index: what messages are looked up by, made of the archive behind its commits.
+"""The index: tables for looking up messages, derived from the archive after its commits.
 
-It is a SQLite file of its own, since SQLite lets one writer at a time into a file: so no commit
-waits for it. It is thrown away and made again whenever it is not of the archive beside it. A
-connection to the archive has its tables too (``attach``): ``place``, in which conversation messages
-stand; ``request``, under which Ids they came; ``words``, what is in them.
+It is a separate SQLite file, because SQLite allows one writer per file, so commits don't wait for
+it. It is rebuilt whenever it does not match the archive. Connections to the archive attach its
+tables (``attach``): ``place``, the messages of each conversation; ``request``, the messages by
+sender and ID; ``words``, the full text.
 
-The functions take a cursor and block. ``archive`` asks them, and searches ``words`` itself.
+The functions take a cursor and block. ``archive`` calls them, and searches ``words`` itself. This
+module must not know threads or who may read a message.
 """
 
 from __future__ import annotations
@@ -30,29 +31,31 @@ from chat_twisted.storage.sql import (
 )
 
 FILE = "index.sqlite"
-DAMAGED = "index.sqlite-damaged"  # where this is, the index is made again
+DAMAGED = "index.sqlite-damaged"  # if this file exists, the index is rebuilt
 
 VERSION = 3
-"""Of its schema. With another one it is made again."""
+"""Version of the index schema. An index with another one is rebuilt."""
 
-# Read at once: the user that the server runs as later may not be able to.
+# Read early: the server may later run as a user who can't read the file.
 _SCHEMA = (resources.files("chat_twisted.storage") / "schema" / "index.sql").read_text()
 
-# The conversation that a message stands in; see schema/index.sql, place.
+# The conversation of a message, as in table "place" of schema/index.sql.
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
 _OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
 
-_SLICE = 1000  # messages that are indexed by one statement: a millisecond; of a row of "step"
-_let_others: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+_SLICE = 1000  # messages that one statement indexes, about 1 ms; also the size of a row of "step"
+_yield_thread: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 # Opening
 
 
 def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bool = False) -> None:
-    """Let a connection to the archive use the index beside it, under the same names of tables.
+    """Attach the index to a connection to the archive; its tables need no prefix.
 
-    :param folder: where it is; None for one in memory.
+    :param folder: the state folder; None for an index in memory.
+    :param read_only: attach it for reading.
+    :raises sqlite3.OperationalError: if it can't be opened.
     """
     if folder is None:
         connection.execute("ATTACH ':memory:' AS looked_up")
@@ -61,7 +64,7 @@ def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bo
     else:
         uri = f"{(folder / FILE).absolute().as_uri()}?mode=rw"
         connection.execute("ATTACH ? AS looked_up", (uri,))
-        # It is of no use without the archive, so it need be no safer.
+        # The index can be rebuilt, so it needs no more durability.
         connection.execute("PRAGMA looked_up.journal_mode = WAL")
         connection.execute("PRAGMA looked_up.synchronous = NORMAL")
 
@@ -83,13 +86,13 @@ def _attach_to_read(connection: sqlite3.Connection, path: Path) -> None:
     raise problem
 
 
-def open_beside(connection: sqlite3.Connection, folder: Path) -> None:
-    """Attach the index; make it anew if it is not there, or not of this archive and this version.
+def open_or_rebuild(connection: sqlite3.Connection, folder: Path) -> None:
+    """Attach the index, or rebuild it if it is missing or does not match the archive and this
+    version.
 
-    It is not of this archive either if it has come further: a loss of power can take from the one
-    what it leaves to the other.
+    It does not match if it is ahead of the archive, which can happen after a loss of power.
 
-    :raises sqlite3.DatabaseError: it is damaged, or no index at all.
+    :raises sqlite3.DatabaseError: if it is damaged, or not a database.
     """
     if (folder / FILE).exists() and not (folder / DAMAGED).exists():
         attach(connection, folder)
@@ -101,12 +104,12 @@ def open_beside(connection: sqlite3.Connection, folder: Path) -> None:
             ).fetchone()
             if found:
                 return
-    make_anew(connection, folder)
+    rebuild(connection, folder)
 
 
-def make_anew(connection: sqlite3.Connection, folder: Path) -> None:
-    """Make an empty index, whatever is there, and attach it."""
-    with contextlib.suppress(sqlite3.OperationalError):  # it is not attached
+def rebuild(connection: sqlite3.Connection, folder: Path) -> None:
+    """Replace the index, if there is one, by an empty one, and attach it."""
+    with contextlib.suppress(sqlite3.OperationalError):  # not attached
         connection.execute("DETACH looked_up")
     for suffix in ("", "-wal", "-shm"):
         (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
@@ -117,7 +120,7 @@ def make_anew(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def catch_up(connection: sqlite3.Connection) -> None:
-    """Make everything findable."""
+    """Index all messages, and commit."""
     before, now = -1, 0
     while now > before:
         before, now = now, extend(connection.cursor(), 10_000)
@@ -125,7 +128,7 @@ def catch_up(connection: sqlite3.Connection) -> None:
 
 
 def make(connection: sqlite3.Connection) -> None:
-    """Make the tables of an index that was attached and is empty."""
+    """Create the tables in an attached empty index."""
     connection.executescript(
         f"BEGIN IMMEDIATE; {_SCHEMA}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
         f"PRAGMA looked_up.user_version = {VERSION}; COMMIT;"
@@ -134,26 +137,28 @@ def make(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def flag_corruption(cursor: Cursor) -> Iterator[None]:
-    """If what is done meets damage, have the index made again at the next start. Until then it
-    stays: without its file no further connection could be opened, to write least of all.
+    """Have the index rebuilt at the next start if the body of a ``with`` statement meets damage.
+
+    Until then the file stays, because no connection could be opened without it. The error is raised
+    again.
     """
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if type(error) is sqlite3.DatabaseError:  # the others are of what was asked, or pass
+        if type(error) is sqlite3.DatabaseError:  # subclasses are errors of the query, or temporary
             cursor.execute("PRAGMA database_list")
             for _, name, path in cursor.fetchall():
                 if name == "looked_up" and path:
-                    with contextlib.suppress(OSError):  # then it is met again
+                    with contextlib.suppress(OSError):  # then it will be met again
                         Path(path).with_name(DAMAGED).touch(mode=0o600)
         raise
 
 
-# Making
+# Extending
 
 
 def extend(cursor: Cursor, limit: int) -> int:
-    """Make the next ``limit`` messages findable; return up to which number all are."""
+    """Index the next ``limit`` messages; return the number up to which all are indexed."""
     with flag_corruption(cursor):
         return _extend(cursor, limit)
 
@@ -164,7 +169,7 @@ def _extend(cursor: Cursor, limit: int) -> int:
     upto = done
     span = "number > ? AND number <= ?"
     while limit > 0:
-        # Slices are counted in messages: numbers may be far apart.
+        # Slices count messages, because numbers may have gaps.
         cursor.execute(
             "SELECT max(number) FROM "
             "(SELECT number FROM message WHERE number > ? ORDER BY number LIMIT ?)",
@@ -184,9 +189,9 @@ def _extend(cursor: Cursor, limit: int) -> int:
             "GROUP BY one, other RETURNING one, first",
             between,
         )
-        # One message of each conversation says who its parties are.
+        # One message of each conversation identifies its parties.
         firsts = json.dumps([first for one, first in cursor.fetchall() if one])
-        _let_others()
+        _yield_thread()
         for party, name, partner in (
             ("author", '"to"', "recipient"),
             ("recipient", "sender", "author"),
@@ -197,20 +202,20 @@ def _extend(cursor: Cursor, limit: int) -> int:
                 (firsts,),
             )
         for statement in (
-            # Of two messages under one Id the older one's was forgotten.
+            # Of two messages with the same ID, the older one's ID had been forgotten.
             "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
             f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
             f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
         ):
             cursor.execute(statement, between)
-            _let_others()
+            _yield_thread()
     if upto > done:
         cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
 
 
 def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
-    """Note the first and the last time of messages, so that they are found by it."""
+    """Record the first and last time of a range of messages, for searching by time."""
     cursor.execute(
         "SELECT count(*), min(number), max(number), min(time), max(time) FROM message "
         "WHERE number > ? AND number <= ?",
@@ -228,8 +233,9 @@ def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
 
 
 def forget_requests(cursor: Cursor, upto: int, limit: int) -> bool:
-    """Forget the Ids of at most ``limit`` messages up to the number ``upto``; return whether there
-    may be more.
+    """Remove the IDs of the oldest messages, at most ``limit`` of them, up to the number ``upto``.
+
+    :return: whether there may be more.
     """
     cursor.execute("SELECT forgotten, min(upto, ?) FROM indexed", (upto,))
     forgotten, last = cursor.fetchone()
@@ -246,16 +252,21 @@ def forget_requests(cursor: Cursor, upto: int, limit: int) -> bool:
 
 
 def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> None:
-    """Forget Ids: the author, the Id, the message's number. One that was forgotten before may be
-    that of a newer message by now.
+    """Remove request IDs, given as author, ID and message number.
+
+    An ID that was removed before may belong to a newer message by now, which keeps it.
     """
     cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
 
 
 def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
-    """Let at most ``limit`` messages up to the number ``upto`` not be found any more, before they
-    are deleted (``archive.expire``); return the first and the last number, None if there are none.
-    The newest stays: it is what ``Last`` says.
+    """Remove the oldest messages from the index before ``archive.expire`` deletes them.
+
+    The newest message is never removed: its number is the ``Last`` of the protocol.
+
+    :param upto: the last number to remove.
+    :param limit: the maximum number of messages.
+    :return: the first and the last removed number, or None.
     """
     cursor.execute(
         "SELECT min(upto, (SELECT max(number) FROM message) - 1, ?) FROM indexed", (upto,)
@@ -272,10 +283,11 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
     _forget(cursor, cursor.fetchall())
     for statement in (
-        # A row that has later ones too is deleted with the last of them; "first" is in the key.
+        # A row that also has later messages is deleted with the last of them: "first" is in the
+        # key.
         "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
         f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
-        # It may have been done before, by a server that was killed before it deleted them.
+        # They may be removed already, by a server that was killed before it deleted them.
         "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
         "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
         "DELETE FROM step WHERE last <= ?2",
@@ -285,14 +297,14 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     return span
 
 
-# Looking up
+# Lookups
 
 
-def said_before(
+def find_duplicates(
     cursor: Cursor, questions: Sequence[tuple[int, int, str]]
 ) -> dict[int, tuple[int, int]]:
-    """Find what was said before under the same Id; see ``archive.write``."""
-    repeats: dict[int, tuple[int, int]] = {}
+    """Find earlier messages with the same author and ID; see ``archive.write``."""
+    duplicates: dict[int, tuple[int, int]] = {}
     with flag_corruption(cursor):
         for values, parameters in in_rows(questions):
             cursor.execute(
@@ -302,8 +314,8 @@ def said_before(
                 "CROSS JOIN message ON message.number = request.number",
                 parameters,
             )
-            repeats.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
-    return repeats
+            duplicates.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
+    return duplicates
 
 
 def numbers(
@@ -315,12 +327,19 @@ def numbers(
     order: str,
     limit: int,
 ) -> list[int]:
-    """Find the numbers of the first (or the last) messages of a conversation between two others,
-    and between two times, which belong to it. What is not indexed yet is walked through.
+    """Return the numbers of the first or last messages of a conversation.
+
+    Messages that are not indexed yet are scanned.
+
+    :param low: only numbers greater than this.
+    :param high: only numbers less than this.
+    :param times: the earliest and the latest time, in milliseconds since the epoch; None for all.
+    :param order: ``ASC`` for the first messages, ``DESC`` for the last.
+    :param limit: the maximum count.
     """
     cursor.execute("SELECT upto, (SELECT min(number) FROM message) FROM indexed")
     upto, oldest = cursor.fetchone()
-    low = max(low, (oldest or 1) - 1)  # what is older was deleted
+    low = max(low, (oldest or 1) - 1)  # older ones were deleted
     found: list[int] = []
     for first, last in [(low, high)] if times is None else _spans(cursor, times, order):
         bounds = (max(low, first), min(high, last))
@@ -331,8 +350,10 @@ def numbers(
 
 
 def _spans(cursor: Cursor, times: tuple[int, int], order: str) -> list[tuple[int, int]]:
-    """Return where messages of some time may be: the number before and the one after. It is one
-    span, and a further one for each time that the clock was wrong.
+    """Return ranges of numbers that may contain messages of some time.
+
+    A range is given by the number before it and the number after it. There is one, and one more for
+    each time that the clock was wrong.
     """
     cursor.execute(
         "SELECT first, last, "
@@ -350,7 +371,7 @@ def _spans(cursor: Cursor, times: tuple[int, int], order: str) -> list[tuple[int
         ended = last
     cursor.execute("SELECT upto FROM indexed")
     [upto] = cursor.fetchone()
-    spans.append((upto, 2**63 - 1))  # what is not indexed yet
+    spans.append((upto, 2**63 - 1))  # messages that are not indexed yet
     return spans if order == "ASC" else spans[::-1]
 
 
@@ -364,7 +385,7 @@ def _numbers(
     upto: int,
 ) -> list[int]:
     low, high = bounds
-    looking = cursor.connection.cursor()
+    inner = cursor.connection.cursor()
     found: list[int] = []
     for one, other in _conversations(cursor, conversation):
         cursor.execute(
@@ -378,13 +399,13 @@ def _numbers(
         for base, offsets in iter(cursor.fetchone, None):
             numbers = [base + n for n in json.loads(offsets)]
             numbers = [n for n in numbers if low < n < high and n <= upto]
-            found += numbers if times is None else _of_time(looking, numbers, times)
+            found += numbers if times is None else _within_times(inner, numbers, times)
             if len(found) >= enough:
                 break
-    stands, parameters = conversation_filter(conversation)
-    timely = "" if times is None else "AND time >= ? AND time <= ?"
+    condition, parameters = conversation_filter(conversation)
+    in_time = "" if times is None else "AND time >= ? AND time <= ?"
     cursor.execute(
-        f"SELECT number FROM message WHERE number > ? AND number < ? AND {stands} {timely} "
+        f"SELECT number FROM message WHERE number > ? AND number < ? AND {condition} {in_time} "
         f"ORDER BY number {order} LIMIT ?",
         (max(low, upto), high, *parameters, *(times or ()), limit),
     )
@@ -393,8 +414,8 @@ def _numbers(
     return found[:limit]
 
 
-def _of_time(cursor: Cursor, numbers: list[int], times: tuple[int, int]) -> list[int]:
-    """Return those of ``numbers`` whose messages were said between two times."""
+def _within_times(cursor: Cursor, numbers: list[int], times: tuple[int, int]) -> list[int]:
+    """Return those of ``numbers`` whose messages have a time in the given range."""
     cursor.execute(
         "SELECT number FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         "AND time >= ? AND time <= ?",
@@ -404,7 +425,7 @@ def _of_time(cursor: Cursor, numbers: list[int], times: tuple[int, int]) -> list
 
 
 def conversation_filter(conversation: Conversation) -> tuple[str, tuple[int | str, ...]]:
-    """Return what is true of a message that stands in a conversation, and its parameters."""
+    """Return an SQL condition for the messages of a conversation, and its parameters."""
     if not conversation.name:
         return "recipient = 0 AND room = ?", (conversation.party,)
     said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
@@ -412,7 +433,9 @@ def conversation_filter(conversation: Conversation) -> tuple[str, tuple[int | st
 
 
 def _conversations(cursor: Cursor, conversation: Conversation) -> list[tuple[int, int]]:
-    """Find what ``conversation`` is in the index: of a direct one, with each who had the name."""
+    """Return the keys of a conversation in the index: for direct messages, one for each user who
+    had the name.
+    """
     if not conversation.name:
         return [(0, conversation.party)]
     cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", conversation)
@@ -422,11 +445,11 @@ def _conversations(cursor: Cursor, conversation: Conversation) -> list[tuple[int
     ]
 
 
-# Whether it is sound
+# Checks
 
 
 def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
-    """Look whether the index beside an archive is sound; return what is not."""
+    """Check the index beside an archive; return the problems, one line each."""
     made = "the server makes it again when it starts"
     try:
         attach(connection, folder, read_only=True)
@@ -435,8 +458,8 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
     except sqlite3.DatabaseError:
         return [f"{FILE} is damaged: {made}"]
     try:
-        connection.execute("BEGIN")  # all that is asked is of one moment
-        # The index first: it is of messages that were there before.
+        connection.execute("BEGIN")  # one snapshot for all queries
+        # The bounds first: the messages within them were there before.
         deleted, upto = connection.execute("SELECT deleted, upto FROM indexed").fetchone()
         indexed = f"number > {deleted} AND number <= {upto}"
         oldest = "(SELECT ifnull(min(number), 0) FROM message)"
@@ -451,8 +474,8 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 "messages to or from a name that nobody had": "SELECT count(*) FROM "
                 "(SELECT party, name FROM message_place "
                 f"WHERE {indexed} AND name != '' EXCEPT SELECT user, name FROM partner)",
-                # Of what was deleted, some may stand beside what was not, or be back after a loss
-                # of power.
+                # Deleted messages may remain in rows that also have others, or reappear after a
+                # loss of power.
                 "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
                 f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
                 "Ids of messages that are not there": "SELECT count(*) FROM request "

@@ -1,7 +1,7 @@
-"""What an operator does with the archive's files: export, check, back up, restore.
+"""The operator's commands on the files of an archive: export, check, back up, restore.
 
-``python -m chat_twisted.archive``; all but ``restore`` also while a server runs. It knows the
-files, and what is asked of them is in ``archive`` and ``index``.
+They are for ``python -m chat_twisted.archive``. All but ``restore`` work while a server runs. This
+module knows the files; the queries are in ``archive`` and ``index``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from chat_twisted.storage import archive, index
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
-"""In the name of what ``restore`` has replaced, with a number that is free."""
+"""Part of the names of files that ``restore`` has replaced; a number follows."""
 
 
 class Unsound(Exception):
-    """What is wrong with a file, each in a line."""
+    """The database is not sound. The message has one line for each problem."""
 
 
 def export(path: Path) -> Iterator[dict[str, object]]:
-    """Go through all messages of a file: what ``export`` prints of each.
+    """Yield all messages of an archive as the objects that ``export`` prints.
 
-    :raises sqlite3.Error: it can't be read.
+    :raises sqlite3.Error: if it can't be read.
     """
     with contextlib.closing(open_to_read(path)) as connection:
         number = 0
-        while True:  # in pieces: a long reading would keep the server from tidying its file
+        while True:  # in parts: a long read transaction would block the server's checkpoints
             rows = connection.execute(
                 'SELECT number, time, sender, "to", text FROM message WHERE number > ? '
                 "ORDER BY number LIMIT 1000",
@@ -47,10 +47,11 @@ def export(path: Path) -> Iterator[dict[str, object]]:
 
 
 def check(path: Path, *, with_index: bool = True) -> list[str]:
-    """Look whether a file is sound, and the index beside it, which a backup has not.
+    """Check whether an archive is sound.
 
-    :return: what is not.
-    :raises sqlite3.Error: it can't be read.
+    :param with_index: also check the index beside it, which a backup does not have.
+    :return: the problems, one line each.
+    :raises sqlite3.Error: if the file can't be read.
     """
     if has_foreign_log(path):
         return [f"{path.name}-wal is the write-ahead log of another file: see docs/backup.rst"]
@@ -72,9 +73,9 @@ def _check_archive(connection: sqlite3.Connection) -> list[str]:
 
 
 def _require_sound(connection: sqlite3.Connection) -> None:
-    """See that a copy is an archive that this version can use, and sound.
+    """Check that a copy is sound, and an archive that this version can use.
 
-    :raises Unsound: it is not.
+    :raises Unsound: if it is not.
     """
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute(
@@ -89,14 +90,14 @@ def _require_sound(connection: sqlite3.Connection) -> None:
 
 
 def backup(folder: Path, path: Path) -> str:
-    """Copy the archive of a state folder, and see that the copy is sound.
+    """Copy the archive of a state folder, and check the copy.
 
-    :param path: the copy, which is a file that needs nothing beside it; a backup that is there is
-        replaced when the new one is sound, anything else is not.
-    :return: what it holds, in words.
-    :raises Unsound: the archive is not sound; there is no new copy.
-    :raises FilesError: the copy can't be made there.
-    :raises sqlite3.Error: the archive can't be read, or there is no room.
+    :param path: the copy, a single file. An existing backup is replaced if the new one is sound;
+        other existing files are not replaced.
+    :return: a description of its contents.
+    :raises Unsound: if the archive is not sound; there is then no new copy.
+    :raises FilesError: if the copy can't be written there.
+    :raises sqlite3.Error: if the archive can't be read, or the disk is full.
     """
     source = folder / archive.FILE
     if path.exists():
@@ -119,15 +120,15 @@ def backup(folder: Path, path: Path) -> str:
 
 
 def restore(folder: Path, path: Path, say: Say) -> str:
-    """Put a backup in the place of the archive of a state folder, where no server runs.
+    """Replace the archive of a state folder by a backup, while no server runs.
 
-    At whatever moment it is ended, by force or by a loss of power, the archive is wholly the old
-    one or wholly the new one. The old one is kept under another name.
+    If this is interrupted at any moment, even by a loss of power, the archive is either the old or
+    the new one. The old one is kept under another name.
 
-    :return: what the backup holds, in words.
-    :raises Unsound: the backup is not sound; nothing was changed.
-    :raises FilesError: a server or another command uses the folder, or it can't be written.
-    :raises sqlite3.Error: the backup can't be read, or there is no room.
+    :return: a description of the backup's contents.
+    :raises Unsound: if the backup is not sound; nothing is changed then.
+    :raises FilesError: if a server or another command uses the folder, or it is not writable.
+    :raises sqlite3.Error: if the backup can't be read, or the disk is full.
     """
     folder = files.make_private_folder(folder, say)
     target = folder / archive.FILE
@@ -140,8 +141,8 @@ def restore(folder: Path, path: Path, say: Say) -> str:
         nonlocal held
         _require_sound(connection)
         held = describe(connection)
-        with contextlib.suppress(sqlite3.OperationalError):  # older than the stamp
-            # What is left of the index is of another archive from now on, so it is made again.
+        with contextlib.suppress(sqlite3.OperationalError):  # a schema from before the stamp
+            # The existing index belongs to another archive now; a new stamp has it rebuilt.
             connection.execute("UPDATE progress SET stamp = randomblob(16)")
 
     lock = archive.lock(folder, say)
@@ -162,16 +163,19 @@ def restore(folder: Path, path: Path, say: Say) -> str:
 
 
 def _set_aside(path: Path) -> Path:
-    """Give the file another name too, with all that is committed to it, and take its write-ahead
-    log away. It is still there under its own name.
+    """Give the archive a second name, after a checkpoint, and remove its write-ahead log.
+
+    It keeps its own name too.
+
+    :return: the second name.
     """
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and not has_foreign_log(path):
-        # If it can't be read the log is kept beside it; that is what a restore is for.
+        # If it can't be read, its log is kept beside it: the reason for the restore may be damage.
         with contextlib.suppress(sqlite3.Error), contextlib.closing(archive.connect(path)) as old:
-            old.execute("PRAGMA journal_mode = DELETE")  # so that it needs nothing beside it
+            old.execute("PRAGMA journal_mode = DELETE")  # so that the file is complete by itself
     for other in path.parent.glob(f"{path.name}{REPLACED}*"):
-        if other.samefile(path):  # a restore was broken off after this
+        if other.samefile(path):  # left by an interrupted restore
             other.unlink()
     number = 1
     while (aside := path.with_name(f"{path.name}{REPLACED}{number}")).exists():
@@ -187,7 +191,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def describe(connection: sqlite3.Connection) -> str:
-    """Say how much an archive holds, and up to when."""
+    """Describe an archive's contents: the number of messages, and the time of the newest."""
     messages, newest = connection.execute("SELECT count(*), max(time) FROM message").fetchone()
     if newest is None:
         return "no messages"

@@ -1,9 +1,9 @@
-"""Reading connections: what users ask of the archive is read here, apart from what is written.
+"""Connections that read the archive for users' requests, apart from the one that writes.
 
-A few connections, each with a thread of its own, that are opened at the start and kept. Who asks
-waits for a turn (``turns``), so that nobody waits for what another address has asked for; a search
-leaves a connection free for what is short. A reading has a deadline, after which it is interrupted,
-and its time is charged to who has asked. What is read, ``archive`` knows.
+A fixed number of connections, each with its own thread, is opened at the start. A request waits for
+its turn (``turns``), so that no address delays another; searches leave one connection free for
+short requests. A request is interrupted at its deadline, and its time is charged to the asker. This
+module must not know the queries, which are in ``archive``.
 """
 
 from __future__ import annotations
@@ -29,26 +29,29 @@ from chat_twisted.storage.sql import Cursor
 Result = TypeVar("Result")
 
 READERS = 3
-"""How many things are read at once. One of them is no search."""
+"""Number of reading connections. One of them is reserved for requests that are not searches."""
 
 MAX_WAITING = 1000
-"""Of one source, how many readings may wait; and as many searches."""
+"""Maximum number of waiting requests of one source, and as many searches."""
 
 PATIENCE = 10.0
-"""Seconds after which a reading that still waits is refused."""
+"""Seconds after which a waiting request is refused."""
 
 DEADLINE = 2.0
-"""Seconds that a reading may take; then it is interrupted."""
+"""Seconds after which a running request is interrupted."""
 
 NICE = 10
-"""How much the threads that read give way to the others."""
+"""Niceness that is added to the reading threads."""
 
 STEPS = 10_000
-"""Of SQLite's virtual machine, between two looks whether a reading is to end: a millisecond."""
+"""Instructions of SQLite's virtual machine between two checks for an interruption; about 1 ms."""
 
 
 def lower_priority(by: int) -> None:
-    """Let the other threads have the processor first, where one can say so for itself alone."""
+    """Lower the priority of the calling thread, on systems that can do so for one thread.
+
+    :param by: the niceness to add.
+    """
     if sys.platform == "linux":
         os.nice(by)
 
@@ -56,11 +59,15 @@ def lower_priority(by: int) -> None:
 def pool(
     folder: Path, mode: str, opened: Callable[[sqlite3.Connection], None], reactor: Any
 ) -> Any:  # adbapi.ConnectionPool, which is not typed
-    """Make an adbapi pool of one connection to the archive, with a thread of its own. It is made as
-    soon as the reactor runs, and kept: later there might be no descriptor for it.
+    """Create an adbapi pool of one connection to the archive, with its own thread.
 
+    The connection is opened as soon as the reactor runs, while there are file descriptors, and
+    kept.
+
+    :param folder: the state folder.
     :param mode: ``ro`` or ``rw``.
-    :param opened: prepares the connection, in its thread.
+    :param opened: called in the thread with the new connection, to prepare it.
+    :param reactor: the reactor.
     """
     made = adbapi.ConnectionPool(
         "sqlite3",
@@ -80,12 +87,12 @@ def pool(
 
 
 def _open(made: Any) -> None:
-    # Only a question makes SQLite open all files that belong to a connection.
+    # SQLite opens all files of a connection only at its first query.
     opening: Deferred[object] = made.runInteraction(archive.touch)
-    opening.addErrback(_not_open)
+    opening.addErrback(_log_failure)
 
 
-def _not_open(failure: Failure) -> None:
+def _log_failure(failure: Failure) -> None:
     _log.error("can't open the archive: {reason}", reason=failure.getErrorMessage())
 
 
@@ -95,41 +102,41 @@ _log = Logger()
 class Reader:
     """One reading connection.
 
-    :ivar seconds: how long the last reading took.
+    :ivar seconds: the duration of the last request.
     """
 
     def __init__(self, folder: Path, reactor: Any) -> None:
         self._folder = folder
         self._clock = reactor
         self._connection: sqlite3.Connection | None = None
-        self._over = False  # what is read is to end
+        self._interrupted = False  # whether the current request is to be interrupted
         self.seconds = 0.0
         self._pool = pool(folder, "ro", self._opened, reactor)
 
     def _opened(self, connection: sqlite3.Connection) -> None:
         index.attach(connection, self._folder, read_only=True)
-        connection.execute("PRAGMA temp_store = MEMORY")  # a file would need a descriptor
-        connection.set_progress_handler(lambda: self._over, STEPS)
+        connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would need a descriptor
+        connection.set_progress_handler(lambda: self._interrupted, STEPS)
         lower_priority(NICE)
         self._connection = connection
 
     async def read(self, function: Callable[..., Result], args: tuple[Any, ...], kw: Any) -> Result:
-        """Run ``function(cursor, ...)``.
+        """Run ``function(cursor, *args, **kw)`` in the connection's thread.
 
-        :raises TookTooLong: it was interrupted.
+        :raises TookTooLong: if it was interrupted.
         """
-        self._over = False
+        self._interrupted = False
         deadline = self._clock.callLater(DEADLINE, self.interrupt)
         try:
             result: Result = await self._pool.runInteraction(self._run, function, args, kw)
         except sqlite3.OperationalError as error:
-            if self._over:
+            if self._interrupted:
                 raise TookTooLong(retry_after=RETRY_AFTER) from error
             raise
         finally:
             if deadline.active():
                 deadline.cancel()
-        if self._over:  # FTS5 takes an interruption for the end of what is to be found
+        if self._interrupted:  # FTS5 treats an interruption as the end of the results
             raise TookTooLong(retry_after=RETRY_AFTER)
         return result
 
@@ -143,8 +150,8 @@ class Reader:
             self.seconds = time.monotonic() - begun
 
     def interrupt(self) -> None:
-        """Let what is being read end, with ``TookTooLong``."""
-        self._over = True
+        """Interrupt the current request; it fails with ``TookTooLong``."""
+        self._interrupted = True
         if self._connection is not None:
             self._connection.interrupt()
 
@@ -156,7 +163,7 @@ class Reader:
 class Readers:
     """The reading connections of an archive.
 
-    :param folder: where ``archive.prepare`` has prepared its files.
+    :param folder: a state folder that ``archive.prepare`` has prepared.
     """
 
     def __init__(self, folder: Path, reactor: Any) -> None:
@@ -173,11 +180,11 @@ class Readers:
         *,
         search: bool,
     ) -> Result:
-        """Run ``function(cursor, ...)`` when it is the asker's turn, and charge them its time.
+        """Run ``function(cursor, *args, **kw)`` in its turn, and charge its time to ``asker``.
 
         :param search: whether it may take long.
-        :raises Unavailable: too much waits, or it has waited too long.
-        :raises TookTooLong: it did.
+        :raises Unavailable: if too many requests wait, or it has waited too long.
+        :raises TookTooLong: if it was interrupted at its deadline.
         """
 
         async def work() -> Result:
@@ -191,7 +198,7 @@ class Readers:
         return await self._places.do(asker.source, work, patient=search)
 
     def stop(self) -> None:
-        """Interrupt what is being read, and refuse what waits and what comes."""
+        """Interrupt all running requests, and refuse the waiting and all further ones."""
         self._places.stop()
         for reader in self._all:
             reader.interrupt()

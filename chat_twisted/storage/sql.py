@@ -1,6 +1,6 @@
-"""What ``archive`` and ``index`` share in asking SQLite: cursors, rows, files and their soundness.
+"""Helpers for SQLite that ``archive`` and ``index`` share: cursors, rows, files and their checks.
 
-It knows no table.
+This module must not know any table.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-_ROWS = 256  # in one statement at most; a power of two, so that few statements are to be prepared
+_ROWS = 256  # per statement; a power of two, so that few different statements are prepared
 
 
 class Cursor(Protocol):
-    """What is asked of a cursor: SQLite's own, or the one of an adbapi transaction."""
+    """The part of a cursor that is used: of SQLite's own, or of an adbapi transaction."""
 
     @property
     def connection(self) -> Any:
-        """The connection that it is a cursor of."""
+        """The connection of the cursor."""
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
         """Run one statement."""
@@ -33,19 +33,20 @@ class Cursor(Protocol):
         """Return the next row, or None."""
 
     def fetchall(self) -> Any:
-        """Return all rows that are left."""
+        """Return the remaining rows."""
 
 
 def make_file(path: Path) -> None:
-    """Make a file, so that it is never readable by others, however briefly."""
+    """Create a file if needed. A new file is private from its first moment."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def uris_to_read(path: Path) -> Iterator[str]:
-    """Yield how a file can be opened that is only read, the best way first.
+    """Yield the URIs for opening a file read-only, best one first.
 
-    Of a file in WAL mode SQLite keeps an index beside it. Where it may not make that, it can have
-    it in memory, or need none if there is no write-ahead log: nobody else can write there either.
+    For a file in WAL mode SQLite keeps shared memory in a file beside it. If it can't create that
+    file, it can use private memory instead; without a write-ahead log it needs none. This is safe
+    because other processes can't write in such a folder either.
     """
     uri = f"{path.absolute().as_uri()}?mode=ro"
     yield uri
@@ -54,15 +55,16 @@ def uris_to_read(path: Path) -> Iterator[str]:
 
 
 NO_LOCKS = "unix-none"
-"""The part of SQLite that reads files without locks; such a connection must say it is alone."""
+"""The SQLite VFS that reads files without locks. Such a connection must use exclusive
+locking mode."""
 
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a file to read it, also in a folder that can't be written.
+    """Open a file for reading, even in a folder that is not writable.
 
-    :raises sqlite3.OperationalError: it can't be opened.
+    :raises sqlite3.OperationalError: if it can't be opened.
     """
     problem = None
     for uri in uris_to_read(path):
@@ -82,12 +84,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 def copy(
     source: sqlite3.Connection, path: Path, finish: Callable[[sqlite3.Connection], None]
 ) -> None:
-    """Copy what a connection reads to a file that is alone: nothing need be beside it.
+    """Copy a database, as seen by a connection, to one self-contained file.
 
-    It is of one moment; whoever writes at the source does not wait for it. The file is for its
-    owner alone. It appears whole, in place of one that was there, or not at all.
+    The copy is a consistent snapshot, and writers at the source don't wait for it. The file is
+    private. It replaces an existing file atomically, or does not appear at all.
 
-    :param finish: called with the copy before it appears; if it raises, nothing is left.
+    :param finish: called with the copy before it appears; if it raises, nothing is left behind.
+    :raises sqlite3.Error, OSError: if it can't be copied.
     """
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
@@ -95,7 +98,7 @@ def copy(
         make_file(temporary)
         target = sqlite3.connect(temporary)
         try:
-            target.execute("PRAGMA synchronous = OFF")  # all of it is waited for at the end
+            target.execute("PRAGMA synchronous = OFF")  # synced once, at the end
             source.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
             finish(target)
@@ -111,7 +114,7 @@ def copy(
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file's contents, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -130,23 +133,25 @@ def _log_size(path: Path) -> int:
         return 0
 
 
-_LOG_HEADER = struct.Struct(">8I")  # magic, version, page size, count, two salts, two sums
-_FRAME_HEADER = struct.Struct(">6I")  # page, size of the file after a commit or 0, salts, sums
+# magic, version, page size, sequence number, two salts, two checksums
+_LOG_HEADER = struct.Struct(">8I")
+# page, size of the file in pages after a commit or else 0, salts, checksums
+_FRAME_HEADER = struct.Struct(">6I")
 _PENDING_BYTE = 2**30  # its page is never written
 
 
 def has_foreign_log(path: Path) -> bool:
-    """Tell whether the write-ahead log beside a file is certainly of another one.
+    """Return whether the write-ahead log beside a file certainly belongs to another file.
 
-    SQLite can't tell: it takes any log of that name for the file's, and what it reads then is a
-    mixture. That happens if a file is put in the place of another without its log being removed.
-    This finds it by two things that hold for a file and its own log, at whatever point a process or
-    the machine has stopped. Every page that the file has after the last commit is in one of them.
-    And the first page, which says how many there are and how often that page was changed, a count
-    that never goes back: if the log has it, the file's count lies between what the log began with
-    and what it ends with; if not, the file has had as many pages all the time.
+    SQLite accepts any log of the right name, and then reads a mixture of both. This happens if a
+    file is replaced without removing its log. Two facts hold for a file and its own log at any
+    moment at which a process or the machine may stop. First, each page of the database, as of the
+    last commit, is in the file or in the log. Second, the header in page 1 contains the number of
+    pages and a change counter that never decreases: if page 1 is in the log, the file's counter
+    lies between the first and the last one in the log; otherwise the number of pages in the file is
+    still correct.
 
-    :raises OSError: they can't be read.
+    :raises OSError: if they can't be read.
     """
     if not path.exists() or _log_size(path) < _LOG_HEADER.size:
         return False
@@ -154,7 +159,7 @@ def has_foreign_log(path: Path) -> bool:
         header = log.read(_LOG_HEADER.size)
         magic, _, page_size, _, *salts, _, _ = _LOG_HEADER.unpack(header)
         if magic >> 1 != 0x377F0682 >> 1 or page_size < 512:
-            return False  # SQLite takes it for none
+            return False  # SQLite ignores such a log
         pages: set[int] = set()
         counts: list[int] = []
         size = 0
@@ -172,7 +177,7 @@ def has_foreign_log(path: Path) -> bool:
         there = os.fstat(file.fileno()).st_size // page_size
         log.seek(0)
         if not size or log.read(_LOG_HEADER.size) != header:
-            return False  # nothing was committed to it, or somebody writes it just now
+            return False  # nothing was committed to it, or it is being written now
     pages.add(_PENDING_BYTE // page_size + 1)
     if not pages.issuperset(range(there + 1, size + 1)):
         return True
@@ -182,7 +187,10 @@ def has_foreign_log(path: Path) -> bool:
 
 
 def in_rows(items: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
-    """Cut ``items`` for VALUES: yield its text, and the parameters for it."""
+    """Split ``items`` for INSERT statements.
+
+    :return: yields the text after VALUES, and its parameters.
+    """
     size = _ROWS
     start = 0
     while start < len(items):
@@ -195,13 +203,16 @@ def in_rows(items: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]
 
 
 def damage(connection: sqlite3.Connection, schema: str) -> list[str]:
-    """Ask SQLite what is wrong with a file."""
+    """Run SQLite's integrity check; return its findings, one line each."""
     rows = connection.execute(f"PRAGMA {schema}.integrity_check")
     return [str(row[0]) for row in rows if row[0] != "ok"]
 
 
 def count(connection: sqlite3.Connection, questions: Mapping[str, str]) -> list[str]:
-    """Say of what there is any; each question counts."""
+    """Run queries that count faults; return a line for each that is not zero.
+
+    :param questions: the queries, by the description of their faults.
+    """
     found = []
     for what, sql in questions.items():
         [count] = connection.execute(sql).fetchone()

@@ -1,9 +1,9 @@
-"""Writing connections: the one that commits, in the reactor's own thread or in one beside it.
+"""The connection that commits, in the reactor's thread or in a thread of its own.
 
-Where a commit does not wait for the disk (``--sync normal``) it is a write to the page cache: to
-hand it to a thread and its result back costs several times as much, and a batch of messages waits
-for both. Where it waits for the disk (``--sync full``) it is a thread that does. What is written,
-``archive`` knows.
+With ``--sync normal`` a commit is a write to the page cache. To pass it to a thread and back costs
+several times as much, and delays a whole batch of messages, so it is done in the reactor's thread.
+With ``--sync full`` a commit waits for the disk, so it is done in a thread. This module must not
+know the statements, which are in ``archive``.
 """
 
 from __future__ import annotations
@@ -23,47 +23,51 @@ from chat_twisted.storage.sql import Cursor
 
 Result = TypeVar("Result")
 
-LOCKED_AGAIN = 0.005
-"""Seconds after which it is tried again to write what another process keeps locked."""
+RETRY_LOCKED_AFTER = 0.005
+"""Seconds between two attempts to write while another process holds the lock."""
 
-LOCKED_FOR = 10.0
-"""Seconds after which that fails."""
+LOCKED_TIMEOUT = 10.0
+"""Seconds after which such a write fails."""
 
 
 def _prepare(connection: sqlite3.Connection, folder: Path, sync: str) -> None:
-    # What was said under an Id is looked up in the index. No lock is taken on what is only read.
+    # Duplicates are looked up in the index. A schema that is only read is not locked.
     index.attach(connection, folder)
     connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
-    # No commit takes it upon itself to tidy the write-ahead log: the ledger does.
+    # No commit does a checkpoint by itself; the ledger schedules them.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
 
 
 class ThreadWriter:
     """Writes in a thread of its own.
 
-    :param folder: where ``archive.prepare`` has prepared the files.
-    :param sync: see ``archive.connect``.
+    :param folder: a state folder that ``archive.prepare`` has prepared.
+    :param reactor: the reactor.
+    :param sync: as in ``archive.connect``.
     """
 
     def __init__(self, folder: Path, reactor: Any, sync: str) -> None:
         self._pool = pool(folder, "rw", lambda opened: _prepare(opened, folder, sync), reactor)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own."""
+        """Run ``function(cursor, *args, **kw)`` in its own transaction.
+
+        :return: fires with its result after the commit.
+        """
         done: Deferred[Result] = self._pool.runInteraction(function, *args, **kw)
         return done
 
-    def alone(
-        self, function: Callable[[Cursor], Result], aside: Callable[..., Deferred[Result]]
+    def run_exclusively(
+        self, function: Callable[[Cursor], Result], in_thread: Callable[..., Deferred[Result]]
     ) -> Deferred[Result]:
-        """Run ``function(cursor)`` while nothing else is written, without keeping the reactor.
+        """Run ``function(cursor)`` while nothing else is written, without blocking the reactor.
 
-        :param aside: does so in another thread, and is not needed here.
+        :param in_thread: not used here; see ``ReactorWriter``.
         """
         return self.write(function)
 
     def close(self) -> None:
-        """Close the connection when all that was asked for is done."""
+        """Close the connection after all pending work."""
         self._pool.close()
 
 
@@ -75,10 +79,10 @@ class _Work(NamedTuple):
 
 
 class ReactorWriter:
-    """Writes at once, in the reactor's thread. It never waits for another process that writes: it
-    tries again later, and what is asked for meanwhile is done after that, in order.
+    """Writes immediately, in the reactor's thread.
 
-    The parameters are those of ``ThreadWriter``.
+    It never waits for a lock of another process: it tries again later, and further work is queued
+    in order until then. The parameters are those of ``ThreadWriter``.
     """
 
     def __init__(self, folder: Path, reactor: Any, sync: str) -> None:
@@ -87,32 +91,36 @@ class ReactorWriter:
         self._clock = reactor
         self._connection: sqlite3.Connection | None = None
         self._waiting: deque[_Work] = deque()
-        self._held = False
+        self._suspended = False
         self._locked_since: float | None = None
-        self._trying_again: IDelayedCall | None = None
-        # As early as the others: later there might be no descriptor for it. Not before the reactor
-        # runs, since twistd may fork until then.
+        self._retry: IDelayedCall | None = None
+        # Opened early, while there are file descriptors, but not before the reactor runs: until
+        # then twistd may fork.
         reactor.callWhenRunning(self.write, archive.touch)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own, within the call if it can."""
+        """Run ``function(cursor, *args, **kw)`` in its own transaction, if possible within this
+        call.
+
+        :return: fires with its result after the commit.
+        """
         done: Deferred[Result] = Deferred()
         self._waiting.append(_Work(done, function, args, kw))
-        if len(self._waiting) == 1 and not self._held:
-            self._go_on()
+        if len(self._waiting) == 1 and not self._suspended:
+            self._run_queue()
         return done
 
-    def _go_on(self) -> None:
-        if self._trying_again is not None and self._trying_again.active():
+    def _run_queue(self) -> None:
+        if self._retry is not None and self._retry.active():
             return
-        self._trying_again = None
-        while self._waiting and not self._held:
+        self._retry = None
+        while self._waiting and not self._suspended:
             work = self._waiting[0]
             try:
                 result = self._transact(work)
-            except Exception as error:  # noqa: BLE001  handed on
-                if _is_lock(error) and not self._is_late():
-                    self._trying_again = self._clock.callLater(LOCKED_AGAIN, self._go_on)
+            except Exception as error:  # noqa: BLE001  passed to the caller
+                if _is_lock(error) and not self._has_timed_out():
+                    self._retry = self._clock.callLater(RETRY_LOCKED_AFTER, self._run_queue)
                     return
                 self._waiting.popleft()
                 work.done.errback()
@@ -121,11 +129,11 @@ class ReactorWriter:
                 self._locked_since = None
                 work.done.callback(result)
 
-    def _is_late(self) -> bool:
+    def _has_timed_out(self) -> bool:
         now = self._clock.seconds()
         if self._locked_since is None:
             self._locked_since = now
-        return bool(now - self._locked_since >= LOCKED_FOR)
+        return bool(now - self._locked_since >= LOCKED_TIMEOUT)
 
     def _transact(self, work: _Work) -> Any:
         if self._connection is None:
@@ -151,26 +159,26 @@ class ReactorWriter:
             raise
         return connection
 
-    def alone(
-        self, function: Callable[[Cursor], Result], aside: Callable[..., Deferred[Result]]
+    def run_exclusively(
+        self, function: Callable[[Cursor], Result], in_thread: Callable[..., Deferred[Result]]
     ) -> Deferred[Result]:
-        """Run ``function(cursor)`` while nothing else is written, without keeping the reactor.
+        """Run ``function(cursor)`` while nothing else is written, without blocking the reactor.
 
-        :param aside: runs it in another thread. What is to be written waits until that is done.
+        :param in_thread: runs a function in another thread. Other work is queued until then.
         """
-        self._held = True
-        return aside(function).addBoth(self._release)
+        self._suspended = True
+        return in_thread(function).addBoth(self._resume)
 
-    def _release(self, result: Any) -> Any:
-        self._held = False
-        self._go_on()
+    def _resume(self, result: Any) -> Any:
+        self._suspended = False
+        self._run_queue()
         return result
 
     def close(self) -> None:
-        """Close the connection. What still waits for a lock fails."""
-        if self._trying_again is not None:
-            self._trying_again.cancel()
-            self._trying_again = None
+        """Close the connection. Work that waits for a lock fails."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         waiting, self._waiting = self._waiting, deque()
         for work in waiting:
             work.done.errback(sqlite3.OperationalError("database is locked"))
@@ -180,7 +188,7 @@ class ReactorWriter:
 
 
 def _is_lock(error: Exception) -> bool:
-    """Tell whether another process has what is to be written."""
+    """Return whether an error means that another process holds a lock."""
     return isinstance(error, sqlite3.OperationalError) and (
         getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     )

@@ -38,7 +38,7 @@ class OriginalClientTests(OriginalTestCase):
     options = ("--max-message", "20000")
 
     def exchange(self, alice: Original, bob: Original, text: str) -> tuple[str, list[str]]:
-        """Send ``text`` from alice to bob; return her answer, and the pieces that he got."""
+        """Send ``text`` from alice to bob; return the answer, and the pieces that bob got."""
         pieces: list[str] = []
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(alice.send, "bob", text)

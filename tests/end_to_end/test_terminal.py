@@ -137,7 +137,7 @@ class Terminal:
 
 
 class Friend(Peer):
-    """Somebody to talk with, who is quicker than a client. He confirms only when he is told to."""
+    """A peer to talk with, faster than a client. It confirms messages only when it is told to."""
 
     number = 0
 

@@ -64,7 +64,7 @@ CREATE TABLE room (
     owner INTEGER NOT NULL
 );
 
--- A member gets the messages after "since", up to "until" if he has left.
+-- A member gets the messages after "since", up to "until" if they have left.
 CREATE TABLE member (
     room INTEGER NOT NULL,
     user INTEGER NOT NULL,
