@@ -7,7 +7,6 @@ handshake and closing. Nothing here knows a socket, what is said, or by whom.
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import os
 import socket
@@ -160,11 +159,13 @@ def encrypt(connection: SSL.Connection, data: bytes = b"") -> bytes:
     while said < len(data):
         said += connection.send(data[said : said + RECORD])
     size = len(data) + _OVERHEAD
-    pieces: list[bytes] = []
-    with contextlib.suppress(SSL.WantReadError):  # there is nothing
-        while not pieces or len(pieces[-1]) == size:
-            pieces.append(connection.bio_read(size))
-    return b"".join(pieces)
+    sent = b""
+    try:
+        while len(sent) % size == 0:
+            sent += connection.bio_read(size)
+    except SSL.WantReadError:
+        pass  # there is nothing more
+    return sent
 
 
 def decrypt(connection: SSL.Connection, data: bytes) -> tuple[bytes, str | None]:
