@@ -395,11 +395,11 @@ class BellTests(Registered):
 
     def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
         self.assertEqual(self.type("/ignore"), ["· Ignored: nobody"])
-        self.assertEqual(self.type("/ignore @BOB"), ["· BOB is not heard any more"])
+        self.assertEqual(self.type("/ignore @BOB"), ["· BOB is ignored"])
         self.assertEqual(self.forward("alice", "x") + self.forward("#dev", "alice"), [])
         self.assertEqual((self.rings(), self.prompt()), ((0, 0), "ALL> "))
         self.assertEqual(self.type("/ignore"), ["· Ignored: BOB"])
-        self.assertEqual(self.type("/unignore bob"), ["· bob is heard"])
+        self.assertEqual(self.type("/unignore bob"), ["· bob is not ignored any more"])
         self.assertEqual(self.forward("alice", "x"), ["10:00 [@Bob] Bob: x"])
 
 
@@ -492,7 +492,7 @@ class ConversationTests(Registered):
     def test_who_is_put_out_of_a_room_is_told_and_is_in_it_no_more(self) -> None:
         self.forward("#dev", "x")
         shown = self.hear(encode("LEFT", "#dev", [("User", "ALICE"), ("By", "Bob")]))
-        self.assertEqual(shown, ["· ALICE was put out of #dev by Bob"])
+        self.assertEqual(shown, ["· ALICE was removed from #dev by Bob"])
         self.assertEqual(self.prompt(), "ALL> ")
         self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
 

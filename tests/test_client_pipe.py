@@ -489,7 +489,7 @@ class CommandTests(Registered):
         for frame, line in (
             ("JOINED #dev\nUser: bob\n\n", "bob joined #dev"),
             ("LEFT #dev\nUser: bob\n\n", "bob left #dev"),
-            ("LEFT #dev\nUser: bob\nBy: carol\n\n", "bob was put out of #dev by carol"),
+            ("LEFT #dev\nUser: bob\nBy: carol\n\n", "bob was removed from #dev by carol"),
             ("TOPIC #dev\nUser: bob\nContent-length: 2\n\nhi", "bob set the topic of #dev: hi"),
             ("INVITED #dev\nUser: alice\nBy: bob\n\n", "bob invites you to #dev (/join #dev)"),
         ):
@@ -533,10 +533,10 @@ class CommandTests(Registered):
     def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
         said = "FORWARD bob\nTo: alice\nMessage: {}\nTime: 2026-11-23T10:00:00.123Z\n"
         said += "Content-length: 1\n\nx"
-        self.assertEqual(self.type("/ignore @Bob\n"), "Bob is not heard any more\n")
+        self.assertEqual(self.type("/ignore @Bob\n"), "Bob is ignored\n")
         self.assertEqual(self.hear(said.format(1).encode()), "")
         self.assertEqual(self.type("/ignore\n"), "Ignored: Bob\n")
-        self.assertEqual(self.type("/unignore BOB\n"), "BOB is heard\n")
+        self.assertEqual(self.type("/unignore BOB\n"), "BOB is not ignored any more\n")
         self.assertEqual(self.hear(said.format(2).encode()), "bob: x\n")
 
     def test_what_the_server_has_to_say_is_shown_without_what_acts_on_a_terminal(self) -> None:
@@ -570,7 +570,7 @@ class TailTests(PipeTestCase):
 
     def test_who_is_put_out_of_the_room_leaves_and_says_why(self) -> None:
         shown = self.hear(encode("LEFT", "#dev", [("User", "alice"), ("By", "bob")]))
-        self.assertEqual(shown, "alice was put out of #dev by bob\n")
+        self.assertEqual(shown, "alice was removed from #dev by bob\n")
         self.assertEqual([frame.verb for frame in self.requests()], ["QUIT"])
         self.lose()
         self.assertEqual(self.successResultOf(self.pipe.done), 1)

@@ -136,7 +136,7 @@ class EventTests(WordsTestCase):
             (Event("JOINED", "#dev", "alice", "", "plans"), "alice joined #dev (plans)"),
             (Event("LEFT", "#dev", "bob", "", None), "bob left #dev"),
             (Event("OWNER", "#dev", "carol", "", None), "carol owns #dev now"),
-            (Event("LEFT", "#dev", "bob", "carol", None), "bob was put out of #dev by carol"),
+            (Event("LEFT", "#dev", "bob", "carol", None), "bob was removed from #dev by carol"),
             (
                 Event("INVITED", "#dev", "ALICE", "bob", None),
                 "bob invites you to #dev (/join #dev)",

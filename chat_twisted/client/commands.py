@@ -78,11 +78,11 @@ class CommandSpec:
 
 
 TOPICS = {
-    "talking": "to say something, and to see who is here",
-    "rooms": "conversations of some, that remember what was said",
-    "reading": "what was said before",
-    "account": "your name for ever, and how you prove it",
-    "operators": "who may keep others out",
+    "talking": "messages, and who is here",
+    "rooms": "conversations of several users",
+    "reading": "earlier messages",
+    "account": "keep your name, and prove that it is yours",
+    "operators": "for operators: keep users out",
     "program": "this program",
 }
 
@@ -92,31 +92,43 @@ _NAME = f"@?({USER_NAME})"
 _SWITCH = r"(on|off)?"
 
 COMMANDS = {
-    "/who": CommandSpec(rf"{_ROOM}?", "[#room]", "who is here, or in a room", "talking", ("room",)),
-    "/away": CommandSpec(r"(.+)?", "[why]", "say that you don't read for now", "talking"),
-    "/back": CommandSpec("", "", "say that you do again", "talking"),
-    "/ignore": CommandSpec(rf"(?:{_NAME})?", "[name]", "don't hear somebody", "talking", ("user",)),
-    "/unignore": CommandSpec(_NAME, "name", "hear somebody again", "talking", ("user",)),
-    "/unread": CommandSpec("", "", "what you have not read yet", "talking", screen=True),
-    "/rooms": CommandSpec("", "", "which rooms there are", "rooms"),
+    "/who": CommandSpec(
+        rf"{_ROOM}?", "[#room]", "list who is here, or in a room", "talking", ("room",)
+    ),
+    "/away": CommandSpec(r"(.+)?", "[why]", "tell others that you are away", "talking"),
+    "/back": CommandSpec("", "", "tell others that you are back", "talking"),
+    "/ignore": CommandSpec(
+        rf"(?:{_NAME})?", "[name]", "hide the messages of a user", "talking", ("user",)
+    ),
+    "/unignore": CommandSpec(_NAME, "name", "show them again", "talking", ("user",)),
+    "/unread": CommandSpec("", "", "list the unread messages", "talking", screen=True),
+    "/rooms": CommandSpec("", "", "list the rooms", "rooms"),
     "/join": CommandSpec(
         r"(\S+)(?:\s+(private))?",
         "#room [private]",
-        "be in a room, which is made if it is not there",
+        "join a room; create it if needed",
         "rooms",
         ("room", "private"),
     ),
-    "/leave": CommandSpec(_ROOM, "#room", "not any more", "rooms", ("room",)),
+    "/leave": CommandSpec(_ROOM, "#room", "leave a room", "rooms", ("room",)),
     "/topic": CommandSpec(
-        rf"{_ROOM}(?:\s+(.+))?", "#room [text]", "what it is about; say so", "rooms", ("room",)
+        rf"{_ROOM}(?:\s+(.+))?",
+        "#room [text]",
+        "show or set the topic of a room",
+        "rooms",
+        ("room",),
     ),
     "/invite": CommandSpec(
-        rf"{_ROOM}\s+@?(\S+)", "#room name", "let somebody into it", "rooms", ("room", "user")
+        rf"{_ROOM}\s+@?(\S+)",
+        "#room name",
+        "invite a user to a private room",
+        "rooms",
+        ("room", "user"),
     ),
     "/kick": CommandSpec(
         r"(#\S+\s+@?\S+|@?[^#@\s]\S*)(?:\s+(.+))?",
         "[#room] name [reason]",
-        "put out of your room, or off the server",
+        "remove from a room, or from the server",
         "rooms",
         ("conversation", "user"),
     ),
@@ -128,16 +140,16 @@ COMMANDS = {
         ("conversation",),
     ),
     "/search": CommandSpec(r"(.+)", "words", "messages with all these words", "reading"),
-    "/register": CommandSpec("", "", "keep your name: it is tied to your key", "account"),
-    "/password": CommandSpec("", "", "have a password too; it is asked for", "account"),
+    "/register": CommandSpec("", "", "keep your name: tie it to your key", "account"),
+    "/password": CommandSpec("", "", "set a password too; you are asked for it", "account"),
     "/keys": CommandSpec(
         r"(?:(add|remove)\s+(.+))?",
         "[add FILE|remove KEY]",
-        "which keys let you in; one more; one less",
+        "list, add or remove keys of your account",
         "account",
         ("add|remove", "file"),
     ),
-    "/unregister": CommandSpec("", "", "be a guest again", "account"),
+    "/unregister": CommandSpec("", "", "give up the account; be a guest again", "account"),
     "/ban": CommandSpec(
         r"@?([^\s#@]\S*)(?:\s+(.+))?",
         "name|address|network [10m|2h|7d] [reason]",
@@ -145,17 +157,26 @@ COMMANDS = {
         "operators",
         ("user",),
     ),
-    "/bans": CommandSpec("", "", "who is kept out, and who may not talk", "operators"),
+    "/bans": CommandSpec("", "", "list the bans and mutes", "operators"),
     "/unban": CommandSpec(_USER, "name|address|network", "let somebody in again", "operators"),
     "/mute": CommandSpec(
-        rf"{_USER}(?:\s+(.+))?", "name [10m] [reason]", "let not talk", "operators", ("user",)
+        rf"{_USER}(?:\s+(.+))?",
+        "name [10m] [reason]",
+        "forbid a user to write",
+        "operators",
+        ("user",),
     ),
-    "/unmute": CommandSpec(_USER, "name", "let talk again", "operators", ("user",)),
+    "/unmute": CommandSpec(_USER, "name", "allow it again", "operators", ("user",)),
     "/bell": CommandSpec(
-        _SWITCH, "[on|off]", "ring for what is for you", "program", ("on|off",), screen=True
+        _SWITCH, "[on|off]", "ring for messages to you", "program", ("on|off",), screen=True
     ),
     "/notify": CommandSpec(
-        _SWITCH, "[on|off]", "tell the desktop of it", "program", ("on|off",), screen=True
+        _SWITCH,
+        "[on|off]",
+        "show them as desktop notifications",
+        "program",
+        ("on|off",),
+        screen=True,
     ),
     "/help": CommandSpec(r"(\w+)?", "[topic]", "this text", "program", ("topic",)),
     "/quit": CommandSpec("", "", "leave; so does the end of input", "program"),

@@ -405,10 +405,10 @@ class ConversationView:
             return
         if command.name == "/ignore":
             self._ignored[fold(name)] = name
-            self._tell(f"{name} is not heard any more")
+            self._tell(f"{name} is ignored")
         else:
             self._ignored.pop(fold(name), None)
-            self._tell(f"{name} is heard")
+            self._tell(f"{name} is not ignored any more")
         self._remember_ignored(self._ignored.values())
 
     async def _account(self, command: Command) -> None:

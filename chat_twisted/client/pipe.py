@@ -267,10 +267,10 @@ class Pipe(LineReceiver):
             words = " ".join(["Ignored:", *self._ignored.values()])
         elif command.name == "/unignore":
             self._ignored.pop(fold(name), None)
-            words = f"{name} is heard"
+            words = f"{name} is not ignored any more"
         else:
             self._ignored[fold(name)] = name
-            words = f"{name} is not heard any more"
+            words = f"{name} is ignored"
         self._show(self._format.noted(mark, words))
 
     def _ask_about_account(self, command: Command, mark: object) -> int | None:

@@ -136,7 +136,7 @@ class Wording:
             case "JOINED":
                 words = f"{user} joined {room}{topic}"
             case "LEFT":
-                words = f"{user} was put out of {room} by {by}" if by else f"{user} left {room}"
+                words = f"{user} was removed from {room} by {by}" if by else f"{user} left {room}"
             case "INVITED" if fold(user) == fold(self.user):
                 words = f"{by} invites you to {room} (/join {room})"
             case "INVITED":

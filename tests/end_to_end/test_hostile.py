@@ -664,12 +664,12 @@ class GreetingTests(HostileTestCase):
             for text in shown:
                 self.assertEqual(carol.next_line(), text)
 
-        said("/ignore Mallory", "Mallory is not heard any more")
+        said("/ignore Mallory", "Mallory is ignored")
         self.tell(mallory, "carol", "buy!")
         self.tell(mallory, "ALL", "buy!")
         self.tell(self.alice, "carol", "hello")
         self.assertEqual(carol.next_line(), "alice: hello")
         said("/ignore", "Ignored: Mallory")
-        said("/unignore mallory", "mallory is heard")
+        said("/unignore mallory", "mallory is not ignored any more")
         self.tell(mallory, "carol", "sorry")
         self.assertEqual(carol.next_line(), "mallory: sorry")
