@@ -384,7 +384,7 @@ class ReconnectTests(ReconnectTestCase):
         self.hear(REGISTERED.replace(b"Last: 0", b"Last: 5"))
         self.assertEqual(self.log.events, [("reconnected",), ("went_back",)])
         self.forward(6)
-        self.forward(7, "Alice")  # on her other connection
+        self.forward(7, "Alice")  # on the other connection
         self.assertEqual(self.shown(), [6, 7])
         self.assertTrue(self.session.forgotten)
         self.take()
