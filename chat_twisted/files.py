@@ -15,13 +15,26 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+CONTROL = "control.socket"
+"""The name of the socket in the state folder at which the server takes the operator's commands."""
+
+MAX_SOCKET_PATH = 100
+"""Bytes of the path of a Unix socket: Linux takes 107, others 103."""
+
 
 class FilesError(Exception):
     """A folder or file can't be used. The message is one line for the user."""
 
 
 class InUse(FilesError):
-    """Another process holds the lock. The message names the process."""
+    """Another process holds the lock. The message names the process.
+
+    :ivar process: the ID of the process, if it has written that.
+    """
+
+    def __init__(self, reason: str, process: int | None = None) -> None:
+        super().__init__(reason)
+        self.process = process
 
 
 def base_folder(variable: str, below: str, instead: str, user: int | None = None) -> Path:
@@ -224,8 +237,9 @@ class ProcessFile:
         except OSError:
             number = os.read(self._descriptor, 20).decode("ascii", "replace").strip()
             self.close()
-            who = f"process {number}" if number.isdigit() else "it is starting or ending"
-            raise InUse(who) from None
+            if number.isdigit():
+                raise InUse(f"process {number}", int(number)) from None
+            raise InUse("it is starting or ending") from None
         self.clear()  # a process that was killed has left its ID
 
     def write(self) -> None:
@@ -246,3 +260,32 @@ class ProcessFile:
     def close(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)
+
+
+class ShortPath:
+    """A path for a Unix socket, which may have only some hundred bytes.
+
+    A longer one is replaced by one that leads to the same file through an open folder, where the
+    system has ``/proc``; it is good until this is closed.
+
+    :raises FilesError: it is too long for this system, or there is no such folder.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = str(folder / name)
+        self._descriptor: int | None = None
+        if len(os.fsencode(self.path)) <= MAX_SOCKET_PATH:
+            return
+        if not os.path.isdir("/proc/self/fd"):
+            raise FilesError(f"{self.path}: too long for a Unix socket: choose another --state")
+        try:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise FilesError(f"{folder}: {error.strerror}") from None
+        self.path = f"/proc/self/fd/{self._descriptor}/{name}"
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -16,6 +16,7 @@ import socket
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from threading import Thread
 from typing import Any, NoReturn, TextIO, cast
 
 from twisted.application.service import IServiceCollection, Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -43,10 +44,11 @@ from twisted.python.threadpool import ThreadPool
 from chat_twisted import __version__
 from chat_twisted.auth.accounts import HASHING_AT_ONCE, Accounts, Gate, Passwords
 from chat_twisted.clocks import use_monotonic_clock
+from chat_twisted.control import Control, ControlFactory, ControlService
 from chat_twisted.core.hub import Hub, Origin
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory, describe
+from chat_twisted.doors.framed import FIRST_WORDS, FramedConnection, FramedFactory, describe
 from chat_twisted.doors.front import (
     DECIDE_WITHIN,
     MAX_UNDECIDED,
@@ -56,6 +58,7 @@ from chat_twisted.doors.front import (
 )
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
+from chat_twisted.doors.version1 import Version1
 from chat_twisted.files import (
     FilesError,
     InUse,
@@ -109,6 +112,9 @@ connections that were just accepted and must be closed again."""
 FEWEST_CONNECTIONS = 16
 """A system that allows fewer is no place for a server."""
 
+
+LOCK_PATIENCE = 5.0
+"""Seconds that a start waits for a server that ends, or an operator's command."""
 
 LOG_MEGABYTES = MAX_SIZE // 1_000_000
 
@@ -177,8 +183,10 @@ OPTIONS
         If others may read or write a file in it, the server takes that permission away, and the log
         says so.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
-        "python -m chat_twisted.archive export --state DIR" prints all messages, "... check" looks
-        whether the file is sound, "... backup FILE" copies it; all also while the server runs.
+        "python -m chat_twisted.admin" manages the server while it runs, over the Unix socket
+        control.socket in this folder: "... status" says how it is, "... accounts", "... kick" and
+        "... ban" who may come in; and "... export" prints all messages, "... check" looks whether
+        the file is sound, "... backup FILE" copies it. "... --help" tells of them all.
         docs/backup.rst tells how to put a backup back.
 
     --sync normal|full
@@ -201,7 +209,7 @@ OPTIONS
 
     --guests yes|no
         Whether anybody comes in under a name that has no account. Default: yes. Accounts are made
-        by clients (/register), or with "python -m chat_twisted.accounts".
+        by clients (/register), or with "python -m chat_twisted.admin accounts".
 
     --motd FILE
         A text to show to everybody who logs in.
@@ -490,6 +498,7 @@ class ChatService(Service):
     """The server: serves until it is stopped, and lets go of everybody then.
 
     :param ports: where ``front`` listens already; ``framed`` is a door behind it.
+    :param control: where the operator's commands ask.
     :param wind_down: called at once, to end what nobody must wait for.
     :param stop_storage: called when all are gone, to finish what is to be written.
     :param lock, pidfile: say which process serves.
@@ -504,6 +513,7 @@ class ChatService(Service):
         front: FrontFactory,
         framed: FramedFactory,
         tls: ServerTLS,
+        control: ControlService,
         wind_down: Callable[[], None],
         stop_storage: Callable[[], Deferred[None]],
         lock: ProcessFile,
@@ -514,6 +524,7 @@ class ChatService(Service):
         self._front = front
         self._framed = framed
         self._tls = tls
+        self._control = control
         self._wind_down = wind_down
         self._stop_storage = stop_storage
         self._lock = lock
@@ -564,9 +575,12 @@ class ChatService(Service):
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._front.stop()
         stopping.append(self._framed.stop("The server is stopping"))
+        stopping.append(self._control.stop())
         self._wind_down()
-        stopped = gatherResults(stopping).addBoth(lambda _: self._stop_storage())
-        return stopped.addBoth(self._clear_process_files)
+        # Whatever fails: a Unix socket that somebody has removed, for one.
+        stopped = DeferredList(stopping, consumeErrors=True)
+        finished = stopped.addCallback(lambda _: self._stop_storage())
+        return finished.addBoth(self._clear_process_files)
 
     def _clear_process_files(self, result: Any) -> Any:
         self._lock.clear()
@@ -660,6 +674,19 @@ def _count_connections(clients: int) -> int:
     return connections
 
 
+def _count_by_kind(framed: FramedFactory) -> Counter[str]:
+    """Count the connections of each kind: what they come over, and what they speak."""
+    kinds: Counter[str] = Counter()
+    for stream in framed.streams.open:
+        connection = stream.protocol
+        assert isinstance(connection, FramedConnection)
+        way = "local" if connection.host is None else "plain"
+        way = "TLS" if connection.channel.encrypted else way
+        speaks = "version 1" if isinstance(connection.session, Version1) else "version 2"
+        kinds[f"{way} {'unregistered' if connection.session is None else speaks}"] += 1
+    return kinds
+
+
 def stop_when_told(reactor: Any) -> None:
     """Have the signals that end the server handled in the reactor's own time.
 
@@ -717,7 +744,8 @@ def makeService(options: Options) -> Service:
         with acting_as(user, group):
             folder = options["state"] or archive.default_folder(user)
             folder = make_private_folder(folder, say)
-            lock = archive.lock(folder, say)  # until the process ends; a daemon inherits it
+            # Until the process ends; a daemon inherits it.
+            lock = archive.lock(folder, say, patience=LOCK_PATIENCE)
             if options.log_path is not None:
                 log_file = LogFile(options.log_path)
             saved = archive.prepare(folder, sync=options["sync"], say=say)
@@ -791,15 +819,32 @@ def makeService(options: Options) -> Service:
         pool.stop()  # at most it waits for two passwords that are looked at
         return ledger.stop()
 
+    started = clock.seconds()
+
+    def status() -> dict[str, Any]:
+        uptime = round(clock.seconds() - started, 3)
+        connections = _count_by_kind(framed)
+        return {"process": os.getpid(), "uptime": uptime, "connections": connections}
+
     pidfile = None if options.pidfile is None else _lock_pidfile(options.pidfile)
+    control = None
     try:
+        with acting_as(user, group):
+            commands = ControlFactory(Control(hub, accounts, status), clock)
+            control = ControlService(folder, commands, reactor)
         ports = listen(options.endpoints, front, reactor)
-    except SystemExit:
+    except (SystemExit, FilesError) as error:
+        if control is not None:
+            control.remove()
         if pidfile is not None:
             pidfile.remove()
+        if isinstance(error, FilesError):
+            fail(str(error))
         raise
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # the system's default is to end the process
         signal.signal(number, signal.SIG_IGN)
-    service = ChatService(ports, front, framed, tls, wind_down, stop, lock, pidfile, log_file)
+    service = ChatService(
+        ports, front, framed, tls, control, wind_down, stop, lock, pidfile, log_file
+    )
     return service

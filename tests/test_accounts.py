@@ -1,12 +1,7 @@
-"""Accounts: keys, passwords, the delays after failures, and the operator's command."""
+"""Accounts: keys, passwords, and the delays after failures."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -16,7 +11,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts as accounts_command
 from chat_twisted.auth import accounts as accounts_module
 from chat_twisted.auth.accounts import (
     Account,
@@ -40,7 +34,6 @@ from chat_twisted.core.changes import (
 from chat_twisted.core.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
 from chat_twisted.core.saved import GUEST, OPERATOR, SavedUser
 from chat_twisted.core.turns import Asker, unlimited
-from chat_twisted.storage import archive
 from tests.store import quick_accounts
 
 ALICE, BOB = 1, 2
@@ -150,19 +143,27 @@ class RegistryTests(RegistryTestCase):
         self.alice()
         self.apply(AccountGone(ALICE, b""), UserGone(ALICE), KeyAdded(ALICE, KEY, ""))
         self.apply(KeyRemoved(ALICE, KEY), PasswordSet(ALICE, "h"), UserCame(BOB, "b", b"", 0))
-        self.assertEqual((self.accounts.all(), self.accounts.find("alice")), ([], None))
+        self.assertEqual(list(self.accounts.listing().items), [])
+        self.assertIsNone(self.accounts.find("alice"))
 
-    def test_what_is_stored_takes_the_place_of_what_was_there(self) -> None:
-        account = self.alice()
+    def test_what_is_stored_is_there_and_guests_have_no_accounts(self) -> None:
         rows = [
             SavedUser(ALICE, "Alice", b"", 0, 0, OPERATOR),
             SavedUser(BOB, "Bob", b"t", 0, 0, GUEST),
         ]
         self.accounts.load(rows, [(ALICE, OTHER_KEY, "c"), (BOB, KEY, "")], [(ALICE, "h"), (9, "")])
-        self.assertEqual(self.accounts.all(), [account])
+        [account] = self.accounts.listing().items
         self.assertEqual(
             (account.operator, account.keys, account.password), (True, {OTHER_KEY: "c"}, "h")
         )
+
+    def test_they_are_listed_by_their_folded_names_from_any_on(self) -> None:
+        for id, name in enumerate(("carol", "Bob", "alice", "Dave"), 5):
+            self.apply(AccountMade(id, name, 0))
+        self.apply(UserGone(7))
+        listing = self.accounts.listing("BOB")
+        self.assertEqual(listing.count, 3)
+        self.assertEqual([account.name for account in listing.items], ["carol", "Dave"])
 
 
 class PasswordTests(TestCase):
@@ -396,92 +397,3 @@ class GateTests(GateTestCase):
             self.login(self.signature(OTHER), f"192.0.2.{i}").addErrback(lambda _: None)
             self.clock.advance(2)
         self.assertLessEqual(len(self.gate._suspects), 10)
-
-
-class CommandTests(TestCase):
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
-        archive.prepare(self.folder)
-        (self.folder / "secret").write_text("right\nnot this\n")
-        (self.folder / "id.pub").write_text(f"{KEY} alice@home\n")
-
-    def run_command(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code, and the output on both streams."""
-        out = io.StringIO()
-        action, *rest = arguments
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = accounts_command.main([action, "--state", str(self.folder), *rest])
-        return code, out.getvalue()
-
-    def listed(self) -> str:
-        code, out = self.run_command("list")
-        self.assertEqual(code, 0)
-        return out
-
-    def test_an_account_can_be_made_before_the_server_is_started_first(self) -> None:
-        key = str(self.folder / "id.pub")
-        self.folder = self.folder / "new" / "state"
-        self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
-        self.assertEqual(self.listed(), "bob keys=1\n")
-        self.assertEqual(self.folder.stat().st_mode & 0o777, 0o700)
-
-    def test_accounts_are_made_changed_listed_and_removed(self) -> None:
-        secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
-        for arguments, listed in (
-            (("add", "Alice", "--password-file", secret), "Alice keys=0 password\n"),
-            (("key", "alice", key), "Alice keys=1 password\n"),
-            (("password", "ALICE", "--remove"), "Alice keys=1\n"),
-            (("operator", "alice"), "Alice operator keys=1\n"),
-            (("operator", "alice", "--remove"), "Alice keys=1\n"),
-            (("password", "alice", "--password-file", secret), "Alice keys=1 password\n"),
-            (("key", "alice", key, "--remove"), "Alice keys=0 password\n"),
-            (("remove", "alice"), ""),
-            (("add", "bob", "--key", key), "bob keys=1\n"),
-        ):
-            self.assertEqual(self.run_command(*arguments), (0, ""), arguments)
-            self.assertEqual(self.listed(), listed)
-        connection = archive.connect(self.folder / archive.FILE)
-        self.assertEqual(archive.edition(connection.cursor()), 9)
-        connection.close()
-
-    def test_a_mark_at_the_start_of_a_file_is_no_part_of_the_password_or_the_key(self) -> None:
-        for name in ("secret", "id.pub"):
-            path = self.folder / name
-            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-        secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
-        self.assertEqual(accounts_command._ask_password(Path(secret)), "right")
-        self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
-
-    def test_what_can_not_be_done_is_one_line_and_exit_code_1_and_changes_nothing(self) -> None:
-        key = str(self.folder / "id.pub")
-        self.run_command("add", "alice", "--key", key)
-        (self.folder / "empty").write_text("\n")
-        (self.folder / "binary").write_bytes(b"\xff\xfe")
-        for arguments, reason in (
-            (("add", "Alice", "--key", key), "Alice is the name of somebody"),
-            (("add", "b@d", "--key", key), "'b@d' is no name"),
-            (("add", "all", "--key", key), "'all' is no name"),
-            (("add", "bob", "--key", str(self.folder / "secret")), "a kind of key that is not"),
-            (("add", "bob", "--key", "/nowhere"), "/nowhere: No such file or directory"),
-            (("add", "bob", "--key", str(self.folder / "binary")), "not a text"),
-            (("add", "bob", "--password-file", str(self.folder / "empty")), "a password has 1 to"),
-            (("remove", "bob"), "there is no account bob"),
-            (("key", "alice", key, "--remove"), "its last way in"),
-            (("password", "alice", "--remove", "--state", "/dev/null"), "/dev/null"),
-        ):
-            code, out = self.run_command(*arguments)
-            self.assertEqual((code, out.count("\n")), (1, 1), arguments)
-            self.assertIn(reason, out)
-        self.assertEqual(self.listed(), "alice keys=1\n")
-        self.folder = self.folder / "nowhere"
-        self.assertEqual(self.run_command("list")[0], 1)
-
-    def test_an_account_is_not_made_of_a_guest_who_is_there(self) -> None:
-        connection = archive.connect(self.folder / archive.FILE)
-        archive.write(connection.cursor(), changes=[UserCame(BOB, "Bob", b"t", 0)])
-        connection.commit()
-        connection.close()
-        code, out = self.run_command("add", "bob", "--key", str(self.folder / "id.pub"))
-        self.assertEqual(code, 1)
-        self.assertIn("a guest", out)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
-from chat_twisted.core.saved import ACCOUNT, SavedUser
 from chat_twisted.doors import framed, stream
 from chat_twisted.doors.framed import FramedFactory, describe
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
@@ -492,9 +491,7 @@ class ClosingTests(DoorTestCase):
         self.assertEqual(self.factory.version_1.one_legged, {})
         self.clock.advance(self.grace)
         self.clock.pump([1] * 5)
-        self.assertEqual(
-            len(self.clock.getDelayedCalls()), 3, "looks at the idle, the old, the edited"
-        )
+        self.assertEqual(len(self.clock.getDelayedCalls()), 2, "looks at the idle and the old")
 
 
 class LeavingTests(DoorTestCase):
@@ -887,12 +884,3 @@ class LostRegisteringTests(DoorTestCase):
         self.ask(other)
         self.commit()
         self.assertEqual(other.transport.take(), b"ACCOUNT register\nId: 1\n\n")
-
-    def test_an_operator_may_add_a_name_that_is_just_registering(self) -> None:
-        bob = self.connect()
-        bob.protocol.dataReceived(b"REGISTER bob\n\n")
-        row = SavedUser(5, "bob", b"", 0, 0, ACCOUNT)
-        self.hub._edited(([row], [(5, KEY, "")], [], 1))
-        self.commit()
-        self.assertEqual(self.flushLoggedErrors(), [])
-        self.assertTrue(self.register("bob")[1].startswith(b"ERROR 106"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, archive
+from chat_twisted import admin
 from chat_twisted.files import (
     FilesError,
     acting_as,
@@ -214,15 +214,11 @@ class NoHomeTests(TestCase):
         self.assertRegex(self.error.getvalue(), r"^[^\n]*HOME is not set [^\n]* by --state\n$")
         self.assertEqual(os.listdir(), [])
 
-    def test_the_archive_command(self) -> None:
-        for action in ("check", "export"):
-            self.assertEqual(archive.main([action]), 2)
+    def test_the_operators_command(self) -> None:
+        for action in ("check", "export", "status"):
+            self.assertEqual(admin.main([action]), 2)
             self.assertSaid()
             self.error.truncate(self.error.seek(0))
-
-    def test_the_accounts_command(self) -> None:
-        self.assertEqual(accounts.main(["list"]), 1)
-        self.assertSaid()
 
     def test_the_server(self) -> None:
         options = Options()

@@ -11,9 +11,18 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.auth.accounts import Account
 from chat_twisted.core import hub as hub_module
 from chat_twisted.core import sessions
-from chat_twisted.core.changes import RoomGone, UserCame, UserGone
+from chat_twisted.core.changes import (
+    KeyAdded,
+    KeyRemoved,
+    PasswordSet,
+    RoleSet,
+    RoomGone,
+    UserCame,
+    UserGone,
+)
 from chat_twisted.core.errors import (
     AuthenticationRequired,
     ChatError,
@@ -27,10 +36,10 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import OFF, Limiter, Rate
-from chat_twisted.core.message import Message
+from chat_twisted.core.message import Message, fold
 from chat_twisted.core.presence import TELL_AFTER, Presence
 from chat_twisted.core.saved import Span
-from chat_twisted.core.sessions import Event, Request, Session
+from chat_twisted.core.sessions import Event, Request, Session, User
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import archive
 from chat_twisted.storage import embedded as ledger_module
@@ -1490,46 +1499,156 @@ class AccountTests(AccountTestCase):
         self.assertEqual(self.log_in("carol").texts(), ["x"])
 
 
-class EditedTests(AccountTestCase):
-    def edit(self, *statements: str) -> None:
-        for statement in statements:
-            self.store.connection.execute(statement)
-        self.store.connection.execute("UPDATE progress SET edition = edition + 1")
-        self.clock.advance(1)
+class OperatorTests(AccountTestCase):
+    """What the operator's command asks; it is an operator who is not in the chat."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.admin = ListSession(self.door)
+        self.admin.user = User(0, "admin", b"", 0, 0)
+        self.admin.user.account = Account(0, "admin")
+        self.admin.user.account.operator = True
+
+    def change(self, name: str, *changes: object) -> None:
+        self.hub.change_account(self.admin, "change", name, lambda account: changes)
         self.commit()
+        self.assertEqual(self.admin.heard.pop(), ("done", "change", name, None))
 
-    def test_an_account_that_an_operator_removes_is_gone_with_its_sessions(self) -> None:
-        self.edit(f"DELETE FROM user WHERE id = {self.account.id}")
-        self.assertEqual(self.alice.heard, [("dismissed", "the account was removed")])
-        self.assertIsNone(self.alice.user)
-        self.join("alice")
+    def hash_of(self, name: str) -> str | None:
+        """The password that an account has here, which must be the one that it has in the file."""
+        account = self.accounts.find(name)
+        saved = self.store.saved()
+        passwords = dict(saved.passwords)
+        in_file = [
+            passwords.get(user.id, "")
+            for user in saved.users
+            if fold(user.name) == fold(name) and user.account
+        ]
+        self.assertEqual(in_file, [] if account is None else [account.password])
+        return None if account is None else account.password
 
-    def test_an_account_that_an_operator_makes_can_be_sent_to(self) -> None:
-        self.edit("INSERT INTO user VALUES (7, 'Carol', x'', 0, 0, 1)")
+    def test_a_name_that_is_being_added_is_nobody_elses(self) -> None:
+        self.hub.add_account(self.admin, "Carol", "", "operator's")
+        for session in (ListSession(self.door), ImmediateSession(self.door)):
+            with self.assertRaises(NameInUse):
+                self.hub.register("carol", session)
+        self.commit()
+        self.assertEqual(self.admin.heard, [("done", "add account", "Carol", None)])
+        self.assertEqual(self.hash_of("carol"), "operator's")
+        self.start()
+        self.assertEqual(self.hash_of("carol"), "operator's")
+        self.log_in("carol")
+
+    def test_a_name_that_a_guest_is_taking_or_registering_is_not_added(self) -> None:
+        steps = (
+            lambda bob: self.hub.register("bob", bob),
+            lambda bob: self.commit(),
+            lambda bob: self.hub.make_account(bob, "", lambda asker: succeed("bob's"), "1"),
+            lambda bob: self.commit(),
+        )
+        bob = ListSession(self.door)
+        for step in steps:
+            step(bob)
+            with self.assertRaisesRegex(NotPermitted, "an account, or a guest"):
+                self.hub.add_account(self.admin, "BOB", "", "operator's")
+        self.commit()
+        self.assertEqual(self.hash_of("bob"), "bob's")
+        self.start()
+        self.assertEqual(self.hash_of("bob"), "bob's")
+
+    def test_a_name_that_a_guest_has_left_can_be_added_at_once(self) -> None:
+        bob = self.join("bob")
+        self.hub.leave(bob, for_good=True)
+        self.hub.add_account(self.admin, "bob", "", "operator's")
+        self.commit()
+        self.assertEqual(self.hash_of("bob"), "operator's")
+        self.start()
+        self.assertEqual(self.hash_of("bob"), "operator's")
+
+    def test_what_can_not_be_written_is_refused_and_the_name_is_free(self) -> None:
+        self.store.broken = OSError("full")
+        self.hub.add_account(self.admin, "carol", "", "operator's")
+        self.commit()
+        self.assertEqual(self.admin.heard, [("refused", None, 112)])
+        self.store.broken = None
+        self.clock.advance(ledger_module.RETRY_WHEN_BROKEN)
+        self.assertIsNone(self.hash_of("carol"))
+        self.join("carol")
+
+    def test_an_account_that_is_added_can_be_sent_to(self) -> None:
+        self.hub.add_account(self.admin, "Carol", KEY, "")
+        self.commit()
         self.hub.send(self.alice, "carol", "x")
         self.commit()
         self.assertEqual(self.log_in("carol").texts(), ["x"])
 
-    def test_who_is_here_under_that_name_has_to_go(self) -> None:
-        original = self.original("carol")
-        self.edit("INSERT INTO user VALUES (7, 'Carol', x'', 0, 0, 1)")
-        self.assertEqual(original.heard, [("dismissed", "the name has an account now")])
-        self.log_in("carol")
-
-    def test_a_token_is_worth_nothing_when_a_way_in_is_taken_away(self) -> None:
+    def test_an_account_that_is_removed_is_gone_with_its_sessions_rooms_and_tokens(self) -> None:
         token = self.alice.token
-        self.edit(f"INSERT INTO password VALUES ({self.account.id}, 'x')")
-        self.join("alice", token)  # one more way in changes nothing for those who are
-        self.edit(f"UPDATE password SET hash = 'y' WHERE user = {self.account.id}")
-        with self.assertRaises(AuthenticationRequired):
-            self.register("alice", token)
+        bob = self.join("bob")
+        for session in (self.alice, bob):
+            self.hub.join(session, "#dev", None, private=False)
+            self.commit()
+        self.alice.heard.clear()
+        self.change("alice", UserGone(self.account.id))
+        self.assertEqual(self.alice.heard, [("dismissed", "the account was removed")])
+        self.assertIsNone(self.alice.user)
+        self.clock.advance(1)
+        self.commit()
+        self.assertEqual([user.name for user in self.hub.members(bob, "#dev").items], ["bob"])
+        for restart in (False, True):
+            if restart:
+                self.start()
+            self.assertIsNone(self.hash_of("alice"))
+            alice = self.join("alice")
+            self.assertNotEqual(alice.token, token)
+            with self.assertRaises(NameInUse):
+                self.hub.register("alice", ListSession(self.door), token)
+            self.quit(alice)
 
-    def test_who_is_an_operator_is_one_from_then_on(self) -> None:
-        self.join("bob")
+    def test_an_account_stays_as_long_as_its_removal_is_not_committed(self) -> None:
+        self.store.broken = OSError("full")
+        self.hub.change_account(self.admin, "x", "alice", lambda a: [UserGone(a.id)])
+        self.commit()
+        self.assertEqual(self.admin.heard, [("refused", None, 112)])
+        self.assertEqual((self.alice.heard, self.alice.user.name), ([], "Alice"))
+
+    def test_no_token_is_worth_anything_when_a_way_in_is_taken_away_or_changed(self) -> None:
+        for change in (
+            PasswordSet(self.account.id, "x"),
+            KeyRemoved(self.account.id, KEY),
+        ):
+            session = self.log_in()
+            self.change("ALICE", change)
+            for token in (session.token, ""):
+                with self.assertRaises(AuthenticationRequired):
+                    self.hub.register("alice", ListSession(self.door), token)
+        self.change("alice", KeyAdded(self.account.id, KEY, ""))  # one more changes nothing
+        session = self.log_in()
+        self.change("alice", KeyAdded(self.account.id, "other", ""))
+        self.hub.register("alice", ListSession(self.door), session.token)
+
+    def test_who_is_made_an_operator_is_one_from_then_on(self) -> None:
+        for restart in (False, True):
+            if restart:
+                self.start()
+                self.alice = self.log_in()
+            self.change("alice", RoleSet(self.account.id, False))
+            self.join(f"bob{restart}")
+            with self.assertRaises(NotPermitted):
+                self.hub.kick_out(self.alice, f"bob{restart}", "")
+            self.change("alice", RoleSet(self.account.id, True))
+            self.hub.kick_out(self.alice, f"bob{restart}", "")
+            self.commit()
+
+    def test_only_operators_may_and_only_with_accounts_that_are_there(self) -> None:
         with self.assertRaises(NotPermitted):
-            self.hub.kick_out(self.alice, "bob", "")
-        self.edit(f"UPDATE user SET account = 2 WHERE id = {self.account.id}")
-        self.hub.kick_out(self.alice, "bob", "")
+            self.hub.add_account(self.alice, "carol", KEY, "")
+        with self.assertRaises(NotPermitted):
+            self.hub.change_account(self.alice, "x", "alice", lambda account: [])
+        with self.assertRaisesRegex(NotPermitted, "there is no account bob"):
+            self.hub.change_account(self.admin, "x", "bob", lambda account: [])
+        with self.assertRaises(MalformedName):
+            self.hub.add_account(self.admin, "all", KEY, "")
 
 
 class ModerationTests(AccountTestCase):

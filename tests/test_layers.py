@@ -64,7 +64,8 @@ LAYERS = {
         "client.main",
         "client.__main__",
     ],
-    "commands": ["accounts", "archive"],
+    "control": ["control"],
+    "commands": ["offline", "reaching", "admin", "accounts", "archive"],
     "testing": ["testing"],
     "service": ["service"],
 }
@@ -81,9 +82,10 @@ MAY_IMPORT = {
     "storage": {"values", "tools", "interface"},
     "doors": {"values", "tools", "wire", "auth", "rules", "hub"},
     "client": {"values", "wire"},
-    "commands": {"values", "auth", "storage"},
+    "control": {"values", "auth", "rules", "hub"},
+    "commands": {"values", "tools", "auth", "hub", "storage", "control"},
     "testing": {"values", "tools", "wire", "auth", "hub", "storage", "doors", "client"},
-    "service": {"values", "tools", "wire", "auth", "hub", "storage", "doors"},
+    "service": {"values", "tools", "wire", "auth", "hub", "storage", "doors", "control"},
 }
 """Beside ``base``, which all may import."""
 

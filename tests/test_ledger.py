@@ -13,7 +13,7 @@ from chat_twisted.core.changes import Joined, Left, RoomMade, UserCame, UserGone
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.ledger import Again, Entry, Repeat
 from chat_twisted.core.message import PUBLIC, Message
-from chat_twisted.core.saved import OPERATOR, SavedUser, Span, Users
+from chat_twisted.core.saved import Span
 from chat_twisted.core.turns import unlimited
 from chat_twisted.storage import archive, index
 from chat_twisted.storage import embedded as ledger_module
@@ -31,7 +31,6 @@ class LedgerTestCase(TestCase):
         self.store = InlineStore(self.clock)
         self.commits: list[list[tuple[Entry, str]]] = []
         self.failures: list[list[str]] = []
-        self.edits: list[Users] = []
         self.open()
 
     def open(self, retain: float | None = None) -> None:
@@ -39,7 +38,7 @@ class LedgerTestCase(TestCase):
         for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         self.ledger: EmbeddedLedger[str] = self.store.ledger(retain=retain)
-        self.ledger.start(self.committed, self.failed, self.edits.append)
+        self.ledger.start(self.committed, self.failed)
 
     def committed(self, batch) -> None:
         self.commits.append(list(batch))
@@ -345,11 +344,11 @@ class FailureTests(LedgerTestCase):
         def broken(batch) -> None:
             raise ZeroDivisionError
 
-        self.ledger.start(broken, self.failed, self.edits.append)
+        self.ledger.start(broken, self.failed)
         self.say("a")
         self.commit()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.ledger.start(self.committed, self.failed, self.edits.append)
+        self.ledger.start(self.committed, self.failed)
         self.say("b")
         self.commit()
         self.assertEqual(self.numbers(), [2])
@@ -590,7 +589,6 @@ class ReadingTests(LedgerTestCase):
             [
                 ("write", "write"),
                 ("index", "extend"),
-                ("write", "edition"),  # whether an operator has changed accounts
                 ("index", "checkpoint"),
                 ("write", "write"),
                 ("index", "checkpoint"),
@@ -654,36 +652,6 @@ class ReadingTests(LedgerTestCase):
         reading = self.ledger.history(PUBLIC, Span(9), ANYBODY)
         self.commit()
         self.assertEqual([m.text for m in self.successResultOf(reading)[0]], ["a", "b", "c"])
-
-
-class EditTests(LedgerTestCase):
-    def test_what_an_operator_changes_in_the_file_is_seen_within_a_second(self) -> None:
-        self.clock.advance(1)
-        self.commit()
-        self.assertEqual(self.edits, [])
-        for statement in (
-            "INSERT INTO user VALUES (5, 'bob', x'', 0, 0, 2)",
-            "INSERT INTO user VALUES (6, 'guest', x'01', 0, 0, 0)",
-            "INSERT INTO key VALUES (5, 'k', 'c')",
-            "UPDATE progress SET edition = edition + 1",
-        ):
-            self.store.connection.execute(statement)
-        for _ in range(3):
-            self.clock.advance(1)
-            self.commit()
-        bob = SavedUser(5, "bob", b"", 0, 0, OPERATOR)
-        self.assertEqual(self.edits, [([bob], [(5, "k", "c")], [], 1)])
-
-    def test_a_file_that_can_not_be_read_is_looked_at_again(self) -> None:
-        self.store.broken = OSError("gone")
-        for _ in range(3):
-            self.clock.advance(1)
-            self.commit()
-        self.store.broken = None
-        self.store.connection.execute("UPDATE progress SET edition = 7")
-        self.clock.advance(1)
-        self.commit()
-        self.assertEqual(len(self.edits), 1)
 
 
 class EndTests(LedgerTestCase):

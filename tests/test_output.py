@@ -24,7 +24,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, archive, service
+from chat_twisted import accounts, admin, archive, service
 from chat_twisted.client import ClientError, arguments, main
 from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.screen import CommandCompleter as Completer
@@ -50,15 +50,19 @@ WRITERS = {
     ("client.screen", "_write"),
     ("client.screen", "notify"),
     ("service", "fail"),
-    ("accounts", "_say"),
-    ("accounts", "main"),
-    ("archive", "_complain"),
-    ("archive", "_export"),
-    ("archive", "_print"),
+    ("admin", "_complain"),
+    ("admin", "_export"),
+    ("admin", "_print"),
+    ("admin", "_status"),
 }
 """The functions that may write for people; all of them use ``text``."""
 
-WITHOUT_FOREIGN_TEXT = {("service", "opt_version"), ("accounts", "_ask_password")}
+WITHOUT_FOREIGN_TEXT = {
+    ("service", "opt_version"),
+    ("admin", "_ask_password"),
+    ("accounts", "main"),
+    ("archive", "main"),
+}
 """Functions that may write for people without ``text``: they write nothing foreign."""
 
 BY_WAY_OF = {"printable", "printable_lines", "escape_json", "wrap"}
@@ -78,7 +82,7 @@ class WriterTests(TestCase):
     def test_nothing_else_writes_and_all_of_it_is_made_printable(self) -> None:
         found = set()
         for module, tree in modules().items():
-            if module.startswith("doors") or module in ("client.session", "testing"):
+            if module.startswith("doors") or module in ("client.session", "control", "testing"):
                 continue  # it writes to the wire
             for function in ast.walk(tree):
                 if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -275,11 +279,15 @@ class CommandWalkTests(WalkTestCase):
     def test_the_commands_of_the_server_say_harmlessly_what_is_wrong(self) -> None:
         folder = tempfile.mkdtemp()
         with standard_error() as said:
-            code = accounts.main(["add", "--state", folder, "--key", f"{folder}/{MARKS}", MARKS])
-        self.assertEqual(code, 1)
+            key = ("--key", f"{folder}/{MARKS}")
+            code = admin.main(["accounts", "add", "--state", folder, *key, MARKS])
+        self.assertEqual(code, 2)
         self.harmless(said.getvalue(), "accounts")
-        for run in (accounts.main, archive.main):
-            for given in ([MARKS], ["list", MARKS], ["check", "a", MARKS], ["check", MARKS]):
+        wrong = ([MARKS], ["list", MARKS], ["check", "a", MARKS], ["check", MARKS])
+        more = tuple(["accounts", *given] for given in wrong)
+        asked = (["ban", MARKS], ["kick", MARKS], ["accounts", "remove", MARKS])
+        for run in (accounts.main, archive.main, admin.main):
+            for given in (*wrong, *more, *asked):
                 with standard_error() as said, contextlib.suppress(SystemExit):
                     run([*given, "--state", folder])
                 self.harmless(said.getvalue(), given)

@@ -152,6 +152,11 @@ class ServiceTests(CommandTestCase):
         framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
         self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock, limiter)
         self.ended: list[str] = []
+        self.control = self  # what stops is enough
+
+    def stop(self) -> Deferred[None]:
+        self.ended.append("commands")
+        return succeed(None)
 
     def wind_down(self) -> None:
         self.ended.append("what nobody must wait for")
@@ -178,6 +183,7 @@ class ServiceTests(CommandTestCase):
             self.factory,
             self.framed,
             self.tls,
+            self.control,
             self.wind_down,
             self.stop_storage,
             lock,
@@ -190,7 +196,7 @@ class ServiceTests(CommandTestCase):
             self.assertEqual(file.path.read_text(), f"{os.getpid()}\n")
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
-        self.assertEqual(self.ended, ["what nobody must wait for", "storage"])
+        self.assertEqual(self.ended, ["commands", "what nobody must wait for", "storage"])
         self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
 
     def test_a_port_in_use_is_one_line_and_exit_code_1_and_leaves_no_other_open(self) -> None:
@@ -223,7 +229,7 @@ class ServiceTests(CommandTestCase):
     def keep(self, lock):
         """Let go of the lock when the test is over, as the end of a process does."""
 
-        def keeping(*arguments) -> ProcessFile:
+        def keeping(*arguments, patience: float = 0) -> ProcessFile:
             file = lock(*arguments)
             self.addCleanup(file.close)
             return file

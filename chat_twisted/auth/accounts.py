@@ -3,8 +3,7 @@
 ``Accounts`` is the registry of accounts. For each request, a method checks it and returns the
 changes to commit; ``apply`` applies committed changes. It is also the credentials checker and realm
 of twisted.cred. Doors log in through ``Gate``, which slows down guessing. This module must not know
-sessions, messages or the wire protocol. ``python -m chat_twisted.accounts`` is the operator's
-command.
+sessions, messages or the wire protocol.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from chat_twisted.core.changes import (
     KeyAdded,
     KeyRemoved,
     PasswordSet,
+    RoleSet,
     UserGone,
 )
 from chat_twisted.core.errors import (
@@ -49,6 +49,7 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.limits import Rate
 from chat_twisted.core.message import fold
+from chat_twisted.core.ordered import Listing, Ordered
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.saved import OPERATOR, SavedUser
 from chat_twisted.core.turns import Asker, Places
@@ -190,11 +191,6 @@ class Account:
         self.password = ""
 
     @property
-    def proofs(self) -> set[str]:
-        """The account's credentials: its keys and the hash of its password."""
-        return {*self.keys, self.password} - {""}
-
-    @property
     def credential_count(self) -> int:
         """The number of credentials."""
         return len(self.keys) + bool(self.password)
@@ -308,6 +304,7 @@ class Accounts:
         self._passwords = passwords
         self._by_id: dict[int, Account] = {}
         self._by_name: dict[str, Account] = {}
+        self._in_order: Ordered[Account] = Ordered(_key)
 
     @property
     def passwords(self) -> Passwords:
@@ -321,23 +318,23 @@ class Accounts:
         keys: Iterable[tuple[int, str, str]],
         passwords: Iterable[tuple[int, str]],
     ) -> None:
-        """Replace all accounts by stored ones; ``users`` who are guests are ignored."""
-        before = self._by_id
-        self._by_id = {}
-        self._by_name = {}
+        """Load the stored accounts, before anything else; ``users`` who are guests are ignored."""
         for user in users:
             if user.account:
-                account = before.get(user.id) or Account(user.id, user.name)
+                account = Account(user.id, user.name)
                 account.operator = user.account == OPERATOR
-                account.keys = {}
-                account.password = ""
                 self._by_id[user.id] = self._by_name[fold(user.name)] = account
+        self._in_order = Ordered(_key, self._by_id.values())
         for id, key, comment in keys:
             if id in self._by_id:
                 self._by_id[id].keys[key] = comment
         for id, hash in passwords:
             if id in self._by_id:
                 self._by_id[id].password = hash
+
+    def _put(self, account: Account) -> None:
+        self._by_id[account.id] = self._by_name[fold(account.name)] = account
+        self._in_order.put(account)
 
     def get(self, id: int) -> Account | None:
         """Return the account of the user with the number ``id``, or None."""
@@ -347,9 +344,9 @@ class Accounts:
         """Return the account that owns ``name``, or None."""
         return self._by_name.get(fold(name))
 
-    def all(self) -> list[Account]:
-        """Return all accounts, ordered by name."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
+    def listing(self, after: str = "") -> Listing[Account]:
+        """List the accounts in the order of their folded names, those behind ``after``."""
+        return Listing(len(self._in_order), self._in_order.after(fold(after)))
 
     # Requests
 
@@ -410,10 +407,11 @@ class Accounts:
         match change:
             case AccountMade(id, name):
                 # It may exist already: two requests may have been made at the same time.
-                self._by_name[fold(name)] = self._by_id.setdefault(id, Account(id, name))
+                self._put(self._by_id.get(id) or Account(id, name))
             case AccountGone(id) | UserGone(id):
                 if account := self._by_id.pop(id, None):
                     del self._by_name[fold(account.name)]
+                    self._in_order.discard(account)
             case KeyAdded(id, key, comment):
                 if account := self._by_id.get(id):
                     account.keys[key] = comment
@@ -423,6 +421,9 @@ class Accounts:
             case PasswordSet(id, hash):
                 if account := self._by_id.get(id):
                     account.password = hash
+            case RoleSet(id, operator):
+                if account := self._by_id.get(id):
+                    account.operator = operator
 
     # twisted.cred
 
@@ -462,6 +463,10 @@ class Accounts:
         if account is None:
             raise UnauthorizedLogin
         return IAccount, account, lambda: None
+
+
+def _key(account: Account) -> str:
+    return fold(account.name)
 
 
 class Gate:

@@ -114,6 +114,13 @@ class PasswordSet(NamedTuple):
     hash: str
 
 
+class RoleSet(NamedTuple):
+    """An account is an operator's from now on, or not any more."""
+
+    user: int
+    operator: bool
+
+
 class Sanctioned(NamedTuple):
     """Somebody or some network is kept out ("ban") or may not talk ("mute"): ``subject`` is a
     folded name, an address or a network, ``until`` in milliseconds since the epoch, 0 for ever.
@@ -148,6 +155,7 @@ Change = (
     | KeyAdded
     | KeyRemoved
     | PasswordSet
+    | RoleSet
     | Sanctioned
     | Pardoned
 )

@@ -22,7 +22,7 @@ from binascii import b2a_base64
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -41,6 +41,7 @@ from chat_twisted.core.changes import (
     OwnerSet,
     Pardoned,
     PasswordSet,
+    RoleSet,
     RoomGone,
     Sanctioned,
     TopicSet,
@@ -82,7 +83,7 @@ from chat_twisted.core.moderation import (
 from chat_twisted.core.ordered import Listing, Ordered
 from chat_twisted.core.presence import Presence, Roster, check_why
 from chat_twisted.core.rooms import Room, Rooms, new_id
-from chat_twisted.core.saved import ACCOUNT, Page, SavedUser, Span, Users
+from chat_twisted.core.saved import ACCOUNT, Page, SavedUser, Span
 from chat_twisted.core.sessions import Door, Event, Request, Session, User
 from chat_twisted.core.turns import Asker, unlimited
 from chat_twisted.logs import Logger
@@ -118,6 +119,20 @@ SWEEP_PAUSE = 0.02
 
 
 Origin = Request | None
+
+
+class Population(NamedTuple):
+    """How many there are: users who are present, their sessions, guests who are held, accounts and
+    rooms; and the number of the newest message.
+    """
+
+    users: int
+    sessions: int
+    held: int
+    accounts: int
+    rooms: int
+    newest: int
+
 
 Hashing = Callable[[Asker], Deferred[str]]
 """Makes the hash of a password that the hub does not see; it may raise a ``ChatError`` at once."""
@@ -179,7 +194,7 @@ class Hub:
         self._sanctions = Sanctions(clock.seconds, ledger.time, saved.sanctions)
         self._accounts = accounts
         self._guests = guests
-        ledger.start(self._committed, self._failed, self._edited)
+        ledger.start(self._committed, self._failed)
         accounts.load(saved.users, saved.keys, saved.passwords)
         for row in saved.users:
             self._welcome_back(row)
@@ -945,31 +960,17 @@ class Hub:
         if user is not None:
             match change:
                 case AccountMade() | AccountGone():
+                    user.registered = True
                     self._is_account(user)
                 case KeyRemoved() | PasswordSet() if request is not None:
-                    user.secrets = (_digest(request.session.token),)
+                    # The operator's command (``change_account``) has no connection that could stay.
+                    own = request.user is user
+                    user.secrets = (_digest(request.session.token),) if own else ()
             if not user.sessions and user.account is None:
                 self._keep(user, None) if user.grace else self._forget(user)
         if request is not None and request.session.user is not None:
+            self._audit_account(request)
             request.session.done(request)
-
-    def _edited(self, users: Users) -> None:
-        """An operator has changed accounts in the file."""
-        rows, keys, passwords, _ = users
-        before = {
-            user: user.account.proofs for user in self._by_id.values() if user.account is not None
-        }
-        self._accounts.load(rows, keys, passwords)
-        for row in rows:
-            if row.id not in self._by_id:
-                self._welcome_back(row)
-        for user, proofs in before.items():
-            account = self._accounts.get(user.id)
-            if account is None:
-                self._turn_out(user, "the account was removed")
-            elif not proofs <= account.proofs:  # who came in by what is gone can't come back by it
-                user.secrets = ()
-        self._log.info("an operator has changed accounts: {count} now", count=len(rows))
 
     def _turn_out(self, user: User, why: str) -> None:
         """Let go of a user's sessions, and of the user."""
@@ -1044,6 +1045,70 @@ class Hub:
         """
         self._operator(session)
         return self._sanctions.listing(after)
+
+    def add_account(self, session: Session, name: str, key: str, hash: str) -> Request:
+        """Make an account for a name that nobody has. From now on nobody else can take the name. As
+        for ``change_account``, ``Session.done`` or ``Session.refused`` follows.
+
+        :param key: as in an authorized_keys file; empty for none.
+        :param hash: of the password; empty for none.
+        :raises MalformedName: nobody may be called so.
+        :raises NotPermitted: the asker is no operator; somebody has the name, a guest perhaps;
+            there is neither key nor password, or the key is none.
+        :raises Unavailable: it can't be written.
+        """
+        operator = self._operator(session)
+        check_user_name(name)
+        if fold(name) in self._users:
+            raise NotPermitted(f"{name} is the name of somebody: an account, or a guest")
+        user = User(new_id(), name, b"", self._ledger.newest, math.inf)
+        changes = self._accounts.make(user.id, name, user.since, key, hash)
+        request = self._ask(changes, Request(session, operator, name, None, "add account"))
+        self._add(user)
+        return request
+
+    def change_account(
+        self,
+        session: Session,
+        verb: str,
+        name: str,
+        decide: Callable[[Account], Sequence[Change]],
+    ) -> Request:
+        """Change somebody's account, or remove it (``UserGone``), which ends its sessions.
+
+        :param verb: what is done, for the log.
+        :param decide: returns the changes; it may raise ``NotPermitted``.
+        :raises NotPermitted: the asker is no operator, or there is no such account.
+        :raises Unavailable: it can't be written.
+        """
+        operator = self._operator(session)
+        account = self._accounts.find(name)
+        if account is None:
+            raise NotPermitted(f"there is no account {name}")
+        return self._ask(decide(account), Request(session, operator, name, None, verb))
+
+    def _removed(self, change: UserGone, request: Request) -> None:
+        """Called when the operator's removal of an account has been committed."""
+        self._accounts.apply(change)
+        if (user := self._by_id.get(change.id)) is not None:
+            self._turn_out(user, "the account was removed")
+        self._audit_account(request)
+        request.session.done(request)
+
+    def _audit_account(self, request: Request) -> None:
+        if request.verb != _ACCOUNT:  # it was not its own user
+            self._audit(request.user.name, request.verb, request.argument, "")
+
+    def population(self) -> Population:
+        """Count those who are here, and what there is."""
+        return Population(
+            len(self._roster),
+            self._session_count,
+            len(self._held),
+            self._accounts.listing().count,
+            len(self._rooms),
+            self._seen,
+        )
 
     def _sanctioned(self, change: Sanctioned | Pardoned, request: Origin) -> None:
         self._sanctions.apply(change)
@@ -1129,8 +1194,8 @@ class Hub:
     def _failed(self, batch: Sequence[tuple[Entry, Origin]], error: Unavailable) -> None:
         self._rooms.failed()
         for entry, origin in batch:
-            if isinstance(entry, UserCame):
-                self._not_come(entry)
+            if isinstance(entry, (UserCame, AccountMade)):
+                self._not_come(entry.id)
             if origin is not None:
                 self._refuse(origin, error)
             elif not isinstance(entry, (Message, Repeat, Again)):
@@ -1141,9 +1206,9 @@ class Hub:
         if request.session.user is not None or not request.user.registered:
             request.session.refused(request, error)
 
-    def _not_come(self, change: UserCame) -> None:
-        user = self._by_id.get(change.id)
-        if user is None:
+    def _not_come(self, id: int) -> None:
+        user = self._by_id.get(id)
+        if user is None or user.registered:
             return
         for session in list(user.sessions):
             session.user = None
@@ -1258,7 +1323,7 @@ class Hub:
     def _changed(self, change: Change, request: Origin) -> None:
         match change:
             case UserCame(id):
-                if (user := self._by_id.get(id)) is not None:  # else an operator's word came first
+                if (user := self._by_id.get(id)) is not None:  # else it is gone already
                     self._came(user)
             case Joined(room_id, user_id):
                 self._joined(change, self._rooms.get(room_id), self._by_id.get(user_id), request)
@@ -1274,10 +1339,12 @@ class Hub:
                     self._rooms.apply(change)
                 live = [] if user is None else user.live
                 self._tell("invited", self._rooms.get(room_id), user, request, live)
-            case AccountMade(user_id) | AccountGone(user_id):
+            case AccountMade(user_id) | AccountGone(user_id) | RoleSet(user_id):
                 self._account_changed(self._by_id.get(user_id), change, request)
             case KeyAdded(user_id) | KeyRemoved(user_id) | PasswordSet(user_id):
                 self._account_changed(self._by_id.get(user_id), change, request)
+            case UserGone() if request is not None:
+                self._removed(change, request)
             case Sanctioned() | Pardoned():
                 self._sanctioned(change, request)
             case UserGone(id):

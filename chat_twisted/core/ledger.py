@@ -18,7 +18,7 @@ from chat_twisted.clocks import SettledTime
 from chat_twisted.core.changes import Change
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.saved import Page, Saved, Span, Users
+from chat_twisted.core.saved import Page, Saved, Span
 from chat_twisted.core.turns import Asker
 
 Origin = TypeVar("Origin")
@@ -50,9 +50,6 @@ Committed = Callable[[Sequence[tuple[Entry, Origin]]], None]
 Failed = Callable[[Sequence[tuple[Entry, Origin]], Unavailable], None]
 """Takes entries that were not committed and won't be."""
 
-Edited = Callable[[Users], None]
-"""Takes all accounts, when an operator has changed them beside the ledger (``archive.edit``)."""
-
 
 class Ledger(Protocol[Origin]):
     """What the hub asks of a ledger."""
@@ -71,10 +68,8 @@ class Ledger(Protocol[Origin]):
     def pressed(self) -> bool:
         """Whether more waits to be committed."""
 
-    def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
-        """Say who takes what became of entries, and what an operator does beside the ledger; called
-        once, before the first is handed in.
-        """
+    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
+        """Say who takes what became of entries; called once, before the first is handed in."""
 
     def say(
         self,

@@ -239,6 +239,10 @@ class Rooms:
             raise NotPermitted("too many are invited")
         return [Invited(room.id, user)]
 
+    def __len__(self) -> int:
+        """How many rooms there are."""
+        return len(self._by_id)
+
     def settle(self, id: int) -> list[Change]:
         """What must follow when somebody has left the room ``id``: the one who is longest in it
         inherits it, and a room without members is no more.

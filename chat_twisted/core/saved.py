@@ -36,7 +36,6 @@ class Saved:
     """user, key, comment"""
     passwords: list[tuple[int, str]] = field(default_factory=list)
     """user, hash"""
-    edition: int = 0
     sanctions: list[tuple[str, str, int, str, str]] = field(default_factory=list)
     """kind, subject, until, reason, by"""
     rooms: list[tuple[int, str, str, bool, int]] = field(default_factory=list)
@@ -68,7 +67,3 @@ class Span(NamedTuple):
     since: int | None = None
     until: int | None = None
     oldest_first: bool = False
-
-
-Users = tuple[list[SavedUser], list[tuple[int, str, str]], list[tuple[int, str]], int]
-"""Users, keys, passwords and the edition, as ``Saved`` has them."""

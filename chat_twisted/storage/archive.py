@@ -1,7 +1,7 @@
 """The archive: the SQLite file of messages, rooms, accounts and known users, and its queries.
 
 The functions take a cursor and block; the ledger decides in which thread they run. This module must
-not know sessions or the wire protocol. ``python -m chat_twisted.archive`` can read the file while a
+not know sessions or the wire protocol. ``python -m chat_twisted.admin`` can read the file while a
 server writes it.
 
 A commit of messages is one statement for many rows, so Python's lock is passed a few times per
@@ -10,11 +10,11 @@ batch, not once per row. Tables for looking up messages are filled afterwards (`
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -33,6 +33,7 @@ from chat_twisted.core.changes import (
     OwnerSet,
     Pardoned,
     PasswordSet,
+    RoleSet,
     RoomGone,
     RoomMade,
     Sanctioned,
@@ -41,13 +42,16 @@ from chat_twisted.core.changes import (
     UserGone,
 )
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.saved import Page, Saved, SavedUser, Span, Users
+from chat_twisted.core.saved import Page, Saved, SavedUser, Span
 from chat_twisted.files import FilesError, ProcessFile, Say
 from chat_twisted.storage import index
-from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, in_rows, make_file, open_to_read
+from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, in_rows, make_file
 
 FILE = "chat.sqlite"
 LOCK = "lock"
+LOCKED_AGAIN = 0.05
+"""Seconds after which it is tried again to lock the folder."""
+
 BEFORE = "-before-"
 """Part of the name of the copy that is made before the schema is changed; the schema's new number
 follows."""
@@ -75,18 +79,27 @@ class ArchiveError(FilesError):
 # Opening
 
 
-def lock(folder: Path, say: Say = lambda line: None) -> ProcessFile:
+def lock(folder: Path, say: Say = lambda line: None, *, patience: float = 0.0) -> ProcessFile:
     """Lock the archive of a state folder for this process and its children.
 
     :param folder: as ``files.make_private_folder`` returns it.
     :param say: as in ``files.make_private_folder``.
-    :raises FilesError: if it can't be locked, or another server has locked it.
+    :param patience: seconds to wait for a process that does not serve: a server that starts or
+        ends, or an operator's command.
+    :raises InUse: if another server has locked it.
+    :raises FilesError: if it can't be locked.
     """
     files.make_private(folder / LOCK, say)
-    try:
-        return ProcessFile(folder / LOCK)
-    except files.InUse as error:
-        raise ArchiveError(f"{folder}: another server uses it ({error})") from None
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return ProcessFile(folder / LOCK)
+        except files.InUse as error:
+            if error.process is not None or time.monotonic() >= deadline:
+                raise files.InUse(
+                    f"{folder}: another server uses it ({error})", error.process
+                ) from None
+        time.sleep(LOCKED_AGAIN)
 
 
 def connect(path: Path, *, sync: str = "normal") -> sqlite3.Connection:
@@ -142,7 +155,7 @@ def prepare(
                 index.catch_up(connection)
             path = folder / FILE
             cursor = connection.cursor()
-            cursor.execute("UPDATE progress SET edition = edition")  # check that it is writable
+            cursor.execute("UPDATE progress SET number = number")  # check that it is writable
             connection.commit()
             return load(cursor)
         finally:
@@ -244,42 +257,20 @@ def load(cursor: Cursor) -> Saved:
         last,
         noted,
         forgotten,
-        *_load_users(cursor),
+        [
+            SavedUser._make(row)
+            for row in rows(
+                "SELECT id, name, token, since, position, account FROM user ORDER BY account, since"
+            )
+        ],
+        rows("SELECT user, key, comment FROM key ORDER BY user, key"),
+        rows("SELECT user, hash FROM password"),
         sanctions=rows('SELECT kind, subject, until, reason, "by" FROM sanction'),
         rooms=rows("SELECT id, name, topic, private, owner FROM room"),
         members=rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since, joined"),
         invitations=rows("SELECT room, user FROM invitation"),
         newest=max(last, drawn),
     )
-
-
-def _load_users(cursor: Cursor) -> Users:
-    def rows(sql: str) -> Any:
-        cursor.execute(sql)
-        return cursor.fetchall()
-
-    users = rows(
-        "SELECT id, name, token, since, position, account FROM user ORDER BY account, since"
-    )
-    return (
-        [SavedUser._make(row) for row in users],
-        rows("SELECT user, key, comment FROM key ORDER BY user, key"),
-        rows("SELECT user, hash FROM password"),
-        edition(cursor),
-    )
-
-
-def edition(cursor: Cursor) -> int:
-    """Return a counter of the changes to accounts by ``edit``."""
-    cursor.execute("SELECT edition FROM progress")
-    [found] = cursor.fetchone()
-    return int(found)
-
-
-def load_accounts(cursor: Cursor) -> Users:
-    """Read the users with accounts, their keys and passwords."""
-    users, keys, passwords, number = _load_users(cursor)
-    return [user for user in users if user.account], keys, passwords, number
 
 
 # Writing
@@ -335,6 +326,7 @@ _CHANGES: dict[type, tuple[str, ...]] = {
         "INSERT INTO password SELECT id, :hash FROM user "
         "WHERE id = :user AND account != 0 AND :hash != ''",
     ),
+    RoleSet: ("UPDATE user SET account = 1 + :operator WHERE id = :user AND account != 0",),
     Sanctioned: ("INSERT OR REPLACE INTO sanction VALUES (:kind, :subject, :until, :reason, :by)",),
     Pardoned: ("DELETE FROM sanction WHERE kind = :kind AND subject = :subject",),
 }
@@ -433,55 +425,6 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
     cursor.execute("DELETE FROM message WHERE number BETWEEN ? AND ?", (first, last))
     cursor.execute("DELETE FROM member WHERE until <= ?", (last,))
     cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
-
-
-def edit(
-    folder: Path,
-    decide: Callable[[Users, int], tuple[Sequence[Change], Mapping[int, int]]],
-    say: Say = lambda line: None,
-) -> None:
-    """Change accounts in a state folder, even while a server runs, which will load the changes.
-
-    :param decide: called with all users and the newest message number; returns the changes, and the
-        new ``account`` values by user. If it raises, nothing is changed.
-    :param say: reports one line to the operator.
-    :raises FilesError: if the file can't be opened or written.
-    """
-    folder = files.make_private_folder(folder, say)  # no server may have used the folder yet
-    path = folder / FILE
-    _make_private(folder, say)
-    try:
-        with files.sharing(folder), contextlib.closing(connect(path)) as connection:
-            _update_schema(connection, path, None, say)
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout = 60000")  # a busy server writes often
-            cursor.execute("BEGIN IMMEDIATE")
-            cursor.execute("SELECT ifnull(max(number), 0) FROM message")
-            [newest] = cursor.fetchone()
-            changes, roles = decide(_load_users(cursor), newest)
-            write(cursor, changes=changes)
-            for user, account in roles.items():
-                cursor.execute("UPDATE user SET account = ? WHERE id = ?", (account, user))
-            cursor.execute("UPDATE progress SET edition = edition + 1")
-            connection.commit()
-    except (sqlite3.Error, OSError) as error:
-        raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def read_accounts(folder: Path) -> tuple[Any, Any, Any]:
-    """Read the users with accounts, their keys and passwords from a state folder.
-
-    :raises ArchiveError: if there is no readable file.
-    """
-    path = folder / FILE
-    try:
-        connection = open_to_read(path)
-        try:
-            return load_accounts(connection.cursor())[:3]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise ArchiveError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 # Reading

@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 from chat_twisted.clocks import SettledTime
 from chat_twisted.core.changes import Change
 from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.ledger import Again, Committed, Edited, Entry, Failed, Origin, Repeat
+from chat_twisted.core.ledger import Again, Committed, Entry, Failed, Origin, Repeat
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.saved import Page, Saved, Span, Users
+from chat_twisted.core.saved import Page, Saved, Span
 from chat_twisted.core.turns import Asker, EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index
@@ -78,9 +78,6 @@ TIDY_AGAIN = 2
 MAX_REMEMBERED = 200_000
 """Ids of messages that can't be indexed, for a fault, that are remembered at least; at most it is
 twice as many."""
-
-LOOK_EVERY = 1
-"""Every how many seconds it is looked whether an operator has changed accounts in the file."""
 
 REMEMBER_REQUESTS = 15 * 60
 """Seconds for which an Id is remembered at least; the protocol promises ten minutes."""
@@ -233,8 +230,6 @@ class EmbeddedLedger(Generic[Origin]):
         self._turn = EndOfTurn(clock) if turn is None else turn
         self._committed: Committed[Origin] | None = None
         self._failed: Failed[Origin] | None = None
-        self._edited: Edited | None = None
-        self._edition = saved.edition
         # Between two numbers of one run there is nothing but what was refused or a repetition: so
         # their difference says how many messages wait. All up to the first is indexed.
         self._newest = continue_after(saved, wall())
@@ -258,7 +253,6 @@ class EmbeddedLedger(Generic[Origin]):
         self._broken = False  # a commit
         self._index_broken = False  # a step of indexing
         self._untidy = False  # tidying, or deleting what is old
-        self._blind = False  # looking for what an operator has changed
         # Who waits for what is being committed, and for what waits to be.
         self._awaiting: list[Deferred[None]] = []
         self._awaiting_next: list[Deferred[None]] = []
@@ -269,7 +263,6 @@ class EmbeddedLedger(Generic[Origin]):
         self._positions: dict[int, int] = {}
         self._lazy: IDelayedCall | None = None
         self._cleaning: IDelayedCall | None = clock.callLater(CLEAN_EVERY, self._clean)
-        self._looking: IDelayedCall | None = clock.callLater(LOOK_EVERY, self._look)
         self._winding_down = False
         self._stopped: Deferred[None] | None = None
 
@@ -283,11 +276,10 @@ class EmbeddedLedger(Generic[Origin]):
         """See ``Ledger.pressed``."""
         return bool(self._waiting)
 
-    def start(self, committed: Committed[Origin], failed: Failed[Origin], edited: Edited) -> None:
+    def start(self, committed: Committed[Origin], failed: Failed[Origin]) -> None:
         """See ``Ledger.start``."""
         self._committed = committed
         self._failed = failed
-        self._edited = edited
 
     # In
 
@@ -594,38 +586,6 @@ class EmbeddedLedger(Generic[Origin]):
         await self._store.write(archive.record_progress, number, int(self.time.now() * 1000))
         self._noted = number, at
 
-    # What an operator does to the file
-
-    def _look(self) -> None:
-        """See whether somebody else has changed accounts."""
-        self._looking = None
-        # By what writes, since users can't keep that waiting.
-        looked = self._store.write(archive.edition)
-        looked.addCallback(self._is_edition).addErrback(self._not_looked)
-        looked.addCallback(lambda _: self._look_again())
-
-    def _look_again(self) -> None:
-        if not self._winding_down:
-            self._looking = self._clock.callLater(LOOK_EVERY, self._look)
-
-    def _is_edition(self, edition: int) -> Deferred[None] | None:
-        self._blind = False
-        if edition == self._edition:
-            return None
-        return self._store.write(archive.load_accounts).addCallback(self._is_edited)
-
-    def _is_edited(self, users: Users) -> None:
-        self._edition = users[-1]
-        assert self._edited is not None, "the ledger was not started"
-        self._edited(users)
-
-    def _not_looked(self, failure: Failure) -> None:
-        if not self._blind:
-            self._blind = True
-            self._log.error(
-                "can't look for changed accounts: {reason}", reason=failure.getErrorMessage()
-            )
-
     # Out
 
     def missed(
@@ -689,10 +649,9 @@ class EmbeddedLedger(Generic[Origin]):
         if self._lazy is not None:
             self._lazy.cancel()
             self._lazy = None
-        for call in (self._cleaning, self._looking):
-            if call is not None:
-                call.cancel()
-        self._cleaning = self._looking = None
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            self._cleaning = None
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
         if not self._busy:

@@ -127,6 +127,23 @@ def catch_up(connection: sqlite3.Connection) -> None:
         connection.commit()
 
 
+def measure(connection: sqlite3.Connection, folder: Path) -> tuple[int, int]:
+    """Return up to which number of an archive messages are indexed, and how many those are: some of
+    the oldest thousand may have been deleted since.
+
+    :return: -1 and 0 without an index that is of this archive.
+    """
+    with contextlib.suppress(sqlite3.DatabaseError):
+        attach(connection, folder, read_only=True)
+        found = connection.execute(
+            "SELECT upto, (SELECT ifnull(sum(count), 0) FROM step) "
+            "FROM indexed JOIN progress USING (stamp)"
+        ).fetchone()
+        if found is not None:
+            return found[0], found[1]
+    return -1, 0
+
+
 def make(connection: sqlite3.Connection) -> None:
     """Create the tables in an attached empty index."""
     connection.executescript(

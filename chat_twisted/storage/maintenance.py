@@ -1,6 +1,6 @@
 """The operator's commands on the files of an archive: export, check, back up, restore.
 
-They are for ``python -m chat_twisted.archive``. All but ``restore`` work while a server runs. This
+They are for ``python -m chat_twisted.admin``. All but ``restore`` work while a server runs. This
 module knows the files; the queries are in ``archive`` and ``index``.
 """
 
@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from chat_twisted import files
 from chat_twisted.files import FilesError, Say
@@ -188,6 +189,36 @@ def _set_aside(path: Path) -> Path:
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     sync(path.parent)
     return aside
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Return how much there is in a state folder: ``messages``, the number (``newest``) and the
+    time of the newest (``newest_time``, milliseconds since the epoch, None without any), how many
+    wait to be indexed (``unindexed``), and the ``files`` of the archive with their sizes in bytes.
+
+    It costs little, however many messages there are.
+
+    :raises sqlite3.Error: the archive can't be read.
+    """
+    with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
+        newest = connection.execute(
+            "SELECT number, time FROM message ORDER BY number DESC LIMIT 1"
+        ).fetchone() or (0, None)
+        upto, indexed = index.measure(connection, folder)
+        [unindexed] = connection.execute(
+            "SELECT count(*) FROM message WHERE number > ?", (upto,)
+        ).fetchone()
+    sizes = {}
+    for name in (archive.FILE, f"{archive.FILE}-wal", index.FILE, f"{index.FILE}-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes[name] = (folder / name).stat().st_size
+    return {
+        "messages": indexed + unindexed,
+        "newest": newest[0],
+        "newest_time": newest[1],
+        "unindexed": unindexed,
+        "files": sizes,
+    }
 
 
 def describe(connection: sqlite3.Connection) -> str:

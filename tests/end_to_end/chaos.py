@@ -160,7 +160,7 @@ class Chaos:
 
     def archive(self, action: str) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "chat_twisted.archive", action, "--state", self.state],
+            [sys.executable, "-m", "chat_twisted.admin", action, "--state", self.state],
             capture_output=True,
             text=True,
             check=False,

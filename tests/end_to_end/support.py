@@ -253,13 +253,16 @@ class ServerTestCase(unittest.TestCase):
             *options,
         )
 
-    def accounts(self, *arguments: str) -> Process:
+    def admin(self, *arguments: str) -> Process:
         """The operator's command, run to its end."""
-        action, *rest = arguments
         state = ("--state", str(self.state))
-        command = self.process(sys.executable, "-m", "chat_twisted.accounts", action, *state, *rest)
+        command = self.process(sys.executable, "-m", "chat_twisted.admin", *state, *arguments)
         command.wait()
         return command
+
+    def accounts(self, *arguments: str) -> Process:
+        """The operator's command for accounts, run to its end."""
+        return self.admin("accounts", *arguments)
 
     def connect(self, source: str = "127.0.0.1", *, tls: bool = False) -> Peer:
         peer = Peer(self.port, source, tls=tls)

@@ -122,7 +122,7 @@ class WhileItRunsTests(DaemonTestCase):
         listen = ("--listen", "unix:socket")
         daemon = self.daemon(*listen)
         self.say("first")
-        archive = (sys.executable, "-m", "chat_twisted.archive")
+        archive = (sys.executable, "-m", "chat_twisted.admin")
         state = ("--state", str(self.state))
         self.assertEqual(self.run_command(*archive, "backup", "b", *state), (0, ""))
         self.say("second")

@@ -75,7 +75,7 @@ class RestoredTests(ServerTestCase):
 
     def archive(self, *arguments: str) -> None:
         """The operator's command, run to its end."""
-        module = ("-m", "chat_twisted.archive")
+        module = ("-m", "chat_twisted.admin")
         command = self.process(sys.executable, *module, *arguments, "--state", str(self.state))
         self.assertEqual(command.wait(), 0, command.err)
 
@@ -95,12 +95,16 @@ class RestoredTests(ServerTestCase):
         before = self.say("early", 3)
         self.wait_for_text(before[-1])
         with self.stopped():
-            shutil.copytree(self.state, self.old, dirs_exist_ok=True)
+            shutil.copytree(
+                self.state, self.old, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.socket")
+            )
         self.goes_on(before, self.put_back)
 
     def test_clients_say_in_one_line_that_messages_are_lost(self) -> None:
         with self.stopped():
-            shutil.copytree(self.state, self.old, dirs_exist_ok=True)
+            shutil.copytree(
+                self.state, self.old, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.socket")
+            )
         self.wait_for_text(self.say("lost", 1)[0])
         self.kill()
         self.put_back()

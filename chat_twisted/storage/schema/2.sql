@@ -14,7 +14,7 @@ CREATE TABLE key (
 
 CREATE TABLE password (user INTEGER PRIMARY KEY, hash TEXT NOT NULL);
 
--- How often an operator has changed accounts in this file, so that a running server can see it.
+-- It is not used any more, and goes with the next step: an operator's commands ask the server.
 ALTER TABLE progress ADD COLUMN edition INTEGER NOT NULL DEFAULT 0;
 
 -- Who is kept out ("ban") or may not talk ("mute"): a folded name, an address or a network. "until"

@@ -1,0 +1,208 @@
+"""How the operator's command reaches the chat of a state folder, whether a server runs or not.
+
+A running server is asked over its control socket (``control``). If none runs, the command answers
+itself, on the archive's file (``offline``). Who calls ``ask`` need not know which it is. Nothing
+here knows what is asked, or prints an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from chat_twisted import files
+from chat_twisted.core.errors import ChatError
+from chat_twisted.files import FilesError
+from chat_twisted.storage import archive
+
+COME_WITHIN = 10.0
+"""Seconds that a server may take to start or end, or other commands to let go of the folder."""
+
+ANSWER_WITHIN = 30.0
+"""Seconds that a server may take to answer a request."""
+
+LOOK_AGAIN = 0.05
+"""Seconds between two tries to reach a server that is starting or ending."""
+
+MAX_ANSWER = 1024 * 1024
+"""Bytes of an answer."""
+
+Ask = Callable[..., dict[str, Any]]
+"""Asks one thing of the chat (``control``): takes its name and fields, returns the answer."""
+
+
+class Refused(Exception):
+    """The chat does not do what it was asked; the text says why."""
+
+
+class NoAnswer(FilesError):
+    """A server is there, and does not answer, or can't do what it was asked for now."""
+
+
+class _Server:
+    """The running server, at the other end of its control socket."""
+
+    def __init__(self, folder: Path, connection: socket.socket) -> None:
+        self._folder = folder
+        self._connection = connection
+        self._unread = b""
+
+    def ask(self, ask: str, **fields: object) -> dict[str, Any]:
+        """See ``Ask``.
+
+        :raises Refused: the server refuses it.
+        :raises NoAnswer: it has not answered in time, its answer is none, or it can't for now.
+        """
+        deadline = time.monotonic() + ANSWER_WITHIN
+        try:
+            self._connection.settimeout(ANSWER_WITHIN)
+            self._connection.sendall(json.dumps({"ask": ask, **fields}).encode() + b"\n")
+            line = self._read_line(deadline)
+        except TimeoutError:
+            raise NoAnswer(
+                f"{_describe(self._folder)} has not answered within {ANSWER_WITHIN:g} seconds; "
+                "it may do later what was asked"
+            ) from None
+        except OSError as error:
+            raise NoAnswer(
+                f"{_describe(self._folder)} closed the connection before it answered "
+                f"({error.strerror}); it may have done what was asked"
+            ) from None
+        try:
+            answer = json.loads(line)
+            if "refused" in answer:
+                raise Refused(str(answer["refused"]))
+            if "failed" in answer:
+                raise NoAnswer(f"{_describe(self._folder)}: {answer['failed']}; see its log")
+            return dict(answer["answer"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise NoAnswer(f"{_describe(self._folder)} answers what is no answer") from None
+
+    def _read_line(self, deadline: float) -> bytes:
+        while b"\n" not in self._unread:
+            self._connection.settimeout(max(0.001, deadline - time.monotonic()))
+            if len(self._unread) > MAX_ANSWER:
+                raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+            data = self._connection.recv(65536)
+            if not data:
+                raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+
+def _connect(folder: Path) -> socket.socket | None:
+    """Connect to the server of a state folder; None if none takes connections there.
+
+    :raises FilesError: this user may not.
+    """
+    path = files.ShortPath(folder, files.CONTROL)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(ANSWER_WITHIN)
+        connection.connect(path.path)
+    except (
+        FileNotFoundError,
+        ConnectionRefusedError,
+        BlockingIOError,
+    ):  # the last: its queue is full
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise FilesError(f"{folder / files.CONTROL}: {error.strerror}") from None
+    finally:
+        path.close()
+    return connection
+
+
+def _describe(folder: Path) -> str:
+    """Name the server of a state folder."""
+    number = ""
+    with contextlib.suppress(OSError):
+        number = (folder / archive.LOCK).read_bytes()[:20].decode("ascii", "replace").strip()
+    return f"{folder}: the server" + (f" (process {number})" if number.isdigit() else "")
+
+
+def _owner(folder: Path) -> int | None:
+    """Return whose files they are if root is to work on them; None if they are one's own."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(OSError):
+        return folder.stat().st_uid
+    return None
+
+
+@contextlib.contextmanager
+def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple[Ask, bool]]:
+    """Reach the chat of a state folder, for a while.
+
+    :param say: takes a line of what was found and mended (``files.make_private_folder``).
+    :param make: whether to make the folder, if it is not there.
+    :return: what asks it, and whether a server runs.
+    :raises NoAnswer: a server has the folder, and takes no commands.
+    :raises FilesError: the folder can't be used.
+    """
+    if not make and not folder.is_dir():
+        reason = os.strerror(errno.ENOTDIR if folder.exists() else errno.ENOENT)
+        raise FilesError(f"{folder}: {reason}")
+    deadline = time.monotonic() + COME_WITHIN
+    with contextlib.ExitStack() as stack:
+        while True:
+            if (connection := _connect(folder) if folder.is_dir() else None) is not None:
+                stack.enter_context(contextlib.closing(connection))
+                yield _Server(folder, connection).ask, True
+                return
+            if (ask := _take(folder, say, stack)) is not None:
+                yield ask, False
+                return
+            if time.monotonic() > deadline:
+                raise NoAnswer(f"{_describe(folder)} does not answer; is it of an older version?")
+            time.sleep(LOOK_AGAIN)
+
+
+def _take(folder: Path, say: files.Say, stack: contextlib.ExitStack) -> Ask | None:
+    """Open the chat of a folder that no server has, until ``stack`` is closed; None if one has it,
+    or another command.
+    """
+    # With a server there is no need for all that, and to load it takes a second of a slow
+    # processor. It must be loaded before root acts as somebody who may not read it.
+    from chat_twisted.offline import OfflineChat
+
+    with contextlib.suppress(files.InUse), contextlib.ExitStack() as trying:
+        trying.enter_context(files.acting_as(_owner(folder), None))
+        own = files.make_private_folder(folder, say)
+        trying.callback(archive.lock(own, say).close)
+        chat = OfflineChat(own, say)
+        trying.callback(chat.close)
+        stack.enter_context(trying.pop_all())
+        return _refusing(chat.ask)
+    return None
+
+
+def _refusing(ask: Ask) -> Ask:
+    def refusing(what: str, **fields: object) -> dict[str, Any]:
+        try:
+            return ask(what, **fields)
+        except ChatError as error:
+            raise Refused(str(error)) from None
+
+    return refusing
+
+
+def pages(ask: Ask, what: str) -> Iterator[dict[str, Any]]:
+    """Go through a list, of which a page is asked for at a time."""
+    after, more = "", True
+    while more:
+        page = ask(what, after=after)
+        yield from page["items"]
+        more = page["more"]
+        if more:
+            after = page["items"][-1]["key"]
