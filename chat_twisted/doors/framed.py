@@ -228,8 +228,8 @@ class FramedConnection(LineReceiver):
     # In
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted: bytes came."""
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        """Twisted: bytes came. All are raw, so that LineReceiver's own buffer is not needed."""
+        self.rawDataReceived(data)
         self.stream.flush()
 
     def rawDataReceived(self, data: bytes) -> None:
