@@ -3,7 +3,7 @@
 Timers, limits and intervals follow the reactor's clock, which is monotonic: nobody can set it. The
 time of day (``wall``, in seconds since the epoch) is a separate argument, for values that are
 stored: the times of messages, sanctions and retention. It may be set at any moment. This module
-must not know what is measured.
+knows nothing of the values that are measured.
 """
 
 from __future__ import annotations

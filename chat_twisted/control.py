@@ -143,7 +143,7 @@ class Control:
         self._operator = _Operator()
 
     async def ask(self, request: object) -> Answer:
-        """Do what is asked; return the answer when it has been committed.
+        """Carry out a request; return its answer when the changes have been committed.
 
         :param request: as JSON has it; anything.
         :raises ChatError: it is refused; the error's text says why.
@@ -369,7 +369,7 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
             self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
-        """Twisted: the command does not read what was answered."""
+        """Twisted: called when the command reads too slowly."""
         self._full = True
         self._read_or_not()
 

@@ -93,7 +93,7 @@ _SWITCH = r"(on|off)?"
 
 COMMANDS = {
     "/who": CommandSpec(
-        rf"{_ROOM}?", "[#room]", "list who is here, or in a room", "talking", ("room",)
+        rf"{_ROOM}?", "[#room]", "list the users here, or in a room", "talking", ("room",)
     ),
     "/away": CommandSpec(r"(.+)?", "[why]", "tell others that you are away", "talking"),
     "/back": CommandSpec("", "", "tell others that you are back", "talking"),

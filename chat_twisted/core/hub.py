@@ -1100,7 +1100,7 @@ class Hub:
             self._audit(request.user.name, request.verb, request.argument, "")
 
     def population(self) -> Population:
-        """Count those who are here, and what there is."""
+        """Count the users, sessions, held guests and rooms."""
         return Population(
             len(self._roster),
             self._session_count,

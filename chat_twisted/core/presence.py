@@ -1,7 +1,7 @@
-"""Presence: the users who are here or away, and the subscribers to changes.
+"""Presence: keeps the users who are here or away, and tells subscribers of changes.
 
-What changes is told in one go, half a second later: a storm of a thousand logins is not a million
-notices. It knows no session and no protocol.
+It gathers changes for half a second and tells them together, so that a thousand logins at once are
+not a million notices. It knows no session and no protocol.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ takes about as long again, so nobody else waits for more than some forty millise
 _READABLE = getattr(select, "EPOLLIN", 0)  # not every system has it; see Poller.over
 
 
-# What reads a socket, what is called with what came, the transport of both, and the source.
+# The function that receives from a socket, the callback for its data, the transport, the source.
 _Polled = tuple[Callable[[int], bytes], Callable[[bytes], None], Any, Hashable]
 
 

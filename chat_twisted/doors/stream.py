@@ -42,7 +42,7 @@ GATHER = 65_536
 """Bytes that are gathered in one turn of the reactor before they are written."""
 
 FLUSH_WITHIN = 0.002
-"""Seconds for which what is committed may wait, to be written together with what is being."""
+"""Seconds for which committed messages may wait for the next commit, to be sent in one piece."""
 
 DEFAULT_UNREAD = Limits().unread
 
