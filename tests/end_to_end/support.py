@@ -26,6 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30  # seconds; never waited for unless something is broken
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in a shell's background job: what is started from here would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ids = itertools.count(1)  # of requests: a user who comes back must not use one again
 
 
