@@ -1,8 +1,8 @@
 """How the operator's command reaches the chat of a state folder, whether a server runs or not.
 
 A running server is asked over its control socket (``control``). If none runs, the command answers
-itself, on the archive's file (``offline``). Who calls ``ask`` need not know which it is. Nothing
-here knows what is asked, or prints an answer.
+itself, on the archive's file (``offline``). The caller of ``ask`` need not know which it is. This
+module knows no request and prints nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chat_twisted.files import FilesError
 from chat_twisted.storage import archive
 
 COME_WITHIN = 10.0
-"""Seconds that a server may take to start or end, or other commands to let go of the folder."""
+"""Seconds within which a server starts or ends, and another command releases the folder."""
 
 ANSWER_WITHIN = 30.0
 """Seconds that a server may take to answer a request."""
@@ -132,7 +132,7 @@ def _describe(folder: Path) -> str:
 
 
 def _owner(folder: Path) -> int | None:
-    """Return whose files they are if root is to work on them; None if they are one's own."""
+    """Return the user id of the folder's owner if root runs this command; else None."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(OSError):
