@@ -137,3 +137,116 @@ class EncryptionRequired(ChatError):
     code = 113
     reason = "Encryption required"
     closes = True
+
+
+# Why something is not permitted, or can't be done, where a door may have to tell them apart.
+
+
+class NoSession(NotPermitted):
+    """What is asked on a session that has ended."""
+
+
+class Banned(NotPermitted):
+    """The name or the address is kept out of the server; ``why`` is the operator's reason."""
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__("banned")
+        self.why = why
+        self.headers = (("Reason", why),) if why else ()
+
+
+class Muted(NotPermitted):
+    """An operator of the server lets the user not talk, until a time in milliseconds or (0) for
+    ever; ``why`` is the operator's reason.
+    """
+
+    def __init__(self, until: int = 0, why: str = "") -> None:
+        super().__init__("is muted")
+        self.until = until
+        self.why = why
+
+
+class NotAMember(NotPermitted):
+    """The asker is not a member of the room."""
+
+
+class NotThere(NotPermitted):
+    """Whom it is about is not a member of the room."""
+
+
+class AlreadyThere(NotPermitted):
+    """Whom it is about is a member of the room already."""
+
+
+class RoomIsPrivate(NotPermitted):
+    """Only who is invited may join the room."""
+
+
+class RoomIsPublic(NotPermitted):
+    """A private room was asked for, and there is a public one of that name."""
+
+    headers = (("Reason", "there is a public room of that name"),)
+
+
+class BannedFromRoom(NotPermitted):
+    """The name is kept out of the room, or from speaking in it."""
+
+
+class RoomIsModerated(NotPermitted):
+    """Only operators and voices speak in the room."""
+
+
+class RoomOperatorRequired(NotPermitted):
+    """Only operators of the room may do that."""
+
+
+class LastOperator(NotPermitted):
+    """The room would have no operator."""
+
+
+class TooManyRooms(NotPermitted):
+    """The user is in as many rooms as they may be, or users of the address have made as many."""
+
+
+class TooManyThere(NotPermitted):
+    """So many are invited, or banned, or sanctioned, that there can be no more."""
+
+
+class TextTooLong(NotPermitted):
+    """A topic or a reason that is too long, or not one line."""
+
+
+class OperatorRequired(NotPermitted):
+    """Only operators of the server may do that."""
+
+
+class NoAccount(NotPermitted):
+    """There is no account."""
+
+
+class HasAccount(NotPermitted):
+    """There is an account already, or somebody who has the name."""
+
+
+class NotProven(NotPermitted):
+    """What the session's user proved who they are by proves it no more."""
+
+
+class NoSuchKey(NotPermitted):
+    """The account has no such key."""
+
+
+class TooManyKeys(NotPermitted):
+    """The account has as many keys as it may have."""
+
+
+class LastWayIn(NotPermitted):
+    """Without this key or password nothing proves who the user is."""
+
+
+class NoSuchSanction(NotPermitted):
+    """There is no such sanction."""
+
+
+class NotYours(NotPermitted):
+    """A message that the asker may not delete, or not any more."""

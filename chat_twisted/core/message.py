@@ -88,7 +88,8 @@ class Message(NamedTuple):
     the epoch (UTC), by a clock that may be set. ``author`` is the sender's number and ``sender``
     the name as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at
     most one is not 0; ``to`` names it, and is ALL where both are 0. ``request`` is what the same
-    message, sent once more by its author, would have too; None if there is no telling.
+    message, sent once more by its author, would have too; None if there is no telling. ``kind`` is
+    one of ``entries``'s; ``logged`` is when the message was put into the order, by the log's clock.
     """
 
     number: int
@@ -100,6 +101,8 @@ class Message(NamedTuple):
     to: str
     text: str
     request: str | None = None
+    kind: int = 0
+    logged: int = 0
 
 
 class Conversation(NamedTuple):

@@ -69,7 +69,7 @@ SCAN = 10_000
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
 
-_COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request'
+_COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request, kind, logged'
 
 
 class ArchiveError(FilesError):

@@ -1,0 +1,125 @@
+"""The rules of messages: who may say what to whom, what was said already, what may be deleted.
+
+``send`` is on the way of every message: it looks up, and makes nothing but the message.
+"""
+
+from __future__ import annotations
+
+from chat_twisted.core import sanctions
+from chat_twisted.core.commands import NONE, OPERATOR, Delete, DuplicateQuery, Send
+from chat_twisted.core.entries import Duplicate, Outcome
+from chat_twisted.core.errors import (
+    BannedFromRoom,
+    NoSession,
+    NoSuchRoom,
+    NotAMember,
+    NotYours,
+    RoomIsModerated,
+    UnableToSend,
+)
+from chat_twisted.core.facts import Deleted
+from chat_twisted.core.message import Audience, Message, parse_target
+from chat_twisted.core.model import Model, Room, User
+from chat_twisted.core.names import asking
+
+DELETE_WITHIN = 60 * 60_000
+"""Milliseconds within which users may delete what they said."""
+
+
+def send(model: Model, command: Send, now: int) -> Outcome:
+    """Say something, unless it was said before."""
+    user_id, epoch, to, text, time, key, kind, reaches_absent = command
+    user = model.users.get(user_id)
+    if user is None or epoch not in user.sessions:
+        raise NoSession
+    if key is not None and (sent := user.find_sent(key, now)) is not None:
+        return Outcome((), Duplicate(sent[0], sent[1]))
+    if model.sanctions:
+        sanctions.check_voice(model, user, now)
+    target = parse_target(to)
+    recipient = room_id = 0
+    audience = target.audience
+    if audience is Audience.ROOM:
+        room = joined(model, target.key, user)
+        if room.bans or room.modes:
+            _check_may_speak(room, user)
+        room_id, name = room.id, room.name
+    elif audience is Audience.USER:
+        other = model.names.get(target.key)
+        if other is None or not (
+            (reaches_absent and (other.kept or other.account is not None))
+            or _is_there(other, user, epoch)
+        ):
+            raise UnableToSend("the recipient is not here")
+        recipient, name = other.id, other.name
+    else:
+        name = target.name
+        if not reaches_absent and len(model.present) <= user.present:
+            raise UnableToSend("nobody else is here")
+    message = Message(
+        model.number + 1,
+        time,
+        user_id,
+        user.name,
+        recipient,
+        room_id,
+        name,
+        text,
+        key,
+        kind,
+        now,
+    )
+    return Outcome((message,), message)
+
+
+def joined(model: Model, key: str, user: User) -> Room:
+    """Return a room that a user must be a member of.
+
+    :param key: the folded name.
+    :raises NoSuchRoom: there is none, or it is private and the user has no business there, so that
+        nobody can find out which private rooms there are.
+    :raises NotAMember: the user is not a member.
+    """
+    room = model.room_names.get(key)
+    if room is None:
+        raise NoSuchRoom
+    if user.id not in room.members:
+        raise NotAMember if room.visible(user.id) else NoSuchRoom
+    return room
+
+
+def _check_may_speak(room: Room, user: User) -> None:
+    rank = room.members[user.id].rank
+    if rank == NONE:
+        if "moderated" in room.modes:
+            raise RoomIsModerated
+        if user.key in room.bans:
+            raise BannedFromRoom
+
+
+def _is_there(other: User, user: User, epoch: int) -> bool:
+    """Tell whether another session than the asker's own would get it now."""
+    return any(
+        session.present and not (other is user and number == epoch)
+        for number, session in other.sessions.items()
+    )
+
+
+def duplicate_query(model: Model, command: DuplicateQuery, now: int) -> Outcome:
+    """Tell whether a message was said before."""
+    user = model.users.get(command.user)
+    sent = None if user is None else user.find_sent(command.key, now)
+    return Outcome((), None if sent is None else Duplicate(sent[0], sent[1]))
+
+
+def delete(model: Model, command: Delete, now: int) -> Outcome:
+    """Take away the text of a message."""
+    user, _ = asking(model, command.user, command.epoch)
+    room = model.rooms.get(command.room)
+    own = command.author == user.id and now - command.logged < DELETE_WITHIN
+    member = None if room is None else room.members.get(user.id)
+    in_charge = member is not None and member.rank == OPERATOR
+    if not (own or in_charge or user.operator):
+        raise NotYours
+    deleted = Deleted(command.number, command.author, command.recipient, command.room, user.id)
+    return Outcome((deleted,))

@@ -1,0 +1,268 @@
+"""The rules of names: who may have which, on which session, and for how long.
+
+Logging in, going, being held and let go, being called otherwise, being away; and what a user's
+sessions have read. Each rule returns the facts that a command leads to, or raises why it is
+refused, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chat_twisted.core import sanctions
+from chat_twisted.core.commands import (
+    Acknowledge,
+    Arrive,
+    Detach,
+    Login,
+    MarkRead,
+    Options,
+    Rename,
+    SetAway,
+    Start,
+)
+from chat_twisted.core.entries import LoggedIn, Outcome
+from chat_twisted.core.errors import (
+    AuthenticationFailed,
+    AuthenticationRequired,
+    HasAccount,
+    NameInUse,
+    NoSession,
+    NotAMember,
+    TextTooLong,
+)
+from chat_twisted.core.facts import (
+    AwaySet,
+    CursorMoved,
+    Fact,
+    Held,
+    Left,
+    MarkerGone,
+    MarkerSet,
+    NumbersSkipped,
+    OptionsSet,
+    SessionArrived,
+    SessionCame,
+    SessionGone,
+    TokenAdded,
+    TokenGone,
+    UserCame,
+    UserGone,
+    UserRenamed,
+)
+from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
+from chat_twisted.core.model import Model, Session, User
+
+MAX_TOKENS = 16
+"""How many of a user's tokens are good at once. With an account, every login gives another one."""
+
+MAX_MARKERS = 1000
+"""Of how many conversations it is known how far a user has seen them."""
+
+MAX_WHY = 200
+"""Characters of why somebody is away."""
+
+
+def asking(model: Model, user: int, epoch: int) -> tuple[User, Session]:
+    """Return who asks, and on which session.
+
+    :raises NoSession: it has ended.
+    """
+    asker = model.users.get(user)
+    if asker is None or (session := asker.sessions.get(epoch)) is None:
+        raise NoSession
+    return asker, session
+
+
+def start(model: Model, command: Start, now: int) -> Outcome:
+    """End all sessions of a node that begins anew."""
+    facts: list[Fact] = []
+    if command.options != model.options:
+        facts.append(OptionsSet(command.options))
+    if command.after > model.number:
+        facts.append(NumbersSkipped(command.after))
+    facts += [
+        SessionGone(user.id, epoch, False, session.address)
+        for user in model.users.values()
+        for epoch, session in user.sessions.items()
+        if session.node == command.node
+    ]
+    return Outcome(tuple(facts))
+
+
+# Coming
+
+
+def login(model: Model, command: Login, now: int) -> Outcome:
+    """Give a session the name that it wants, if it may have it."""
+    check_user_name(command.name)
+    user = model.names.get(fold(command.name))
+    if user is None or not user.operator:
+        # An operator who has banned too much must be able to undo it.
+        sanctions.check_ban(model, command.name, command.host, now)
+    if user is None:
+        return _claim(model, command)
+    facts: list[Fact] = []
+    digest = command.token
+    if command.proof:
+        if user.account is None or not user.account.is_proof(command.proof):
+            raise AuthenticationFailed("it was a proof when it was verified, and is none now")
+        proof, digest = command.proof, command.fresh
+        if len(user.tokens) >= MAX_TOKENS:
+            facts.append(TokenGone(user.id, next(iter(user.tokens))))
+        facts.append(TokenAdded(user.id, digest, proof, model.version + 1))
+    else:
+        token = user.find_token(digest) if digest else None
+        if token is None:
+            if user.account is None or not command.may_authenticate:
+                raise NameInUse
+            raise AuthenticationRequired
+        proof = token.proof
+    facts.append(_session(command, user.id, user.epoch + 1, digest, proof))
+    return Outcome(tuple(facts), LoggedIn(user.id, user.epoch + 1, digest, False, model.number))
+
+
+def _claim(model: Model, command: Login) -> Outcome:
+    if command.proof:
+        raise AuthenticationFailed("there is no such account any more")
+    if not model.options.guests:
+        raise AuthenticationRequired if command.may_authenticate else NameInUse
+    id, digest = command.id, command.fresh
+    facts: list[Fact] = [UserCame(id, command.name, command.kept, model.number, model.version + 1)]
+    if command.kept:
+        facts.append(TokenAdded(id, digest, "", model.version + 1))
+    facts.append(_session(command, id, 1, digest, ""))
+    return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, model.number))
+
+
+def _session(command: Login, user: int, epoch: int, token: bytes, proof: str) -> SessionCame:
+    return SessionCame(user, epoch, command.node, command.host, token, proof, command.present)
+
+
+def arrive(model: Model, command: Arrive, now: int) -> Outcome:
+    """Have messages reach a session from now on."""
+    _, session = asking(model, command.user, command.epoch)
+    if session.present:
+        return Outcome(())
+    return Outcome((SessionArrived(command.user, command.epoch),))
+
+
+# Going
+
+
+def detach(model: Model, command: Detach, now: int) -> Outcome:
+    """Take it that a session is gone, if it was not already."""
+    user = model.users.get(command.user)
+    if user is None or command.epoch not in user.sessions:
+        return Outcome(())
+    address = user.sessions[command.epoch].address
+    gone = SessionGone(user.id, command.epoch, command.for_good, address, 0, command.reason)
+    return Outcome((gone,))
+
+
+def dismiss(user: User, by: int, reason: str) -> list[Fact]:
+    """Return the ends of all sessions of a user, against their wish."""
+    return [
+        SessionGone(user.id, epoch, True, session.address, by, reason)
+        for epoch, session in user.sessions.items()
+    ]
+
+
+def after_session(model: Model, fact: SessionGone, now: int) -> Iterator[Fact]:
+    """What follows when a session is gone: a guest who has no other is held, or is no more."""
+    user = model.users[fact.user]
+    if user.sessions or user.account is not None:
+        return
+    if fact.for_good or not user.kept:
+        yield from end(model, user, fact.reason)
+    else:
+        yield Held(user.id, now + model.options.grace, fact.address, model.version + 1)
+
+
+def after_held(model: Model, fact: Held) -> Iterator[Fact]:
+    """What follows when a guest is held: another one may have to make room."""
+    yield from _make_room(model, model.options, fact.address)
+
+
+def after_options(model: Model, fact: OptionsSet) -> Iterator[Fact]:
+    """What follows when other options decide: fewer guests may be held."""
+    yield from _make_room(model, fact.options, "")
+
+
+def _make_room(model: Model, options: Options, address: str) -> Iterator[Fact]:
+    holds = model.holds
+    while (id := holds.excess(options.held, options.address_held, address)) is not None:
+        yield from end(model, model.users[id])
+
+
+def end(model: Model, user: User, reason: str = "") -> list[Fact]:
+    """Return what the end of a user is: of their memberships, and their own."""
+    facts: list[Fact] = [Left(room, user.id, model.number, 0, reason) for room in user.rooms]
+    facts.append(UserGone(user.id, user.name, reason))
+    return facts
+
+
+# Being here
+
+
+def rename(model: Model, command: Rename, now: int) -> Outcome:
+    """Call a guest by another name."""
+    user, session = asking(model, command.user, command.epoch)
+    check_user_name(command.name)
+    if user.account is not None:
+        raise HasAccount("an account keeps its name")
+    # Else a sanction would be over with the name that it is for.
+    sanctions.check_voice(model, user, now)
+    sanctions.check_ban(model, command.name, session.host, now)
+    other = model.names.get(fold(command.name))
+    if other is not None and other is not user:
+        raise NameInUse
+    if command.name == user.name:
+        return Outcome(())
+    return Outcome((UserRenamed(user.id, command.name),))
+
+
+def set_away(model: Model, command: SetAway, now: int) -> Outcome:
+    """Note that a user does not read for now, or reads again."""
+    user, _ = asking(model, command.user, command.epoch)
+    why = command.why
+    if why is not None:
+        why = why.strip()
+        if len(why) > MAX_WHY or len(why.splitlines()) > 1:
+            raise TextTooLong("why one is away is a line")
+        if why:
+            sanctions.check_voice(model, user, now)
+    return Outcome(() if why == user.away else (AwaySet(user.id, why),))
+
+
+def acknowledge(model: Model, command: Acknowledge, now: int) -> Outcome:
+    """Move cursors, none of them back, and none beyond what was said."""
+    latest: dict[int, int] = {}
+    for id, number in command.cursors:
+        user, number = model.users.get(id), min(number, model.number)
+        if user is not None and number > latest.get(id, user.cursor):
+            latest[id] = number
+    return Outcome(tuple(CursorMoved(id, number) for id, number in latest.items()))
+
+
+def mark_read(model: Model, command: MarkRead, now: int) -> Outcome:
+    """Move the read marker of a conversation, but not back."""
+    user, _ = asking(model, command.user, command.epoch)
+    target = parse_target(command.to)
+    room, name = 0, ""
+    if target.audience is Audience.ROOM:
+        found = model.room_names.get(target.key)
+        if found is None or user.id not in found.members:
+            raise NotAMember
+        room = found.id
+    elif target.audience is Audience.USER:
+        name = target.key
+    number = min(command.number, model.number)
+    if number <= user.markers.get((room, name), 0):
+        return Outcome(())
+    facts: list[Fact] = []
+    if (room, name) not in user.markers and len(user.markers) >= MAX_MARKERS:
+        oldest = min(user.markers, key=lambda place: (user.markers[place], place))
+        facts.append(MarkerGone(user.id, *oldest))
+    facts.append(MarkerSet(user.id, room, name, number))
+    return Outcome(tuple(facts))

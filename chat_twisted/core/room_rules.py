@@ -1,0 +1,215 @@
+"""The rules of rooms: who joins, speaks in, leaves and is removed from which, and who runs it.
+
+Each rule returns the facts that a command leads to, or raises why it is refused, and changes
+nothing. Who made a room is its first operator. The heir of a room and its end follow from the fact
+that somebody has left it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chat_twisted.core import sanctions
+from chat_twisted.core.commands import (
+    MODES,
+    NONE,
+    OPERATOR,
+    TOPIC_LOCKED,
+    VOICE,
+    BanFromRoom,
+    Invite,
+    Join,
+    Part,
+    RemoveMember,
+    SetMode,
+    SetRank,
+    SetTopic,
+)
+from chat_twisted.core.entries import InRoom, Outcome
+from chat_twisted.core.errors import (
+    AlreadyThere,
+    BannedFromRoom,
+    LastOperator,
+    NotPermitted,
+    NotThere,
+    RoomIsPrivate,
+    RoomIsPublic,
+    RoomOperatorRequired,
+    TextTooLong,
+    TooManyRooms,
+    TooManyThere,
+    UnableToSend,
+)
+from chat_twisted.core.facts import (
+    Asked,
+    Fact,
+    Invited,
+    Joined,
+    Left,
+    ModeSet,
+    RankSet,
+    RoomBanned,
+    RoomGone,
+    RoomMade,
+    RoomUnbanned,
+    TopicSet,
+)
+from chat_twisted.core.message import check_room_name, check_user_name, fold
+from chat_twisted.core.messages import joined
+from chat_twisted.core.model import Model, Room, User
+from chat_twisted.core.names import asking
+
+MAX_INVITED = 1000
+"""Users who are invited to a room and have not joined it."""
+
+MAX_BANNED = 1000
+"""Names that are kept out of a room."""
+
+MAX_TOPIC = 400
+"""Characters of a room's topic."""
+
+
+def join(model: Model, command: Join, now: int) -> Outcome:
+    """Be a member of a room, which is made if there is none. A member may ask for it again."""
+    user, session = asking(model, command.user, command.epoch)
+    room = model.room_names.get(fold(check_room_name(command.room)))
+    if room is not None and command.private and not room.private:
+        raise RoomIsPublic
+    if room is not None and user.id in room.members:
+        return Outcome((), InRoom(room.id))
+    most = model.options.rooms
+    if most is not None and len(user.rooms) >= most:
+        raise TooManyRooms("in too many rooms")
+    ordinal = model.version + 1
+    if room is None:
+        share, address = model.options.address_rooms, session.address
+        if share is not None and address and model.rooms_made[address] >= share:
+            raise TooManyRooms("too many rooms from this address")
+        made = RoomMade(command.id, command.room, command.private, address, now, ordinal)
+        first = Joined(made.id, user.id, OPERATOR, model.number, ordinal)
+        return Outcome((made, first), InRoom(made.id))
+    if user.id not in room.invited:
+        if room.private:
+            raise RoomIsPrivate
+        if user.key in room.bans:
+            raise BannedFromRoom
+    return Outcome((Joined(room.id, user.id, NONE, model.number, ordinal),), InRoom(room.id))
+
+
+def part(model: Model, command: Part, now: int) -> Outcome:
+    """Be a member of a room no longer."""
+    user, _ = asking(model, command.user, command.epoch)
+    room = joined(model, fold(command.room), user)
+    reason = sanctions.check_reason(command.reason)
+    return Outcome((Left(room.id, user.id, model.number, 0, reason),), InRoom(room.id))
+
+
+def after_left(model: Model, fact: Left) -> Iterator[Fact]:
+    """What follows when somebody has left: a room without members is no more, and one without
+    operators has an heir, the one who is longest in it.
+    """
+    room = model.rooms[fact.room]
+    if not room.members:
+        yield RoomGone(room.id)
+    elif not room.operators:
+        yield RankSet(room.id, next(iter(room.members)), OPERATOR)
+
+
+def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
+    """Make another member leave."""
+    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    reason = sanctions.check_reason(command.reason)
+    other = _member(model, room, command.whom)
+    if other is user:
+        raise NotThere("who removes themselves leaves")
+    return Outcome((Left(room.id, other.id, model.number, user.id, reason),), InRoom(room.id))
+
+
+def invite(model: Model, command: Invite, now: int) -> Outcome:
+    """Ask somebody in."""
+    user, _ = asking(model, command.user, command.epoch)
+    room = joined(model, fold(command.room), user)
+    other = model.names.get(fold(command.whom))
+    if other is None or not (other.reachable or other.present):
+        raise UnableToSend("who is invited is not here")
+    if room.private and room.members[user.id].rank != OPERATOR:
+        raise RoomOperatorRequired
+    if other.id in room.members:
+        raise AlreadyThere
+    if not room.private and other.key not in room.bans:
+        return Outcome((Asked(room.id, other.id, user.id),), InRoom(room.id))
+    if room.members[user.id].rank != OPERATOR:
+        raise RoomOperatorRequired("the name is kept out")
+    if len(room.invited) >= MAX_INVITED and other.id not in room.invited:
+        raise TooManyThere("too many are invited")
+    return Outcome((Invited(room.id, other.id, user.id),), InRoom(room.id))
+
+
+def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
+    """Say what a room is about."""
+    user, _ = asking(model, command.user, command.epoch)
+    room = joined(model, fold(command.room), user)
+    sanctions.check_voice(model, user, now)
+    rank = room.members[user.id].rank
+    if TOPIC_LOCKED in room.modes and rank != OPERATOR:
+        raise RoomOperatorRequired
+    if rank == NONE and user.key in room.bans:
+        raise BannedFromRoom
+    if len(command.topic) > MAX_TOPIC or len(command.topic.splitlines()) > 1:
+        raise TextTooLong("a topic that is too long")
+    topic = TopicSet(room.id, command.topic.strip(), user.name, now, user.id)
+    return Outcome((topic,), InRoom(room.id))
+
+
+def set_rank(model: Model, command: SetRank, now: int) -> Outcome:
+    """Give a member a rank."""
+    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    other = _member(model, room, command.whom)
+    rank = room.members[other.id].rank
+    if command.rank not in (NONE, VOICE, OPERATOR):
+        raise NotPermitted("not a rank")
+    if command.rank == rank:
+        return Outcome((), InRoom(room.id))
+    if rank == OPERATOR and len(room.operators) == 1:
+        raise LastOperator
+    return Outcome((RankSet(room.id, other.id, command.rank, user.id),), InRoom(room.id))
+
+
+def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
+    """Turn a mode of a room on or off."""
+    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    if command.mode not in MODES:
+        raise NotPermitted("not a mode")
+    if command.on == (command.mode in room.modes):
+        return Outcome((), InRoom(room.id))
+    return Outcome((ModeSet(room.id, command.mode, command.on, user.id),), InRoom(room.id))
+
+
+def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
+    """Keep a name out of a room, or let it in again. Who is a member stays one, and is silent."""
+    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    name = fold(check_user_name(command.whom))
+    if not command.on:
+        if name not in room.bans:
+            raise NotThere("not banned")
+        return Outcome((RoomUnbanned(room.id, name, user.id),), InRoom(room.id))
+    if len(room.bans) >= MAX_BANNED and name not in room.bans:
+        raise TooManyThere("too many are banned")
+    reason = sanctions.check_reason(command.reason)
+    banned = RoomBanned(room.id, name, user.name, now, reason, user.id)
+    return Outcome((banned,), InRoom(room.id))
+
+
+def _in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Room]:
+    asker, _ = asking(model, user, epoch)
+    room = joined(model, fold(name), asker)
+    if room.members[asker.id].rank != OPERATOR:
+        raise RoomOperatorRequired
+    return asker, room
+
+
+def _member(model: Model, room: Room, name: str) -> User:
+    user = model.names.get(fold(name))
+    if user is None or user.id not in room.members:
+        raise NotThere
+    return user

@@ -1,0 +1,247 @@
+"""The rules of the server's operators: who is kept out, who may not talk, who is disconnected.
+
+Names are keys, addresses and networks canonical text (``parse_subject``). Each rule returns the
+facts that a command leads to, or raises why it is refused, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+
+from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Disconnect, Impose, Lift
+from chat_twisted.core.entries import Outcome
+from chat_twisted.core.errors import (
+    Banned,
+    MalformedName,
+    Muted,
+    NoSession,
+    NoSuchSanction,
+    NotPermitted,
+    OperatorRequired,
+    TextTooLong,
+    TooManyThere,
+    UnableToSend,
+)
+from chat_twisted.core.facts import Fact, Imposed, Lifted, SessionGone
+from chat_twisted.core.message import check_user_name, fold
+from chat_twisted.core.model import Model, Sanction, User
+
+MAX_SANCTIONS = 10_000
+
+MAX_REASON = 200
+"""Bytes."""
+
+MAX_DURATION = 10 * 365 * 24 * 60 * 60
+"""Seconds."""
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Reading what was typed
+
+
+def parse_subject(text: str) -> str:
+    """Read whom a sanction is for: a user's name, an address or a network.
+
+    :raises NotPermitted: it is none of them.
+    """
+    try:
+        if "." not in text and ":" not in text:
+            return fold(check_user_name(text))
+        network = _unmapped(ipaddress.ip_network(text, strict=False))
+    except (ValueError, MalformedName):
+        raise NotPermitted("neither a name nor an address nor a network") from None
+    if network.prefixlen == network.max_prefixlen:
+        return str(network.network_address)
+    return str(network)
+
+
+def _unmapped(network: Network) -> Network:
+    """Convert IPv4-mapped IPv6 networks to IPv4."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+
+
+def parse_duration(text: str) -> int:
+    """Read seconds: ``90``, ``10m``, ``2h``, ``7d``; 0, for ever, from nothing.
+
+    :raises NotPermitted: it is no such thing.
+    """
+    if not text:
+        return 0
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= MAX_DURATION:
+        raise NotPermitted("not a duration")
+    return seconds
+
+
+def check_reason(reason: str) -> str:
+    """Return a reason without the white space around it.
+
+    :raises TextTooLong: it is not one line of at most ``MAX_REASON`` bytes.
+    """
+    if not reason:
+        return reason
+    reason = reason.strip()
+    if len(reason.encode()) > MAX_REASON or len(reason.splitlines()) > 1:
+        raise TextTooLong("a reason that is too long, or not a line")
+    return reason
+
+
+# Who is kept out, and who may not talk
+
+
+def find(model: Model, kind: str, subject: str, now: int) -> Sanction | None:
+    """Return the sanction of a subject that counts now, if there is one."""
+    found = model.sanctions.get((kind, subject))
+    return None if found is None or 0 < found.until <= now else found
+
+
+def banned_address(model: Model, host: str, now: int) -> Sanction | None:
+    """Return the ban of an address, or of a network that it is in, if there is one."""
+    try:
+        address = _address(host)
+    except ValueError:
+        return None
+    found = find(model, BAN, str(address), now)
+    if found is not None:
+        return found
+    for version, length in sorted(model.banned_networks):
+        if version == address.version:
+            network = ipaddress.ip_network((address, length), strict=False)
+            if (found := find(model, BAN, str(network), now)) is not None:
+                return found
+    return None
+
+
+def check_ban(model: Model, name: str, host: str, now: int) -> None:
+    """Check that neither a name nor an address is kept out; an empty ``host`` is no address.
+
+    :raises Banned: one of them is.
+    """
+    if not model.sanctions:
+        return
+    ban = find(model, BAN, fold(name), now)
+    if ban is None and host:
+        ban = banned_address(model, host, now)
+    if ban is not None:
+        raise Banned(ban.reason)
+
+
+def check_voice(model: Model, user: User, now: int) -> None:
+    """Check that a user may talk.
+
+    :raises Muted: they may not.
+    """
+    if model.sanctions and (mute := find(model, MUTE, user.key, now)) is not None:
+        raise Muted(mute.until, mute.reason)
+
+
+def due(model: Model, now: int, limit: int) -> list[Fact]:
+    """Return the ends of sanctions whose time is over, of at most ``limit`` of them."""
+    found: list[Fact] = []
+    for sanction in model.sanctions_ending.after((0, "")):
+        if len(found) >= limit or sanction.until > now:
+            break
+        found.append(Lifted(sanction.kind, sanction.subject, 0))
+    return found
+
+
+# What operators ask
+
+
+def operating(model: Model, user: int, epoch: int) -> str:
+    """Return the name of the operator who asks; empty for the console.
+
+    :raises NoSession: the session has ended.
+    :raises OperatorRequired: they are none.
+    """
+    if user == CONSOLE:
+        return ""
+    asker = model.users.get(user)
+    if asker is None or epoch not in asker.sessions:
+        raise NoSession
+    if not asker.operator:
+        raise OperatorRequired
+    return asker.name
+
+
+def impose(model: Model, command: Impose, now: int) -> Outcome:
+    """Impose a sanction. Who is banned and has sessions is disconnected, but for operators."""
+    author = operating(model, command.user, command.epoch)
+    kind, subject, reason = command.kind, command.subject, check_reason(command.reason)
+    if (kind, subject) not in model.sanctions and len(model.sanctions) >= MAX_SANCTIONS:
+        raise TooManyThere("too many sanctions")
+    until = now + command.duration if command.duration else 0
+    facts: list[Fact] = [Imposed(kind, subject, until, reason, author, command.user)]
+    if kind == BAN:
+        named = model.names.get(subject)
+        network = network_of(subject)
+        users = list(model.users.values()) if network else [] if named is None else [named]
+        facts += [
+            SessionGone(user.id, epoch, True, session.address, command.user, reason)
+            for user in users
+            if not user.operator
+            for epoch, session in user.sessions.items()
+            if network is None or is_within(session.host, network)
+        ]
+    return Outcome(tuple(facts))
+
+
+def lift(model: Model, command: Lift, now: int) -> Outcome:
+    """End a sanction."""
+    operating(model, command.user, command.epoch)
+    if (command.kind, command.subject) not in model.sanctions:
+        raise NoSuchSanction
+    return Outcome((Lifted(command.kind, command.subject, command.user),))
+
+
+def disconnect(model: Model, command: Disconnect, now: int) -> Outcome:
+    """Close all sessions of a user."""
+    operating(model, command.user, command.epoch)
+    reason = check_reason(command.reason)
+    user = model.names.get(fold(command.whom))
+    if user is None or not user.sessions:
+        raise UnableToSend("who is to be disconnected is not here")
+    return Outcome(
+        tuple(
+            SessionGone(user.id, epoch, True, session.address, command.user, reason)
+            for epoch, session in user.sessions.items()
+        )
+    )
+
+
+# Addresses
+
+
+def network_of(subject: str) -> Network | None:
+    """Return the network that a ban is for, which may be a single address; None if it is a name."""
+    return ipaddress.ip_network(subject) if "." in subject or ":" in subject else None
+
+
+def is_within(host: str, network: Network) -> bool:
+    """Whether the address of a peer is in ``network``; that of a local socket is in none."""
+    try:
+        return bool(host) and _address(host) in network
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=16_384)
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def network_length(subject: str) -> tuple[int, int] | None:
+    """Return version and length of a network; None of a name or a single address."""
+    if "/" not in subject:
+        return None
+    network = ipaddress.ip_network(subject)
+    return network.version, network.prefixlen

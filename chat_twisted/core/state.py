@@ -1,0 +1,488 @@
+"""The state of the chat, as a deterministic state machine: entries in, outcomes out.
+
+``apply`` is the one way in which a ``State`` changes. The rule for the entry's command computes
+facts from the state, or refuses; then each fact is taken, and what follows from it (a guest is
+held, another one makes room, a room has an heir or ends) is taken after it. So a refusal changes
+nothing, and an accepted entry changes what its facts say, and by one the version. The facts are
+what is written; a state that was loaded from there decides as this one does.
+
+Nothing here reads a clock or draws at random, and no rule is here: those are in ``names``,
+``messages``, ``room_rules``, ``accounts`` and ``sanctions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from chat_twisted.core import (
+    accounts,
+    commands,
+    entries,
+    facts,
+    messages,
+    names,
+    room_rules,
+    sanctions,
+)
+from chat_twisted.core.entries import Entry, Outcome
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.facts import Fact
+from chat_twisted.core.message import Message, fold
+from chat_twisted.core.model import (
+    MAX_REMEMBERED,
+    REMEMBER,
+    Account,
+    Hold,
+    Member,
+    Model,
+    Room,
+    RoomBan,
+    Sanction,
+    Session,
+    Token,
+    User,
+    room_key,
+)
+from chat_twisted.core.ordered import Ordered
+
+Rule = Callable[[Model, Any, int], Outcome]
+
+
+def _sweep(model: Model, command: commands.Sweep, now: int) -> Outcome:
+    ends = sanctions.due(model, now, command.limit)
+    count = len(ends)
+    held = model.holds.due(now, command.limit - count)
+    for id in held:
+        ends += names.end(model, model.users[id])
+    return Outcome(tuple(ends), entries.Swept(count + len(held)))
+
+
+def _turn(model: Model, command: commands.Turn, now: int) -> Outcome:
+    return Outcome(())
+
+
+_RULES: dict[type, Rule] = {
+    commands.Start: names.start,
+    commands.Login: names.login,
+    commands.Arrive: names.arrive,
+    commands.Detach: names.detach,
+    commands.Rename: names.rename,
+    commands.SetAway: names.set_away,
+    commands.Acknowledge: names.acknowledge,
+    commands.MarkRead: names.mark_read,
+    commands.Send: messages.send,
+    commands.DuplicateQuery: messages.duplicate_query,
+    commands.Delete: messages.delete,
+    commands.Join: room_rules.join,
+    commands.Part: room_rules.part,
+    commands.RemoveMember: room_rules.remove_member,
+    commands.Invite: room_rules.invite,
+    commands.SetTopic: room_rules.set_topic,
+    commands.SetRank: room_rules.set_rank,
+    commands.SetMode: room_rules.set_mode,
+    commands.BanFromRoom: room_rules.ban,
+    commands.MakeAccount: accounts.make,
+    commands.DropAccount: accounts.drop,
+    commands.AddKey: accounts.add_key,
+    commands.RemoveKey: accounts.remove_key,
+    commands.SetPassword: accounts.set_password,
+    commands.SetOperator: accounts.set_operator,
+    commands.Disconnect: sanctions.disconnect,
+    commands.Impose: sanctions.impose,
+    commands.Lift: sanctions.lift,
+    commands.Sweep: _sweep,
+    commands.Turn: _turn,
+}
+
+
+class State(Model):
+    """The state. It begins empty, or is loaded (``snapshot``)."""
+
+    def apply(self, entry: Entry) -> Outcome:
+        """Decide what becomes of an entry, and change the state by it."""
+        time, command = entry
+        now = time if time > self.time else self.time
+        try:
+            outcome = _RULES[type(command)](self, command, now)
+        except ChatError as refusal:
+            return Outcome((), refusal)
+        changes, result = outcome
+        if not changes:
+            return outcome
+        if len(changes) == 1 and type(changes[0]) is Message:
+            _take_message(self, changes[0])
+        else:
+            taken: list[Fact] = []
+            for fact in changes:
+                self._take(fact, now, taken)
+            outcome = Outcome(tuple(taken), result)
+        self.time = now
+        self.version += 1
+        return outcome
+
+    def _take(self, fact: Fact, now: int, taken: list[Fact]) -> None:
+        taken.append(fact)
+        _TAKE[type(fact)](self, fact)
+        follow = _FOLLOW.get(type(fact))
+        if follow is not None:
+            for further in follow(self, fact, now):
+                self._take(further, now, taken)
+
+    # What loading does as well
+
+    def add_user(self, user: User) -> None:
+        """Enter a user."""
+        self.users[user.id] = self.names[user.key] = user
+
+    def add_room(self, room: Room) -> None:
+        """Enter a room without members."""
+        self.rooms[room.id] = self.room_names[room.key] = room
+        if room.address:
+            self.rooms_made[room.address] += 1
+        if not room.private:
+            self.public.put(room)
+
+    def add_member(self, room: Room, user: User, member: Member) -> None:
+        """Enter a member of a room."""
+        room.members[user.id] = member
+        user.rooms[room.id] = room
+        if member.rank == commands.OPERATOR:
+            room.operators.add(user.id)
+        self.list_room(room, user.id)
+
+    def add_invitation(self, room: Room, user: User) -> None:
+        """Enter that a user is invited to a room."""
+        room.invited[user.id] = None
+        user.invitations[room.id] = room
+        self.list_room(room, user.id)
+
+    def list_room(self, room: Room, user: int) -> None:
+        """Have a room among the private ones that a user may know of, or not among them."""
+        rooms = self.private_of.get(user)
+        if room.private and (user in room.members or user in room.invited):
+            if rooms is None:
+                rooms = self.private_of[user] = Ordered(room_key)
+            rooms.put(room)
+        elif rooms is not None:
+            rooms.discard(room)
+            if not rooms:
+                del self.private_of[user]
+
+    def add_sanction(self, sanction: Sanction) -> None:
+        """Enter a sanction, in the place of another of its kind for its subject."""
+        self.remove_sanction(sanction.kind, sanction.subject)
+        self.sanctions[sanction.kind, sanction.subject] = sanction
+        self.sanctions_in_order.put(sanction)
+        if sanction.until:
+            self.sanctions_ending.put(sanction)
+        if (length := sanctions.network_length(sanction.subject)) is not None:
+            self.banned_networks[length] += 1
+
+    def remove_sanction(self, kind: str, subject: str) -> None:
+        """Let go of a sanction, if there is one."""
+        sanction = self.sanctions.pop((kind, subject), None)
+        if sanction is None:
+            return
+        self.sanctions_in_order.discard(sanction)
+        self.sanctions_ending.discard(sanction)
+        if (length := sanctions.network_length(subject)) is not None:
+            self.banned_networks[length] -= 1
+            if not self.banned_networks[length]:
+                del self.banned_networks[length]
+
+    def remember(self, user: User, key: str, number: int, time: int, logged: int) -> None:
+        """Remember that a message was sent: its number and time of day, and when it was logged."""
+        user.sent += 1
+        recent = user.recent
+        if not recent and not user.older:
+            self.senders.append(user)
+        elif len(recent) >= MAX_REMEMBERED:
+            user.older = recent
+            user.recent = recent = {}
+        recent[key] = (number, time, logged, user.sent)
+        if number % 8 == 0:
+            self._forget_some(logged)
+
+    def _forget_some(self, now: int) -> None:
+        """Let go of what counts no more, of the one of the senders whose turn it is."""
+        sender = self.senders.popleft()
+        newest = next(reversed((sender.recent or sender.older).values()), None)
+        if newest is None or now - newest[2] >= REMEMBER:
+            sender.recent, sender.older = {}, {}
+        else:
+            self.senders.append(sender)
+
+    def relist(self, user: User) -> None:
+        """Have a user among those who are present, or not among them."""
+        if user.present:
+            self.present.put(user)
+        else:
+            self.present.discard(user)
+
+
+# How each fact changes the state. Nothing is decided here.
+
+
+def _take_message(state: State, fact: Message) -> None:
+    state.number = fact.number
+    if fact.request is not None:
+        author = state.users[fact.author]
+        state.remember(author, fact.request, fact.number, fact.time, fact.logged)
+
+
+def _take_options(state: State, fact: facts.OptionsSet) -> None:
+    state.options = fact.options
+
+
+def _take_numbers(state: State, fact: facts.NumbersSkipped) -> None:
+    state.number = fact.number
+
+
+def _take_user(state: State, fact: facts.UserCame) -> None:
+    state.add_user(User(fact.id, fact.name, fact.kept, fact.since, fact.ordinal))
+
+
+def _take_name(state: State, fact: facts.UserRenamed) -> None:
+    user = state.users[fact.id]
+    del state.names[user.key]
+    state.present.discard(user)
+    user.name, user.key = fact.name, fold(fact.name)
+    state.names[user.key] = user
+    state.relist(user)
+
+
+def _take_user_gone(state: State, fact: facts.UserGone) -> None:
+    user = state.users.pop(fact.id)
+    user.recent, user.older = {}, {}
+    del state.names[user.key]
+    state.holds.remove(user.id)
+    for room in list(user.invitations.values()):
+        del room.invited[user.id]
+        state.list_room(room, user.id)
+
+
+def _take_token(state: State, fact: facts.TokenAdded) -> None:
+    state.users[fact.user].tokens[fact.digest] = Token(fact.proof, fact.ordinal)
+
+
+def _take_token_gone(state: State, fact: facts.TokenGone) -> None:
+    del state.users[fact.user].tokens[fact.digest]
+
+
+def _take_session(state: State, fact: facts.SessionCame) -> None:
+    user = state.users[fact.user]
+    user.epoch = fact.epoch
+    user.sessions[fact.epoch] = Session(fact.node, fact.host, fact.token, fact.proof, fact.present)
+    state.holds.remove(user.id)
+    state.relist(user)
+
+
+def _take_arrival(state: State, fact: facts.SessionArrived) -> None:
+    user = state.users[fact.user]
+    user.sessions[fact.epoch].present = True
+    state.relist(user)
+
+
+def _take_session_gone(state: State, fact: facts.SessionGone) -> None:
+    user = state.users[fact.user]
+    del user.sessions[fact.epoch]
+    state.relist(user)
+
+
+def _take_proof(state: State, fact: facts.ProofRenewed) -> None:
+    user = state.users[fact.user]
+    session = user.sessions[fact.epoch]
+    session.proof = fact.proof
+    if (token := user.tokens.get(session.token)) is not None:
+        user.tokens[session.token] = token._replace(proof=fact.proof)
+
+
+def _take_hold(state: State, fact: facts.Held) -> None:
+    state.holds.add(fact.user, Hold(fact.until, fact.address, fact.ordinal))
+
+
+def _take_away(state: State, fact: facts.AwaySet) -> None:
+    state.users[fact.user].away = fact.why
+
+
+def _take_cursor(state: State, fact: facts.CursorMoved) -> None:
+    state.users[fact.user].cursor = fact.number
+
+
+def _take_marker(state: State, fact: facts.MarkerSet) -> None:
+    state.users[fact.user].markers[fact.room, fact.name] = fact.number
+
+
+def _take_marker_gone(state: State, fact: facts.MarkerGone) -> None:
+    del state.users[fact.user].markers[fact.room, fact.name]
+
+
+def _take_nothing(state: State, fact: Fact) -> None:
+    """Called with a fact that concerns the file and those who are told alone."""
+
+
+def _take_room(state: State, fact: facts.RoomMade) -> None:
+    room = Room(fact.id, fact.name, fact.address, fact.time, fact.ordinal)
+    if fact.private:
+        room.modes.add(commands.PRIVATE)
+    state.add_room(room)
+
+
+def _take_room_gone(state: State, fact: facts.RoomGone) -> None:
+    room = state.rooms.pop(fact.id)
+    del state.room_names[room.key]
+    state.public.discard(room)
+    invited, room.invited = room.invited, {}
+    for id in invited:
+        del state.users[id].invitations[room.id]
+        state.list_room(room, id)
+    if room.address:
+        state.rooms_made[room.address] -= 1
+        if not state.rooms_made[room.address]:
+            del state.rooms_made[room.address]
+
+
+def _take_joined(state: State, fact: facts.Joined) -> None:
+    room, user = state.rooms[fact.room], state.users[fact.user]
+    if room.invited.pop(user.id, 0) is None:
+        del user.invitations[room.id]
+    state.add_member(room, user, Member(fact.rank, fact.since, fact.ordinal))
+
+
+def _take_left(state: State, fact: facts.Left) -> None:
+    room = state.rooms[fact.room]
+    del room.members[fact.user]
+    room.operators.discard(fact.user)
+    del state.users[fact.user].rooms[fact.room]
+    state.list_room(room, fact.user)
+
+
+def _take_rank(state: State, fact: facts.RankSet) -> None:
+    room = state.rooms[fact.room]
+    room.members[fact.user] = room.members[fact.user]._replace(rank=fact.rank)
+    if fact.rank == commands.OPERATOR:
+        room.operators.add(fact.user)
+    else:
+        room.operators.discard(fact.user)
+
+
+def _take_mode(state: State, fact: facts.ModeSet) -> None:
+    room = state.rooms[fact.room]
+    if fact.on:
+        room.modes.add(fact.mode)
+    else:
+        room.modes.discard(fact.mode)
+    if fact.mode != commands.PRIVATE:
+        return
+    if fact.on:
+        state.public.discard(room)
+    else:
+        state.public.put(room)
+    for id in (*room.members, *room.invited):
+        state.list_room(room, id)
+
+
+def _take_topic(state: State, fact: facts.TopicSet) -> None:
+    room = state.rooms[fact.room]
+    room.topic, room.topic_author, room.topic_time = fact.topic, fact.author, fact.time
+
+
+def _take_invitation(state: State, fact: facts.Invited) -> None:
+    state.add_invitation(state.rooms[fact.room], state.users[fact.user])
+
+
+def _take_room_ban(state: State, fact: facts.RoomBanned) -> None:
+    state.rooms[fact.room].bans[fact.name] = RoomBan(fact.author, fact.time, fact.reason)
+
+
+def _take_room_unban(state: State, fact: facts.RoomUnbanned) -> None:
+    del state.rooms[fact.room].bans[fact.name]
+
+
+def _take_account(state: State, fact: facts.AccountMade) -> None:
+    state.users[fact.user].account = Account(fact.time)
+
+
+def _take_account_gone(state: State, fact: facts.AccountGone) -> None:
+    state.users[fact.user].account = None
+
+
+def _account(state: State, user: int) -> Account:
+    account = state.users[user].account
+    assert account is not None, "a fact about an account that there is"
+    return account
+
+
+def _take_key(state: State, fact: facts.KeyAdded) -> None:
+    _account(state, fact.user).keys[fact.key] = fact.comment, fact.ordinal
+
+
+def _take_key_gone(state: State, fact: facts.KeyRemoved) -> None:
+    del _account(state, fact.user).keys[fact.key]
+
+
+def _take_password(state: State, fact: facts.PasswordSet) -> None:
+    _account(state, fact.user).password = fact.hash
+
+
+def _take_operator(state: State, fact: facts.OperatorSet) -> None:
+    _account(state, fact.user).operator = fact.on
+
+
+def _take_sanction(state: State, fact: facts.Imposed) -> None:
+    state.add_sanction(Sanction(fact.kind, fact.subject, fact.until, fact.reason, fact.author))
+
+
+def _take_lifted(state: State, fact: facts.Lifted) -> None:
+    state.remove_sanction(fact.kind, fact.subject)
+
+
+_TAKE: dict[type, Callable[[State, Any], None]] = {
+    Message: _take_message,
+    facts.OptionsSet: _take_options,
+    facts.NumbersSkipped: _take_numbers,
+    facts.UserCame: _take_user,
+    facts.UserRenamed: _take_name,
+    facts.UserGone: _take_user_gone,
+    facts.TokenAdded: _take_token,
+    facts.TokenGone: _take_token_gone,
+    facts.SessionCame: _take_session,
+    facts.SessionArrived: _take_arrival,
+    facts.SessionGone: _take_session_gone,
+    facts.ProofRenewed: _take_proof,
+    facts.Held: _take_hold,
+    facts.AwaySet: _take_away,
+    facts.CursorMoved: _take_cursor,
+    facts.MarkerSet: _take_marker,
+    facts.MarkerGone: _take_marker_gone,
+    facts.Deleted: _take_nothing,
+    facts.AuthorErased: _take_nothing,
+    facts.RoomMade: _take_room,
+    facts.RoomGone: _take_room_gone,
+    facts.Joined: _take_joined,
+    facts.Left: _take_left,
+    facts.RankSet: _take_rank,
+    facts.ModeSet: _take_mode,
+    facts.TopicSet: _take_topic,
+    facts.Invited: _take_invitation,
+    facts.Asked: _take_nothing,
+    facts.RoomBanned: _take_room_ban,
+    facts.RoomUnbanned: _take_room_unban,
+    facts.AccountMade: _take_account,
+    facts.AccountGone: _take_account_gone,
+    facts.KeyAdded: _take_key,
+    facts.KeyRemoved: _take_key_gone,
+    facts.PasswordSet: _take_password,
+    facts.OperatorSet: _take_operator,
+    facts.Imposed: _take_sanction,
+    facts.Lifted: _take_lifted,
+}
+
+_FOLLOW: dict[type, Callable[[State, Any, int], Iterator[Fact]]] = {
+    facts.OptionsSet: lambda state, fact, now: names.after_options(state, fact),
+    facts.SessionGone: names.after_session,
+    facts.Held: lambda state, fact, now: names.after_held(state, fact),
+    facts.Left: lambda state, fact, now: room_rules.after_left(state, fact),
+}
+"""What follows from a fact, after it was taken."""
