@@ -43,6 +43,7 @@ LAYERS = {
         "storage",
         "storage.sql",
         "storage.index",
+        "storage.tables",
         "storage.archive",
         "storage.maintenance",
         "storage.reading",

@@ -1,0 +1,225 @@
+"""The state in the archive's tables: what is written of facts is loaded again; and the upgrade."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.core import commands as c
+from chat_twisted.core.commands import NONE, OPERATOR
+from chat_twisted.core.entries import Entry, LoggedIn
+from chat_twisted.core.facts import Fact
+from chat_twisted.core.message import Message
+from chat_twisted.core.snapshot import dump, load
+from chat_twisted.core.state import State
+from chat_twisted.storage import archive, tables
+from tests.random_logs import Maker
+
+SCHEMA = Path(archive.__file__).with_name("schema")
+
+
+def steps(upto: int) -> str:
+    """The SQL that leads from nothing to a step of the schema; step 6 is two files for now."""
+    files = [SCHEMA / f"{number}.sql" for number in range(1, upto + 1)]
+    if upto >= 6:
+        files.append(SCHEMA / "state.sql")
+    return ";\n".join(file.read_text() for file in files)
+
+
+def new_file() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(steps(6))
+    return connection
+
+
+class FactsTests(TestCase):
+    @settings(deadline=None, max_examples=40, derandomize=True)
+    @given(st.integers(0, 2**32), st.integers(1, 12))
+    def test_what_was_written_in_batches_is_what_is_loaded(self, seed: int, most: int) -> None:
+        draw = random.Random(seed)
+        maker = Maker(draw)
+        log, _ = maker.make(120)
+        with contextlib.closing(new_file()) as connection:
+            cursor = connection.cursor()
+            state = State()
+            while log:
+                batch, log = log[:most], log[most:]
+                written: list[Fact] = []
+                for entry in batch:
+                    written.extend(state.apply(entry).facts)
+                if written:
+                    tables.write(cursor, written, state.progress)
+                if draw.randrange(4) == 0:
+                    found = load(tables.load(cursor))
+                    self.assertEqual(dump(found), dump(state))
+                    state = found
+        self.assertEqual(dump(state), dump(maker.state))
+
+    def test_a_message_that_is_deleted_has_no_text_and_can_be_unlearnt(self) -> None:
+        with contextlib.closing(new_file()) as connection:
+            cursor = connection.cursor()
+            state = State()
+            written: list[Fact] = []
+
+            def do(command: Any) -> Any:
+                outcome = state.apply(Entry(1, command))
+                written.extend(outcome.facts)
+                return outcome.result
+
+            login = do(c.Login("ann", 1, b"token"))
+            assert isinstance(login, LoggedIn)
+            said = do(c.Send(1, 1, "ALL", "oh no", 1))
+            assert isinstance(said, Message)
+            do(c.Delete(1, 1, said.number, 1, 0, 0, said.logged))
+            tables.write(cursor, written, state.progress)
+            rows = cursor.execute("SELECT number, text FROM message").fetchall()
+            self.assertEqual(rows, [(said.number, "")])
+            rows = cursor.execute("SELECT * FROM deletion").fetchall()
+            self.assertEqual(rows, [(said.number, "oh no")])
+
+
+OLD = """
+INSERT INTO message VALUES (7, 1000, 1, 'ann', 0, 10, '#dev', 'old', 'id 7'),
+    (9, 9000000, 2, 'Bob', 0, 0, 'ALL', 'new', 'id 9');
+INSERT INTO user (id, name, token, since, position, account) VALUES
+    (1, 'ann', x'', 2, 7, 2), (2, 'Bob', x'0b', 4, 9, 0), (3, 'cyd', x'0c', 3, 3, 0),
+    (4, 'ANN', x'0d', 8, 8, 0), (5, 'dan', x'', 5, 5, 1);
+INSERT INTO key VALUES (1, 'ssh-ed25519 B', 'b'), (1, 'ssh-ed25519 A', 'a'), (99, 'x', '');
+INSERT INTO password VALUES (5, 'hash');
+INSERT INTO room VALUES (10, '#dev', 'tea', 0, 1), (11, '#den', '', 1, 99), (12, '#gone', '', 0, 1);
+INSERT INTO member (room, user, since, until, joined) VALUES
+    (10, 2, 5, NULL, 1), (10, 1, 5, NULL, 2), (11, 3, 6, NULL, 3), (11, 2, 6, NULL, 4),
+    (12, 1, 2, 6, 1), (10, 99, 4, NULL, 1), (13, 1, 4, NULL, 1);
+INSERT INTO invitation VALUES (11, 1), (11, 99), (12, 2);
+INSERT INTO sanction VALUES ('ban', '10.0.0.1', 0, 'spam', 'ann');
+UPDATE progress SET number = 20, time = 9000500;
+"""
+
+OLDEST = """
+INSERT INTO message VALUES (7, 1000, 1, 'ann', 0, 10, '#dev', 'old', 'id 7');
+INSERT INTO user VALUES (1, 'ann', x'0a', 2, 7), (2, 'Bob', x'0b', 4, 7), (3, 'cyd', x'0c', 3, 3);
+INSERT INTO room VALUES (10, '#dev', 'tea', 0, 1);
+INSERT INTO member VALUES (10, 1, 5, NULL), (10, 2, 5, NULL);
+"""
+
+
+class UpgradeTests(TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "chat.sqlite"
+        self.steps = Path(folder.name) / "steps"
+        self.steps.mkdir()
+        for number in range(1, 6):
+            (self.steps / f"{number}.sql").write_text((SCHEMA / f"{number}.sql").read_text())
+        (self.steps / "6.sql").write_text(
+            (SCHEMA / "6.sql").read_text() + (SCHEMA / "state.sql").read_text()
+        )
+
+    def make(self, version: int) -> None:
+        """Make a file of a version, with rows as far as that one has them."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(steps(version))
+            for statement in (OLD if version > 1 else OLDEST).split(";"):
+                # What a version does not know, a file of that version does not have.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.commit()
+
+    def load(self) -> State:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return load(tables.load(connection.cursor()))
+
+    def migrate(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            archive.migrate(connection, self.steps)
+
+    def test_a_file_of_the_version_before_has_all_that_it_had(self) -> None:
+        self.make(5)
+        self.migrate()
+        state = self.load()
+        self.assertEqual([u.name for u in state.users.values()], ["ann", "cyd", "Bob", "dan"])
+        ann, bob, dan = (state.names[name] for name in ("ann", "bob", "dan"))
+        assert ann.account is not None
+        assert dan.account is not None
+        self.assertEqual((ann.operator, dan.operator), (True, False))
+        self.assertEqual(set(ann.account.keys), {"ssh-ed25519 A", "ssh-ed25519 B"})
+        self.assertEqual((ann.account.password, dan.account.password), ("", "hash"))
+        self.assertEqual((ann.cursor, bob.cursor), (7, 9))
+        self.assertEqual(list(bob.tokens), [b"\x0b"])
+        self.assertEqual(list(state.room_names), ["#dev", "#den"])
+        dev, den = state.room_names["#dev"], state.room_names["#den"]
+        ranks = [(id, member.rank) for id, member in dev.members.items()]
+        self.assertEqual(ranks, [(2, NONE), (1, OPERATOR)])
+        ranks = [(id, member.rank) for id, member in den.members.items()]
+        self.assertEqual(ranks, [(3, OPERATOR), (2, NONE)])  # its owner is no more
+        self.assertEqual((dev.topic, den.private, list(den.invited)), ("tea", True, [1]))
+        self.assertEqual([s.author for s in state.sanctions.values()], ["ann"])
+        self.assertEqual((state.time, state.number), (9000500, 9))
+
+    def test_guests_are_held_from_the_start_on_and_come_back_by_their_tokens(self) -> None:
+        self.make(5)
+        self.migrate()
+        state = self.load()
+        state.apply(Entry(10_000_000, c.Start(0, c.Options(grace=1000), 100)))
+        hold = state.holds.get(2)
+        assert hold is not None
+        self.assertEqual(hold.until, 10_001_000)
+        outcome = state.apply(Entry(10_000_500, c.Login("bob", 77, b"new", b"\x0b")))
+        assert isinstance(outcome.result, LoggedIn)
+        self.assertEqual(outcome.result.user, 2)
+        sent = state.users[2].find_sent("id 9", state.time - 9_000_000)
+        assert sent is not None
+        self.assertEqual(sent[0], 9)
+
+    def test_files_of_all_versions_are_brought_up_to_date(self) -> None:
+        for version in range(1, 6):
+            self.path.unlink(missing_ok=True)
+            self.make(version)
+            self.migrate()
+            state = self.load()
+            self.assertLessEqual({"Bob", "cyd"}, {user.name for user in state.users.values()})
+            self.assertIn("#dev", state.room_names)
+            self.assertEqual(dump(load(dump(state))), dump(state))
+
+    def test_an_upgrade_that_is_ended_anywhere_is_taken_wholly_or_not_at_all(self) -> None:
+        self.make(5)
+        before = self.rows()
+        after: list[str] | None = None
+        for steps_taken in range(1, 10_000, 7):
+            done = self.interrupted_after(steps_taken)
+            if done:
+                after = self.rows()
+                break
+            self.assertEqual(self.rows(), before)
+        self.assertIsNotNone(after)
+        self.assertNotEqual(after, before)
+
+    def interrupted_after(self, steps_taken: int) -> bool:
+        left = steps_taken
+
+        def end() -> int:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.set_progress_handler(end, 100)
+            try:
+                archive.migrate(connection, self.steps)
+            except sqlite3.OperationalError:
+                return False
+            return True
+
+    def rows(self) -> list[str]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return list(connection.iterdump())
