@@ -82,3 +82,30 @@ class SettledTime:
         self._ahead = ahead
         self._confirmed = True
         self._jump = None
+
+
+class LogTime:
+    """The time of the log, in milliseconds: it begins where it ended, runs with the monotonic
+    clock, never goes back, and follows the time of day forward as far as that can be relied on.
+
+    So what ends by it ends after as much time as was said, whatever becomes of the time of day, and
+    what was to end while no server ran ends when it is certain that this time has passed.
+
+    :param clock: a monotonic clock, in seconds.
+    :param settled: the time of day as far as it can be relied on.
+    :param known: the last time that is in the log; 0 if it is empty.
+    """
+
+    def __init__(self, clock: Callable[[], float], settled: SettledTime, known: int) -> None:
+        self._clock = clock
+        self._settled = settled
+        self._time = float(known)
+        self._at = clock()
+
+    def __call__(self) -> int:
+        """Return what time it is."""
+        now = self._clock()
+        self._time += max(0.0, now - self._at) * 1000
+        self._at = now
+        self._time = max(self._time, self._settled.earliest() * 1000)
+        return int(self._time)

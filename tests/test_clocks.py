@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.clocks import BELIEVED_AFTER, SettledTime, use_monotonic_clock
+from chat_twisted.clocks import BELIEVED_AFTER, LogTime, SettledTime, use_monotonic_clock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -133,3 +133,42 @@ class SettledTimeTests(TestCase):
     def test_start_with_a_clock_that_is_behind_does_not_go_back(self) -> None:
         self.time = SettledTime(self.clock.seconds, self.wall, self.NOON + 7200)
         self.check(self.NOON + 7200, self.NOON)
+
+
+class LogTimeTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.wall = 1_000_000.0
+        self.begin(0)
+
+    def begin(self, known: int) -> None:
+        settled = SettledTime(self.clock.seconds, self.now, known / 1000 if known else None)
+        self.time = LogTime(self.clock.seconds, settled, known)
+
+    def now(self) -> float:
+        return self.wall + self.clock.seconds()
+
+    def test_it_is_the_time_of_day_while_that_is_not_set(self) -> None:
+        self.clock.advance(90)
+        self.assertEqual(self.time(), 1_000_090_000)
+
+    def test_it_goes_on_when_the_time_of_day_goes_back(self) -> None:
+        self.clock.advance(10)
+        self.wall -= 5000
+        for _ in range(3):
+            before = self.time()
+            self.clock.advance(BELIEVED_AFTER)
+            self.assertEqual(self.time(), before + BELIEVED_AFTER * 1000)
+
+    def test_a_jump_forward_counts_when_it_has_stood(self) -> None:
+        self.wall += 5000
+        self.assertEqual(self.time(), 1_000_000_000)
+        self.clock.advance(BELIEVED_AFTER)
+        self.assertEqual(self.time(), 1_005_000_000 + BELIEVED_AFTER * 1000)
+
+    def test_it_begins_where_it_ended(self) -> None:
+        for known in (999_000_000, 1_001_000_000):
+            self.begin(known)
+            self.assertEqual(self.time(), known)
+            self.clock.advance(1)
+            self.assertEqual(self.time(), known + 1000)

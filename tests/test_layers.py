@@ -37,6 +37,7 @@ LAYERS = {
         "core.accounts",
         "core.state",
         "core.snapshot",
+        "core.proposing",
     ],
     "hub": ["core.sessions", "core.hub"],
     "storage": [
@@ -44,6 +45,7 @@ LAYERS = {
         "storage.sql",
         "storage.index",
         "storage.tables",
+        "storage.committing",
         "storage.archive",
         "storage.maintenance",
         "storage.reading",
