@@ -46,6 +46,7 @@ LAYERS = {
         "storage.index",
         "storage.tables",
         "storage.committing",
+        "storage.housekeeping",
         "storage.archive",
         "storage.maintenance",
         "storage.reading",

@@ -65,6 +65,8 @@ class CommittingLedger(Generic[Request]):
     :param state: what the file holds.
     :param log_time: returns the log's time, in milliseconds; it never goes back.
     :param turn: at whose end is committed what was proposed.
+    :param written: called after each commit that wrote something, with the newest number; the next
+        commit waits for what it returns, if anything (``housekeeping.Housekeeping.written``).
     """
 
     _log = Logger()
@@ -76,8 +78,10 @@ class CommittingLedger(Generic[Request]):
         clock: IReactorTime,
         log_time: Callable[[], int],
         turn: EndOfTurn | None = None,
+        written: Callable[[int], Deferred[None] | None] = lambda number: None,
     ) -> None:
         self.state = state
+        self._written = written
         self._writer = writer
         self._clock = clock
         self._log_time = log_time
@@ -178,13 +182,16 @@ class CommittingLedger(Generic[Request]):
         progress = self.state.progress
         written = self._writer.write(tables.write, changes, progress)
         written.addCallbacks(
-            lambda _: self._deliver(outcomes),
+            lambda _: self._deliver(outcomes, progress.number),
             self._not_written,
             errbackArgs=(batch, outcomes, progress.version),
         )
         written.addErrback(self._fault)
 
-    def _deliver(self, outcomes: Sequence[tuple[Outcome, Request | None]]) -> None:
+    def _deliver(
+        self, outcomes: Sequence[tuple[Outcome, Request | None]], written: int | None = None
+    ) -> None:
+        """Tell of a batch; ``written`` is the newest number if it was written."""
         if self._broken:
             self._broken = False
             self._log.info("writing works again")
@@ -193,7 +200,11 @@ class CommittingLedger(Generic[Request]):
             self._committed(outcomes)
         except Exception:  # noqa: BLE001  what is committed is committed
             self._log.failure("while telling what is committed")
-        self._next()
+        wait = None if written is None else self._written(written)
+        if wait is None:
+            self._next()
+        else:
+            wait.addCallback(lambda _: self._next())
 
     def _next(self) -> None:
         if self._waiting:
@@ -262,7 +273,7 @@ class CommittingLedger(Generic[Request]):
         version: int | None,
     ) -> None:
         if snapshot.progress.version == version:  # it was taken after all
-            self._deliver(outcomes)
+            self._deliver(outcomes, snapshot.progress.number)
             return
         self.state = load(snapshot)
         self._refuse(batch)

@@ -1,0 +1,153 @@
+"""What is done behind the commits, one thing after the other."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.core.message import Message
+from chat_twisted.storage import archive, housekeeping, index
+from chat_twisted.storage.housekeeping import CLEAN_EVERY, LAZY, Housekeeping
+from tests.store import InlineStore, settle
+
+DAY = 24 * 60 * 60
+
+
+class HousekeepingTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = InlineStore(self.clock)
+        self.number = 0
+        self.asked: list[str] = []
+        for name in ("write", "index", "alone"):
+            self.listen(name)
+        self.begin()
+
+    def listen(self, name: str) -> None:
+        real = getattr(self.store, name)
+
+        def listened(function, *args):
+            self.asked.append(function.__name__)
+            return real(function, *args)
+
+        setattr(self.store, name, listened)
+
+    def begin(self, retain: float | None = None) -> None:
+        self.keeper = Housekeeping(
+            self.store, self.clock, self.log_time, self.number, retain=retain
+        )
+        self.keeper.start()
+
+    def log_time(self) -> int:
+        return int((1_000_000 + self.clock.seconds()) * 1000)
+
+    def say(self, count: int = 1) -> Deferred[None] | None:
+        messages = []
+        for _ in range(count):
+            self.number += 1
+            messages.append(Message(self.number, self.log_time(), 1, "a", 0, 0, "ALL", "word"))
+        archive.write(self.store.connection.cursor(), messages)
+        self.store.connection.commit()
+        return self.keeper.written(self.number)
+
+    def go_on(self, seconds: float = 0) -> None:
+        self.clock.advance(seconds)
+        settle(self.clock)
+
+    @property
+    def indexed(self) -> int:
+        [upto] = self.store.connection.execute("SELECT upto FROM indexed").fetchone()
+        return int(upto)
+
+    def test_a_few_messages_are_indexed_a_little_later(self) -> None:
+        self.say(3)
+        self.go_on()
+        self.assertEqual(self.indexed, 0)
+        self.go_on(LAZY)
+        self.assertEqual(self.indexed, 3)
+
+    def test_many_are_indexed_at_once(self) -> None:
+        self.patch(housekeeping, "INDEX_STEP", 5)
+        self.say(5)
+        self.go_on()
+        self.assertEqual(self.indexed, 5)
+
+    def test_what_is_to_be_searched_is_indexed_first(self) -> None:
+        self.patch(housekeeping, "INDEX_LARGE_STEP", 2)
+        self.say(5)
+        indexed = self.keeper.when_indexed()
+        self.assertNoResult(indexed)
+        self.go_on()
+        self.successResultOf(indexed)
+        self.assertEqual(self.indexed, 5)
+        self.successResultOf(self.keeper.when_indexed())
+
+    def test_commits_wait_for_a_step_when_too_much_is_not_indexed(self) -> None:
+        self.patch(housekeeping, "INDEX_LAG", 5)
+        self.assertIsNone(self.say(5))
+        step = self.say()
+        assert step is not None
+        self.assertNoResult(step)
+        self.go_on(LAZY)
+        self.successResultOf(step)
+
+    def test_what_can_not_be_indexed_keeps_nobody_waiting_and_is_tried_again(self) -> None:
+        self.patch(housekeeping, "INDEX_LAG", 5)
+        self.store.broken = sqlite3.OperationalError("disk I/O error")
+        step = self.say(6)
+        assert step is not None
+        indexed = self.keeper.when_indexed()
+        self.go_on()
+        self.successResultOf(step)
+        self.successResultOf(indexed)
+        self.successResultOf(self.keeper.when_indexed())
+        self.assertIsNone(self.say())
+        self.store.broken = None
+        self.go_on(LAZY)
+        self.assertEqual(self.indexed, 7)
+
+    def test_the_log_is_taken_into_the_file_a_little_later_and_once(self) -> None:
+        self.say()
+        self.go_on(LAZY)
+        self.assertEqual(self.asked, ["extend", "checkpoint"])
+        self.go_on(10)
+        self.assertEqual(self.asked, ["extend", "checkpoint"])
+
+    def test_a_long_log_begins_anew(self) -> None:
+        self.patch(housekeeping, "MAX_LOG", -2)
+        self.say()
+        self.go_on(LAZY)
+        self.assertEqual(self.asked.count("checkpoint"), 1 + housekeeping.CHECKPOINTS_BEFORE + 1)
+
+    def test_what_is_old_is_deleted_a_little_at_a_time(self) -> None:
+        self.keeper.stop()
+        self.patch(housekeeping, "CLEAN_STEP", 2)
+        self.begin(retain=DAY)
+        self.say(5)
+        self.go_on(CLEAN_EVERY)
+        self.go_on(DAY)
+        self.say()
+        self.go_on(CLEAN_EVERY)
+        rows = self.store.connection.execute("SELECT number FROM message").fetchall()
+        self.assertEqual(rows, [(6,)])
+        self.assertEqual(self.asked.count("expire"), 3)
+
+    def test_nothing_is_noted_where_nothing_is_said(self) -> None:
+        self.say()
+        for _ in range(3):
+            self.go_on(CLEAN_EVERY)
+        self.assertEqual(self.asked.count("note"), 1)
+
+    def test_it_stops_when_what_is_under_way_is_done(self) -> None:
+        self.store.seconds = 0.5
+        self.say()
+        self.clock.advance(LAZY)
+        stopped = self.keeper.stop()
+        self.assertNoResult(stopped)
+        self.go_on(0.5)
+        self.successResultOf(stopped)
+        self.assertEqual(self.asked, [index.extend.__name__])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
