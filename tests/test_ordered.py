@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core import ordered
 from chat_twisted.core.ordered import Ordered
 
 
@@ -57,3 +60,28 @@ class OrderedTests(TestCase):
             self.looks = 0
             do()
             self.assertLess(self.looks, 20)
+
+
+class LongListTests(TestCase):
+    def test_a_list_of_several_parts_is_as_one(self) -> None:
+        self.patch(ordered, "MOST", 4)
+        draw = random.Random(1)
+        for _ in range(30):
+            begun = draw.sample(range(60), draw.randrange(12))
+            items: Ordered[list[int]] = Ordered(lambda item: item[0], ([n] for n in begun))
+            there = {item[0]: item for item in items.after(-1)}
+            for _ in range(200):
+                number = draw.randrange(60)
+                if draw.randrange(2):
+                    there[number] = [number]
+                    items.put(there[number])
+                else:
+                    items.discard([number])  # another one
+                    items.discard(there.pop(number, [number]))
+                expected = [there[n] for n in sorted(there)]
+                self.assertEqual(list(items.after(-1)), expected)
+                self.assertEqual(len(items), len(expected))
+                self.assertIs(items.first(), expected[0] if expected else None)
+                self.assertIs(items.get(number), there.get(number))
+                behind = [item for item in expected if item[0] > number]
+                self.assertEqual(list(items.after(number)), behind)

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from chat_twisted.core.entries import Entry, LoggedIn
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
-from chat_twisted.core.state import State
+from chat_twisted.core.state import _TAKE, State
 from chat_twisted.storage import archive, tables
 from tests.random_logs import Maker
 
@@ -223,3 +223,20 @@ class UpgradeTests(TestCase):
     def rows(self) -> list[str]:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             return list(connection.iterdump())
+
+
+class CostTests(TestCase):
+    def test_no_fact_costs_a_walk_through_a_table(self) -> None:
+        kinds = get_args(Fact)
+        with contextlib.closing(new_file()) as connection:
+            walks = []
+            for kind in set(kinds) - {Message}:
+                for statement in tables._STATEMENTS[kind]:
+                    values = dict.fromkeys(kind._fields, 1)
+                    plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+                    walks += [f"{kind}: {row[3]}" for row in plan if "SCAN" in row[3]]
+        self.assertEqual(walks, [])
+
+    def test_every_kind_of_fact_can_be_written(self) -> None:
+        self.assertEqual(set(tables._STATEMENTS), set(get_args(Fact)) - {Message})
+        self.assertEqual(set(_TAKE), set(get_args(Fact)))

@@ -357,6 +357,11 @@ class Holds:
             self._by_size.setdefault(size, Ordered(lambda group: group.oldest)).put(group)
 
 
+def user_key(user: User) -> str:
+    """Return what a user is listed by."""
+    return user.key
+
+
 def room_key(room: Room) -> str:
     """Return what a room is listed by."""
     return room.key
@@ -373,7 +378,7 @@ class Model:
         self.users: dict[int, User] = {}
         self.names: dict[str, User] = {}
         self.holds = Holds()
-        self.present: Ordered[User] = Ordered(lambda user: user.key)
+        self.present: Ordered[User] = Ordered(user_key)
         self.rooms: dict[int, Room] = {}
         self.room_names: dict[str, Room] = {}
         self.rooms_made: Counter[str] = Counter()  # by the addresses of their makers

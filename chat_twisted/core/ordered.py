@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -25,51 +26,88 @@ class Listing(Generic[T]):
     items: Iterator[T]
 
 
+MOST = 1024
+"""Items in one of the lists that an ``Ordered`` is made of."""
+
+
 class Ordered(Generic[T]):
     """Items in the order of their keys, one item a key.
 
-    Adding or removing one is a search and a move in memory: 10 µs among 100,000.
+    They are in several short lists, so adding or removing one is two searches and a short move in
+    memory: a few microseconds among 100,000.
 
     :param key: returns an item's key, which must not change while the item is in the list.
     """
 
-    __slots__ = ("_items", "_key")
+    __slots__ = ("_blocks", "_count", "_key", "_lows")
 
     def __init__(self, key: Callable[[T], Any], items: Iterable[T] = ()) -> None:
         self._key = key
-        self._items = sorted(items, key=key)
+        ordered = sorted(items, key=key)
+        self._count = len(ordered)
+        half = MOST // 2
+        self._blocks = [ordered[at : at + half] for at in range(0, len(ordered), half)]
+        self._lows = [key(block[0]) for block in self._blocks]  # no key in the block is lower
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._count
+
+    def _find(self, key: Any) -> tuple[int, int, bool]:
+        """Return the block where a key belongs, its place there, and whether it is there."""
+        number = max(0, bisect_right(self._lows, key) - 1)
+        if number == len(self._blocks):
+            return number, 0, False
+        block = self._blocks[number]
+        at = bisect_left(block, key, key=self._key)
+        return number, at, at < len(block) and self._key(block[at]) == key
 
     def get(self, key: Any) -> T | None:
         """Return the item with ``key``, if there is one."""
-        at = bisect_left(self._items, key, key=self._key)
-        if at < len(self._items) and self._key(self._items[at]) == key:
-            return self._items[at]
-        return None
+        number, at, there = self._find(key)
+        return self._blocks[number][at] if there else None
 
     def put(self, item: T) -> None:
         """Add ``item``, in the place of another one with its key."""
         key = self._key(item)
-        at = bisect_left(self._items, key, key=self._key)
-        if at < len(self._items) and self._key(self._items[at]) == key:
-            self._items[at] = item
-        else:
-            self._items.insert(at, item)
+        number, at, there = self._find(key)
+        if there:
+            self._blocks[number][at] = item
+            return
+        self._count += 1
+        if number == len(self._blocks):
+            self._blocks.append([item])
+            self._lows.append(key)
+            return
+        block = self._blocks[number]
+        block.insert(at, item)
+        if at == 0:
+            self._lows[number] = key
+        if len(block) > MOST:
+            half = len(block) // 2
+            self._blocks[number : number + 1] = [block[:half], block[half:]]
+            self._lows.insert(number + 1, self._key(block[half]))
 
     def discard(self, item: T) -> None:
         """Remove ``item``, if it is here; not another one with its key."""
-        at = bisect_left(self._items, self._key(item), key=self._key)
-        if at < len(self._items) and self._items[at] is item:
-            del self._items[at]
+        number, at, there = self._find(self._key(item))
+        if not there or self._blocks[number][at] is not item:
+            return
+        self._count -= 1
+        del self._blocks[number][at]
+        if not self._blocks[number]:
+            del self._blocks[number], self._lows[number]
 
     def first(self) -> T | None:
         """Return the item with the lowest key, if there is any."""
-        return self._items[0] if self._items else None
+        return self._blocks[0][0] if self._blocks else None
 
     def after(self, key: Any) -> Iterator[T]:
         """Go through the items whose keys are higher than ``key``."""
-        items = self._items
-        start = bisect_right(items, key, key=self._key)
-        return map(items.__getitem__, range(start, len(items)))
+        blocks = self._blocks
+        if not blocks:
+            return iter(())
+        number = max(0, bisect_right(self._lows, key) - 1)
+        start = bisect_right(blocks[number], key, key=self._key)
+        first = map(blocks[number].__getitem__, range(start, len(blocks[number])))
+        further = map(blocks.__getitem__, range(number + 1, len(blocks)))
+        return chain(first, chain.from_iterable(further))

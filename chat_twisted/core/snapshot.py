@@ -20,7 +20,9 @@ from chat_twisted.core.model import (
     Session,
     Token,
     User,
+    user_key,
 )
+from chat_twisted.core.ordered import Ordered
 from chat_twisted.core.state import State
 
 Rows = list[tuple[Any, ...]]
@@ -110,9 +112,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         users[id].tokens[digest] = Token(proof, ordinal)
     for id, epoch, node, host, token, proof, present in snapshot.sessions:
         users[id].sessions[epoch] = Session(node, host, token, proof, bool(present))
-    for user in users.values():
-        if user.present:
-            state.present.put(user)
+    state.present = Ordered(user_key, (user for user in users.values() if user.present))
     for id, until, address, ordinal in snapshot.holds:
         state.holds.add(id, Hold(until, address, ordinal))
     for id, room, name, number in snapshot.markers:
