@@ -427,6 +427,37 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
     cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
 
 
+def forget_deletions(cursor: Cursor, numbers: Sequence[int]) -> None:
+    """Forget the texts of deleted messages, which the index has unlearnt."""
+    cursor.executemany("DELETE FROM deletion WHERE number = ?", ((number,) for number in numbers))
+
+
+def erase(cursor: Cursor, limit: int) -> bool:
+    """Delete what somebody said who wants all of that deleted, among the next ``limit`` messages;
+    return whether more is to be done.
+    """
+    cursor.execute("SELECT user, number, done FROM erasure LIMIT 1")
+    found = cursor.fetchone()
+    if found is None:
+        return False
+    user, upto, done = found
+    cursor.execute(
+        "SELECT number FROM message WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT 1 OFFSET ?",
+        (done, upto, limit - 1),
+    )
+    [last] = cursor.fetchone() or (upto,)
+    said = "FROM message WHERE number > ? AND number <= ? AND author = ? AND text != ''"
+    cursor.execute(f"INSERT OR IGNORE INTO deletion SELECT number, text {said}", (done, last, user))
+    cursor.execute(
+        "UPDATE message SET text = '' WHERE number > ? AND number <= ? AND author = ?",
+        (done, last, user),
+    )
+    cursor.execute("UPDATE erasure SET done = ? WHERE user = ?", (last, user))
+    cursor.execute("DELETE FROM erasure WHERE done >= number")
+    return True
+
+
 # Reading
 
 
@@ -527,7 +558,7 @@ def search(
         if conversation is None
         else index.conversation_filter(conversation)
     )
-    joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine}"
+    joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine} AND message.text != ''"
     with index.flag_corruption(cursor):
         try:
             # A leading * would be a special command of FTS5.

@@ -46,7 +46,7 @@ GATHER = 1.0
 
 SWEEP_EVERY = 1.0
 SWEEP_PAUSE = 0.02
-SWEEP_STEP = 200
+SWEEP_STEP = 100
 """Every how many seconds it is looked whether something is due, how long after a step there may be
 another, and how much a step ends at most.
 """

@@ -43,6 +43,9 @@ CLEAN_EVERY = 60.0
 CLEAN_STEP = 500
 """Every how many seconds what is too old is deleted, and how many messages at once."""
 
+ERASE_STEP = 2_000
+"""Through how many messages one step goes that deletes what a user has said."""
+
 
 class Store(Protocol):
     """Where functions of ``archive`` and ``index`` are run; see ``embedded.Store``."""
@@ -151,7 +154,7 @@ class Housekeeping:
                 await self._try("take the write-ahead log into the file", self._checkpoint)
             elif now >= self._clean_at:
                 self._clean_at = now + CLEAN_EVERY
-                await self._try("delete what is old", self._clean)
+                await self._try("delete what is to be deleted", self._clean)
             else:
                 times = (self._index_at, self._checkpoint_at, self._clean_at)
                 await self._sleep(min(at for at in times if at is not None) - now)
@@ -202,13 +205,17 @@ class Housekeeping:
             await step(archive.checkpoint)
 
     async def _clean(self) -> None:
-        """Note what time it is, and delete what is too old, a little at a time."""
+        """Note what time it is, and delete what is to be deleted, a little at a time."""
         store, now = self._store, self._log_time()
         if self._noted != self._last:
             last = self._last
             await store.write(archive.note, last, now)
             self._noted = last
-        if self._retain is None:
+        while not self._ending and await store.write(archive.erase, ERASE_STEP):
+            pass
+        while not self._ending and (numbers := await store.index(index.unlearn, CLEAN_STEP)):
+            await store.write(archive.forget_deletions, numbers)
+        if self._retain is None or self._ending:
             return
         old = await store.index(archive.said_before, int(now - self._retain * 1000))
         while not self._ending:

@@ -43,6 +43,12 @@ _SCHEMA = (resources.files("chat_twisted.storage") / "schema" / "index.sql").rea
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
 _OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
 
+# What the index has learnt of a message, or is to learn, though its text was deleted since.
+_TEXT = (
+    "ifnull((SELECT deletion.text FROM deletion WHERE deletion.number = message.number), "
+    "message.text)"
+)
+
 _SLICE = 1000  # messages that one statement indexes, about 1 ms; also the size of a row of "step"
 _yield_thread: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
@@ -222,7 +228,7 @@ def _extend(cursor: Cursor, limit: int) -> int:
             # Of two messages with the same ID, the older one's ID had been forgotten.
             "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
             f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
-            f"INSERT INTO words (rowid, text) SELECT number, text FROM message WHERE {span}",
+            f"INSERT INTO words (rowid, text) SELECT number, {_TEXT} FROM message WHERE {span}",
         ):
             cursor.execute(statement, between)
             _yield_thread()
@@ -276,6 +282,24 @@ def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> 
     cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
 
 
+def unlearn(cursor: Cursor, limit: int) -> list[int]:
+    """Unlearn the texts of at most ``limit`` messages that were deleted; return their numbers, for
+    ``archive.forget_deletions``.
+    """
+    cursor.execute(
+        "SELECT number FROM deletion WHERE number <= (SELECT upto FROM indexed) LIMIT ?", (limit,)
+    )
+    numbers = [number for (number,) in cursor.fetchall()]
+    # It may have been done before, by a server that was killed before it forgot them.
+    cursor.execute(
+        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM deletion "
+        "WHERE number IN (SELECT value FROM json_each(?)) "
+        "AND number IN (SELECT id FROM words_docsize)",
+        (json.dumps(numbers),),
+    )
+    return numbers
+
+
 def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     """Remove the oldest messages from the index before ``archive.expire`` deletes them.
 
@@ -305,7 +329,7 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
         "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
         f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
         # They may be removed already, by a server that was killed before it deleted them.
-        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM message "
+        f"INSERT INTO words (words, rowid, text) SELECT 'delete', number, {_TEXT} FROM message "
         "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
         "DELETE FROM step WHERE last <= ?2",
         "UPDATE indexed SET deleted = ?2",
@@ -502,7 +526,8 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 "(SELECT max(first) FROM step WHERE first <= number) "
                 "AND number <= last AND time BETWEEN earliest AND latest)",
                 "messages that can't be searched": "SELECT count(*) FROM message "
-                f"WHERE {indexed} AND number NOT IN (SELECT id FROM words_docsize)",
+                f"WHERE {indexed} AND text != '' "
+                "AND number NOT IN (SELECT id FROM words_docsize)",
                 "words of messages that are not there": "SELECT count(*) FROM words_docsize "
                 f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
             },

@@ -58,7 +58,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
         "INSERT OR IGNORE INTO deletion SELECT number, text FROM message WHERE number = :number",
         "UPDATE message SET text = '' WHERE number = :number",
     ),
-    facts.AuthorErased: ("INSERT OR REPLACE INTO erasure VALUES (:user, :number)",),
+    facts.AuthorErased: ("INSERT OR REPLACE INTO erasure VALUES (:user, :number, 0)",),
     facts.RoomMade: (
         "INSERT INTO room VALUES "
         "(:id, :name, :address, :time, :ordinal, :private, 0, 0, '', '', 0)",

@@ -28,11 +28,6 @@ UPDATE message SET logged = min(time, (SELECT logged FROM progress))
 WHERE number > ifnull((SELECT max(number) FROM moment
     WHERE moment.time < (SELECT logged FROM progress) - 4200000), 0);
 
--- Texts that are deleted and may still be found by their words; all that a user said up to a number
--- is to be deleted.
-CREATE TABLE deletion (number INTEGER PRIMARY KEY, text TEXT NOT NULL);
-CREATE TABLE erasure (user INTEGER PRIMARY KEY, number INTEGER NOT NULL);
-
 -- A name is one user's. Some file may have a user who could not be forgotten in time.
 DELETE FROM user WHERE EXISTS (
     SELECT 1 FROM user AS other WHERE lower(other.name) = lower(user.name)
