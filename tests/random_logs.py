@@ -18,10 +18,10 @@ from chat_twisted.core.message import Message, fold
 from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
 
-OPTIONS = c.Options(grace=60_000, rooms=2, address_rooms=2, held=3, address_held=2)
-NAMES = ("Ann", "bob", "cyd", "DAN", "eve")
+OPTIONS = c.Options(grace=60_000, rooms=2, address_rooms=2, held=2, address_held=1)
+NAMES = ("Ann", "bob", "cyd", "DAN", "eve", "fay")
 ROOMS = ("#a", "#B", "#c")
-HOSTS = ("", "10.0.0.1", "10.0.0.2", "192.168.7.7", "2001:db8::1")
+HOSTS = ("", "", "10.0.0.1", "10.0.0.1", "10.0.0.2", "2001:db8::1")
 SUBJECTS = ("ann", "bob", "10.0.0.1", "10.0.0.0/24", "2001:db8::/32")
 PROOFS = ("ssh-ed25519 AAAA", "ssh-ed25519 BBBB", "$argon2id$one", "$argon2id$two")
 
@@ -61,7 +61,7 @@ class Maker:
     def command(self) -> Any:
         kinds: tuple[tuple[float, Callable[[], Any]], ...] = (
             (16, self.login),
-            (5, lambda: c.Detach(*self.asker(), self.maybe(4))),
+            (7, lambda: c.Detach(*self.asker(), self.maybe(6))),
             (2, lambda: c.Arrive(*self.asker())),
             (2, lambda: c.Rename(*self.asker(), self.name())),
             (1, lambda: c.SetAway(*self.asker(), self.pick((None, "", "tea")))),
@@ -120,7 +120,7 @@ class Maker:
         return str(self.pick((c.BAN, c.MUTE)))
 
     def options(self) -> c.Options:
-        return self.pick((OPTIONS, OPTIONS._replace(grace=90_000, held=2)))
+        return self.pick((OPTIONS, OPTIONS._replace(grace=90_000, held=3)))
 
     def asker(self) -> tuple[int, int]:
         users = self.state.users.values()

@@ -182,7 +182,7 @@ class HousekeepingTests(TestCase):
         self.say()
         for _ in range(3):
             self.go_on(CLEAN_EVERY)
-        self.assertEqual(self.asked.count("note"), 1)
+        self.assertEqual(self.asked.count("record_progress"), 1)
 
     def test_it_stops_when_what_is_under_way_is_done(self) -> None:
         self.store.seconds = 0.5

@@ -39,7 +39,7 @@ LAYERS = {
         "core.snapshot",
         "core.proposing",
     ],
-    "hub": ["core.sessions", "core.hub"],
+    "hub": ["core.events", "core.routes", "core.sessions", "core.hub"],
     "storage": [
         "storage",
         "storage.sql",

@@ -33,7 +33,8 @@ class Progress(NamedTuple):
 
 class LoggedIn(NamedTuple):
     """What a login has led to. ``token`` is the digest of the token that lets the user in again;
-    ``new``: there was no such user before; ``number``: the newest message's.
+    ``new``: there was no such user before; ``number``: the newest message's; ``rooms``: those that
+    the user is a member of.
     """
 
     user: int
@@ -41,6 +42,7 @@ class LoggedIn(NamedTuple):
     token: bytes
     new: bool
     number: int
+    rooms: tuple[int, ...]
 
 
 class Duplicate(NamedTuple):

@@ -64,6 +64,7 @@ def dump(state: State) -> Snapshot:
         snapshot.room_bans.extend((room.id, name, *ban) for name, ban in sorted(room.bans.items()))
     snapshot.sanctions.extend(sorted(state.sanctions.values()))
     snapshot.holds.sort(key=lambda row: row[3])
+    snapshot.members.sort(key=lambda row: row[4])  # a user's rooms have an order, too
     snapshot.sent.sort(key=lambda row: row[2])
     return snapshot
 

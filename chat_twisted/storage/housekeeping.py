@@ -209,7 +209,7 @@ class Housekeeping:
         store, now = self._store, self._log_time()
         if self._noted != self._last:
             last = self._last
-            await store.write(archive.note, last, now)
+            await store.write(archive.record_progress, last, now)
             self._noted = last
         while not self._ending and await store.write(archive.erase, ERASE_STEP):
             pass
@@ -217,7 +217,7 @@ class Housekeeping:
             await store.write(archive.forget_deletions, numbers)
         if self._retain is None or self._ending:
             return
-        old = await store.index(archive.said_before, int(now - self._retain * 1000))
+        old = await store.index(archive.last_number_before, int(now - self._retain * 1000))
         while not self._ending:
             span = await store.index(index.remove, old, CLEAN_STEP)
             if span is None or self._ending:

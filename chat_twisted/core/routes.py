@@ -1,0 +1,232 @@
+"""Which sessions of this node a message or an event reaches, as the facts have it so far.
+
+The state may be ahead of what is being delivered. So who is in which room, and what everybody is
+called, is followed here fact by fact, for those who have a session here alone. A message to a room
+costs a look-up, however many members it has. Nothing here decides anything, and nothing here knows
+what a session is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from chat_twisted.core import facts
+from chat_twisted.core.events import (
+    AccountChanged,
+    AwayChanged,
+    BanChanged,
+    Event,
+    Invitation,
+    MemberJoined,
+    MemberLeft,
+    MessageDeleted,
+    ModeChanged,
+    NameChanged,
+    RankChanged,
+    TopicChanged,
+)
+from chat_twisted.core.facts import Fact
+
+S = TypeVar("S")
+"""A session."""
+
+Sessions = dict[S, None]
+
+
+class Told(NamedTuple, Generic[S]):
+    """An event, and the sessions that are to be told of it."""
+
+    event: Event
+    sessions: Collection[S]
+
+
+class Routes(Generic[S]):
+    """The sessions of this node, by user and by room, in the order in which they came.
+
+    :param users: numbers and names of all users, at the point where following begins; so ``rooms``.
+    :param rooms_elsewhere: returns the rooms that a user without a session here is in. It may be
+        ahead: by it is only decided who is told what a member is called.
+    """
+
+    def __init__(
+        self,
+        users: Iterable[tuple[int, str]] = (),
+        rooms: Iterable[tuple[int, str]] = (),
+        rooms_elsewhere: Callable[[int], Iterable[int]] = lambda user: (),
+    ) -> None:
+        self._rooms_elsewhere = rooms_elsewhere
+        self._names = dict(users)
+        self._room_names = dict(rooms)
+        self._of_user: dict[int, Sessions[S]] = {}
+        self._in_room: dict[int, Sessions[S]] = {}
+        self._rooms_of: dict[int, dict[int, None]] = {}  # of users with sessions here
+        self._everybody: Sessions[S] = {}
+        self._follow: dict[type, Callable[[Any], Told[S] | None]] = {
+            facts.UserCame: self._came,
+            facts.UserRenamed: self._renamed,
+            facts.UserGone: self._gone,
+            facts.AwaySet: self._away,
+            facts.AccountMade: lambda fact: self._account(fact.user, True),
+            facts.AccountGone: lambda fact: self._account(fact.user, False),
+            facts.RoomMade: self._room_made,
+            facts.RoomGone: self._room_gone,
+            facts.Joined: self._joined,
+            facts.Left: self._left,
+            facts.RankSet: self._rank,
+            facts.ModeSet: self._mode,
+            facts.TopicSet: self._topic,
+            facts.Invited: self._invited,
+            facts.Asked: self._invited,
+            facts.RoomBanned: self._banned,
+            facts.RoomUnbanned: self._unbanned,
+            facts.Deleted: self._deleted,
+        }
+
+    # Who is reached
+
+    @property
+    def everybody(self) -> Collection[S]:
+        """All sessions."""
+        return self._everybody
+
+    def in_room(self, room: int) -> Collection[S]:
+        """The sessions of a room's members."""
+        return self._in_room.get(room, ())
+
+    def of_user(self, user: int) -> Collection[S]:
+        """The sessions of a user."""
+        return self._of_user.get(user, ())
+
+    def name_of(self, user: int) -> str:
+        """What a user is called; empty if there is none of that number."""
+        return self._names.get(user, "")
+
+    # How it changes
+
+    def attach(self, session: S, user: int, rooms: Iterable[int]) -> None:
+        """Enter a session, where its login is in the order.
+
+        :param rooms: those that the user was a member of there.
+        """
+        sessions = self._of_user.get(user)
+        if sessions is None:
+            sessions = self._of_user[user] = {}
+            self._rooms_of[user] = dict.fromkeys(rooms)
+        sessions[session] = self._everybody[session] = None
+        for room in self._rooms_of[user]:
+            self._in_room.setdefault(room, {})[session] = None
+
+    def detach(self, session: S, user: int) -> None:
+        """Let go of a session, if it is here."""
+        sessions = self._of_user.get(user, {})
+        if session not in sessions:
+            return
+        del sessions[session], self._everybody[session]
+        for room in self._rooms_of[user]:
+            self._take_out(room, [session])
+        if not sessions:
+            del self._of_user[user], self._rooms_of[user]
+
+    def follow(self, fact: Fact) -> Told[S] | None:
+        """Take a fact, in the order; return what is to be told of it, if anything, and to whom."""
+        follow = self._follow.get(type(fact))
+        return None if follow is None else follow(fact)
+
+    def _take_out(self, room: int, sessions: Iterable[S]) -> None:
+        there = self._in_room.get(room)
+        if there is None:
+            return
+        for session in sessions:
+            there.pop(session, None)
+        if not there:
+            del self._in_room[room]
+
+    def _around(self, user: int) -> Collection[S]:
+        """The user's own sessions, and those of whoever is in a room with the user."""
+        rooms: Iterable[int] | None = self._rooms_of.get(user)
+        if rooms is None:
+            rooms = self._rooms_elsewhere(user)
+        found = dict.fromkeys(self.of_user(user))
+        for room in rooms:
+            found.update(self._in_room.get(room, {}))
+        return found
+
+    def _tell_room(self, room: int, event: Event) -> Told[S]:
+        return Told(event, self.in_room(room))
+
+    def _came(self, fact: facts.UserCame) -> None:
+        self._names[fact.id] = fact.name
+
+    def _renamed(self, fact: facts.UserRenamed) -> Told[S]:
+        before, self._names[fact.id] = self._names[fact.id], fact.name
+        return Told(NameChanged(before, fact.name), self._around(fact.id))
+
+    def _gone(self, fact: facts.UserGone) -> None:
+        del self._names[fact.id]
+
+    def _away(self, fact: facts.AwaySet) -> Told[S]:
+        event = AwayChanged(self.name_of(fact.user), fact.why)
+        return Told(event, self._around(fact.user))
+
+    def _account(self, user: int, has_account: bool) -> Told[S]:
+        event = AccountChanged(self.name_of(user), has_account)
+        return Told(event, self._around(user))
+
+    def _room_made(self, fact: facts.RoomMade) -> None:
+        self._room_names[fact.id] = fact.name
+
+    def _room_gone(self, fact: facts.RoomGone) -> None:
+        del self._room_names[fact.id]
+
+    def _joined(self, fact: facts.Joined) -> Told[S]:
+        sessions = self._of_user.get(fact.user)
+        if sessions:
+            self._rooms_of[fact.user][fact.room] = None
+            self._in_room.setdefault(fact.room, {}).update(sessions)
+        event = MemberJoined(self._room_names[fact.room], self.name_of(fact.user), fact.rank)
+        return self._tell_room(fact.room, event)
+
+    def _left(self, fact: facts.Left) -> Told[S]:
+        hearers = list(self.in_room(fact.room))  # who leaves is told, too
+        if fact.user in self._rooms_of:
+            self._rooms_of[fact.user].pop(fact.room, None)
+            self._take_out(fact.room, self._of_user[fact.user])
+        names = (self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by))
+        return Told(MemberLeft(*names, fact.reason), hearers)
+
+    def _rank(self, fact: facts.RankSet) -> Told[S]:
+        names = self._room_names[fact.room], self.name_of(fact.user)
+        event = RankChanged(*names, fact.rank, self.name_of(fact.by))
+        return self._tell_room(fact.room, event)
+
+    def _mode(self, fact: facts.ModeSet) -> Told[S]:
+        name = self._room_names[fact.room]
+        event = ModeChanged(name, fact.mode, fact.on, self.name_of(fact.by))
+        return self._tell_room(fact.room, event)
+
+    def _topic(self, fact: facts.TopicSet) -> Told[S]:
+        event = TopicChanged(self._room_names[fact.room], fact.topic, fact.author, fact.time)
+        return self._tell_room(fact.room, event)
+
+    def _invited(self, fact: facts.Invited | facts.Asked) -> Told[S]:
+        names = self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by)
+        return Told(Invitation(*names), self.of_user(fact.user))
+
+    def _banned(self, fact: facts.RoomBanned) -> Told[S]:
+        name = self._room_names[fact.room]
+        event = BanChanged(name, fact.name, True, fact.author, fact.reason)
+        return self._tell_room(fact.room, event)
+
+    def _unbanned(self, fact: facts.RoomUnbanned) -> Told[S]:
+        event = BanChanged(self._room_names[fact.room], fact.name, False, self.name_of(fact.by), "")
+        return self._tell_room(fact.room, event)
+
+    def _deleted(self, fact: facts.Deleted) -> Told[S]:
+        event = MessageDeleted(fact.number, self.name_of(fact.by))
+        if fact.room:
+            return self._tell_room(fact.room, event)
+        if not fact.recipient:
+            return Told(event, self.everybody)
+        parties = dict.fromkeys((*self.of_user(fact.recipient), *self.of_user(fact.author)))
+        return Told(event, parties)
