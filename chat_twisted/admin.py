@@ -90,7 +90,7 @@ def _hash_password(file: Path | None) -> str:
     # What takes a password alone needs them, and loading them takes its time.
     import argon2
 
-    from chat_twisted.auth.accounts import MAX_PASSWORD
+    from chat_twisted.auth.passwords import MAX_PASSWORD
 
     password = _ask_password(file)
     if not password or len(password.encode()) > MAX_PASSWORD:

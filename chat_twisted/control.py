@@ -1,6 +1,6 @@
 """The control socket: what the operator's command (``admin``) asks of the running server.
 
-``Control`` turns a request into a call on the hub, whose answer comes when it has been committed:
+``Control`` turns a request into a command of the console, whose answer comes when it is committed:
 so what the operator asks takes its turn among everything that users ask. ``ControlFactory`` serves
 it on a Unix socket. Nothing here knows SQL, the archive's files or what the command prints.
 
@@ -27,14 +27,14 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import argon2
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
@@ -44,18 +44,32 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted import __version__, files
-from chat_twisted.auth.accounts import Account, Accounts
-from chat_twisted.core.changes import Change, RoleSet, UserGone
-from chat_twisted.core.errors import ChatError, MalformedName, NotPermitted, Unavailable
-from chat_twisted.core.hub import Hub
-from chat_twisted.core.message import Message
-from chat_twisted.core.presence import Presence
-from chat_twisted.core.sessions import Event, Request, Session, User
+from chat_twisted.auth.keys import parse_key
+from chat_twisted.core import commands
+from chat_twisted.core.audit import CONSOLE_NAME
+from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Command, new_id
+from chat_twisted.core.entries import Disconnected, Result
+from chat_twisted.core.errors import (
+    ChatError,
+    HasAccount,
+    LastWayIn,
+    MalformedName,
+    NoAccount,
+    NoSuchKey,
+    NoSuchSanction,
+    NotPermitted,
+    TextTooLong,
+    TooManyKeys,
+    TooManyThere,
+    UnableToSend,
+    Unavailable,
+)
+from chat_twisted.core.hub import Population
+from chat_twisted.core.message import check_user_name, fold
+from chat_twisted.core.sanctions import parse_duration, parse_subject
+from chat_twisted.core.state import State
 from chat_twisted.files import FilesError
 from chat_twisted.logs import Logger
-
-NAME = "admin"
-"""Who has done something, where it was asked for here: in the log, and as users are told."""
 
 MAX_LINE = 16 * 1024
 """Bytes of a request."""
@@ -82,65 +96,45 @@ MAX_HASH = 500
 Answer = dict[str, Any]
 
 
-class _NoDoor:
-    """The door of the operator, to whom nothing is brought."""
+class Chat(Protocol):
+    """What is asked of the chat, whether a server runs (``core.hub.Hub``) or not (``offline``)."""
 
-    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
-        """See ``Door.deliver``."""
+    @property
+    def state(self) -> State:
+        """The state by which is decided."""
 
-    def flush(self, *, more: bool) -> None:
-        """See ``Door.flush``."""
+    def ask(self, command: Command) -> Deferred[Result]:
+        """Propose a command; fire with its result, or fail with the ``ChatError`` by which it is
+        refused.
+        """
 
-    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """See ``Door.show``."""
-
-    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """See ``Door.tell``."""
-
-
-class _Operator(User):
-    """Stands for the operator at the machine, who may do everything and is not in the chat."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(0, NAME, b"", 0, 0.0)
-        self.account = Account(0, NAME)
-        self.account.operator = True
+    def population(self) -> Population:
+        """Count who is there."""
 
 
-class _Asking(Session):
-    """The session of one request: it fires ``answered`` with what became of it."""
-
-    __slots__ = ("answered",)
-
-    def __init__(self, operator: User) -> None:
-        super().__init__(_NoDoor())
-        self.user = operator
-        self.answered: Deferred[None] = Deferred()
-
-    def done(self, request: Request) -> None:
-        """See ``Session.done``."""
-        self.answered.callback(None)
-
-    def refused(self, request: Request, error: ChatError) -> None:
-        """See ``Session.refused``."""
-        self.answered.errback(error)
+_WHY: dict[type[ChatError], str] = {
+    NoAccount: "there is no account {name}",
+    HasAccount: "{name} is the name of somebody: an account, or a guest",
+    NoSuchKey: "the account has no such key",
+    LastWayIn: "it is its last way in",
+    TooManyKeys: "the account has as many keys as it may have",
+    NoSuchSanction: "there is no such ban or mute",
+    UnableToSend: "who is to be kicked is not here",
+    TextTooLong: "a reason is one line of at most 200 bytes",
+    TooManyThere: "there are too many bans and mutes",
+}
+"""What the operator is told where a refusal says no more than its kind."""
 
 
 class Control:
     """What the operator may ask, by the names that the wire has.
 
-    :param status: returns what is to be said of the server beside what the hub knows.
+    :param status: returns what is to be said of the server beside what the chat knows.
     """
 
-    def __init__(
-        self, hub: Hub, accounts: Accounts, status: Callable[[], Mapping[str, Any]]
-    ) -> None:
-        self._hub = hub
-        self._accounts = accounts
+    def __init__(self, chat: Chat, status: Callable[[], Mapping[str, Any]]) -> None:
+        self._chat = chat
         self._status = status
-        self._operator = _Operator()
 
     async def ask(self, request: object) -> Answer:
         """Carry out a request; return its answer when the changes have been committed.
@@ -151,104 +145,97 @@ class Control:
         if not isinstance(request, dict):
             raise NotPermitted("a request is a JSON object")
         match request:
-            case {"ask": "add account", "name": str(name), "key": str(key), "hash": str(hash)}:
-                _check_hash(hash)
-                return await self._do(lambda asking: self._add(asking, name, key, hash))
-            case {"ask": "remove account", "name": str(name)}:
-                return await self._change(request, lambda account: [UserGone(account.id)])
-            case {"ask": "set password", "name": str(name), "hash": str(hash)}:
-                _check_hash(hash)
-                return await self._change(
-                    request, lambda account: self._accounts.set_password(account, hash)
-                )
-            case {"ask": "add key", "name": str(name), "key": str(key)}:
-                return await self._change(
-                    request, lambda account: self._accounts.add_key(account, key)
-                )
-            case {"ask": "remove key", "name": str(name), "key": str(key)}:
-                return await self._change(
-                    request, lambda account: self._accounts.remove_key(account, key)
-                )
-            case {"ask": "make operator" | "make no operator" as verb, "name": str(name)}:
-                is_one = verb == "make operator"
-                return await self._change(request, lambda account: [RoleSet(account.id, is_one)])
             case {"ask": "list accounts", "after": str(after)}:
                 return self._list_accounts(after)
-            case {"ask": "kick", "name": str(name), "reason": str(reason)}:
-                _check_text(name, reason)
-                return {"name": self._hub.kick_out(_Asking(self._operator), name, reason)}
-            case {
-                "ask": "ban" | "mute" as verb,
-                "subject": str(subject),
-                "duration": str(duration),
-                "reason": str(reason),
-            }:
-                _check_text(subject, duration, reason)
-                sanction = self._hub.ban if verb == "ban" else self._hub.mute
-                return await self._do(
-                    lambda asking: sanction(asking, subject, duration, reason, None)
-                )
-            case {"ask": "pardon", "subject": str(subject)}:
-                return await self._pardon(subject)
             case {"ask": "list sanctions", "after": str(after)}:
                 return self._list_sanctions(after)
             case {"ask": "status"}:
-                population = self._hub.population()
+                population = self._chat.population()
                 return {"version": __version__, **population._asdict(), **self._status()}
-        raise NotPermitted("the server does not know this request; it may be of another version")
-
-    async def _do(self, call: Callable[[Session], object]) -> Answer:
-        asking = _Asking(self._operator)
-        call(asking)
-        await asking.answered
-        return {}
-
-    def _add(self, asking: Session, name: str, key: str, hash: str) -> Request:
+            case {"ask": "pardon", "subject": str(subject)}:
+                return await self._pardon(subject)
         try:
-            return self._hub.add_account(asking, name, key, hash)
-        except MalformedName:
-            raise NotPermitted(f"{name!r} is no name: 1 to 32 letters, digits, _ and -") from None
-
-    async def _change(
-        self, request: dict[str, Any], decide: Callable[[Account], Sequence[Change]]
-    ) -> Answer:
-        verb, name = request["ask"], request["name"]
-        _check_text(name)
-        return await self._do(lambda asking: self._hub.change_account(asking, verb, name, decide))
+            result = await self._chat.ask(_command(request))
+        except ChatError as error:
+            if (why := _WHY.get(type(error))) is not None:
+                raise NotPermitted(why.format(name=request.get("name"))) from None
+            raise
+        return {"name": result.name} if isinstance(result, Disconnected) else {}
 
     async def _pardon(self, subject: str) -> Answer:
-        """End whatever sanctions there are of ``subject``."""
+        """End whatever sanctions there are of a subject."""
         _check_text(subject)
-        askings = []
-        for verb in ("UNBAN", "UNMUTE"):
-            asking = _Asking(self._operator)
-            with contextlib.suppress(NotPermitted):
-                self._hub.pardon(asking, verb, subject, None)
-                askings.append(asking.answered)
-        if not askings:
+        subject = parse_subject(subject)
+        found = False
+        for kind in (BAN, MUTE):
+            with contextlib.suppress(NoSuchSanction):
+                await self._chat.ask(commands.Lift(CONSOLE, 0, kind, subject))
+                found = True
+        if not found:
             raise NotPermitted(f"there is no ban or mute of {subject}")
-        results: Any = await DeferredList(askings, consumeErrors=True)
-        for is_done, result in results:
-            if not is_done:
-                raise result.value
         return {}
 
     def _list_accounts(self, after: str) -> Answer:
-        items = islice(self._accounts.listing(after).items, PAGE + 1)
-        return _page(
-            {
-                "key": account.name,
-                "name": account.name,
-                "operator": account.operator,
-                "keys": len(account.keys),
-                "password": bool(account.password),
-            }
-            for account in items
-        )
+        items = []
+        for user in islice(self._chat.state.accounts.after(fold(after)), PAGE + 1):
+            account = user.account
+            assert account is not None, "it is a list of accounts"
+            item = {"key": user.name, "name": user.name, "operator": account.operator}
+            items.append({**item, "keys": len(account.keys), "password": bool(account.password)})
+        return _page(items)
 
     def _list_sanctions(self, after: str) -> Answer:
-        items = islice(self._hub.sanctions(_Asking(self._operator), after).items, PAGE + 1)
-        return _page({"key": sanction.key, **sanction._asdict()} for sanction in items)
+        sanctions = islice(self._chat.state.sanctions_in_order.after(after), PAGE + 1)
+        return _page(
+            {
+                "key": sanction.key,
+                "kind": sanction.kind,
+                "subject": sanction.subject,
+                "until": sanction.until,
+                "reason": sanction.reason,
+                "by": sanction.author or CONSOLE_NAME,
+            }
+            for sanction in sanctions
+        )
+
+
+def _command(request: dict[str, Any]) -> Command:
+    """Return the command that a request asks for.
+
+    :raises NotPermitted: it asks for none, or not for one that there could be.
+    """
+    _check_text(*(text for text in request.values() if isinstance(text, str)))
+    by = (CONSOLE, 0)
+    match request:
+        case {"ask": "add account", "name": str(name), "key": str(key), "hash": str(hash)}:
+            _check_name(name)
+            _check_hash(hash)
+            public, comment = parse_key(key) if key else ("", "")
+            return commands.MakeAccount(*by, public, comment, hash, name, new_id())
+        case {"ask": "remove account", "name": str(name)}:
+            return commands.DropAccount(*by, name=name)
+        case {"ask": "set password", "name": str(name), "hash": str(hash)}:
+            _check_hash(hash)
+            return commands.SetPassword(*by, hash, name)
+        case {"ask": "add key", "name": str(name), "key": str(key)}:
+            return commands.AddKey(*by, *parse_key(key), name)
+        case {"ask": "remove key", "name": str(name), "key": str(key)}:
+            return commands.RemoveKey(*by, parse_key(key)[0], name)
+        case {"ask": "make operator" | "make no operator" as verb, "name": str(name)}:
+            return commands.SetOperator(*by, name, verb == "make operator")
+        case {"ask": "kick", "name": str(name), "reason": str(reason)}:
+            return commands.Disconnect(*by, name, reason)
+        case {
+            "ask": "ban" | "mute" as kind,
+            "subject": str(subject),
+            "duration": str(duration),
+            "reason": str(reason),
+        }:
+            if kind == MUTE:
+                _check_name(subject)
+            lasts = parse_duration(duration) * 1000
+            return commands.Impose(*by, kind, parse_subject(subject), lasts, reason)
+    raise NotPermitted("the server does not know this request; it may be of another version")
 
 
 def _page(found: Any) -> Answer:
@@ -266,6 +253,17 @@ def _check_text(*texts: str) -> None:
             text.encode()
     except UnicodeEncodeError:
         raise NotPermitted("not a text in UTF-8") from None
+
+
+def _check_name(name: str) -> None:
+    """See that a user may be called so.
+
+    :raises NotPermitted: nobody may.
+    """
+    try:
+        check_user_name(name)
+    except MalformedName:
+        raise NotPermitted(f"{name!r} is no name: 1 to 32 letters, digits, _ and -") from None
 
 
 def _check_hash(hash: str) -> None:

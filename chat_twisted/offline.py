@@ -1,84 +1,28 @@
-"""The chat of a state folder while no server runs: a hub on the archive's file, without doors.
+"""The chat of a state folder while no server runs: its state, and the file that it is written to.
 
-So what the operator's command changes then goes the same way as with a server: through ``Control``,
-the hub and the ledger. Here is what stands in for the reactor and its threads: all is done at once,
-in the caller's thread.
+What the operator's command asks goes through ``Control`` as with a server, is decided by the same
+state and written by the same statements. There is no hub, since nobody is connected, and no log to
+wait for: each command is applied and written at once, in the caller's thread.
 """
 
 from __future__ import annotations
 
-import sys
+import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from chat_twisted.auth.accounts import Accounts
 from chat_twisted.control import Control
-from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.hub import Hub, Origin
-from chat_twisted.core.limits import OFF, Limiter
-from chat_twisted.core.turns import Asker
+from chat_twisted.core.commands import Command, Disconnect, Impose
+from chat_twisted.core.entries import Entry, Result
+from chat_twisted.core.errors import ChatError, UnableToSend
+from chat_twisted.core.hub import Population
+from chat_twisted.core.snapshot import load
 from chat_twisted.files import Say
-from chat_twisted.storage import archive
-from chat_twisted.storage.embedded import EmbeddedLedger
-from chat_twisted.storage.sql import Cursor
-
-Result = TypeVar("Result")
-
-
-class OfflineStore:
-    """A ``Store`` that does at once what it is asked for; see ``embedded.Store``.
-
-    :param folder: where ``archive.prepare`` has prepared the files.
-    :ivar problem: what writing has failed with last.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._connection = archive.connect(folder / archive.FILE, sync="full")
-        self.problem: Exception | None = None
-
-    def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """See ``Store.write``."""
-        return maybeDeferred(self._transact, function, args, kw)
-
-    def _transact(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]
-    ) -> Any:
-        try:
-            with self._connection:
-                return function(self._connection.cursor(), *args, **kw)
-        except Exception as error:
-            self.problem = error
-            raise
-
-    index = write
-
-    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
-        """See ``Store.alone``."""
-        return self.write(function)
-
-    def read(
-        self,
-        function: Callable[..., Result],
-        *args: Any,
-        asker: Asker,
-        search: bool = False,
-        **kw: Any,
-    ) -> Deferred[Result]:
-        """See ``Store.read``."""
-        return self.write(function, *args, **kw)
-
-    def interrupt(self) -> None:
-        """See ``Store.interrupt``."""
-
-    def close(self) -> None:
-        """See ``Store.close``."""
-        self._connection.close()
+from chat_twisted.storage import archive, tables
 
 
 class OfflineChat:
@@ -90,17 +34,13 @@ class OfflineChat:
 
     def __init__(self, folder: Path, say: Say) -> None:
         self._path = folder / archive.FILE
-        self._clock = Clock()
-        saved = archive.prepare(folder, say=say)
-        self._store = OfflineStore(folder)
-        self._ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
-            self._store, saved, self._clock, time.time
-        )
-        accounts = Accounts()
-        hub = Hub(self._ledger, self._clock, accounts, Limiter(OFF), max_clients=sys.maxsize)
-        self._control = Control(hub, accounts, dict)
+        opened = archive.prepare(folder, say=say)
+        self.state = load(opened.snapshot)
+        self._newest = opened.newest
+        self._connection = archive.connect(self._path, sync="full")
+        self._control = Control(self, dict)
 
-    def ask(self, ask: str, **fields: object) -> dict[str, Any]:
+    def request(self, ask: str, **fields: object) -> dict[str, Any]:
         """Ask one thing (``Control.ask``); return the answer.
 
         :raises ChatError: it is refused.
@@ -109,18 +49,37 @@ class OfflineChat:
         results: list[Any] = []
         asked = Deferred.fromCoroutine(self._control.ask({"ask": ask, **fields}))
         asked.addBoth(results.append)
-        while not results:
-            self._clock.advance(0)  # the turn of the reactor at whose end a commit is made
-        try:
-            if isinstance(results[0], Failure):
-                results[0].raiseException()
-        except Unavailable as error:
-            problem = self._store.problem or error
-            raise archive.ArchiveError(f"{self._path}: {problem}") from None
-        return dict(results[0])
+        [result] = results  # nothing waits here
+        if isinstance(result, Failure):
+            result.raiseException()
+        return dict(result)
+
+    def ask(self, command: Command) -> Deferred[Result]:
+        """See ``control.Chat.ask``; fails with ``ArchiveError`` if it can't be written."""
+        state, result = self.state, None
+        if isinstance(command, Disconnect):  # the file may have sessions that the server had
+            return fail(UnableToSend("nobody is connected"))
+        if isinstance(command, Impose) and command.duration:
+            # The log's clock stands since the server ended, and goes on from there.
+            behind = max(0, int(time.time() * 1000) - state.time)
+            command = command._replace(duration=command.duration + behind)
+        facts, result = state.apply(Entry(state.time, command))
+        if isinstance(result, ChatError):
+            return fail(result)
+        if facts:
+            try:
+                with self._connection:
+                    tables.write(self._connection.cursor(), facts, state.progress)
+            except sqlite3.Error as error:
+                return fail(archive.ArchiveError(f"{self._path}: {error}"))
+        return succeed(result)
+
+    def population(self) -> Population:
+        """Count who is there: nobody is connected, and guests who were are held at the start."""
+        state = self.state
+        accounts, rooms = len(state.accounts), len(state.rooms)
+        return Population(0, 0, len(state.users) - accounts, accounts, rooms, self._newest)
 
     def close(self) -> None:
-        """Finish the file as a server does that ends."""
-        stopped = self._ledger.stop()
-        while not stopped.called:
-            self._clock.advance(0)
+        """Close the file."""
+        self._connection.close()

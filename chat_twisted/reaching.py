@@ -183,7 +183,7 @@ def _take(folder: Path, say: files.Say, stack: contextlib.ExitStack) -> Ask | No
         chat = OfflineChat(own, say)
         trying.callback(chat.close)
         stack.enter_context(trying.pop_all())
-        return _refusing(chat.ask)
+        return _refusing(chat.request)
     return None
 
 

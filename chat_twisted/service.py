@@ -17,7 +17,7 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -42,11 +42,16 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from chat_twisted import __version__
-from chat_twisted.auth.accounts import HASHING_AT_ONCE, Accounts, Gate, Passwords
-from chat_twisted.clocks import use_monotonic_clock
+from chat_twisted.auth.gate import Gate
+from chat_twisted.auth.passwords import HASHING_AT_ONCE, Passwords
+from chat_twisted.clocks import LogTime, SettledTime, use_monotonic_clock
 from chat_twisted.control import Control, ControlFactory, ControlService
-from chat_twisted.core.hub import Hub, Origin
+from chat_twisted.core import snapshot
+from chat_twisted.core.commands import Options as Deciding
+from chat_twisted.core.commands import Start
+from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
+from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.framed import FIRST_WORDS, FramedConnection, FramedFactory, describe
 from chat_twisted.doors.front import (
@@ -72,8 +77,11 @@ from chat_twisted.logfile import KEPT, MAX_SIZE, LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.memory import find_trim
 from chat_twisted.storage import archive
-from chat_twisted.storage.embedded import EmbeddedLedger, SQLiteStore
+from chat_twisted.storage.embedded import EmbeddedLedger
+from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reading import lower_priority
+from chat_twisted.storage.reads import ArchiveReads
+from chat_twisted.storage.store import SQLiteStore
 from chat_twisted.text import printable
 
 DEFAULT_LISTEN = "tcp:8828"
@@ -432,6 +440,14 @@ class Options(usage.Options):
         self.motd = _read_motd(self["motd"])
         limits = self._limits()
         self.limits = OFF._replace(unread=limits.unread) if self["limits"] == "off" else limits
+        self.decide = Deciding(
+            self["grace"] * 1000,
+            self["guests"] == "yes",
+            self.limits.rooms,
+            self.limits.address_rooms,
+            self["max-clients"],
+            self.limits.held,
+        )
         own = (self["certificate"], self["private-key"])
         if (own[0] is None) != (own[1] is None):
             raise usage.UsageError("--certificate and --private-key go together")
@@ -515,7 +531,7 @@ class ChatService(Service):
         tls: ServerTLS,
         control: ControlService,
         wind_down: Callable[[], None],
-        stop_storage: Callable[[], Deferred[None]],
+        stop_storage: Callable[[], Coroutine[Any, Any, None]],
         lock: ProcessFile,
         pidfile: ProcessFile | None = None,
         log_file: LogFile | None = None,
@@ -573,13 +589,13 @@ class ChatService(Service):
         """Say BYE to everybody; fire when all are gone and all is written."""
         super().stopService()  # type: ignore[no-untyped-call]
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
+        self._wind_down()
         self._front.stop()
         stopping.append(self._framed.stop("The server is stopping"))
         stopping.append(self._control.stop())
-        self._wind_down()
         # Whatever fails: a Unix socket that somebody has removed, for one.
         stopped = DeferredList(stopping, consumeErrors=True)
-        finished = stopped.addCallback(lambda _: self._stop_storage())
+        finished = stopped.addCallback(lambda _: Deferred.fromCoroutine(self._stop_storage()))
         return finished.addBoth(self._clear_process_files)
 
     def _clear_process_files(self, result: Any) -> Any:
@@ -748,7 +764,7 @@ def makeService(options: Options) -> Service:
             lock = archive.lock(folder, say, patience=LOCK_PATIENCE)
             if options.log_path is not None:
                 log_file = LogFile(options.log_path)
-            saved = archive.prepare(folder, sync=options["sync"], say=say)
+            opened = archive.prepare(folder, sync=options["sync"], say=say)
             tls = ServerTLS(*(options.certificate_files or ensure(folder, say)))
     except (FilesError, TLSError) as error:
         fail(str(error))
@@ -761,32 +777,38 @@ def makeService(options: Options) -> Service:
     reactor.callWhenRunning(stop_when_told, reactor)
     store = SQLiteStore(folder, reactor, sync=options["sync"])
     turn = EndOfTurn(clock)
+    state = snapshot.load(opened.snapshot)
+    settled = SettledTime(clock.seconds, time.time, state.time / 1000 if state.time else None)
+    log_time = LogTime(clock.seconds, settled, state.time)
     retain = options["retain"]
-    ledger: EmbeddedLedger[Origin] = EmbeddedLedger(
+    keeper = Housekeeping(
         store,
-        saved,
         clock,
-        time.time,
+        log_time,
+        opened.after,
         retain=None if retain is None else retain * DAY,
-        turn=turn,
+    )
+    reactor.callWhenRunning(keeper.start)
+    ledger: EmbeddedLedger[Request] = EmbeddedLedger(
+        store, state, clock, log_time, turn, keeper.written
     )
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
     pool.threadFactory = _YieldingThread
     pool.start()  # which starts no thread yet: twistd may still fork
     threads = cast(IReactorFromThreads, reactor)
     passwords = Passwords(partial(deferToThreadPool, threads, pool), clock)
-    accounts = Accounts(passwords)
     limiter = Limiter(options.limits, connections - connections // 8)
     hub = Hub(
         ledger,
+        ArchiveReads(store, keeper.when_indexed),
         clock,
-        accounts,
+        time.time,
         limiter,
+        Start(0, options.decide, opened.after),
+        opened.newest,
         max_clients=options["max-clients"],
-        grace=options["grace"],
-        guests=options["guests"] == "yes",
     )
-    gate = Gate(accounts, clock)
+    gate = Gate(lambda: hub.state, passwords, clock)
     framed = FramedFactory(
         hub,
         gate,
@@ -810,14 +832,17 @@ def makeService(options: Options) -> Service:
     )
 
     def wind_down() -> None:
+        hub.stop()
         passwords.stop()
-        ledger.wind_down()
+        store.interrupt()
 
-    def stop() -> Deferred[None]:
+    async def stop() -> None:
         if giving_back.running:
             giving_back.stop()
         pool.stop()  # at most it waits for two passwords that are looked at
-        return ledger.stop()
+        await ledger.stop()
+        await keeper.stop()
+        store.close()
 
     started = clock.seconds()
 
@@ -830,7 +855,7 @@ def makeService(options: Options) -> Service:
     control = None
     try:
         with acting_as(user, group):
-            commands = ControlFactory(Control(hub, accounts, status), clock)
+            commands = ControlFactory(Control(hub, status), clock)
             control = ControlService(folder, commands, reactor)
         ports = listen(options.endpoints, front, reactor)
     except (SystemExit, FilesError) as error:

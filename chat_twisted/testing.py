@@ -34,17 +34,23 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.auth.accounts import Accounts, Gate, Passwords
+from chat_twisted.auth.gate import Gate
+from chat_twisted.auth.passwords import Passwords
 from chat_twisted.client.chat import ChatClient
+from chat_twisted.clocks import LogTime, SettledTime
+from chat_twisted.core.commands import Options, Start
 from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.hub import Hub, Origin
+from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import OFF, Limiter, Limits
-from chat_twisted.core.saved import Saved
+from chat_twisted.core.sessions import Request
+from chat_twisted.core.snapshot import load
 from chat_twisted.core.turns import Asker
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.frames import MAX_BODY
-from chat_twisted.storage import archive, index
+from chat_twisted.storage import archive, index, tables
 from chat_twisted.storage.embedded import EmbeddedLedger
+from chat_twisted.storage.housekeeping import Housekeeping
+from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.sql import Cursor
 
 BUFFER = 65536
@@ -70,7 +76,7 @@ class Wall:
 
 
 class MemoryStore:
-    """A ``ledger.Store`` in memory: what is asked of it is done in a later turn of the clock.
+    """A ``store.Store`` in memory: what is asked of it is done in a later turn of the clock.
 
     :ivar wall: the time of day of the ledgers that it makes.
     :ivar broken: what writing fails with; None if it works.
@@ -92,15 +98,16 @@ class MemoryStore:
         self.seconds = 0.0
 
     def write(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
-        """See ``ledger.Store.write``."""
-        return self._later(lambda: self.broken, function, args, kw)
+        """See ``store.Store.write``; what the ledger only reads there can be read."""
+        reads = function is tables.load
+        return self._later(lambda: self.unreadable if reads else self.broken, function, args, kw)
 
     def index(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
-        """See ``ledger.Store.index``."""
+        """See ``store.Store.index``."""
         return self._later(lambda: self.broken, function, args, kw)
 
     def alone(self, function: Callable[[Cursor], T]) -> Deferred[T]:
-        """See ``ledger.Store.alone``."""
+        """See ``store.Store.alone``."""
         return self._later(lambda: self.broken, function, (), {})
 
     def read(
@@ -111,7 +118,7 @@ class MemoryStore:
         search: bool = False,
         **kw: Any,
     ) -> Deferred[T]:
-        """See ``ledger.Store.read``."""
+        """See ``store.Store.read``."""
         done = self._later(lambda: self.unreadable, function, args, kw)
 
         def charge(result: Any) -> Any:
@@ -145,33 +152,74 @@ class MemoryStore:
         return done
 
     def interrupt(self) -> None:
-        """See ``ledger.Store.interrupt``."""
+        """See ``store.Store.interrupt``."""
         self.unreadable = Unavailable("the server is stopping")
 
     def close(self) -> None:
-        """See ``ledger.Store.close``."""
+        """See ``store.Store.close``."""
         self.closed = True
 
-    def saved(self) -> Saved:
-        """Return what a server that starts now finds."""
-        cursor = self.connection.cursor()
+
+class MemoryServer:
+    """What a server is made of that starts now on a store, but for its doors.
+
+    :ivar hub, ledger, housekeeping: the parts, as ``service`` puts them together.
+    :param limits: what is too much, as the server's options say it.
+    :param grace: seconds for which a guest is held whose last connection is lost.
+    :param guests: whether anybody comes in without an account.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        limits: Limits = OFF,
+        grace: float = 600,
+        guests: bool = True,
+        max_clients: int = 1000,
+    ) -> None:
+        clock = store.clock
+        cursor = store.connection.cursor()
         index.extend(cursor, sys.maxsize)  # as ``archive.prepare`` does
-        self.connection.commit()
-        return archive.load(cursor)
+        state = load(tables.load(cursor))
+        newest = archive.newest_number(cursor)
+        store.connection.commit()
+        settled = SettledTime(clock.seconds, store.wall, state.time / 1000 if state.time else None)
+        log_time = LogTime(clock.seconds, settled, state.time)
+        self.housekeeping = Housekeeping(store, clock, log_time, state.number)
+        self.ledger: EmbeddedLedger[Request] = EmbeddedLedger(
+            store, state, clock, log_time, written=self.housekeeping.written
+        )
+        self.limiter = Limiter(limits)
+        options = Options(
+            int(grace * 1000), guests, limits.rooms, limits.address_rooms, max_clients, limits.held
+        )
+        self.hub = Hub(
+            self.ledger,
+            ArchiveReads(store, self.housekeeping.when_indexed),
+            clock,
+            store.wall,
+            self.limiter,
+            Start(0, options, 0),
+            newest,
+            max_clients=max_clients,
+        )
+        self.housekeeping.start()
 
-    def ledger(self, **options: Any) -> EmbeddedLedger[Any]:
-        """Make a ledger as a server that starts now does."""
-        return EmbeddedLedger(self, self.saved(), self.clock, self.wall, **options)
+    def stop(self) -> Deferred[None]:
+        """Finish what is to be written."""
+        stopped = self.ledger.stop()
+        return stopped.addCallback(lambda _: self.housekeeping.stop())
 
 
-def quick_accounts() -> Accounts:
-    """Make a registry of accounts whose passwords cost little, and no thread."""
+def quick_passwords() -> Passwords:
+    """Make a service for passwords that cost little, and no thread."""
 
     def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         return maybeDeferred(function, *arguments)
 
     hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    return Accounts(Passwords(at_once, Clock(), hasher))
+    return Passwords(at_once, Clock(), hasher)
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -363,18 +411,11 @@ class Chat:
         self.reactor = Network(self._accept)
         self.store = MemoryStore(self.reactor)
         self.wall = self.store.wall
-        accounts = quick_accounts()
-        self._ledger: EmbeddedLedger[Origin] = self.store.ledger()
-        self.hub = Hub(
-            self._ledger,
-            self.reactor,
-            accounts,
-            Limiter(limits),
-            max_clients=max_clients,
-            grace=grace,
-            guests=guests,
+        self._server = MemoryServer(
+            self.store, limits=limits, grace=grace, guests=guests, max_clients=max_clients
         )
-        gate = Gate(accounts, self.reactor)
+        self.hub = self._server.hub
+        gate = Gate(lambda: self.hub.state, quick_passwords(), self.reactor)
         self._factory = FramedFactory(self.hub, gate, self.reactor, max_message=max_message)
         self._factory.doStart()  # type: ignore[no-untyped-call]
 
@@ -433,7 +474,7 @@ class Chat:
         self._factory.stop("The server is stopping")
         self._factory.doStop()  # type: ignore[no-untyped-call]
         self.settle()
-        self._ledger.stop()
+        self._server.stop()
         self.settle()
         self.store.connection.close()
 

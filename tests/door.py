@@ -22,14 +22,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from chat_twisted.auth.accounts import Gate
-from chat_twisted.core.hub import Hub
-from chat_twisted.core.limits import OFF, Limiter
+from chat_twisted.auth.gate import Gate
+from chat_twisted.core.limits import OFF
 from chat_twisted.doors import Channel, tls
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.doors.tls import RECORD, ServerTLS
+from chat_twisted.testing import MemoryServer, MemoryStore, quick_passwords
 from tests.openssl import OpenSSLClient
-from tests.store import InlineStore, quick_accounts, settle
+from tests.store import settle
 
 
 @implementer(ITCPTransport)
@@ -187,6 +187,14 @@ class Client:
         self.protocol.dataReceived(data.encode() if isinstance(data, str) else data)
         return self.transport.take()
 
+    def ask(self, data: str | bytes) -> bytes:
+        """Write to the server; return what it answers without time passing."""
+        self.protocol.dataReceived(data.encode() if isinstance(data, str) else data)
+        clock = self.protocol.factory.clock
+        assert isinstance(clock, Clock)
+        settle(clock)
+        return self.transport.take()
+
     @property
     def closed(self) -> bool:
         """Whether the server let go."""
@@ -213,19 +221,17 @@ class DoorTestCase(TestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = InlineStore(self.clock)
-        accounts = quick_accounts()
-        self.limiter = Limiter(self.limits)
-        self.hub = Hub(
-            self.store.ledger(),
-            self.clock,
-            accounts,
-            self.limiter,
-            max_clients=self.max_clients,
+        self.store = MemoryStore(self.clock)
+        self.server = MemoryServer(
+            self.store,
+            limits=self.limits,
             grace=self.grace,
             guests=self.guests,
+            max_clients=self.max_clients,
         )
-        self.gate = Gate(accounts, self.clock)
+        self.hub, self.limiter = self.server.hub, self.server.limiter
+        self.commit()
+        self.gate = Gate(lambda: self.hub.state, quick_passwords(), self.clock)
         self.factory = FramedFactory(
             self.hub, self.gate, self.clock, max_message=self.max_message, idle=60
         )
@@ -262,14 +268,16 @@ class DoorTestCase(TestCase):
     def original(self, name: str, host: str = "127.0.0.1") -> tuple[Client, Client]:
         """A client of version 1: the connection to send on, the one to receive on."""
         sending, receiving = self.connect(host), self.connect(host)
-        self.assertEqual(
-            sending.say(f"REGISTER TOSEND {name}\n\n"), f"REGISTERED TOSEND {name}\n\n".encode()
-        )
+        sending.say(f"REGISTER TOSEND {name}\n\n")
+        self.commit()
+        self.assertEqual(sending.transport.take(), f"REGISTERED TOSEND {name}\n\n".encode())
         self.assertEqual(
             receiving.say(f"REGISTER TORECV {name}\n\n"), f"REGISTERED TORECV {name}\n\n".encode()
         )
+        self.commit()
         return sending, receiving
 
     def names(self) -> list[str]:
         """Those who are present."""
+        self.commit()
         return [user.name for user in self.hub.who().items]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core.entries import Progress
+from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.saved import Span
-from chat_twisted.storage import archive, index
+from chat_twisted.core.reads import Span
+from chat_twisted.storage import archive, index, tables
+from chat_twisted.storage.sql import Cursor
 from chat_twisted.testing import MemoryStore as InlineStore
-from chat_twisted.testing import quick_accounts
+from chat_twisted.testing import quick_passwords
 
-__all__ = ["ArchiveTestCase", "InlineStore", "quick_accounts", "settle"]
+__all__ = ["ArchiveTestCase", "InlineStore", "quick_passwords", "settle", "write"]
 
 
 def settle(clock: Clock) -> None:
@@ -38,6 +42,13 @@ ALICE, BOB, CAROL, DEV = 1, 2, 3, 9
 NAMES = {ALICE: "alice", BOB: "Bob", CAROL: "carol"}
 
 
+def write(cursor: Cursor, changes: Sequence[Fact]) -> None:
+    """Write facts as one commit; the caller ends the transaction."""
+    version, time, number = tables.load(cursor).progress
+    number = max([number, *(fact.number for fact in changes if isinstance(fact, Message))])
+    tables.write(cursor, changes, Progress(version + 1, time, number))
+
+
 class ArchiveTestCase(TestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -57,7 +68,7 @@ class ArchiveTestCase(TestCase):
         message = Message(
             self.number, time or self.number, author, NAMES[author], recipient, room, name, text, id
         )
-        archive.write(self.cursor, [message])
+        self.change(message)
         self.index()
 
     def index(self) -> None:
@@ -75,8 +86,9 @@ class ArchiveTestCase(TestCase):
         self.connection.commit()
         return span is not None
 
-    def change(self, *changes) -> None:
-        archive.write(self.cursor, changes=changes)
+    def change(self, *changes: Fact) -> None:
+        """Write facts."""
+        write(self.cursor, changes)
         self.connection.commit()
 
     def missed(self, user: int, after: int = 0, *, own: bool = False) -> list[str]:

@@ -17,10 +17,11 @@ from twisted.trial.unittest import TestCase
 from chat_twisted import accounts as old_accounts
 from chat_twisted import admin, reaching
 from chat_twisted import archive as old_archive
-from chat_twisted.core.changes import UserCame
+from chat_twisted.core.facts import UserCame
 from chat_twisted.core.message import Message
-from chat_twisted.storage import archive
-from tests.test_accounts import BOB, KEY
+from chat_twisted.storage import archive, tables
+from tests.store import write
+from tests.test_gate import BOB, KEY
 
 
 class AccountTests(TestCase):
@@ -83,7 +84,7 @@ class AccountTests(TestCase):
         for arguments, expected, reason in (
             (("add", "Alice", "--key", key), 1, "Alice is the name of somebody"),
             (("add", "b@d", "--key", key), 1, "'b@d' is no name"),
-            (("add", "\udcff", "--key", key), 1, "is no name"),
+            (("add", "\udcff", "--key", key), 1, "not a text in UTF-8"),
             (("add", "all", "--key", key), 1, "'all' is no name"),
             (("add", "bob", "--key", str(self.folder / "secret")), 1, "a kind of key that is not"),
             (("add", "bob", "--key", "/nowhere"), 2, "/nowhere: No such file or directory"),
@@ -104,7 +105,7 @@ class AccountTests(TestCase):
 
     def test_an_account_is_not_made_of_a_guest_who_is_there(self) -> None:
         connection = archive.connect(self.folder / archive.FILE)
-        archive.write(connection.cursor(), changes=[UserCame(BOB, "Bob", b"t", 0)])
+        write(connection.cursor(), [UserCame(BOB, "Bob", True, 0, 1)])
         connection.commit()
         connection.close()
         code, out = self.run_command("add", "bob", "--key", str(self.folder / "id.pub"))
@@ -131,7 +132,7 @@ class AdminTestCase(TestCase):
                 Message(number, 1000 * number, 7, "alice", 0, 0, "ALL", text, None)
                 for number, text in enumerate(texts, 1)
             ]
-            archive.write(connection.cursor(), messages)
+            write(connection.cursor(), messages)
             connection.commit()
 
 
@@ -229,7 +230,7 @@ class FaultTests(AdminTestCase):
         def full(*arguments: object, **more: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-        self.patch(archive, "write", full)
+        self.patch(tables, "write", full)
         self.assertEqual(
             self.run_command("ban", "bob"),
             (2, "", f"{self.folder / archive.FILE}: database or disk is full\n"),

@@ -10,17 +10,28 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from twisted.trial.unittest import TestCase
+
 from chat_twisted import admin as command
-from chat_twisted.core.changes import Invited, Joined, Left, RoomGone, RoomMade, UserCame, UserGone
+from chat_twisted.core.facts import Joined, Left, RoomGone, RoomMade
 from chat_twisted.core.message import PUBLIC, Conversation, Message
-from chat_twisted.core.saved import GUEST, Saved, Span
+from chat_twisted.core.reads import Span
+from chat_twisted.core.snapshot import load
 from chat_twisted.files import FilesError, InUse
-from chat_twisted.storage import archive, index, maintenance
+from chat_twisted.storage import archive, index, maintenance, tables
 from chat_twisted.text import printable
-from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase
+from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase, write
 
 SCHEMA = Path(archive.__file__).parent / "schema"
 NEWEST = max(int(step.stem) for step in SCHEMA.iterdir() if step.stem.isdigit())
+
+
+MADE = RoomMade(DEV, "#dev", False, "", 0, 1)
+
+
+def joined(room: int, user: int, since: int) -> Joined:
+    """A member of a room, who came after those of lower numbers."""
+    return Joined(room, user, 0, since, 10 - user)
 
 
 class OpeningTests(ArchiveTestCase):
@@ -58,8 +69,8 @@ class OpeningTests(ArchiveTestCase):
     def test_a_file_of_the_version_before_is_brought_up_to_date_with_what_it_holds(self) -> None:
         self.say(ALICE, BOB, "kept")
         steps = self.steps("ALTER TABLE user ADD COLUMN colour TEXT;")
-        saved = archive.prepare(self.folder, schema=steps)
-        self.assertEqual((saved.last, self.missed(BOB)), (1, ["kept"]))
+        opened = archive.prepare(self.folder, schema=steps)
+        self.assertEqual((opened.snapshot.progress.number, self.missed(BOB)), (1, ["kept"]))
         self.cursor.execute("SELECT colour FROM user")
         self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (NEWEST + 1,))
 
@@ -82,15 +93,17 @@ class OpeningTests(ArchiveTestCase):
         ):
             connection.execute(statement)
         connection.commit()
-        saved = archive.prepare(path)
-        self.assertEqual(saved.users, [(BOB, "Bob", b"\1", 3, 4, GUEST)])
-        self.assertEqual(saved.members, [(9, 2)])
+        state = load(archive.prepare(path).snapshot)
+        bob = state.users[BOB]
+        self.assertEqual(
+            (bob.name, list(bob.tokens), bob.since, bob.cursor), ("Bob", [b"\1"], 3, 4)
+        )
+        self.assertEqual(list(state.rooms[DEV].members), [BOB])
         index.attach(connection, path)
         self.cursor = connection.cursor()
         self.assertEqual(self.history(Conversation(DEV, ""), 9), ["an old word"])
         self.assertEqual(self.search("word", rooms=[DEV]), ["an old word"])
-        question = (2, BOB, "7")
-        self.assertEqual(archive.write(self.cursor, questions=[question]), {2: (1, 5)})
+        self.assertEqual([key for key, _ in bob.remembered(5)], ["7"])
         connection.close()
 
     def test_a_step_that_fails_leaves_the_file_as_it_was(self) -> None:
@@ -100,7 +113,7 @@ class OpeningTests(ArchiveTestCase):
         self.assertEqual(self.cursor.execute("PRAGMA user_version").fetchone(), (NEWEST,))
         with self.assertRaises(sqlite3.OperationalError):
             self.cursor.execute("SELECT colour FROM user")
-        self.assertEqual(archive.prepare(self.folder).last, 1)
+        self.assertEqual(archive.prepare(self.folder).snapshot.progress.number, 1)
 
     def test_a_newer_schema_is_refused(self) -> None:
         self.connection.execute("PRAGMA user_version = 99")
@@ -149,14 +162,14 @@ class MissedTests(ArchiveTestCase):
         self.assertEqual(self.missed(BOB, 1), ["to all"])
 
     def test_of_a_room_it_is_what_was_said_while_one_was_a_member(self) -> None:
-        self.change(UserCame(BOB, "Bob", b"", 0), RoomMade(DEV, "#dev", False, ALICE))
+        self.change(MADE)
         self.say(ALICE, DEV, "1")
-        self.change(Joined(DEV, BOB, 1))
+        self.change(joined(DEV, BOB, 1))
         self.say(ALICE, DEV, "2")
-        self.change(Joined(DEV, BOB, 2))  # exists already
+        self.change(joined(DEV, BOB, 2))  # exists already
         self.change(Left(DEV, BOB, 2))
         self.say(ALICE, DEV, "3")
-        self.change(Joined(DEV, BOB, 3))
+        self.change(joined(DEV, BOB, 3))
         self.say(ALICE, DEV, "4")
         self.assertEqual(self.missed(BOB), ["2", "4"])
         self.assertEqual(self.missed(CAROL), [])
@@ -185,24 +198,19 @@ class MissedTests(ArchiveTestCase):
         self.assertEqual(([m.text for m in page.messages], page.upto), (["a", "b"], 2))
 
     def test_who_leaves_and_joins_before_anything_is_said_is_a_member(self) -> None:
-        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, BOB, 0), Joined(DEV, ALICE, 0))
+        self.change(MADE, joined(DEV, BOB, 0), joined(DEV, ALICE, 0))
         self.change(Left(DEV, ALICE, 0))
-        self.change(Joined(DEV, ALICE, 0))
+        self.change(joined(DEV, ALICE, 0))
         self.say(BOB, DEV, "hello")
         self.assertEqual(self.missed(ALICE), ["hello"])
-        self.assertEqual(archive.load(self.cursor).members, [(DEV, BOB), (DEV, ALICE)])
-
-    def test_who_asks_to_join_again_is_a_member_since_the_first_time(self) -> None:
-        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, ALICE, 0))
-        self.say(BOB, DEV, "hello")
-        self.change(Joined(DEV, ALICE, 1))
-        self.assertEqual(self.missed(ALICE), ["hello"])
+        members = [(room, user) for room, user, *_ in tables.load(self.cursor).members]
+        self.assertEqual(members, [(DEV, BOB), (DEV, ALICE)])
 
     def test_what_was_said_in_a_room_that_is_gone_is_not_lost(self) -> None:
-        self.change(RoomMade(DEV, "#dev", False, BOB), Joined(DEV, BOB, 0), Joined(DEV, ALICE, 0))
+        self.change(MADE, joined(DEV, BOB, 0), joined(DEV, ALICE, 0))
         self.say(BOB, DEV, "hello")
         self.change(Left(DEV, BOB, 1), Left(DEV, ALICE, 1), RoomGone(DEV))
-        self.assertEqual(archive.load(self.cursor).rooms, [])
+        self.assertEqual(tables.load(self.cursor).rooms, [])
         self.assertEqual(self.missed(ALICE), ["hello"])
 
     def test_a_reading_goes_through_so_many_messages_at_most(self) -> None:
@@ -283,7 +291,7 @@ class HistoryTests(ArchiveTestCase):
             self.say(ALICE, to, str(text), time=time)
             said += [(text, to, time)] if not to else []
         late = Message(17, 3100, ALICE, "alice", 0, 0, "ALL", "17")  # not indexed yet
-        archive.write(self.cursor, [late])
+        write(self.cursor, [late])
         said.append((17, 0, 3100))
         bounds = [0, 1000, 2999, 3000, 3001, 3600, 5000, 7000, 7200, 8000, 9000, 10**9, 10**10]
         for since in bounds:
@@ -310,7 +318,7 @@ class HistoryTests(ArchiveTestCase):
             for _ in range(5_000):
                 self.number += 1
                 message = (self.number, self.number * 1000, ALICE, "alice", 0, 0, "ALL", "x")
-                archive.write(self.cursor, [Message(*message)])
+                write(self.cursor, [Message(*message)])
             while index.extend(self.cursor, 1000) < self.number:
                 pass
             self.connection.commit()
@@ -414,7 +422,7 @@ class SearchTests(ArchiveTestCase):
 
     def test_what_is_not_indexed_yet_is_not_there(self) -> None:
         message = Message(99, 99, ALICE, "alice", 0, 0, "ALL", "red late", None)
-        archive.write(self.cursor, [message])
+        write(self.cursor, [message])
         self.assertEqual(self.search("late"), [])
         self.index()
         self.assertEqual(self.search("late"), ["red late"])
@@ -430,7 +438,7 @@ class TidyingTests(ArchiveTestCase):
         self.assertEqual(self.history(PUBLIC, 9), ["word 4"])
         self.assertEqual(self.search("word"), ["word 4"])
         self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
-        self.assertEqual(archive.load(self.cursor).last, 5)
+        self.assertEqual(tables.load(self.cursor).progress.number, 5)
 
     def test_a_server_that_was_killed_while_it_deleted_goes_on(self) -> None:
         for i in range(3):
@@ -458,51 +466,60 @@ class TidyingTests(ArchiveTestCase):
         self.assertEqual(sorted(self.search("word")), ["word 2", "word 3"])
         self.assertEqual(self.history(Conversation(BOB, "alice"), 9), ["word 2", "word 3"])
 
-    def test_hundreds_of_rows_are_written_and_what_was_sent_before_is_not(self) -> None:
-        def messages(numbers):
-            return [
-                Message(n, 1, ALICE, "alice", 0, 0, "ALL", f"text {n}", str(n % 700))
-                for n in numbers
-            ]
-
-        self.assertEqual(archive.write(self.cursor, messages(range(1, 601))), {})
-        self.index()
-        again = messages(range(701, 1400))
-        asked = [(message.number, message.author, message.request) for message in again]
-        questions = [*asked, (1400, ALICE, "5"), (1401, BOB, "5")]
-        repeats = archive.write(self.cursor, again, questions=questions)
-        expected = {n: (n - 700, 1) for n in range(701, 1301)} | {1400: (5, 1)}
-        self.assertEqual(repeats, expected)
-        self.cursor.execute("SELECT count(*), max(number) FROM message")
-        self.assertEqual(self.cursor.fetchone(), (699, 1399))
-
-    def test_who_is_gone_leaves_no_membership_and_no_invitation(self) -> None:
-        self.change(
-            UserCame(BOB, "Bob", b"t", 0), RoomMade(DEV, "#dev", True, BOB), Joined(DEV, BOB, 0)
+    def test_hundreds_of_rows_are_written(self) -> None:
+        write(
+            self.cursor,
+            [Message(n, 1, ALICE, "alice", 0, 0, "ALL", f"text {n}") for n in range(1, 601)],
         )
-        self.change(UserCame(CAROL, "carol", b"u", 0), Invited(DEV, CAROL), Invited(DEV, ALICE))
-        saved = archive.load(self.cursor)
-        self.assertEqual(saved.users[0], (BOB, "Bob", b"t", 0, 0, GUEST))
-        self.assertEqual(saved.rooms, [(DEV, "#dev", "", 1, BOB)])
-        self.assertEqual((saved.members, saved.invitations), ([(DEV, BOB)], [(DEV, CAROL)]))
-        self.change(RoomGone(DEV))  # it has a member
-        self.assertEqual(len(archive.load(self.cursor).rooms), 1)
-        self.change(UserGone(BOB), UserGone(CAROL), RoomGone(DEV))
-        self.assertEqual(archive.load(self.cursor), Saved())
+        self.cursor.execute("SELECT count(*), max(number) FROM message")
+        self.assertEqual(self.cursor.fetchone(), (600, 600))
 
-    def test_an_invitation_to_a_room_that_anybody_may_join_is_not_kept(self) -> None:
-        self.change(UserCame(CAROL, "carol", b"t", 0), RoomMade(DEV, "#dev", False, BOB))
-        self.change(Invited(DEV, CAROL))
-        self.assertEqual(archive.load(self.cursor).invitations, [])
 
-    def test_no_change_costs_a_walk_through_a_table(self) -> None:
-        for change, statements in archive._CHANGES.items():
-            for statement in statements:
-                self.cursor.execute(
-                    f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(change._fields, 1)
-                )
-                for *_, step in self.cursor.fetchall():
-                    self.assertNotIn("SCAN", step, statement)
+class NumberTests(TestCase):
+    """No number is given twice, though the file goes back."""
+
+    TODAY = 1_795_000_000.0
+
+    def start(self, noted: tuple[int, int], newest: int, now: float) -> tuple[int, tuple[int, int]]:
+        """Return the number after which a start goes on, and what it notes."""
+        after = archive.continue_after(noted, newest, now)
+        return after, (after, int(now * 1000))
+
+    def test_a_file_that_was_put_back_gives_no_number_again(self) -> None:
+        old = after, noted = self.start((0, 0), 0, self.TODAY)
+        given, now = after, self.TODAY
+        for seconds in (1, 1, 60, 30 * 24 * 60 * 60):
+            now += seconds
+            given += 60_000 * seconds  # as many as can be committed
+            after, noted = self.start(noted, given, now)
+            self.assertGreater(after, given)
+            self.assertGreater(self.start(old[1], old[0], now)[0], given)
+            self.assertGreater(self.start((0, 0), 0, now)[0], given)
+            given = after
+
+    def test_many_starts_leave_no_more_out_than_the_time_that_passed(self) -> None:
+        first = after, noted = self.start((0, 0), 0, self.TODAY)
+        for i in range(1, 51):
+            after, noted = self.start(noted, after + 1, self.TODAY + 20 * i)
+        self.assertEqual(after - first[0], 50 * 20 * archive.NUMBERS_PER_SECOND)
+
+    def test_a_clock_that_is_behind_gives_no_number_again(self) -> None:
+        after, noted = self.start((0, 0), 0, self.TODAY)
+        again, _ = self.start(noted, after + 20, self.TODAY - 1000)
+        self.assertEqual(again, after + 20 + archive.NUMBERS_LOST)
+
+    def test_a_clock_that_is_centuries_ahead_does_not_use_numbers_up(self) -> None:
+        after, noted = self.start((0, 0), 0, self.TODAY)
+        for now in [2**36, self.TODAY] * 20:
+            after, noted = self.start(noted, after + 1, now)
+        self.assertLess(after, 2**53)
+
+    def test_what_a_start_notes_is_in_the_file(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir(mode=0o700)
+        first = archive.prepare(folder, wall=lambda: self.TODAY)
+        second = archive.prepare(folder, wall=lambda: self.TODAY + 7)
+        self.assertEqual(second.after - first.after, 7 * archive.NUMBERS_PER_SECOND)
 
 
 class CommandTests(ArchiveTestCase):
@@ -549,7 +566,6 @@ class CommandTests(ArchiveTestCase):
                 "INSERT INTO place VALUES (0, 0, 77, 78, 70, '[7, 8]')",
                 "2 places of messages that are not there",
             ),
-            ("UPDATE request SET number = 77", "1 Ids of messages that are not there"),
             ("DELETE FROM words_docsize WHERE id = 1", "1 messages that can't be searched"),
             (
                 "INSERT INTO words_docsize VALUES (9, x'01')",
@@ -557,7 +573,7 @@ class CommandTests(ArchiveTestCase):
             ),
             ("UPDATE step SET latest = 5", "1 messages that can't be found by their time"),
             (
-                "INSERT INTO member VALUES (5, 1, 0, NULL, 1)",
+                "INSERT INTO member VALUES (5, 1, 0, NULL, 1, 0)",
                 "1 members of rooms that are not there",
             ),
         ):

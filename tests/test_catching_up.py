@@ -6,7 +6,6 @@ and when it has ended, and what is said, joined and left meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.core.errors import NotPermitted
-from chat_twisted.core.hub import Hub
-from chat_twisted.core.limits import OFF, Limiter
+from chat_twisted.core import commands as c
+from chat_twisted.core.entries import LoggedIn
 from chat_twisted.core.message import Message
+from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import archive
-from tests.store import InlineStore, quick_accounts, settle
+from chat_twisted.testing import MemoryServer
+from tests.store import InlineStore, settle
 from tests.test_hub import ListDoor, ListSession
 
 
@@ -90,6 +90,18 @@ STEPS = st.lists(
 )
 
 
+class ReturningSession(ListSession):
+    """A session that has messages brought to it as soon as it has its name."""
+
+    def __init__(self, door: ListDoor, hub: Any, resume: int | None = None) -> None:
+        super().__init__(door)
+        self.hub = hub
+        self.resume = resume
+
+    def registered(self, request: Request, login: LoggedIn) -> None:
+        self.hub.arrive(self, self.resume)
+
+
 class CatchingUpTests(TestCase):
     """Bob has two connections. One is there all the time; the other is lost again and again, and
     comes back with the number of the last message that it has.
@@ -108,8 +120,8 @@ class CatchingUpTests(TestCase):
         while self.store.has_more:
             for what in ("commit", "begin reading", "committed", "have read"):
                 self.take(what)
-        numbers = [message.number for message in self.got + self.bob.got]
-        due = [message.number for message in self.steady.got]
+        numbers = numbers_of(self.got + self.bob.got)
+        due = numbers_of(self.steady.got)
         due += [
             what[2] for what in self.steady.heard if what[0] == "sent"
         ]  # as on the user's other session
@@ -119,30 +131,25 @@ class CatchingUpTests(TestCase):
         self.clock = Clock()
         self.clock.advance(1000)
         self.store = ScheduledStore(self.clock)
-        self.hub = Hub(
-            self.store.ledger(),
-            self.clock,
-            quick_accounts(),
-            Limiter(OFF),
-            max_clients=10,
-        )
+        self.hub = MemoryServer(self.store).hub
         self.door = ListDoor()
         self.alice, self.steady, eve = (self.come(name) for name in ("alice", "bob", "eve"))
         for session in (eve, self.alice):  # eve, so that there always is such a room
-            self.hub.join(session, "#dev", None, private=False)
+            self.join(session)
         settle(self.clock)
-        self.got: list[Message] = []  # by what was lost
-        self.bob = ListSession(self.door)
-        self.hub.register("bob", self.bob, self.steady.token)
-        self.hub.arrive(self.bob)
+        self.got: list[Any] = []  # by what was lost
+        self.bob = self.come("bob", self.steady.token)
         self.store.scheduled = True
 
-    def come(self, name: str) -> ListSession:
-        session = ListSession(self.door)
-        self.hub.register(name, session)
-        settle(self.clock)
-        self.hub.arrive(session)
+    def come(self, name: str, token: str | None = None, resume: int | None = None) -> ListSession:
+        session = ReturningSession(self.door, self.hub, resume)
+        self.hub.login(session, name, token=token)
+        if not self.store.scheduled:
+            settle(self.clock)
         return session
+
+    def join(self, session: ListSession) -> None:
+        self.hub.propose(session, c.Join(session.user, session.epoch, "#dev", c.new_id()))
 
     def go(self) -> None:
         self.got += self.bob.got
@@ -151,9 +158,8 @@ class CatchingUpTests(TestCase):
 
     def come_back(self) -> None:
         self.go()
-        self.bob = ListSession(self.door)
-        self.hub.register("bob", self.bob, self.steady.token)
-        self.hub.arrive(self.bob, self.got[-1].number if self.got else 0)
+        numbers = numbers_of(self.got)
+        self.bob = self.come("bob", self.steady.token, numbers[-1] if numbers else 0)
 
     def take(self, step: Any) -> None:
         match step:
@@ -170,11 +176,16 @@ class CatchingUpTests(TestCase):
             case "come":
                 self.come_back()
             case "join":
-                self.hub.join(self.steady, "#dev", None, private=False)
+                self.join(self.steady)
             case "part":
-                with contextlib.suppress(NotPermitted):  # the user is not there
-                    self.hub.leave_room(self.steady, "#dev", None)
+                part = c.Part(self.steady.user, self.steady.epoch, "#dev")
+                self.hub.propose(self.steady, part)
             case (who, to):
                 session = self.alice if who == "alice" else self.steady
                 self.hub.send(session, to, "text")
         self.clock.advance(0)
+
+
+def numbers_of(seen: list[Any]) -> list[int]:
+    """The numbers of the messages among what was seen, without the events."""
+    return [message.number for message in seen if isinstance(message, Message)]

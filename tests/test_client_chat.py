@@ -30,6 +30,7 @@ from chat_twisted.client import (
 )
 from chat_twisted.client import chat as chat_module
 from chat_twisted.client.identity import Identity
+from chat_twisted.core.commands import CONSOLE, Disconnect
 from chat_twisted.frames import encode
 from chat_twisted.testing import Chat
 
@@ -375,11 +376,10 @@ class ListenTests(ChatTestCase):
 
     def test_what_the_server_says_at_the_end_is_why(self) -> None:
         listening = self.chat.start(self.listen())
-        user = self.chat.hub._users["bot"]
-        user.sessions[0].dismissed("banned: spam\x1b[2J")
+        self.chat.hub.ask(Disconnect(CONSOLE, 0, "bot", "spam\x1b[2J"))
         self.chat.settle()
         problem = self.failureResultOf(listening, NotConnected).value
-        self.assertEqual(str(problem), "banned: spam\u241b[2J")
+        self.assertEqual(str(problem), "Kicked by admin: spam\u241b[2J")
 
     def test_a_cancelled_wait_takes_no_message_away(self) -> None:
         waiting = self.chat.start(anext(self.bot))

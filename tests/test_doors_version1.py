@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
+from chat_twisted.core.sessions import DISCONNECTED, Dismissal
 from chat_twisted.doors.version1 import make_forward, pieces
 from chat_twisted.text import printable
 from tests.door import Client, DoorTestCase
@@ -28,7 +29,7 @@ def forward(sender: str, text: str) -> bytes:
 class RegistrationTests(DoorTestCase):
     def refused(self, first: str, answer: bytes, host: str = "127.0.0.1") -> None:
         client = self.connect(host)
-        self.assertEqual(client.say(first), answer)
+        self.assertEqual(client.ask(first), answer)
         self.assertTrue(client.closed)
 
     def test_two_connections_are_answered_as_the_original_expects(self) -> None:
@@ -62,10 +63,10 @@ class RegistrationTests(DoorTestCase):
 
     def test_the_second_connection_is_taken_from_the_address_of_the_first_and_once(self) -> None:
         first = self.connect("10.0.0.1")
-        first.say("REGISTER TOSEND alice\n\n")
+        first.ask("REGISTER TOSEND alice\n\n")
         self.refused("REGISTER TORECV alice\n\n", NOT_REGISTERED, "10.0.0.2")
         second = self.connect("10.0.0.1")
-        self.assertEqual(second.say("REGISTER TORECV alice\n\n"), b"REGISTERED TORECV alice\n\n")
+        self.assertEqual(second.ask("REGISTER TORECV alice\n\n"), b"REGISTERED TORECV alice\n\n")
         self.refused("REGISTER TORECV alice\n\n", NOT_REGISTERED, "10.0.0.1")
         self.assertEqual(self.names(), ["alice"])
 
@@ -78,11 +79,11 @@ class RegistrationTests(DoorTestCase):
 
     def test_the_user_is_present_once_the_second_connection_is_registered(self) -> None:
         first = self.connect()
-        first.say("REGISTER TOSEND alice\n\n")
+        first.ask("REGISTER TOSEND alice\n\n")
         self.assertEqual(self.names(), [])
         bob, _ = self.original("bob")
-        self.assertEqual(bob.say(send("alice", "x")), UNABLE)
-        self.assertEqual(bob.say(send("ALL", "x")), UNABLE)
+        self.assertEqual(bob.ask(send("alice", "x")), UNABLE)
+        self.assertEqual(bob.ask(send("ALL", "x")), UNABLE)
 
     def test_losing_either_connection_closes_the_other_and_frees_the_name(self) -> None:
         for lost in (0, 1):
@@ -95,8 +96,8 @@ class RegistrationTests(DoorTestCase):
     def test_a_version_1_registration_after_a_version_2_one_is_refused(self) -> None:
         self.user("alice")
         client = self.connect()
-        self.assertTrue(client.say("REGISTER alice\n\n").startswith(b"ERROR 105"))
-        self.assertEqual(client.say("REGISTER TOSEND carol\n\n"), NOT_REGISTERED)
+        self.assertTrue(client.ask("REGISTER alice\n\n").startswith(b"ERROR 105"))
+        self.assertEqual(client.ask("REGISTER TOSEND carol\n\n"), NOT_REGISTERED)
 
 
 class FullTests(DoorTestCase):
@@ -112,7 +113,7 @@ class FullTests(DoorTestCase):
         first.say("REGISTER TOSEND carol\n\n")
         session = first.protocol.session
         self.hub.leave(session, for_good=True)
-        session.dismissed("Kicked")
+        session.dismissed(Dismissal(DISCONNECTED, "", ""))
         self.assertTrue(first.closed)
         second = self.connect()
         self.assertEqual(
@@ -168,7 +169,7 @@ class SendingTests(DoorTestCase):
 
     def test_a_user_who_is_not_there_is_error_102(self) -> None:
         for to in ("carol", "b@d", "bob ", "#dev", "alice"):
-            self.assertEqual(self.alice.say(send(to, "x")), UNABLE, to)
+            self.assertEqual(self.alice.ask(send(to, "x")), UNABLE, to)
         self.assertFalse(self.alice.closed)
 
     def test_a_recipient_who_does_not_answer_in_10_seconds_is_error_102(self) -> None:
@@ -215,7 +216,7 @@ class SendingTests(DoorTestCase):
 
     def test_a_broadcast_to_nobody_else_is_error_102(self) -> None:
         self.bob_in.gone()
-        self.assertEqual(self.alice.say(send("ALL", "x")), UNABLE)
+        self.assertEqual(self.alice.ask(send("ALL", "x")), UNABLE)
 
     def test_pipelined_sends_are_answered_one_by_one_in_their_order(self) -> None:
         sends = [send("bob", "1"), send("nobody", "2"), send("ALL", "3"), send("bob", "4")]
@@ -272,7 +273,7 @@ class SendingTests(DoorTestCase):
             )
         ):
             sending, receiving = self.original(f"u{number}")
-            self.assertEqual(sending.say(wrong), INCOMPLETE, wrong)
+            self.assertEqual(sending.ask(wrong), INCOMPLETE, wrong)
             self.assertTrue(sending.closed)
             self.assertTrue(receiving.closed)
             self.assertNotIn(f"u{number}", self.names())

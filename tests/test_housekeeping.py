@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.message import Message
-from chat_twisted.storage import archive, housekeeping, index
+from chat_twisted.storage import housekeeping, index
 from chat_twisted.storage.housekeeping import CLEAN_EVERY, LAZY, Housekeeping
-from tests.store import InlineStore, settle
+from tests.store import InlineStore, settle, write
 
 DAY = 24 * 60 * 60
 
@@ -49,7 +49,7 @@ class HousekeepingTests(TestCase):
         for _ in range(count):
             self.number += 1
             messages.append(Message(self.number, self.log_time(), 1, "a", 0, 0, "ALL", "word"))
-        archive.write(self.store.connection.cursor(), messages)
+        write(self.store.connection.cursor(), messages)
         self.store.connection.commit()
         return self.keeper.written(self.number)
 
@@ -182,7 +182,7 @@ class HousekeepingTests(TestCase):
         self.say()
         for _ in range(3):
             self.go_on(CLEAN_EVERY)
-        self.assertEqual(self.asked.count("record_progress"), 1)
+        self.assertEqual(self.asked.count("record_moment"), 1)
 
     def test_it_stops_when_what_is_under_way_is_done(self) -> None:
         self.store.seconds = 0.5

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_twisted.core.message import PUBLIC, Conversation, Message
-from chat_twisted.core.saved import Span
+from chat_twisted.core.reads import Span
 from chat_twisted.storage import archive, index, maintenance
-from tests.store import ALICE, BOB, CAROL, ArchiveTestCase
+from tests.store import ALICE, BOB, CAROL, ArchiveTestCase, write
 
 
 class FileTests(ArchiveTestCase):
@@ -22,7 +22,7 @@ class FileTests(ArchiveTestCase):
         self.say(ALICE, 0, "red wine")
         self.say(ALICE, BOB, "red tea")
         # A mark that survives if the index is kept.
-        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.execute("UPDATE indexed SET deleted = 1")
         self.connection.commit()
 
     def prepare(self) -> bool:
@@ -35,7 +35,7 @@ class FileTests(ArchiveTestCase):
         self.assertEqual(self.history(PUBLIC, 9), ["red wine"])
         self.assertEqual(sorted(self.search("red")), ["red tea", "red wine"])
         self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
-        return self.cursor.execute("SELECT forgotten FROM indexed").fetchone() == (1,)
+        return self.cursor.execute("SELECT deleted FROM indexed").fetchone() == (1,)
 
     def damage(self, begin: int, end: int | None = None) -> Path:
         """Overwrite a part of the index file; return its path."""
@@ -71,27 +71,21 @@ class FileTests(ArchiveTestCase):
         self.damage(4096)
         self.assertFalse(self.prepare())
 
-    def test_what_is_asked_of_a_damaged_one_when_writing_is_looked_for_in_the_archive(self) -> None:
-        self.say(ALICE, 0, "red herring", id="7", time=5)
+    def test_what_damage_a_reading_meets_has_it_made_again_at_the_next_start(self) -> None:
         [page] = self.cursor.execute(
-            "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'request'"
+            "SELECT rootpage FROM looked_up.sqlite_master WHERE name = 'place'"
         ).fetchone()
         self.damage(4096 * (page - 1), 4096 * page)
         self.connection = archive.connect(self.folder / archive.FILE)
         index.attach(self.connection, self.folder)
         self.cursor = self.connection.cursor()
-        said = Message(4, 6, ALICE, "alice", 0, 0, "ALL", "x", "7")
-        questions = [(4, ALICE, "7"), (5, BOB, "7")]
-        repeats = archive.write(self.cursor, [said, said._replace(number=5)], questions=questions)
-        self.assertEqual(repeats, {4: (3, 5)})
-        self.connection.commit()
+        with self.assertRaises(sqlite3.DatabaseError):
+            self.history(PUBLIC, 9)
         other = archive.connect(self.folder / archive.FILE)  # another connection can be opened
         index.attach(other, self.folder)
         other.close()
-        self.connection.execute("DELETE FROM message WHERE number IN (3, 5)")
-        self.connection.commit()
         self.assertFalse(self.prepare())  # rebuilt, and only once
-        self.connection.execute("UPDATE indexed SET forgotten = 1")
+        self.connection.execute("UPDATE indexed SET deleted = 1")
         self.connection.commit()
         self.assertTrue(self.prepare())
 
@@ -135,12 +129,12 @@ class FileTests(ArchiveTestCase):
         self.addCleanup(other.close)
         index.attach(other, self.folder)
         message = Message(3, 3, ALICE, "alice", 0, 0, "ALL", "three", None)
-        archive.write(self.cursor, [message])
+        write(self.cursor, [message])
         self.connection.commit()
         other.execute("PRAGMA busy_timeout = 0")
         self.connection.execute("PRAGMA busy_timeout = 0")
         self.assertEqual(index.extend(other.cursor(), 9), 3)  # and is not committed yet
-        archive.write(self.cursor, [message._replace(number=4, text="four")])
+        write(self.cursor, [message._replace(number=4, text="four")])
         self.connection.commit()
         other.commit()
         self.assertEqual(self.history(PUBLIC, 9), ["red wine", "three", "four"])
@@ -172,7 +166,7 @@ class FileTests(ArchiveTestCase):
         for i, (to, step_ends) in enumerate(said, 1):
             name = "Bob" if to else "ALL"
             message = Message(i, i, ALICE, "alice", to, 0, name, str(i))
-            archive.write(self.cursor, [message])
+            write(self.cursor, [message])
             if step_ends:  # messages after the last are neither indexed nor deleted
                 indexed = index.extend(self.cursor, 99)
         if (span := index.remove(self.cursor, deleted_before - 1, 99)) is not None:
@@ -200,44 +194,23 @@ class FileTests(ArchiveTestCase):
     def test_the_write_ahead_log_begins_anew_when_all_of_it_is_in_the_file(self) -> None:
         self.connection.execute("PRAGMA wal_autocheckpoint = 0")
         for number in range(3, 203):
-            archive.write(
-                self.cursor, [Message(number, 9, ALICE, "alice", 0, 0, "ALL", "x" * 4000, None)]
-            )
+            write(self.cursor, [Message(number, 9, ALICE, "alice", 0, 0, "ALL", "x" * 4000, None)])
             self.connection.commit()
             archive.checkpoint(self.cursor)
         self.assertLess((self.folder / f"{archive.FILE}-wal").stat().st_size, 100_000)
 
 
-class ForgettingTests(ArchiveTestCase):
-    def test_ids_are_forgotten_by_their_key_and_not_by_a_walk(self) -> None:
+class RemovingTests(ArchiveTestCase):
+    def test_what_is_old_is_removed_by_its_key_and_not_by_a_walk(self) -> None:
         """With many rows a scan would take too long."""
         asked: list[str] = []
         self.connection.set_trace_callback(asked.append)
-        self.say(ALICE, 0, "x", id="1")
+        self.say(ALICE, 0, "x")
         self.say(ALICE, 0, "y")
-        index.forget_requests(self.cursor, 1, 9)
         index.remove(self.cursor, 1, 9)
         deleting = [sql for sql in asked if re.match("DELETE FROM (?!step)", sql)]
-        self.assertEqual(len(deleting), 3)
+        self.assertEqual(len(deleting), 1)
         for sql in deleting:
             plan = [row[3] for row in self.cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
             self.assertIn("SEARCH", plan[0])
-            self.assertRegex(plan[0], r"user=\? AND id=\?|other=\? AND first<\?")
-
-    def test_an_id_used_again_is_remembered_though_its_first_message_is_deleted(self) -> None:
-        self.say(ALICE, 0, "old", id="7")
-        self.assertFalse(index.forget_requests(self.cursor, 1, 9))
-        self.say(ALICE, 0, "new", id="7", time=3000)
-        self.say(ALICE, 0, "newest")
-        self.expire(1, 9)
-        again = Message(9, 4000, ALICE, "alice", 0, 0, "ALL", "again", "7")
-        repeats = archive.write(self.cursor, [again], questions=[(9, ALICE, "7")])
-        self.assertEqual(repeats, {9: (2, 3000)})
-
-    def test_ids_are_forgotten_in_steps_and_only_old_ones(self) -> None:
-        for i in range(5):
-            self.say(ALICE, 0, "x", id=str(i))
-        self.assertTrue(index.forget_requests(self.cursor, 3, 2))
-        self.assertFalse(index.forget_requests(self.cursor, 3, 2))
-        self.cursor.execute("SELECT id FROM request ORDER BY id")
-        self.assertEqual(self.cursor.fetchall(), [("3",), ("4",)])
+            self.assertRegex(plan[0], r"other=\? AND first<\?")

@@ -17,11 +17,10 @@ from pathlib import Path
 from chat_twisted import admin as command
 from chat_twisted import files
 from chat_twisted.core.message import Message
-from chat_twisted.core.saved import Saved
 from chat_twisted.files import FilesError
 from chat_twisted.storage import archive, index, sql
 from chat_twisted.storage.archive import FILE, ArchiveError
-from tests.store import ALICE, BOB, ArchiveTestCase
+from tests.store import ALICE, BOB, ArchiveTestCase, write
 
 
 class MaintenanceTestCase(ArchiveTestCase):
@@ -132,7 +131,7 @@ class ForeignLogTests(MaintenanceTestCase):
         self.assertMixed()
         for suffix in ("-wal", "-shm"):  # as documented
             self.path.with_name(f"{FILE}{suffix}").unlink(missing_ok=True)
-        self.assertEqual(archive.prepare(self.folder).last, 20)
+        self.assertEqual(archive.prepare(self.folder).snapshot.progress.number, 20)
 
     def test_a_newer_file_that_is_put_beside_an_older_log_is_refused(self) -> None:
         self.fill(3)
@@ -171,7 +170,7 @@ class ForeignLogTests(MaintenanceTestCase):
                         messages.append(
                             Message(number, number, 1, "a", 2, 0, "b", text, str(number))
                         )
-                    archive.write(connection.cursor(), messages)
+                    write(connection.cursor(), messages)
                     connection.commit()
                 elif what == 5:
                     connection.execute("UPDATE progress SET number = number + 1")
@@ -216,7 +215,7 @@ class StepTests(MaintenanceTestCase):
             (folder / f"{number}.sql").write_text(step)
         return folder
 
-    def prepare(self, *more: str) -> Saved:
+    def prepare(self, *more: str) -> archive.Opened:
         return archive.prepare(self.folder, schema=self.steps(*more), say=self.said.append)
 
     def version(self, path: Path) -> int:
@@ -261,7 +260,7 @@ class StepTests(MaintenanceTestCase):
             self.prepare("DROP TABLE absent;")
         connection = archive.connect(self.path)
         message = Message(2, 2, ALICE, "alice", BOB, 0, "Bob", "later", None)
-        archive.write(connection.cursor(), [message])
+        write(connection.cursor(), [message])
         connection.commit()
         connection.close()
         with self.assertRaises(FilesError):
@@ -287,7 +286,7 @@ class StepTests(MaintenanceTestCase):
         self.assertRegex(str(caught.exception), f"^{self.before}: .*: this copy is needed before")
         self.assertEqual(list(self.folder.glob("*-before-*")), [])
         self.assertEqual(self.version(self.path), self.newest)
-        self.assertEqual(archive.prepare(self.folder).last, 1)
+        self.assertEqual(archive.prepare(self.folder).snapshot.progress.number, 1)
 
 
 class BackupTests(MaintenanceTestCase):
@@ -334,7 +333,7 @@ class BackupTests(MaintenanceTestCase):
     def test_an_archive_that_is_not_sound_replaces_no_backup(self) -> None:
         self.say(ALICE, BOB, "hello")
         self.command("backup", self.file)
-        self.connection.execute("INSERT INTO member VALUES (77, 2, 1, NULL, 0)")
+        self.connection.execute("INSERT INTO member VALUES (77, 2, 1, NULL, 0, 0)")
         self.connection.commit()
         code, out, err = self.command("backup", self.file)
         self.assertEqual((code, out), (1, ""))
@@ -388,7 +387,7 @@ class RestoreTests(MaintenanceTestCase):
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
         for suffix in ("-wal", "-shm"):
             self.assertFalse(self.path.with_name(f"{FILE}{suffix}").exists())
-        self.assertEqual(archive.prepare(self.folder).last, 1)
+        self.assertEqual(archive.prepare(self.folder).snapshot.progress.number, 1)
 
     def test_the_index_is_made_again(self) -> None:
         self.close()
@@ -405,7 +404,7 @@ class RestoreTests(MaintenanceTestCase):
     def test_into_a_folder_without_an_archive(self) -> None:
         new = self.outside / "new" / "state"
         self.assertEqual(self.command("restore", self.file, state=new)[0], 0)
-        self.assertEqual(archive.prepare(new).last, 1)
+        self.assertEqual(archive.prepare(new).snapshot.progress.number, 1)
 
     def test_nothing_that_was_replaced_is_lost_by_the_next_restore(self) -> None:
         self.close()
@@ -486,7 +485,7 @@ class RestoreTests(MaintenanceTestCase):
             found = self.texts(state / FILE)
             self.assertIn(found, (["old"], ["old", "newer"]), point)
             seen.add(tuple(found))
-            self.assertEqual(archive.prepare(state).last, len(found))
+            self.assertEqual(archive.prepare(state).snapshot.progress.number, len(found))
             if code == 0:
                 break
             self.assertEqual(code, 9)

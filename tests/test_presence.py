@@ -1,4 +1,4 @@
-"""Who is here, and what is told of it to whom."""
+"""Who watches is told of changes of presence, together and in time."""
 
 from __future__ import annotations
 
@@ -7,139 +7,87 @@ from collections.abc import Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.core.errors import NotPermitted
+from chat_twisted.core import facts
+from chat_twisted.core.model import Session, User
 from chat_twisted.core.presence import (
     AWAY,
     GONE,
     HERE,
-    MAX_WHY,
     TELL_AFTER,
     Presence,
-    Roster,
-    check_why,
-    seen,
+    Watchers,
+    presence_of,
 )
 
 
-class Person:
-    def __init__(self, name: str, away: str | None = None, *, present: bool = True) -> None:
-        self.name = name
-        self.key = name.lower()
-        self.away = away
-        self.present = present
-
-
-class RosterTests(TestCase):
+class WatchersTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.told: list[list[tuple[str, ...]]] = []
-        self.roster: Roster[Person, str] = Roster(self.clock, self.tell)
-        self.roster.watchers["somebody"] = None
+        self.told: list[list[str]] = []
+        names = {1: "alice", 2: "bob"}
+        self.watchers: Watchers[str] = Watchers(
+            self.clock, [(1, 5)], names.__getitem__, lambda name: Presence(name, HERE), self.tell
+        )
+        self.watchers.watching["somebody"] = None
 
-    def tell(self, changed: Sequence[Presence]) -> None:
-        self.told.append([tuple(presence) for presence in changed])
+    def tell(self, seen: Sequence[Presence]) -> None:
+        self.told.append([presence.name for presence in seen])
 
-    def come(self, name: str) -> Person:
-        person = Person(name)
-        self.roster.changed(person)
-        return person
+    def come(self, user: int, epoch: int, *, present: bool = True) -> None:
+        self.watchers.follow(facts.SessionCame(user, epoch, 0, "", b"", "", present))
 
-    def go(self, person: Person) -> None:
-        person.present = False
-        self.roster.changed(person)
+    def go(self, user: int, epoch: int) -> None:
+        self.watchers.follow(facts.SessionGone(user, epoch, False, ""))
 
-    def take(self) -> list[list[tuple[str, ...]]]:
+    def take(self) -> list[list[str]]:
         """What is told when it is time."""
         self.clock.advance(TELL_AFTER)
         told, self.told = self.told, []
         self.assertEqual(self.clock.getDelayedCalls(), [])
         return told
 
-    def test_all_who_are_present_are_in_the_order_of_their_folded_names(self) -> None:
-        people = [self.come(name) for name in ("bob", "Carol", "alice", "Z", "0")]
-        self.assertEqual(
-            [person.name for person in self.roster.listing("").items],
-            ["0", "alice", "bob", "Carol", "Z"],
-        )
-        self.go(people[0])
-        self.assertEqual([p.name for p in self.roster.listing("a").items], ["alice", "Carol", "Z"])
-        self.assertEqual(len(self.roster), 4)
-
-    def test_who_comes_twice_is_here_once(self) -> None:
-        self.roster.changed(self.come("bob"))
-        self.assertEqual(len(self.roster), 1)
-        self.assertEqual(self.take(), [[("bob", HERE, "")]])
-
-    def test_changes_are_told_half_a_second_after_the_first_of_them(self) -> None:
-        self.come("bob")
-        self.clock.advance(0.4)
-        self.come("carol")
+    def test_changes_are_told_together_each_name_once(self) -> None:
+        self.come(2, 1)
+        self.clock.advance(TELL_AFTER / 2)
+        self.go(1, 5)
+        self.go(2, 1)
         self.assertEqual(self.told, [])
-        self.clock.advance(0.1)
-        self.assertEqual(self.told, [[("bob", HERE, ""), ("carol", HERE, "")]])
-        self.come("dave")
-        self.clock.advance(0.4)
-        self.assertEqual(len(self.told), 1)
+        self.assertEqual(self.take(), [["bob", "alice"]])
 
-    def test_a_storm_of_changes_is_one_notice_with_everybody_once(self) -> None:
-        people = [self.come(f"u{i}") for i in range(1000)]
-        for person in people[:500]:
-            self.go(person)
-        people[-1].away = "lunch"
-        self.roster.changed(people[-1])
-        [told] = self.take()
-        self.assertEqual(len(told), 1000)
-        self.assertEqual(
-            (told[0], told[500], told[999]),
-            (("u0", GONE, ""), ("u500", HERE, ""), ("u999", AWAY, "lunch")),
-        )
-
-    def test_it_is_told_how_it_is_in_the_end(self) -> None:
-        bob = self.come("bob")
-        self.take()
-        bob.away = "x"
-        self.roster.changed(bob)
-        bob.away = None
-        self.roster.changed(bob)
-        self.assertEqual(self.take(), [[("bob", HERE, "")]])
-
-    def test_who_takes_a_name_after_somebody_who_left_it_is_the_one_who_is_here(self) -> None:
-        bob = self.come("bob")
-        self.take()
-        another = self.come("Bob")
-        self.go(bob)  # GONE is sent later
-        self.assertEqual(self.take(), [[("Bob", HERE, "")]])
-        self.assertEqual(list(self.roster.listing("").items), [another])
-
-    def test_nothing_is_kept_for_nobody(self) -> None:
-        del self.roster.watchers["somebody"]
-        self.come("bob")
+    def test_another_session_is_no_news_and_the_last_to_go_is(self) -> None:
+        self.come(1, 6)
+        self.go(1, 5)
         self.assertEqual(self.take(), [])
-        self.roster.watchers["somebody"] = None
-        self.come("carol")
-        self.assertEqual(self.take(), [[("carol", HERE, "")]])
-        self.assertEqual(len(self.roster), 2)
+        self.go(1, 6)
+        self.assertEqual(self.take(), [["alice"]])
+
+    def test_a_session_is_news_when_it_is_there_to_get_messages(self) -> None:
+        self.come(2, 1, present=False)
+        self.assertEqual(self.take(), [])
+        self.watchers.follow(facts.SessionArrived(2, 1))
+        self.assertEqual(self.take(), [["bob"]])
+
+    def test_of_a_user_who_is_not_here_nothing_is_told(self) -> None:
+        self.watchers.follow(facts.AwaySet(2, "lunch"))
+        self.go(2, 1)
+        self.assertEqual(self.take(), [])
+
+    def test_who_is_renamed_is_told_under_both_names(self) -> None:
+        self.watchers.follow(facts.UserRenamed(1, "alicia"))
+        self.assertEqual(self.take(), [["alice", "alicia"]])
+
+    def test_nothing_is_gathered_for_nobody(self) -> None:
+        self.watchers.watching.clear()
+        self.come(2, 1)
+        self.watchers.watching["somebody"] = None
+        self.assertEqual(self.take(), [])
 
 
-class WordsTests(TestCase):
-    def test_where_somebody_is(self) -> None:
-        for person, presence in (
-            (Person("Bob"), ("Bob", HERE, "")),
-            (Person("Bob", ""), ("Bob", AWAY, "")),
-            (Person("Bob", "lunch"), ("Bob", AWAY, "lunch")),
-            (Person("Bob", "lunch", present=False), ("Bob", GONE, "")),
-        ):
-            self.assertEqual(seen(person), presence)
-
-    def test_why_somebody_is_away_is_a_line(self) -> None:
-        for why, taken in (
-            ("", ""),
-            ("  at lunch \n", "at lunch"),
-            ("é" * MAX_WHY, "é" * MAX_WHY),
-            ("\x1b[2J", "\x1b[2J"),  # who shows it sees to that
-        ):
-            self.assertEqual(check_why(why), taken)
-        for why in ("x" * (MAX_WHY + 1), "a\nb", "\nb", "a\r\nb", "a\x0bb", "a\x85b", "a\u2028b"):
-            self.assertRaises(NotPermitted, check_why, why)
-        for end in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
-            self.assertEqual(check_why(f"a{end}"), "a")
+class PresenceTests(TestCase):
+    def test_where_a_user_is(self) -> None:
+        user = User(1, "alice", True, 0, 1)
+        self.assertEqual(presence_of(user), Presence("alice", GONE))
+        user.sessions[1] = Session(0, "", b"", "", True)
+        self.assertEqual(presence_of(user), Presence("alice", HERE))
+        user.away = "lunch"
+        self.assertEqual(presence_of(user), Presence("alice", AWAY, "lunch"))

@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core.commands import CONSOLE, SetOperator
 from chat_twisted.core.errors import ChatError
 from chat_twisted.doors.framed import State
 from tests.door import Client, DoorTestCase
@@ -88,10 +89,13 @@ class TableTests(DoorTestCase):
         for client, room in ((self.alice, "#dev"), (self.bob, "#dev"), (self.bob, "#club")):
             self.ask(client, f"JOIN {room}")
         self.ask(self.bob, "JOIN #den\nPrivate: yes")
-        operator = self.dora.protocol.session.user.account
-        operator.operator = True
+        self.set_operator(on=True)
         self.ask(self.dora, "BAN eve")
-        operator.operator = False
+        self.set_operator(on=False)
+
+    def set_operator(self, *, on: bool) -> None:
+        self.hub.ask(SetOperator(CONSOLE, 0, "dora", on))
+        self.commit()
 
     def ask(self, client: Client, request: str) -> bytes:
         """Ask, let happen what takes time, and return all that was answered."""
@@ -108,7 +112,7 @@ class TableTests(DoorTestCase):
         return client
 
     def operator(self) -> Client:
-        self.dora.protocol.session.user.account.operator = True
+        self.set_operator(on=True)
         return self.dora
 
     ASKERS: ClassVar[dict[str, Callable[[TableTests], Client]]] = {

@@ -16,8 +16,8 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core.errors import TookTooLong, Unavailable
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import archive, reading
-from chat_twisted.storage.embedded import SQLiteStore
 from chat_twisted.storage.sql import Cursor
+from chat_twisted.storage.store import SQLiteStore
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
@@ -42,7 +42,7 @@ class ReadingTestCase(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
-        archive.prepare(folder)
+        archive.prepare(folder, wall=lambda: archive.EPOCH)
         self.store = SQLiteStore(folder, reactor, sync="normal")
         self.addCleanup(self.store.close)
         self.patch(reading, "DEADLINE", 60)  # no test meets this deadline, however slow the machine

@@ -18,8 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import __version__
-from chat_twisted.auth.accounts import Gate
-from chat_twisted.core.hub import Hub
+from chat_twisted.auth.gate import Gate
 from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
@@ -27,7 +26,9 @@ from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import ProcessFile
 from chat_twisted.service import ChatService, Options, listen, makeService, stop_when_told
 from chat_twisted.storage import archive
-from tests.store import InlineStore, quick_accounts
+from chat_twisted.testing import MemoryServer
+from tests.door import DoorTestCase
+from tests.store import InlineStore, quick_passwords
 
 
 class CommandTestCase(TestCase):
@@ -145,11 +146,12 @@ class ServiceTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         clock = Clock()
-        accounts, limiter = quick_accounts(), Limiter(OFF)
-        store = InlineStore(clock)
-        hub = Hub(store.ledger(), clock, accounts, limiter, max_clients=9)
+        limiter = Limiter(OFF)
+        hub = MemoryServer(InlineStore(clock), max_clients=9).hub
         self.tls = ServerTLS(*ensure(Path(self.folder())))
-        framed = self.framed = FramedFactory(hub, Gate(accounts, clock), clock)
+        framed = self.framed = FramedFactory(
+            hub, Gate(lambda: hub.state, quick_passwords(), clock), clock
+        )
         self.factory = FrontFactory([Choice(framed, FIRST_WORDS)], self.tls, clock, limiter)
         self.ended: list[str] = []
         self.control = self  # what stops is enough
@@ -161,9 +163,8 @@ class ServiceTests(CommandTestCase):
     def wind_down(self) -> None:
         self.ended.append("what nobody must wait for")
 
-    def stop_storage(self) -> Deferred[None]:
+    async def stop_storage(self) -> None:
         self.ended.append("storage")
-        return succeed(None)
 
     def listen(self, *results: object) -> list[Port]:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
@@ -196,7 +197,7 @@ class ServiceTests(CommandTestCase):
             self.assertEqual(file.path.read_text(), f"{os.getpid()}\n")
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
-        self.assertEqual(self.ended, ["commands", "what nobody must wait for", "storage"])
+        self.assertEqual(self.ended, ["what nobody must wait for", "commands", "storage"])
         self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
 
     def test_a_port_in_use_is_one_line_and_exit_code_1_and_leaves_no_other_open(self) -> None:
@@ -278,3 +279,27 @@ class SignalTests(TestCase):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
         self.assertEqual(told, [signal.SIGTERM])
+
+
+class EndTests(DoorTestCase):
+    def test_guests_are_held_from_the_next_start_on_when_the_server_ends(self) -> None:
+        """The grace does not run while there is no server."""
+        bob = self.user("bob")
+        self.hub.stop()
+        bob.gone()
+        self.commit()
+        self.assertEqual(len(self.hub.state.holds), 0)
+        self.server.stop()
+        self.clock.advance(self.grace + 1)
+        state = MemoryServer(self.store, grace=self.grace).hub.state
+        self.commit()
+        hold = state.holds.get(state.names["bob"].id)
+        assert hold is not None
+        self.assertGreaterEqual(hold.until - state.time, self.grace * 1000)
+
+    def test_a_guest_who_says_so_is_no_more_though_the_server_ends(self) -> None:
+        bob = self.user("bob")
+        self.hub.stop()
+        bob.protocol.dataReceived(b"QUIT\n\n")
+        self.commit()
+        self.assertNotIn("bob", self.hub.state.names)

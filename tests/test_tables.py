@@ -27,10 +27,8 @@ SCHEMA = Path(archive.__file__).with_name("schema")
 
 
 def steps(upto: int) -> str:
-    """The SQL that leads from nothing to a step of the schema; step 6 is two files for now."""
-    files = [SCHEMA / f"{number}.sql" for number in range(1, upto + 1)]
-    if upto >= 6:
-        files.append(SCHEMA / "state.sql")
+    """The SQL that leads from nothing to a step of the schema."""
+    files = (SCHEMA / f"{number}.sql" for number in range(1, upto + 1))
     return ";\n".join(file.read_text() for file in files)
 
 
@@ -111,18 +109,11 @@ INSERT INTO member VALUES (10, 1, 5, NULL), (10, 2, 5, NULL);
 """
 
 
-class UpgradeTests(TestCase):
+class UpgradeTestCase(TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name) / "chat.sqlite"
-        self.steps = Path(folder.name) / "steps"
-        self.steps.mkdir()
-        for number in range(1, 6):
-            (self.steps / f"{number}.sql").write_text((SCHEMA / f"{number}.sql").read_text())
-        (self.steps / "6.sql").write_text(
-            (SCHEMA / "6.sql").read_text() + (SCHEMA / "state.sql").read_text()
-        )
 
     def make(self, version: int) -> None:
         """Make a file of a version, with rows as far as that one has them."""
@@ -141,8 +132,30 @@ class UpgradeTests(TestCase):
 
     def migrate(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            archive.migrate(connection, self.steps)
+            archive.migrate(connection)
 
+    def interrupted_after(self, steps_taken: int) -> bool:
+        left = steps_taken
+
+        def end() -> int:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.set_progress_handler(end, 100)
+            try:
+                archive.migrate(connection)
+            except sqlite3.OperationalError:
+                return False
+            return True
+
+    def rows(self) -> list[str]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return list(connection.iterdump())
+
+
+class UpgradeTests(UpgradeTestCase):
     def test_a_file_of_the_version_before_has_all_that_it_had(self) -> None:
         self.make(5)
         self.migrate()
@@ -204,25 +217,71 @@ class UpgradeTests(TestCase):
         self.assertIsNotNone(after)
         self.assertNotEqual(after, before)
 
-    def interrupted_after(self, steps_taken: int) -> bool:
-        left = steps_taken
 
-        def end() -> int:
-            nonlocal left
-            left -= 1
-            return left < 0
+class RealFileTests(UpgradeTestCase):
+    """A file as the version before has left it, of guests, accounts, rooms and sanctions."""
 
+    ALICE, BOB, DAVE, ERIN = (
+        302035658922173558,
+        3549979681779061575,
+        1217013741609091401,
+        2075040363551252351,
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            connection.set_progress_handler(end, 100)
-            try:
-                archive.migrate(connection, self.steps)
-            except sqlite3.OperationalError:
-                return False
-            return True
+            connection.executescript(Path(__file__).with_name("version5.sql").read_text())
+            connection.execute("PRAGMA user_version = 5")
 
-    def rows(self) -> list[str]:
+    def check(self) -> None:
+        """Check that all of it is there."""
+        state = self.load()
+        names = ["Bob", "Frank", "alice", "carol", "dave", "erin"]
+        self.assertEqual(sorted(user.name for user in state.users.values()), names)
+        erin, frank = state.names["erin"], state.names["frank"]
+        assert erin.account is not None
+        assert frank.account is not None
+        self.assertTrue(erin.account.is_proof(erin.account.password))
+        self.assertEqual((erin.account.operator, frank.account.operator), (False, True))
+        [(key, (comment, _))] = frank.account.keys.items()
+        self.assertEqual((key[:12], comment), ("ssh-ed25519 ", "frank@home"))
+        tea, den = state.room_names["#tea"], state.room_names["#den"]
+        self.assertEqual((tea.topic, tea.private, den.private), ("green or black", False, True))
+        ranks = {id: member.rank for id, member in tea.members.items()}
+        self.assertEqual(ranks, {self.ALICE: OPERATOR, self.BOB: NONE})
+        self.assertEqual((list(den.members), list(den.invited)), ([self.ALICE], [self.DAVE]))
+        sanctions = [(s.kind, s.subject, s.reason) for s in state.sanctions_in_order.after("")]
+        self.assertEqual(
+            sanctions,
+            [("ban", "192.0.2.0/24", ""), ("mute", "carol", "loud"), ("ban", "mallory", "spam")],
+        )
+        self.assertEqual((state.names["dave"].cursor, erin.cursor, state.number), (4, 0, 5))
+        keys = [key for key, _ in state.users[self.ALICE].remembered(state.time)]
+        self.assertEqual(len(keys), 2)  # what is sent again is known
+        state.apply(Entry(state.time, c.Start(0, c.Options(grace=1000), 100)))
+        self.assertEqual(len(state.holds), 4)
+        token = next(iter(state.names["dave"].tokens))
+        back = state.apply(Entry(state.time, c.Login("dave", 7, b"fresh", token))).result
+        assert isinstance(back, LoggedIn)
+        self.assertEqual(back.user, self.DAVE)
+
+    def test_all_of_it_is_there_after_the_upgrade(self) -> None:
+        self.migrate()
+        self.check()
+
+    def test_all_of_it_is_there_whenever_the_upgrade_was_ended(self) -> None:
+        for steps_taken in range(1, 10_000, 9):
+            if self.interrupted_after(steps_taken):
+                break
+        self.check()
+        self.assertGreater(steps_taken, 1)
+
+    def test_what_was_missed_and_said_is_read(self) -> None:
+        self.migrate()
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            return list(connection.iterdump())
+            page = archive.missed(connection.cursor(), self.ERIN, 0, 5, own=False)
+        self.assertEqual([m.text for m in page.messages], ["hello all", "read this when you come"])
 
 
 class CostTests(TestCase):

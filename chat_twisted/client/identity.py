@@ -1,6 +1,6 @@
 """The user's private key, which is created at first use, and password.
 
-The server's side is ``auth.accounts``. This module must not know the connection.
+The server's side is ``auth.gate``. This module must not know the connection.
 """
 
 from __future__ import annotations

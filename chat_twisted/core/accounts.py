@@ -3,7 +3,7 @@
 Each rule returns the facts that a command leads to, or raises why it is refused, and changes
 nothing. What is a key, and whether a password is the right one, was found out before; here it is
 decided whether that still counts. When a proof is taken away, no token is good any more but that
-of whoever takes it away; and a session whose proof was taken away changes no account.
+of whoever takes it away; and a session whose proof another took away changes no account.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def remove_key(model: Model, command: RemoveKey, now: int) -> Outcome:
         raise NoSuchKey
     if account.ways_in < 2:
         raise LastWayIn
-    return Outcome((KeyRemoved(user.id, command.key), *_tokens_gone(user, session)))
+    facts: list[Fact] = [KeyRemoved(user.id, command.key), *_tokens_gone(user, session)]
+    if session is not None and session.proof == command.key:
+        facts.append(ProofRenewed(user.id, command.epoch, _other_proof(account, command.key)))
+    return Outcome(tuple(facts))
 
 
 def set_password(model: Model, command: SetPassword, now: int) -> Outcome:
@@ -117,8 +120,9 @@ def set_password(model: Model, command: SetPassword, now: int) -> Outcome:
     if not command.hash and not account.keys:
         raise LastWayIn
     facts: list[Fact] = [PasswordSet(user.id, command.hash), *_tokens_gone(user, session)]
-    if session is not None and command.hash and session.proof == account.password:
-        facts.append(ProofRenewed(user.id, command.epoch, command.hash))
+    if session is not None and session.proof == account.password:
+        proof = command.hash or _other_proof(account, account.password)
+        facts.append(ProofRenewed(user.id, command.epoch, proof))
     return Outcome(tuple(facts))
 
 
@@ -148,6 +152,13 @@ def _whose(model: Model, user: int, epoch: int, name: str) -> tuple[User, Accoun
     if session is not None and not found.account.is_proof(session.proof):
         raise NotProven
     return found, found.account, session
+
+
+def _other_proof(account: Account, gone: str) -> str:
+    """Return what proves who the user is when a proof is gone: whoever takes away the one that they
+    came in by has just proven it, and goes on.
+    """
+    return next(proof for proof in (*account.keys, account.password) if proof not in (gone, ""))
 
 
 def _tokens_gone(user: User, session: Session | None) -> list[Fact]:

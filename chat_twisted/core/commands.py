@@ -10,6 +10,7 @@ user and the epoch of the session that asks: what is asked on a session that has
 
 from __future__ import annotations
 
+import secrets
 from typing import NamedTuple
 
 CONSOLE = 0
@@ -29,6 +30,11 @@ MODES = (PRIVATE, MODERATED, TOPIC_LOCKED)
 
 BAN, MUTE = "ban", "mute"
 """Kinds of sanctions."""
+
+
+def new_id() -> int:
+    """Draw a number for a user or a room that no other has had or will have."""
+    return secrets.randbits(62) + 1
 
 
 class Options(NamedTuple):

@@ -33,15 +33,13 @@ class Progress(NamedTuple):
 
 class LoggedIn(NamedTuple):
     """What a login has led to. ``token`` is the digest of the token that lets the user in again;
-    ``new``: there was no such user before; ``number``: the newest message's; ``rooms``: those that
-    the user is a member of.
+    ``new``: there was no such user before; ``rooms``: those that the user is a member of.
     """
 
     user: int
     epoch: int
     token: bytes
     new: bool
-    number: int
     rooms: tuple[int, ...]
 
 
@@ -58,13 +56,19 @@ class InRoom(NamedTuple):
     room: int
 
 
+class Disconnected(NamedTuple):
+    """Whose sessions were closed, by their name."""
+
+    name: str
+
+
 class Swept(NamedTuple):
     """How many things were ended."""
 
     ended: int
 
 
-Result = Message | LoggedIn | Duplicate | InRoom | Swept | ChatError | None
+Result = Message | LoggedIn | Duplicate | InRoom | Disconnected | Swept | ChatError | None
 
 
 class Outcome(NamedTuple):

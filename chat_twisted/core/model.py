@@ -179,6 +179,7 @@ class Room:
     """
 
     __slots__ = (
+        "_in_order",
         "address",
         "bans",
         "id",
@@ -210,6 +211,7 @@ class Room:
         self.operators: set[int] = set()
         self.invited: dict[int, None] = {}
         self.bans: dict[str, RoomBan] = {}
+        self._in_order: Ordered[User] | None = None
 
     @property
     def private(self) -> bool:
@@ -219,6 +221,27 @@ class Room:
     def visible(self, user: int) -> bool:
         """Tell whether a user may know that there is the room."""
         return "private" not in self.modes or user in self.members or user in self.invited
+
+    def list_members(self, users: dict[int, User]) -> Ordered[User]:
+        """Return the members in the order of their keys. They are sorted when they are first asked
+        for, and kept in order from then on.
+        """
+        if self._in_order is None:
+            self._in_order = Ordered(user_key, (users[id] for id in self.members))
+        return self._in_order
+
+    def list_member(self, user: User) -> None:
+        """Have a user among the members in order, or not among them."""
+        if self._in_order is not None:
+            if user.id in self.members:
+                self._in_order.put(user)
+            else:
+                self._in_order.discard(user)
+
+    def unlist_member(self, user: User) -> None:
+        """Take a user from the members in order: their key is about to be another."""
+        if self._in_order is not None:
+            self._in_order.discard(user)
 
 
 class Member(NamedTuple):
@@ -377,6 +400,7 @@ class Model:
         self.options = Options()
         self.users: dict[int, User] = {}
         self.names: dict[str, User] = {}
+        self.accounts: Ordered[User] = Ordered(user_key)
         self.holds = Holds()
         self.present: Ordered[User] = Ordered(user_key)
         self.rooms: dict[int, Room] = {}

@@ -120,7 +120,7 @@ def login(model: Model, command: Login, now: int) -> Outcome:
         proof = token.proof
     facts.append(_session(command, user.id, user.epoch + 1, digest, proof))
     rooms = tuple(user.rooms)
-    login = LoggedIn(user.id, user.epoch + 1, digest, False, model.number, rooms)
+    login = LoggedIn(user.id, user.epoch + 1, digest, False, rooms)
     return Outcome(tuple(facts), login)
 
 
@@ -134,7 +134,7 @@ def _claim(model: Model, command: Login) -> Outcome:
     if command.kept:
         facts.append(TokenAdded(id, digest, "", model.version + 1))
     facts.append(_session(command, id, 1, digest, ""))
-    return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, model.number, ()))
+    return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, ()))
 
 
 def _session(command: Login, user: int, epoch: int, token: bytes, proof: str) -> SessionCame:

@@ -1,24 +1,22 @@
-"""Presence: keeps the users who are here or away, and tells subscribers of changes.
+"""Presence: who is present is followed fact by fact, and changes are told to sessions that watch.
 
-It gathers changes for half a second and tells them together, so that a thousand logins at once are
-not a million notices. It knows no session and no protocol.
+Changes are gathered for half a second and told together, so that a thousand logins at once are not
+a million notices. Where somebody is when that is told, the state says. It knows no protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.core.errors import NotPermitted
-from chat_twisted.core.ordered import Listing, Ordered
+from chat_twisted.core import facts
+from chat_twisted.core.facts import Fact
+from chat_twisted.core.model import User
 
 TELL_AFTER = 0.5
 """Seconds for which changes are gathered."""
-
-MAX_WHY = 200
-"""Characters of why somebody is away."""
 
 HERE, AWAY, GONE = "here", "away", "gone"
 
@@ -31,74 +29,70 @@ class Presence(NamedTuple):
     why: str = ""
 
 
-class Somebody(Protocol):
-    """The part of a user that is needed. ``away`` is the away text, or None."""
-
-    name: str
-    key: str
-    away: str | None
-
-    @property
-    def present(self) -> bool:
-        """Whether messages reach the user."""
-
-
-T = TypeVar("T", bound=Somebody)
 W = TypeVar("W")
 
 
-class Roster(Generic[T, W]):
-    """All who are present.
+class Watchers(Generic[W]):
+    """The sessions that want to be told of changes.
 
-    :ivar watchers: who want to hear of changes, in the order in which they came.
-    :param tell: called with what has changed, once for each user, if there are watchers.
+    :ivar watching: them, in the order in which they came.
+    :param present: the sessions that are present where following begins: user and epoch.
+    :param look: returns where the user of a name is now.
+    :param tell: called with what has changed, once for each name, if somebody watches.
     """
 
-    def __init__(self, clock: IReactorTime, tell: Callable[[Sequence[Presence]], None]) -> None:
-        self.watchers: dict[W, None] = {}
+    def __init__(
+        self,
+        clock: IReactorTime,
+        present: Iterable[tuple[int, int]],
+        name_of: Callable[[int], str],
+        look: Callable[[str], Presence],
+        tell: Callable[[Sequence[Presence]], None],
+    ) -> None:
+        self.watching: dict[W, None] = {}
         self._clock = clock
+        self._name_of = name_of
+        self._look = look
         self._tell = tell
-        self._present: Ordered[T] = Ordered(lambda user: user.key)
-        self._changed: dict[str, T] = {}
+        self._epochs: dict[int, set[int]] = {}
+        for user, epoch in present:
+            self._epochs.setdefault(user, set()).add(epoch)
+        self._changed: dict[str, None] = {}
         self._telling: IDelayedCall | None = None
 
-    def __len__(self) -> int:
-        return len(self._present)
+    def follow(self, fact: Fact) -> None:
+        """Take a fact, before the names of users are others by it."""
+        match fact:
+            case facts.SessionCame(user, epoch, present=True) | facts.SessionArrived(user, epoch):
+                epochs = self._epochs.setdefault(user, set())
+                if not epochs:
+                    self._note(self._name_of(user))
+                epochs.add(epoch)
+            case facts.SessionGone(user, epoch) if user in self._epochs:
+                self._epochs[user].discard(epoch)
+                if not self._epochs[user]:
+                    del self._epochs[user]
+                    self._note(self._name_of(user))
+            case facts.AwaySet(user) if user in self._epochs:
+                self._note(self._name_of(user))
+            case facts.UserRenamed(user, name) if user in self._epochs:
+                self._note(self._name_of(user))
+                self._note(name)
 
-    def changed(self, user: T) -> None:
-        """Called when ``user`` came, left, went away or came back."""
-        if user.present:
-            self._present.put(user)
-        else:
-            self._present.discard(user)
-        if not self.watchers:
-            return
-        self._changed[user.key] = user
-        if self._telling is None:
-            self._telling = self._clock.callLater(TELL_AFTER, self._tell_all)
-
-    def listing(self, after: str) -> Listing[T]:
-        """All who are present, in the order of their folded names, those behind ``after``."""
-        return Listing(len(self._present), self._present.after(after))
+    def _note(self, name: str) -> None:
+        if self.watching:
+            self._changed[name] = None
+            if self._telling is None:
+                self._telling = self._clock.callLater(TELL_AFTER, self._tell_all)
 
     def _tell_all(self) -> None:
         self._telling = None
         changed, self._changed = self._changed, {}
-        self._tell([seen(self._present.get(key) or user) for key, user in changed.items()])
+        self._tell([self._look(name) for name in changed])
 
 
-def seen(user: Somebody) -> Presence:
-    """Say where ``user`` is."""
+def presence_of(user: User) -> Presence:
+    """Say where a user is."""
     if not user.present:
         return Presence(user.name, GONE)
     return Presence(user.name, HERE) if user.away is None else Presence(user.name, AWAY, user.away)
-
-
-def check_why(why: str) -> str:
-    """Return why somebody is away, without what surrounds it.
-
-    :raises NotPermitted: it is too long, or not one line.
-    """
-    if len(why) > MAX_WHY or len(why.splitlines()) > 1:
-        raise NotPermitted("why one is away is a line")
-    return why.strip()

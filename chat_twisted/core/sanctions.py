@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 
 from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Disconnect, Impose, Lift
-from chat_twisted.core.entries import Outcome
+from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import (
     Banned,
     MalformedName,
@@ -176,6 +176,8 @@ def impose(model: Model, command: Impose, now: int) -> Outcome:
     """Impose a sanction. Who is banned and has sessions is disconnected, but for operators."""
     author = operating(model, command.user, command.epoch)
     kind, subject, reason = command.kind, command.subject, check_reason(command.reason)
+    if kind == MUTE and network_of(subject) is not None:
+        raise NotPermitted("users are muted, not addresses")
     if (kind, subject) not in model.sanctions and len(model.sanctions) >= MAX_SANCTIONS:
         raise TooManyThere("too many sanctions")
     until = now + command.duration if command.duration else 0
@@ -209,12 +211,11 @@ def disconnect(model: Model, command: Disconnect, now: int) -> Outcome:
     user = model.names.get(fold(command.whom))
     if user is None or not user.sessions:
         raise UnableToSend("who is to be disconnected is not here")
-    return Outcome(
-        tuple(
-            SessionGone(user.id, epoch, True, session.address, command.user, reason)
-            for epoch, session in user.sessions.items()
-        )
+    gone = tuple(
+        SessionGone(user.id, epoch, True, session.address, command.user, reason)
+        for epoch, session in user.sessions.items()
     )
+    return Outcome(gone, Disconnected(user.name))
 
 
 # Addresses

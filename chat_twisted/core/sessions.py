@@ -1,7 +1,7 @@
-"""Doors, sessions, users and requests, as the hub sees them.
+"""Doors, sessions and requests, as the hub sees them.
 
-What the hub remembers of who is here, and what it asks of the doors: each fills ``Session`` with
-its dialect's words. No rule of the chat is here; those are the hub's.
+What the hub remembers of the connections of this node, and what it asks of the doors: each fills
+``Session`` with its dialect's words. No rule of the chat is here; those are the state's.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-from chat_twisted.auth.accounts import Account
+from chat_twisted.core.commands import Command
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result
 from chat_twisted.core.errors import ChatError
+from chat_twisted.core.events import Event
 from chat_twisted.core.limits import Allowance
-from chat_twisted.core.message import Message, fold
+from chat_twisted.core.message import Message
 from chat_twisted.core.presence import Presence
-from chat_twisted.core.rooms import Room
-
-MAX_UNCONFIRMED = 1000
-"""Of how many direct messages that a user has not confirmed the senders are remembered. Past that
-the oldest is forgotten: it comes to the user all the same, but its sender won't be told."""
 
 
 class Door(Protocol):
@@ -28,171 +25,144 @@ class Door(Protocol):
         """Write ``messages``, encoded once, to each of ``sessions``; must not fail or wait."""
 
     def flush(self, *, more: bool) -> None:
-        """Hear that all that was committed together is delivered; ``more``: and that something else
-        is about to be.
+        """Called when all that was committed together is delivered; ``more``: something else is
+        about to be.
         """
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """The same, of who came, went, is away or back."""
+        """Write changes of presence to each of ``sessions``; must not fail or wait."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """The same, of what happened in a room."""
+        """Write an event to each of ``sessions``; must not fail or wait."""
 
 
-class User:
-    """Somebody who holds a name, on one connection, several, or for a while on none.
+class Policy(NamedTuple):
+    """What the sessions of a dialect can do.
 
-    ``id`` is drawn anew for everybody who takes a name. ``secrets`` are the SHA-256 of the tokens
-    that prove on another connection that one is this user. ``grace`` says for how many seconds the
-    name and what is sent to it are kept when the last connection is lost: for ever with an
-    account; 0 for a user who is not kept, and of whom nothing is written. ``position`` is up to
-    which message the user has confirmed.
+    ``keeps_name``: a guest's name is held when the last session is gone. ``may_authenticate``: its
+    user can prove who they are. ``reaches_absent``: messages are accepted for users who are not
+    present. ``confirms``: it says what it has, and reads what was missed.
     """
 
-    __slots__ = (
-        "account",
-        "away",
-        "grace",
-        "id",
-        "key",
-        "live",
-        "name",
-        "position",
-        "registered",
-        "returned",
-        "secrets",
-        "sessions",
-        "since",
-        "unconfirmed",
-    )
+    keeps_name: bool = True
+    may_authenticate: bool = True
+    reaches_absent: bool = True
+    confirms: bool = True
 
-    def __init__(self, id: int, name: str, secret: bytes, since: int, grace: float) -> None:
-        self.id = id
-        self.name = name
-        self.key = fold(name)
-        self.account: Account | None = None
-        self.away: str | None = None  # why it does not read, if it says so
-        self.secrets: tuple[bytes, ...] = (secret,) if secret else ()  # the newest is the last
-        self.since = since
-        self.position = since
-        self.grace = grace
-        self.registered = False  # it is committed that the name is the user's
-        self.returned = False  # on another connection: what it sends may be a repetition
-        self.sessions: list[Session] = []
-        self.live: list[Session] = []  # those of them that messages go to as they are committed
-        # Direct messages to the user until they are confirmed.
-        self.unconfirmed: list[tuple[int, Request]] = []
 
-    def expect(self, number: int, request: Request) -> None:
-        """Remember whose request the message ``number`` is, until the user confirms it."""
-        unconfirmed = self.unconfirmed
-        if len(unconfirmed) >= MAX_UNCONFIRMED:
-            del unconfirmed[0]
-        unconfirmed.append((number, request))
+class Dismissal(NamedTuple):
+    """Why a session was ended against its user's wish. ``cause`` is one of the three below;
+    ``by`` is the operator's name, empty for the console.
+    """
 
-    @property
-    def present(self) -> bool:
-        """Whether messages reach the user now, or as soon as it has what it missed."""
-        return any(session.present for session in self.sessions)
+    cause: str
+    by: str
+    reason: str
 
-    @property
-    def kept(self) -> bool:
-        """Whether a message to the user is kept until it comes back."""
-        return self.registered and bool(self.grace)
+
+DISCONNECTED, BANNED, REMOVED = "disconnected", "banned", "removed"
+"""Causes: an operator closed the sessions; the user is kept out; their account was removed."""
 
 
 class Session:
     """One connection of a user, as the hub sees it. Each door makes its own kind of it.
 
-    The hub calls the methods; a door fills them with its dialect's words. ``user`` is None until
-    the hub has registered the session, and again once it has left. ``token`` is the user's.
-    ``host`` is the peer's address, None on a local socket. ``instance`` tells the client from
-    others of the same user; it is empty if the client does not say which it is.
+    The hub calls the methods; a door fills them with its dialect's words. ``user`` and ``epoch``
+    are the user's number and the number of the login, 0 before the hub has called ``registered``
+    and again when the session has ended. ``token`` lets the user in again. ``host`` is the peer's
+    address, None on a local socket. ``may_be_duplicate``: what is sent may have been sent before.
     """
 
-    __slots__ = ("allowance", "door", "host", "instance", "position", "present", "token", "user")
+    __slots__ = (
+        "allowance",
+        "catching_up",
+        "door",
+        "ended",
+        "epoch",
+        "host",
+        "live",
+        "may_be_duplicate",
+        "present",
+        "token",
+        "user",
+    )
 
-    immediate: ClassVar[bool] = False
-    """Whether only what is delivered at once counts: no user of such a session is kept, and it
-    sends to those alone who are present."""
+    policy: ClassVar[Policy] = Policy()
 
     def __init__(self, door: Door, host: str | None = None) -> None:
         self.door = door
         self.host = host
         self.allowance: Allowance | None = None
-        self.user: User | None = None
+        self.user = 0
+        self.epoch = 0
         self.token = ""
-        self.instance = ""
         self.present = False
-        self.position: int | None = None  # up to where it has caught up; None: it is live
+        self.may_be_duplicate = False
+        self.live = False  # gets messages as they are committed
+        self.catching_up: object = None  # the ``delivery.CatchingUp`` of a session that is not yet
+        self.ended = False
 
-    def registered(self) -> None:
-        """Hear that the name is one's own, if ``Hub.register`` had to wait for it."""
+    def registered(self, request: Request, login: LoggedIn) -> None:
+        """Called when the session has the name that was asked for."""
         raise NotImplementedError
 
-    def sent(self, request: Request, number: int, time: int) -> None:
-        """Hear that one's own message is committed."""
+    def sent(self, request: Request, message: Message | Duplicate) -> None:
+        """Called when a message of this session is committed, or was before."""
         raise NotImplementedError
 
     def delivered(self, request: Request, number: int) -> None:
-        """Hear that the recipient of one's own direct message has it."""
+        """Called when the recipient of a direct message of this session has it."""
         raise NotImplementedError
 
     def undelivered(self, request: Request) -> None:
-        """Hear that the recipient of one's own direct message went away before having it."""
+        """Called when the recipient of a direct message went away before they had it."""
         raise NotImplementedError
 
     def refused(self, request: Request, error: ChatError) -> None:
-        """Hear that a request was refused after all."""
+        """Called when a request is refused."""
         raise NotImplementedError
 
-    def told(self, event: Event, request: Request) -> None:
-        """Hear what happened in a room because of one's own ``request``."""
+    def answered(self, request: Request, result: Result, event: Event | None) -> None:
+        """Called when what was asked by any other request is done.
+
+        :param event: what others are told of it, if they are.
+        """
+        raise NotImplementedError
 
     def when_ready(self, then: Callable[[], None]) -> None:
         """Call ``then`` when what was delivered is on its way; perhaps at once."""
         then()
 
-    def done(self, request: Request) -> None:
-        """Hear that what was asked about an account is done."""
-
-    def dismissed(self, why: str) -> None:
-        """Hear that one has left, at somebody else's wish; ``why`` is for the user."""
+    def dismissed(self, dismissal: Dismissal) -> None:
+        """Called when the session has been ended at somebody else's wish."""
 
     def drop(self, why: str) -> None:
-        """Hear that the session can't go on, though its user can come back."""
+        """Called when the session can't go on, though its user can come back."""
 
 
 class Request:
     """What was asked on a session, until it is answered.
 
-    ``argument`` is whom or what it is about, as it was written, ``id`` the asker's own mark, if
-    any, ``verb`` what is asked where ``Session.done`` is the answer. ``recipient`` is the user that
-    had the name when a message was sent; ``refusal`` what the answer is unless it turns out to have
-    been sent before.
+    ``command`` is what was proposed, ``argument`` whom or what it is about, as it was written,
+    ``label`` the asker's own mark, if any. ``refusal`` is the answer unless it turns out that the
+    message was sent before. ``session`` is None where something else than a session asks, which
+    then has ``done``.
     """
 
-    __slots__ = ("argument", "delivered", "id", "recipient", "refusal", "session", "user", "verb")
+    __slots__ = ("argument", "command", "delivered", "done", "label", "refusal", "session")
 
     def __init__(
-        self, session: Session, user: User, argument: str, id: str | None, verb: str = ""
+        self,
+        session: Session | None,
+        command: Command,
+        argument: str = "",
+        label: str | None = None,
+        done: Callable[[Result], None] | None = None,
     ) -> None:
-        self.verb = verb
         self.session = session
-        self.user = user
+        self.command = command
         self.argument = argument
-        self.id = id
-        self.recipient: User | None = None
+        self.label = label
+        self.done = done
         self.refusal: ChatError | None = None
         self.delivered = False
-
-
-class Event(NamedTuple):
-    """Something happened in a room: ``what`` is ``joined``, ``left``, ``topic``, ``invited`` or
-    ``owner``; ``user`` is whom it befell, ``by`` who else did it.
-    """
-
-    what: str
-    room: Room
-    user: str
-    by: str | None = None

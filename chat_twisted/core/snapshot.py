@@ -120,6 +120,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         users[id].markers[room, name] = number
     for id, time, operator, password in snapshot.accounts:
         users[id].account = Account(time, operator=bool(operator), password=password)
+    state.accounts = Ordered(user_key, (user for user in users.values() if user.account))
     for id, key, comment, ordinal in snapshot.keys:
         account = users[id].account
         assert account is not None, "keys are of accounts"

@@ -121,6 +121,13 @@ class State(Model):
         self.version += 1
         return outcome
 
+    def check(self, command: commands.Command, time: int) -> None:
+        """Check that a command would be accepted now, and change nothing.
+
+        :raises ChatError: it would be refused.
+        """
+        _RULES[type(command)](self, command, max(time, self.time))
+
     def _take(self, fact: Fact, now: int, taken: list[Fact]) -> None:
         taken.append(fact)
         _TAKE[type(fact)](self, fact)
@@ -149,6 +156,7 @@ class State(Model):
         user.rooms[room.id] = room
         if member.rank == commands.OPERATOR:
             room.operators.add(user.id)
+        room.list_member(user)
         self.list_room(room, user.id)
 
     def add_invitation(self, room: Room, user: User) -> None:
@@ -247,9 +255,13 @@ def _take_name(state: State, fact: facts.UserRenamed) -> None:
     user = state.users[fact.id]
     del state.names[user.key]
     state.present.discard(user)
+    for room in user.rooms.values():
+        room.unlist_member(user)
     user.name, user.key = fact.name, fold(fact.name)
     state.names[user.key] = user
     state.relist(user)
+    for room in user.rooms.values():
+        room.list_member(user)
 
 
 def _take_user_gone(state: State, fact: facts.UserGone) -> None:
@@ -351,10 +363,11 @@ def _take_joined(state: State, fact: facts.Joined) -> None:
 
 
 def _take_left(state: State, fact: facts.Left) -> None:
-    room = state.rooms[fact.room]
-    del room.members[fact.user]
-    room.operators.discard(fact.user)
-    del state.users[fact.user].rooms[fact.room]
+    room, user = state.rooms[fact.room], state.users[fact.user]
+    del room.members[user.id]
+    room.operators.discard(user.id)
+    room.list_member(user)
+    del user.rooms[room.id]
     state.list_room(room, fact.user)
 
 
@@ -401,11 +414,15 @@ def _take_room_unban(state: State, fact: facts.RoomUnbanned) -> None:
 
 
 def _take_account(state: State, fact: facts.AccountMade) -> None:
-    state.users[fact.user].account = Account(fact.time)
+    user = state.users[fact.user]
+    user.account = Account(fact.time)
+    state.accounts.put(user)
 
 
 def _take_account_gone(state: State, fact: facts.AccountGone) -> None:
-    state.users[fact.user].account = None
+    user = state.users[fact.user]
+    user.account = None
+    state.accounts.discard(user)
 
 
 def _account(state: State, user: int) -> Account:

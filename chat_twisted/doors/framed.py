@@ -29,7 +29,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.auth.accounts import CHALLENGE, Account, Gate, Password, Signature
+from chat_twisted.auth.gate import Gate, Password, Signature
+from chat_twisted.auth.keys import CHALLENGE
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
@@ -83,7 +84,7 @@ class State(enum.Enum):
     NEW = "nothing said yet"
     UNREGISTERED = "version 2, no name yet"
     AUTHENTICATING = "version 2, its proof of who it is is looked at"
-    REGISTERING = "version 2, its name is being committed"
+    REGISTERING = "its name is asked for"
     TALKING = "version 2"
     SENDING = "version 1, first connection"
     RECEIVING = "version 1, second connection"
@@ -180,23 +181,22 @@ class FramedConnection(LineReceiver):
         session, self.session = self.session, None
         if session is None:
             return
-        user = session.user
+        name = self.factory.hub.name_of(session)
         session.end(why or "", for_good=self._quits)
-        if user is not None and why is not None:
+        if name and why is not None:
             self.factory.comings.emit(
                 self.host,
                 "{user} went from {peer}: {why}",
-                user=user.name,
+                user=name,
                 peer=self.peer,
                 why=why,
             )
 
     def _log_came(self, session: Session, version: int) -> None:
-        assert session.user is not None
         self.factory.comings.emit(
             self.host,
             "{user} came from {peer}, version {version}",
-            user=session.user.name,
+            user=self.factory.hub.name_of(session),
             peer=self.peer,
             version=version,
         )
@@ -327,6 +327,9 @@ class FramedConnection(LineReceiver):
             self.session = None
             self._become(State.UNREGISTERED)
             self.go_on()
+            if isinstance(error, AuthenticationRequired):
+                error.headers = self._begin_challenge()
+        self._failures += isinstance(error, AuthenticationFailed)
         self.factory.refusals.emit(
             self.host,
             "refused {peer}: ERROR {code} {reason} ({detail})",
@@ -344,6 +347,8 @@ class FramedConnection(LineReceiver):
         self.write(encode("ERROR", f"{error.code} {error.reason}", headers))
         if error.closes:
             self.close(error.reason)
+        elif self._failures >= MAX_FAILURES:
+            self.close("too many failed logins")
 
     # What is the stream's, for sessions
 
@@ -376,10 +381,8 @@ class FramedConnection(LineReceiver):
 
     def _register_to_send(self, name: str) -> None:
         self._version_1_only()
-        session = self.factory.version_1.first(name, self)
         self._reader.counts_characters = True
-        self._start(session, State.SENDING)
-        self.write(encode("REGISTERED", f"TOSEND {name}"))
+        self._ask_for_name(self.factory.version_1.first(name, self))
 
     def _register_to_receive(self, name: str) -> None:
         self._version_1_only()
@@ -397,20 +400,19 @@ class FramedConnection(LineReceiver):
         self._become(State.UNREGISTERED)
         self._applicant = session = Version2(self.factory.version_2, self, frame)
         self._challenge = b""
-        try:
-            self._ask_for_name(session)
-        except AuthenticationRequired as error:
-            self._challenge = os.urandom(CHALLENGE)
-            methods = "publickey password" if self.channel.private else "publickey"
-            challenge = base64.b64encode(self._challenge).decode()
-            error.headers = (("Methods", methods), ("Challenge", challenge))
-            raise
+        session.register()
+        self._ask_for_name(session)
 
-    def _ask_for_name(
-        self, session: Version2, account: Account | None = None, id: str | None = None
-    ) -> None:
-        if not session.register(account, id):
-            self._start(session, State.REGISTERING)
+    def _ask_for_name(self, session: Version1 | Version2) -> None:
+        """Take nothing until it is known whether the session has its name."""
+        self.session = session
+        self._become(State.REGISTERING)
+        self.hold()
+
+    def _begin_challenge(self) -> tuple[tuple[str, str], ...]:
+        self._challenge = os.urandom(CHALLENGE)
+        methods = "publickey password" if self.channel.private else "publickey"
+        return ("Methods", methods), ("Challenge", base64.b64encode(self._challenge).decode())
 
     def _authenticate(self, frame: Frame) -> None:
         if not self._challenge or self._applicant is None:
@@ -439,33 +441,27 @@ class FramedConnection(LineReceiver):
     ) -> None:
         try:
             host = None if self.host is None else network(self.host)
-            account = await self.factory.gate.login(credentials, host)
-            if self._is_authenticated():
-                self._ask_for_name(session, account, id)
-        except ChatError as error:
-            if self.state is State.AUTHENTICATING:
-                self._is_authenticated()
+            proof = await self.factory.gate.login(credentials, host)
             if not self.closed:
-                self._failures += isinstance(error, AuthenticationFailed)
+                self._become(State.UNREGISTERED)
+                session.register(proof, id)
+                self._ask_for_name(session)
+        except ChatError as error:
+            if not self.closed:
+                self._become(State.UNREGISTERED)
+                self.go_on()
                 self.refuse(error, id)
-                if self._failures >= MAX_FAILURES:
-                    self.close("too many failed logins")
         except Exception:  # noqa: BLE001  nobody awaits this
             self._log.failure("while logging in")
             self.abort("a fault in logging in")
 
-    def _is_authenticated(self) -> bool:
-        """Go on with requests after AUTH; return whether there are any to come."""
-        if self.closed:
-            return False
-        self._become(State.UNREGISTERED)
-        self.go_on()
-        return True
-
-    def registered(self, session: Version2) -> None:
+    def registered(self, session: Version1 | Version2) -> None:
         """The session has its name."""
-        self._start(session, State.TALKING)
-        self._log_came(session, VERSION)
+        if isinstance(session, Version2):
+            self._start(session, State.TALKING)
+            self._log_came(session, VERSION)
+        else:
+            self._start(session, State.SENDING)
         self.go_on()
 
     def _start(self, session: Version1 | Version2, state: State) -> None:
@@ -482,11 +478,11 @@ class FramedConnection(LineReceiver):
 
     def _received_piece(self, frame: Frame) -> None:
         assert isinstance(self.session, Version1)
-        self.session.answered(frame.argument)
+        self.session.take_answer(frame.argument)
 
     def _rejected_piece(self, frame: Frame) -> None:
         assert isinstance(self.session, Version1)
-        self.session.answered(None)
+        self.session.take_answer(None)
 
     def _ask(self, frame: Frame) -> None:
         assert isinstance(self.session, Version2)

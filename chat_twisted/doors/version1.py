@@ -15,6 +15,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result
 from chat_twisted.core.errors import (
     ChatError,
     HeaderIncomplete,
@@ -23,10 +24,11 @@ from chat_twisted.core.errors import (
     TooFast,
     UnableToSend,
 )
+from chat_twisted.core.events import Event
 from chat_twisted.core.hub import Hub
-from chat_twisted.core.message import Message, check_user_name, fold
+from chat_twisted.core.message import Audience, Message, check_user_name, fold, parse_target
 from chat_twisted.core.presence import Presence
-from chat_twisted.core.sessions import Event, Request, Session
+from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.doors import Nowhere
 from chat_twisted.frames import encode
 from chat_twisted.text import printable
@@ -60,6 +62,9 @@ class Connection(Protocol):
     def refuse(self, error: ChatError) -> None:
         """Answer with an error."""
 
+    def registered(self, session: Version1) -> None:
+        """``session`` is this connection's."""
+
     def close(self, why: str) -> None:
         """Close after what was written."""
 
@@ -92,7 +97,7 @@ class Version1(Session):
     )
 
     door: Version1Door
-    immediate = True
+    policy = Policy(keeps_name=False, may_authenticate=False, reaches_absent=False, confirms=False)
 
     def __init__(self, door: Version1Door, sending: Connection) -> None:
         super().__init__(door, sending.host)
@@ -107,6 +112,13 @@ class Version1(Session):
         self._queued = 0  # bytes in the queue
         self._further: Iterator[bytes] | None = None  # pieces of the first, if it has several
 
+    def registered(self, request: Request, login: LoggedIn) -> None:
+        """Hub: the session has the name."""
+        name = self._hub.name_of(self)
+        self.door.one_legged[self.key] = self
+        self.sending.write(encode("REGISTERED", f"TOSEND {name}"))
+        self.sending.registered(self)
+
     def arrive(self, receiving: Connection) -> None:
         """The second connection stands: the user is present."""
         self.receiving = receiving
@@ -114,7 +126,7 @@ class Version1(Session):
 
     def end(self, why: str, *, for_good: bool) -> None:
         """One of the two connections is gone: close the other and leave."""
-        if self.user is None:
+        if self.ended:
             return
         self.door.forget(self)
         self._hub.leave(self, for_good=for_good)
@@ -168,9 +180,9 @@ class Version1(Session):
             self.sending.write(encode(verb, argument))
             self.sending.go_on()
 
-    def sent(self, request: Request, number: int, time: int) -> None:
+    def sent(self, request: Request, message: Message | Duplicate) -> None:
         """Hub: it is committed. To one user, that is half the way."""
-        if request.recipient is None:
+        if parse_target(request.argument).audience is not Audience.USER:
             self._answer(request, "SEND", request.argument)
 
     def delivered(self, request: Request, number: int) -> None:
@@ -182,17 +194,23 @@ class Version1(Session):
         self._answer(request, "ERROR", f"{UnableToSend.code} {UnableToSend.reason}")
 
     def refused(self, request: Request, error: ChatError) -> None:
-        """Hub: it is not taken after all."""
-        self.undelivered(request)
+        """Hub: it is not taken; neither is the name."""
+        if self.user:
+            self.undelivered(request)
+        else:
+            self.sending.refuse(NotRegistered(str(error)))
+
+    def answered(self, request: Request, result: Result, event: Event | None) -> None:
+        """Hub: nothing else can be asked."""
 
     def drop(self, why: str) -> None:
         """Hub: the session can't go on."""
         self.sending.abort(why)
 
-    def dismissed(self, why: str) -> None:
+    def dismissed(self, dismissal: Dismissal) -> None:
         """Hub: somebody else wants it so. Version 1 has no words for it."""
         self.door.forget(self)
-        self._let_go(why)
+        self._let_go(dismissal.cause)
 
     def forward(self, forward: Forward) -> None:
         """Put a message at the end of what this client has to answer."""
@@ -210,7 +228,7 @@ class Version1(Session):
         self._further = None if forward.is_whole else islice(pieces(forward.message), 1, None)
         self.receiving.write(forward.first)
 
-    def answered(self, name: str | None) -> None:
+    def take_answer(self, name: str | None) -> None:
         """Take the client's RECEIVED with the sender's ``name``, or None for its ERROR.
 
         :raises HeaderIncomplete: it is not the answer to what was forwarded.
@@ -309,19 +327,19 @@ class Version1Door:
         """Sessions that wait for their second connection, by folded name."""
 
     def first(self, name: str, connection: Connection) -> Version1:
-        """Register the connection that ``name`` sends on.
+        """Ask for the name of the connection that ``name`` sends on; its ``registered`` or
+        ``refuse`` follows.
 
         :raises MalformedName: nobody may be called so.
-        :raises NotRegistered: somebody is called so, or the server is full.
+        :raises NotRegistered: the server is full, or too many ask for names.
         """
         _check_name(name)
         session = Version1(self, connection)
+        session.key = fold(name)
         try:
-            self.hub.register(name, session)
+            self.hub.login(session, name, present=False)
         except ChatError as error:
             raise NotRegistered(str(error)) from None
-        session.key = fold(name)
-        self.one_legged[session.key] = session
         return session
 
     def forget(self, session: Version1) -> None:

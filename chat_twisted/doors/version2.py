@@ -6,6 +6,8 @@ sessions. It does not know how the connection is read, or what comes before regi
 
 from __future__ import annotations
 
+import hashlib
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -14,7 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.auth.accounts import Account, Gate
+from chat_twisted.auth.gate import Gate
+from chat_twisted.auth.keys import parse_key
+from chat_twisted.core import commands
+from chat_twisted.core.audit import CONSOLE_NAME
+from chat_twisted.core.commands import BAN, MUTE, OPERATOR, Command, new_id
+from chat_twisted.core.entries import Disconnected, Duplicate, InRoom, LoggedIn, Result
 from chat_twisted.core.errors import (
     ChatError,
     EncryptionRequired,
@@ -24,14 +31,22 @@ from chat_twisted.core.errors import (
     Unavailable,
     UnknownCommand,
 )
+from chat_twisted.core.events import (
+    Event,
+    Invitation,
+    MemberJoined,
+    MemberLeft,
+    RankChanged,
+    TopicChanged,
+)
 from chat_twisted.core.hub import Hashing, Hub
 from chat_twisted.core.message import Message, fold
-from chat_twisted.core.moderation import Sanction
+from chat_twisted.core.model import Room, Sanction, User
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.presence import AWAY, HERE, Presence, seen
-from chat_twisted.core.rooms import Room
-from chat_twisted.core.saved import Span
-from chat_twisted.core.sessions import Event, Request, Session, User
+from chat_twisted.core.presence import AWAY, HERE, Presence, presence_of
+from chat_twisted.core.reads import Span
+from chat_twisted.core.sanctions import parse_duration, parse_subject
+from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Request, Session
 from chat_twisted.core.turns import Paced
 from chat_twisted.doors import Channel, Nowhere
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, parse_time, reply_headers
@@ -113,7 +128,7 @@ class Version2(Session):
     :param greeting: the REGISTER frame.
     """
 
-    __slots__ = ("_awaited", "_greeting", "_then", "connection", "pending")
+    __slots__ = ("_awaited", "_greeting", "_then", "connection", "instance", "pending")
 
     door: Version2Door
     _log: ClassVar[Logger] = Logger()
@@ -121,6 +136,7 @@ class Version2(Session):
     def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
         super().__init__(door, connection.host)
         self.connection = connection
+        self.instance = ""  # tells the client from others of the same user, if it says which it is
         self._greeting: Frame | None = greeting  # until it is answered
         self._awaited: Request | None = None
         self.pending = 0  # requests whose answer is to come
@@ -133,12 +149,12 @@ class Version2(Session):
         """The name that the greeting asks for."""
         return "" if self._greeting is None else self._greeting.argument
 
-    def register(self, account: Account | None = None, id: str | None = None) -> bool:
-        """Ask for the name in the greeting; return whether the session has it, or if
-        ``Connection.registered`` or ``refuse`` will be called.
+    def register(self, proof: str = "", label: str | None = None) -> None:
+        """Ask for the name in the greeting: ``Connection.registered`` or ``refuse`` will be called.
 
-        :param account: whose owner the client has proven to be, by a request with the mark ``id``.
-        :raises ChatError: it can't be had.
+        :param proof: by what the client has proven that it owns the account, by a request with the
+            mark ``label``.
+        :raises ChatError: it is refused at once.
         """
         greeting = self._greeting
         assert greeting is not None, "a session registers once"
@@ -148,32 +164,24 @@ class Version2(Session):
         if "version" in greeting.headers and greeting.number("version") < VERSION:
             raise HeaderIncomplete("an older version has another REGISTER")
         self.instance = greeting.token("instance") or ""
-        if account is not None:  # then it is the proof that is answered
-            headers = {name: value for name, value in greeting.headers.items() if name != "id"}
-            if id is not None:
-                headers["id"] = id
-            self._greeting = greeting = greeting._replace(headers=headers)
         token = greeting.headers.get("session")
-        if self.door.hub.register(self.name, self, token, greeting.id, account):
-            self.registered()
-            return True
-        self.connection.hold()
-        return False
+        if not proof:  # else it is the proof that is answered
+            label = greeting.id
+        self.door.hub.login(self, self.name, token=token, proof=proof, label=label)
 
-    def registered(self) -> None:
-        """Hub: the name is the user's, from now on or since an earlier connection."""
-        assert self.user is not None
+    def registered(self, request: Request, login: LoggedIn) -> None:
+        """Hub: the session has the name."""
         greeting, hub = self._greeting, self.door.hub
         assert greeting is not None
         self._greeting = None
         headers = reply_headers(
-            greeting.id,
+            request.label,
             ("Version", VERSION),
             ("Session", self.token),
             ("Max-message", self.door.max_message),
-            ("Last", hub.last),
+            ("Last", hub.newest),
         )
-        self.connection.write(encode("REGISTERED", self.user.name, headers))
+        self.connection.write(encode("REGISTERED", hub.name_of(self), headers))
         if self.door.motd and "session" not in greeting.headers:
             self.connection.write(encode("NOTICE", "motd", (), self.door.motd))
         self.connection.registered(self)
@@ -192,8 +200,13 @@ class Version2(Session):
         else:
             then()
 
+    def _ask(self, frame: Frame, command: Command) -> None:
+        """Propose a command, and take nothing else before it is answered: what follows may build on
+        it.
+        """
+        self._await(self.door.hub.propose(self, command, frame.argument, frame.id))
+
     def _await(self, request: Request) -> None:
-        """Take nothing else before ``request`` is answered: what follows may build on it."""
         self.pending += 1
         self._awaited = request
         self.connection.hold()
@@ -230,7 +243,7 @@ class Version2(Session):
         """
 
         def handle() -> None:
-            if self.user is not None:
+            if not self.ended:
                 self.VERBS[frame.verb](self, frame)
 
         asker = self.door.hub.asker(self)
@@ -245,7 +258,9 @@ class Version2(Session):
         if not frame.argument or not frame.body:
             raise HeaderIncomplete("no recipient or no text")
         # The connection has looked whether the Id is a token.
-        self.door.hub.send(self, frame.argument, frame.body, frame.headers.get("id"))
+        id = frame.headers.get("id")
+        key = deduplication_key(self.instance, frame.argument, frame.body, id)
+        self.door.hub.send(self, frame.argument, frame.body, id, key)
         self.pending += 1
 
     def _received(self, frame: Frame) -> None:
@@ -253,61 +268,71 @@ class Version2(Session):
 
     def _join(self, frame: Frame) -> None:
         private = frame.flag("private") or False
-        self._await(self.door.hub.join(self, frame.argument, frame.id, private=private))
+        self._ask(frame, commands.Join(self.user, self.epoch, frame.argument, new_id(), private))
 
     def _leave(self, frame: Frame) -> None:
-        self._await(self.door.hub.leave_room(self, frame.argument, frame.id))
+        self._ask(frame, commands.Part(self.user, self.epoch, frame.argument))
 
     def _ban(self, frame: Frame) -> None:
-        hub, id = self.door.hub, frame.id
-        duration, reason = frame.headers.get("duration", ""), frame.body or ""
-        match frame.verb:
-            case "BAN" if not frame.argument:
-                found = hub.sanctions(self, _after(frame))
-                self._list(frame, "", found, lambda sanction: sanction.key, _describe)
-            case "BAN":
-                self._await(hub.ban(self, frame.argument, duration, reason, id))
-            case "MUTE":
-                self._await(hub.mute(self, frame.argument, duration, reason, id))
-            case verb:
-                self._await(hub.pardon(self, verb, frame.argument, id))
+        if frame.verb == "BAN" and not frame.argument:
+            found = self.door.hub.sanctions(self, _after(frame))
+            self._list(frame, "", found, lambda sanction: sanction.key, _describe)
+            return
+        kind = BAN if frame.verb.endswith(BAN.upper()) else MUTE
+        subject = parse_subject(frame.argument)
+        if frame.verb.startswith("UN"):
+            self._ask(frame, commands.Lift(self.user, self.epoch, kind, subject))
+            return
+        lasts = parse_duration(frame.headers.get("duration", "")) * 1000
+        reason = frame.body or ""
+        self._ask(frame, commands.Impose(self.user, self.epoch, kind, subject, lasts, reason))
 
     def _kick(self, frame: Frame) -> None:
-        if not frame.argument.startswith("#"):
-            name = self.door.hub.kick_out(self, frame.argument, frame.body or "")
-            self.connection.write(encode("KICK", name, reply_headers(frame.id)))
-            return
-        self._await(self.door.hub.kick(self, frame.argument, frame.text("user"), frame.id))
+        whom = frame.argument
+        if whom.startswith("#"):
+            whom = frame.text("user")
+            command = commands.RemoveMember(self.user, self.epoch, frame.argument, whom)
+            self._ask(frame, command)
+        else:
+            self._ask(frame, commands.Disconnect(self.user, self.epoch, whom, frame.body or ""))
 
     def _invite(self, frame: Frame) -> None:
-        self._await(self.door.hub.invite(self, frame.argument, frame.text("user"), frame.id))
+        whom = frame.text("user")
+        self._ask(frame, commands.Invite(self.user, self.epoch, frame.argument, whom))
 
     def _topic(self, frame: Frame) -> None:
         if frame.body is not None:
-            self._await(self.door.hub.set_topic(self, frame.argument, frame.body, frame.id))
+            topic = commands.SetTopic(self.user, self.epoch, frame.argument, frame.body)
+            self._ask(frame, topic)
             return
         room = self.door.hub.room(self, frame.argument)
         self.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
 
     def _account(self, frame: Frame) -> None:
-        hub, id, key = self.door.hub, frame.id, frame.headers.get("key", "")
+        hub, user, epoch = self.door.hub, self.user, self.epoch
+        text = frame.headers.get("key", "")
         match frame.argument:
             case "register":
-                self._await(hub.make_account(self, key, self._hashing(frame), id))
+                key, comment = parse_key(text) if text else ("", "")
+                making = commands.MakeAccount(user, epoch, key, comment)
+                hashing = self._hashing(frame)
+                self._await(hub.propose_hashed(self, making, hashing, "register", frame.id))
             case "password":
-                self._await(hub.set_password(self, self._hashing(frame), id))
+                setting = commands.SetPassword(user, epoch, "")
+                hashing = self._hashing(frame)
+                self._await(hub.propose_hashed(self, setting, hashing, "password", frame.id))
             case "add":
-                self._await(hub.add_key(self, key, id))
+                hub.account(self)
+                self._ask(frame, commands.AddKey(user, epoch, *parse_key(text)))
             case "remove":
-                self._await(hub.remove_key(self, key, id))
+                hub.account(self)
+                self._ask(frame, commands.RemoveKey(user, epoch, parse_key(text)[0]))
             case "unregister":
-                self._await(hub.unmake_account(self, id))
+                self._ask(frame, commands.DropAccount(user, epoch))
             case "keys":
-                lines = "".join(
-                    f"{key} {comment}".rstrip() + "\n"
-                    for key, comment in hub.account(self).keys.items()
-                )
-                self.connection.write(encode("ACCOUNT", "keys", reply_headers(id), lines))
+                keys = hub.account(self).keys.items()
+                lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
+                self.connection.write(encode("ACCOUNT", "keys", reply_headers(frame.id), lines))
             case _:
                 raise UnknownCommand("no such thing can be done with an account")
 
@@ -317,11 +342,10 @@ class Version2(Session):
             return None
         if not self.connection.channel.private:
             raise EncryptionRequired("a password")
-        return partial(self.door.gate.accounts.passwords.hash, frame.body)
+        return partial(self.door.gate.passwords.hash, frame.body)
 
     def _rooms(self, frame: Frame) -> None:
-        assert self.user is not None
-        me = self.user.id
+        me = self.user
 
         def line(room: Room) -> str:
             member = " member" if me in room.members else ""
@@ -343,14 +367,10 @@ class Version2(Session):
         self._list(frame, name, users, lambda user: user.name, _describe_user)
 
     def _status(self, frame: Frame) -> None:
-        match frame.argument:
-            case "here":
-                self.door.hub.set_away(self, None)
-            case "away":
-                self.door.hub.set_away(self, frame.body or "")
-            case _:
-                raise UnknownCommand("no such status")
-        self.connection.write(encode("STATUS", frame.argument, reply_headers(frame.id)))
+        why = {"here": None, "away": frame.body or ""}
+        if frame.argument not in why:
+            raise UnknownCommand("no such status")
+        self._ask(frame, commands.SetAway(self.user, self.epoch, why[frame.argument]))
 
     def _list(
         self,
@@ -461,49 +481,75 @@ class Version2(Session):
 
     # What the hub tells
 
-    def sent(self, request: Request, number: int, time: int) -> None:
+    def sent(self, request: Request, message: Message | Duplicate) -> None:
         """Hub: it is committed."""
         # Written by hand, as is what comes with every message: encode() takes five times as long.
-        id = "" if request.id is None else f"Id: {request.id}\n"
-        when = format_time(time)
+        id = "" if request.label is None else f"Id: {request.label}\n"
         self.connection.write(
-            f"SENT {request.argument}\n{id}Message: {number}\nTime: {when}\n\n".encode()
+            f"SENT {request.argument}\n{id}Message: {message.number}\n"
+            f"Time: {format_time(message.time)}\n\n".encode()
         )
         self._answered()
 
     def delivered(self, request: Request, number: int) -> None:
         """Hub: the recipient has it."""
-        id = "" if request.id is None else f"Id: {request.id}\n"
+        id = "" if request.label is None else f"Id: {request.label}\n"
         self.connection.write(f"DELIVERED {request.argument}\n{id}Message: {number}\n\n".encode())
 
     def undelivered(self, request: Request) -> None:
         """Hub: the recipient went. The message is committed, and SENT has said no more."""
 
     def refused(self, request: Request, error: ChatError) -> None:
-        """Hub: it is not taken after all."""
-        self.connection.refuse(error, request.id)
-        if self.user is not None:
+        """Hub: it is not taken."""
+        self.connection.refuse(error, request.label)
+        if self.user:
             self._answered(request)
 
-    def told(self, event: Event, request: Request) -> None:
-        """Hub: something happened in a room, as was asked for."""
+    def answered(self, request: Request, result: Result, event: Event | None) -> None:
+        """Hub: it is done."""
+        headers = reply_headers(request.label)
+        if isinstance(result, InRoom):
+            self.connection.write(self._answer_of_room(request, result, event, headers))
+        else:
+            argument = request.argument
+            if isinstance(result, Disconnected):
+                argument = result.name
+            verb = _VERBS[type(request.command)]
+            if isinstance(request.command, (commands.Impose, commands.Lift)):
+                un = "UN" if isinstance(request.command, commands.Lift) else ""
+                verb = f"{un}{request.command.kind.upper()}"
+            self.connection.write(encode(verb, argument, headers))
+        self._answered(request)
+
+    def _answer_of_room(
+        self,
+        request: Request,
+        result: InRoom,
+        event: Event | None,
+        headers: list[tuple[str, object]],
+    ) -> bytes:
+        state = self.door.hub.state
+        room = state.rooms.get(result.room)
+        if event is None:  # the asker was a member
+            name = request.argument if room is None else room.name
+            event = MemberJoined(name, self.door.hub.name_of(self), 0)
+        if not isinstance(event, MemberJoined):
+            return _event(event, headers)
         more: list[tuple[str, object]] = []
-        room = event.room
-        if event.what == "joined":
-            more.append(("Owner", self.door.hub.name_of(room.owner)))
-            if room.private:
-                more.append(("Private", "yes"))
-        body = room.topic if event.what in ("joined", "topic") else None
-        self.connection.write(_event(event, reply_headers(request.id), more, body))
-        self._answered(request)
+        if room is not None and (owner := state.owner_of(room)) is not None:
+            more.append(("Owner", owner.name))
+        if room is not None and room.private:
+            more.append(("Private", "yes"))
+        return _event(event, headers, more, "" if room is None else room.topic)
 
-    def done(self, request: Request) -> None:
-        """Hub: an account is changed, or a sanction."""
-        self.connection.write(encode(request.verb, request.argument, reply_headers(request.id)))
-        self._answered(request)
-
-    def dismissed(self, why: str) -> None:
+    def dismissed(self, dismissal: Dismissal) -> None:
         """Hub: somebody else wants the user gone."""
+        cause, by, reason = dismissal
+        if cause == REMOVED:
+            why = "the account was removed"
+        else:
+            what = "Banned" if cause == BANNED else "Kicked"
+            why = f"{what} by {by or CONSOLE_NAME}" + (f": {reason}" if reason else "")
         self.connection.bye(why, final=True)
 
     def when_ready(self, then: Callable[[], None]) -> None:
@@ -562,19 +608,51 @@ class Version2Door:
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.tell``."""
-        body = event.room.topic if event.what == "topic" else None
-        _write(_event(event, [], [], body), sessions)
+        if data := _event(event, []):
+            _write(data, sessions)
+
+
+_VERBS: dict[type, str] = {
+    commands.Disconnect: "KICK",
+    commands.SetAway: "STATUS",
+    commands.Impose: "",
+    commands.Lift: "",
+    **dict.fromkeys(
+        (
+            commands.MakeAccount,
+            commands.DropAccount,
+            commands.AddKey,
+            commands.RemoveKey,
+            commands.SetPassword,
+        ),
+        "ACCOUNT",
+    ),
+}
+"""By which verb a request is answered that was no room's."""
 
 
 def _event(
     event: Event,
     first: list[tuple[str, object]],
-    last: list[tuple[str, object]],
-    body: str | None,
+    last: Sequence[tuple[str, object]] = (),
+    body: str | None = None,
 ) -> bytes:
-    by = [] if event.by is None else [("By", event.by)]
-    headers = [*first, ("User", event.user), *by, *last]
-    return encode(event.what.upper(), event.room.name, headers, body)
+    """Write an event; nothing for those that this version has no word for."""
+    match event:
+        case MemberJoined(room, user):
+            verb, by = "JOINED", ""
+        case MemberLeft(room, user, by):
+            verb = "LEFT"
+        case TopicChanged(room, body, user):
+            verb, by = "TOPIC", ""
+        case Invitation(room, user, by):
+            verb = "INVITED"
+        case RankChanged(room, user, rank, "") if rank == OPERATOR:
+            verb, by = "OWNER", ""
+        case _:
+            return b""
+    who = [("User", user), ("By", by)] if by else [("User", user)]
+    return encode(verb, room, [*first, *who, *last], body)
 
 
 def _write(data: bytes, sessions: Sequence[Session]) -> None:
@@ -600,14 +678,16 @@ def _after(frame: Frame) -> str:
 
 
 def _describe_user(user: User) -> str:
-    name, state, why = seen(user)
+    name, state, why = presence_of(user)
     # A member who is not here is for others one who does not read for now.
     return name if state == HERE else f"{name} {AWAY} {why}".rstrip()
 
 
 def _describe(sanction: Sanction) -> str:
     until = format_time(sanction.until) if sanction.until else "ever"
-    return f"{sanction.subject} {sanction.kind} {until} {sanction.by} {sanction.reason}".rstrip()
+    return (
+        f"{sanction.subject} {sanction.kind} {until} {sanction.author} {sanction.reason}".rstrip()
+    )
 
 
 def _message(verb: str, message: Message, id: str | None = None) -> bytes:
@@ -618,3 +698,16 @@ def _message(verb: str, message: Message, id: str | None = None) -> bytes:
         f"Time: {format_time(message.time)}\nContent-length: {len(body)}\n\n"
     )
     return head.encode() + body
+
+
+def deduplication_key(instance: str, to: str, text: str, id: str | None) -> str | None:
+    """Return what a message and the same one sent again have in common, and no other of the user:
+    the client's instance and its Id. Of a client that does not say which it is, another one of the
+    same user may use the same Id, so that recipient and text belong to it.
+    """
+    if id is None:
+        return None
+    if instance:
+        return f"{id}\n{instance}"  # neither has a line end
+    digest = hashlib.blake2b(f"{fold(to)}\n{text}".encode(), digest_size=9).digest()
+    return f"{id}\n\n{b2a_base64(digest, newline=False).decode()}"

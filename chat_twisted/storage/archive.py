@@ -14,38 +14,20 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chat_twisted import files
-from chat_twisted.core.changes import (
-    AccountGone,
-    AccountMade,
-    Change,
-    Invited,
-    Joined,
-    KeyAdded,
-    KeyRemoved,
-    Left,
-    OwnerSet,
-    Pardoned,
-    PasswordSet,
-    RoleSet,
-    RoomGone,
-    RoomMade,
-    Sanctioned,
-    TopicSet,
-    UserCame,
-    UserGone,
-)
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.saved import Page, Saved, SavedUser, Span
+from chat_twisted.core.reads import Page, Span
+from chat_twisted.core.snapshot import Snapshot
 from chat_twisted.files import FilesError, ProcessFile, Say
-from chat_twisted.storage import index
-from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, in_rows, make_file
+from chat_twisted.storage import index, tables
+from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, make_file
+from chat_twisted.storage.tables import COLUMNS
 
 FILE = "chat.sqlite"
 LOCK = "lock"
@@ -69,11 +51,32 @@ SCAN = 10_000
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
 
-_COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request, kind, logged'
+NUMBERS_PER_SECOND = 100_000
+"""More than can be committed in a second (60,000 were measured)."""
+
+EPOCH = 1767225600
+"""What counts as the time of number 0, in seconds since the epoch: the first of January 2026."""
+
+NUMBERS_LOST = 1_000_000
+"""How many numbers a start leaves out whose clock is behind the file."""
+
+LONGEST_GAP = 10 * 365 * 24 * 60 * 60
+"""For how many seconds numbers are left out at most: a clock that is centuries ahead must not use
+them up. Clients may keep them in a double, which is exact up to 2 to the power of 53."""
 
 
 class ArchiveError(FilesError):
     """The archive can't be opened. The message is one line for the user."""
+
+
+class Opened(NamedTuple):
+    """What a server starts with: the rows of the state, a number after which messages are numbered,
+    so that none is given twice (``commands.Start``), and that of the newest message, 0 without any.
+    """
+
+    snapshot: Snapshot
+    after: int
+    newest: int
 
 
 # Opening
@@ -128,12 +131,14 @@ def prepare(
     sync: str = "normal",
     schema: Path | None = None,
     say: Say = lambda line: None,
-) -> Saved:
-    """Create or update the archive and index in a state folder; return the stored state.
+    wall: Callable[[], float] = time.time,
+) -> Opened:
+    """Create or update the archive and index in a state folder; return what is stored.
 
     :param sync: as in ``connect``.
     :param schema: a folder of numbered schema steps; None for the package's own.
     :param say: reports one line to the operator, such as a permission that was corrected.
+    :param wall: returns the time of day, in seconds since the epoch.
     :raises FilesError: if it can't be opened, read, written or understood.
     """
     _make_private(folder, say)
@@ -155,9 +160,9 @@ def prepare(
                 index.catch_up(connection)
             path = folder / FILE
             cursor = connection.cursor()
-            cursor.execute("UPDATE progress SET number = number")  # check that it is writable
+            after = _draw_number(cursor, wall())  # which also checks that it is writable
             connection.commit()
-            return load(cursor)
+            return Opened(tables.load(cursor), after, newest_number(cursor))
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
@@ -238,159 +243,48 @@ def _update_schema(
     migrate(connection, folder)
 
 
-def load(cursor: Cursor) -> Saved:
-    """Read the state with which a server starts."""
+def continue_after(noted: tuple[int, int], newest: int, now: float) -> int:
+    """Return the number after which a server goes on that starts at the time ``now`` (seconds since
+    the epoch): none that it will give was given before, even if the file is older than it was.
 
-    def rows(sql: str) -> Any:
-        cursor.execute(sql)
-        return cursor.fetchall()
+    For each second since the last start so many numbers are left out as can't be used in it. If the
+    file is an older one that was put back, all that were given since are among them.
 
-    [(last,)] = rows("SELECT ifnull(max(number), 0) FROM message")
-    [noted] = rows("SELECT number, time FROM progress")
-    [(forgotten,)] = rows("SELECT forgotten FROM indexed")
-    # Users and members start with these numbers: they would miss a new message with a lower one.
-    [(drawn,)] = rows(
-        "SELECT max(ifnull((SELECT max(since) FROM user), 0), "
-        "ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0))"
-    )
-    return Saved(
-        last,
-        noted,
-        forgotten,
-        [
-            SavedUser._make(row)
-            for row in rows(
-                "SELECT id, name, token, since, position, account FROM user ORDER BY account, since"
-            )
-        ],
-        rows("SELECT user, key, comment FROM key ORDER BY user, key"),
-        rows("SELECT user, hash FROM password"),
-        sanctions=rows('SELECT kind, subject, until, reason, "by" FROM sanction'),
-        rooms=rows("SELECT id, name, topic, private, owner FROM room"),
-        members=rows("SELECT room, user FROM member WHERE until IS NULL ORDER BY since, joined"),
-        invitations=rows("SELECT room, user FROM invitation"),
-        newest=max(last, drawn),
-    )
-
-
-# Writing
-
-
-_CHANGES: dict[type, tuple[str, ...]] = {
-    UserCame: ("INSERT OR REPLACE INTO user VALUES (:id, :name, :token, :since, :since, 0)",),
-    UserGone: (
-        "DELETE FROM user WHERE id = :id",
-        "DELETE FROM key WHERE user = :id",
-        "DELETE FROM password WHERE user = :id",
-        "DELETE FROM member WHERE user = :id",
-        "DELETE FROM invitation WHERE user = :id",
-    ),
-    RoomMade: ("INSERT OR REPLACE INTO room VALUES (:id, :name, '', :private, :owner)",),
-    RoomGone: (
-        "DELETE FROM room WHERE id = :id AND NOT EXISTS "
-        "(SELECT 1 FROM member WHERE room = :id AND until IS NULL)",
-        "DELETE FROM invitation WHERE room = :id AND room NOT IN (SELECT id FROM room)",
-    ),
-    OwnerSet: ("UPDATE room SET owner = :owner WHERE id = :room",),
-    TopicSet: ("UPDATE room SET topic = :topic WHERE id = :room",),
-    Joined: (
-        # A user who left and rejoined before the next message has a row with this "since" already.
-        "INSERT OR REPLACE INTO member SELECT id, :user, :since, NULL, "
-        "(SELECT ifnull(max(joined), 0) + 1 FROM member) FROM room WHERE id = :room "
-        "AND NOT EXISTS (SELECT 1 FROM member WHERE room = id AND user = :user AND until IS NULL)",
-        "DELETE FROM invitation WHERE room = :room AND user = :user",
-    ),
-    Left: (
-        "UPDATE member SET until = :until WHERE room = :room AND user = :user AND until IS NULL",
-    ),
-    Invited: (  # a public room needs no invitation
-        "INSERT OR IGNORE INTO invitation SELECT room.id, user.id FROM room, user "
-        "WHERE room.id = :room AND private AND user.id = :user",
-    ),
-    AccountMade: (
-        "INSERT INTO user VALUES (:id, :name, x'', :since, :since, 1) "
-        "ON CONFLICT (id) DO UPDATE SET account = 1, token = x''",
-    ),
-    AccountGone: (
-        "UPDATE user SET account = 0, token = :token WHERE id = :id",
-        "DELETE FROM key WHERE user = :id",
-        "DELETE FROM password WHERE user = :id",
-    ),
-    KeyAdded: (
-        "INSERT OR REPLACE INTO key SELECT id, :key, :comment FROM user "
-        "WHERE id = :user AND account != 0",
-    ),
-    KeyRemoved: ("DELETE FROM key WHERE user = :user AND key = :key",),
-    PasswordSet: (
-        "DELETE FROM password WHERE user = :user",
-        "INSERT INTO password SELECT id, :hash FROM user "
-        "WHERE id = :user AND account != 0 AND :hash != ''",
-    ),
-    RoleSet: ("UPDATE user SET account = 1 + :operator WHERE id = :user AND account != 0",),
-    Sanctioned: ("INSERT OR REPLACE INTO sanction VALUES (:kind, :subject, :until, :reason, :by)",),
-    Pardoned: ("DELETE FROM sanction WHERE kind = :kind AND subject = :subject",),
-}
-"""The statements for each type of change; its fields are their parameters."""
-
-
-def write(
-    cursor: Cursor,
-    messages: Sequence[Message] = (),
-    changes: Iterable[Change] = (),
-    *,
-    questions: Sequence[tuple[int, int, str]] = (),
-    forgotten: int = 0,
-    positions: Iterable[tuple[int, int]] = (),
-) -> dict[int, tuple[int, int]]:
-    """Write one batch; the caller ends the transaction.
-
-    :param messages: the messages to insert, unless they are duplicates.
-    :param changes: the changes to apply.
-    :param questions: possible duplicates: message number, author and ID of each. They may include
-        other messages than ``messages``.
-    :param forgotten: the message number up to which IDs are forgotten.
-    :param positions: acknowledged positions: user and message number.
-    :return: the duplicates: for each number, the number and time of the first message with its ID.
+    :param noted: the number after which the last start went on, and its time in milliseconds.
+    :param newest: the highest number that is known to have been used.
     """
-    duplicates = _find_duplicates(cursor, questions, forgotten)
-    if duplicates:
-        messages = [message for message in messages if message.number not in duplicates]
-    for values, parameters in in_rows(messages):
-        cursor.execute(f"INSERT INTO message ({_COLUMNS}) VALUES {values}", parameters)
-    for change in changes:
-        for statement in _CHANGES[type(change)]:
-            cursor.execute(statement, change._asdict())
-    for user, number in positions:
-        cursor.execute("UPDATE user SET position = ? WHERE id = ?", (number, user))
-    return duplicates
+    number, time = noted
+    gap = min(now - (time / 1000 or EPOCH), LONGEST_GAP)
+    by_clock = number + int(gap * NUMBERS_PER_SECOND)
+    if by_clock <= newest and newest:  # the clock is behind
+        return newest + NUMBERS_LOST
+    return max(by_clock, 0)
 
 
-def _find_duplicates(
-    cursor: Cursor, questions: Sequence[tuple[int, int, str]], forgotten: int
-) -> dict[int, tuple[int, int]]:
-    """Find earlier messages with the same author and ID; see ``write``."""
-    try:
-        return index.find_duplicates(cursor, questions)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:  # the index is damaged, but writing must go on
-        duplicates = {}
-        for number, author, id in questions:
-            cursor.execute(
-                "SELECT number, time FROM message WHERE number > ? AND author = ? AND request = ?",
-                (forgotten, author, id),
-            )
-            if (first := cursor.fetchone()) is not None:
-                duplicates[number] = first
-        return duplicates
+def _draw_number(cursor: Cursor, now: float) -> int:
+    """Return ``continue_after`` of a file, and note it."""
+    cursor.execute("SELECT number, time, newest FROM progress")
+    number, time, newest = cursor.fetchone()
+    after = continue_after((number, time), newest, now)
+    cursor.execute("UPDATE progress SET number = ?, time = ?", (after, int(now * 1000)))
+    return after
 
 
-def record_progress(cursor: Cursor, number: int, time: int) -> None:
-    """Record that all numbers up to ``number``, and all stored messages, are from before ``time``.
+def newest_number(cursor: Cursor) -> int:
+    """Return the number of the newest message, 0 if there is none."""
+    cursor.execute("SELECT ifnull(max(number), 0) FROM message")
+    [number] = cursor.fetchone()
+    return int(number)
 
-    :param time: milliseconds since the epoch, protected from jumps (``clocks.SettledTime``).
+
+# Behind the commits
+
+
+def record_moment(cursor: Cursor, time: int) -> None:
+    """Record that all stored messages are from before ``time``.
+
+    :param time: milliseconds of the log's clock.
     """
-    cursor.execute("UPDATE progress SET number = ?, time = ?", (number, time))
     cursor.execute(
         "INSERT INTO moment SELECT number, ? FROM message WHERE TRUE ORDER BY number DESC LIMIT 1 "
         "ON CONFLICT (number) DO UPDATE SET time = min(time, excluded.time)",
@@ -401,9 +295,7 @@ def record_progress(cursor: Cursor, number: int, time: int) -> None:
 def last_number_before(cursor: Cursor, time: int) -> int:
     """Return the number up to which all messages are older than ``time``, or 0.
 
-    A time recorded while the clock was ahead is corrected by an earlier time at a later number.
-
-    :param time: milliseconds since the epoch.
+    :param time: milliseconds of the log's clock.
     """
     cursor.execute("SELECT ifnull(max(number), 0) FROM moment WHERE time < ?", (time,))
     [number] = cursor.fetchone()
@@ -461,12 +353,6 @@ def erase(cursor: Cursor, limit: int) -> bool:
 # Reading
 
 
-def touch(cursor: Cursor) -> None:
-    """Run a minimal query on both files, so that SQLite opens them."""
-    cursor.execute("SELECT upto, (SELECT max(number) FROM message) FROM indexed")
-    cursor.fetchall()
-
-
 def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Page:
     """Read the next page of messages to ``user`` with numbers after ``after`` and up to ``upto``.
 
@@ -479,7 +365,7 @@ def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Pa
     )
     [upto] = cursor.fetchone() or (upto,)
     cursor.execute(
-        f"SELECT {_COLUMNS} FROM message WHERE number > :after AND number <= :upto AND ("
+        f"SELECT {COLUMNS} FROM message WHERE number > :after AND number <= :upto AND ("
         "   (recipient = 0 AND room = 0) OR recipient = :user OR author = :user"
         "   OR room != 0 AND EXISTS (SELECT 1 FROM member WHERE user = :user"
         "       AND member.room = message.room AND since < number"
@@ -521,7 +407,7 @@ def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[lis
     with index.flag_corruption(cursor):
         numbers = index.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
     cursor.execute(
-        f"SELECT {_COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
+        f"SELECT {COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
         (json.dumps(numbers),),
     )
@@ -574,7 +460,7 @@ def _search(
     cursor: Cursor, words: str, joined: str, parameters: tuple[Any, ...], count: int
 ) -> list[Message]:
     """Search portions of the hits, newest first, until there are enough; rank within each."""
-    columns = ", ".join(f"message.{column}" for column in _COLUMNS.split(", "))
+    columns = ", ".join(f"message.{column}" for column in COLUMNS.split(", "))
     found: list[Message] = []
     below = 2**63 - 1
     cut = False

@@ -8,16 +8,15 @@ knows no state and no rules; what it has done of all that it does is in the file
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from chat_twisted.core.model import REMEMBER
 from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index
-from chat_twisted.storage.sql import Cursor
-
-Result = TypeVar("Result")
+from chat_twisted.storage.store import Store
 
 LAZY = 1.0
 """Seconds after which what need not be done at once is done: indexing a few messages, taking the
@@ -47,25 +46,12 @@ ERASE_STEP = 2_000
 """Through how many messages one step goes that deletes what a user has said."""
 
 
-class Store(Protocol):
-    """Where functions of ``archive`` and ``index`` are run; see ``embedded.Store``."""
-
-    def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write."""
-
-    def index(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` aside, where it may write the index."""
-
-    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
-        """Run ``function(cursor)`` aside; what is to be written waits until it is done."""
-
-
 class Housekeeping:
     """Does what is to be done, until it is stopped.
 
     :param last: the number of the newest message; all up to it is indexed.
     :param log_time: returns the log's time, in milliseconds.
-    :param retain: seconds for which messages are kept; None for ever.
+    :param retain: seconds for which messages are kept, at least 15 minutes; None for ever.
     """
 
     _log = Logger()
@@ -82,7 +68,8 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._log_time = log_time
-        self._retain = retain
+        # What may be sent again must be there: by it, that is known after a restart.
+        self._retain = None if retain is None else max(retain, REMEMBER / 1000)
         self._last = self._indexed = self._noted = last
         now = clock.seconds()
         self._index_at: float | None = None  # when the few that wait are to be indexed
@@ -209,7 +196,7 @@ class Housekeeping:
         store, now = self._store, self._log_time()
         if self._noted != self._last:
             last = self._last
-            await store.write(archive.record_progress, last, now)
+            await store.write(archive.record_moment, now)
             self._noted = last
         while not self._ending and await store.write(archive.erase, ERASE_STEP):
             pass

@@ -2,8 +2,7 @@
 
 It is a separate SQLite file, because SQLite allows one writer per file, so commits don't wait for
 it. It is rebuilt whenever it does not match the archive. Connections to the archive attach its
-tables (``attach``): ``place``, the messages of each conversation; ``request``, the messages by
-sender and ID; ``words``, the full text.
+tables (``attach``): ``place``, the messages of each conversation; ``words``, the full text.
 
 The functions take a cursor and block. ``archive`` calls them, and searches ``words`` itself. This
 module must not know threads or who may read a message.
@@ -15,7 +14,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from chat_twisted.storage.sql import (
     Cursor,
     count,
     damage,
-    in_rows,
     make_file,
     uris_to_read,
 )
@@ -33,7 +31,7 @@ from chat_twisted.storage.sql import (
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # if this file exists, the index is rebuilt
 
-VERSION = 3
+VERSION = 4
 """Version of the index schema. An index with another one is rebuilt."""
 
 # Read early: the server may later run as a user who can't read the file.
@@ -153,7 +151,7 @@ def measure(connection: sqlite3.Connection, folder: Path) -> tuple[int, int]:
 def make(connection: sqlite3.Connection) -> None:
     """Create the tables in an attached empty index."""
     connection.executescript(
-        f"BEGIN IMMEDIATE; {_SCHEMA}; INSERT INTO indexed SELECT 0, 0, 0, stamp FROM progress; "
+        f"BEGIN IMMEDIATE; {_SCHEMA}; INSERT INTO indexed SELECT 0, 0, stamp FROM progress; "
         f"PRAGMA looked_up.user_version = {VERSION}; COMMIT;"
     )
 
@@ -190,7 +188,6 @@ def _extend(cursor: Cursor, limit: int) -> int:
     cursor.execute("SELECT upto FROM indexed")
     [done] = cursor.fetchone()
     upto = done
-    span = "number > ? AND number <= ?"
     while limit > 0:
         # Slices count messages, because numbers may have gaps.
         cursor.execute(
@@ -224,14 +221,12 @@ def _extend(cursor: Cursor, limit: int) -> int:
                 "FROM message WHERE number IN (SELECT value FROM json_each(?))",
                 (firsts,),
             )
-        for statement in (
-            # Of two messages with the same ID, the older one's ID had been forgotten.
-            "INSERT OR REPLACE INTO request SELECT author, request, number FROM message "
-            f"WHERE request IS NOT NULL AND {span} ORDER BY author, request, number",
-            f"INSERT INTO words (rowid, text) SELECT number, {_TEXT} FROM message WHERE {span}",
-        ):
-            cursor.execute(statement, between)
-            _yield_thread()
+        cursor.execute(
+            f"INSERT INTO words (rowid, text) SELECT number, {_TEXT} FROM message "
+            "WHERE number > ? AND number <= ?",
+            between,
+        )
+        _yield_thread()
     if upto > done:
         cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
@@ -253,33 +248,6 @@ def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
     )
     if not cursor.fetchall():
         cursor.execute("INSERT INTO step VALUES (?2, ?3, ?1, ?4, ?5)", step)
-
-
-def forget_requests(cursor: Cursor, upto: int, limit: int) -> bool:
-    """Remove the IDs of the oldest messages, at most ``limit`` of them, up to the number ``upto``.
-
-    :return: whether there may be more.
-    """
-    cursor.execute("SELECT forgotten, min(upto, ?) FROM indexed", (upto,))
-    forgotten, last = cursor.fetchone()
-    cursor.execute(
-        "SELECT author, request, number FROM message WHERE number > ? AND number <= ? "
-        "ORDER BY number LIMIT ?",
-        (forgotten, last, limit),
-    )
-    old = cursor.fetchall()
-    _forget(cursor, old)
-    if old:
-        cursor.execute("UPDATE indexed SET forgotten = ?", (old[-1][2],))
-    return len(old) == limit
-
-
-def _forget(cursor: Cursor, requests: Iterable[tuple[int, str | None, int]]) -> None:
-    """Remove request IDs, given as author, ID and message number.
-
-    An ID that was removed before may belong to a newer message by now, which keeps it.
-    """
-    cursor.executemany("DELETE FROM request WHERE user = ? AND id = ? AND number <= ?", requests)
 
 
 def unlearn(cursor: Cursor, limit: int) -> list[int]:
@@ -321,8 +289,6 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     span: tuple[int, int] = cursor.fetchone()
     if span[0] is None:
         return None
-    cursor.execute("SELECT author, request, number FROM message WHERE number BETWEEN ? AND ?", span)
-    _forget(cursor, cursor.fetchall())
     for statement in (
         # A row that also has later messages is deleted with the last of them: "first" is in the
         # key.
@@ -341,22 +307,10 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
 # Lookups
 
 
-def find_duplicates(
-    cursor: Cursor, questions: Sequence[tuple[int, int, str]]
-) -> dict[int, tuple[int, int]]:
-    """Find earlier messages with the same author and ID; see ``archive.write``."""
-    duplicates: dict[int, tuple[int, int]] = {}
-    with flag_corruption(cursor):
-        for values, parameters in in_rows(questions):
-            cursor.execute(
-                f"WITH sent (number, user, id) AS (VALUES {values}) "
-                "SELECT sent.number, message.number, message.time FROM sent "
-                "CROSS JOIN request ON request.user = sent.user AND request.id = sent.id "
-                "CROSS JOIN message ON message.number = request.number",
-                parameters,
-            )
-            duplicates.update((row[0], (row[1], row[2])) for row in cursor.fetchall())
-    return duplicates
+def touch(cursor: Cursor) -> None:
+    """Run a minimal query on both files, so that SQLite opens them."""
+    cursor.execute("SELECT upto, (SELECT max(number) FROM message) FROM indexed")
+    cursor.fetchall()
 
 
 def numbers(
@@ -518,8 +472,6 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 # Deleted messages may remain in rows that also have others, or reappear after a
                 # loss of power.
                 "places of messages that are not there": f"SELECT count(*) FROM ({placed}) "
-                f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
-                "Ids of messages that are not there": "SELECT count(*) FROM request "
                 f"WHERE number NOT IN (SELECT number FROM message) AND number > {oldest}",
                 "messages that can't be found by their time": "SELECT count(*) FROM message "
                 f"WHERE {indexed} AND NOT EXISTS (SELECT 1 FROM step WHERE first = "

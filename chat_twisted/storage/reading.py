@@ -57,7 +57,11 @@ def lower_priority(by: int) -> None:
 
 
 def pool(
-    folder: Path, mode: str, opened: Callable[[sqlite3.Connection], None], reactor: Any
+    folder: Path,
+    mode: str,
+    opened: Callable[[sqlite3.Connection], None],
+    touch: Callable[[Cursor], None],
+    reactor: Any,
 ) -> Any:  # adbapi.ConnectionPool, which is not typed
     """Create an adbapi pool of one connection to the archive, with its own thread.
 
@@ -67,6 +71,7 @@ def pool(
     :param folder: the state folder.
     :param mode: ``ro`` or ``rw``.
     :param opened: called in the thread with the new connection, to prepare it.
+    :param touch: run at once: SQLite opens the files of a connection only at its first query.
     :param reactor: the reactor.
     """
     made = adbapi.ConnectionPool(
@@ -82,13 +87,12 @@ def pool(
         cp_reactor=reactor,
         cp_noisy=False,
     )
-    reactor.callWhenRunning(_open, made)
+    reactor.callWhenRunning(_open, made, touch)
     return made
 
 
-def _open(made: Any) -> None:
-    # SQLite opens all files of a connection only at its first query.
-    opening: Deferred[object] = made.runInteraction(archive.touch)
+def _open(made: Any, touch: Callable[[Cursor], None]) -> None:
+    opening: Deferred[object] = made.runInteraction(touch)
     opening.addErrback(_log_failure)
 
 
@@ -111,7 +115,7 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
         self._interrupted = False  # whether the current request is to be interrupted
         self.seconds = 0.0
-        self._pool = pool(folder, "ro", self._opened, reactor)
+        self._pool = pool(folder, "ro", self._opened, index.touch, reactor)
 
     def _opened(self, connection: sqlite3.Connection) -> None:
         index.attach(connection, self._folder, read_only=True)

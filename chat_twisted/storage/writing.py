@@ -3,7 +3,7 @@
 With ``--sync normal`` a commit is a write to the page cache. To pass it to a thread and back costs
 several times as much, and delays a whole batch of messages, so it is done in the reactor's thread.
 With ``--sync full`` a commit waits for the disk, so it is done in a thread. This module must not
-know the statements, which are in ``archive``.
+know the statements, which are in ``tables``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from chat_twisted.storage import archive, index
+from chat_twisted.storage import archive, tables
 from chat_twisted.storage.reading import pool
 from chat_twisted.storage.sql import Cursor
 
@@ -30,11 +31,10 @@ LOCKED_TIMEOUT = 10.0
 """Seconds after which such a write fails."""
 
 
-def _prepare(connection: sqlite3.Connection, folder: Path, sync: str) -> None:
-    # Duplicates are looked up in the index. A schema that is only read is not locked.
-    index.attach(connection, folder)
+def _prepare(connection: sqlite3.Connection, sync: str) -> None:
+    # The index is not attached: BEGIN IMMEDIATE would lock it, too, and wait for its steps.
     connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
-    # No commit does a checkpoint by itself; the ledger schedules them.
+    # No commit does a checkpoint by itself; ``housekeeping`` schedules them.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
 
 
@@ -47,7 +47,7 @@ class ThreadWriter:
     """
 
     def __init__(self, folder: Path, reactor: Any, sync: str) -> None:
-        self._pool = pool(folder, "rw", lambda opened: _prepare(opened, folder, sync), reactor)
+        self._pool = pool(folder, "rw", partial(_prepare, sync=sync), tables.probe, reactor)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """Run ``function(cursor, *args, **kw)`` in its own transaction.
@@ -96,7 +96,7 @@ class ReactorWriter:
         self._retry: IDelayedCall | None = None
         # Opened early, while there are file descriptors, but not before the reactor runs: until
         # then twistd may fork.
-        reactor.callWhenRunning(self.write, archive.touch)
+        reactor.callWhenRunning(self.write, tables.probe)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """Run ``function(cursor, *args, **kw)`` in its own transaction, if possible within this
@@ -153,7 +153,7 @@ class ReactorWriter:
             f"{path.as_uri()}?mode=rw", uri=True, timeout=0, cached_statements=300
         )
         try:
-            _prepare(connection, self._folder, self._sync)
+            _prepare(connection, self._sync)
         except BaseException:
             connection.close()
             raise

@@ -11,10 +11,11 @@ import sqlite3
 import unittest
 from contextlib import closing
 
-from chat_twisted.core.changes import UserCame
+from chat_twisted.core.facts import Fact, SessionCame, TokenAdded, UserCame
 from chat_twisted.core.message import Message
 from chat_twisted.storage import archive, index
 from tests.end_to_end.support import Peer, ServerTestCase
+from tests.store import write
 
 MESSAGES = 20_000
 BROAD = " OR ".join(f"{letter}*" for letter in "etaoinsrhldcumfpgwybvkxjqz" * 3)[:490]
@@ -39,8 +40,12 @@ class StoppingTests(ServerTestCase):
                 Message(n, n, 7, "nobody", 0, 0, "ALL", text) for n, text in enumerate(texts, 1)
             ]
             secret = hashlib.sha256(b"token").digest()
-            users = [UserCame(100 + i, f"absent{i}", secret, 0) for i in range(20)]
-            archive.write(connection.cursor(), messages, users)
+            users: list[Fact] = []
+            for i in range(20):
+                users.append(UserCame(100 + i, f"absent{i}", True, 0, i))
+                users.append(TokenAdded(100 + i, secret, "", i))
+                users.append(SessionCame(100 + i, 1, 0, "", secret, "", True))
+            write(connection.cursor(), [*users, *messages])
             index.catch_up(connection)
 
     def guests(self, count: int) -> list[Peer]:

@@ -14,3 +14,177 @@ CREATE TABLE erasure (
     number INTEGER NOT NULL,
     done INTEGER NOT NULL DEFAULT 0
 );
+
+-- What the state (core/state.py) is loaded from. Numbers in "ordinal" order the rows of a table: the
+-- version of the state that made them.
+
+-- How many entries were accepted ("version"), when the last one was logged, by the log's clock, and
+-- the highest number that a message has, or can't have.
+ALTER TABLE progress ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE progress ADD COLUMN logged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE progress ADD COLUMN newest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE progress DROP COLUMN edition;
+UPDATE progress SET logged = time, newest = max(
+    ifnull((SELECT max(number) FROM message), 0),
+    ifnull((SELECT max(since) FROM user), 0),
+    ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0)
+);
+
+-- The server's options that decide; one row, which the first start writes. NULL is no limit.
+CREATE TABLE options (
+    grace INTEGER NOT NULL,
+    guests INTEGER NOT NULL,
+    rooms INTEGER,
+    address_rooms INTEGER,
+    held INTEGER NOT NULL,
+    address_held INTEGER
+);
+
+-- What was said in the last hour may be sent again, or be deleted by who said it.
+UPDATE message SET logged = min(time, (SELECT logged FROM progress))
+WHERE number > ifnull((SELECT max(number) FROM moment
+    WHERE moment.time < (SELECT logged FROM progress) - 4200000), 0);
+
+-- A name is one user's. Some file may have a user who could not be forgotten in time.
+DELETE FROM user WHERE EXISTS (
+    SELECT 1 FROM user AS other WHERE lower(other.name) = lower(user.name)
+    AND (other.account != 0, other.since, other.id) > (user.account != 0, user.since, user.id)
+);
+DELETE FROM member WHERE user NOT IN (SELECT id FROM user);
+DELETE FROM invitation WHERE user NOT IN (SELECT id FROM user);
+DELETE FROM key WHERE user NOT IN (SELECT id FROM user WHERE account != 0);
+DELETE FROM password WHERE user NOT IN (SELECT id FROM user WHERE account != 0);
+
+-- Tokens are the SHA-256 of what lets a user in; "proof" is the key or the stored hash of the password
+-- by which it was proven that they may have it, empty for whoever took the name first.
+CREATE TABLE token (
+    user INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    proof TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    PRIMARY KEY (user, digest)
+) WITHOUT ROWID;
+INSERT INTO token SELECT id, token, '', 1 FROM user WHERE token != x'' AND account = 0;
+
+-- Sessions that there are, or were when the node ended: its start ends them.
+CREATE TABLE session (
+    user INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    node INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    token BLOB NOT NULL,
+    proof TEXT NOT NULL,
+    present INTEGER NOT NULL,
+    PRIMARY KEY (user, epoch)
+) WITHOUT ROWID;
+INSERT INTO session SELECT id, 1, 0, '', token, '', 1 FROM user WHERE account = 0;
+
+-- Guests without a session whose names are held, until some time of the log's clock.
+CREATE TABLE hold (
+    user INTEGER PRIMARY KEY,
+    until INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    ordinal INTEGER NOT NULL
+);
+
+-- Up to where users have seen conversations: with everybody (0, ''), in a room (its number), and with
+-- another user (0, and the name as it is looked up).
+CREATE TABLE marker (
+    user INTEGER NOT NULL,
+    room INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (user, room, name)
+) WITHOUT ROWID;
+
+-- Who has an account; "password" is what argon2 wrote, empty without one.
+CREATE TABLE account (
+    user INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    operator INTEGER NOT NULL,
+    password TEXT NOT NULL
+);
+INSERT INTO account SELECT id, 0, account = 2, ifnull(hash, '') FROM user
+    LEFT JOIN password ON password.user = id WHERE account != 0;
+DROP TABLE password;
+
+ALTER TABLE key ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0;
+UPDATE key SET ordinal = numbered.ordinal FROM (
+    SELECT user, key, row_number() OVER (ORDER BY user, key) AS ordinal FROM key
+) AS numbered WHERE numbered.user = key.user AND numbered.key = key.key;
+
+-- Users are parties of no message up to "since", and have confirmed those up to "cursor". "kept" is
+-- whether a guest is held when the last session is gone; "epoch" is the number of the last login;
+-- "away" why they do not read, if they say so.
+CREATE TABLE new_user (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    kept INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    away TEXT
+);
+INSERT INTO new_user SELECT id, name, 1, since, row_number() OVER (ORDER BY since, id), position,
+    account = 0, NULL FROM user;
+DROP TABLE user;
+ALTER TABLE new_user RENAME TO user;
+
+-- A member's rank: 0, 1 who speaks in a moderated room, 2 an operator. A room has an operator: its
+-- owner, else who is longest in it. What has no members is no room.
+ALTER TABLE member ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+DROP INDEX member_joined;
+UPDATE member SET joined = numbered.ordinal FROM (
+    SELECT user, room, since, row_number() OVER (ORDER BY since, joined, user) AS ordinal
+    FROM member
+) AS numbered WHERE numbered.user = member.user AND numbered.room = member.room
+    AND numbered.since = member.since;
+DELETE FROM room WHERE id NOT IN (SELECT room FROM member WHERE until IS NULL);
+UPDATE member SET until = since WHERE until IS NULL AND room NOT IN (SELECT id FROM room);
+DELETE FROM invitation WHERE room NOT IN (SELECT id FROM room);
+UPDATE member SET rank = 2 WHERE until IS NULL
+    AND user = (SELECT owner FROM room WHERE id = member.room);
+UPDATE member SET rank = 2 WHERE until IS NULL AND joined IN (
+    SELECT min(joined) FROM member WHERE until IS NULL GROUP BY room HAVING max(rank) < 2
+);
+ALTER TABLE member RENAME COLUMN joined TO ordinal;
+
+-- "address" is where a room's maker came from, empty if that is not known.
+CREATE TABLE new_room (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    address TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    private INTEGER NOT NULL,
+    moderated INTEGER NOT NULL,
+    topic_locked INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    topic_author TEXT NOT NULL,
+    topic_time INTEGER NOT NULL
+);
+INSERT INTO new_room SELECT id, name, '', 0, row_number() OVER (ORDER BY id), private, 0, 0, topic,
+    '', 0 FROM room;
+DROP TABLE room;
+ALTER TABLE new_room RENAME TO room;
+
+-- Names that are kept out of a room.
+CREATE TABLE room_ban (
+    room INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    author TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (room, name)
+) WITHOUT ROWID;
+
+ALTER TABLE sanction RENAME COLUMN "by" TO author;
+
+-- No ordinal is above the version.
+UPDATE progress SET version = max(
+    ifnull((SELECT max(ordinal) FROM user), 0),
+    ifnull((SELECT max(ordinal) FROM member), 0),
+    ifnull((SELECT max(ordinal) FROM room), 0),
+    ifnull((SELECT max(ordinal) FROM key), 0)
+);

@@ -1,10 +1,8 @@
 -- What messages are looked up by. All of it is made of the archive, behind its commits.
 
--- How far it has come; up to where Ids were forgotten, and messages are to be deleted; and the stamp
--- of the archive.
+-- How far it has come; up to where messages are to be deleted; and the stamp of the archive.
 CREATE TABLE looked_up.indexed (
     upto INTEGER NOT NULL,
-    forgotten INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
     stamp BLOB NOT NULL
 );
@@ -40,14 +38,6 @@ CREATE TABLE looked_up.partner (
     name TEXT NOT NULL,
     partner INTEGER NOT NULL,
     PRIMARY KEY (user, name, partner)
-) WITHOUT ROWID;
-
--- Under which Ids users sent their newest messages, so that one sent again is not a second one.
-CREATE TABLE looked_up.request (
-    user INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    PRIMARY KEY (user, id)
 ) WITHOUT ROWID;
 
 -- The row's number is the message's, and the text is there.

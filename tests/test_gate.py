@@ -1,4 +1,4 @@
-"""Accounts: keys, passwords, and the delays after failures."""
+"""The gate: keys, passwords, and the delays after failures."""
 
 from __future__ import annotations
 
@@ -11,30 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.auth import accounts as accounts_module
-from chat_twisted.auth.accounts import (
-    Account,
-    Gate,
-    Password,
-    Passwords,
-    Signature,
-    parse_key,
-    signed_data,
-)
-from chat_twisted.core.changes import (
-    AccountGone,
-    AccountMade,
-    Change,
-    KeyAdded,
-    KeyRemoved,
-    PasswordSet,
-    UserCame,
-    UserGone,
-)
+from chat_twisted.auth import gate as gate_module
+from chat_twisted.auth import passwords as passwords_module
+from chat_twisted.auth.gate import Gate, Password, Signature
+from chat_twisted.auth.keys import is_signed, parse_key, signed_data
+from chat_twisted.auth.passwords import Passwords
+from chat_twisted.core import commands as c
+from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
-from chat_twisted.core.saved import GUEST, OPERATOR, SavedUser
+from chat_twisted.core.state import State
 from chat_twisted.core.turns import Asker, unlimited
-from tests.store import quick_accounts
+from tests.store import quick_passwords
 
 ALICE, BOB = 1, 2
 PRIVATE = ed25519.Ed25519PrivateKey.from_private_bytes(b"1" * 32)
@@ -85,90 +72,15 @@ class KeyTests(TestCase):
             (public(long), long.sign(data, padding.PKCS1v15(), hashes.SHA512())),
             (public(curve), curve.sign(data, ec.ECDSA(hashes.SHA256()))),
         ):
-            self.assertTrue(accounts_module.is_signed(key, signature, data))
-            self.assertFalse(accounts_module.is_signed(key, signature, b"other"))
-            self.assertFalse(accounts_module.is_signed(key, b"", data))
-            self.assertFalse(accounts_module.is_signed(key, signature[:-1], data))
-
-
-class RegistryTestCase(TestCase):
-    def setUp(self) -> None:
-        self.accounts = quick_accounts()
-
-    def apply(self, *changes: Change) -> None:
-        for change in changes:
-            self.accounts.apply(change)
-
-    def alice(self) -> Account:
-        self.apply(*self.accounts.make(ALICE, "Alice", 0, KEY, ""))
-        account = self.accounts.find("ALICE")
-        assert account is not None
-        return account
-
-
-class RegistryTests(RegistryTestCase):
-    def test_an_account_has_a_key_or_a_password_and_its_name_in_any_case(self) -> None:
-        with self.assertRaises(NotPermitted):
-            self.accounts.make(ALICE, "Alice", 0, "", "")
-        self.assertEqual(
-            self.accounts.make(ALICE, "Alice", 5, f"{KEY} c", "h"),
-            [AccountMade(ALICE, "Alice", 5), KeyAdded(ALICE, KEY, "c"), PasswordSet(ALICE, "h")],
-        )
-        account = self.alice()
-        self.assertIs(self.accounts.get(ALICE), account)
-        with self.assertRaises(NotPermitted):
-            self.accounts.make(BOB, "aLICE", 0, KEY, "")
-
-    def test_an_account_can_not_lose_its_last_way_in(self) -> None:
-        account = self.alice()
-        for key in (KEY, OTHER_KEY):  # not a key of this account
-            with self.assertRaises(NotPermitted):
-                self.accounts.remove_key(account, key)
-        self.apply(*self.accounts.set_password(account, "hash"))
-        self.apply(*self.accounts.remove_key(account, KEY))
-        with self.assertRaises(NotPermitted):
-            self.accounts.set_password(account, "")
-        self.apply(*self.accounts.add_key(account, OTHER_KEY))
-        self.apply(*self.accounts.set_password(account, ""))
-        self.assertEqual((list(account.keys), account.password), ([OTHER_KEY], ""))
-
-    def test_keys_are_so_many_at_most(self) -> None:
-        account = self.alice()
-        self.patch(accounts_module, "MAX_KEYS", 1)
-        with self.assertRaises(NotPermitted):
-            self.accounts.add_key(account, OTHER_KEY)
-        self.assertEqual(self.accounts.add_key(account, KEY), [KeyAdded(ALICE, KEY, "")])
-
-    def test_what_comes_too_late_changes_nothing(self) -> None:
-        self.alice()
-        self.apply(AccountGone(ALICE, b""), UserGone(ALICE), KeyAdded(ALICE, KEY, ""))
-        self.apply(KeyRemoved(ALICE, KEY), PasswordSet(ALICE, "h"), UserCame(BOB, "b", b"", 0))
-        self.assertEqual(list(self.accounts.listing().items), [])
-        self.assertIsNone(self.accounts.find("alice"))
-
-    def test_what_is_stored_is_there_and_guests_have_no_accounts(self) -> None:
-        rows = [
-            SavedUser(ALICE, "Alice", b"", 0, 0, OPERATOR),
-            SavedUser(BOB, "Bob", b"t", 0, 0, GUEST),
-        ]
-        self.accounts.load(rows, [(ALICE, OTHER_KEY, "c"), (BOB, KEY, "")], [(ALICE, "h"), (9, "")])
-        [account] = self.accounts.listing().items
-        self.assertEqual(
-            (account.operator, account.keys, account.password), (True, {OTHER_KEY: "c"}, "h")
-        )
-
-    def test_they_are_listed_by_their_folded_names_from_any_on(self) -> None:
-        for id, name in enumerate(("carol", "Bob", "alice", "Dave"), 5):
-            self.apply(AccountMade(id, name, 0))
-        self.apply(UserGone(7))
-        listing = self.accounts.listing("BOB")
-        self.assertEqual(listing.count, 3)
-        self.assertEqual([account.name for account in listing.items], ["carol", "Dave"])
+            self.assertTrue(is_signed(key, signature, data))
+            self.assertFalse(is_signed(key, signature, b"other"))
+            self.assertFalse(is_signed(key, b"", data))
+            self.assertFalse(is_signed(key, signature[:-1], data))
 
 
 class PasswordTests(TestCase):
     def setUp(self) -> None:
-        self.passwords = quick_accounts().passwords
+        self.passwords = quick_passwords()
 
     def test_the_right_one_is_known_and_no_other(self) -> None:
         stored = self.successResultOf(self.passwords.hash("pässword", ANYBODY))
@@ -222,7 +134,7 @@ class HashingTests(TestCase):
         self.working.pop(0)[0].callback(("hash", 0.5))
 
     def test_of_one_address_so_many_may_wait_at_most(self) -> None:
-        for _ in range(accounts_module.MAX_HASHING + 1):  # and one is being hashed
+        for _ in range(passwords_module.MAX_HASHING + 1):  # and one is being hashed
             last = self.hash("x", ANYBODY)
         self.assertNoResult(last)
         self.failureResultOf(self.hash("x", ANYBODY), Unavailable)
@@ -243,7 +155,7 @@ class HashingTests(TestCase):
 
     def test_who_waits_too_long_is_refused_with_when_to_try_again(self) -> None:
         waiting = [self.verify("", "x", ANYBODY) for _ in range(2)][-1]
-        self.clock.advance(accounts_module.PATIENCE)
+        self.clock.advance(passwords_module.PATIENCE)
         self.assertTrue(self.failureResultOf(waiting, Unavailable).value.retry_after)
 
     def test_the_time_that_it_took_is_charged_to_who_has_asked(self) -> None:
@@ -269,16 +181,27 @@ class HashingTests(TestCase):
         self.successResultOf(second)
 
 
-class GateTestCase(RegistryTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.clock = Clock()
-        self.gate = Gate(self.accounts, self.clock)
-        self.account = self.alice()
-        hash = self.successResultOf(self.accounts.passwords.hash("right", ANYBODY))
-        self.apply(PasswordSet(ALICE, hash))
+class GateTestCase(TestCase):
+    """An account of alice's, with a key and a password."""
 
-    def login(self, credentials, host: str | None = "192.0.2.1") -> Deferred[Account]:
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.state = State()
+        self.passwords = quick_passwords()
+        self.gate = self.make_gate()
+        self.right = self.hash("right")
+        self.do(c.MakeAccount(c.CONSOLE, 0, key=KEY, hash=self.right, name="Alice", id=ALICE))
+
+    def make_gate(self) -> Gate:
+        return Gate(lambda: self.state, self.passwords, self.clock)
+
+    def hash(self, password: str) -> str:
+        return self.successResultOf(self.passwords.hash(password, ANYBODY))
+
+    def do(self, command: c.Command) -> Outcome:
+        return self.state.apply(Entry(1, command))
+
+    def login(self, credentials, host: str | None = "192.0.2.1") -> Deferred[str]:
         return Deferred.fromCoroutine(self.gate.login(credentials, host))
 
     def signature(self, key=PRIVATE, *, name="alice", challenge=b"c" * 32, over=None) -> Signature:
@@ -296,8 +219,8 @@ class GateTestCase(RegistryTestCase):
 
 class GateTests(GateTestCase):
     def test_the_right_key_and_the_right_password_are_let_in_at_once(self) -> None:
-        self.assertIs(self.successResultOf(self.login(self.signature())), self.account)
-        self.assertIs(self.successResultOf(self.login(password("ALICE", "right"))), self.account)
+        self.assertEqual(self.successResultOf(self.login(self.signature())), KEY)
+        self.assertEqual(self.successResultOf(self.login(password("ALICE", "right"))), self.right)
 
     def test_every_other_proof_fails_alike(self) -> None:
         challenge, binding = b"c" * 32, b"binding"
@@ -319,7 +242,7 @@ class GateTests(GateTestCase):
                 Signature("alice", KEY, b"", challenge, binding),
             )
         ):
-            self.gate = Gate(self.accounts, self.clock)
+            self.gate = self.make_gate()
             self.assertFails(credentials, f"192.0.2.{i}")
 
     def test_many_guesses_at_once_are_no_way_around_the_waiting(self) -> None:
@@ -329,17 +252,17 @@ class GateTests(GateTestCase):
             looked_at.append(Deferred())
             return looked_at[-1]
 
-        self.patch(self.accounts.passwords, "verify", never)
+        self.patch(self.passwords, "verify", never)
         refused = []
         for i in range(40):
             login = self.login(password("alice", f"guess {i}"), f"192.0.2.{i}")
             login.addErrback(refused.append)
-        self.assertEqual(len(looked_at), accounts_module.FREE_FAILURES + 1)
+        self.assertEqual(len(looked_at), gate_module.FREE_FAILURES + 1)
         self.assertTrue(all(failure.check(TooFast) for failure in refused))
         self.assertGreater(len(refused), 30)
 
     def test_a_key_that_was_removed_is_let_in_no_more(self) -> None:
-        self.apply(KeyRemoved(ALICE, KEY))
+        self.do(c.RemoveKey(c.CONSOLE, 0, KEY, "alice"))
         self.assertFails(self.signature())
 
     def seconds(self, credentials, host: str) -> float:
@@ -355,7 +278,7 @@ class GateTests(GateTestCase):
         waits = [self.seconds(self.signature(OTHER), "192.0.2.1") for _ in range(6)]
         self.assertEqual(waits, [1, 1, 1, 2, 4, 8])
         # A client with the key does not wait longer, and from another address not at all.
-        self.assertIs(self.successResultOf(self.login(self.signature(), "192.0.2.9")), self.account)
+        self.assertEqual(self.successResultOf(self.login(self.signature(), "192.0.2.9")), KEY)
 
     def test_the_password_of_an_account_can_not_be_guessed_from_many_addresses(self) -> None:
         waits = [self.seconds(password("alice", "x"), f"192.0.2.{i}") for i in range(5)]
@@ -363,10 +286,10 @@ class GateTests(GateTestCase):
         right = self.login(password("alice", "right"), "198.51.100.1")
         self.assertNoResult(right)  # any client must wait with a password
         self.clock.advance(60)
-        self.assertIs(self.successResultOf(right), self.account)
-        self.assertIs(  # and is forgotten as a suspect
+        self.assertEqual(self.successResultOf(right), self.right)
+        self.assertEqual(  # and is forgotten as a suspect
             self.successResultOf(self.login(password("alice", "right"), "198.51.100.1")),
-            self.account,
+            self.right,
         )
 
     def test_who_would_wait_too_long_is_told_when_to_come_again(self) -> None:
@@ -388,12 +311,77 @@ class GateTests(GateTestCase):
         for _ in range(5):
             self.login(password("alice", "wrong")).addErrback(lambda _: None)
             self.clock.pump([1.0] * 20)
-        self.clock.advance(accounts_module.FORGET_AFTER + 61)
-        self.assertIs(self.successResultOf(self.login(password("alice", "right"))), self.account)
+        self.clock.advance(gate_module.FORGET_AFTER + 61)
+        self.assertEqual(self.successResultOf(self.login(password("alice", "right"))), self.right)
 
     def test_of_so_many_failures_is_known_at_most(self) -> None:
-        self.patch(accounts_module, "MAX_SUSPECTS", 10)
+        self.patch(gate_module, "MAX_SUSPECTS", 10)
         for i in range(50):
             self.login(self.signature(OTHER), f"192.0.2.{i}").addErrback(lambda _: None)
             self.clock.advance(2)
         self.assertLessEqual(len(self.gate._suspects), 10)
+
+
+class OrderTests(GateTestCase):
+    """What was verified is decided again when the login has its turn in the order."""
+
+    def come(self, proof: str, token: bytes = b"fresh") -> object:
+        return self.do(c.Login("alice", 9, token, proof=proof)).result
+
+    def test_a_password_that_was_changed_meanwhile_lets_nobody_in(self) -> None:
+        looked_at: Deferred[bool] = Deferred()
+        self.patch(self.passwords, "verify", lambda *arguments: looked_at)
+        login = self.login(password("alice", "right"))
+        self.do(c.SetPassword(c.CONSOLE, 0, self.hash("new"), "alice"))
+        looked_at.callback(True)
+        self.assertIsInstance(self.come(self.successResultOf(login)), AuthenticationFailed)
+
+    def test_a_key_that_was_removed_meanwhile_lets_nobody_in(self) -> None:
+        proof = self.successResultOf(self.login(self.signature()))
+        self.do(c.RemoveKey(c.CONSOLE, 0, KEY, "alice"))
+        self.assertIsInstance(self.come(proof), AuthenticationFailed)
+
+    def test_an_account_that_another_has_made_meanwhile_is_not_had_by_the_old_ones_proof(
+        self,
+    ) -> None:
+        proof = self.successResultOf(self.login(password("alice", "right")))
+        self.do(c.DropAccount(c.CONSOLE, 0, name="alice"))
+        self.assertIsInstance(self.come(proof), AuthenticationFailed)
+        self.do(c.MakeAccount(c.CONSOLE, 0, key=OTHER_KEY, name="alice", id=BOB))
+        self.assertIsInstance(self.come(proof), AuthenticationFailed)
+
+    def test_an_account_that_is_made_meanwhile_is_not_a_guests(self) -> None:
+        guest = self.do(c.Login("bob", BOB, b"guest")).result
+        assert isinstance(guest, LoggedIn)
+        added = self.do(c.MakeAccount(c.CONSOLE, 0, key=OTHER_KEY, name="bob", id=3)).result
+        self.assertIsInstance(added, NotPermitted)  # in this order the name is the guest's
+        self.do(c.MakeAccount(BOB, guest.epoch, hash=self.hash("mine")))
+        bobs = self.successResultOf(self.login(password("bob", "mine")))
+        self.assertIsInstance(self.do(c.Login("bob", 4, b"x", proof=bobs)).result, LoggedIn)
+
+    def test_no_token_of_a_thief_outlives_the_account(self) -> None:
+        stolen = self.successResultOf(self.login(password("alice", "right")))
+        self.assertIsInstance(self.come(stolen, b"thief"), LoggedIn)
+        self.do(c.Detach(ALICE, 1))
+        owner = self.come(self.successResultOf(self.login(self.signature())), b"owner")
+        assert isinstance(owner, LoggedIn)
+        self.do(c.DropAccount(ALICE, owner.epoch))
+        again = c.Login("alice", 9, b"z", b"thief")
+        self.assertNotIsInstance(self.do(again).result, LoggedIn)  # after unregister alone
+        self.do(c.MakeAccount(ALICE, owner.epoch, key=OTHER_KEY))
+        self.assertNotIsInstance(self.do(again).result, LoggedIn)
+        back = c.Login("alice", 9, b"z", b"owner")
+        self.assertIsInstance(self.do(back).result, LoggedIn)
+
+    def test_a_session_goes_on_that_takes_away_the_proof_that_it_came_in_by(self) -> None:
+        owner = self.come(self.successResultOf(self.login(self.signature())), b"owner")
+        thief = self.come(self.successResultOf(self.login(password("alice", "right"))), b"thief")
+        assert isinstance(owner, LoggedIn)
+        assert isinstance(thief, LoggedIn)
+        self.do(c.RemoveKey(ALICE, owner.epoch, KEY))
+        self.do(c.AddKey(ALICE, owner.epoch, OTHER_KEY))
+        removed = self.do(c.SetPassword(ALICE, owner.epoch, "")).result
+        self.assertIsNone(removed)
+        self.assertIsInstance(self.do(c.AddKey(ALICE, thief.epoch, KEY)).result, NotPermitted)
+        self.do(c.DropAccount(ALICE, owner.epoch))
+        self.assertIsNone(self.state.users[ALICE].account)

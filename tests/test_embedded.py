@@ -16,8 +16,8 @@ from chat_twisted.core.entries import LoggedIn, Outcome, Swept
 from chat_twisted.core.errors import ChatError, NotAMember, Unavailable
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
-from chat_twisted.storage import committing, tables
-from chat_twisted.storage.committing import CommittingLedger
+from chat_twisted.storage import embedded, tables
+from chat_twisted.storage.embedded import EmbeddedLedger
 from tests.test_tables import new_file
 
 
@@ -40,7 +40,7 @@ class Cursor:
 
 
 class Writer:
-    """A ``committing.Writer`` in memory, within the call or when it is let.
+    """A ``embedded.Writer`` in memory, within the call or when it is let.
 
     :ivar fails_at: which statement of what is written fails.
     :ivar end: ``fails``, ``fails after it was taken``, or empty: what COMMIT does.
@@ -110,7 +110,7 @@ class LedgerTestCase(TestCase):
         """Begin with what the file holds."""
         state = load(tables.load(self.writer.connection.cursor()))
         self.time = max(state.time, 1_000_000)
-        self.ledger: CommittingLedger[str] = CommittingLedger(
+        self.ledger: EmbeddedLedger[str] = EmbeddedLedger(
             self.writer, state, self.clock, lambda: self.time
         )
         self.told: list[tuple[Outcome | None, str | None]] = []
@@ -205,28 +205,28 @@ class CommitTests(LedgerTestCase):
         before = self.writer.writes
         for number in (1, 3, 2):
             self.ledger.acknowledge(1, number)
-        self.clock.advance(committing.GATHER)
+        self.clock.advance(embedded.GATHER)
         self.turn()
         self.assertEqual(self.writer.writes, before + 1)
         self.assertEqual(self.ledger.state.users[1].cursor, 3)
 
     def test_what_is_due_is_swept_a_step_at_a_time(self) -> None:
-        self.patch(committing, "SWEEP_STEP", 2)
+        self.patch(embedded, "SWEEP_STEP", 2)
         for id in range(1, 6):
             at = self.login(f"guest{id}", id)
             self.propose(c.Detach(*at), f"bye {id}")
             self.turn()
         self.time += 1000
-        self.clock.advance(committing.SWEEP_EVERY)
+        self.clock.advance(embedded.SWEEP_EVERY)
         for _ in range(4):
             self.turn()
-            self.clock.advance(committing.SWEEP_PAUSE)
+            self.clock.advance(embedded.SWEEP_PAUSE)
         swept = [o.result.ended for o, _ in self.told if o and isinstance(o.result, Swept)]
         self.assertEqual(swept, [2, 2, 1])
         self.check_file()
 
     def test_too_much_that_waits_is_refused_at_once(self) -> None:
-        self.patch(committing, "MAX_WAITING_TEXT", 10)
+        self.patch(embedded, "MAX_WAITING_TEXT", 10)
         ann = self.login("ann", 1)
         self.propose(c.Send(*ann, "ALL", "0123456789", 1), "one")
         with self.assertRaises(Unavailable):
@@ -339,10 +339,10 @@ class FailureTests(LedgerTestCase):
             self.propose(c.Send(*self.ann, "ALL", "hi", 1), "said")
             self.turn()
             self.propose(c.Send(*self.ann, "ALL", "more", 1), "waits")
-            self.clock.advance(committing.RETRY_AFTER)
+            self.clock.advance(embedded.RETRY_AFTER)
             self.assertEqual(self.told, [(None, "waits")])
             self.writer.end, self.writer.unreadable = "", False
-            self.clock.advance(committing.RETRY_AFTER)
+            self.clock.advance(embedded.RETRY_AFTER)
             [(outcome, request)] = self.told[1:]
             self.assertEqual(request, "said")
             self.assertEqual(outcome is not None, end != "fails")
@@ -355,7 +355,7 @@ class FailureTests(LedgerTestCase):
         self.propose(c.Send(*self.ann, "ALL", "hi", 1), "said")
         self.turn()
         stopped = self.ledger.stop()
-        self.clock.advance(committing.RETRY_AFTER)
+        self.clock.advance(embedded.RETRY_AFTER)
         self.successResultOf(stopped)
         self.assertEqual(self.told, [])
 

@@ -1,0 +1,75 @@
+"""The audit log: a line for what operators do, in the chat or at the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chat_twisted.core import commands
+from chat_twisted.core.commands import CONSOLE, Command
+from chat_twisted.core.entries import Disconnected, Result
+from chat_twisted.logs import Logger
+
+CONSOLE_NAME = "admin"
+"""Who has done something, where the operator at the server itself did."""
+
+_log = Logger()
+
+_OF_ACCOUNTS: dict[type, str] = {
+    commands.MakeAccount: "add account",
+    commands.DropAccount: "remove account",
+    commands.AddKey: "add key",
+    commands.RemoveKey: "remove key",
+    commands.SetPassword: "set password",
+}
+
+
+def audit(command: Command, result: Result, name_of: Callable[[int], str]) -> None:
+    """Log a command that was done, if it is an operator's."""
+    match command:
+        case commands.Impose():
+            lasts = command.duration // 1000
+            _write(name_of, command, command.kind, command.subject, command.reason, lasts)
+        case commands.Lift():
+            _write(name_of, command, f"un{command.kind}", command.subject)
+        case commands.Disconnect():
+            whom = result.name if isinstance(result, Disconnected) else command.whom
+            _write(name_of, command, "kick", whom, command.reason)
+        case commands.SetOperator():
+            what = "make operator" if command.on else "make no operator"
+            _write(name_of, command, what, command.name)
+        case (
+            commands.MakeAccount()
+            | commands.DropAccount()
+            | commands.AddKey()
+            | commands.RemoveKey()
+            | commands.SetPassword()
+        ) if command.user == CONSOLE:
+            _write(name_of, command, _OF_ACCOUNTS[type(command)], command.name)
+
+
+def _write(
+    name_of: Callable[[int], str],
+    command: commands.Impose
+    | commands.Lift
+    | commands.Disconnect
+    | commands.SetOperator
+    | commands.MakeAccount
+    | commands.DropAccount
+    | commands.AddKey
+    | commands.RemoveKey
+    | commands.SetPassword,
+    what: str,
+    subject: str,
+    reason: str = "",
+    seconds: int = 0,
+) -> None:
+    _log.info(
+        "audit: {by} {what} {subject} for {seconds} s: {reason!r}"
+        if seconds
+        else "audit: {by} {what} {subject}: {reason!r}",
+        by=name_of(command.user) or CONSOLE_NAME,
+        what=what,
+        subject=subject,
+        seconds=seconds,
+        reason=reason,
+    )

@@ -1,0 +1,61 @@
+"""What is read back from the archive for users; the queries are in ``archive``.
+
+Who may read what was decided before (``core.reads``). A reading sees all that was committed before
+it was asked for; a search waits until that is indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from chat_twisted.core.message import Conversation, Message
+from chat_twisted.core.reads import Page, Span
+from chat_twisted.core.turns import Asker
+from chat_twisted.storage import archive
+from chat_twisted.storage.sql import Cursor
+from chat_twisted.storage.store import Store
+
+
+class ArchiveReads:
+    """See ``core.reads.Reads``.
+
+    :param when_indexed: returns what fires when all is indexed that is committed now, or can't be
+        (``housekeeping.Housekeeping.when_indexed``).
+    """
+
+    def __init__(self, store: Store, when_indexed: Callable[[], Deferred[None]]) -> None:
+        self._store = store
+        self._when_indexed = when_indexed
+
+    def missed(
+        self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
+    ) -> Deferred[Page]:
+        """See ``Reads.missed``."""
+
+        def read(cursor: Cursor) -> Page:
+            return archive.missed(cursor, user, after, upto(), own=own)
+
+        return self._store.read(read, asker=asker)
+
+    def history(
+        self, conversation: Conversation, span: Span, asker: Asker
+    ) -> Deferred[tuple[list[Message], bool]]:
+        """See ``Reads.history``."""
+        return self._store.read(archive.history, conversation, span, asker=asker)
+
+    def search(
+        self,
+        user: int,
+        rooms: Sequence[int],
+        conversation: Conversation | None,
+        query: str,
+        count: int,
+        asker: Asker,
+    ) -> Deferred[list[Message]]:
+        """See ``Reads.search``."""
+        what = (user, rooms, conversation, query, count)
+        return self._when_indexed().addCallback(
+            lambda _: self._store.read(archive.search, *what, asker=asker, search=True)
+        )
