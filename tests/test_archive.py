@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -515,8 +516,8 @@ class NumberTests(TestCase):
         self.assertLess(after, 2**53)
 
     def test_what_a_start_notes_is_in_the_file(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir(mode=0o700)
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
         first = archive.prepare(folder, wall=lambda: self.TODAY)
         second = archive.prepare(folder, wall=lambda: self.TODAY + 7)
         self.assertEqual(second.after - first.after, 7 * archive.NUMBERS_PER_SECOND)

@@ -93,16 +93,19 @@ class AskingTests(ControlTestCase):
         ):
             self.assertEqual(self.ask(ask, **fields), {}, ask)
         self.assertIn(b"Banned by admin: spam", bob.transport.take())
+        audit = [line.removeprefix("audit: ") for line in self.logged if line.startswith("audit:")]
         self.assertEqual(
-            [line.split(":")[1].strip() for line in self.logged if line.startswith("audit:")],
+            [line.split(" until ")[0] for line in audit],
             [
                 *("admin add account ci", "admin set password ci", "admin set password ci"),
                 *("admin remove key ci", "admin add key ci"),
                 *("admin make operator ci", "admin make no operator ci", "admin remove account ci"),
-                *("admin mute bob for 7200 s", "admin ban bob"),
+                *("admin mute bob", "admin ban bob"),
                 *("admin unban bob", "admin unmute bob"),
             ],
         )
+        self.assertRegex(audit[-4], r"until \d+: 'spam'")
+        self.assertRegex(audit[-3], "until ever: 'spam'")
         self.assertNotIn("ci", self.hub.state.names)
 
     def test_who_is_kicked_is_told_why(self) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE, Command
-from chat_twisted.core.entries import Disconnected, Result
+from chat_twisted.core.entries import Disconnected, Outcome
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.facts import Imposed
 from chat_twisted.logs import Logger
 
 CONSOLE_NAME = "admin"
@@ -23,12 +25,15 @@ _OF_ACCOUNTS: dict[type, str] = {
 }
 
 
-def audit(command: Command, result: Result, name_of: Callable[[int], str]) -> None:
+def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> None:
     """Log a command that was done, if it is an operator's."""
+    result = outcome.result
+    if isinstance(result, ChatError):
+        return
     match command:
         case commands.Impose():
-            lasts = command.duration // 1000
-            _write(name_of, command, command.kind, command.subject, command.reason, lasts)
+            [until] = (fact.until for fact in outcome.facts if isinstance(fact, Imposed))
+            _write(name_of, command, command.kind, command.subject, command.reason, until)
         case commands.Lift():
             _write(name_of, command, f"un{command.kind}", command.subject)
         case commands.Disconnect():
@@ -61,15 +66,13 @@ def _write(
     what: str,
     subject: str,
     reason: str = "",
-    seconds: int = 0,
+    until: int = 0,
 ) -> None:
     _log.info(
-        "audit: {by} {what} {subject} for {seconds} s: {reason!r}"
-        if seconds
-        else "audit: {by} {what} {subject}: {reason!r}",
+        "audit: {by} {what} {subject} until {until}: {reason!r}",
         by=name_of(command.user) or CONSOLE_NAME,
         what=what,
         subject=subject,
-        seconds=seconds,
+        until=until or "ever",
         reason=reason,
     )

@@ -655,6 +655,7 @@ class Hub:
                 answer, besides = told.event, asker
             self._delivery.tell(told.event, told.sessions, besides)
         if request is not None:
+            audit(request.command, outcome, self._routes.name_of)
             self._answer(request, outcome.result, answer)
 
     def _gone(self, fact: facts.SessionGone, cause: str) -> None:
@@ -669,8 +670,6 @@ class Hub:
 
     def _answer(self, request: Request, result: Result, event: Event | None) -> None:
         session, command = request.session, request.command
-        if not isinstance(result, ChatError):
-            audit(command, result, self._routes.name_of)
         if session is None:
             if request.done is not None:
                 request.done(result)
