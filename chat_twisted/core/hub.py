@@ -568,8 +568,8 @@ class Hub:
         return Listing(len(state.sanctions_in_order), state.sanctions_in_order.after(after))
 
     def name_of(self, session: Session) -> str:
-        """Return what the user of a session is called; empty before the login."""
-        return self._routes.name_of(session.user)
+        """Return what the user of a session is called; empty before the login and after the end."""
+        return "" if session.ended else self._routes.name_of(session.user)
 
     def population(self) -> Population:
         """Count the users, sessions, held guests, accounts and rooms."""
