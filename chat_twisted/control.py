@@ -108,6 +108,9 @@ class Chat(Protocol):
         refused.
         """
 
+    def settled(self) -> float:
+        """Return the time of day by which durations count, in seconds."""
+
     def population(self) -> Population:
         """Count who is there."""
 
@@ -155,7 +158,7 @@ class Control:
             case {"ask": "pardon", "subject": str(subject)}:
                 return await self._pardon(subject)
         try:
-            result = await self._chat.ask(_command(request))
+            result = await self._chat.ask(_command(request, self._chat.settled()))
         except ChatError as error:
             if (why := _WHY.get(type(error))) is not None:
                 raise NotPermitted(why.format(name=request.get("name"))) from None
@@ -199,8 +202,10 @@ class Control:
         )
 
 
-def _command(request: dict[str, Any]) -> Command:
+def _command(request: dict[str, Any], now: float) -> Command:
     """Return the command that a request asks for.
+
+    :param now: the time of day, in seconds, from which durations count.
 
     :raises NotPermitted: it asks for none, or not for one that there could be.
     """
@@ -233,8 +238,8 @@ def _command(request: dict[str, Any]) -> Command:
         }:
             if kind == MUTE:
                 _check_name(subject)
-            lasts = parse_duration(duration) * 1000
-            return commands.Impose(*by, kind, parse_subject(subject), lasts, reason)
+            until = parse_duration(duration, now)
+            return commands.Impose(*by, kind, parse_subject(subject), until, reason)
     raise NotPermitted("the server does not know this request; it may be of another version")
 
 

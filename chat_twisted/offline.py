@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from chat_twisted.control import Control
-from chat_twisted.core.commands import Command, Disconnect, Impose
+from chat_twisted.core.commands import Command, Disconnect
 from chat_twisted.core.entries import Entry, Result
 from chat_twisted.core.errors import ChatError, UnableToSend
 from chat_twisted.core.hub import Population
@@ -59,10 +59,6 @@ class OfflineChat:
         state, result = self.state, None
         if isinstance(command, Disconnect):  # the file may have sessions that the server had
             return fail(UnableToSend("nobody is connected"))
-        if isinstance(command, Impose) and command.duration:
-            # The log's clock stands since the server ended, and goes on from there.
-            behind = max(0, int(time.time() * 1000) - state.time)
-            command = command._replace(duration=command.duration + behind)
         facts, result = state.apply(Entry(state.time, command))
         if isinstance(result, ChatError):
             return fail(result)
@@ -73,6 +69,10 @@ class OfflineChat:
             except sqlite3.Error as error:
                 return fail(archive.ArchiveError(f"{self._path}: {error}"))
         return succeed(result)
+
+    def settled(self) -> float:
+        """Return the time of day, in seconds."""
+        return time.time()
 
     def population(self) -> Population:
         """Count who is there: nobody is connected, and guests who were are held at the start."""

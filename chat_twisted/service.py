@@ -803,6 +803,7 @@ def makeService(options: Options) -> Service:
         ArchiveReads(store, keeper.when_indexed),
         clock,
         time.time,
+        settled.now,
         limiter,
         Start(0, options.decide, opened.after),
         opened.newest,

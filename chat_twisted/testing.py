@@ -199,6 +199,7 @@ class MemoryServer:
             ArchiveReads(store, self.housekeeping.when_indexed),
             clock,
             store.wall,
+            settled.now,
             self.limiter,
             Start(0, options, 0),
             newest,

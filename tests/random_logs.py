@@ -188,7 +188,8 @@ class Maker:
     def impose(self) -> Any:
         kind, duration = self.kind(), self.pick((0, 40_000, 400_000))
         subject = self.pick(SUBJECTS if kind == c.BAN else SUBJECTS[:2])
-        return c.Impose(*self.owner(), kind, subject, duration, "why")
+        until = self.time + duration if duration else 0
+        return c.Impose(*self.owner(), kind, subject, until, "why")
 
 
 def plain(outcome: Outcome) -> Any:

@@ -37,6 +37,7 @@ from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
 from chat_twisted.core.presence import TELL_AFTER, Presence
 from chat_twisted.core.reads import Span
+from chat_twisted.core.sanctions import parse_duration
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.storage import archive
 from chat_twisted.testing import MemoryServer, MemoryStore
@@ -1213,6 +1214,19 @@ class PermittedTests(HubTestCase):
         self.assertEqual(alice.heard[-1], ("answered", "1", None))
         with self.assertRaises(TooFast):
             self.hub.propose_hashed(bob, making._replace(user=bob.user), None, "register", "1")
+
+    def test_a_sanction_after_an_outage_lasts_as_long_as_was_said(self) -> None:
+        self.join("bob")
+        self.store.wall.ahead += 2 * 3600  # for which no server runs
+        self.start()
+        until = parse_duration("90m", self.hub.settled())
+        self.hub.ask(c.Impose(c.CONSOLE, 0, c.MUTE, "bob", until))
+        self.clock.pump([60] * 89)  # after an hour the outage is believed
+        self.commit()
+        self.assertEqual(list(self.hub.state.sanctions), [("mute", "bob")])
+        self.clock.pump([60] * 2)
+        self.commit()
+        self.assertEqual(list(self.hub.state.sanctions), [])
 
     def test_only_operators_may(self) -> None:
         alice = self.join("alice")

@@ -92,7 +92,7 @@ class OrderTests(StateTests):
     def test_who_was_muted_says_nothing_more(self) -> None:
         chat = Chat()
         bob = chat.login("bob")
-        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", MINUTE, "loud"))
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", chat.now + MINUTE, "loud"))
         self.refuses(errors.Muted, chat.say(bob, "ALL"))
         chat.after(MINUTE)
         self.assertIsInstance(chat.say(bob, "ALL"), Message)
@@ -624,7 +624,7 @@ class SanctionTests(StateTests):
         with self.assertRaises(errors.Banned) as caught:
             chat.login("ann", host="10.0.0.9")
         self.assertEqual(caught.exception.why, "spam")
-        chat.do(c.Impose(CONSOLE, 0, c.BAN, "bob", MINUTE))
+        chat.do(c.Impose(CONSOLE, 0, c.BAN, "bob", chat.now + MINUTE))
         self.refuses(errors.NoSession, chat.say(bob, "ALL"))
         chat.after(MINUTE)
         chat.login("bob")
@@ -640,7 +640,7 @@ class SanctionTests(StateTests):
 
     def test_a_sanction_whose_time_is_over_is_swept(self) -> None:
         chat = Chat()
-        chat.do(c.Impose(CONSOLE, 0, c.BAN, "10.0.0.0/24", MINUTE))
+        chat.do(c.Impose(CONSOLE, 0, c.BAN, "10.0.0.0/24", chat.now + MINUTE))
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", 0))
         self.assertEqual(chat.state.next_due, chat.now + MINUTE)
         chat.after(MINUTE)
@@ -652,7 +652,7 @@ class SanctionTests(StateTests):
 
     def test_the_clock_of_the_state_does_not_go_back(self) -> None:
         chat = Chat()
-        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", MINUTE))
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", chat.now + MINUTE))
         bob = chat.login("bob")
         chat.after(2 * MINUTE)
         self.assertIsInstance(chat.say(bob, "ALL"), Message)

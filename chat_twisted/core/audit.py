@@ -8,7 +8,6 @@ from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE, Command
 from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import ChatError
-from chat_twisted.core.facts import Imposed
 from chat_twisted.logs import Logger
 
 CONSOLE_NAME = "admin"
@@ -32,8 +31,7 @@ def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> 
         return
     match command:
         case commands.Impose():
-            [until] = (fact.until for fact in outcome.facts if isinstance(fact, Imposed))
-            _write(name_of, command, command.kind, command.subject, command.reason, until)
+            _write(name_of, command, command.kind, command.subject, command.reason, command.until)
         case commands.Lift():
             _write(name_of, command, f"un{command.kind}", command.subject)
         case commands.Disconnect():

@@ -327,14 +327,14 @@ class Disconnect(NamedTuple):
 
 class Impose(NamedTuple):
     """An operator imposes a sanction. ``subject`` is a name's key, or canonical text of an address
-    or network; ``duration`` is in milliseconds, 0 for ever.
+    or network; ``until`` is the time of day at which it ends, in milliseconds, 0 for never.
     """
 
     user: int
     epoch: int
     kind: str
     subject: str
-    duration: int = 0
+    until: int = 0
     reason: str = ""
 
 

@@ -101,6 +101,7 @@ class Hub:
     """The connections of one node.
 
     :param wall: returns the time of day, in seconds since the epoch.
+    :param settled: the same, protected from jumps of the wall clock (``clocks.SettledTime``).
     :param limiter: says what is too much.
     :param start: is proposed before anything else.
     :param newest: the number of the newest message that there is, 0 if there is none.
@@ -115,6 +116,7 @@ class Hub:
         reads: Reads,
         clock: IReactorTime,
         wall: Callable[[], float],
+        settled: Callable[[], float],
         limiter: Limiter,
         start: Start,
         newest: int,
@@ -125,6 +127,7 @@ class Hub:
         self._reads = reads
         self._clock = clock
         self._wall = wall
+        self.settled = settled
         self._limiter = limiter
         self._node = start.node
         self._max_clients = max_clients

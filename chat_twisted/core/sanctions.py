@@ -67,10 +67,12 @@ def _unmapped(network: Network) -> Network:
     return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
 
 
-def parse_duration(text: str) -> int:
-    """Read seconds: ``90``, ``10m``, ``2h``, ``7d``; 0, for ever, from nothing.
+def parse_duration(text: str, now: float) -> int:
+    """Read a duration: seconds (``90``), or ``10m``, ``2h``, ``7d``; nothing means for ever.
 
-    :raises NotPermitted: it is no such thing.
+    :param now: the time of day, in seconds.
+    :return: when it has passed, as a time of day in milliseconds; 0 for never.
+    :raises NotPermitted: ``text`` is no duration, or one that is too long.
     """
     if not text:
         return 0
@@ -78,7 +80,7 @@ def parse_duration(text: str) -> int:
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 0 < seconds <= MAX_DURATION:
         raise NotPermitted("not a duration")
-    return seconds
+    return int((now + seconds) * 1000)
 
 
 def check_reason(reason: str) -> str:
@@ -180,8 +182,7 @@ def impose(model: Model, command: Impose, now: int) -> Outcome:
         raise NotPermitted("users are muted, not addresses")
     if (kind, subject) not in model.sanctions and len(model.sanctions) >= MAX_SANCTIONS:
         raise TooManyThere("too many sanctions")
-    until = now + command.duration if command.duration else 0
-    facts: list[Fact] = [Imposed(kind, subject, until, reason, author, command.user)]
+    facts: list[Fact] = [Imposed(kind, subject, command.until, reason, author, command.user)]
     if kind == BAN:
         named = model.names.get(subject)
         network = network_of(subject)

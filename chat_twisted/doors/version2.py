@@ -283,9 +283,9 @@ class Version2(Session):
         if frame.verb.startswith("UN"):
             self._ask(frame, commands.Lift(self.user, self.epoch, kind, subject))
             return
-        lasts = parse_duration(frame.headers.get("duration", "")) * 1000
+        until = parse_duration(frame.headers.get("duration", ""), self.door.hub.settled())
         reason = frame.body or ""
-        self._ask(frame, commands.Impose(self.user, self.epoch, kind, subject, lasts, reason))
+        self._ask(frame, commands.Impose(self.user, self.epoch, kind, subject, until, reason))
 
     def _kick(self, frame: Frame) -> None:
         whom = frame.argument
