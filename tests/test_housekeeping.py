@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.message import Message
 from chat_twisted.storage import housekeeping, index
-from chat_twisted.storage.housekeeping import CLEAN_EVERY, LAZY, Housekeeping
+from chat_twisted.storage.housekeeping import CLEAN_EVERY, DELAY, Housekeeping
 from tests.store import InlineStore, settle, write
 
 DAY = 24 * 60 * 60
@@ -66,7 +66,7 @@ class HousekeepingTests(TestCase):
         self.say(3)
         self.go_on()
         self.assertEqual(self.indexed, 0)
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.assertEqual(self.indexed, 3)
 
     def test_many_are_indexed_at_once(self) -> None:
@@ -91,7 +91,7 @@ class HousekeepingTests(TestCase):
         step = self.say()
         assert step is not None
         self.assertNoResult(step)
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.successResultOf(step)
 
     def test_what_can_not_be_indexed_keeps_nobody_waiting_and_is_tried_again(self) -> None:
@@ -106,12 +106,12 @@ class HousekeepingTests(TestCase):
         self.successResultOf(self.keeper.when_indexed())
         self.assertIsNone(self.say())
         self.store.broken = None
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.assertEqual(self.indexed, 7)
 
     def test_the_log_is_taken_into_the_file_a_little_later_and_once(self) -> None:
         self.say()
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.assertEqual(self.asked, ["extend", "checkpoint"])
         self.go_on(10)
         self.assertEqual(self.asked, ["extend", "checkpoint"])
@@ -119,7 +119,7 @@ class HousekeepingTests(TestCase):
     def test_a_long_log_begins_anew(self) -> None:
         self.patch(housekeeping, "MAX_LOG", -2)
         self.say()
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.assertEqual(self.asked.count("checkpoint"), 1 + housekeeping.CHECKPOINTS_BEFORE + 1)
 
     def test_what_is_old_is_deleted_a_little_at_a_time(self) -> None:
@@ -139,7 +139,7 @@ class HousekeepingTests(TestCase):
         self.patch(housekeeping, "ERASE_STEP", 2)
         self.patch(housekeeping, "CLEAN_STEP", 2)
         self.say(5)
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         cursor = self.store.connection.cursor()
         cursor.execute("UPDATE message SET author = 2 WHERE number = 4")
         cursor.execute("INSERT INTO erasure VALUES (1, 5, 0)")
@@ -159,7 +159,7 @@ class HousekeepingTests(TestCase):
         cursor.execute("INSERT INTO deletion SELECT number, text FROM message WHERE number = 1")
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
         self.assertEqual(index.unlearn(cursor, 10), [])
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         self.go_on(CLEAN_EVERY)
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
         self.assertEqual(rows, [(2,)])
@@ -167,14 +167,14 @@ class HousekeepingTests(TestCase):
 
     def test_what_was_unlearnt_is_not_unlearnt_twice(self) -> None:
         self.say(2)
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         cursor = self.store.connection.cursor()
         cursor.execute("INSERT INTO deletion SELECT number, text FROM message WHERE number = 1")
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
         self.assertEqual(index.unlearn(cursor, 10), [1])  # and then it was killed
         self.go_on(CLEAN_EVERY)
         self.say()
-        self.go_on(LAZY)
+        self.go_on(DELAY)
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
         self.assertEqual(rows, [(2,), (3,)])
 
@@ -187,7 +187,7 @@ class HousekeepingTests(TestCase):
     def test_it_stops_when_what_is_under_way_is_done(self) -> None:
         self.store.seconds = 0.5
         self.say()
-        self.clock.advance(LAZY)
+        self.clock.advance(DELAY)
         stopped = self.keeper.stop()
         self.assertNoResult(stopped)
         self.go_on(0.5)

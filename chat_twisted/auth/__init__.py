@@ -1,1 +1,1 @@
-"""Who may be whom, and how that is proven."""
+"""Authentication: keys, passwords, and the gate that verifies them."""

@@ -1,9 +1,10 @@
-"""The gate: who proves that they own an account, and how guessing is slowed down.
+"""The gate: verifies that a client owns an account, and slows down guessing.
 
-A login returns the proof that was verified, a key or the stored hash of a password. The state
-decides again whether it is one when the login has its turn in the order (``core.names.login``): it
-may have been taken away meanwhile. Keys and passwords are checked as credentials of twisted.cred.
-This module must not know sessions, messages or the wire protocol, and changes nothing.
+``Gate.login`` returns the proof that was verified: a key, or the stored hash of a password. The
+login is then a command (``core.names.login``), and the state checks again that the account still
+has this proof, because it may have been removed meanwhile. Keys and passwords are credentials of
+twisted.cred. This module must not know sessions, messages or the wire protocol, and it changes
+nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ FAILURES_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
 
 
 class IProof(Interface):
-    """What proves who a user is, as an avatar of twisted.cred: a key, or a stored hash."""
+    """A verified proof, as an avatar of twisted.cred: a key, or the stored hash of a password."""
 
 
 @implementer(ICredentials)
@@ -137,14 +138,14 @@ class _Checker:
 
 
 class Gate:
-    """Logs in, and slows down guessing.
+    """Verifies credentials, and slows down guessing.
 
     Every failure is answered after the same time, whatever its cause. After failures of an address,
     or at an account's password, each further attempt waits twice as long as the one before, one
     after another. Attempts with keys are not delayed by failures at the account, since keys can't
     be guessed; so nobody can lock out a user who has a key.
 
-    :param state: returns the state, which is asked anew each time.
+    :param state: returns the current state; called for each login.
     """
 
     _log = Logger()
@@ -166,7 +167,7 @@ class Gate:
         """Verify credentials.
 
         :param host: the client's address; None for a local socket.
-        :return: what proves who the user is, for ``commands.Login``: a key or a stored hash.
+        :return: the proof, for ``commands.Login``: a key, or the stored hash of a password.
         :raises AuthenticationFailed: if the credentials are not valid.
         :raises TooFast: if too many attempts have failed.
         """

@@ -1,4 +1,4 @@
-"""Public keys of accounts, and what a client signs to prove that it has one.
+"""Public keys of accounts, and the signature by which a client proves that it has the private key.
 
 This module must not know accounts, sessions or the wire protocol.
 """

@@ -1,8 +1,7 @@
 """Passwords: hashing and verifying them in threads, in turns.
 
-A hash takes a tenth of a second and 64 MiB, so few are made at once, addresses take turns, and
-whoever asks is charged for the time. This module must not know accounts, sessions or the wire
-protocol.
+A hash takes a tenth of a second and 64 MiB, so few are made at once, addresses take turns, and the
+asker is charged for the time. This module must not know accounts, sessions or the wire protocol.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Passwords:
 
     :param in_thread: runs a function in a thread; its result fires with the function's result.
     :param clock: the reactor.
-    :param hasher: for other costs than argon2-cffi's defaults, which follow RFC 9106.
+    :param hasher: None for argon2-cffi's default costs, which follow RFC 9106.
     """
 
     def __init__(

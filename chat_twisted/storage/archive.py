@@ -4,8 +4,8 @@ The functions take a cursor and block; the ledger decides in which thread they r
 not know sessions or the wire protocol. ``python -m chat_twisted.admin`` can read the file while a
 server writes it.
 
-A commit of messages is one statement for many rows, so Python's lock is passed a few times per
-batch, not once per row. Tables for looking up messages are filled afterwards (``index``).
+The rows of a commit are written by ``tables``; the tables for looking up messages are filled
+afterwards, by ``index``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from chat_twisted.storage.tables import COLUMNS
 FILE = "chat.sqlite"
 LOCK = "lock"
 LOCKED_AGAIN = 0.05
-"""Seconds after which it is tried again to lock the folder."""
+"""Seconds between two attempts to lock the folder."""
 
 BEFORE = "-before-"
 """Part of the name of the copy that is made before the schema is changed; the schema's new number
@@ -52,17 +52,17 @@ MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
 
 NUMBERS_PER_SECOND = 100_000
-"""More than can be committed in a second (60,000 were measured)."""
+"""A rate of messages that no server reaches (60,000 per second were measured)."""
 
 EPOCH = 1767225600
-"""What counts as the time of number 0, in seconds since the epoch: the first of January 2026."""
+"""The assumed time of number 0, in seconds since the epoch: 1 January 2026."""
 
 NUMBERS_LOST = 1_000_000
-"""How many numbers a start leaves out whose clock is behind the file."""
+"""How many numbers a start skips if the clock is behind the time in the file."""
 
 LONGEST_GAP = 10 * 365 * 24 * 60 * 60
-"""For how many seconds numbers are left out at most: a clock that is centuries ahead must not use
-them up. Clients may keep them in a double, which is exact up to 2 to the power of 53."""
+"""The longest time, in seconds, for which numbers are skipped: a clock that is centuries ahead must
+not use them up. Clients may keep numbers in a double, which is exact up to 2 to the power of 53."""
 
 
 class ArchiveError(FilesError):
@@ -70,8 +70,12 @@ class ArchiveError(FilesError):
 
 
 class Opened(NamedTuple):
-    """What a server starts with: the rows of the state, a number after which messages are numbered,
-    so that none is given twice (``commands.Start``), and that of the newest message, 0 without any.
+    """The data that a server starts with.
+
+    :ivar snapshot: the rows of the state.
+    :ivar after: the next message gets a higher number than this one, so that no number is used
+        twice (``commands.Start``).
+    :ivar newest: the number of the newest message, or 0.
     """
 
     snapshot: Snapshot
@@ -160,7 +164,7 @@ def prepare(
                 index.catch_up(connection)
             path = folder / FILE
             cursor = connection.cursor()
-            after = _draw_number(cursor, wall())  # which also checks that it is writable
+            after = _draw_number(cursor, wall())  # this also checks that the file is writable
             connection.commit()
             return Opened(tables.load(cursor), after, newest_number(cursor))
         finally:
@@ -244,14 +248,16 @@ def _update_schema(
 
 
 def continue_after(noted: tuple[int, int], newest: int, now: float) -> int:
-    """Return the number after which a server goes on that starts at the time ``now`` (seconds since
-    the epoch): none that it will give was given before, even if the file is older than it was.
+    """Return the number after which a starting server continues, so that it uses no number twice,
+    even if the operator has replaced the file by an older copy.
 
-    For each second since the last start so many numbers are left out as can't be used in it. If the
-    file is an older one that was put back, all that were given since are among them.
+    For each second since the last start, ``NUMBERS_PER_SECOND`` numbers are skipped. These include
+    all numbers that were used after the copy was made.
 
-    :param noted: the number after which the last start went on, and its time in milliseconds.
+    :param noted: the number after which the last start continued, and its time in milliseconds
+        since the epoch.
     :param newest: the highest number that is known to have been used.
+    :param now: the time of this start, in seconds since the epoch.
     """
     number, time = noted
     gap = min(now - (time / 1000 or EPOCH), LONGEST_GAP)
@@ -262,7 +268,7 @@ def continue_after(noted: tuple[int, int], newest: int, now: float) -> int:
 
 
 def _draw_number(cursor: Cursor, now: float) -> int:
-    """Return ``continue_after`` of a file, and note it."""
+    """Return ``continue_after`` for a file, and record it in the file."""
     cursor.execute("SELECT number, time, newest FROM progress")
     number, time, newest = cursor.fetchone()
     after = continue_after((number, time), newest, now)
@@ -277,7 +283,7 @@ def newest_number(cursor: Cursor) -> int:
     return int(number)
 
 
-# Behind the commits
+# Maintenance, after the commits
 
 
 def record_moment(cursor: Cursor, time: int) -> None:
@@ -320,13 +326,17 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
 
 
 def forget_deletions(cursor: Cursor, numbers: Sequence[int]) -> None:
-    """Forget the texts of deleted messages, which the index has unlearnt."""
+    """Erase the texts of deleted messages after ``index.unlearn`` has removed them from the
+    index.
+    """
     cursor.executemany("DELETE FROM deletion WHERE number = ?", ((number,) for number in numbers))
 
 
 def erase(cursor: Cursor, limit: int) -> bool:
-    """Delete what somebody said who wants all of that deleted, among the next ``limit`` messages;
-    return whether more is to be done.
+    """Delete texts of an author who has asked for the deletion of all their messages.
+
+    :param limit: the maximum number of messages, of all authors, that are examined.
+    :return: whether anything was left to do; call it again until it returns False.
     """
     cursor.execute("SELECT user, number, done FROM erasure LIMIT 1")
     found = cursor.fetchone()

@@ -1,9 +1,9 @@
-"""The ledger of one server: the order of arrival, decided and written in batches (group commit).
+"""The ledger of a single server: commands in the order of arrival, with group commit.
 
-What is proposed during one turn of the reactor, or while a commit is under way, is one batch. When
-its turn comes the state decides all of it, and what has changed is written by one transaction. Of a
-batch in which nothing has changed nothing is written. It knows no connections and no rules, and no
-SQL (``tables``).
+All commands that are proposed during one turn of the reactor, or during a commit, form a batch.
+When the batch starts, the state decides all its commands, and the facts are written in one
+transaction; a batch without facts is not written. This module must not know connections, the rules
+of the chat, or SQL (``tables``).
 """
 
 from __future__ import annotations
@@ -31,42 +31,48 @@ from chat_twisted.storage import tables
 Result = TypeVar("Result")
 
 MAX_WAITING = 100_000
-"""Commands that may wait for a disk that is slow."""
+"""Maximum number of commands that wait for a slow disk."""
 
 MAX_WAITING_TEXT = 64 * 1024 * 1024
-"""How long the texts that wait may be together, in characters."""
+"""Maximum length of all waiting messages together, in characters."""
 
 RETRY_AFTER = 5
-"""Seconds after which it may be worth trying again when nothing can be written; and after which a
-file that can't be read is read again.
+"""Seconds after which clients may retry if the file can't be written, and after which the ledger
+tries again to read a file that it can't read.
 """
 
 GATHER = 1.0
-"""Seconds for which cursors are gathered."""
+"""Seconds for which acknowledged numbers are gathered before they are proposed together."""
 
 SWEEP_EVERY = 1.0
 SWEEP_PAUSE = 0.02
 SWEEP_STEP = 100
-"""Every how many seconds it is looked whether something is due, how long after a step there may be
-another, and how much a step ends at most.
+"""Expired holds and sanctions are ended by ``Sweep`` commands: the seconds between two checks, the
+seconds between two steps while more are due, and the maximum number per step.
 """
 
 
 class Writer(Protocol):
-    """What runs functions of ``tables``, one by one, perhaps within the call."""
+    """Runs functions of ``tables``, one at a time, possibly within the call."""
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write."""
+        """Run ``function(cursor, *args, **kw)`` in its own transaction; it may write.
+
+        :return: fires with its result after the commit.
+        """
 
 
 class EmbeddedLedger(Generic[Request]):
-    """See ``ledger.Ledger``.
+    """Implements ``ledger.Ledger`` on an archive.
 
-    :param state: what the file holds.
+    :param writer: writes the facts.
+    :param state: the state, as it is in the archive.
+    :param clock: a monotonic clock.
     :param log_time: returns the log's time, in milliseconds; it never goes back.
-    :param turn: at whose end is committed what was proposed.
-    :param written: called after each commit that wrote something, with the newest number; the next
-        commit waits for what it returns, if anything (``housekeeping.Housekeeping.written``).
+    :param turn: the commands of one turn are committed at its end.
+    :param written: called after each commit that wrote facts, with the number of the newest
+        message; if it returns a Deferred, the next commit waits for that
+        (``housekeeping.Housekeeping.written``).
     """
 
     _log = Logger()
@@ -91,7 +97,7 @@ class EmbeddedLedger(Generic[Request]):
         self._waiting: list[tuple[Command, Request | None]] = []
         self._waiting_text = 0
         self._busy = False  # a commit is under way, or will be at the end of this turn
-        self._broken = False  # nothing could be written when it was tried last
+        self._broken = False  # the last attempt to write has failed
         self._cursors: dict[int, int] = {}
         self._gathering: IDelayedCall | None = None
         self._sweeping: IDelayedCall | None = None
@@ -103,12 +109,14 @@ class EmbeddedLedger(Generic[Request]):
         return bool(self._waiting)
 
     def start(self, committed: Committed[Request | None], failed: Failed[Request | None]) -> None:
-        """See ``Ledger.start``; what the ledger proposes by itself has no request."""
+        """See ``Ledger.start``. The request of a command that the ledger itself proposes is
+        None.
+        """
         self._committed = committed
         self._failed = failed
         self._sweeping = self._clock.callLater(SWEEP_EVERY, self._sweep)
 
-    # In
+    # Proposals
 
     def propose(self, command: Command, request: Request | None) -> None:
         """See ``Ledger.propose``."""
@@ -122,7 +130,7 @@ class EmbeddedLedger(Generic[Request]):
             self._turn.commit(self._commit)
 
     def acknowledge(self, user: int, number: int) -> None:
-        """Note, not at once, that a user has everything up to a number."""
+        """See ``Ledger.acknowledge``."""
         if number > self._cursors.get(user, 0):
             self._cursors[user] = number
         if self._gathering is None and self._stopped is None:
@@ -135,7 +143,7 @@ class EmbeddedLedger(Generic[Request]):
             self._propose_or_drop(Acknowledge(tuple(cursors.items())))
 
     def _sweep(self) -> None:
-        """Called every second, and sooner while there is more that is due."""
+        """Propose to end expired holds and sanctions, if there are any. Called by a timer."""
         due = self.state.next_due
         pause = SWEEP_EVERY
         if due is not None and due <= self._log_time():
@@ -144,7 +152,7 @@ class EmbeddedLedger(Generic[Request]):
         self._sweeping = self._clock.callLater(pause, self._sweep)
 
     def _propose_or_drop(self, command: Command) -> None:
-        # What is due stays due, and a client says again what it has.
+        # These are only delayed: a sweep is proposed again, and clients acknowledge again.
         with contextlib.suppress(Unavailable):
             self.propose(command, None)
 
@@ -154,7 +162,7 @@ class EmbeddedLedger(Generic[Request]):
         batch, self._waiting = self._waiting, []
         self._waiting_text = 0
         if self._broken:
-            # Else each try would cost loading the state anew.
+            # A failed commit costs loading the whole state, so first try to write one row.
             probed = self._writer.write(tables.probe)
             probed.addCallbacks(lambda _: self._decide(batch), lambda _: self._refuse(batch))
             probed.addErrback(self._fault)
@@ -172,8 +180,8 @@ class EmbeddedLedger(Generic[Request]):
                 if outcome.facts:
                     changes += outcome.facts
                 outcomes.append((outcome, request))
-        except Exception:  # noqa: BLE001  a fault of ours must not end the server
-            self._log.failure("while deciding")
+        except Exception:  # noqa: BLE001  a defect must not stop the server
+            self._log.failure("the state has failed")
             self._recover(batch, outcomes, None)
             return
         if not changes:
@@ -191,15 +199,18 @@ class EmbeddedLedger(Generic[Request]):
     def _deliver(
         self, outcomes: Sequence[tuple[Outcome, Request | None]], written: int | None = None
     ) -> None:
-        """Tell of a batch; ``written`` is the newest number if it was written."""
+        """Report the outcomes of a batch, and continue.
+
+        :param written: the number of the newest message; None if the batch was not written.
+        """
         if self._broken:
             self._broken = False
-            self._log.info("writing works again")
+            self._log.info("can write again")
         assert self._committed is not None, "the ledger was not started"
         try:
             self._committed(outcomes)
-        except Exception:  # noqa: BLE001  what is committed is committed
-            self._log.failure("while telling what is committed")
+        except Exception:  # noqa: BLE001  the batch is committed all the same
+            self._log.failure("while outcomes were reported")
         wait = None if written is None else self._written(written)
         if wait is None:
             self._next()
@@ -208,8 +219,8 @@ class EmbeddedLedger(Generic[Request]):
 
     def _next(self) -> None:
         if self._waiting:
-            # Not at once: a writer may write within the call, and what is committed may have
-            # brought forth what waits.
+            # Not within this call: a writer may write at once, and outcomes may cause further
+            # commands without end.
             self._turn.commit(self._commit)
             return
         self._busy = False
@@ -218,9 +229,9 @@ class EmbeddedLedger(Generic[Request]):
             stopped.callback(None)
 
     def _fault(self, failure: Failure) -> None:
-        self._log.failure("a fault in what follows a commit", failure)
+        self._log.failure("after a commit", failure)
 
-    # When it fails
+    # Failures
 
     def _not_written(
         self,
@@ -247,8 +258,8 @@ class EmbeddedLedger(Generic[Request]):
         recovered.addErrback(self._fault)
 
     async def _load(self) -> Snapshot:
-        """Read what the file holds, however long that takes: before it is known, nothing can be
-        decided, nor said of what was to be written.
+        """Read the state from the file, and try again until it works. Until then no command can be
+        decided, and the outcome of the last batch is not known.
         """
         said = False
         while True:
@@ -258,7 +269,7 @@ class EmbeddedLedger(Generic[Request]):
                 if self._stopped is not None:
                     raise
                 if not said:
-                    self._log.error("can't read what was written: {reason}", reason=str(error))
+                    self._log.error("can't read the archive: {reason}", reason=str(error))
                     said = True
             waiting, self._waiting = self._waiting, []
             self._waiting_text = 0
@@ -272,20 +283,20 @@ class EmbeddedLedger(Generic[Request]):
         outcomes: list[tuple[Outcome, Request | None]],
         version: int | None,
     ) -> None:
-        if snapshot.progress.version == version:  # it was taken after all
+        if snapshot.progress.version == version:  # the commit has succeeded after all
             self._deliver(outcomes, snapshot.progress.number)
             return
         self.state = load(snapshot)
         self._refuse(batch)
 
     def _given_up(self, failure: Failure) -> None:
-        """Called when the server stops and the file can't be read: of the batch nothing is said."""
-        self._log.error("can't read what was written: {why}", why=failure.getErrorMessage())
+        """Called when the server stops and the file can't be read: nothing is reported."""
+        self._log.error("can't read the archive: {why}", why=failure.getErrorMessage())
         self._waiting = []
         self._next()
 
     def _refuse(self, batch: list[tuple[Command, Request | None]]) -> None:
-        """Refuse a batch, and what waits: it may be meant to come after."""
+        """Refuse a batch and all waiting commands, since these may depend on the batch."""
         batch += self._waiting
         self._waiting = []
         self._waiting_text = 0
@@ -297,13 +308,16 @@ class EmbeddedLedger(Generic[Request]):
         refusal = Unavailable("can't write", retry_after=RETRY_AFTER)
         try:
             self._failed(batch, refusal)
-        except Exception:  # noqa: BLE001  the next ones must be told
-            self._log.failure("while telling what failed")
+        except Exception:  # noqa: BLE001  the ledger must continue
+            self._log.failure("while failed commands were reported")
 
-    # The end
+    # Stopping
 
     def stop(self) -> Deferred[None]:
-        """Propose nothing any more; fire when all that was proposed is committed or refused."""
+        """Propose no further sweep or cursor.
+
+        :return: fires when all proposed commands are committed or refused.
+        """
         for call in (self._gathering, self._sweeping):
             if call is not None and call.active():
                 call.cancel()

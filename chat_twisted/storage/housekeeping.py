@@ -1,8 +1,8 @@
-"""What is done with the archive behind the commits: indexing, the write-ahead log, retention.
+"""Maintenance of the archive after the commits: indexing, checkpoints, deletion, retention.
 
-One coroutine does one thing after the other, so that nothing of it gets in its own way. Commits
-wait for it in one case: when so many messages are not indexed that it would never catch up. It
-knows no state and no rules; what it has done of all that it does is in the files.
+One coroutine does one task after the other, so that the tasks never compete. Commits wait for it in
+two cases only: if too many messages are not indexed yet, and if the write-ahead log has grown too
+long. This module must not know the state or the rules of the chat; the files record its progress.
 """
 
 from __future__ import annotations
@@ -18,40 +18,43 @@ from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index
 from chat_twisted.storage.store import Store
 
-LAZY = 1.0
-"""Seconds after which what need not be done at once is done: indexing a few messages, taking the
-write-ahead log into the file; and what failed is tried again.
+DELAY = 1.0
+"""Seconds after a commit until a few new messages are indexed and a checkpoint is made; also the
+seconds after which a failed task is tried again.
 """
 
 INDEX_STEP = 2_000
 INDEX_LARGE_STEP = 4_000
-"""How many messages are waited for with indexing while others are committed, and how many are
-indexed at once at most. A large step costs less for each.
+"""The number of new messages that are indexed at once under load, and the maximum number per step.
+Larger steps cost less per message.
 """
 
 INDEX_LAG = 20_000
-"""Messages that may wait to be indexed. With more, commits wait for a step."""
+"""Maximum number of messages that wait to be indexed. With more, each commit waits for a step."""
 
 MAX_LOG = 16_384
-"""Pages of the write-ahead log, of 4 KiB each, past which commits wait until it begins anew."""
+"""Size of the write-ahead log in pages of 4 KiB. If it is longer, a checkpoint is made while no
+commit runs, so that SQLite can start the log again from its beginning."""
 
 CHECKPOINTS_BEFORE = 2
-"""How many times what was committed meanwhile is taken into the file before that."""
+"""Number of checkpoints that are made beside the commits before that one, so that it is short."""
 
 CLEAN_EVERY = 60.0
 CLEAN_STEP = 500
-"""Every how many seconds what is too old is deleted, and how many messages at once."""
+"""The interval in seconds at which messages are deleted, and the maximum number per step."""
 
 ERASE_STEP = 2_000
-"""Through how many messages one step goes that deletes what a user has said."""
+"""Number of messages that one step of ``archive.erase`` examines."""
 
 
 class Housekeeping:
-    """Does what is to be done, until it is stopped.
+    """Runs the maintenance of one archive until it is stopped.
 
-    :param last: the number of the newest message; all up to it is indexed.
+    :param store: the connections to the archive.
+    :param clock: a monotonic clock.
     :param log_time: returns the log's time, in milliseconds.
-    :param retain: seconds for which messages are kept, at least 15 minutes; None for ever.
+    :param last: the number of the newest message; all messages up to it are indexed.
+    :param retain: seconds for which messages are kept, at least 15 minutes; None means for ever.
     """
 
     _log = Logger()
@@ -68,14 +71,14 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._log_time = log_time
-        # What may be sent again must be there: by it, that is known after a restart.
+        # Duplicates are detected after a restart by the stored messages of that time.
         self._retain = None if retain is None else max(retain, REMEMBER / 1000)
         self._last = self._indexed = self._noted = last
         now = clock.seconds()
-        self._index_at: float | None = None  # when the few that wait are to be indexed
+        self._index_at: float | None = None  # when to index even a few messages
         self._checkpoint_at: float | None = None
         self._clean_at = now + CLEAN_EVERY
-        self._failing: set[str] = set()  # what failed when it was tried last, and has been logged
+        self._failing: set[str] = set()  # tasks whose last attempt has failed, which was logged
         self._waiting_for_step: list[Deferred[None]] = []
         self._waiting_for_index: list[tuple[int, Deferred[None]]] = []
         self._sleeping: Deferred[None] | None = None
@@ -84,16 +87,17 @@ class Housekeeping:
         self._ended: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the maintenance."""
         self._ended = Deferred.fromCoroutine(self._work())
-        self._ended.addErrback(lambda fault: self._log.failure("a fault in housekeeping", fault))
+        self._ended.addErrback(lambda fault: self._log.failure("maintenance has ended", fault))
 
     def written(self, number: int) -> Deferred[None] | None:
-        """Hear that messages up to a number are committed.
+        """Called by the ledger when a commit is done.
 
-        :return: what the next commit is to wait for, if it is.
+        :param number: the number of the newest message.
+        :return: None, or fires when the next commit may start.
         """
-        later = self._clock.seconds() + LAZY
+        later = self._clock.seconds() + DELAY
         if number > self._last:
             self._last = number
             if self._index_at is None:
@@ -108,7 +112,10 @@ class Housekeeping:
         return step
 
     def when_indexed(self) -> Deferred[None]:
-        """Return what fires when all is indexed that is committed now, or can't be."""
+        """Request that all messages committed until now are indexed.
+
+        :return: fires when they are indexed, or when indexing fails or has been stopped.
+        """
         indexed: Deferred[None] = Deferred()
         if self._last <= self._indexed or "index" in self._failing or self._ending:
             indexed.callback(None)
@@ -119,7 +126,10 @@ class Housekeeping:
         return indexed
 
     def stop(self) -> Deferred[None]:
-        """Begin nothing more; fire when what is under way is done."""
+        """Stop after the current step.
+
+        :return: fires when that step is done.
+        """
         self._ending = True
         self._wake()
         done: Deferred[None] = Deferred()
@@ -138,10 +148,10 @@ class Housekeeping:
                 await self._try("index", self._index)
             elif self._checkpoint_at is not None and now >= self._checkpoint_at:
                 self._checkpoint_at = None
-                await self._try("take the write-ahead log into the file", self._checkpoint)
+                await self._try("make a checkpoint", self._checkpoint)
             elif now >= self._clean_at:
                 self._clean_at = now + CLEAN_EVERY
-                await self._try("delete what is to be deleted", self._clean)
+                await self._try("delete old messages", self._clean)
             else:
                 times = (self._index_at, self._checkpoint_at, self._clean_at)
                 await self._sleep(min(at for at in times if at is not None) - now)
@@ -153,19 +163,19 @@ class Housekeeping:
             return True
         return self._index_at is not None and now >= self._index_at
 
-    async def _try(self, what: str, function: Callable[[], Any]) -> None:
+    async def _try(self, task: str, function: Callable[[], Any]) -> None:
         try:
             await function()
         except Exception as error:  # noqa: BLE001  it is tried again
-            if what not in self._failing and not self._ending:  # else it was interrupted
-                self._failing.add(what)
-                self._log.error("can't {what}: {reason}", what=what, reason=str(error))
-            if what == "index":
-                self._index_at = self._clock.seconds() + LAZY
+            if task not in self._failing and not self._ending:  # stopping interrupts the task
+                self._failing.add(task)
+                self._log.error("can't {task}: {reason}", task=task, reason=str(error))
+            if task == "index":
+                self._index_at = self._clock.seconds() + DELAY
         else:
-            if what in self._failing:
-                self._failing.discard(what)
-                self._log.info("it works again to {what}", what=what)
+            if task in self._failing:
+                self._failing.discard(task)
+                self._log.info("can {task} again", task=task)
 
     async def _index(self) -> None:
         step = min(max(INDEX_STEP, self._last - self._indexed), INDEX_LARGE_STEP)
@@ -173,15 +183,16 @@ class Housekeeping:
         self._indexed = max(upto, self._indexed)
         waits = self._last > self._indexed
         wanted = any(number > self._indexed for number, _ in self._waiting_for_index)
-        later = self._clock.seconds() + (0 if wanted else LAZY)
+        later = self._clock.seconds() + (0 if wanted else DELAY)
         self._index_at = later if waits else None
 
     async def _checkpoint(self) -> None:
-        """Have the write-ahead log taken into the file, where no commit waits for that.
+        """Make a checkpoint: copy the commits from the write-ahead log into the file.
 
-        With all of it in the file the log begins anew. While there is no end of commits there is
-        always a little that is not; so if it is long, commits wait for what is left. Nor does the
-        log begin anew while somebody reads in it, so it is not done while something is indexed.
+        SQLite starts the log again from its beginning only if the file has all commits and nobody
+        reads from the log. Under constant load a checkpoint beside the commits never copies all of
+        them, so if the log has grown too long, the last checkpoint excludes commits. The indexing
+        connection makes the checkpoints, so that it does not read from the log meanwhile.
         """
         store = self._store
         if await store.index(archive.checkpoint) <= MAX_LOG:
@@ -192,7 +203,9 @@ class Housekeeping:
             await step(archive.checkpoint)
 
     async def _clean(self) -> None:
-        """Note what time it is, and delete what is to be deleted, a little at a time."""
+        """Record the time of the newest message, and delete messages, in small steps: those of
+        authors who asked for it, the texts of deleted ones, and those older than ``retain``.
+        """
         store, now = self._store, self._log_time()
         if self._noted != self._last:
             last = self._last
@@ -212,7 +225,7 @@ class Housekeeping:
             await store.write(archive.expire, *span)
 
     def _tell(self) -> None:
-        """Tell those who wait for a step, and for what is indexed now, or can't be."""
+        """Fire the Deferreds that waited for a step, or for messages that are indexed now."""
         steps, self._waiting_for_step = self._waiting_for_step, []
         for step in steps:
             step.callback(None)

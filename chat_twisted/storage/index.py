@@ -41,7 +41,7 @@ _SCHEMA = (resources.files("chat_twisted.storage") / "schema" / "index.sql").rea
 _ONE = "CASE recipient WHEN 0 THEN 0 ELSE min(author, recipient) END"
 _OTHER = "CASE recipient WHEN 0 THEN room ELSE max(author, recipient) END"
 
-# What the index has learnt of a message, or is to learn, though its text was deleted since.
+# The text under which the index has, or gets, a message, even if the text was deleted since.
 _TEXT = (
     "ifnull((SELECT deletion.text FROM deletion WHERE deletion.number = message.number), "
     "message.text)"
@@ -132,10 +132,10 @@ def catch_up(connection: sqlite3.Connection) -> None:
 
 
 def measure(connection: sqlite3.Connection, folder: Path) -> tuple[int, int]:
-    """Return up to which number of an archive messages are indexed, and how many those are: some of
-    the oldest thousand may have been deleted since.
+    """Return the number up to which messages are indexed, and the count of indexed messages. The
+    count may include up to a thousand messages that were deleted since.
 
-    :return: -1 and 0 without an index that is of this archive.
+    :return: -1 and 0 if the archive has no index of its own.
     """
     with contextlib.suppress(sqlite3.DatabaseError):
         attach(connection, folder, read_only=True)
@@ -251,14 +251,14 @@ def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
 
 
 def unlearn(cursor: Cursor, limit: int) -> list[int]:
-    """Unlearn the texts of at most ``limit`` messages that were deleted; return their numbers, for
-    ``archive.forget_deletions``.
+    """Remove the texts of at most ``limit`` deleted messages from the index; return their numbers,
+    for ``archive.forget_deletions``.
     """
     cursor.execute(
         "SELECT number FROM deletion WHERE number <= (SELECT upto FROM indexed) LIMIT ?", (limit,)
     )
     numbers = [number for (number,) in cursor.fetchall()]
-    # It may have been done before, by a server that was killed before it forgot them.
+    # They may be removed already, by a server that was killed before ``forget_deletions``.
     cursor.execute(
         "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM deletion "
         "WHERE number IN (SELECT value FROM json_each(?)) "

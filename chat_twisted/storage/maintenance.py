@@ -24,7 +24,7 @@ REPLACED = "-replaced-"
 
 
 class Unsound(Exception):
-    """The database is not sound. The message has one line for each problem."""
+    """A database is damaged. The message has one line for each problem."""
 
 
 def export(path: Path) -> Iterator[dict[str, object]]:
@@ -192,13 +192,12 @@ def _set_aside(path: Path) -> Path:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Return how much there is in a state folder: ``messages``, the number (``newest``) and the
-    time of the newest (``newest_time``, milliseconds since the epoch, None without any), how many
-    wait to be indexed (``unindexed``), and the ``files`` of the archive with their sizes in bytes.
+    """Measure a state folder, at a cost that does not depend on the number of messages.
 
-    It costs little, however many messages there are.
-
-    :raises sqlite3.Error: the archive can't be read.
+    :return: ``messages``, their count; ``newest``, the number of the newest; ``newest_time``, its
+        time in milliseconds since the epoch, or None; ``unindexed``, how many messages wait to be
+        indexed; and ``files``, the sizes of the files in bytes.
+    :raises sqlite3.Error: if the archive can't be read.
     """
     with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
         newest = connection.execute(

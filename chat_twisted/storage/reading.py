@@ -113,7 +113,7 @@ class Reader:
         self._folder = folder
         self._clock = reactor
         self._connection: sqlite3.Connection | None = None
-        self._interrupted = False  # whether the current request is to be interrupted
+        self._interrupted = False  # set to interrupt the current request
         self.seconds = 0.0
         self._pool = pool(folder, "ro", self._opened, index.touch, reactor)
 

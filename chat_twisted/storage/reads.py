@@ -1,7 +1,7 @@
-"""What is read back from the archive for users; the queries are in ``archive``.
+"""Reads messages from the archive for users; the queries are in ``archive``.
 
-Who may read what was decided before (``core.reads``). A reading sees all that was committed before
-it was asked for; a search waits until that is indexed.
+The state has decided before whether a user may read (``core.reads``). A reading sees all messages
+that were committed before it was requested; a search first waits until these are indexed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from chat_twisted.storage.store import Store
 
 
 class ArchiveReads:
-    """See ``core.reads.Reads``.
+    """Implements ``core.reads.Reads`` on a ``Store``.
 
-    :param when_indexed: returns what fires when all is indexed that is committed now, or can't be
-        (``housekeeping.Housekeeping.when_indexed``).
+    :param when_indexed: ``housekeeping.Housekeeping.when_indexed``.
     """
 
     def __init__(self, store: Store, when_indexed: Callable[[], Deferred[None]]) -> None:

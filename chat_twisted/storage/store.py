@@ -1,7 +1,7 @@
-"""The archive's connections: the one that commits, one that indexes, and some that read.
+"""The connections to an archive: one that commits, one that indexes, and several that read.
 
-They run functions of ``tables``, ``archive`` and ``index``, each in a thread of its kind. Nothing
-here knows a statement or a rule.
+They run functions of ``tables``, ``archive`` and ``index``. This module must not know their
+statements, nor the rules of the chat.
 """
 
 from __future__ import annotations
@@ -26,20 +26,28 @@ NICE = 5
 
 
 class Store(Protocol):
-    """Where functions on the archive are run, perhaps within the call. What is to be written is
-    done one by one, in order, and so is what is to be indexed.
+    """Runs functions on the archive, possibly within the call. Writing functions run one at a time,
+    in the order of the calls; so do indexing functions.
     """
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write."""
+        """Run ``function(cursor, *args, **kw)`` in its own transaction; it may write the archive.
+
+        :return: fires with its result after the commit.
+        """
 
     def index(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` in a transaction of its own, where it may write the index.
-        What ``write`` runs does not wait for it.
+        """Run ``function(cursor, *args, **kw)`` in its own transaction; it may write the index.
+        Calls of ``write`` don't wait for it.
+
+        :return: fires with its result after the commit.
         """
 
     def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
-        """Run ``function(cursor)`` aside; what is to be written waits until it is done."""
+        """Run ``function(cursor)`` outside the reactor's thread, while nothing else is written.
+
+        :return: fires with its result.
+        """
 
     def read(
         self,
@@ -49,23 +57,25 @@ class Store(Protocol):
         search: bool = False,
         **kw: Any,
     ) -> Deferred[Result]:
-        """Run ``function(cursor, ...)`` aside, so that it keeps no writing waiting; see
-        ``reading.Readers.read``.
+        """Run ``function(cursor, *args, **kw)``, which only reads, on a reading connection, so that
+        no commit waits for it. See ``reading.Readers.read``.
+
+        :return: fires with its result.
         """
 
     def interrupt(self) -> None:
-        """Interrupt what is being read or indexed, and refuse what is to be read."""
+        """Interrupt the functions that read or index, and refuse all further reading."""
 
     def close(self) -> None:
-        """Close the files when all that was asked for is done."""
+        """Close the connections after all pending work."""
 
 
 class SQLiteStore:
     """The ``Store`` of a state folder.
 
-    :param folder: where ``archive.prepare`` has prepared the files.
-    :param reactor: whose threads they are; it must be running.
-    :param sync: see ``archive.connect``.
+    :param folder: a state folder that ``archive.prepare`` has prepared.
+    :param reactor: the reactor, which provides the threads; it must be running.
+    :param sync: as in ``archive.connect``.
     """
 
     def __init__(self, folder: Path, reactor: Any, *, sync: str) -> None:

@@ -1,7 +1,7 @@
-"""The state in the archive's tables: how each fact is written, and how all of it is loaded.
+"""The tables of the state in the archive: writing facts, and loading the whole state.
 
-A fact is a few statements, found by key; nothing is decided here. The functions take a cursor, and
-the caller ends the transaction.
+Each kind of fact is written by a few statements that find their rows by key; nothing is decided
+here. The functions take a cursor, and the caller ends the transaction.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from chat_twisted.core.snapshot import Snapshot
 from chat_twisted.storage.sql import Cursor, in_rows
 
 COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request, kind, logged'
-"""Of a message, in the order of its fields."""
+"""The columns of a message, in the order of the fields of ``Message``."""
 
 _OF_USER = ("token", "session", "hold", "marker", "account", "key", "member", "invitation")
-"""Tables whose rows go with their user."""
+"""Tables whose rows are deleted together with their user."""
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.OptionsSet: (),  # see below
-    facts.NumbersSkipped: (),  # it is in the progress
+    facts.NumbersSkipped: (),  # ``write`` stores the progress
     facts.UserCame: (
         "INSERT INTO user VALUES (:id, :name, :kept, :since, :ordinal, :since, 0, NULL)",
     ),
@@ -69,7 +69,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
         "DELETE FROM room_ban WHERE room = :id",
     ),
     facts.Joined: (
-        # Who left and joins again before anything was said has a row with this "since" already.
+        # A user who left, and joins again before the next message, has a row with this "since".
         "INSERT OR REPLACE INTO member (room, user, since, until, rank, ordinal) "
         "VALUES (:room, :user, :since, NULL, :rank, :ordinal)",
         "DELETE FROM invitation WHERE room = :room AND user = :user",
@@ -105,13 +105,17 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     ),
     facts.Lifted: ("DELETE FROM sanction WHERE kind = :kind AND subject = :subject",),
 }
-"""What a fact is in SQL; the parameters are its fields."""
+"""The SQL statements for each kind of fact; their parameters are the fact's fields."""
 
 _MODES = {PRIVATE: "private", MODERATED: "moderated", TOPIC_LOCKED: "topic_locked"}
 
 
 def write(cursor: Cursor, changes: Iterable[Fact], progress: Progress) -> None:
-    """Write the facts of one commit, in their order, and how far the state has come by them."""
+    """Write the facts of one commit, in order, and the progress of the state after them.
+
+    All messages are written by one statement for many rows, so that Python's lock is passed a few
+    times per batch and not once per row.
+    """
     messages: list[Message] = []
     others: list[Fact] = []
     for fact in changes:
@@ -119,7 +123,7 @@ def write(cursor: Cursor, changes: Iterable[Fact], progress: Progress) -> None:
             messages.append(fact)
         else:
             others.append(fact)
-    # First, since one may be deleted by a fact that came after it.
+    # Messages first: a later fact of the same commit may delete one of them.
     for values, parameters in in_rows(messages):
         cursor.execute(f"INSERT INTO message ({COLUMNS}) VALUES {values}", parameters)
     for fact in others:
@@ -141,12 +145,12 @@ def _write(cursor: Cursor, fact: Fact) -> None:
 
 
 def probe(cursor: Cursor) -> None:
-    """Write next to nothing, and change nothing by it."""
+    """Write one row without changing it, to find out whether writing is possible."""
     cursor.execute("UPDATE progress SET version = version")
 
 
 def load(cursor: Cursor) -> Snapshot:
-    """Read all that the state is made from."""
+    """Read all rows from which the state is loaded (``snapshot.load``)."""
 
     def rows(sql: str, *parameters: Any) -> Any:
         cursor.execute(sql, parameters)
