@@ -11,8 +11,8 @@ from chat_twisted.core.errors import TookTooLong
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.model import User
 from chat_twisted.core.presence import TELL_AFTER
-from chat_twisted.doors import version2
-from chat_twisted.doors.version2 import bodies
+from chat_twisted.doors import encoding, requests, version2
+from chat_twisted.doors.encoding import bodies
 from chat_twisted.storage import archive
 from tests.door import Client, DoorTestCase
 
@@ -189,7 +189,7 @@ class TalkTests(DoorTestCase):
         )
 
     def test_who_goes_on_where_one_answer_ended(self) -> None:
-        self.patch(version2, "MAX_BODY", 10)
+        self.patch(encoding, "MAX_BODY", 10)
         self.user("Carol")
         self.assertEqual(
             self.alice.say("WHO\n\n"),
@@ -200,7 +200,7 @@ class TalkTests(DoorTestCase):
         )
 
     def test_bans_and_mutes_are_listed_page_by_page(self) -> None:
-        self.patch(version2, "MAX_LINES", 1)
+        self.patch(encoding, "MAX_LINES", 1)
         self.alice.ask("ACCOUNT register\nContent-length: 1\n\nx")
         self.clock.advance(1)
         self.commit()
@@ -222,7 +222,7 @@ class TalkTests(DoorTestCase):
         )
 
     def test_a_page_of_a_list_has_so_many_lines_at_most(self) -> None:
-        self.patch(version2, "MAX_LINES", 2)
+        self.patch(encoding, "MAX_LINES", 2)
         for name in ("#c", "#a", "#b"):
             self.alice.say(f"JOIN {name}\n\n")
             self.commit()
@@ -237,13 +237,13 @@ class TalkTests(DoorTestCase):
         )
 
     def test_lists_that_take_long_are_answered_a_page_a_turn_and_what_follows_waits(self) -> None:
-        describe = version2._describe_user
+        describe = requests.describe_user
 
         def slowly(user: User) -> str:
             self.clock.rightNow += version2.LIST_TIME
             return describe(user)
 
-        self.patch(version2, "_describe_user", slowly)
+        self.patch(requests, "describe_user", slowly)
         page = b"WHO\nCount: 2\nContent-length: 10\n\nalice\nbob\n"
         self.assertEqual(self.alice.say("WHO\n\nWHO\n\nPING\n\n"), page)
         self.assertEqual(self.bob.say("PING\n\n"), b"PONG\n\n")
@@ -671,7 +671,7 @@ class PresenceTests(DoorTestCase):
         self.assertIn(b"bob gone\n", self.alice.transport.take())
 
     def test_a_notice_is_written_in_bodies_that_every_client_takes(self) -> None:
-        self.patch(version2, "MAX_BODY", 30)
+        self.patch(encoding, "MAX_BODY", 30)
         for name in ("carol", "dave", "erin"):
             self.user(name)
         self.assertEqual(

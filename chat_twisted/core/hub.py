@@ -28,13 +28,23 @@ from chat_twisted.core.commands import (
     TEXT,
     Acknowledge,
     Arrive,
+    BanFromRoom,
     Command,
+    Delete,
     Detach,
     DuplicateQuery,
+    Invite,
+    Join,
     Login,
     MakeAccount,
+    Part,
+    RemoveMember,
+    Rename,
     Send,
+    SetMode,
     SetPassword,
+    SetRank,
+    SetTopic,
     Start,
     Turn,
     new_id,
@@ -52,7 +62,6 @@ from chat_twisted.core.errors import (
     Unavailable,
 )
 from chat_twisted.core.events import Event
-from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.limits import Limiter, network
 from chat_twisted.core.message import PUBLIC, Audience, Conversation, Message, fold, parse_target
@@ -636,7 +645,8 @@ class Hub:
 
     def _take(self, outcome: Outcome, request: Request | None) -> None:
         """Follow the facts of an outcome that is no message, and answer who asked."""
-        asker = None if request is None or type(request.command) is Login else request.session
+        asker = None if request is None else request.session
+        answered_by = () if request is None else _ANSWERS.get(type(request.command), ())
         answer: Event | None = None
         cause = DISCONNECTED
         for fact in outcome.facts:
@@ -654,7 +664,7 @@ class Hub:
             if told is None:
                 continue
             besides = None
-            if asker is not None and answer is None and _answers(fact):
+            if asker is not None and answer is None and isinstance(fact, answered_by):
                 answer, besides = told.event, asker
             self._delivery.tell(told.event, told.sessions, besides)
         if request is not None:
@@ -731,23 +741,19 @@ class Hub:
             self._clock.callLater(TRY_AGAIN, self._start, command)
 
 
-_ANSWERS: tuple[type, ...] = (
-    facts.Joined,
-    facts.Left,
-    facts.TopicSet,
-    facts.Invited,
-    facts.Asked,
-    facts.RankSet,
-    facts.ModeSet,
-    facts.RoomBanned,
-    facts.RoomUnbanned,
-    facts.Deleted,
-)
-"""Facts whose event is the answer to who asked for them, and told to all others."""
-
-
-def _answers(fact: Fact) -> bool:
-    return isinstance(fact, _ANSWERS)
+_ANSWERS: dict[type, tuple[type, ...]] = {
+    Rename: (facts.UserRenamed,),
+    Delete: (facts.Deleted,),
+    Join: (facts.Joined,),
+    Part: (facts.Left,),
+    RemoveMember: (facts.Left,),
+    Invite: (facts.Invited, facts.Asked),
+    SetTopic: (facts.TopicSet,),
+    SetRank: (facts.RankSet,),
+    SetMode: (facts.ModeSet,),
+    BanFromRoom: (facts.RoomBanned, facts.RoomUnbanned),
+}
+"""Of which facts the event is the answer to a command, and told to all others."""
 
 
 def _digest(token: str) -> bytes:

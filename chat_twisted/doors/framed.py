@@ -48,7 +48,7 @@ from chat_twisted.core.limits import Rate, network
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.doors import Channel, forget_frames
+from chat_twisted.doors import Channel, forget_frames, requests
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
 from chat_twisted.doors.version1 import Version1, Version1Door
@@ -486,7 +486,7 @@ class FramedConnection(LineReceiver):
 
     def _ask(self, frame: Frame) -> None:
         assert isinstance(self.session, Version2)
-        self.session.take(frame)
+        requests.take(self.session, frame)
 
     def _ping(self, frame: Frame) -> None:
         self.write(encode("PONG", frame.argument, reply_headers(frame.id)))
@@ -527,7 +527,7 @@ class FramedConnection(LineReceiver):
         State.CLOSED: ({}, NotRegistered),
         State.TALKING: (
             {
-                **dict.fromkeys(Version2.VERBS, _ask),
+                **dict.fromkeys(requests.VERBS, _ask),
                 "PING": _ping,
                 "PONG": _pong,
                 "QUIT": _quit,

@@ -1,0 +1,321 @@
+"""What may be asked in version 2 (docs/protocol.rst): for each verb, its command and its answer.
+
+A verb is one function of the table ``VERBS``. Most make a command of the frame and have it
+proposed (``Version2.ask``); the answer is the event that the others are told, or the request's own
+verb, or what the function names. Reading requests answer at once, or when it is their turn.
+Nothing here is decided, and nothing here knows how a connection is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from binascii import b2a_base64
+from collections.abc import Callable
+from functools import partial
+
+from chat_twisted.auth.keys import parse_key
+from chat_twisted.core import commands
+from chat_twisted.core.commands import BAN, MUTE, new_id
+from chat_twisted.core.entries import Disconnected, InRoom, Result
+from chat_twisted.core.errors import (
+    EncryptionRequired,
+    HeaderIncomplete,
+    NotPermitted,
+    UnknownCommand,
+)
+from chat_twisted.core.events import Event, MemberJoined
+from chat_twisted.core.hub import Hashing
+from chat_twisted.core.message import fold
+from chat_twisted.core.model import Room
+from chat_twisted.core.ordered import Listing
+from chat_twisted.core.reads import Span
+from chat_twisted.core.sanctions import parse_duration, parse_subject
+from chat_twisted.core.sessions import Request
+from chat_twisted.doors.encoding import (
+    T,
+    describe_sanction,
+    describe_user,
+    encode_event,
+    encode_page,
+)
+from chat_twisted.doors.version2 import Version2
+from chat_twisted.frames import Frame, encode, parse_time, reply_headers
+
+HISTORY_COUNT = 50
+MAX_HISTORY = 1000
+SEARCH_COUNT = 20
+MAX_SEARCH = 100
+"""How many messages HISTORY and SEARCH bring if it is not said, and at most."""
+
+MAX_QUERY = 500
+"""Characters of what is searched for."""
+
+
+def take(session: Version2, frame: Frame) -> None:
+    """Handle a request, one of ``VERBS``.
+
+    :raises ChatError: it is refused.
+    """
+    verb = frame.verb
+    handle = VERBS[verb]
+    if handle is _send or handle is _received:  # counted with their texts; not at all
+        handle(session, frame)
+        return
+    session.door.hub.allow(session)
+    if verb in ("WHO", "ROOMS") or (verb == "BAN" and not frame.argument):
+        session.handle_in_turn(frame, lambda: handle(session, frame))
+    else:
+        handle(session, frame)
+
+
+# Messages
+
+
+def _send(session: Version2, frame: Frame) -> None:
+    if not frame.argument or not frame.body:
+        raise HeaderIncomplete("no recipient or no text")
+    # The connection has looked whether the Id is a token.
+    id = frame.headers.get("id")
+    key = deduplication_key(session.instance, frame.argument, frame.body, id)
+    session.door.hub.send(session, frame.argument, frame.body, id, key)
+    session.pending += 1
+
+
+def deduplication_key(instance: str, to: str, text: str, id: str | None) -> str | None:
+    """Return what a message and the same one sent again have in common, and no other of the user:
+    the client's instance and its Id. Of a client that does not say which it is, another one of the
+    same user may use the same Id, so that recipient and text belong to it.
+    """
+    if id is None:
+        return None
+    if instance:
+        return f"{id}\n{instance}"  # neither has a line end
+    digest = hashlib.blake2b(f"{fold(to)}\n{text}".encode(), digest_size=9).digest()
+    return f"{id}\n\n{b2a_base64(digest, newline=False).decode()}"
+
+
+def _received(session: Version2, frame: Frame) -> None:
+    session.door.hub.received(session, frame.number("message"))
+
+
+def _history(session: Version2, frame: Frame) -> None:
+    headers = frame.headers
+
+    def number(name: str) -> int | None:
+        return frame.number(name) if name in headers else None
+
+    def time(name: str) -> int | None:
+        return parse_time(headers[name]) if name in headers else None
+
+    after, since, count = number("after"), time("since"), number("count")
+    span = Span(
+        min(HISTORY_COUNT if count is None else count, MAX_HISTORY),
+        after,
+        number("before"),
+        since,
+        time("until"),
+        oldest_first=after is not None or since is not None,
+    )
+    session.answer_with(frame, session.door.hub.history(session, frame.argument, span))
+
+
+def _search(session: Version2, frame: Frame) -> None:
+    query = frame.body or ""
+    if not query.strip():
+        raise HeaderIncomplete("nothing to search for")
+    if len(query) > MAX_QUERY:
+        raise NotPermitted("too much to search for")
+    count = frame.number("count") if "count" in frame.headers else SEARCH_COUNT
+    found = session.door.hub.search(session, frame.argument, query, min(count, MAX_SEARCH))
+    session.answer_with(frame, found.addCallback(lambda messages: (messages, False)))
+
+
+# Who is here
+
+
+def _who(session: Version2, frame: Frame) -> None:
+    hub, name, watches = session.door.hub, "", frame.flag("watch")
+    if frame.argument:
+        name = hub.room(session, frame.argument).name
+        users = hub.members(session, name, _after(frame))
+    else:
+        users = hub.who(_after(frame))
+    if watches is not None:
+        hub.watch(session, watches=watches)
+    _list(session, frame, name, users, lambda user: user.name, describe_user)
+
+
+def _status(session: Version2, frame: Frame) -> None:
+    why = {"here": None, "away": frame.body or ""}
+    if frame.argument not in why:
+        raise UnknownCommand("no such status")
+    session.ask(frame, commands.SetAway(session.user, session.epoch, why[frame.argument]))
+
+
+def _list(
+    session: Version2,
+    frame: Frame,
+    argument: str,
+    listing: Listing[T],
+    name: Callable[[T], str],
+    line: Callable[[T], str],
+) -> None:
+    page = encode_page(frame, argument, listing, name, line)
+    session.connection.write(page)
+    session.door.hub.charge(session, len(page))  # it may be much for a request of a few bytes
+
+
+def _after(frame: Frame) -> str:
+    return fold(frame.headers.get("after", ""))
+
+
+# Rooms
+
+
+def _join(session: Version2, frame: Frame) -> None:
+    private = frame.flag("private") or False
+    command = commands.Join(session.user, session.epoch, frame.argument, new_id(), private)
+    session.ask(frame, command, _answer_join)
+
+
+def _answer_join(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
+    assert isinstance(result, InRoom)
+    state = session.door.hub.state
+    room = state.rooms.get(result.room)
+    if event is None:  # the asker was a member
+        name = request.argument if room is None else room.name
+        event = MemberJoined(name, session.door.hub.name_of(session), 0)
+    more: list[tuple[str, object]] = []
+    if room is not None and (owner := state.owner_of(room)) is not None:
+        more.append(("Owner", owner.name))
+    if room is not None and room.private:
+        more.append(("Private", "yes"))
+    topic = "" if room is None else room.topic
+    return encode_event(event, reply_headers(request.label), more, topic)
+
+
+def _leave(session: Version2, frame: Frame) -> None:
+    session.ask(frame, commands.Part(session.user, session.epoch, frame.argument))
+
+
+def _invite(session: Version2, frame: Frame) -> None:
+    whom = frame.text("user")
+    session.ask(frame, commands.Invite(session.user, session.epoch, frame.argument, whom))
+
+
+def _topic(session: Version2, frame: Frame) -> None:
+    if frame.body is not None:
+        topic = commands.SetTopic(session.user, session.epoch, frame.argument, frame.body)
+        session.ask(frame, topic)
+        return
+    room = session.door.hub.room(session, frame.argument)
+    session.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
+
+
+def _rooms(session: Version2, frame: Frame) -> None:
+    me = session.user
+
+    def line(room: Room) -> str:
+        member = " member" if me in room.members else ""
+        return f"{room.name} {len(room.members)}{member}{' private' if room.private else ''}"
+
+    rooms = session.door.hub.rooms(session, _after(frame))
+    _list(session, frame, "", rooms, lambda room: room.name, line)
+
+
+# Operators
+
+
+def _kick(session: Version2, frame: Frame) -> None:
+    user, epoch, whom = session.user, session.epoch, frame.argument
+    if whom.startswith("#"):
+        session.ask(frame, commands.RemoveMember(user, epoch, whom, frame.text("user")))
+    else:
+        command = commands.Disconnect(user, epoch, whom, frame.body or "")
+        session.ask(frame, command, _answer_kick)
+
+
+def _answer_kick(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
+    assert isinstance(result, Disconnected)
+    return encode("KICK", result.name, reply_headers(request.label))
+
+
+def _impose(session: Version2, frame: Frame) -> None:
+    if frame.verb == "BAN" and not frame.argument:
+        found = session.door.hub.sanctions(session, _after(frame))
+        _list(session, frame, "", found, lambda sanction: sanction.key, describe_sanction)
+        return
+    kind = _KINDS[frame.verb]
+    subject = parse_subject(frame.argument)
+    until = parse_duration(frame.headers.get("duration", ""), session.door.hub.settled())
+    reason = frame.body or ""
+    command = commands.Impose(session.user, session.epoch, kind, subject, until, reason)
+    session.ask(frame, command)
+
+
+def _lift(session: Version2, frame: Frame) -> None:
+    subject = parse_subject(frame.argument)
+    session.ask(frame, commands.Lift(session.user, session.epoch, _KINDS[frame.verb], subject))
+
+
+_KINDS = {"BAN": BAN, "UNBAN": BAN, "MUTE": MUTE, "UNMUTE": MUTE}
+
+
+# Accounts
+
+
+def _account(session: Version2, frame: Frame) -> None:
+    hub, user, epoch = session.door.hub, session.user, session.epoch
+    text = frame.headers.get("key", "")
+    match frame.argument:
+        case "register":
+            key, comment = parse_key(text) if text else ("", "")
+            making = commands.MakeAccount(user, epoch, key, comment)
+            session.ask_hashed(frame, making, _hashing(session, frame))
+        case "password":
+            setting = commands.SetPassword(user, epoch, "")
+            session.ask_hashed(frame, setting, _hashing(session, frame))
+        case "add":
+            hub.account(session)
+            session.ask(frame, commands.AddKey(user, epoch, *parse_key(text)))
+        case "remove":
+            hub.account(session)
+            session.ask(frame, commands.RemoveKey(user, epoch, parse_key(text)[0]))
+        case "unregister":
+            session.ask(frame, commands.DropAccount(user, epoch))
+        case "keys":
+            keys = hub.account(session).keys.items()
+            lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
+            session.connection.write(encode("ACCOUNT", "keys", reply_headers(frame.id), lines))
+        case _:
+            raise UnknownCommand("no such thing can be done with an account")
+
+
+def _hashing(session: Version2, frame: Frame) -> Hashing | None:
+    """Return what makes the hash of the password in the body; None if there is none."""
+    if not frame.body:
+        return None
+    if not session.connection.channel.private:
+        raise EncryptionRequired("a password")
+    return partial(session.door.gate.passwords.hash, frame.body)
+
+
+VERBS: dict[str, Callable[[Version2, Frame], None]] = {
+    "SEND": _send,
+    "RECEIVED": _received,
+    "HISTORY": _history,
+    "SEARCH": _search,
+    "WHO": _who,
+    "STATUS": _status,
+    "JOIN": _join,
+    "LEAVE": _leave,
+    "INVITE": _invite,
+    "TOPIC": _topic,
+    "ROOMS": _rooms,
+    "KICK": _kick,
+    "BAN": _impose,
+    "UNBAN": _lift,
+    "MUTE": _impose,
+    "UNMUTE": _lift,
+    "ACCOUNT": _account,
+}
