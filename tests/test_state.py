@@ -129,6 +129,16 @@ class OrderTests(StateTests):
             chat.login("ann", chat.tokens[thief])
         self.assertEqual(chat.login("ann", chat.tokens[owner])[0], owner[0])
 
+    def test_a_thief_who_is_still_there_makes_no_account_of_what_was_given_up(self) -> None:
+        chat = Chat()
+        owner = chat.login("ann")
+        chat.register(owner, KEY, "stolen")
+        thief = chat.login("ann", proof="stolen")
+        chat.do(c.DropAccount(*owner))
+        self.refuses(errors.NotProven, chat.ask(c.MakeAccount(*thief, "", "", "mine")))
+        chat.register(owner, OTHER_KEY)
+        self.refuses(errors.NotProven, chat.ask(c.SetPassword(*thief, "mine")))
+
     def test_a_password_counts_that_is_the_right_one_when_it_is_its_turn(self) -> None:
         chat = Chat()
         owner = chat.login("ann")

@@ -62,9 +62,11 @@ def make(model: Model, command: MakeAccount, now: int) -> Outcome:
         id = command.id
         facts.append(UserCame(id, name, True, model.number, ordinal))
     else:
-        user, _ = asking(model, command.user, command.epoch)
+        user, session = asking(model, command.user, command.epoch)
         if user.account is not None:
             raise HasAccount
+        if session.proof:  # of an account that another session has given up
+            raise NotProven
         id = user.id
     facts.append(AccountMade(id, now))
     if command.key:

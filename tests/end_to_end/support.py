@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,10 +123,20 @@ class Peer:
     """A blocking socket that speaks raw bytes, inside TLS if that is asked for.
 
     ``binding`` is the SHA-256 of the server's certificate, empty without TLS.
+
+    :param window: how many bytes the system takes for it before it reads them; 0 for as many as
+        the system likes.
     """
 
-    def __init__(self, port: int, source: str = "127.0.0.1", *, tls: bool = False) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
+    def __init__(
+        self, port: int, source: str = "127.0.0.1", *, tls: bool = False, window: int = 0
+    ) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(PATIENCE)
+        if window:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.socket.bind((source, 0))
+        self.socket.connect(("127.0.0.1", port))
         self.binding = b""
         if tls:
             self.socket = any_certificate().wrap_socket(self.socket)
@@ -238,6 +249,19 @@ class ServerTestCase(unittest.TestCase):
         self.server.popen.kill()
         self.server.wait()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have the server stand still. What is sent meanwhile it takes in one turn of its reactor,
+        in the order in which it was sent, and commits together.
+        """
+        pid = self.server.popen.pid
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def process(self, *command: str) -> Process:
         process = Process(*command, cwd=self.folder.name)
         self.addCleanup(process.close)
@@ -268,8 +292,8 @@ class ServerTestCase(unittest.TestCase):
         """The operator's command for accounts, run to its end."""
         return self.admin("accounts", *arguments)
 
-    def connect(self, source: str = "127.0.0.1", *, tls: bool = False) -> Peer:
-        peer = Peer(self.port, source, tls=tls)
+    def connect(self, source: str = "127.0.0.1", *, tls: bool = False, window: int = 0) -> Peer:
+        peer = Peer(self.port, source, tls=tls, window=window)
         self.addCleanup(peer.close)
         return peer
 
