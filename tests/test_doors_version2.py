@@ -257,6 +257,13 @@ class TalkTests(DoorTestCase):
         self.commit()
         self.assertEqual(self.alice.transport.take(), b"")
 
+    def test_a_ping_is_answered_after_all_that_was_asked_before(self) -> None:
+        body = "\nContent-length: 2\n\nhi"
+        asked = self.alice.ask(f"SEND ALL{body}PING x\n\nSEND bob{body}")
+        self.commit()
+        answers = re.findall(rb"(?m)^([A-Z]+ \S+)$", asked + self.alice.transport.take())
+        self.assertEqual(answers, [b"SENT ALL", b"PONG x", b"SENT bob"])
+
     def test_ping_is_answered_with_its_token(self) -> None:
         self.assertEqual(self.alice.say("PING a b\nId: 1\n\n"), b"PONG a b\nId: 1\n\n")
 

@@ -489,7 +489,8 @@ class FramedConnection(LineReceiver):
         requests.take(self.session, frame)
 
     def _ping(self, frame: Frame) -> None:
-        self.write(encode("PONG", frame.argument, reply_headers(frame.id)))
+        pong = encode("PONG", frame.argument, reply_headers(frame.id))
+        self._in_turn(lambda: self.write(pong))
 
     def _pong(self, frame: Frame) -> None:
         pass  # that it came is all it says
