@@ -1,1 +1,1 @@
-"""What the chat is: values and rules, without input or output."""
+"""The core: the values and rules of the chat, without input or output."""

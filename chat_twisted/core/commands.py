@@ -1,11 +1,11 @@
-"""What can be asked: the commands that go through the log.
+"""Commands: the requests that the state decides, each as an immutable value.
 
-Plain immutable values. A command carries all that can't be decided from the state, drawn or found
-out by who proposes it: identifiers, digests of tokens, hashes of passwords, times of day. Nothing
-here decides anything, and nothing here knows connections, files or the wire.
+A command carries everything that the state can't compute itself, because it must be deterministic:
+random identifiers, digests of tokens, hashes of passwords, times of day. The proposer provides
+them. This module must not know rules, connections, files or the wire protocol.
 
-Users and rooms are meant by their numbers, times are milliseconds. Most commands begin with the
-user and the epoch of the session that asks: what is asked on a session that has ended is refused.
+Users and rooms are given by their numbers, times in milliseconds. Most commands begin with ``user``
+and ``epoch``, which identify the asking session; they are refused if that session has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import secrets
 from typing import NamedTuple
 
 CONSOLE = 0
-"""The user on whose behalf the operator at the server itself asks; everything is permitted."""
+"""Stands for a user in commands of the operator at the server's machine, who may do everything."""
 
 TEXT, ACTION, NOTICE = range(3)
 """Kinds of messages."""
@@ -23,8 +23,8 @@ NONE, VOICE, OPERATOR = range(3)
 """Ranks of a room's members."""
 
 PRIVATE, MODERATED, TOPIC_LOCKED = "private", "moderated", "topic"
-"""Modes of a room: only who is invited joins it; only operators and voices speak in it; only
-operators set its topic."""
+"""Modes of a room: only invited users can join; only operators and voices can send; only operators
+can set the topic."""
 
 MODES = (PRIVATE, MODERATED, TOPIC_LOCKED)
 
@@ -33,17 +33,19 @@ BAN, MUTE = "ban", "mute"
 
 
 def new_id() -> int:
-    """Draw a number for a user or a room that no other has had or will have."""
+    """Draw a random number for a new user or room; it is unique for ever."""
     return secrets.randbits(62) + 1
 
 
 class Options(NamedTuple):
-    """The server's options that decide; None is no limit.
+    """The server's options on which decisions depend. None means no limit.
 
-    ``grace`` is for how many milliseconds a guest is held whose last session is gone; ``guests``,
-    whether names without an account can be had; ``rooms``, how many a user may be in;
-    ``address_rooms``, how many there may be that users of one address have made; ``held``, how many
-    guests may be held in all, and ``address_held`` those of one address.
+    :ivar grace: milliseconds for which a guest's name is held after their last session.
+    :ivar guests: whether users without an account may log in.
+    :ivar rooms: maximum number of rooms of one user.
+    :ivar address_rooms: maximum number of rooms that were made from one address.
+    :ivar held: maximum number of held guests.
+    :ivar address_held: maximum number of held guests of one address.
     """
 
     grace: int = 600_000
@@ -55,9 +57,10 @@ class Options(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A node begins anew: the sessions that it had are gone.
+    """A node has started: all sessions that it had before are gone.
 
-    ``after`` is a number after which messages are numbered, so that none is given twice.
+    :ivar after: the next message gets a higher number than this one, so that no number is used
+        twice.
     """
 
     node: int
@@ -66,14 +69,18 @@ class Start(NamedTuple):
 
 
 class Login(NamedTuple):
-    """A session wants a name.
+    """Log in a session under a name.
 
-    ``id`` and ``fresh`` are a number for the user, if there is none of that name, and the digest
-    of a token for whoever is not in by ``token``, the digest of one that they have. ``proof`` is
-    the key, or the stored hash of the password, by which it was verified that they own the account;
-    empty without. ``kept`` says whether a guest's name is held when the last session is gone,
-    ``present``, whether messages reach the session at once; ``host`` is the peer's address, empty
-    on a local socket.
+    :ivar id: the number of the user, if a new one is made.
+    :ivar fresh: the digest of a new token; used unless ``token`` is valid.
+    :ivar token: the digest of the token that the client has sent; empty without one.
+    :ivar proof: the verified proof that the client owns the account: a key, or the stored hash of a
+        password; empty without one.
+    :ivar kept: whether a guest's name is held after their last session.
+    :ivar present: whether messages reach the session from now on.
+    :ivar may_authenticate: whether the session's dialect can send proofs.
+    :ivar host: the peer's address; empty for a local socket.
+    :ivar node: the node that has the session.
     """
 
     name: str
@@ -89,14 +96,17 @@ class Login(NamedTuple):
 
 
 class Arrive(NamedTuple):
-    """From now on messages reach a session that logged in without being present."""
+    """Messages reach a session from now on. Follows a ``Login`` that was not ``present``."""
 
     user: int
     epoch: int
 
 
 class Detach(NamedTuple):
-    """A session is gone; ``for_good``: its user said so."""
+    """A session has ended.
+
+    :ivar for_good: whether the user has ended it; otherwise the connection was lost.
+    """
 
     user: int
     epoch: int
@@ -105,7 +115,7 @@ class Detach(NamedTuple):
 
 
 class Rename(NamedTuple):
-    """A guest wants another name."""
+    """Rename a guest."""
 
     user: int
     epoch: int
@@ -113,7 +123,10 @@ class Rename(NamedTuple):
 
 
 class SetAway(NamedTuple):
-    """A user does not read for now, and says why; with None, they do again."""
+    """Mark a user as away.
+
+    :ivar why: the text that others see, which may be empty; None if the user is back.
+    """
 
     user: int
     epoch: int
@@ -121,13 +134,20 @@ class SetAway(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """Users have everything up to these numbers."""
+    """Advance the acknowledgement cursors of users.
+
+    :ivar cursors: pairs of a user and the number up to which they have all messages.
+    """
 
     cursors: tuple[tuple[int, int], ...]
 
 
 class MarkRead(NamedTuple):
-    """A user has seen a conversation up to a number; ``to`` is as in ``Send``."""
+    """Advance a user's read marker in a conversation.
+
+    :ivar to: the conversation, as in ``Send``.
+    :ivar number: the number of the last message that the user has seen.
+    """
 
     user: int
     epoch: int
@@ -136,11 +156,15 @@ class MarkRead(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Something is said to ``to``: a user, a room or ALL.
+    """Send a message.
 
-    ``time`` is the time of day, ``key`` what this message and the same one sent again have in
-    common and no other one of the user has; None if there is no such thing. Without
-    ``reaches_absent`` only who is present counts.
+    :ivar to: the name of a user or a room, or ALL.
+    :ivar time: the time of day.
+    :ivar key: the deduplication key: equal for a message and its repetition, and for no other
+        message of the user; None if the message can't be repeated.
+    :ivar kind: ``TEXT``, ``ACTION`` or ``NOTICE``.
+    :ivar reaches_absent: whether the recipient may be absent; otherwise the message is refused if
+        nobody can get it now.
     """
 
     user: int
@@ -154,15 +178,15 @@ class Send(NamedTuple):
 
 
 class DuplicateQuery(NamedTuple):
-    """A question whether a message with this key was said, where it would be refused else."""
+    """Ask whether a message with this key was sent, before it is refused for another reason."""
 
     user: int
     key: str
 
 
 class Delete(NamedTuple):
-    """A message is to have no text any more. What it is and when it was logged is carried along by
-    who has read it: that never changes.
+    """Delete the text of a message. The proposer has read the message in the archive, and copies
+    those of its fields that decide and never change.
     """
 
     user: int
@@ -175,7 +199,11 @@ class Delete(NamedTuple):
 
 
 class Join(NamedTuple):
-    """A user wants to be a member of a room; ``id`` is a number for it if there is none."""
+    """Join a room; make it if it does not exist.
+
+    :ivar id: the number of the room, if it is made.
+    :ivar private: whether the room must be private.
+    """
 
     user: int
     epoch: int
@@ -185,7 +213,7 @@ class Join(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A member leaves a room."""
+    """Leave a room."""
 
     user: int
     epoch: int
@@ -194,7 +222,7 @@ class Part(NamedTuple):
 
 
 class RemoveMember(NamedTuple):
-    """An operator of a room makes somebody leave it."""
+    """Remove a member from a room. Only the room's operators may."""
 
     user: int
     epoch: int
@@ -204,7 +232,7 @@ class RemoveMember(NamedTuple):
 
 
 class Invite(NamedTuple):
-    """A member asks somebody into a room."""
+    """Invite a user to a room."""
 
     user: int
     epoch: int
@@ -213,7 +241,7 @@ class Invite(NamedTuple):
 
 
 class SetTopic(NamedTuple):
-    """A member says what a room is about."""
+    """Set the topic of a room."""
 
     user: int
     epoch: int
@@ -222,7 +250,7 @@ class SetTopic(NamedTuple):
 
 
 class SetRank(NamedTuple):
-    """An operator of a room gives a member a rank."""
+    """Set the rank of a member. Only the room's operators may."""
 
     user: int
     epoch: int
@@ -232,7 +260,7 @@ class SetRank(NamedTuple):
 
 
 class SetMode(NamedTuple):
-    """An operator of a room turns one of ``MODES`` on or off."""
+    """Turn one of ``MODES`` of a room on or off. Only the room's operators may."""
 
     user: int
     epoch: int
@@ -242,7 +270,10 @@ class SetMode(NamedTuple):
 
 
 class BanFromRoom(NamedTuple):
-    """An operator of a room keeps a name out of it and from speaking in it, or lets it in again."""
+    """Ban a name from a room, or lift that ban. Only the room's operators may.
+
+    :ivar on: True to ban, False to lift the ban.
+    """
 
     user: int
     epoch: int
@@ -253,10 +284,12 @@ class BanFromRoom(NamedTuple):
 
 
 class MakeAccount(NamedTuple):
-    """A user gets an account, and with it the name for ever.
+    """Make an account, which reserves the name for ever.
 
-    ``key`` is canonical and without ``comment``, ``hash`` is of a password; one may be empty. The
-    console names somebody else, for whom ``id`` is a number if there is no such user.
+    :ivar key: a public key in canonical form, without its comment.
+    :ivar hash: the hash of a password. Either ``key`` or ``hash`` may be empty.
+    :ivar name: the name of the account, if the console asks; else the asker's account is meant.
+    :ivar id: the number of the new user, if the console asks.
     """
 
     user: int
@@ -269,8 +302,10 @@ class MakeAccount(NamedTuple):
 
 
 class DropAccount(NamedTuple):
-    """An account is given up; ``erase``: with all that its user said. By the console: with the
-    user.
+    """Delete an account. Its user becomes a guest; if the console asks, the user ends.
+
+    :ivar erase: whether to delete all messages of the user too.
+    :ivar name: as in ``MakeAccount``.
     """
 
     user: int
@@ -280,7 +315,7 @@ class DropAccount(NamedTuple):
 
 
 class AddKey(NamedTuple):
-    """Another key proves who an account's user is."""
+    """Add a key to an account."""
 
     user: int
     epoch: int
@@ -290,7 +325,7 @@ class AddKey(NamedTuple):
 
 
 class RemoveKey(NamedTuple):
-    """A key does not any more."""
+    """Remove a key from an account."""
 
     user: int
     epoch: int
@@ -299,7 +334,7 @@ class RemoveKey(NamedTuple):
 
 
 class SetPassword(NamedTuple):
-    """An account has another password, by its hash; none with an empty one."""
+    """Set the password of an account, or remove it if ``hash`` is empty."""
 
     user: int
     epoch: int
@@ -308,7 +343,9 @@ class SetPassword(NamedTuple):
 
 
 class SetOperator(NamedTuple):
-    """The console makes an account an operator's, or not any more."""
+    """Make the user of an account an operator of the server, or revoke that. Only the console
+    may.
+    """
 
     user: int
     epoch: int
@@ -317,7 +354,7 @@ class SetOperator(NamedTuple):
 
 
 class Disconnect(NamedTuple):
-    """An operator closes all sessions of a user, who may come back."""
+    """End all sessions of a user, who may log in again. Only operators of the server may."""
 
     user: int
     epoch: int
@@ -326,8 +363,11 @@ class Disconnect(NamedTuple):
 
 
 class Impose(NamedTuple):
-    """An operator imposes a sanction. ``subject`` is a name's key, or canonical text of an address
-    or network; ``until`` is the time of day at which it ends, in milliseconds, 0 for never.
+    """Ban or mute. Only operators of the server may.
+
+    :ivar kind: ``BAN`` or ``MUTE``.
+    :ivar subject: a folded name, or the canonical text of an address or network.
+    :ivar until: the time of day at which it ends; 0 means never.
     """
 
     user: int
@@ -339,7 +379,7 @@ class Impose(NamedTuple):
 
 
 class Lift(NamedTuple):
-    """An operator ends a sanction."""
+    """End a sanction. Only operators of the server may."""
 
     user: int
     epoch: int
@@ -348,13 +388,13 @@ class Lift(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Ends what is due: at most ``limit`` holds and sanctions."""
+    """End at most ``limit`` holds and sanctions whose time is over. Proposed by the ledger."""
 
     limit: int
 
 
 class Turn(NamedTuple):
-    """Changes nothing: a reading waits for its turn in the order."""
+    """Change nothing. A request that only reads takes its place in the order by it."""
 
 
 Command = (

@@ -1,7 +1,6 @@
-"""What goes through the log, and what comes of it: entries and outcomes.
+"""Entries, the input of the state, and outcomes, its output; all are immutable values.
 
-Plain immutable values. Nothing here decides anything, and nothing here knows connections, files or
-the wire.
+This module must not know rules, connections, files or the wire protocol.
 """
 
 from __future__ import annotations
@@ -15,15 +14,21 @@ from chat_twisted.core.message import Message
 
 
 class Entry(NamedTuple):
-    """A command in its place in the order, and when it was put there, by the log's clock."""
+    """A command that has got its place in the order.
+
+    :ivar time: the time of that, in milliseconds of the log's clock.
+    """
 
     time: int
     command: Command
 
 
 class Progress(NamedTuple):
-    """How far the log has been applied: how many entries were accepted, when the last one was
-    logged, and the highest number that a message has or can't have.
+    """The progress of a state.
+
+    :ivar version: how many entries it has accepted.
+    :ivar time: the time of the last accepted entry, in milliseconds of the log's clock.
+    :ivar number: the number of the newest message, or a higher one that was skipped.
     """
 
     version: int
@@ -32,8 +37,11 @@ class Progress(NamedTuple):
 
 
 class LoggedIn(NamedTuple):
-    """What a login has led to. ``token`` is the digest of the token that lets the user in again;
-    ``new``: there was no such user before; ``rooms``: those that the user is a member of.
+    """The result of a ``Login``.
+
+    :ivar token: the digest of the token with which the user can log in again.
+    :ivar new: whether the user did not exist before.
+    :ivar rooms: the rooms of which the user is a member.
     """
 
     user: int
@@ -44,26 +52,30 @@ class LoggedIn(NamedTuple):
 
 
 class Duplicate(NamedTuple):
-    """A message was sent before: the first one's number and time of day."""
+    """The message was sent before.
+
+    :ivar number: the number of that message.
+    :ivar time: its time, in milliseconds since the epoch.
+    """
 
     number: int
     time: int
 
 
 class InRoom(NamedTuple):
-    """The asker is a member of the room, and may have been."""
+    """The result of commands about a room: its number."""
 
     room: int
 
 
 class Disconnected(NamedTuple):
-    """Whose sessions were closed, by their name."""
+    """The result of a ``Disconnect``: the name of the user whose sessions have ended."""
 
     name: str
 
 
 class Swept(NamedTuple):
-    """How many things were ended."""
+    """The result of a ``Sweep``: the count of holds and sanctions that have ended."""
 
     ended: int
 
@@ -72,8 +84,10 @@ Result = Message | LoggedIn | Duplicate | InRoom | Disconnected | Swept | ChatEr
 
 
 class Outcome(NamedTuple):
-    """What became of an entry: what has changed, and the answer; a ``ChatError`` is a refusal.
-    Where nothing has changed, there is no fact.
+    """The outcome of an entry.
+
+    :ivar facts: the changes; empty if nothing has changed.
+    :ivar result: the answer for the asker; a ``ChatError`` is a refusal.
     """
 
     facts: tuple[Fact, ...]

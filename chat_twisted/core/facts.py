@@ -1,9 +1,11 @@
-"""What can change: the facts that follow from commands.
+"""Facts: the changes that follow from a command, each as an immutable value.
 
-Plain immutable values. A fact is one change of the state and of the file. A message is one, too.
-``ordinal`` orders things of a kind: it is the version of the state that the fact makes. ``by`` is
-the user who did it, 0 for nobody or the console; with ``reason`` it is for those who are told, and
-not part of the state. Times are milliseconds by the log's clock, which never goes back.
+A fact is one change of the state and of the archive; a ``Message`` is a fact, too. Rules make
+facts, ``state`` applies them, ``storage.tables`` writes them, ``routes`` turns them into events.
+
+``ordinal`` orders things of one kind: it is the version of the state that the fact leads to. ``by``
+is the user who caused the change, 0 for nobody or the console. ``by`` and ``reason`` are for events
+and not part of the state. Times are milliseconds of the log's clock, which never goes back.
 """
 
 from __future__ import annotations
@@ -15,19 +17,23 @@ from chat_twisted.core.message import Message
 
 
 class OptionsSet(NamedTuple):
-    """Other options decide from now on."""
+    """The server's options have changed."""
 
     options: Options
 
 
 class NumbersSkipped(NamedTuple):
-    """The next message has a number above this one."""
+    """The next message gets a higher number than this one."""
 
     number: int
 
 
 class UserCame(NamedTuple):
-    """There is a user, who is a party to no message up to ``since``."""
+    """There is a new user.
+
+    :ivar kept: whether the name is held after the last session.
+    :ivar since: the number of the last message before; the user may not read it or older ones.
+    """
 
     id: int
     name: str
@@ -37,14 +43,14 @@ class UserCame(NamedTuple):
 
 
 class UserRenamed(NamedTuple):
-    """A user has another name."""
+    """A user has got another name."""
 
     id: int
     name: str
 
 
 class UserGone(NamedTuple):
-    """A user is no more; they are a member of nothing."""
+    """A user has ended: the name is free. They have left their rooms before."""
 
     id: int
     name: str
@@ -52,7 +58,11 @@ class UserGone(NamedTuple):
 
 
 class TokenAdded(NamedTuple):
-    """A token lets a user in, by its digest; ``proof`` is what let them have it."""
+    """A user has a new token.
+
+    :ivar digest: the SHA-256 digest of the token.
+    :ivar proof: the proof by which the user logged in to get it; empty for a guest.
+    """
 
     user: int
     digest: bytes
@@ -61,15 +71,21 @@ class TokenAdded(NamedTuple):
 
 
 class TokenGone(NamedTuple):
-    """A token lets nobody in any more."""
+    """A token is not valid any more."""
 
     user: int
     digest: bytes
 
 
 class SessionCame(NamedTuple):
-    """A user has one more session, the ``epoch``-th. ``token`` is the digest of its token,
-    ``proof`` how its user proved who they are.
+    """A user has logged in.
+
+    :ivar epoch: the number of the login; it identifies the session together with the user.
+    :ivar node: the node that has the session.
+    :ivar host: the peer's address; empty for a local socket.
+    :ivar token: the digest of the session's token.
+    :ivar proof: the proof by which the user logged in; empty for a guest.
+    :ivar present: whether messages reach the session.
     """
 
     user: int
@@ -82,15 +98,17 @@ class SessionCame(NamedTuple):
 
 
 class SessionArrived(NamedTuple):
-    """Messages reach a session from now on."""
+    """Messages reach the session from now on."""
 
     user: int
     epoch: int
 
 
 class SessionGone(NamedTuple):
-    """A user has one session less. ``for_good``: at their own wish, or against it. ``address`` is
-    what counts as the address where it came from.
+    """A session has ended.
+
+    :ivar for_good: whether the user or an operator has ended it; otherwise the connection was lost.
+    :ivar address: the session's address, as ``limits.network`` returns it.
     """
 
     user: int
@@ -102,7 +120,7 @@ class SessionGone(NamedTuple):
 
 
 class ProofRenewed(NamedTuple):
-    """Whoever has a session has proven anew who they are."""
+    """A session, and its token, depend on another proof from now on."""
 
     user: int
     epoch: int
@@ -110,7 +128,11 @@ class ProofRenewed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A guest without a session is held until some time, counted for an address."""
+    """The name of a guest without a session is held.
+
+    :ivar until: the time at which the hold ends.
+    :ivar address: the address for which the hold is counted.
+    """
 
     user: int
     until: int
@@ -119,22 +141,24 @@ class Held(NamedTuple):
 
 
 class AwaySet(NamedTuple):
-    """A user is away, and why; None if they are not."""
+    """A user is away with the text ``why``, or back if it is None."""
 
     user: int
     why: str | None
 
 
 class CursorMoved(NamedTuple):
-    """A user has everything up to a number."""
+    """A user's acknowledgement cursor has advanced: they have all messages up to ``number``."""
 
     user: int
     number: int
 
 
 class MarkerSet(NamedTuple):
-    """A user has seen a conversation up to a number. It is a room's number, or 0 and the key of
-    the other's name, which is empty for ALL.
+    """A user's read marker in a conversation has advanced to ``number``.
+
+    :ivar room: the number of the room, or 0.
+    :ivar name: the folded name of the other user; empty for a room and for ALL.
     """
 
     user: int
@@ -144,7 +168,7 @@ class MarkerSet(NamedTuple):
 
 
 class MarkerGone(NamedTuple):
-    """A user's read marker of a conversation is forgotten."""
+    """A user's read marker in a conversation is deleted, because there are too many."""
 
     user: int
     room: int
@@ -152,7 +176,7 @@ class MarkerGone(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """A message has no text any more."""
+    """The text of a message is deleted."""
 
     number: int
     author: int
@@ -162,14 +186,17 @@ class Deleted(NamedTuple):
 
 
 class AuthorErased(NamedTuple):
-    """No message of a user up to a number has a text any more."""
+    """The texts of all messages of a user up to ``number`` are to be deleted."""
 
     user: int
     number: int
 
 
 class RoomMade(NamedTuple):
-    """There is a room, without members yet. ``address`` is where its maker came from."""
+    """There is a new room, without members.
+
+    :ivar address: the address from which it was made, as ``limits.network`` returns it.
+    """
 
     id: int
     name: str
@@ -180,13 +207,16 @@ class RoomMade(NamedTuple):
 
 
 class RoomGone(NamedTuple):
-    """A room is no more."""
+    """A room has ended."""
 
     id: int
 
 
 class Joined(NamedTuple):
-    """A user is a member of a room: a party to its messages after ``since``."""
+    """A user has joined a room.
+
+    :ivar since: the number of the last message before; the member may not read it or older ones.
+    """
 
     room: int
     user: int
@@ -196,7 +226,10 @@ class Joined(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A user is no member of a room any more; ``by`` is another if they were removed."""
+    """A member has left a room, or was removed by the user ``by``.
+
+    :ivar until: the number of the last message that the member may read.
+    """
 
     room: int
     user: int
@@ -206,7 +239,7 @@ class Left(NamedTuple):
 
 
 class RankSet(NamedTuple):
-    """A member has another rank; ``by`` is 0 for who inherits the room."""
+    """A member has got another rank. ``by`` is 0 if the member has inherited the room."""
 
     room: int
     user: int
@@ -215,7 +248,7 @@ class RankSet(NamedTuple):
 
 
 class ModeSet(NamedTuple):
-    """A mode of a room is on, or off."""
+    """A mode of a room was turned on or off."""
 
     room: int
     mode: str
@@ -224,7 +257,7 @@ class ModeSet(NamedTuple):
 
 
 class TopicSet(NamedTuple):
-    """A room has another topic, set by somebody of that name."""
+    """A room has another topic; ``author`` is the name of the user who has set it."""
 
     room: int
     topic: str
@@ -234,7 +267,7 @@ class TopicSet(NamedTuple):
 
 
 class Invited(NamedTuple):
-    """A user may join a private room."""
+    """A user is invited, and may join a private room."""
 
     room: int
     user: int
@@ -242,7 +275,7 @@ class Invited(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A user was asked into a public room; nothing is kept of it."""
+    """A user is invited to a public room. Nothing is stored, since everybody may join."""
 
     room: int
     user: int
@@ -250,7 +283,7 @@ class Asked(NamedTuple):
 
 
 class RoomBanned(NamedTuple):
-    """A name is kept out of a room; author and reason are kept."""
+    """A name is banned from a room; the author's name and the reason are stored."""
 
     room: int
     name: str
@@ -261,7 +294,7 @@ class RoomBanned(NamedTuple):
 
 
 class RoomUnbanned(NamedTuple):
-    """A name is not kept out of a room any more."""
+    """A ban from a room is lifted."""
 
     room: int
     name: str
@@ -269,20 +302,20 @@ class RoomUnbanned(NamedTuple):
 
 
 class AccountMade(NamedTuple):
-    """A user has an account."""
+    """A user has got an account."""
 
     user: int
     time: int
 
 
 class AccountGone(NamedTuple):
-    """A user has none any more, no key and no password."""
+    """A user's account, with its keys and password, is deleted."""
 
     user: int
 
 
 class KeyAdded(NamedTuple):
-    """A key proves who an account's user is."""
+    """An account has a new key, or another comment for a key."""
 
     user: int
     key: str
@@ -291,28 +324,32 @@ class KeyAdded(NamedTuple):
 
 
 class KeyRemoved(NamedTuple):
-    """A key does not any more."""
+    """A key is removed from an account."""
 
     user: int
     key: str
 
 
 class PasswordSet(NamedTuple):
-    """An account has another password, or none with an empty ``hash``."""
+    """An account has another password, or none if ``hash`` is empty."""
 
     user: int
     hash: str
 
 
 class OperatorSet(NamedTuple):
-    """An account is an operator's, or not."""
+    """The user of an account has become an operator of the server, or is none any more."""
 
     user: int
     on: bool
 
 
 class Imposed(NamedTuple):
-    """A sanction counts until some time, 0 for ever; ``author`` is the operator's name."""
+    """A sanction was imposed.
+
+    :ivar until: the time at which it ends; 0 means never.
+    :ivar author: the operator's name; empty for the console.
+    """
 
     kind: str
     subject: str
@@ -323,7 +360,7 @@ class Imposed(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """A sanction counts no more; ``by`` is 0 if its time is over."""
+    """A sanction has ended. ``by`` is 0 if its time was over, or for the console."""
 
     kind: str
     subject: str

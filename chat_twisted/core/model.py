@@ -1,8 +1,8 @@
-"""The state of the chat as data: users, sessions, rooms, sanctions, and what they are found by.
+"""The data of the state: users, sessions, rooms, holds and sanctions, and indexes to find them.
 
-``Model`` has what decisions are made from, and questions about it. What may change, the rules say
-(``names``, ``messages``, ``room_rules``, ``accounts``, ``sanctions``); it changes by facts alone
-(``state``). Whatever is walked through here has an order that the file has, too.
+``Model`` is the input of the rules (``names``, ``messages``, ``room_rules``, ``accounts``,
+``sanctions``), which only read it; ``state`` changes it by applying facts. To keep decisions
+deterministic, everything that is iterated over has an order that is also in the archive.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ from chat_twisted.core.message import fold
 from chat_twisted.core.ordered import Listing, Ordered
 
 REMEMBER = 15 * 60_000
-"""Milliseconds for which it is remembered that a message was sent."""
+"""Milliseconds for which the key of a sent message is remembered, to detect duplicates."""
 
 MAX_REMEMBERED = 256
-"""How many messages of a user that is remembered of."""
+"""Maximum number of a user's messages whose keys are remembered."""
 
 Sent = tuple[int, int, int, int]
-"""A message that was sent: its number and time of day, when it was logged, and the how many of its
-author it was.
-"""
+"""A sent message: its number, its time of day, the time when it was logged, and a count of its
+author's messages."""
 
 
 class Token(NamedTuple):
-    """What is known of a token: what let its user have it, and its place in the order."""
+    """A valid token.
+
+    :ivar proof: the proof by which the user logged in to get it; empty for a guest.
+    """
 
     proof: str
     ordinal: int
 
 
 class Session:
-    """One session of a user, on some node. ``proof`` is how its user proved who they are."""
+    """One session of a user; the attributes are those of ``facts.SessionCame``."""
 
     __slots__ = ("host", "node", "present", "proof", "token")
 
@@ -52,13 +54,17 @@ class Session:
 
     @property
     def address(self) -> str:
-        """What counts as the peer's address; empty if it is not known."""
+        """The address for limits, as ``limits.network`` returns it; empty for a local socket."""
         return network(self.host) if self.host else ""
 
 
 class Account:
-    """What proves who a user is: keys, each with a comment and an ordinal, and a password's hash,
-    which may be empty.
+    """The account of a user.
+
+    :ivar time: the time when it was made.
+    :ivar operator: whether the user is an operator of the server.
+    :ivar password: the hash of the password; empty without one.
+    :ivar keys: the comment and the ordinal of each public key.
     """
 
     __slots__ = ("keys", "operator", "password", "time")
@@ -70,21 +76,30 @@ class Account:
         self.keys: dict[str, tuple[str, int]] = {}
 
     def is_proof(self, proof: str) -> bool:
-        """Tell whether something proves, at this moment, who the user is."""
+        """Return whether ``proof`` is a key of this account, or its password's hash."""
         return bool(proof) and (proof in self.keys or proof == self.password)
 
     @property
     def ways_in(self) -> int:
-        """How many proofs of who one is there are."""
+        """The number of keys and passwords."""
         return len(self.keys) + bool(self.password)
 
 
 class User:
-    """Somebody who has a name: on sessions, or held, or with an account, which is for ever.
+    """A user: somebody who owns a name, because they have a session, are held, or have an account.
 
-    ``epoch`` is the number of the last login. A guest who is not ``kept`` is no more when the last
-    session is gone. ``cursor`` is up to which message the user has everything. ``recent``, and
-    before it ``older``, have what was sent lately, by its key; ``sent`` is how many that were.
+    :ivar key: the folded name.
+    :ivar kept: whether a guest's name is held after the last session.
+    :ivar since: the number of the last message before the user existed.
+    :ivar cursor: the acknowledgement cursor: the user has all messages up to this number.
+    :ivar epoch: the number of the last login.
+    :ivar away: the text that others see while the user is away; None if the user is not away.
+    :ivar tokens: the valid tokens, by their digests; the oldest first.
+    :ivar sessions: the sessions, by their epochs.
+    :ivar invitations: the private rooms to which the user is invited.
+    :ivar markers: the read markers, by room and name as in ``facts.MarkerSet``.
+    :ivar recent: the recently sent messages, by their keys; ``older`` has those before them.
+    :ivar sent: the number of messages that were remembered in these.
     """
 
     __slots__ = (
@@ -130,34 +145,34 @@ class User:
 
     @property
     def operator(self) -> bool:
-        """Whether this is an operator of the server."""
+        """Whether the user is an operator of the server."""
         return self.account is not None and self.account.operator
 
     @property
     def present(self) -> bool:
-        """Whether messages reach the user, or will as soon as they have what they missed."""
+        """Whether the user has a session that messages reach, perhaps after catching up."""
         return any(session.present for session in self.sessions.values())
 
     @property
     def reachable(self) -> bool:
-        """Whether a message to the user is kept until they come back."""
+        """Whether the user gets messages at the next login that were sent in their absence."""
         return self.kept or self.account is not None
 
     def find_sent(self, key: str, now: int) -> Sent | None:
-        """Return the message that was sent lately with this key, if there is one."""
+        """Return the recently sent message with this key, or None."""
         sent = self.recent.get(key) or self.older.get(key)
         if sent is None or now - sent[2] >= REMEMBER or self.sent - sent[3] >= MAX_REMEMBERED:
             return None
         return sent
 
     def remembered(self, now: int) -> list[tuple[str, Sent]]:
-        """Return all that was sent lately, with its key, the oldest first."""
+        """Return all recently sent messages with their keys, oldest first."""
         known = {**self.older, **self.recent}
         found = [(key, sent) for key in known if (sent := self.find_sent(key, now)) is not None]
         return sorted(found, key=lambda item: item[1])
 
     def find_token(self, digest: bytes) -> Token | None:
-        """Return what is known of a token, if it lets the user in; takes as long if not."""
+        """Return the valid token with this digest, or None; both take the same time."""
         found = None
         for known, token in self.tokens.items():
             if hmac.compare_digest(known, digest):
@@ -166,7 +181,7 @@ class User:
 
 
 class RoomBan(NamedTuple):
-    """Why a name is kept out of a room, since when and by whom."""
+    """A ban from a room: the name of the operator who imposed it, when, and why."""
 
     author: str
     time: int
@@ -174,8 +189,15 @@ class RoomBan(NamedTuple):
 
 
 class Room:
-    """A room. ``members`` have ranks, and are in the order in which they joined; so are those of
-    them who are ``operators``. ``address`` is where its maker came from.
+    """A room.
+
+    :ivar key: the folded name.
+    :ivar address: the address from which the room was made, as ``limits.network`` returns it.
+    :ivar time: the time when it was made.
+    :ivar members: the members, in the order of joining.
+    :ivar operators: the users among them who are the room's operators.
+    :ivar invited: the users who are invited and have not joined.
+    :ivar bans: the bans, by folded names.
     """
 
     __slots__ = (
@@ -215,23 +237,23 @@ class Room:
 
     @property
     def private(self) -> bool:
-        """Whether only who is invited joins it, and only they know of it."""
+        """Whether only invited users can join the room or know of it."""
         return "private" in self.modes
 
     def visible(self, user: int) -> bool:
-        """Tell whether a user may know that there is the room."""
+        """Return whether a user may know of the room."""
         return "private" not in self.modes or user in self.members or user in self.invited
 
     def list_members(self, users: dict[int, User]) -> Ordered[User]:
-        """Return the members in the order of their keys. They are sorted when they are first asked
-        for, and kept in order from then on.
+        """Return the members in the order of their names. The list is made at the first call, and
+        kept up to date from then on.
         """
         if self._in_order is None:
             self._in_order = Ordered(user_key, (users[id] for id in self.members))
         return self._in_order
 
     def list_member(self, user: User) -> None:
-        """Have a user among the members in order, or not among them."""
+        """Update the list of members after ``user`` has joined, left or been renamed."""
         if self._in_order is not None:
             if user.id in self.members:
                 self._in_order.put(user)
@@ -239,13 +261,17 @@ class Room:
                 self._in_order.discard(user)
 
     def unlist_member(self, user: User) -> None:
-        """Take a user from the members in order: their key is about to be another."""
+        """Remove a user from the list of members, before they are renamed."""
         if self._in_order is not None:
             self._in_order.discard(user)
 
 
 class Member(NamedTuple):
-    """What a member of a room has: a rank, and a place in the order of joining."""
+    """The membership of a user in a room.
+
+    :ivar rank: ``NONE``, ``VOICE`` or ``OPERATOR``.
+    :ivar since: the number of the last message before the user joined.
+    """
 
     rank: int
     since: int
@@ -253,7 +279,7 @@ class Member(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Until when a guest is held, for which address, and after whom."""
+    """The hold of a guest's name: when it ends, and for which address it is counted."""
 
     until: int
     address: str
@@ -261,7 +287,7 @@ class Hold(NamedTuple):
 
 
 class Sanction(NamedTuple):
-    """Who is kept out or may not talk. ``until`` is 0 for ever; ``author`` an operator's name."""
+    """A sanction that is in force; the attributes are those of ``facts.Imposed``."""
 
     kind: str
     subject: str
@@ -271,12 +297,12 @@ class Sanction(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What a sanction is listed by: whom it is for, and of what kind it is."""
+        """The key by which lists of sanctions are ordered."""
         return f"{self.subject} {self.kind}"
 
 
 class _Group:
-    """The guests of one address who are held, oldest first."""
+    """The held guests of one address, oldest hold first."""
 
     __slots__ = ("guests",)
 
@@ -285,31 +311,30 @@ class _Group:
 
     @property
     def oldest(self) -> tuple[int, int]:
-        """Whose hold began first: its ordinal, and the user."""
+        """The oldest hold: its ordinal and its user."""
         user, hold = next(iter(self.guests.items()))
         return hold.ordinal, user
 
 
 class Holds:
-    """Guests without a session whose names are held, in the order in which they came to be.
+    """The held guests, and the choice of a guest to evict if there are too many.
 
-    No address can have all the room. One that holds more than its share lets its own oldest go.
-    When too many are held in all, the address that holds the most does; of several that hold as
-    many, the one whose oldest is held longest. Guests of an unknown address count as one address
-    without a share.
+    An address with more held guests than its share loses its oldest one. If there are too many in
+    all, the address with the most loses its oldest one; among equals, the address whose oldest hold
+    is the oldest. Guests of local sockets count as one address, which has no share.
     """
 
     def __init__(self) -> None:
         self._all: dict[int, Hold] = {}
         self._groups: dict[str, _Group] = {}
         self._by_size: dict[int, Ordered[_Group]] = {}
-        self._ends: list[tuple[int, int, int]] = []  # until, ordinal, user; some are no more
+        self._ends: list[tuple[int, int, int]] = []  # until, ordinal, user; some are stale
 
     def __len__(self) -> int:
         return len(self._all)
 
     def get(self, user: int) -> Hold | None:
-        """Return the hold of a user, if they are held."""
+        """Return the hold of a user, or None."""
         return self._all.get(user)
 
     def add(self, user: int, hold: Hold) -> None:
@@ -321,7 +346,7 @@ class Holds:
         heapq.heappush(self._ends, (hold.until, hold.ordinal, user))
 
     def remove(self, user: int) -> None:
-        """Hold a guest no longer, if they are held."""
+        """Remove the hold of a guest, if there is one."""
         hold = self._all.pop(user, None)
         if hold is None:
             return
@@ -336,7 +361,11 @@ class Holds:
             heapq.heapify(self._ends)
 
     def excess(self, most: int, share: int | None, address: str) -> int | None:
-        """Return the guest who must be let go since one of ``address`` is held, if any must."""
+        """Return the guest to evict after a guest of ``address`` was added, or None.
+
+        :param most: the maximum number of held guests.
+        :param share: the maximum number of one address; None means no limit.
+        """
         group = self._groups.get(address)
         if share is not None and address and group is not None and len(group.guests) > share:
             return group.oldest[1]
@@ -347,18 +376,18 @@ class Holds:
         return largest.oldest[1]
 
     def next_end(self) -> int | None:
-        """Return when the first hold ends, which may be past; None if nobody is held."""
+        """Return the time when the first hold ends, which may be past; None without a hold."""
         ends = self._ends
         while ends and self._is_stale(ends[0]):
             heapq.heappop(ends)
         return ends[0][0] if ends else None
 
     def due(self, now: int, limit: int) -> list[int]:
-        """Return at most ``limit`` users whose holds are over, the first one first."""
+        """Return at most ``limit`` users whose holds have ended, in the order of their ends."""
         found: list[tuple[int, int, int]] = []
         while len(found) < limit and (end := self.next_end()) is not None and end <= now:
             found.append(heapq.heappop(self._ends))
-        for end_of_hold in found:  # they are held until there is a fact that says otherwise
+        for end_of_hold in found:  # a fact removes the holds; this function changes nothing
             heapq.heappush(self._ends, end_of_hold)
         return [user for _, _, user in found]
 
@@ -381,17 +410,17 @@ class Holds:
 
 
 def user_key(user: User) -> str:
-    """Return what a user is listed by."""
+    """Return the key by which lists of users are ordered."""
     return user.key
 
 
 def room_key(room: Room) -> str:
-    """Return what a room is listed by."""
+    """Return the key by which lists of rooms are ordered."""
     return room.key
 
 
 class Model:
-    """All of the state, without a way to change it that anybody but ``State`` should take."""
+    """The state, for reading. Only ``State``, its subclass, may change it."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -407,28 +436,31 @@ class Model:
         self.room_names: dict[str, Room] = {}
         self.rooms_made: Counter[str] = Counter()  # by the addresses of their makers
         self.public: Ordered[Room] = Ordered(room_key)
-        self.private_of: dict[int, Ordered[Room]] = {}  # those that a user may know of
+        self.private_of: dict[int, Ordered[Room]] = {}  # the private rooms that a user may know of
         self.sanctions: dict[tuple[str, str], Sanction] = {}
         self.sanctions_in_order: Ordered[Sanction] = Ordered(lambda sanction: sanction.key)
         self.sanctions_ending: Ordered[Sanction] = Ordered(lambda s: (s.until, s.key))
         self.banned_networks: Counter[tuple[int, int]] = Counter()  # by version and length
-        self.senders: deque[User] = deque()  # whose "recent" or "older" is not empty
+        self.senders: deque[User] = deque()  # users whose "recent" or "older" is not empty
 
     @property
     def progress(self) -> Progress:
-        """How far the log has been applied."""
+        """The progress of the state."""
         return Progress(self.version, self.time, self.number)
 
     @property
     def next_due(self) -> int | None:
-        """When a ``Sweep`` has something to do, which may be past; None if never."""
+        """The time when the next hold or sanction ends, which may be past; None if none ends."""
         ends = [] if (end := self.holds.next_end()) is None else [end]
         if (sanction := self.sanctions_ending.first()) is not None:
             ends.append(sanction.until)
         return min(ends, default=None)
 
     def rooms_seen_by(self, user: int, after: str = "") -> Listing[Room]:
-        """All rooms that a user may know of, in the order of their keys, those behind ``after``."""
+        """Return the rooms that a user may know of, in the order of their names.
+
+        :param after: the folded name after which the items begin; the count includes all rooms.
+        """
         rooms, private = self.public.after(after), self.private_of.get(user)
         if private is None:
             return Listing(len(self.public), rooms)
@@ -436,7 +468,7 @@ class Model:
         return Listing(len(self.public) + len(private), both)
 
     def owner_of(self, room: Room) -> User | None:
-        """Return the room's operator who is longest in it."""
+        """Return the operator of the room who has been a member for the longest time, or None."""
         for id, member in room.members.items():
             if member.rank == OPERATOR:
                 return self.users[id]

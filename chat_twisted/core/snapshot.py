@@ -1,7 +1,8 @@
-"""The state as rows of tables, as a file has them; and back.
+"""Converts the state to rows of tables, and back.
 
-``dump`` is what tests compare, and ``load`` is how a server goes on. What is derived from other
-rows is not in them. The tables and their columns are those of the archive's schema.
+A server loads its state from the rows in the archive (``load``); tests compare states by their rows
+(``dump``). The tables and columns are those of the archive's schema. Data that can be derived from
+other rows is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class Snapshot(NamedTuple):
-    """All rows, each table in the order in which it is loaded. Columns are as ``dump`` says."""
+    """The rows of all tables, each in the order of loading. For the columns see ``dump``."""
 
     progress: Progress = Progress(0, 0, 0)
     options: Options = Options()
@@ -89,7 +90,7 @@ def _dump_user(state: State, user: User, to: Snapshot) -> None:
 
 
 def load(snapshot: Snapshot) -> State:
-    """Return the state that has these rows."""
+    """Make a state from its rows."""
     state = State()
     state.version, state.time, state.number = snapshot.progress
     state.options = snapshot.options
