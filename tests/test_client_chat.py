@@ -573,7 +573,6 @@ class RoomTests(ChatTestCase):
             [
                 ("INVITED", "#dev", "bot"),
                 ("LEFT", "#dev", "alice"),
-                ("OWNER", "#dev", "bot"),
             ],
         )
         for asked, code in (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from chat_twisted.core.commands import CONSOLE, SetOperator
+from chat_twisted.doors import encoding
 from tests.door import Client, DoorTestCase
 
 
@@ -20,6 +23,16 @@ class RequestTestCase(DoorTestCase):
         """Ask, and return all that comes."""
         client.transport.clear()
         return client.ask(request)
+
+    def another(self, client: Client, name: str) -> tuple[Client, str]:
+        """Have a user come anew, on a connection whose token is known."""
+        self.ask(client, "QUIT\n\n")
+        client.gone()
+        self.commit()
+        client, answer = self.register(name)
+        self.ask(client, "JOIN #dev\n\n")
+        self.clear()
+        return client, re.search(rb"Session: (\S+)", answer)[1].decode()
 
     def told(self, client: Client) -> bytes:
         """Return what has come."""
@@ -43,3 +56,267 @@ class AnswerTests(RequestTestCase):
             self.ask(self.alice, "BAN bob\nId: 1\n\n"),
             b"LEFT #dev\nUser: bob\n\nBAN bob\nId: 1\n\n",
         )
+
+
+class RenameTests(RequestTestCase):
+    def test_a_rename_is_answered_and_told_to_who_shares_a_room(self) -> None:
+        self.assertEqual(self.ask(self.bob, "RENAME bob_2\nId: 1\n\n"), RENAMED % b"Id: 1\n")
+        self.assertEqual(self.told(self.alice), RENAMED % b"")
+        self.assertEqual(self.told(self.carol), b"")
+        self.assertEqual(self.names(), ["alice", "bob_2", "carol"])
+
+    def test_the_users_other_connections_and_who_catches_up_are_told(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")
+        again = self.connect()
+        again.say(f"REGISTER bob\nSession: {token}\nResume: 0\n\nRENAME bob_2\nId: 2\n\n")
+        self.commit()
+        self.assertEqual(self.told(bob).count(RENAMED % b""), 1)
+        told = self.told(again)
+        self.assertIn(b"FORWARD carol\n", told)
+        self.assertIn(RENAMED % b"Id: 2\n", told)
+
+    def test_watchers_see_the_old_name_go_and_the_new_one_here(self) -> None:
+        self.ask(self.carol, "WHO\nWatch: yes\n\n")
+        self.ask(self.bob, "RENAME bobby\n\n")
+        self.clock.advance(1)
+        self.assertEqual(
+            self.told(self.carol),
+            b"PRESENCE\nContent-length: 20\n\nbob gone\nbobby here\n",
+        )
+        self.ask(self.bob, "RENAME Bobby\n\n")
+        self.clock.advance(1)
+        self.assertEqual(self.told(self.carol), b"PRESENCE\nContent-length: 11\n\nBobby here\n")
+
+    def test_the_old_name_is_free_at_once_and_what_is_said_reaches_the_new_one(self) -> None:
+        self.ask(self.bob, "RENAME bobby\n\n")
+        other = self.user("bob")
+        self.ask(self.carol, "SEND bobby\nContent-length: 1\n\nx")
+        self.assertIn(b"FORWARD carol\nTo: bobby\n", self.told(self.bob))
+        self.assertEqual(self.told(other), b"")
+
+    def test_what_waits_under_the_old_name_comes_and_its_receipt_goes_back(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        self.ask(self.carol, "SEND bob\nId: 1\nContent-length: 1\n\nx")
+        self.ask(bob, "RENAME bobby\n\n")
+        again = self.connect()
+        again.ask(f"REGISTER bobby\nSession: {token}\nResume: 0\n\n")
+        self.carol.transport.clear()
+        again.ask("RECEIVED carol\nMessage: 1\n\n")
+        self.assertEqual(self.told(self.carol), b"DELIVERED bob\nId: 1\nMessage: 1\n\n")
+
+    def test_who_comes_back_is_named_as_now_also_in_what_was_said_before(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")
+        self.ask(bob, "SEND carol\nContent-length: 1\n\ny")
+        self.ask(bob, "RENAME bobby\n\n")
+        again = self.connect()
+        told = again.ask(f"REGISTER bobby\nSession: {token}\nResume: 0\n\n")
+        self.assertIn(b"FORWARD carol\nTo: bobby\nMessage: 1\n", told)
+        self.assertIn(b"FORWARD bobby\nTo: carol\nMessage: 2\n", told)
+
+    def test_what_can_not_be_had_is_refused_and_the_connection_goes_on(self) -> None:
+        self.ask(self.carol, "ACCOUNT register\nContent-length: 1\n\nx")
+        for name, code in (
+            ("b@d", 100),
+            ("_bob", 100),
+            ("all", 100),
+            ("TOSEND", 100),
+            ("", 100),
+            ("Alice", 105),
+            ("carol", 106),
+        ):
+            answer = self.ask(self.bob, f"RENAME {name}\nId: 1\n\n")
+            self.assertTrue(answer.startswith(b"ERROR %d " % code), (name, answer))
+            self.assertIn(b"\nId: 1\n", answer)
+        self.assertEqual(self.ask(self.carol, "RENAME c\n\n"), b"ERROR 111 Not permitted\n\n")
+        self.assertEqual(self.ask(self.bob, "PING\n\n"), b"PONG\n\n")
+
+    def test_a_name_that_one_has_is_answered_and_told_to_nobody(self) -> None:
+        self.assertEqual(self.ask(self.bob, "RENAME bob\n\n"), b"RENAMED bob\nTo: bob\n\n")
+        self.assertEqual(self.told(self.alice), b"")
+
+    def test_who_is_kept_out_of_a_room_under_a_name_keeps_it_while_there(self) -> None:
+        self.ask(self.alice, "BAN #dev\nUser: bob\n\n")
+        self.assertEqual(self.ask(self.bob, "RENAME b\n\n"), b"ERROR 111 Not permitted\n\n")
+        self.ask(self.bob, "LEAVE #dev\n\n")
+        self.assertEqual(self.ask(self.bob, "RENAME b\n\n"), b"RENAMED bob\nTo: b\n\n")
+
+    def test_version_1_reads_and_writes_to_the_new_name(self) -> None:
+        sending, receiving = self.original("dave")
+        self.ask(self.bob, "RENAME bob_2\n\n")
+        receiving.transport.clear()
+        self.ask(self.bob, "SEND dave\nContent-length: 1\n\nx")
+        self.assertEqual(self.told(receiving), b"FORWARD bob_2\nContent-length: 1\n\nx")
+        sending.ask("SEND bob_2\nContent-length: 1\n\ny")
+        self.assertIn(b"FORWARD dave\n", self.told(self.bob))
+
+
+RENAMED = b"RENAMED bob\n%bTo: bob_2\n\n"
+
+
+class RankTests(RequestTestCase):
+    def test_a_rank_is_answered_and_told_with_who_gave_it(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "RANK #DEV\nId: 1\nUser: BOB\nRank: voice\n\n"),
+            b"RANK #dev\nId: 1\nUser: bob\nRank: voice\nBy: alice\n\n",
+        )
+        told = b"RANK #dev\nUser: bob\nRank: voice\nBy: alice\n\n"
+        self.assertEqual(self.told(self.bob), told)
+
+    def test_a_rank_that_a_member_has_is_answered_and_told_to_nobody(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "RANK #dev\nUser: bob\nRank: none\n\n"),
+            b"RANK #dev\nUser: bob\nRank: none\nBy: alice\n\n",
+        )
+        self.assertEqual(self.told(self.bob), b"")
+
+    def test_who_inherits_a_room_is_told_without_by(self) -> None:
+        self.ask(self.alice, "LEAVE #dev\nContent-length: 3\n\nbye")
+        self.assertEqual(
+            self.told(self.bob),
+            b"LEFT #dev\nUser: alice\nContent-length: 3\n\nbye"
+            b"RANK #dev\nUser: bob\nRank: operator\n\n",
+        )
+
+    def test_only_an_operator_of_the_room_gives_ranks_and_one_is_left(self) -> None:
+        for client, request in (
+            (self.bob, "RANK #dev\nUser: bob\nRank: operator"),
+            (self.carol, "RANK #dev\nUser: carol\nRank: operator"),
+            (self.alice, "RANK #dev\nUser: carol\nRank: voice"),
+            (self.alice, "RANK #dev\nUser: bob\nRank: king"),
+            (self.alice, "RANK #dev\nUser: alice\nRank: none"),
+        ):
+            self.assertEqual(self.ask(client, f"{request}\n\n"), b"ERROR 111 Not permitted\n\n")
+
+    def test_ranks_are_seen_by_who_joins_and_in_the_list(self) -> None:
+        self.ask(self.alice, "RANK #dev\nUser: bob\nRank: operator\n\n")
+        self.assertIn(b"\nOperators: alice bob\n", self.ask(self.carol, "JOIN #dev\n\n"))
+        self.ask(self.alice, "RANK #dev\nUser: carol\nRank: voice\n\n")
+        self.assertEqual(
+            self.ask(self.carol, "WHO #dev\nRanks: yes\n\n"),
+            b"WHO #dev\nCount: 3\nContent-length: 19\n\n@alice\n@bob\n+carol\n",
+        )
+        self.assertIn(b"\n\nalice\nbob\ncarol\n", self.ask(self.carol, "WHO #dev\n\n"))
+        self.assertIn(b"\nRank: voice\nOp", self.ask(self.carol, "JOIN #dev\n\n"))
+
+    def test_who_makes_a_room_is_its_operator(self) -> None:
+        self.assertEqual(
+            self.ask(self.carol, "JOIN #new\nPrivate: yes\n\n"),
+            b"JOINED #new\nUser: carol\nRank: operator\nOperators: carol\nModes: private\n"
+            b"Content-length: 0\n\n",
+        )
+
+    def test_of_many_operators_the_first_twenty_are_named(self) -> None:
+        for number in range(25):
+            client = self.user(f"n{number}")
+            self.ask(client, "JOIN #dev\n\n")
+            self.ask(self.alice, f"RANK #dev\nUser: n{number}\nRank: operator\n\n")
+        named = b"Operators: alice " + b" ".join(b"n%d" % number for number in range(19)) + b"\n"
+        self.assertIn(named, self.ask(self.carol, "JOIN #dev\n\n"))
+
+
+class ModeTests(RequestTestCase):
+    def test_a_mode_is_answered_told_and_seen(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "MODE #dev\nId: 1\nMode: moderated\nOn: yes\n\n"),
+            b"MODE #dev\nId: 1\nMode: moderated\nOn: yes\nBy: alice\n\n",
+        )
+        told = b"MODE #dev\nMode: moderated\nOn: yes\nBy: alice\n\n"
+        self.assertEqual(self.told(self.bob), told)
+        self.ask(self.alice, "MODE #dev\nMode: topic\nOn: yes\n\n")
+        modes = b"MODE #dev\nId: 2\nModes: moderated topic\n\n"
+        self.assertEqual(self.ask(self.carol, "MODE #dev\nId: 2\n\n"), modes)
+        self.assertIn(b"\nModes: moderated topic\n", self.ask(self.carol, "JOIN #dev\n\n"))
+
+    def test_a_mode_that_is_on_is_answered_and_told_to_nobody(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "MODE #dev\nMode: topic\nOn: no\n\n"),
+            b"MODE #dev\nMode: topic\nOn: no\nBy: alice\n\n",
+        )
+        self.assertEqual(self.told(self.bob), b"")
+        self.assertEqual(self.ask(self.bob, "MODE #dev\n\n"), b"MODE #dev\nModes: \n\n")
+
+    def test_a_moderated_room_hears_voices_alone(self) -> None:
+        self.ask(self.alice, "MODE #dev\nMode: moderated\nOn: yes\n\n")
+        message = "SEND #dev\nContent-length: 1\n\nx"
+        self.assertEqual(self.ask(self.bob, message), b"ERROR 111 Not permitted\n\n")
+        self.ask(self.alice, "RANK #dev\nUser: bob\nRank: voice\n\n")
+        self.assertIn(b"SENT #dev\n", self.ask(self.bob, message))
+
+    def test_a_room_that_is_made_private_is_none_to_others(self) -> None:
+        self.ask(self.alice, "MODE #dev\nMode: private\nOn: yes\n\n")
+        self.assertEqual(self.ask(self.carol, "MODE #dev\n\n"), b"ERROR 110 No such room\n\n")
+        self.assertIn(b"Count: 0\n", self.ask(self.carol, "ROOMS\n\n"))
+
+    def test_what_is_no_mode_or_not_ones_to_set_is_refused(self) -> None:
+        for client, request, code in (
+            (self.bob, "MODE #dev\nMode: topic\nOn: yes", 111),
+            (self.alice, "MODE #dev\nMode: loud\nOn: yes", 111),
+            (self.carol, "MODE #dev\nMode: topic\nOn: yes", 111),
+            (self.carol, "MODE #none\nMode: topic\nOn: yes", 110),
+            (self.carol, "MODE #dev\nMode: topic", 103),
+        ):
+            answer = self.ask(client, f"{request}\n\n")
+            self.assertTrue(answer.startswith(b"ERROR %d " % code), (request, answer))
+
+
+class RoomBanTests(RequestTestCase):
+    def test_a_ban_is_answered_and_told_with_its_reason(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "BAN #dev\nId: 1\nUser: Bob\nContent-length: 4\n\nspam"),
+            b"BAN #dev\nId: 1\nUser: bob\nBy: alice\nContent-length: 4\n\nspam",
+        )
+        told = b"BAN #dev\nUser: bob\nBy: alice\nContent-length: 4\n\nspam"
+        self.assertEqual(self.told(self.bob), told)
+        message = "SEND #dev\nContent-length: 1\n\nx"
+        self.assertEqual(self.ask(self.bob, message), b"ERROR 111 Not permitted\n\n")
+        unbanned = b"UNBAN #dev\nUser: bob\nBy: alice\n\n"
+        self.assertEqual(self.ask(self.alice, "UNBAN #dev\nUser: bob\n\n"), unbanned)
+        self.assertEqual(self.told(self.bob), unbanned)
+        self.assertIn(b"SENT #dev\n", self.ask(self.bob, message))
+
+    def test_who_is_banned_does_not_join_unless_they_are_invited(self) -> None:
+        self.ask(self.alice, "BAN #dev\nUser: carol\n\n")
+        self.assertEqual(self.ask(self.carol, "JOIN #dev\n\n"), b"ERROR 111 Not permitted\n\n")
+        self.ask(self.alice, "INVITE #dev\nUser: carol\n\n")
+        self.assertIn(b"JOINED #dev\n", self.ask(self.carol, "JOIN #dev\n\n"))
+
+    def test_bans_are_listed_by_page_for_operators_of_the_room(self) -> None:
+        self.patch(encoding, "MAX_LINES", 2)
+        for name in ("zoe", "bob", "eve"):
+            self.ask(self.alice, f"BAN #dev\nUser: {name}\nContent-length: 4\n\nspam")
+        self.assertEqual(
+            self.ask(self.alice, "BAN #dev\n\n"),
+            b"BAN #dev\nCount: 3\nMore: eve\nContent-length: 80\n\n"
+            b"bob 1970-01-01T00:00:00.000Z alice spam\n"
+            b"eve 1970-01-01T00:00:00.000Z alice spam\n",
+        )
+        self.assertIn(b"\n\nzoe ", self.ask(self.alice, "BAN #dev\nAfter: EVE\n\n"))
+        self.assertEqual(self.ask(self.bob, "BAN #dev\n\n"), b"ERROR 111 Not permitted\n\n")
+        self.assertEqual(self.ask(self.bob, "BAN #none\n\n"), b"ERROR 110 No such room\n\n")
+
+    def test_who_is_put_out_hears_why(self) -> None:
+        self.assertEqual(
+            self.ask(self.alice, "KICK #dev\nId: 1\nUser: bob\nContent-length: 4\n\nspam"),
+            b"LEFT #dev\nId: 1\nUser: bob\nBy: alice\nContent-length: 4\n\nspam",
+        )
+        told = b"LEFT #dev\nUser: bob\nBy: alice\nContent-length: 4\n\nspam"
+        self.assertEqual(self.told(self.bob), told)
+
+    def test_a_reason_is_a_short_line(self) -> None:
+        for request in ("KICK #dev\nUser: bob", "BAN #dev\nUser: bob", "LEAVE #dev"):
+            for reason in ("one\ntwo", "x" * 201):
+                self.assertEqual(
+                    self.ask(self.alice, f"{request}\nContent-length: {len(reason)}\n\n{reason}"),
+                    b"ERROR 111 Not permitted\n\n",
+                )
+
+    def test_what_can_not_be_banned_is_refused_and_the_connection_goes_on(self) -> None:
+        for request, code in (
+            ("BAN #dev\nUser: b@d", 100),
+            ("UNBAN #dev\nUser: bob", 111),
+            ("UNBAN #dev", 103),
+        ):
+            answer = self.ask(self.alice, f"{request}\n\n")
+            self.assertTrue(answer.startswith(b"ERROR %d " % code), (request, answer))

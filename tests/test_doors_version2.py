@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core.commands import CONSOLE, SetOperator
 from chat_twisted.core.errors import TookTooLong
 from chat_twisted.core.limits import OFF, Rate
-from chat_twisted.core.model import User
+from chat_twisted.core.model import Room, User
 from chat_twisted.core.presence import TELL_AFTER
 from chat_twisted.doors import encoding, requests, version2
 from chat_twisted.doors.encoding import bodies
@@ -239,9 +239,9 @@ class TalkTests(DoorTestCase):
     def test_lists_that_take_long_are_answered_a_page_a_turn_and_what_follows_waits(self) -> None:
         describe = requests.describe_user
 
-        def slowly(user: User) -> str:
+        def slowly(user: User, room: Room | None) -> str:
             self.clock.rightNow += version2.LIST_TIME
-            return describe(user)
+            return describe(user, room)
 
         self.patch(requests, "describe_user", slowly)
         page = b"WHO\nCount: 2\nContent-length: 10\n\nalice\nbob\n"
@@ -390,7 +390,8 @@ class RoomTests(DoorTestCase):
     def test_a_room_from_join_to_leave(self) -> None:
         self.assertEqual(
             self.ask(self.alice, "JOIN #dev\nId: 1\n\n"),
-            b"JOINED #dev\nId: 1\nUser: alice\nOwner: alice\nContent-length: 0\n\n",
+            b"JOINED #dev\nId: 1\nUser: alice\nRank: operator\nOperators: alice\n"
+            b"Content-length: 0\n\n",
         )
         self.assertEqual(
             self.ask(self.alice, "TOPIC #dev\nId: 2\nContent-length: 5\n\nplans"),
@@ -398,7 +399,7 @@ class RoomTests(DoorTestCase):
         )
         self.assertEqual(
             self.ask(self.bob, "JOIN #DEV\nId: 3\n\n"),
-            b"JOINED #dev\nId: 3\nUser: bob\nOwner: alice\nContent-length: 5\n\nplans",
+            b"JOINED #dev\nId: 3\nUser: bob\nOperators: alice\nContent-length: 5\n\nplans",
         )
         self.assertEqual(self.alice.transport.take(), b"JOINED #dev\nUser: bob\n\n")
         self.assertEqual(
@@ -426,7 +427,7 @@ class RoomTests(DoorTestCase):
         )
 
     def test_a_private_room_and_its_invitations(self) -> None:
-        self.assertIn(b"\nPrivate: yes\n", self.ask(self.alice, "JOIN #us\nPrivate: yes\n\n"))
+        self.assertIn(b"\nModes: private\n", self.ask(self.alice, "JOIN #us\nPrivate: yes\n\n"))
         self.assertEqual(
             self.ask(self.bob, "JOIN #us\nId: 1\n\n"), b"ERROR 111 Not permitted\nId: 1\n\n"
         )

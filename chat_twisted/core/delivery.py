@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from chat_twisted.core.entries import Duplicate
 from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.events import Event
-from chat_twisted.core.message import Message
+from chat_twisted.core.events import Event, NameChanged
+from chat_twisted.core.message import Message, seen_by
 from chat_twisted.core.reads import Page, Reads
 from chat_twisted.core.routes import Routes
 from chat_twisted.core.sessions import Door, Request, Session
@@ -45,13 +45,15 @@ Said = tuple[Message, Request | None]
 
 class CatchingUp:
     """Up to which number a session has everything, and the events that come behind: each with the
-    number of the newest message before it. ``own``: what the user sent is brought, too.
+    number of the newest message before it. ``name`` is what the session has heard that its user is
+    called. ``own``: what the user sent is brought, too.
     """
 
-    __slots__ = ("events", "own", "position")
+    __slots__ = ("events", "name", "own", "position")
 
-    def __init__(self, position: int, *, own: bool) -> None:
+    def __init__(self, position: int, name: str, *, own: bool) -> None:
         self.position = position
+        self.name = name
         self.own = own
         self.events: deque[tuple[int, Event]] = deque()
 
@@ -120,7 +122,8 @@ class Delivery:
         if start >= self.delivered_number:
             self._go_live(session)
         else:
-            session.catching_up = CatchingUp(start, own=resume is not None)
+            name = self.routes.name_of(session.user)
+            session.catching_up = CatchingUp(start, name, own=resume is not None)
             self._catch_up(session)
 
     def _go_live(self, session: Session) -> None:
@@ -187,8 +190,8 @@ class Delivery:
         reading.addErrback(lambda fault: self._log.failure("while catching up", fault))
 
     def _bring_page(self, session: Session, missing: CatchingUp, page: Page) -> None:
-        messages, first = page.messages, 0
-        events = missing.events
+        user, events = session.user, missing.events
+        messages, first = seen_by(user, missing.name, page.messages), 0
         while events and events[0][0] <= page.upto:
             number, event = events.popleft()
             last = first
@@ -198,6 +201,9 @@ class Delivery:
                 session.door.deliver(messages[first:last], [session])
                 first = last
             session.door.tell(event, [session])
+            if isinstance(event, NameChanged) and event.before == missing.name:
+                missing.name = event.after
+                messages = seen_by(user, missing.name, messages)
         if first < len(messages):
             session.door.deliver(messages[first:], [session])
 

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.core import facts, messages, sanctions
+from chat_twisted.core import facts, messages, room_rules, sanctions
 from chat_twisted.core.audit import audit
 from chat_twisted.core.commands import (
     TEXT,
@@ -64,8 +64,16 @@ from chat_twisted.core.errors import (
 from chat_twisted.core.events import Event
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.limits import Limiter, network
-from chat_twisted.core.message import PUBLIC, Audience, Conversation, Message, fold, parse_target
-from chat_twisted.core.model import Account, Room, Sanction, User
+from chat_twisted.core.message import (
+    PUBLIC,
+    Audience,
+    Conversation,
+    Message,
+    fold,
+    parse_target,
+    seen_by,
+)
+from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.presence import GONE, Presence, Watchers, presence_of
 from chat_twisted.core.reads import Reads, Span
@@ -490,7 +498,9 @@ class Hub:
 
         async def read() -> tuple[list[Message], bool]:
             user = await self._take_turn(session)
-            return await self._reads.history(self._conversation(user, argument), span, asker)
+            within = self._conversation(user, argument)
+            found, more = await self._reads.history(within, span, asker)
+            return seen_by(user.id, user.name, found), more
 
         return Deferred.fromCoroutine(read())
 
@@ -509,7 +519,8 @@ class Hub:
             user = await self._take_turn(session)
             within = self._conversation(user, argument) if argument else None
             rooms = list(user.rooms)
-            return await self._reads.search(user.id, rooms, within, query, count, asker)
+            found = await self._reads.search(user.id, rooms, within, query, count, asker)
+            return seen_by(user.id, user.name, found)
 
         return Deferred.fromCoroutine(read())
 
@@ -578,6 +589,17 @@ class Hub:
         state = self.state
         sanctions.operating(state, session.user, session.epoch)
         return Listing(len(state.sanctions_in_order), state.sanctions_in_order.after(after))
+
+    def room_bans(
+        self, session: Session, name: str, after: str = ""
+    ) -> Listing[tuple[str, RoomBan]]:
+        """All names that are kept out of a room, in order, those behind ``after``.
+
+        :raises RoomOperatorRequired: one is no operator of the room.
+        """
+        _, room = room_rules.in_charge(self.state, session.user, session.epoch, name)
+        bans = sorted(room.bans.items())
+        return Listing(len(bans), (item for item in bans if item[0] > after))
 
     def name_of(self, session: Session) -> str:
         """Return what the user of a session is called; empty before the login and after the end."""

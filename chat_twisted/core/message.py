@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -103,6 +104,20 @@ class Message(NamedTuple):
     request: str | None = None
     kind: int = 0
     logged: int = 0
+
+
+def seen_by(user: int, name: str, messages: Sequence[Message]) -> list[Message]:
+    """Return messages with the name that a user has now where the user is sender or recipient: by
+    it, their client tells what they said from what was said to them.
+    """
+    return [
+        message._replace(sender=name)
+        if message.author == user and message.sender != name
+        else message._replace(to=name)
+        if message.recipient == user and message.to != name
+        else message
+        for message in messages
+    ]
 
 
 class Conversation(NamedTuple):

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chat_twisted.core.commands import OPERATOR, Options
+from chat_twisted.core.commands import Options
 from chat_twisted.core.entries import Progress
 from chat_twisted.core.limits import network
 from chat_twisted.core.message import fold
@@ -466,10 +466,3 @@ class Model:
             return Listing(len(self.public), rooms)
         both: Iterator[Room] = heapq.merge(rooms, private.after(after), key=room_key)
         return Listing(len(self.public) + len(private), both)
-
-    def owner_of(self, room: Room) -> User | None:
-        """Return the operator of the room who has been a member for the longest time, or None."""
-        for id, member in room.members.items():
-            if member.rank == OPERATOR:
-                return self.users[id]
-        return None

@@ -25,6 +25,7 @@ from chat_twisted.core.entries import LoggedIn, Outcome
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
+    BannedFromRoom,
     HasAccount,
     NameInUse,
     NoSession,
@@ -215,10 +216,12 @@ def rename(model: Model, command: Rename, now: int) -> Outcome:
         raise HasAccount("an account keeps its name")
     # Else a sanction would be over with the name that it is for.
     sanctions.check_voice(model, user, now)
+    if any(user.key in room.bans for room in user.rooms.values()):
+        raise BannedFromRoom
     sanctions.check_ban(model, command.name, session.host, now)
     other = model.names.get(fold(command.name))
     if other is not None and other is not user:
-        raise NameInUse
+        raise NameInUse if other.account is None else AuthenticationRequired
     if command.name == user.name:
         return Outcome(())
     return Outcome((UserRenamed(user.id, command.name),))

@@ -88,7 +88,8 @@ class Watchers(Generic[W]):
     def _tell_all(self) -> None:
         self._telling = None
         changed, self._changed = self._changed, {}
-        self._tell([self._look(name) for name in changed])
+        # Whoever is called the same in another case now is told of once.
+        self._tell(list(dict.fromkeys(self._look(name) for name in changed)))
 
 
 def presence_of(user: User) -> Presence:

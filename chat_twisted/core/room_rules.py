@@ -117,7 +117,7 @@ def after_left(model: Model, fact: Left) -> Iterator[Fact]:
 
 def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
     """Make another member leave."""
-    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    user, room = in_charge(model, command.user, command.epoch, command.room)
     reason = sanctions.check_reason(command.reason)
     other = _member(model, room, command.whom)
     if other is user:
@@ -163,7 +163,7 @@ def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
 
 def set_rank(model: Model, command: SetRank, now: int) -> Outcome:
     """Give a member a rank."""
-    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    user, room = in_charge(model, command.user, command.epoch, command.room)
     other = _member(model, room, command.whom)
     rank = room.members[other.id].rank
     if command.rank not in (NONE, VOICE, OPERATOR):
@@ -177,7 +177,7 @@ def set_rank(model: Model, command: SetRank, now: int) -> Outcome:
 
 def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
     """Turn a mode of a room on or off."""
-    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    user, room = in_charge(model, command.user, command.epoch, command.room)
     if command.mode not in MODES:
         raise NotPermitted("not a mode")
     if command.on == (command.mode in room.modes):
@@ -187,7 +187,7 @@ def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
 
 def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
     """Keep a name out of a room, or let it in again. Who is a member stays one, and is silent."""
-    user, room = _in_charge(model, command.user, command.epoch, command.room)
+    user, room = in_charge(model, command.user, command.epoch, command.room)
     name = fold(check_user_name(command.whom))
     if not command.on:
         if name not in room.bans:
@@ -200,7 +200,11 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
     return Outcome((banned,), InRoom(room.id))
 
 
-def _in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Room]:
+def in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Room]:
+    """Return who asks, and a room that they are an operator of.
+
+    :raises RoomOperatorRequired: they are none.
+    """
     asker, _ = asking(model, user, epoch)
     room = joined(model, fold(name), asker)
     if room.members[asker.id].rank != OPERATOR:

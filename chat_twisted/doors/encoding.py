@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from chat_twisted.core.commands import OPERATOR
+from chat_twisted.core.commands import NONE, OPERATOR, VOICE
 from chat_twisted.core.events import (
+    BanChanged,
     Event,
     Invitation,
     MemberJoined,
     MemberLeft,
+    ModeChanged,
+    NameChanged,
     RankChanged,
     TopicChanged,
 )
 from chat_twisted.core.message import Message
-from chat_twisted.core.model import Sanction, User
+from chat_twisted.core.model import Room, RoomBan, Sanction, User
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.presence import AWAY, HERE, presence_of
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, reply_headers
@@ -26,6 +29,9 @@ from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, reply_head
 T = TypeVar("T")
 
 Headers = Sequence[tuple[str, object]]
+
+RANKS = {OPERATOR: "operator", VOICE: "voice", NONE: "none"}
+"""What ranks are called."""
 
 MAX_LINES = 1000
 """Of a page of a list: more would keep others waiting for too long."""
@@ -54,22 +60,39 @@ def encode_event(
 
     :param first: headers before those of the event, as an answer has its ``Id``.
     :param last: headers behind them.
+    :param body: a body for an event that has none of its own.
     """
+    about = event[0]
     match event:
-        case MemberJoined(room, user):
-            verb, by = "JOINED", ""
-        case MemberLeft(room, user, by):
-            verb = "LEFT"
-        case TopicChanged(room, body, user):
-            verb, by = "TOPIC", ""
-        case Invitation(room, user, by):
-            verb = "INVITED"
-        case RankChanged(room, user, rank, "") if rank == OPERATOR:
-            verb, by = "OWNER", ""
+        case NameChanged(_, after):
+            verb, headers = "RENAMED", [("To", after)]
+        case MemberJoined(_, user, rank):
+            verb, headers = "JOINED", [("User", user)]
+            if rank:
+                headers.append(("Rank", RANKS[rank]))
+        case MemberLeft(_, user, by, reason):
+            verb, headers = "LEFT", _whom(user, by)
+            body = reason or body
+        case RankChanged(_, user, rank, by):
+            verb, headers = "RANK", [("User", user), ("Rank", RANKS[rank])]
+            if by:
+                headers.append(("By", by))
+        case ModeChanged(_, mode, on, by):
+            verb, headers = "MODE", [("Mode", mode), ("On", "yes" if on else "no"), ("By", by)]
+        case TopicChanged(_, body, user):
+            verb, headers = "TOPIC", [("User", user)]
+        case Invitation(_, user, by):
+            verb, headers = "INVITED", _whom(user, by)
+        case BanChanged(_, user, on, by, reason):
+            verb, headers = "BAN" if on else "UNBAN", _whom(user, by)
+            body = reason or body
         case _:
             return b""
-    who = [("User", user), ("By", by)] if by else [("User", user)]
-    return encode(verb, room, [*first, *who, *last], body)
+    return encode(verb, str(about), [*first, *headers, *last], body)
+
+
+def _whom(user: str, by: str) -> list[tuple[str, str]]:
+    return [("User", user), ("By", by)] if by else [("User", user)]
 
 
 def encode_page(
@@ -112,11 +135,23 @@ def bodies(lines: Sequence[str]) -> Iterator[str]:
         yield "".join(lines[first:])
 
 
-def describe_user(user: User) -> str:
-    """Write the line of a user in a list."""
+def describe_user(user: User, room: Room | None = None) -> str:
+    """Write the line of a user in a list.
+
+    :param room: the room whose members are listed with their ranks.
+    """
+    mark = "" if room is None else _MARKS[room.members[user.id].rank]
     name, state, why = presence_of(user)
     # A member who is not here is for others one who does not read for now.
-    return name if state == HERE else f"{name} {AWAY} {why}".rstrip()
+    return f"{mark}{name}" if state == HERE else f"{mark}{name} {AWAY} {why}".rstrip()
+
+
+_MARKS = {OPERATOR: "@", VOICE: "+", NONE: ""}
+
+
+def describe_room_ban(name: str, ban: RoomBan) -> str:
+    """Write the line of a name that is kept out of a room in a list."""
+    return f"{name} {format_time(ban.time)} {ban.author} {ban.reason}".rstrip()
 
 
 def describe_sanction(sanction: Sanction) -> str:

@@ -37,6 +37,7 @@ from chat_twisted.core.errors import (
     ChatError,
     EncryptionRequired,
     HeaderIncomplete,
+    MalformedName,
     MessageTooLong,
     NotPermitted,
     NotRegistered,
@@ -323,6 +324,7 @@ class FramedConnection(LineReceiver):
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Answer with an error, and close if it is one after which nothing can go on."""
+        has_name = self.state is State.TALKING
         if self.state is State.REGISTERING:
             self.session = None
             self._become(State.UNREGISTERED)
@@ -345,7 +347,7 @@ class FramedConnection(LineReceiver):
         if isinstance(self.session, Version1):
             headers = []  # its client compares whole frames
         self.write(encode("ERROR", f"{error.code} {error.reason}", headers))
-        if error.closes:
+        if error.closes and not (has_name and isinstance(error, MalformedName)):
             self.close(error.reason)
         elif self._failures >= MAX_FAILURES:
             self.close("too many failed logins")

@@ -12,18 +12,20 @@ import hashlib
 from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
+from heapq import nsmallest
 
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
-from chat_twisted.core.commands import BAN, MUTE, new_id
+from chat_twisted.core.commands import BAN, MODES, MUTE, NONE, new_id
 from chat_twisted.core.entries import Disconnected, InRoom, Result
 from chat_twisted.core.errors import (
     EncryptionRequired,
     HeaderIncomplete,
+    MalformedName,
     NotPermitted,
     UnknownCommand,
 )
-from chat_twisted.core.events import Event, MemberJoined
+from chat_twisted.core.events import Event, MemberJoined, ModeChanged, NameChanged, RankChanged
 from chat_twisted.core.hub import Hashing
 from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room
@@ -32,13 +34,15 @@ from chat_twisted.core.reads import Span
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.sessions import Request
 from chat_twisted.doors.encoding import (
+    RANKS,
     T,
+    describe_room_ban,
     describe_sanction,
     describe_user,
     encode_event,
     encode_page,
 )
-from chat_twisted.doors.version2 import Version2
+from chat_twisted.doors.version2 import Answer, Version2
 from chat_twisted.frames import Frame, encode, parse_time, reply_headers
 
 HISTORY_COUNT = 50
@@ -46,6 +50,12 @@ MAX_HISTORY = 1000
 SEARCH_COUNT = 20
 MAX_SEARCH = 100
 """How many messages HISTORY and SEARCH bring if it is not said, and at most."""
+
+MAX_OPERATORS = 20
+"""Operators of a room that the answer to JOIN names."""
+
+VERSION_1 = ("TOSEND", "TORECV")
+"""What stands behind REGISTER in version 1, where a name stands in this one."""
 
 MAX_QUERY = 500
 """Characters of what is searched for."""
@@ -62,10 +72,14 @@ def take(session: Version2, frame: Frame) -> None:
         handle(session, frame)
         return
     session.door.hub.allow(session)
-    if verb in ("WHO", "ROOMS") or (verb == "BAN" and not frame.argument):
+    if verb in ("WHO", "ROOMS") or (verb == "BAN" and _is_list(frame)):
         session.handle_in_turn(frame, lambda: handle(session, frame))
     else:
         handle(session, frame)
+
+
+def _is_list(frame: Frame) -> bool:
+    return not frame.argument or (frame.argument.startswith("#") and "user" not in frame.headers)
 
 
 # Messages
@@ -135,14 +149,23 @@ def _search(session: Version2, frame: Frame) -> None:
 
 def _who(session: Version2, frame: Frame) -> None:
     hub, name, watches = session.door.hub, "", frame.flag("watch")
+    with_ranks, ranked = frame.flag("ranks"), None
     if frame.argument:
-        name = hub.room(session, frame.argument).name
+        room = hub.room(session, frame.argument)
+        name, ranked = room.name, room if with_ranks else None
         users = hub.members(session, name, _after(frame))
     else:
         users = hub.who(_after(frame))
     if watches is not None:
         hub.watch(session, watches=watches)
-    _list(session, frame, name, users, lambda user: user.name, describe_user)
+    _list(
+        session,
+        frame,
+        name,
+        users,
+        lambda user: user.name,
+        lambda user: describe_user(user, ranked),
+    )
 
 
 def _status(session: Version2, frame: Frame) -> None:
@@ -169,6 +192,29 @@ def _after(frame: Frame) -> str:
     return fold(frame.headers.get("after", ""))
 
 
+def _rename(session: Version2, frame: Frame) -> None:
+    if frame.argument in VERSION_1:
+        raise MalformedName("nobody could register under that name")
+    command = commands.Rename(session.user, session.epoch, frame.argument)
+    session.ask(frame, command, _event_or(lambda: NameChanged(name_of(session), name_of(session))))
+
+
+def name_of(session: Version2) -> str:
+    """Return what the user of a session is called."""
+    return session.door.hub.name_of(session)
+
+
+def _event_or(unchanged: Callable[[], Event]) -> Answer:
+    """Answer with the event that others are told; where nothing has changed, with one that says how
+    it is.
+    """
+
+    def answer(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
+        return encode_event(event or unchanged(), reply_headers(request.label))
+
+    return answer
+
+
 # Rooms
 
 
@@ -182,20 +228,67 @@ def _answer_join(session: Version2, request: Request, result: Result, event: Eve
     assert isinstance(result, InRoom)
     state = session.door.hub.state
     room = state.rooms.get(result.room)
+    headers = reply_headers(request.label)
+    if room is None:  # it has ended meanwhile
+        return encode_event(
+            event or MemberJoined(request.argument, name_of(session), NONE), headers
+        )
     if event is None:  # the asker was a member
-        name = request.argument if room is None else room.name
-        event = MemberJoined(name, session.door.hub.name_of(session), 0)
-    more: list[tuple[str, object]] = []
-    if room is not None and (owner := state.owner_of(room)) is not None:
-        more.append(("Owner", owner.name))
-    if room is not None and room.private:
-        more.append(("Private", "yes"))
-    topic = "" if room is None else room.topic
-    return encode_event(event, reply_headers(request.label), more, topic)
+        member = room.members.get(session.user)
+        rank = NONE if member is None else member.rank
+        event = MemberJoined(room.name, name_of(session), rank)
+    first = nsmallest(MAX_OPERATORS, room.operators, key=lambda id: room.members[id].ordinal)
+    more: list[tuple[str, object]] = [("Operators", " ".join(state.users[id].name for id in first))]
+    if modes := modes_of(room):
+        more.append(("Modes", modes))
+    return encode_event(event, headers, more, room.topic)
+
+
+def modes_of(room: Room) -> str:
+    """Write the modes of a room that are on."""
+    return " ".join(mode for mode in MODES if mode in room.modes)
 
 
 def _leave(session: Version2, frame: Frame) -> None:
-    session.ask(frame, commands.Part(session.user, session.epoch, frame.argument))
+    reason = frame.body or ""
+    session.ask(frame, commands.Part(session.user, session.epoch, frame.argument, reason))
+
+
+def _rank(session: Version2, frame: Frame) -> None:
+    whom, rank = frame.text("user"), _RANKS.get(frame.text("rank"))
+    if rank is None:
+        raise NotPermitted("no such rank")
+    command = commands.SetRank(session.user, session.epoch, frame.argument, whom, rank)
+    there = _event_or(lambda: RankChanged(frame.argument, whom, rank, name_of(session)))
+    session.ask(frame, command, there)
+
+
+_RANKS = {name: rank for rank, name in RANKS.items()}
+
+
+def _mode(session: Version2, frame: Frame) -> None:
+    if "mode" not in frame.headers:
+        room = session.door.hub.room(session, frame.argument)
+        headers = reply_headers(frame.id, ("Modes", modes_of(room)))
+        session.connection.write(encode("MODE", room.name, headers))
+        return
+    mode, on = frame.text("mode"), frame.flag("on")
+    if on is None:
+        raise HeaderIncomplete("on or off")
+    command = commands.SetMode(session.user, session.epoch, frame.argument, mode, on)
+    there = _event_or(lambda: ModeChanged(frame.argument, mode, on, name_of(session)))
+    session.ask(frame, command, there)
+
+
+def _ban_from_room(session: Version2, frame: Frame) -> None:
+    user, epoch, room = session.user, session.epoch, frame.argument
+    on = frame.verb == "BAN"
+    if on and "user" not in frame.headers:
+        bans = session.door.hub.room_bans(session, room, _after(frame))
+        _list(session, frame, room, bans, lambda item: item[0], lambda i: describe_room_ban(*i))
+        return
+    whom, reason = frame.text("user"), frame.body or ""
+    session.ask(frame, commands.BanFromRoom(user, epoch, room, whom, on, reason))
 
 
 def _invite(session: Version2, frame: Frame) -> None:
@@ -229,7 +322,8 @@ def _rooms(session: Version2, frame: Frame) -> None:
 def _kick(session: Version2, frame: Frame) -> None:
     user, epoch, whom = session.user, session.epoch, frame.argument
     if whom.startswith("#"):
-        session.ask(frame, commands.RemoveMember(user, epoch, whom, frame.text("user")))
+        room, whom = whom, frame.text("user")
+        session.ask(frame, commands.RemoveMember(user, epoch, room, whom, frame.body or ""))
     else:
         command = commands.Disconnect(user, epoch, whom, frame.body or "")
         session.ask(frame, command, _answer_kick)
@@ -238,6 +332,15 @@ def _kick(session: Version2, frame: Frame) -> None:
 def _answer_kick(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
     assert isinstance(result, Disconnected)
     return encode("KICK", result.name, reply_headers(request.label))
+
+
+def _ban(session: Version2, frame: Frame) -> None:
+    if frame.argument.startswith("#"):
+        _ban_from_room(session, frame)
+    elif frame.verb == "UNBAN":
+        _lift(session, frame)
+    else:
+        _impose(session, frame)
 
 
 def _impose(session: Version2, frame: Frame) -> None:
@@ -307,14 +410,17 @@ VERBS: dict[str, Callable[[Version2, Frame], None]] = {
     "SEARCH": _search,
     "WHO": _who,
     "STATUS": _status,
+    "RENAME": _rename,
     "JOIN": _join,
     "LEAVE": _leave,
     "INVITE": _invite,
     "TOPIC": _topic,
+    "RANK": _rank,
+    "MODE": _mode,
     "ROOMS": _rooms,
     "KICK": _kick,
-    "BAN": _impose,
-    "UNBAN": _lift,
+    "BAN": _ban,
+    "UNBAN": _ban,
     "MUTE": _impose,
     "UNMUTE": _lift,
     "ACCOUNT": _account,
