@@ -85,15 +85,15 @@ class SettledTime:
 
 
 class LogTime:
-    """The time of the log, in milliseconds: it begins where it ended, runs with the monotonic
-    clock, never goes back, and follows the time of day forward as far as that can be relied on.
+    """The log's clock, in milliseconds. It never goes back.
 
-    So what ends by it ends after as much time as was said, whatever becomes of the time of day, and
-    what was to end while no server ran ends when it is certain that this time has passed.
+    It starts at the time of the last entry and runs with the monotonic clock, so a duration lasts
+    as long as it says even if somebody sets the time of day. It also advances to the earliest
+    certain time of day, so that things which expire while no server runs are due at the next start.
 
-    :param clock: a monotonic clock, in seconds.
-    :param settled: the time of day as far as it can be relied on.
-    :param known: the last time that is in the log; 0 if it is empty.
+    :param clock: returns monotonic seconds.
+    :param settled: the time of day, protected from jumps.
+    :param known: the time of the last entry in the log; 0 if the log is empty.
     """
 
     def __init__(self, clock: Callable[[], float], settled: SettledTime, known: int) -> None:
@@ -103,7 +103,7 @@ class LogTime:
         self._at = clock()
 
     def __call__(self) -> int:
-        """Return what time it is."""
+        """Return the current time, in milliseconds."""
         now = self._clock()
         self._time += max(0.0, now - self._at) * 1000
         self._at = now

@@ -1,4 +1,4 @@
-"""The argument parser of all commands: argparse, with error messages that are safe to show.
+"""The argument parser of all commands: argparse with error messages that are safe to show.
 
 Error messages quote the command line, which may contain control characters.
 """

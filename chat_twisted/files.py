@@ -19,7 +19,7 @@ CONTROL = "control.socket"
 """The name of the socket in the state folder at which the server takes the operator's commands."""
 
 MAX_SOCKET_PATH = 100
-"""Bytes of the path of a Unix socket: Linux takes 107, others 103."""
+"""Maximum bytes of the path of a Unix socket: Linux allows 107, other systems 103."""
 
 
 class FilesError(Exception):
@@ -29,7 +29,7 @@ class FilesError(Exception):
 class InUse(FilesError):
     """Another process holds the lock. The message names the process.
 
-    :ivar process: the ID of the process, if it has written that.
+    :ivar process: the ID of the process, if it is known.
     """
 
     def __init__(self, reason: str, process: int | None = None) -> None:
@@ -263,12 +263,14 @@ class ProcessFile:
 
 
 class ShortPath:
-    """A path for a Unix socket, which may have only some hundred bytes.
+    """A path for a Unix socket that is at most ``MAX_SOCKET_PATH`` bytes long.
 
-    A longer one is replaced by one that leads to the same file through an open folder, where the
-    system has ``/proc``; it is good until this is closed.
+    A longer path is replaced by one under ``/proc`` that leads through the open folder, so the
+    object must stay open while the path is used.
 
-    :raises FilesError: it is too long for this system, or there is no such folder.
+    :ivar path: the short path.
+    :raises FilesError: if the path is too long and the system has no ``/proc``, or if there is no
+        such folder.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -285,7 +287,7 @@ class ShortPath:
         self.path = f"/proc/self/fd/{self._descriptor}/{name}"
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder; a path under ``/proc`` is not valid any more."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,14 +1,14 @@
-"""The grammar of the framed protocol: bytes in, frames out, and back (docs/protocol.rst, Frames).
+"""The grammar of the framed protocol: parsing and writing frames (docs/protocol.rst, Frames).
 
-A frame is a start line, header lines, an empty line and, where ``Content-length`` is among the
-headers, a body. Nothing here knows a socket, a clock, what a verb means, or who speaks.
+A frame is a start line, header lines, an empty line and, if there is a ``Content-length`` header, a
+body. This module must not know sockets, clocks, the meaning of verbs, or users.
 
-``FrameReader`` takes a stream in whatever pieces it comes (``receive_data``), and gives its frames
-one by one (``next_frame``), so that a caller may stop after any of them.
+``FrameReader`` takes a stream in pieces of any size (``receive_data``) and returns its frames one
+by one (``next_frame``), so the caller may stop after each frame.
 
-Every byte is searched, copied and decoded a constant number of times, wherever the stream was
-split. An unfinished frame takes at most a start line (512 bytes), the headers (4 KiB) and a body
-(``max_body`` bytes); a longer body is thrown away as it comes.
+Every byte is searched, copied and decoded a constant number of times, wherever the stream is split.
+An unfinished frame takes at most the memory of a start line (512 bytes), the headers (4 KiB) and a
+body (``max_body`` bytes); a longer body is discarded while it arrives.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ MAX_START_LINE = 512
 MAX_HEADERS = 4096
 MAX_BODY = 65536
 MAX_TOKEN = 64
-"""Limits in bytes: a start line without its end, all header lines with theirs, a body, an Id."""
+"""Limits in bytes: a start line without its line end, all header lines with theirs, a body, and an
+Id."""
 
 MAX_SKIPPED = 16 * 1024 * 1024
-"""Length of a body, in bytes (version 1: in characters), past which a server does not even throw it
-away but closes the connection."""
+"""Maximum length of a too long body that a server discards, in bytes (version 1: in characters). If
+it is longer, the server closes the connection."""
 
 NUL_SHOWN = "␀".encode()
-"""What stands for NUL in the texts of version 1, whose client can't be told that it is wrong."""
+"""Replaces NUL in texts of version 1, because its client does not understand a refusal."""
 
 _FAMILIAR = {
     f"{name}:": name.lower()
@@ -58,8 +59,11 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Frame(NamedTuple):
-    """One frame. Header names are in lower case; ``body`` is None where there was none, and where
-    it was ``too_long`` and thrown away.
+    """One frame.
+
+    :ivar headers: the headers, by their names in lower case.
+    :ivar body: the body; None if there is none, or if it was discarded.
+    :ivar too_long: whether the body was discarded because it is too long.
     """
 
     verb: str
@@ -70,17 +74,18 @@ class Frame(NamedTuple):
 
     @property
     def id(self) -> str | None:
-        """The request's own mark, which its reply carries too.
+        """The ``Id`` header, with which the client marks a request; the reply has it too.
 
-        :raises HeaderIncomplete: it is no token.
+        :raises HeaderIncomplete: if it is not a valid token.
         """
         return self.token("id")
 
     def token(self, name: str) -> str | None:
-        """Read the header ``name`` (in lower case) as a token: 1 to 64 bytes without control
-        characters. None if there is no such header.
+        """Return a header that is a token: 1 to 64 bytes without control characters.
 
-        :raises HeaderIncomplete: it is no token.
+        :param name: its name in lower case.
+        :return: None if there is no such header.
+        :raises HeaderIncomplete: if it is not a valid token.
         """
         value = self.headers.get(name)
         if value is not None and not is_token(value):
@@ -88,10 +93,11 @@ class Frame(NamedTuple):
         return value
 
     def flag(self, name: str) -> bool | None:
-        """Read the header ``name`` (in lower case), which is ``yes`` or ``no`` in any case. None if
-        there is no such header.
+        """Parse a header that is ``yes`` or ``no``, in upper or lower case.
 
-        :raises HeaderIncomplete: it is neither.
+        :param name: its name in lower case.
+        :return: None if there is no such header.
+        :raises HeaderIncomplete: if it is neither.
         """
         value = self.headers.get(name)
         if value is None:
@@ -101,9 +107,10 @@ class Frame(NamedTuple):
         return value.lower() == "yes"
 
     def text(self, name: str) -> str:
-        """Read the header ``name`` (in lower case).
+        """Return a required header.
 
-        :raises HeaderIncomplete: it is missing or empty.
+        :param name: its name in lower case.
+        :raises HeaderIncomplete: if it is missing or empty.
         """
         value = self.headers.get(name, "")
         if not value:
@@ -111,9 +118,10 @@ class Frame(NamedTuple):
         return value
 
     def number(self, name: str) -> int:
-        """Read the header ``name`` (in lower case) as a number of at most 18 digits.
+        """Parse a required header that is a number of at most 18 digits.
 
-        :raises HeaderIncomplete: it is missing or not such a number.
+        :param name: its name in lower case.
+        :raises HeaderIncomplete: if it is missing or not such a number.
         """
         value = self.headers.get(name, "")
         if not _NUMBER.match(value):
@@ -122,7 +130,9 @@ class Frame(NamedTuple):
 
 
 def is_token(text: str) -> bool:
-    """Whether ``text`` may be an Id: 1 to 64 bytes without control characters (C0, DEL, C1)."""
+    """Return whether ``text`` is a token: 1 to 64 bytes without control characters (C0, DEL,
+    C1).
+    """
     if text.isascii() and text.isprintable():
         return 0 < len(text) <= MAX_TOKEN
     return len(text.encode()) <= MAX_TOKEN and not _CONTROL.search(text)
@@ -136,9 +146,10 @@ def encode(
     *,
     count_characters: bool = False,
 ) -> bytes:
-    """Write one frame. ``Content-length`` is added where there is a body.
+    """Encode a frame. ``Content-length`` is added if there is a body.
 
-    ``count_characters``: version 1 counts a body's characters, every other its bytes.
+    :param count_characters: whether ``Content-length`` counts characters, as in version 1, instead
+        of bytes.
     """
     head = f"{verb} {argument}\n" if argument else f"{verb}\n"
     for name, value in headers:
@@ -151,13 +162,13 @@ def encode(
 
 
 def reply_headers(id: str | None, *headers: tuple[str, object]) -> list[tuple[str, object]]:
-    """Return the headers of an answer: the Id of the request, if it had one, is the first."""
+    """Return the headers of a reply: first the Id of the request, if it had one."""
     return list(headers) if id is None else [("Id", id), *headers]
 
 
-@lru_cache(maxsize=64)  # messages come many in a millisecond, and a message's is written often
+@lru_cache(maxsize=64)  # many messages have the same time, and each is written several times
 def format_time(time: int) -> str:
-    """Write milliseconds since the epoch as the protocol does: ``2026-11-23T10:00:00.123Z``."""
+    """Format milliseconds since the epoch as in the protocol: ``2026-11-23T10:00:00.123Z``."""
     return f"{_second(time // 1000)}.{time % 1000:03}Z"
 
 
@@ -167,10 +178,10 @@ def _second(time: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Read a time in one of the forms of docs/protocol.rst, Reading back; return milliseconds since
-    the epoch.
+    """Parse a time in one of the forms of docs/protocol.rst, Reading back.
 
-    :raises HeaderIncomplete: it is no such time.
+    :return: milliseconds since the epoch.
+    :raises HeaderIncomplete: if it is not such a time.
     """
     match = _TIME.fullmatch(text)
     if match is None:
@@ -201,14 +212,14 @@ def _text(data: bytes | bytearray) -> str:
 
 
 class FrameReader:
-    """Takes one stream apart into frames.
+    """Parses one stream into frames.
 
-    After it has raised, the stream can't be trusted any more: the reader must not be used again.
-    What it raises has the ``id`` of the frame that is at fault, if that could be read.
+    After an exception the reader must not be used again, because the position in the stream is not
+    certain. The exception has the ``id`` of the faulty frame, if that is known.
 
-    :param max_body: the limit of a body, in bytes.
-    :param max_skipped: of a body over that limit: the length up to which it is thrown away, and
-        the frame is ``too_long``; a longer one is raised for.
+    :param max_body: the maximum length of a body, in bytes.
+    :param max_skipped: the maximum length of a longer body that is discarded; the frame is
+        ``too_long`` then. A body beyond this raises ``MessageTooLong``.
     """
 
     __slots__ = (
@@ -232,24 +243,24 @@ class FrameReader:
         self.max_body = max_body
         self.max_skipped = max_skipped
         self.counts_characters = False
-        """Whether ``Content-length`` counts characters, and NUL in a body is replaced, as it is in
+        """Whether ``Content-length`` counts characters and NUL in bodies is replaced, as in
         version 1.
         """
-        self._data = b""  # what came last; up to _position it is read
+        self._data = b""  # the last piece, parsed up to _position
         self._position = 0
-        self._line = bytearray()  # an unfinished line of data before that
-        self._start: str | None = None  # None: the next byte is the first of a frame
+        self._line = bytearray()  # the beginning of an unfinished line, from earlier pieces
+        self._start: str | None = None  # None between two frames
         self._headers: dict[str, str] = {}
         self._header_octets = 0
-        self._fault = ""  # of a header; the Id may come after it
+        self._fault = ""  # a fault of a header; raised later, because the Id may follow
         self._body = bytearray()
-        self._lacking = 0  # how much the body lacks: characters with a decoder, bytes without
-        self._skips = False  # the body is thrown away
+        self._lacking = 0  # missing rest of the body: characters with a decoder, bytes without
+        self._skips = False  # the body is discarded
         self._decoder: codecs.IncrementalDecoder | None = None
 
     @property
     def has_more(self) -> bool:
-        """Whether there is data that ``next_frame`` has not looked at yet."""
+        """Whether there is data that ``next_frame`` has not parsed yet."""
         return self._position < len(self._data)
 
     def receive_data(self, data: bytes) -> None:
@@ -260,8 +271,8 @@ class FrameReader:
     def next_frame(self) -> Frame | None:
         """Return the next frame; None if more data is needed for it.
 
-        :raises HeaderIncomplete: the stream is against the grammar, or over a limit of lines.
-        :raises MessageTooLong: a body is over its limit, and not to be thrown away.
+        :raises HeaderIncomplete: if the stream violates the grammar, or a line is too long.
+        :raises MessageTooLong: if a body is too long to be discarded.
         """
         if self._position == len(self._data):
             self._data, self._position = b"", 0
@@ -283,8 +294,8 @@ class FrameReader:
         return frame
 
     def _usual(self, usual: re.Match[bytes]) -> Frame | None:
-        """Take a frame of the kinds that most of the traffic is, if it is all there and nothing is
-        wrong with it. The careful way takes three times as long.
+        """Parse a frame by one regular expression, if it is complete, valid and of a common kind;
+        else return None. The general way takes three times as long.
         """
         verb, argument, id, message, size = usual.groups()
         end = usual.end()
@@ -309,7 +320,7 @@ class FrameReader:
         return frame
 
     def _read_head(self) -> Frame | None:
-        """Take lines; return the frame if they end one that has no body."""
+        """Parse lines; return the frame if it is complete and has no body."""
         data, position, frame = self._data, self._position, None
         while frame is None and not self._lacking:
             end = data.find(b"\n", position)
@@ -342,7 +353,7 @@ class FrameReader:
 
     @property
     def _line_limit(self) -> int:
-        """How many bytes the next line may have, without its end."""
+        """Maximum bytes of the next line, without its line end."""
         if self._start is None:
             return MAX_START_LINE
         return max(0, MAX_HEADERS - self._header_octets - 1)
@@ -366,23 +377,23 @@ class FrameReader:
             return self._frame(None)
         if not value.isascii() or not value.isdigit():
             raise HeaderIncomplete("Content-length is not a number")
-        # The digits are counted first: int() takes time that grows with their square.
+        # The digits are counted first, because the time of int() grows with their square.
         length = int(value) if len(value) <= 18 else sys.maxsize
         if length > max(self.max_body, self.max_skipped):
             raise MessageTooLong
         if not length:
             return self._frame("")
         self._lacking = length
-        # A character has a byte at least, so that the limit of bytes bounds either count.
+        # A character has at least one byte, so the limit in bytes bounds both counts.
         self._skips = length > self.max_body
         self._decoder = _Utf8Decoder() if self.counts_characters else None
         return None
 
     def _read_body(self) -> Frame | None:
-        """Take what belongs to the body; return the frame if it is whole."""
+        """Parse a part of the body; return the frame if it is complete."""
         while self._lacking:
-            # As many characters as are lacking have at least as many bytes, so these are the
-            # body's; of UTF-8 each turn takes at least a fourth of what is lacking.
+            # N missing characters have at least N bytes, so these bytes belong to the body. Each
+            # round completes at least a fourth of them, because UTF-8 has at most four bytes.
             piece = self._data[self._position : self._position + self._lacking]
             if not piece:
                 return None
@@ -398,7 +409,7 @@ class FrameReader:
         if self._skips:
             return
         self._body += piece
-        if len(self._body) > self.max_body:  # so many characters may be more bytes
+        if len(self._body) > self.max_body:  # the length was given in characters
             if not self.max_skipped:
                 raise MessageTooLong
             self._skips = True

@@ -1,7 +1,7 @@
 """A log file that can be reopened after it was renamed, and that rotates itself by size.
 
 Twisted's own log file keeps every old file and renames all of them at each rotation; this one keeps
-a fixed number. This module must not know what is logged.
+a fixed number. This module must not know the contents of the log.
 """
 
 from __future__ import annotations

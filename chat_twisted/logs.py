@@ -11,7 +11,7 @@ from chat_twisted.text import printable
 
 
 class Logger(TwistedLogger):
-    """A logger that writes one line per entry, whatever names and reasons the entry contains."""
+    """A logger that writes one line per entry, even if names or reasons in it have line ends."""
 
     def emit(self, level: LogLevel, format: str | None = None, **values: Any) -> None:
         """Log an entry. Called by the other methods of Twisted's ``Logger``."""

@@ -1,8 +1,8 @@
-"""How the operator's command reaches the chat of a state folder, whether a server runs or not.
+"""Connects the operator's command to the chat of a state folder, whether a server runs or not.
 
-A running server is asked over its control socket (``control``). If none runs, the command answers
-itself, on the archive's file (``offline``). The caller of ``ask`` need not know which it is. This
-module knows no request and prints nothing.
+Requests go to a running server over its control socket (``control``). If no server runs, they are
+done in this process, on the archive (``offline``). Callers need not know which it is. This module
+must not know the requests, and prints nothing.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ COME_WITHIN = 10.0
 """Seconds within which a server starts or ends, and another command releases the folder."""
 
 ANSWER_WITHIN = 30.0
-"""Seconds that a server may take to answer a request."""
+"""Seconds within which a server must answer a request."""
 
 LOOK_AGAIN = 0.05
 """Seconds between two tries to reach a server that is starting or ending."""
 
 MAX_ANSWER = 1024 * 1024
-"""Bytes of an answer."""
+"""Maximum bytes of an answer."""
 
 Ask = Callable[..., dict[str, Any]]
-"""Asks one thing of the chat (``control``): takes its name and fields, returns the answer."""
+"""Type of a function that sends a request: it takes its name and fields, and returns the answer
+(``control``)."""
 
 
 class Refused(Exception):
-    """The chat does not do what it was asked; the text says why."""
+    """The chat has refused a request. The message says why."""
 
 
 class NoAnswer(FilesError):
-    """A server is there, and does not answer, or can't do what it was asked for now."""
+    """A server runs, but it does not answer, or can't do the request now."""
 
 
 class _Server:
@@ -57,8 +58,9 @@ class _Server:
     def ask(self, ask: str, **fields: object) -> dict[str, Any]:
         """See ``Ask``.
 
-        :raises Refused: the server refuses it.
-        :raises NoAnswer: it has not answered in time, its answer is none, or it can't for now.
+        :raises Refused: if the server refuses the request.
+        :raises NoAnswer: if it does not answer in time, its answer is not valid, or it can't do the
+            request now.
         """
         deadline = time.monotonic() + ANSWER_WITHIN
         try:
@@ -99,9 +101,10 @@ class _Server:
 
 
 def _connect(folder: Path) -> socket.socket | None:
-    """Connect to the server of a state folder; None if none takes connections there.
+    """Connect to the server of a state folder.
 
-    :raises FilesError: this user may not.
+    :return: None if no server accepts connections there.
+    :raises FilesError: if this user may not connect.
     """
     path = files.ShortPath(folder, files.CONTROL)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -112,7 +115,7 @@ def _connect(folder: Path) -> socket.socket | None:
         FileNotFoundError,
         ConnectionRefusedError,
         BlockingIOError,
-    ):  # the last: its queue is full
+    ):  # BlockingIOError: its queue is full
         connection.close()
         return None
     except OSError as error:
@@ -124,7 +127,7 @@ def _connect(folder: Path) -> socket.socket | None:
 
 
 def _describe(folder: Path) -> str:
-    """Name the server of a state folder."""
+    """Describe the server of a state folder, for error messages."""
     number = ""
     with contextlib.suppress(OSError):
         number = (folder / archive.LOCK).read_bytes()[:20].decode("ascii", "replace").strip()
@@ -142,13 +145,13 @@ def _owner(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple[Ask, bool]]:
-    """Reach the chat of a state folder, for a while.
+    """Connect to the chat of a state folder during a ``with`` statement.
 
-    :param say: takes a line of what was found and mended (``files.make_private_folder``).
-    :param make: whether to make the folder, if it is not there.
-    :return: what asks it, and whether a server runs.
-    :raises NoAnswer: a server has the folder, and takes no commands.
-    :raises FilesError: the folder can't be used.
+    :param say: as in ``files.make_private_folder``.
+    :param make: whether to create the folder if it does not exist.
+    :return: yields the function that sends requests, and whether a server runs.
+    :raises NoAnswer: if a server uses the folder and does not accept commands.
+    :raises FilesError: if the folder can't be used.
     """
     if not make and not folder.is_dir():
         reason = os.strerror(errno.ENOTDIR if folder.exists() else errno.ENOENT)
@@ -169,11 +172,12 @@ def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple
 
 
 def _take(folder: Path, say: files.Say, stack: contextlib.ExitStack) -> Ask | None:
-    """Open the chat of a folder that no server has, until ``stack`` is closed; None if one has it,
-    or another command.
+    """Open the chat of a folder that no server uses, until ``stack`` is closed.
+
+    :return: None if a server or another command uses the folder.
     """
-    # With a server there is no need for all that, and to load it takes a second of a slow
-    # processor. It must be loaded before root acts as somebody who may not read it.
+    # Importing takes up to a second, and is not needed if a server runs. It must happen before root
+    # takes the rights of a user who may not read the modules.
     from chat_twisted.offline import OfflineChat
 
     with contextlib.suppress(files.InUse), contextlib.ExitStack() as trying:
@@ -198,7 +202,7 @@ def _refusing(ask: Ask) -> Ask:
 
 
 def pages(ask: Ask, what: str) -> Iterator[dict[str, Any]]:
-    """Go through a list, of which a page is asked for at a time."""
+    """Yield the items of a list, which is requested page by page."""
     after, more = "", True
     while more:
         page = ask(what, after=after)

@@ -15,11 +15,11 @@ MAX_MARKS = 8
 """Maximum number of combining marks on one character. Scripts need up to about five; a larger pile
 is drawn over the lines above and below."""
 
-# Replaced are: control characters; format characters that change the direction of text or are
+# This matches control characters; format characters that change the direction of text or are
 # invisible, with the Unicode ranges reserved for more of them; and code points without a meaning of
-# their own (surrogates, noncharacters, private use). Kept are: the two joiners, which emoji and
-# several scripts need; visible format characters such as number signs; and unassigned code points
-# elsewhere, which may be letters that are newer than this Python.
+# their own (surrogates, noncharacters, private use). It does not match the two joiners, which emoji
+# and several scripts need; visible format characters such as number signs; and unassigned code
+# points elsewhere, which may be letters that are newer than this Python.
 _UNPRINTABLE = re.compile(
     "["
     "\x00-\x08\x0a-\x1f\x7f-\x9f"  # control characters except TAB

@@ -1,9 +1,10 @@
-"""The rules of accounts: who has one, and what proves it.
+"""The rules of accounts: making and deleting them, their keys, passwords and operators.
 
-Each rule returns the facts that a command leads to, or raises why it is refused, and changes
-nothing. What is a key, and whether a password is the right one, was found out before; here it is
-decided whether that still counts. When a proof is taken away, no token is good any more but that
-of whoever takes it away; and a session whose proof another took away changes no account.
+Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
+refused. It changes nothing. Keys and passwords were verified before (``auth.gate``); the rules
+check that they still belong to the account. When a proof is removed, all tokens of the user become
+invalid except that of the asking session. A session whose own proof was removed by another session
+can't change the account.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ from chat_twisted.core.model import Account, Model, Session, User
 from chat_twisted.core.names import asking, dismiss, end
 
 MAX_KEYS = 32
-"""How many keys an account may have."""
+"""Maximum number of keys of an account."""
 
 
 def make(model: Model, command: MakeAccount, now: int) -> Outcome:
-    """Give a user an account; the console, a name that nobody has."""
+    """Make an account for the asker; for the console, with a new user of the given name."""
     if not command.key and not command.hash:
         raise NotPermitted("neither a key nor a password")
     facts: list[Fact] = []
@@ -79,7 +80,9 @@ def make(model: Model, command: MakeAccount, now: int) -> Outcome:
 
 
 def drop(model: Model, command: DropAccount, now: int) -> Outcome:
-    """Have the asker be a guest again, by no token but theirs; by the console, end the user."""
+    """Delete the account of the asker, who becomes a guest and keeps only the token of the asking
+    session; for the console, delete an account and end its user.
+    """
     user, _, session = _whose(model, command.user, command.epoch, command.name)
     facts: list[Fact] = [AuthorErased(user.id, model.number)] if command.erase else []
     facts += _tokens_gone(user, session)
@@ -94,7 +97,7 @@ def drop(model: Model, command: DropAccount, now: int) -> Outcome:
 
 
 def add_key(model: Model, command: AddKey, now: int) -> Outcome:
-    """Let a key in."""
+    """Add a key to an account, or change its comment."""
     user, account, _ = _whose(model, command.user, command.epoch, command.name)
     known = account.keys.get(command.key)
     if known is None and len(account.keys) >= MAX_KEYS:
@@ -104,7 +107,7 @@ def add_key(model: Model, command: AddKey, now: int) -> Outcome:
 
 
 def remove_key(model: Model, command: RemoveKey, now: int) -> Outcome:
-    """Let a key in no more."""
+    """Remove a key from an account, unless it is the last way to log in."""
     user, account, session = _whose(model, command.user, command.epoch, command.name)
     if command.key not in account.keys:
         raise NoSuchKey
@@ -117,7 +120,7 @@ def remove_key(model: Model, command: RemoveKey, now: int) -> Outcome:
 
 
 def set_password(model: Model, command: SetPassword, now: int) -> Outcome:
-    """Set the password, or have none."""
+    """Set or remove the password of an account, unless it is the last way to log in."""
     user, account, session = _whose(model, command.user, command.epoch, command.name)
     if not command.hash and not account.keys:
         raise LastWayIn
@@ -129,7 +132,7 @@ def set_password(model: Model, command: SetPassword, now: int) -> Outcome:
 
 
 def set_operator(model: Model, command: SetOperator, now: int) -> Outcome:
-    """Make an account an operator's, or not any more."""
+    """Make the user of an account an operator of the server, or revoke that."""
     if command.user != CONSOLE:
         raise OperatorRequired("only at the server")
     user, account, _ = _whose(model, command.user, command.epoch, command.name)
@@ -139,10 +142,11 @@ def set_operator(model: Model, command: SetOperator, now: int) -> Outcome:
 
 
 def _whose(model: Model, user: int, epoch: int, name: str) -> tuple[User, Account, Session | None]:
-    """Return whose account is meant, and the asker's session, unless the console asks.
+    """Return the user and the account that a command is about, and the asking session.
 
-    :raises NoAccount: there is none.
-    :raises NotProven: the asker's proof is none any more.
+    :return: the session is None if the console asks.
+    :raises NoAccount: if there is no account.
+    :raises NotProven: if the account does not have the proof of the asking session any more.
     """
     session = None
     if user == CONSOLE:
@@ -157,14 +161,14 @@ def _whose(model: Model, user: int, epoch: int, name: str) -> tuple[User, Accoun
 
 
 def _other_proof(account: Account, gone: str) -> str:
-    """Return what proves who the user is when a proof is gone: whoever takes away the one that they
-    came in by has just proven it, and goes on.
+    """Return a proof of the account other than ``gone``. A session that removes its own proof
+    depends on that one from now on.
     """
     return next(proof for proof in (*account.keys, account.password) if proof not in (gone, ""))
 
 
 def _tokens_gone(user: User, session: Session | None) -> list[Fact]:
-    """Return the end of all tokens of a user, but for that of the asker's session."""
+    """Return the facts that end all tokens of a user except that of the asking session."""
     return [
         TokenGone(user.id, digest)
         for digest in user.tokens

@@ -1,4 +1,4 @@
-"""The audit log: a line for what operators do, in the chat or at the server itself."""
+"""The audit log: one line for each action of an operator, in the chat or at the console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chat_twisted.core.errors import ChatError
 from chat_twisted.logs import Logger
 
 CONSOLE_NAME = "admin"
-"""Who has done something, where the operator at the server itself did."""
+"""The name in lines about actions of the console."""
 
 _log = Logger()
 

@@ -1,7 +1,8 @@
-"""What happens in the chat, as those are told who see it: typed values with names.
+"""Events: changes that users see, each as an immutable value with names instead of numbers.
 
-Doors bring them in the words of their protocols. ``by`` is who did it to somebody else, and empty
-where nobody did. Nothing here decides who is told.
+``routes`` makes events from facts and selects the sessions that get them; doors write them in their
+protocols. ``by`` is the name of the user who caused the event, and empty if nobody or the console
+did.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 
 class MemberJoined(NamedTuple):
-    """A user is a member of a room, with a rank."""
+    """A user has joined a room."""
 
     room: str
     user: str
@@ -18,7 +19,7 @@ class MemberJoined(NamedTuple):
 
 
 class MemberLeft(NamedTuple):
-    """A user is no member of a room any more; with ``by``, they were removed."""
+    """A member has left a room, or was removed from it if ``by`` is not empty."""
 
     room: str
     user: str
@@ -27,7 +28,7 @@ class MemberLeft(NamedTuple):
 
 
 class RankChanged(NamedTuple):
-    """A member has another rank; without ``by``, they have inherited the room."""
+    """A member has got another rank. If ``by`` is empty, they have inherited the room."""
 
     room: str
     user: str
@@ -36,7 +37,7 @@ class RankChanged(NamedTuple):
 
 
 class ModeChanged(NamedTuple):
-    """A mode of a room is on, or off."""
+    """A mode of a room was turned on or off."""
 
     room: str
     mode: str
@@ -45,7 +46,10 @@ class ModeChanged(NamedTuple):
 
 
 class TopicChanged(NamedTuple):
-    """A room has another topic; ``time`` is the log's, in milliseconds."""
+    """A room has another topic.
+
+    :ivar time: in milliseconds of the log's clock.
+    """
 
     room: str
     topic: str
@@ -54,7 +58,7 @@ class TopicChanged(NamedTuple):
 
 
 class Invitation(NamedTuple):
-    """A user is asked into a room."""
+    """A user is invited to a room."""
 
     room: str
     user: str
@@ -62,7 +66,7 @@ class Invitation(NamedTuple):
 
 
 class BanChanged(NamedTuple):
-    """A name is kept out of a room, or not any more."""
+    """A name was banned from a room, or that ban was lifted."""
 
     room: str
     name: str
@@ -72,28 +76,28 @@ class BanChanged(NamedTuple):
 
 
 class NameChanged(NamedTuple):
-    """A user has another name."""
+    """A user has got another name."""
 
     before: str
     after: str
 
 
 class AwayChanged(NamedTuple):
-    """A user is away, and why; None if they are back."""
+    """A user is away with the text ``why``, or back if it is None."""
 
     user: str
     why: str | None
 
 
 class AccountChanged(NamedTuple):
-    """A user has an account, or none any more."""
+    """A user has got an account, or has deleted it."""
 
     user: str
     has_account: bool
 
 
 class MessageDeleted(NamedTuple):
-    """A message has no text any more."""
+    """The text of a message was deleted."""
 
     number: int
     by: str

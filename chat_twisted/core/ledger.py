@@ -1,9 +1,9 @@
-"""The interface of a ledger: it puts commands into one order, decides them, makes facts durable.
+"""The interface of a ledger, which puts commands into one order and makes their facts durable.
 
-A command is proposed, with a request that the asker wants back. It gets its place in the order, the
-state decides what becomes of it, the facts are made durable, and its outcome comes back through
-``committed``, in order and once; or it comes back through ``failed``, if it is certain that it was
-not taken. A ledger knows no connections, and no rules.
+A command is proposed together with a request, which identifies it for the proposer. The ledger
+gives the command its place in the order, lets the state decide it, and stores the facts. Then it
+calls ``committed`` with the outcome, once and in order; or ``failed``, if it is certain that the
+command has had no effect. A ledger must not know connections or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -17,36 +17,39 @@ from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.state import State
 
 Request = TypeVar("Request")
-"""What the asker wants to have back with the outcome."""
+"""The proposer's own object, which the ledger returns with the outcome."""
 
 Committed = Callable[[Sequence[tuple[Outcome, Request]]], None]
-"""Called with the outcomes of one commit, in order, each with its request."""
+"""Type of the callback for the outcomes of a batch, in order, each with its request."""
 
 Failed = Callable[[Sequence[tuple[Command, Request]], Unavailable], None]
-"""Called with commands that were not taken and won't be."""
+"""Type of the callback for commands that have failed, each with its request."""
 
 
 class Ledger(Protocol[Request]):
-    """What the hub asks of a ledger."""
+    """The part of a ledger that the hub uses."""
 
     @property
     def state(self) -> State:
-        """The state by which is decided. It may be another one after a failure, and it may be
-        ahead of what ``committed`` has had.
+        """The state that decides. It may be ahead of the outcomes that were reported. After a
+        failure the ledger replaces it by another object.
         """
 
     @property
     def has_backlog(self) -> bool:
-        """Whether more waits to be committed."""
+        """Whether commands wait for the next batch."""
 
     def start(self, committed: Committed[Request], failed: Failed[Request]) -> None:
-        """Say who is told; called once, before the first proposal."""
+        """Set the callbacks. Call this once, before the first proposal."""
 
     def propose(self, command: Command, request: Request) -> None:
-        """Give a command its place in the order.
+        """Propose a command.
 
-        :raises Unavailable: too much waits already.
+        :raises Unavailable: if too many commands wait already.
         """
 
     def acknowledge(self, user: int, number: int) -> None:
-        """Propose, not at once, that a user has everything up to a number."""
+        """Propose, within some time, that a user's acknowledgement cursor advances to ``number``.
+
+        Such a proposal may be lost; clients acknowledge again.
+        """

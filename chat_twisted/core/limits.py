@@ -1,9 +1,8 @@
-"""Limits: how much, how fast and how many, for one session and for one network address.
+"""Rate limits and counts, for each session and each network address.
 
-Token buckets and counts, pure: the time is an argument, in seconds. Nothing here knows what a
-message is or what becomes of who asks too much.
-
-``Allowance.spend`` is on the way of every message: it takes two or four floats, and makes nothing.
+The time is an argument, in seconds of a monotonic clock. This module must not know what a message
+is, or how a refused client is answered. ``Allowance.spend`` runs for every message, so it only
+calculates with a few floats and makes no objects.
 """
 
 from __future__ import annotations
@@ -17,62 +16,64 @@ from typing import Generic, NamedTuple, TypeVar
 from chat_twisted.core.errors import TooFast
 
 MAX_ADDRESSES = 10_000
-"""How many addresses without a connection are remembered; of more, those that left longest ago are
-forgotten."""
+"""Maximum number of addresses without a connection that are remembered. With more, those that
+disconnected longest ago are forgotten."""
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
 class Rate(NamedTuple):
-    """``per_second`` for ever, and ``burst`` at once."""
+    """A rate limit: ``per_second`` on average, and at most ``burst`` at once."""
 
     per_second: float
     burst: float
 
 
 class Limits(NamedTuple):
-    """What is allowed; None for what is not limited. The defaults are more than people do.
+    """The limits of a server; None means no limit. The defaults are more than people need.
 
-    ``unread`` always is: it is memory, that of everybody else too.
+    ``unread`` can't be turned off, because it protects the memory of the server.
     """
 
     messages: Rate | None = Rate(50, 500)
     octets: Rate | None = Rate(256 * KIB, 4 * MIB)
-    """Of a session, in messages and in the bytes of their texts."""
+    """The sent messages of a session, and the bytes of their texts."""
     address_messages: Rate | None = Rate(500, 5000)
     address_octets: Rate | None = Rate(2560 * KIB, 40 * MIB)
-    """Of all sessions from one address."""
+    """The same for all sessions from one address."""
     work: Rate | None = Rate(0.25, 10)
     address_work: Rate | None = Rate(0.5, 30)
-    """Seconds that the server works aside for a session, or for all from one address: reading back,
-    and hashing passwords. What it takes is known afterwards, so this makes debts."""
+    """Seconds of work in threads, such as reading the archive and hashing passwords, for a session
+    and for all sessions from one address. The time is known only afterwards, so a bucket may go
+    into debt."""
     logins: Rate | None = Rate(20, 500)
     registrations: Rate | None = Rate(1, 100)
-    """From one address: tries to have a name, and accounts made."""
+    """Attempts to log in from one address, and accounts made from one address."""
     connections: int | None = 1000
-    """From one address at once."""
+    """Simultaneous connections from one address."""
     arrivals: Rate | None = Rate(100, 2000)
-    """Connections that one address makes, however short they are."""
+    """New connections from one address."""
     unread: int = 8 * MIB
-    """Bytes that wait for a peer that does not read."""
+    """Bytes that wait for a client that does not read."""
     rooms: int | None = 100
-    """That a user may be in."""
+    """Rooms of one user."""
     address_rooms: int | None = 5000
-    """That users of one address have made."""
+    """Rooms that were made from one address."""
     held: int | None = 1000
-    """Guests of one address who have no connection, and whose names are held."""
+    """Guests of one address whose names are held."""
 
 
 OFF = Limits(
     *(None,) * 8, connections=None, arrivals=None, rooms=None, address_rooms=None, held=None
 )
-"""No limit but that of memory."""
+"""No limits except ``unread``."""
 
 
 class Bucket:
-    """Fills at a rate, up to its burst. What is larger than the burst is let through when the
-    bucket is full, and makes debts: it would never be otherwise.
+    """A token bucket. It fills at its rate, up to its burst.
+
+    An amount larger than the burst can be taken when the bucket is full; it goes into debt then.
     """
 
     __slots__ = ("_at", "_burst", "_level", "_rate")
@@ -83,8 +84,8 @@ class Bucket:
         self._at = now
 
     def wait(self, amount: float, now: float) -> float:
-        """Return after how many seconds ``amount`` can be taken; 0 if it can now."""
-        burst = self._burst  # min() would take half of the time
+        """Return the seconds until ``amount`` can be taken; 0 if it can be taken now."""
+        burst = self._burst  # min() would cost as much as all the rest
         level = self._level + (now - self._at) * self._rate
         self._level = level = level if level < burst else burst
         self._at = now
@@ -92,16 +93,16 @@ class Bucket:
         return lacking / self._rate if lacking > 0 else 0.0
 
     def take(self, amount: float) -> None:
-        """Take ``amount``, of which ``wait`` has just said that it can be."""
+        """Take ``amount``. Call ``wait`` before, to fill the bucket."""
         self._level -= amount
 
     def full(self, now: float) -> bool:
-        """Whether all that was taken has come back."""
+        """Return whether the bucket is full."""
         return self._level + (now - self._at) * self._rate >= self._burst
 
 
 class Address:
-    """What one address has: connections, and what it may still do."""
+    """The connections and the buckets of one address."""
 
     __slots__ = (
         "arrivals",
@@ -123,7 +124,7 @@ class Address:
         self.registrations = _bucket(limits.registrations, now)
 
     def idle(self, now: float) -> bool:
-        """Whether nothing would be different if it were forgotten."""
+        """Return whether the address can be forgotten: it has no connection, and full buckets."""
         buckets = (
             self.arrivals,
             self.messages,
@@ -140,8 +141,10 @@ def _bucket(rate: Rate | None, now: float) -> Bucket | None:
 
 
 class Allowance:
-    """What one session may say. Once it was too much, nothing is taken before the time that was
-    told: else what is under way would overtake what was refused before it.
+    """The rate limits of one session.
+
+    After a refusal, everything is refused until the announced time, because otherwise a later
+    message could overtake a refused one that is sent again.
     """
 
     __slots__ = ("_messages", "_octets", "_until", "_work")
@@ -158,9 +161,9 @@ class Allowance:
         self._until = now
 
     def spend(self, octets: int, now: float) -> None:
-        """Say something of so many bytes.
+        """Count a message of ``octets`` bytes.
 
-        :raises TooFast: it is too much; nothing is taken then.
+        :raises TooFast: if it exceeds a limit; it is not counted then.
         """
         wait = self._until - now
         if wait <= 0:
@@ -177,18 +180,18 @@ class Allowance:
         self.charge(octets)
 
     def charge(self, octets: int) -> None:
-        """Count bytes that were answered: they are not refused, but what follows waits for them."""
+        """Count the bytes of an answer. This never refuses, but it delays the next messages."""
         for bucket in self._octets:
             bucket.take(octets)
 
     def work_wait(self, now: float) -> float:
-        """Return after how many seconds there may be more work aside; 0 if there may be now."""
+        """Return the seconds until more work may be done in threads; 0 if it may be done now."""
         return max((bucket.wait(0.0, now) for bucket in self._work), default=0.0)
 
     def charge_work(self, seconds: float, now: float) -> None:
-        """Count how long some work took."""
+        """Count the duration of some work."""
         for bucket in self._work:
-            bucket.wait(0.0, now)  # so that no more than the burst has come back
+            bucket.wait(0.0, now)  # fills the bucket up to now
             bucket.take(seconds)
 
 
@@ -196,28 +199,31 @@ _Member = TypeVar("_Member")
 
 
 class FairPool(Generic[_Member]):
-    """Members that are there for a while, each of an address, and a bound on how many.
+    """A bounded set of members, for example connections, which is shared fairly by addresses.
 
-    An address may have as many as there are places free. So one address takes half of them at
-    most, a second one half of the rest, and there is one for whoever comes from yet another
+    An address may have as many members as there are free places. So a single address can take half
+    of the places, a second one half of the rest, and a further address always finds a place
     ("dynamic threshold": A. K. Choudhury, E. L. Hahne, IEEE/ACM Transactions on Networking 6(2),
-    1998). Past its share an address gets a place for that of its own oldest member.
+    1998). If an address has its share, a new member replaces its own oldest one.
 
-    :param places: how many there are; may be changed.
-    :param evict: called with a member that lost its place.
+    :param places: the maximum number of members; it may be changed.
+    :param evict: called with a member that was replaced.
     """
 
     def __init__(self, places: int, evict: Callable[[_Member], None]) -> None:
         self.places = places
         self._evict = evict
-        self._members: dict[_Member, str] = {}  # the oldest first, here and below
+        self._members: dict[_Member, str] = {}  # oldest first, as in ``_of``
         self._of: dict[str, dict[_Member, None]] = {}
 
     def __iter__(self) -> Iterator[_Member]:
         return iter(list(self._members))
 
     def add(self, member: _Member, host: str | None) -> None:
-        """Give ``member`` a place, and evict another if it must be."""
+        """Add ``member``, and evict another one if necessary.
+
+        :param host: the member's address; None for a local socket.
+        """
         name = network(host or "")
         own = self._of.setdefault(name, {})
         free = self.places - len(self._members)
@@ -231,7 +237,7 @@ class FairPool(Generic[_Member]):
             self._evict(loser)
 
     def remove(self, member: _Member) -> None:
-        """``member`` needs its place no more, if it has one."""
+        """Remove ``member``, if it has a place."""
         name = self._members.pop(member, None)
         if name is None:
             return
@@ -242,22 +248,27 @@ class FairPool(Generic[_Member]):
 
 
 class Limiter:
-    """All addresses. A peer without one, on a local socket, is limited as a session alone.
+    """The limits of all addresses. Local sockets have no address, so only their sessions are
+    limited.
 
-    :param places: how many connections there may be in all; None if that is not known. Unless
-        ``Limits.connections`` is off, an address may have as many as there are places free.
+    In all methods ``host`` is the peer's address, None for a local socket, and ``now`` the time.
+
+    :param places: the maximum number of connections in all; None if it is not known. An address may
+        have as many connections as there are free places, unless ``Limits.connections`` is None.
     """
 
     def __init__(self, limits: Limits, places: int | None = None) -> None:
         self.limits = limits
         self._places = places
         self.connections = 0
-        """How many are counted."""
+        """The number of counted connections."""
         self._addresses: dict[str, Address] = {}
-        self._left: dict[str, None] = {}  # those without a connection, longest ago first
+        self._left: dict[str, None] = {}  # addresses without a connection, longest ago first
 
     def arrive(self, host: str | None, now: float) -> bool:
-        """Say whether another connection may be made, before anything is done for it."""
+        """Count a new connection for the rate limit ``Limits.arrivals``; return whether it is
+        within the limit.
+        """
         address = self._address(host, now)
         if address is None or address.arrivals is None:
             return True
@@ -267,7 +278,7 @@ class Limiter:
         return True
 
     def connect(self, host: str | None, now: float) -> bool:
-        """Count a connection; return whether there may be one more. If not, it is not counted."""
+        """Count an open connection; return False, without counting it, if there are too many."""
         free = math.inf if self._places is None else self._places - self.connections
         if free <= 0:
             return False
@@ -282,7 +293,7 @@ class Limiter:
         return True
 
     def disconnect(self, host: str | None, now: float) -> None:
-        """A connection that was counted is gone."""
+        """Uncount a connection that ``connect`` has counted."""
         if host is None:
             self.connections -= 1
             return
@@ -294,11 +305,11 @@ class Limiter:
         address.connections -= 1
         if not address.connections:
             self._left[name] = None
-            self._tidy(now)
+            self._forget_some(now)
 
-    def _tidy(self, now: float) -> None:
-        """Forget the two that left longest ago, if nothing is known of them that matters, or too
-        many are known.
+    def _forget_some(self, now: float) -> None:
+        """Forget at most two addresses: they disconnected longest ago, and their buckets are full
+        or too many addresses are remembered.
         """
         for _ in range(2):
             name = next(iter(self._left), None)
@@ -306,22 +317,22 @@ class Limiter:
                 return
             if len(self._left) >= MAX_ADDRESSES or self._addresses[name].idle(now):
                 del self._left[name], self._addresses[name]
-            else:  # looked at again when the others have been
+            else:  # to the end of the queue
                 del self._left[name]
                 self._left[name] = None
 
     def login(self, host: str | None, now: float) -> None:
-        """Somebody wants a name.
+        """Count an attempt to log in.
 
-        :raises TooFast: too many did from this address.
+        :raises TooFast: if there were too many from this address.
         """
         address = self._address(host, now)
         self._spend(None if address is None else address.logins, now)
 
     def registration(self, host: str | None, now: float) -> None:
-        """Somebody wants an account.
+        """Count the making of an account.
 
-        :raises TooFast: too many did from this address.
+        :raises TooFast: if there were too many from this address.
         """
         address = self._address(host, now)
         self._spend(None if address is None else address.registrations, now)
@@ -336,7 +347,7 @@ class Limiter:
         bucket.take(1.0)
 
     def session(self, host: str | None, now: float) -> Allowance | None:
-        """Return what a new session may say; None if everything."""
+        """Return the allowance of a new session; None if it is not limited."""
         address = self._address(host, now)
         allowance = Allowance(self.limits, address, now)
         limited = allowance._messages or allowance._octets or allowance._work
@@ -348,7 +359,7 @@ class Limiter:
         name = network(host)
         address = self._addresses.get(name)
         if address is None:
-            self._tidy(now)
+            self._forget_some(now)
             address = self._addresses[name] = Address(self.limits, now)
             self._left[name] = None
         return address
@@ -356,7 +367,9 @@ class Limiter:
 
 @lru_cache(maxsize=4096)
 def network(host: str) -> str:
-    """Return what counts as one address: of version 6 the first 64 bits, which one line has."""
+    """Return the address that limits count: for IPv6 the network of the first 64 bits, which
+    usually belongs to one customer.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,7 +1,6 @@
-"""A message, whom it is to, and what users and rooms may be called.
+"""Messages, their targets, and the grammar of names.
 
-Plain immutable values, and the rules of names that everybody shares. Nothing here knows how a
-message travels, who is connected, or where it is kept.
+This module must not know connections, the wire protocol, or where messages are stored.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import NamedTuple
 from chat_twisted.core.errors import MalformedName, NoSuchRoom, UnableToSend
 
 USER_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
-"""What a user may be called, as a regular expression."""
+"""A regular expression for the names of users."""
 
 _USER = re.compile(rf"{USER_NAME}\Z")
 _ROOM = re.compile(r"#[A-Za-z0-9_-]{1,32}\Z")
 
 
 class Audience(enum.Enum):
-    """The three sorts of recipient that a message can have."""
+    """The three kinds of targets."""
 
     ALL = enum.auto()
     ROOM = enum.auto()
@@ -31,15 +30,14 @@ class Audience(enum.Enum):
 
 
 def fold(name: str) -> str:
-    """Give the form under which ``name`` is looked up: names that differ only in case are one."""
+    """Return the key under which a name is looked up: names that differ only in case are equal."""
     return name.lower()
 
 
 def check_user_name(name: str) -> str:
-    """Return ``name`` if a user may be called so.
+    """Return ``name`` if it is valid for a user.
 
-    :raises MalformedName: it is not 1 to 32 of ``[A-Za-z0-9_-]``, begins with one of the two
-        marks, or is ALL in any case.
+    :raises MalformedName: if it does not match ``USER_NAME``, or is ALL in upper or lower case.
     """
     if not _USER.match(name) or fold(name) == "all":
         raise MalformedName
@@ -47,9 +45,9 @@ def check_user_name(name: str) -> str:
 
 
 def check_room_name(name: str) -> str:
-    """Return ``name`` if a room may be called so.
+    """Return ``name`` if it is valid for a room.
 
-    :raises NoSuchRoom: it is not ``#`` and 1 to 32 of ``[A-Za-z0-9_-]``.
+    :raises NoSuchRoom: if it is not ``#`` followed by 1 to 32 characters of ``[A-Za-z0-9_-]``.
     """
     if not _ROOM.match(name):
         raise NoSuchRoom
@@ -58,7 +56,11 @@ def check_room_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a message is to: ``name`` as it is shown, ``key`` as it is looked up."""
+    """The target of a message.
+
+    :ivar name: the name as the sender wrote it.
+    :ivar key: the folded name.
+    """
 
     audience: Audience
     name: str
@@ -70,9 +72,9 @@ EVERYBODY = Target(Audience.ALL, "ALL", "all")
 
 @lru_cache(maxsize=4096)
 def parse_target(argument: str) -> Target:
-    """Read the argument of a SEND: a user, a ``#room`` or ``ALL``.
+    """Parse the target of a message: a user, a ``#room`` or ``ALL``.
 
-    :raises UnableToSend: nobody and nothing can be called so.
+    :raises UnableToSend: if it is not a valid name.
     """
     if _USER.match(argument):
         key = fold(argument)
@@ -83,14 +85,19 @@ def parse_target(argument: str) -> Target:
 
 
 class Message(NamedTuple):
-    """What was said. It never changes, and nobody hears of it before it is committed.
+    """A message. It is delivered only after it is committed.
 
-    ``number`` is positive and grows in the order of commitment; ``time`` is in milliseconds since
-    the epoch (UTC), by a clock that may be set. ``author`` is the sender's number and ``sender``
-    the name as its owner wrote it. Of ``recipient`` (a user's number) and ``room`` (a room's) at
-    most one is not 0; ``to`` names it, and is ALL where both are 0. ``request`` is what the same
-    message, sent once more by its author, would have too; None if there is no telling. ``kind`` is
-    one of ``entries``'s; ``logged`` is when the message was put into the order, by the log's clock.
+    :ivar number: its number; positive, and increasing in the order of commits.
+    :ivar time: the time of day when it was sent, in milliseconds since the epoch (UTC). That clock
+        may be set, so times need not increase.
+    :ivar author: the number of the user who has sent it.
+    :ivar sender: the name of the author at that time.
+    :ivar recipient: the number of the user to whom it is, or 0.
+    :ivar room: the number of the room to which it is, or 0. It is to all users if both are 0.
+    :ivar to: the name of the recipient or the room, or ALL.
+    :ivar request: the deduplication key (``commands.Send``), or None.
+    :ivar kind: ``commands.TEXT``, ``ACTION`` or ``NOTICE``.
+    :ivar logged: the time when it got its place in the order, in milliseconds of the log's clock.
     """
 
     number: int
@@ -121,7 +128,9 @@ def seen_by(user: int, name: str, messages: Sequence[Message]) -> list[Message]:
 
 
 class Conversation(NamedTuple):
-    """A conversation: ``(0, "")`` with everybody, ``(room, "")``, ``(user, name of the other)``."""
+    """A conversation: ``(room, "")``, ``(user, name of the other user)``, or ``(0, "")`` for that
+    of all users.
+    """
 
     party: int
     name: str

@@ -1,6 +1,8 @@
-"""The rules of messages: who may say what to whom, what was said already, what may be deleted.
+"""The rules of messages: sending, detecting duplicates, and deleting.
 
-``send`` is on the way of every message: it looks up, and makes nothing but the message.
+Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
+refused. It changes nothing. ``send`` runs for every message, so it only looks things up in tables
+and makes no other object than the message.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from chat_twisted.core.model import Model, Room, User
 from chat_twisted.core.names import asking
 
 DELETE_WITHIN = 60 * 60_000
-"""Milliseconds within which users may delete what they said."""
+"""Milliseconds within which users may delete their own messages."""
 
 
 def send(model: Model, command: Send, now: int) -> Outcome:
-    """Say something, unless it was said before."""
+    """Send a message, unless it is a duplicate of a recent one."""
     user_id, epoch, to, text, time, key, kind, reaches_absent = command
     user = model.users.get(user_id)
     if user is None or epoch not in user.sessions:
@@ -73,12 +75,11 @@ def send(model: Model, command: Send, now: int) -> Outcome:
 
 
 def joined(model: Model, key: str, user: User) -> Room:
-    """Return a room that a user must be a member of.
+    """Return a room of which a user must be a member.
 
     :param key: the folded name.
-    :raises NoSuchRoom: there is none, or it is private and the user has no business there, so that
-        nobody can find out which private rooms there are.
-    :raises NotAMember: the user is not a member.
+    :raises NoSuchRoom: if there is none, or the user may not know of it because it is private.
+    :raises NotAMember: if the user is not a member.
     """
     room = model.room_names.get(key)
     if room is None:
@@ -98,7 +99,7 @@ def _check_may_speak(room: Room, user: User) -> None:
 
 
 def _is_there(other: User, user: User, epoch: int) -> bool:
-    """Tell whether another session than the asker's own would get it now."""
+    """Return whether ``other`` has a present session that is not the asking one."""
     return any(
         session.present and not (other is user and number == epoch)
         for number, session in other.sessions.items()
@@ -106,14 +107,16 @@ def _is_there(other: User, user: User, epoch: int) -> bool:
 
 
 def duplicate_query(model: Model, command: DuplicateQuery, now: int) -> Outcome:
-    """Tell whether a message was said before."""
+    """Return whether a message was sent before."""
     user = model.users.get(command.user)
     sent = None if user is None else user.find_sent(command.key, now)
     return Outcome((), None if sent is None else Duplicate(sent[0], sent[1]))
 
 
 def delete(model: Model, command: Delete, now: int) -> Outcome:
-    """Take away the text of a message."""
+    """Delete the text of a message: one's own for an hour, any as operator of its room or of the
+    server.
+    """
     user, _ = asking(model, command.user, command.epoch)
     room = model.rooms.get(command.room)
     own = command.author == user.id and now - command.logged < DELETE_WITHIN

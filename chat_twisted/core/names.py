@@ -1,8 +1,7 @@
-"""The rules of names: who may have which, on which session, and for how long.
+"""The rules of users: login, logout, holds, names, away texts, cursors and read markers.
 
-Logging in, going, being held and let go, being called otherwise, being away; and what a user's
-sessions have read. Each rule returns the facts that a command leads to, or raises why it is
-refused, and changes nothing.
+Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
+refused. It changes nothing.
 """
 
 from __future__ import annotations
@@ -55,19 +54,19 @@ from chat_twisted.core.message import Audience, check_user_name, fold, parse_tar
 from chat_twisted.core.model import Model, Session, User
 
 MAX_TOKENS = 16
-"""How many of a user's tokens are good at once. With an account, every login gives another one."""
+"""Maximum number of a user's valid tokens. Each login to an account makes a new one."""
 
 MAX_MARKERS = 1000
-"""Of how many conversations it is known how far a user has seen them."""
+"""Maximum number of a user's read markers."""
 
 MAX_WHY = 200
-"""Characters of why somebody is away."""
+"""Maximum characters of an away text."""
 
 
 def asking(model: Model, user: int, epoch: int) -> tuple[User, Session]:
-    """Return who asks, and on which session.
+    """Return the user and the session that a command is from.
 
-    :raises NoSession: it has ended.
+    :raises NoSession: if the session has ended.
     """
     asker = model.users.get(user)
     if asker is None or (session := asker.sessions.get(epoch)) is None:
@@ -76,7 +75,7 @@ def asking(model: Model, user: int, epoch: int) -> tuple[User, Session]:
 
 
 def start(model: Model, command: Start, now: int) -> Outcome:
-    """End all sessions of a node that begins anew."""
+    """End all sessions of a node that has started."""
     facts: list[Fact] = []
     if command.options != model.options:
         facts.append(OptionsSet(command.options))
@@ -91,15 +90,15 @@ def start(model: Model, command: Start, now: int) -> Outcome:
     return Outcome(tuple(facts))
 
 
-# Coming
+# Logging in
 
 
 def login(model: Model, command: Login, now: int) -> Outcome:
-    """Give a session the name that it wants, if it may have it."""
+    """Log in a session, as an existing user or as a new guest."""
     check_user_name(command.name)
     user = model.names.get(fold(command.name))
     if user is None or not user.operator:
-        # An operator who has banned too much must be able to undo it.
+        # Operators who have banned themselves must be able to undo it.
         sanctions.check_ban(model, command.name, command.host, now)
     if user is None:
         return _claim(model, command)
@@ -143,18 +142,18 @@ def _session(command: Login, user: int, epoch: int, token: bytes, proof: str) ->
 
 
 def arrive(model: Model, command: Arrive, now: int) -> Outcome:
-    """Have messages reach a session from now on."""
+    """Mark a session as present: messages reach it from now on."""
     _, session = asking(model, command.user, command.epoch)
     if session.present:
         return Outcome(())
     return Outcome((SessionArrived(command.user, command.epoch),))
 
 
-# Going
+# Logging out
 
 
 def detach(model: Model, command: Detach, now: int) -> Outcome:
-    """Take it that a session is gone, if it was not already."""
+    """End a session, if it has not ended already."""
     user = model.users.get(command.user)
     if user is None or command.epoch not in user.sessions:
         return Outcome(())
@@ -164,7 +163,7 @@ def detach(model: Model, command: Detach, now: int) -> Outcome:
 
 
 def dismiss(user: User, by: int, reason: str) -> list[Fact]:
-    """Return the ends of all sessions of a user, against their wish."""
+    """Return the facts that end all sessions of a user."""
     return [
         SessionGone(user.id, epoch, True, session.address, by, reason)
         for epoch, session in user.sessions.items()
@@ -172,7 +171,7 @@ def dismiss(user: User, by: int, reason: str) -> list[Fact]:
 
 
 def after_session(model: Model, fact: SessionGone, now: int) -> Iterator[Fact]:
-    """What follows when a session is gone: a guest who has no other is held, or is no more."""
+    """Called when a session has ended: a guest without another session is held, or ends."""
     user = model.users[fact.user]
     if user.sessions or user.account is not None:
         return
@@ -183,12 +182,12 @@ def after_session(model: Model, fact: SessionGone, now: int) -> Iterator[Fact]:
 
 
 def after_held(model: Model, fact: Held) -> Iterator[Fact]:
-    """What follows when a guest is held: another one may have to make room."""
+    """Called when a guest was added to the held ones: if there are too many, evict one."""
     yield from _make_room(model, model.options, fact.address)
 
 
 def after_options(model: Model, fact: OptionsSet) -> Iterator[Fact]:
-    """What follows when other options decide: fewer guests may be held."""
+    """Called when the options have changed: if too many guests are held, evict some."""
     yield from _make_room(model, fact.options, "")
 
 
@@ -199,22 +198,22 @@ def _make_room(model: Model, options: Options, address: str) -> Iterator[Fact]:
 
 
 def end(model: Model, user: User, reason: str = "") -> list[Fact]:
-    """Return what the end of a user is: of their memberships, and their own."""
+    """Return the facts that end a user: they leave their rooms, and their name is free."""
     facts: list[Fact] = [Left(room, user.id, model.number, 0, reason) for room in user.rooms]
     facts.append(UserGone(user.id, user.name, reason))
     return facts
 
 
-# Being here
+# While logged in
 
 
 def rename(model: Model, command: Rename, now: int) -> Outcome:
-    """Call a guest by another name."""
+    """Rename a guest."""
     user, session = asking(model, command.user, command.epoch)
     check_user_name(command.name)
     if user.account is not None:
         raise HasAccount("an account keeps its name")
-    # Else a sanction would be over with the name that it is for.
+    # Otherwise guests could escape a sanction of their name.
     sanctions.check_voice(model, user, now)
     if any(user.key in room.bans for room in user.rooms.values()):
         raise BannedFromRoom
@@ -228,7 +227,7 @@ def rename(model: Model, command: Rename, now: int) -> Outcome:
 
 
 def set_away(model: Model, command: SetAway, now: int) -> Outcome:
-    """Note that a user does not read for now, or reads again."""
+    """Mark a user as away, or as back."""
     user, _ = asking(model, command.user, command.epoch)
     why = command.why
     if why is not None:
@@ -241,7 +240,7 @@ def set_away(model: Model, command: SetAway, now: int) -> Outcome:
 
 
 def acknowledge(model: Model, command: Acknowledge, now: int) -> Outcome:
-    """Move cursors, none of them back, and none beyond what was said."""
+    """Advance acknowledgement cursors, at most to the newest message."""
     latest: dict[int, int] = {}
     for id, number in command.cursors:
         user, number = model.users.get(id), min(number, model.number)
@@ -251,7 +250,7 @@ def acknowledge(model: Model, command: Acknowledge, now: int) -> Outcome:
 
 
 def mark_read(model: Model, command: MarkRead, now: int) -> Outcome:
-    """Move the read marker of a conversation, but not back."""
+    """Advance the read marker of a conversation; if there are too many, the oldest is deleted."""
     user, _ = asking(model, command.user, command.epoch)
     target = parse_target(command.to)
     room, name = 0, ""

@@ -1,7 +1,7 @@
-"""Lists that are kept in order, and read a page at a time.
+"""Lists that are kept in order, and read by page.
 
-Reading a page costs a search and the items that are taken, however long the list is. Nothing here
-knows what the items are.
+The cost of a page depends on its items, not on the length of the list. This module must not know
+what the items are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """What is asked of a list: ``count`` items in all, and ``items`` from some key on, in order.
+    """A view of a list.
 
-    ``items`` are read from the list as they are taken: take them before the list changes.
+    :ivar count: the number of all items.
+    :ivar items: the items after some key, in order. It reads from the list, so it must be used
+        before the list changes.
     """
 
     count: int
@@ -27,14 +29,14 @@ class Listing(Generic[T]):
 
 
 MOST = 1024
-"""Items in one of the lists that an ``Ordered`` is made of."""
+"""Maximum number of items in one block of an ``Ordered``."""
 
 
 class Ordered(Generic[T]):
-    """Items in the order of their keys, one item a key.
+    """Items in the order of their keys, with one item per key.
 
-    They are in several short lists, so adding or removing one is two searches and a short move in
-    memory: a few microseconds among 100,000.
+    They are stored in several short blocks, so adding or removing one takes two binary searches and
+    moves a few kilobytes: some microseconds in a list of 100,000.
 
     :param key: returns an item's key, which must not change while the item is in the list.
     """
@@ -47,13 +49,13 @@ class Ordered(Generic[T]):
         self._count = len(ordered)
         half = MOST // 2
         self._blocks = [ordered[at : at + half] for at in range(0, len(ordered), half)]
-        self._lows = [key(block[0]) for block in self._blocks]  # no key in the block is lower
+        self._lows = [key(block[0]) for block in self._blocks]  # a lower bound of the block's keys
 
     def __len__(self) -> int:
         return self._count
 
     def _find(self, key: Any) -> tuple[int, int, bool]:
-        """Return the block where a key belongs, its place there, and whether it is there."""
+        """Return the block where a key belongs, the position there, and whether the key exists."""
         number = max(0, bisect_right(self._lows, key) - 1)
         if number == len(self._blocks):
             return number, 0, False
@@ -62,12 +64,12 @@ class Ordered(Generic[T]):
         return number, at, at < len(block) and self._key(block[at]) == key
 
     def get(self, key: Any) -> T | None:
-        """Return the item with ``key``, if there is one."""
+        """Return the item with ``key``, or None."""
         number, at, there = self._find(key)
         return self._blocks[number][at] if there else None
 
     def put(self, item: T) -> None:
-        """Add ``item``, in the place of another one with its key."""
+        """Add ``item``, or replace the item with the same key."""
         key = self._key(item)
         number, at, there = self._find(key)
         if there:
@@ -88,7 +90,7 @@ class Ordered(Generic[T]):
             self._lows.insert(number + 1, self._key(block[half]))
 
     def discard(self, item: T) -> None:
-        """Remove ``item``, if it is here; not another one with its key."""
+        """Remove ``item`` if it is in the list. Another item with the same key stays."""
         number, at, there = self._find(self._key(item))
         if not there or self._blocks[number][at] is not item:
             return
@@ -98,11 +100,11 @@ class Ordered(Generic[T]):
             del self._blocks[number], self._lows[number]
 
     def first(self) -> T | None:
-        """Return the item with the lowest key, if there is any."""
+        """Return the item with the lowest key, or None."""
         return self._blocks[0][0] if self._blocks else None
 
     def after(self, key: Any) -> Iterator[T]:
-        """Go through the items whose keys are higher than ``key``."""
+        """Return the items with higher keys than ``key``, in order."""
         blocks = self._blocks
         if not blocks:
             return iter(())

@@ -1,8 +1,8 @@
-"""Log lines that a peer can cause as often as it likes, and a bound on how many are written.
+"""Rate limits for log lines that peers can cause.
 
-What an address causes past its rate is counted, and becomes one line a minute. So a flood shows in
-the log at once and for as long as it lasts, and does not fill the disk. Nothing here knows what the
-lines are about.
+Lines of an address that exceed its rate are counted, and reported by one line a minute. So a flood
+is visible in the log as long as it lasts, but does not fill the disk. This module must not know
+what the lines are about.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chat_twisted.core.limits import Bucket, Rate, network
 
 REPORT_EVERY = 60
-"""Seconds after which it is written how many lines were not."""
+"""Seconds after which omitted lines are reported."""
 
 MAX_REPORTED = 10
-"""How many addresses have a line of their own then; the others have one together."""
+"""Maximum number of addresses with a line of their own in a report; the others share one line."""
 
 MAX_ADDRESSES = 1000
-"""How many addresses are told apart; what further ones cause is counted with all others'."""
+"""Maximum number of addresses that are counted separately."""
 
 
 class _Address:
-    """What one address has caused lately."""
+    """The recent log lines of one address."""
 
     __slots__ = ("bucket", "last", "omitted")
 
     def __init__(self, rate: Rate, now: float) -> None:
         self.bucket = Bucket(rate, now)
         self.omitted = 0  # lines since the last report
-        self.last: tuple[str, dict[str, Any]] = ("", {})  # the newest of them
+        self.last: tuple[str, dict[str, Any]] = ("", {})  # the last omitted line
 
 
 class PeerLog:
-    """Writes lines, as many as the rates allow.
+    """Writes log lines within rate limits.
 
     :param write: a method of a ``twisted.logger.Logger``.
-    :param each: for one address.
-    :param all: for all addresses together.
+    :param clock: a monotonic clock.
+    :param each: the rate of each address.
+    :param all: the rate of all addresses together.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class PeerLog:
         self._each = each
         self._all = Bucket(all, clock.seconds())
         self._addresses: dict[str, _Address] = {}
-        self._others = 0  # lines of those who are not told apart
+        self._others = 0  # omitted lines of addresses that are not counted separately
         self._reporting: IDelayedCall | None = None
 
     def emit(self, host: str | None, format: str, /, **fields: Any) -> None:
-        """Write a line that the peer at ``host`` causes, or count it."""
+        """Write a line that the peer at ``host`` has caused, or count it as omitted."""
         now = self._clock.seconds()
         name = network(host or "")
         address = self._addresses.get(name)
@@ -68,7 +69,7 @@ class PeerLog:
                 self._report_later()
                 return
             address = self._addresses[name] = _Address(self._each, now)
-        # Once a line is omitted so are all until the report, which would else come out of order.
+        # After an omitted line all are omitted until the report, so that lines stay in order.
         if address.omitted or address.bucket.wait(1, now) or self._all.wait(1, now):
             address.omitted += 1
             address.last = (format, fields)
@@ -79,7 +80,7 @@ class PeerLog:
         self._write(format, **fields)
 
     def report(self) -> None:
-        """Write now what is only counted yet."""
+        """Report the omitted lines now, if there are any."""
         if self._reporting is not None:
             self._reporting.cancel()
             self._report()
@@ -110,7 +111,7 @@ class PeerLog:
         self._forget(self._clock.seconds())
 
     def _forget(self, now: float) -> None:
-        """Forget those of whom nothing need be known."""
+        """Forget addresses without omitted lines whose buckets are full."""
         self._addresses = {
             name: address
             for name, address in self._addresses.items()

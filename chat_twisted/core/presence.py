@@ -1,7 +1,8 @@
-"""Presence: who is present is followed fact by fact, and changes are told to sessions that watch.
+"""Presence: which users are here, away or gone, and notifying the sessions that watch changes.
 
-Changes are gathered for half a second and told together, so that a thousand logins at once are not
-a million notices. Where somebody is when that is told, the state says. It knows no protocol.
+Changes are gathered for half a second and notified together, so that a thousand simultaneous logins
+don't cause a million notifications. The presence at the end of that time counts. This module must
+not know protocols.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ HERE, AWAY, GONE = "here", "away", "gone"
 
 
 class Presence(NamedTuple):
-    """A user's presence: ``HERE``, ``AWAY`` or ``GONE``; and their away text, if any."""
+    """A user's presence.
+
+    :ivar name: the user's name.
+    :ivar state: ``HERE``, ``AWAY`` or ``GONE``.
+    :ivar why: the away text, if any.
+    """
 
     name: str
     state: str
@@ -33,12 +39,14 @@ W = TypeVar("W")
 
 
 class Watchers(Generic[W]):
-    """The sessions that want to be told of changes.
+    """The sessions that watch changes of presence.
 
-    :ivar watching: them, in the order in which they came.
-    :param present: the sessions that are present where following begins: user and epoch.
-    :param look: returns where the user of a name is now.
-    :param tell: called with what has changed, once for each name, if somebody watches.
+    :ivar watching: these sessions, in the order in which they started to watch.
+    :param clock: a monotonic clock.
+    :param present: the user and the epoch of each session that is present at the start.
+    :param name_of: returns the name of a user.
+    :param look: returns the current presence of the user with a given name.
+    :param tell: called with the changed presences, one for each name, if any session watches.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class Watchers(Generic[W]):
         self._telling: IDelayedCall | None = None
 
     def follow(self, fact: Fact) -> None:
-        """Take a fact, before the names of users are others by it."""
+        """Note the changes of a fact. Call this before ``name_of`` returns the new names."""
         match fact:
             case facts.SessionCame(user, epoch, present=True) | facts.SessionArrived(user, epoch):
                 epochs = self._epochs.setdefault(user, set())
@@ -93,7 +101,7 @@ class Watchers(Generic[W]):
 
 
 def presence_of(user: User) -> Presence:
-    """Say where a user is."""
+    """Return the presence of a user."""
     if not user.present:
         return Presence(user.name, GONE)
     return Presence(user.name, HERE) if user.away is None else Presence(user.name, AWAY, user.away)

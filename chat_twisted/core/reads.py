@@ -1,7 +1,7 @@
-"""What is read back from what was said: the interface by which the hub asks for it.
+"""The interface by which the hub reads stored messages.
 
-Whether somebody may read something is decided before, by the state. Nothing here knows where
-messages are kept.
+The state decides before whether a user may read. This module must not know where messages are
+stored.
 """
 
 from __future__ import annotations
@@ -16,15 +16,21 @@ from chat_twisted.core.turns import Asker
 
 
 class Page(NamedTuple):
-    """A part of what a user has missed: everything up to the number ``upto``."""
+    """A page of the messages that a user has missed; it has all of them up to number ``upto``."""
 
     messages: list[Message]
     upto: int
 
 
 class Span(NamedTuple):
-    """A part of a conversation: ``limit`` messages, the first (or the last) between two numbers and
-    two times (milliseconds), all of them exclusive but ``since`` and ``until``. None is no bound.
+    """A part of a conversation. None means no bound.
+
+    :ivar limit: the maximum number of messages.
+    :ivar after: only messages with higher numbers.
+    :ivar before: only messages with lower numbers.
+    :ivar since: only messages of this time or later, in milliseconds since the epoch.
+    :ivar until: only messages of this time or earlier.
+    :ivar oldest_first: whether to return the first messages of the part, instead of the last.
     """
 
     limit: int
@@ -36,18 +42,19 @@ class Span(NamedTuple):
 
 
 class Reads(Protocol):
-    """What the hub asks of an archive. Each reading waits for its turn (``turns``), and fails with
-    ``Unavailable`` if that takes too long or the server stops, and with ``TookTooLong`` if the
-    reading does.
+    """Reads messages for users.
+
+    Each reading waits for its turn (``turns``). It fails with ``Unavailable`` if it has waited too
+    long or the server stops, and with ``TookTooLong`` if the reading itself takes too long.
     """
 
     def missed(
         self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
     ) -> Deferred[Page]:
-        """Read what a user has missed (``archive.missed``).
+        """Read the next page of messages that a user has missed (``archive.missed``).
 
-        :param upto: is called when the reading begins, in any thread, and returns the number of a
-            message that has been delivered.
+        :param upto: called when the reading starts, in any thread; returns the number up to which
+            messages are read.
         """
 
     def history(

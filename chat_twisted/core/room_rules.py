@@ -1,8 +1,8 @@
-"""The rules of rooms: who joins, speaks in, leaves and is removed from which, and who runs it.
+"""The rules of rooms: joining and leaving, invitations, topics, ranks, modes and bans.
 
-Each rule returns the facts that a command leads to, or raises why it is refused, and changes
-nothing. Who made a room is its first operator. The heir of a room and its end follow from the fact
-that somebody has left it.
+Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
+refused. It changes nothing. The user who makes a room is its first operator. If the last operator
+leaves, the longest member becomes operator; if the last member leaves, the room ends.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ from chat_twisted.core.model import Model, Room, User
 from chat_twisted.core.names import asking
 
 MAX_INVITED = 1000
-"""Users who are invited to a room and have not joined it."""
+"""Maximum number of users who are invited to a room and have not joined."""
 
 MAX_BANNED = 1000
-"""Names that are kept out of a room."""
+"""Maximum number of names that are banned from a room."""
 
 MAX_TOPIC = 400
-"""Characters of a room's topic."""
+"""Maximum characters of a topic."""
 
 
 def join(model: Model, command: Join, now: int) -> Outcome:
-    """Be a member of a room, which is made if there is none. A member may ask for it again."""
+    """Join a room; make it if it does not exist. For a member this changes nothing."""
     user, session = asking(model, command.user, command.epoch)
     room = model.room_names.get(fold(check_room_name(command.room)))
     if room is not None and command.private and not room.private:
@@ -97,7 +97,7 @@ def join(model: Model, command: Join, now: int) -> Outcome:
 
 
 def part(model: Model, command: Part, now: int) -> Outcome:
-    """Be a member of a room no longer."""
+    """Leave a room."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
     reason = sanctions.check_reason(command.reason)
@@ -105,8 +105,8 @@ def part(model: Model, command: Part, now: int) -> Outcome:
 
 
 def after_left(model: Model, fact: Left) -> Iterator[Fact]:
-    """What follows when somebody has left: a room without members is no more, and one without
-    operators has an heir, the one who is longest in it.
+    """Called when a member has left: a room without members ends, and in a room without operators
+    the longest member becomes one.
     """
     room = model.rooms[fact.room]
     if not room.members:
@@ -116,7 +116,7 @@ def after_left(model: Model, fact: Left) -> Iterator[Fact]:
 
 
 def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
-    """Make another member leave."""
+    """Remove another member."""
     user, room = in_charge(model, command.user, command.epoch, command.room)
     reason = sanctions.check_reason(command.reason)
     other = _member(model, room, command.whom)
@@ -126,7 +126,7 @@ def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
 
 
 def invite(model: Model, command: Invite, now: int) -> Outcome:
-    """Ask somebody in."""
+    """Invite a user. In a private room, and for a banned name, only operators may."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
     other = model.names.get(fold(command.whom))
@@ -146,7 +146,7 @@ def invite(model: Model, command: Invite, now: int) -> Outcome:
 
 
 def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
-    """Say what a room is about."""
+    """Set the topic of a room."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
     sanctions.check_voice(model, user, now)
@@ -162,7 +162,7 @@ def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
 
 
 def set_rank(model: Model, command: SetRank, now: int) -> Outcome:
-    """Give a member a rank."""
+    """Set the rank of a member. The last operator keeps that rank."""
     user, room = in_charge(model, command.user, command.epoch, command.room)
     other = _member(model, room, command.whom)
     rank = room.members[other.id].rank
@@ -186,7 +186,7 @@ def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
 
 
 def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
-    """Keep a name out of a room, or let it in again. Who is a member stays one, and is silent."""
+    """Ban a name from a room, or lift the ban. A member of that name stays, but can't send."""
     user, room = in_charge(model, command.user, command.epoch, command.room)
     name = fold(check_user_name(command.whom))
     if not command.on:

@@ -1,9 +1,9 @@
-"""Which sessions of this node a message or an event reaches, as the facts have it so far.
+"""Routes: the sessions of this node that a message or an event reaches.
 
-The state may be ahead of what is being delivered. So who is in which room, and what everybody is
-called, is followed here fact by fact, for those who have a session here alone. A message to a room
-costs a look-up, however many members it has. Nothing here decides anything, and nothing here knows
-what a session is.
+The state may be ahead of the outcomes that are being delivered, so this module keeps its own copy
+of names and of the memberships of users with a session here, and updates it fact by fact. Finding
+the sessions of a room is one lookup, whatever the number of its members. This module must not
+decide anything, or know what a session is.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Sessions = dict[S, None]
 
 
 class Told(NamedTuple, Generic[S]):
-    """An event, and the sessions that are to be told of it."""
+    """An event, and the sessions that get it."""
 
     event: Event
     sessions: Collection[S]
 
 
 class Routes(Generic[S]):
-    """The sessions of this node, by user and by room, in the order in which they came.
+    """The sessions of this node, by user and by room, in the order of their logins.
 
-    :param users: numbers and names of all users, at the point where following begins; so ``rooms``.
-    :param rooms_elsewhere: returns the rooms that a user without a session here is in. It may be
-        ahead: by it is only decided who is told what a member is called.
+    :param users: the numbers and names of all users at the start; ``rooms`` likewise.
+    :param rooms_elsewhere: returns the rooms of a user without a session here, from the state. This
+        may be ahead, which only affects events about that user, such as a new name.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Routes(Generic[S]):
             facts.Deleted: self._deleted,
         }
 
-    # Who is reached
+    # Lookups
 
     @property
     def everybody(self) -> Collection[S]:
@@ -99,15 +99,15 @@ class Routes(Generic[S]):
         return self._of_user.get(user, ())
 
     def name_of(self, user: int) -> str:
-        """What a user is called; empty if there is none of that number."""
+        """Return the name of a user; empty if there is no such user."""
         return self._names.get(user, "")
 
-    # How it changes
+    # Changes
 
     def attach(self, session: S, user: int, rooms: Iterable[int]) -> None:
-        """Enter a session, where its login is in the order.
+        """Add a session. Called for the outcome of its login, in order.
 
-        :param rooms: those that the user was a member of there.
+        :param rooms: the rooms of the user at the time of the login.
         """
         sessions = self._of_user.get(user)
         if sessions is None:
@@ -118,7 +118,7 @@ class Routes(Generic[S]):
             self._in_room.setdefault(room, {})[session] = None
 
     def detach(self, session: S, user: int) -> None:
-        """Let go of a session, if it is here."""
+        """Remove a session, if it was attached."""
         sessions = self._of_user.get(user, {})
         if session not in sessions:
             return
@@ -129,7 +129,10 @@ class Routes(Generic[S]):
             del self._of_user[user], self._rooms_of[user]
 
     def follow(self, fact: Fact) -> Told[S] | None:
-        """Take a fact, in the order; return what is to be told of it, if anything, and to whom."""
+        """Update the routes by a fact. Called for all facts, in order.
+
+        :return: the event that sessions get, or None.
+        """
         follow = self._follow.get(type(fact))
         return None if follow is None else follow(fact)
 
@@ -143,7 +146,7 @@ class Routes(Generic[S]):
             del self._in_room[room]
 
     def _around(self, user: int) -> Collection[S]:
-        """The user's own sessions, and those of whoever is in a room with the user."""
+        """Return the sessions of a user, and of all members of the user's rooms."""
         rooms: Iterable[int] | None = self._rooms_of.get(user)
         if rooms is None:
             rooms = self._rooms_elsewhere(user)
@@ -188,7 +191,7 @@ class Routes(Generic[S]):
         return self._tell_room(fact.room, event)
 
     def _left(self, fact: facts.Left) -> Told[S]:
-        hearers = list(self.in_room(fact.room))  # who leaves is told, too
+        hearers = list(self.in_room(fact.room))  # including the leaving user
         if fact.user in self._rooms_of:
             self._rooms_of[fact.user].pop(fact.room, None)
             self._take_out(fact.room, self._of_user[fact.user])

@@ -1,7 +1,8 @@
-"""The rules of the server's operators: who is kept out, who may not talk, who is disconnected.
+"""The rules of the server's operators: bans, mutes, and disconnecting users.
 
-Names are keys, addresses and networks canonical text (``parse_subject``). Each rule returns the
-facts that a command leads to, or raises why it is refused, and changes nothing.
+The subject of a sanction is a folded name, or the canonical text of an address or network
+(``parse_subject``). Each rule returns the facts that follow from a command, or raises a
+``ChatError`` if the command is refused. It changes nothing.
 """
 
 from __future__ import annotations
@@ -31,22 +32,23 @@ from chat_twisted.core.model import Model, Sanction, User
 MAX_SANCTIONS = 10_000
 
 MAX_REASON = 200
-"""Bytes."""
+"""Maximum bytes of a reason."""
 
 MAX_DURATION = 10 * 365 * 24 * 60 * 60
-"""Seconds."""
+"""Maximum duration of a sanction in seconds, unless it never ends."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Reading what was typed
+# Parsing
 
 
 def parse_subject(text: str) -> str:
-    """Read whom a sanction is for: a user's name, an address or a network.
+    """Parse the subject of a sanction: a user's name, an address or a network.
 
-    :raises NotPermitted: it is none of them.
+    :return: the folded name, or the canonical text.
+    :raises NotPermitted: if it is none of these.
     """
     try:
         if "." not in text and ":" not in text:
@@ -68,11 +70,12 @@ def _unmapped(network: Network) -> Network:
 
 
 def parse_duration(text: str, now: float) -> int:
-    """Read a duration: seconds (``90``), or ``10m``, ``2h``, ``7d``; nothing means for ever.
+    """Parse a duration such as ``90`` (seconds), ``10m``, ``2h`` or ``7d``.
 
-    :param now: the time of day, in seconds.
-    :return: when it has passed, as a time of day in milliseconds; 0 for never.
-    :raises NotPermitted: ``text`` is no duration, or one that is too long.
+    :param text: the duration; empty means for ever.
+    :param now: the time of day, in seconds since the epoch.
+    :return: the time of day at which the duration ends, in milliseconds; 0 means never.
+    :raises NotPermitted: if it is not a duration, or too long.
     """
     if not text:
         return 0
@@ -84,9 +87,9 @@ def parse_duration(text: str, now: float) -> int:
 
 
 def check_reason(reason: str) -> str:
-    """Return a reason without the white space around it.
+    """Return a reason without surrounding white space.
 
-    :raises TextTooLong: it is not one line of at most ``MAX_REASON`` bytes.
+    :raises TextTooLong: if it is not one line of at most ``MAX_REASON`` bytes.
     """
     if not reason:
         return reason
@@ -96,17 +99,17 @@ def check_reason(reason: str) -> str:
     return reason
 
 
-# Who is kept out, and who may not talk
+# Checks
 
 
 def find(model: Model, kind: str, subject: str, now: int) -> Sanction | None:
-    """Return the sanction of a subject that counts now, if there is one."""
+    """Return the sanction of a subject that is in force now, or None."""
     found = model.sanctions.get((kind, subject))
     return None if found is None or 0 < found.until <= now else found
 
 
 def banned_address(model: Model, host: str, now: int) -> Sanction | None:
-    """Return the ban of an address, or of a network that it is in, if there is one."""
+    """Return the ban of an address, or of a network that contains it, or None."""
     try:
         address = _address(host)
     except ValueError:
@@ -123,9 +126,10 @@ def banned_address(model: Model, host: str, now: int) -> Sanction | None:
 
 
 def check_ban(model: Model, name: str, host: str, now: int) -> None:
-    """Check that neither a name nor an address is kept out; an empty ``host`` is no address.
+    """Check that neither a name nor an address is banned.
 
-    :raises Banned: one of them is.
+    :param host: the address; empty for a local socket.
+    :raises Banned: if one of them is.
     """
     if not model.sanctions:
         return
@@ -137,16 +141,16 @@ def check_ban(model: Model, name: str, host: str, now: int) -> None:
 
 
 def check_voice(model: Model, user: User, now: int) -> None:
-    """Check that a user may talk.
+    """Check that a user is not muted.
 
-    :raises Muted: they may not.
+    :raises Muted: if they are.
     """
     if model.sanctions and (mute := find(model, MUTE, user.key, now)) is not None:
         raise Muted(mute.until, mute.reason)
 
 
 def due(model: Model, now: int, limit: int) -> list[Fact]:
-    """Return the ends of sanctions whose time is over, of at most ``limit`` of them."""
+    """Return the facts that end sanctions whose time is over, at most ``limit`` of them."""
     found: list[Fact] = []
     for sanction in model.sanctions_ending.after((0, "")):
         if len(found) >= limit or sanction.until > now:
@@ -155,14 +159,14 @@ def due(model: Model, now: int, limit: int) -> list[Fact]:
     return found
 
 
-# What operators ask
+# Commands
 
 
 def operating(model: Model, user: int, epoch: int) -> str:
-    """Return the name of the operator who asks; empty for the console.
+    """Return the name of the asking operator; empty for the console.
 
-    :raises NoSession: the session has ended.
-    :raises OperatorRequired: they are none.
+    :raises NoSession: if the session has ended.
+    :raises OperatorRequired: if the asker is not an operator.
     """
     if user == CONSOLE:
         return ""
@@ -175,7 +179,7 @@ def operating(model: Model, user: int, epoch: int) -> str:
 
 
 def impose(model: Model, command: Impose, now: int) -> Outcome:
-    """Impose a sanction. Who is banned and has sessions is disconnected, but for operators."""
+    """Impose a sanction. A ban ends the sessions of the banned users, except operators."""
     author = operating(model, command.user, command.epoch)
     kind, subject, reason = command.kind, command.subject, check_reason(command.reason)
     if kind == MUTE and network_of(subject) is not None:
@@ -223,12 +227,12 @@ def disconnect(model: Model, command: Disconnect, now: int) -> Outcome:
 
 
 def network_of(subject: str) -> Network | None:
-    """Return the network that a ban is for, which may be a single address; None if it is a name."""
+    """Return the network of a ban, which may be a single address; None if the subject is a name."""
     return ipaddress.ip_network(subject) if "." in subject or ":" in subject else None
 
 
 def is_within(host: str, network: Network) -> bool:
-    """Whether the address of a peer is in ``network``; that of a local socket is in none."""
+    """Return whether a peer's address is in ``network``. A local socket is in no network."""
     try:
         return bool(host) and _address(host) in network
     except ValueError:
@@ -242,7 +246,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def network_length(subject: str) -> tuple[int, int] | None:
-    """Return version and length of a network; None of a name or a single address."""
+    """Return the IP version and the prefix length of a network; None for a name or an address."""
     if "/" not in subject:
         return None
     network = ipaddress.ip_network(subject)

@@ -1,7 +1,7 @@
 """Doors, sessions and requests, as the hub sees them.
 
-What the hub remembers of the connections of this node, and what it asks of the doors: each fills
-``Session`` with its dialect's words. No rule of the chat is here; those are the state's.
+``Door`` and ``Session`` are the interface by which the hub calls doors: each door implements them
+for its protocol. This module must not know the rules of the chat, or protocols.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ from chat_twisted.core.presence import Presence
 
 
 class Door(Protocol):
-    """What the hub asks of a door: to bring messages to sessions that came through it."""
+    """The part of a door that the hub uses: it writes to the sessions of the door."""
 
     def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
-        """Write ``messages``, encoded once, to each of ``sessions``; must not fail or wait."""
+        """Encode ``messages`` once, and write them to each of ``sessions``. It must not fail or
+        wait.
+        """
 
     def flush(self, *, more: bool) -> None:
-        """Called when all that was committed together is delivered; ``more``: something else is
-        about to be.
+        """Called when the messages and events of a batch are delivered.
+
+        :param more: whether another batch follows soon.
         """
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """Write changes of presence to each of ``sessions``; must not fail or wait."""
+        """Write changes of presence to each of ``sessions``. It must not fail or wait."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """Write an event to each of ``sessions``; must not fail or wait."""
+        """Write an event to each of ``sessions``. It must not fail or wait."""
 
 
 class Policy(NamedTuple):
-    """What the sessions of a dialect can do.
+    """The abilities of the sessions of a dialect.
 
-    ``keeps_name``: a guest's name is held when the last session is gone. ``may_authenticate``: its
-    user can prove who they are. ``reaches_absent``: messages are accepted for users who are not
-    present. ``confirms``: it says what it has, and reads what was missed.
+    :ivar keeps_name: a guest's name is held after the last session.
+    :ivar may_authenticate: clients can prove that they own an account.
+    :ivar reaches_absent: clients can send to users who are not present.
+    :ivar confirms: clients acknowledge messages, and get those that they have missed.
     """
 
     keeps_name: bool = True
@@ -51,8 +55,11 @@ class Policy(NamedTuple):
 
 
 class Dismissal(NamedTuple):
-    """Why a session was ended against its user's wish. ``cause`` is one of the three below;
-    ``by`` is the operator's name, empty for the console.
+    """The reason why an operator has ended a session.
+
+    :ivar cause: ``DISCONNECTED``, ``BANNED`` or ``REMOVED``.
+    :ivar by: the operator's name; empty for the console.
+    :ivar reason: the text that the operator gave, if any.
     """
 
     cause: str
@@ -61,16 +68,17 @@ class Dismissal(NamedTuple):
 
 
 DISCONNECTED, BANNED, REMOVED = "disconnected", "banned", "removed"
-"""Causes: an operator closed the sessions; the user is kept out; their account was removed."""
+"""Causes: an operator has ended the sessions; the user is banned; their account was removed."""
 
 
 class Session:
-    """One connection of a user, as the hub sees it. Each door makes its own kind of it.
+    """A session of a user on this node. Each door has its own subclass.
 
-    The hub calls the methods; a door fills them with its dialect's words. ``user`` and ``epoch``
-    are the user's number and the number of the login, 0 before the hub has called ``registered``
-    and again when the session has ended. ``token`` lets the user in again. ``host`` is the peer's
-    address, None on a local socket. ``may_be_duplicate``: what is sent may have been sent before.
+    :ivar user: the number of the user; 0 before the login and after the end.
+    :ivar epoch: the number of the login; 0 likewise.
+    :ivar token: the token with which the user can log in again.
+    :ivar host: the peer's address; None for a local socket.
+    :ivar may_be_duplicate: whether the client may repeat messages of an earlier session.
     """
 
     __slots__ = (
@@ -99,23 +107,23 @@ class Session:
         self.present = False
         self.may_be_duplicate = False
         self.live = False  # gets messages as they are committed
-        self.catching_up: object = None  # the ``delivery.CatchingUp`` of a session that is not yet
+        self.catching_up: object = None  # a ``delivery.CatchingUp`` until the session is live
         self.ended = False
 
     def registered(self, request: Request, login: LoggedIn) -> None:
-        """Called when the session has the name that was asked for."""
+        """Called when the session is logged in."""
         raise NotImplementedError
 
     def sent(self, request: Request, message: Message | Duplicate) -> None:
-        """Called when a message of this session is committed, or was before."""
+        """Called when a message sent on this session has been committed, or is a duplicate."""
         raise NotImplementedError
 
     def delivered(self, request: Request, number: int) -> None:
-        """Called when the recipient of a direct message of this session has it."""
+        """Called when the recipient has got a direct message sent on this session."""
         raise NotImplementedError
 
     def undelivered(self, request: Request) -> None:
-        """Called when the recipient of a direct message went away before they had it."""
+        """Called when the recipient of a direct message has left before getting it."""
         raise NotImplementedError
 
     def refused(self, request: Request, error: ChatError) -> None:
@@ -123,30 +131,33 @@ class Session:
         raise NotImplementedError
 
     def answered(self, request: Request, result: Result, event: Event | None) -> None:
-        """Called when what was asked by any other request is done.
+        """Called when any other request has succeeded.
 
-        :param event: what others are told of it, if they are.
+        :param event: the event that other sessions get, if any.
         """
         raise NotImplementedError
 
     def when_ready(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when what was delivered is on its way; perhaps at once."""
+        """Call ``then`` when the client has read enough of what was written; perhaps at once."""
         then()
 
     def dismissed(self, dismissal: Dismissal) -> None:
-        """Called when the session has been ended at somebody else's wish."""
+        """Called when an operator has ended the session."""
 
     def drop(self, why: str) -> None:
-        """Called when the session can't go on, though its user can come back."""
+        """Called when the session can't continue; its user may log in again."""
 
 
 class Request:
-    """What was asked on a session, until it is answered.
+    """A request of a session that is not answered yet.
 
-    ``command`` is what was proposed, ``argument`` whom or what it is about, as it was written,
-    ``label`` the asker's own mark, if any. ``refusal`` is the answer unless it turns out that the
-    message was sent before. ``session`` is None where something else than a session asks, which
-    then has ``done``.
+    :ivar session: the asking session; None if another part of the server asks.
+    :ivar command: the command that was proposed.
+    :ivar argument: the name that the request is about, as the client wrote it.
+    :ivar label: the client's own mark of the request, if any.
+    :ivar done: called with the result if ``session`` is None.
+    :ivar refusal: the error to answer unless the message turns out to be a duplicate.
+    :ivar delivered: whether the recipient of a direct message has got it.
     """
 
     __slots__ = ("argument", "command", "delivered", "done", "label", "refusal", "session")

@@ -1,13 +1,14 @@
-"""The state of the chat, as a deterministic state machine: entries in, outcomes out.
+"""The state of the chat, a deterministic state machine: entries in, outcomes out.
 
-``apply`` is the one way in which a ``State`` changes. The rule for the entry's command computes
-facts from the state, or refuses; then each fact is taken, and what follows from it (a guest is
-held, another one makes room, a room has an heir or ends) is taken after it. So a refusal changes
-nothing, and an accepted entry changes what its facts say, and by one the version. The facts are
-what is written; a state that was loaded from there decides as this one does.
+``State.apply`` is the only method that changes a state. The rule of the entry's command computes
+facts from the state, or refuses. Each fact is then applied, followed by its consequences: a guest
+is held, another one is evicted, a room gets a new operator or ends. A refusal changes nothing; an
+accepted entry changes what its facts say, and increments the version. The ledger stores the facts,
+so a state that is loaded from the archive decides like the one that was stored.
 
-Nothing here reads a clock or draws at random, and no rule is here: those are in ``names``,
-``messages``, ``room_rules``, ``accounts`` and ``sanctions``.
+This module has the tables of rules and the functions that apply facts, which makes it long. The
+rules are in ``names``, ``messages``, ``room_rules``, ``accounts`` and ``sanctions``. Nothing here
+may read a clock or use random numbers.
 """
 
 from __future__ import annotations
@@ -97,10 +98,13 @@ _RULES: dict[type, Rule] = {
 
 
 class State(Model):
-    """The state. It begins empty, or is loaded (``snapshot``)."""
+    """The state of the chat. It starts empty, or is loaded (``snapshot.load``)."""
 
     def apply(self, entry: Entry) -> Outcome:
-        """Decide what becomes of an entry, and change the state by it."""
+        """Decide an entry, and change the state accordingly.
+
+        :return: the outcome, whose facts include all consequences.
+        """
         time, command = entry
         now = time if time > self.time else self.time
         try:
@@ -122,9 +126,10 @@ class State(Model):
         return outcome
 
     def check(self, command: commands.Command, time: int) -> None:
-        """Check that a command would be accepted now, and change nothing.
+        """Check that a command would be accepted, without changing anything.
 
-        :raises ChatError: it would be refused.
+        :param time: the time of the entry, in milliseconds of the log's clock.
+        :raises ChatError: if it would be refused.
         """
         _RULES[type(command)](self, command, max(time, self.time))
 
@@ -136,14 +141,14 @@ class State(Model):
             for further in follow(self, fact, now):
                 self._take(further, now, taken)
 
-    # What loading does as well
+    # Changes that ``snapshot.load`` makes too
 
     def add_user(self, user: User) -> None:
-        """Enter a user."""
+        """Add a user."""
         self.users[user.id] = self.names[user.key] = user
 
     def add_room(self, room: Room) -> None:
-        """Enter a room without members."""
+        """Add a room without members."""
         self.rooms[room.id] = self.room_names[room.key] = room
         if room.address:
             self.rooms_made[room.address] += 1
@@ -151,7 +156,7 @@ class State(Model):
             self.public.put(room)
 
     def add_member(self, room: Room, user: User, member: Member) -> None:
-        """Enter a member of a room."""
+        """Add a member to a room."""
         room.members[user.id] = member
         user.rooms[room.id] = room
         if member.rank == commands.OPERATOR:
@@ -160,13 +165,13 @@ class State(Model):
         self.list_room(room, user.id)
 
     def add_invitation(self, room: Room, user: User) -> None:
-        """Enter that a user is invited to a room."""
+        """Add an invitation of a user to a room."""
         room.invited[user.id] = None
         user.invitations[room.id] = room
         self.list_room(room, user.id)
 
     def list_room(self, room: Room, user: int) -> None:
-        """Have a room among the private ones that a user may know of, or not among them."""
+        """Update the list of private rooms that a user may know of, after a change of ``room``."""
         rooms = self.private_of.get(user)
         if room.private and (user in room.members or user in room.invited):
             if rooms is None:
@@ -178,7 +183,7 @@ class State(Model):
                 del self.private_of[user]
 
     def add_sanction(self, sanction: Sanction) -> None:
-        """Enter a sanction, in the place of another of its kind for its subject."""
+        """Add a sanction. It replaces one of the same kind for the same subject."""
         self.remove_sanction(sanction.kind, sanction.subject)
         self.sanctions[sanction.kind, sanction.subject] = sanction
         self.sanctions_in_order.put(sanction)
@@ -188,7 +193,7 @@ class State(Model):
             self.banned_networks[length] += 1
 
     def remove_sanction(self, kind: str, subject: str) -> None:
-        """Let go of a sanction, if there is one."""
+        """Remove a sanction, if there is one."""
         sanction = self.sanctions.pop((kind, subject), None)
         if sanction is None:
             return
@@ -200,7 +205,11 @@ class State(Model):
                 del self.banned_networks[length]
 
     def remember(self, user: User, key: str, number: int, time: int, logged: int) -> None:
-        """Remember that a message was sent: its number and time of day, and when it was logged."""
+        """Remember the key of a sent message, to detect duplicates.
+
+        :param time: the message's time of day.
+        :param logged: the time when it was logged.
+        """
         user.sent += 1
         recent = user.recent
         if not recent and not user.older:
@@ -213,7 +222,7 @@ class State(Model):
             self._forget_some(logged)
 
     def _forget_some(self, now: int) -> None:
-        """Let go of what counts no more, of the one of the senders whose turn it is."""
+        """Forget the keys of one sender if they are too old. The senders take turns."""
         sender = self.senders.popleft()
         newest = next(reversed((sender.recent or sender.older).values()), None)
         if newest is None or now - newest[2] >= REMEMBER:
@@ -222,14 +231,14 @@ class State(Model):
             self.senders.append(sender)
 
     def relist(self, user: User) -> None:
-        """Have a user among those who are present, or not among them."""
+        """Update the list of present users after a change of ``user``."""
         if user.present:
             self.present.put(user)
         else:
             self.present.discard(user)
 
 
-# How each fact changes the state. Nothing is decided here.
+# One function for each kind of fact applies it to the state. Nothing is decided here.
 
 
 def _take_message(state: State, fact: Message) -> None:
@@ -331,7 +340,7 @@ def _take_marker_gone(state: State, fact: facts.MarkerGone) -> None:
 
 
 def _take_nothing(state: State, fact: Fact) -> None:
-    """Called with a fact that concerns the file and those who are told alone."""
+    """Called for facts that change only the archive, or are only for events."""
 
 
 def _take_room(state: State, fact: facts.RoomMade) -> None:
@@ -502,4 +511,4 @@ _FOLLOW: dict[type, Callable[[State, Any, int], Iterator[Fact]]] = {
     facts.Held: lambda state, fact, now: names.after_held(state, fact),
     facts.Left: lambda state, fact, now: room_rules.after_left(state, fact),
 }
-"""What follows from a fact, after it was taken."""
+"""Functions that return the further facts that follow from an applied fact."""

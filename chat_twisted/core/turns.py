@@ -1,8 +1,8 @@
-"""Turns: of work that only a few can do at once, who goes next.
+"""Fair scheduling of work that can be done only a few pieces at a time.
 
-Each source (an address, say) has one turn at a time, and sources take turns: however much one of
-them asks for, another waits for what is under way and for nothing that waits. What waits is bounded
-in number and time. Nothing here knows what the work is; threads are somebody else's.
+Each source, for example an address, has one piece of work in progress, and sources take turns: a
+source with much work does not delay the next piece of another source. The number of waiting pieces
+and their waiting time are bounded. This module must not know what the work is, or use threads.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from chat_twisted.logs import Logger
 Result = TypeVar("Result")
 
 RETRY_AFTER = 5
-"""Seconds after which it may be worth asking again when too much waits."""
+"""Seconds after which clients may retry if too much work waits."""
 
 
 class Asker(NamedTuple):
-    """For whom work is done: the source that it is a turn of, and what is told how many seconds
-    the work took.
+    """The client for which work is done.
+
+    :ivar source: the source whose turn the work takes.
+    :ivar charge: called with the seconds that the work has taken.
     """
 
     source: Hashable
@@ -43,11 +45,12 @@ def unlimited(source: Hashable) -> Asker:
 
 
 class Turns:
-    """Gives turns, so many at once.
+    """Gives turns to sources, a limited number at the same time.
 
-    :param at_once: turns that may be taken at the same time, by different sources.
-    :param most: of one source, how many may wait for their turn.
-    :param patience: seconds after which one that still waits is refused.
+    :param clock: a monotonic clock.
+    :param at_once: the maximum number of simultaneous turns, all of different sources.
+    :param most: the maximum number of waiting requests of one source.
+    :param patience: seconds after which a waiting request is refused.
     """
 
     def __init__(self, clock: IReactorTime, at_once: int, *, most: int, patience: float) -> None:
@@ -55,17 +58,17 @@ class Turns:
         self._free = at_once
         self._most = most
         self._patience = patience
-        # The source that is next is first; of each, who has waited longest is.
+        # The next source comes first; within a source, the request that has waited longest.
         self._waiting: dict[Hashable, deque[tuple[Deferred[None], IDelayedCall]]] = {}
         self._having: set[Hashable] = set()
         self._giving = False
         self._stopped = False
 
     def take(self, source: Hashable) -> Deferred[None]:
-        """Wait for a turn, which must be given back. It fails with ``Unavailable`` when that takes
-        too long.
+        """Wait for a turn. The caller must give it back (``give_back``).
 
-        :raises Unavailable: too many wait.
+        :return: fires when the turn begins; fails with ``Unavailable`` after ``patience``.
+        :raises Unavailable: if too many requests of this source wait.
         """
         if self._stopped:
             raise Unavailable("the server is stopping")
@@ -77,18 +80,18 @@ class Turns:
         if len(queue) >= self._most:
             raise Unavailable("too much waits already", retry_after=RETRY_AFTER)
         turn: Deferred[None] = Deferred()
-        # All wait for equally long at most, so the first whose time is over is the first in line.
+        # All have the same patience, so the first that times out is the first of its queue.
         queue.append((turn, self._clock.callLater(self._patience, self._too_long, source)))
         return turn
 
     def give_back(self, source: Hashable) -> None:
-        """The turn of ``source`` is over."""
+        """End the turn of ``source``, and start the next one."""
         self._having.remove(source)
         self._free += 1
-        if source in self._waiting:  # for more: behind all others
+        if source in self._waiting:  # it waits for another turn, after all other sources
             self._waiting[source] = self._waiting.pop(source)
         if self._giving:
-            return  # what was given a turn is done at once: the loop below goes on
+            return  # called by a turn that the loop below has started; the loop continues
         self._giving = True
         try:
             while self._free and (turn := self._next()) is not None:
@@ -97,7 +100,7 @@ class Turns:
             self._giving = False
 
     def _next(self) -> Deferred[None] | None:
-        """Take the next one in line out of it."""
+        """Remove the next request from its queue, and return it; None if there is none."""
         for source in self._waiting:
             if source not in self._having:
                 break
@@ -120,7 +123,7 @@ class Turns:
         turn.errback(Unavailable("waited too long for its turn", retry_after=RETRY_AFTER))
 
     def stop(self) -> None:
-        """Refuse all who wait, and whoever comes."""
+        """Refuse all waiting and further requests."""
         self._stopped = True
         waiting, self._waiting = self._waiting, {}
         for queue in waiting.values():
@@ -130,11 +133,11 @@ class Turns:
 
 
 class Places:
-    """Does work in so many places at once, in turns. Work that may wait for longer, and takes
-    longer or comes in larger numbers, leaves one place free for what others wait for. A source has
-    one turn for each of the two kinds.
+    """Does work in turns, of two kinds: patient and urgent.
 
-    The parameters are those of ``Turns``.
+    One of the places is reserved for urgent work, so that it need not wait for patient work, which
+    takes longer or comes in larger numbers. A source has one turn of each kind. The parameters are
+    those of ``Turns``; ``at_once`` is the number of places.
     """
 
     def __init__(self, clock: IReactorTime, at_once: int, *, most: int, patience: float) -> None:
@@ -145,10 +148,11 @@ class Places:
     async def do(
         self, source: Hashable, work: Callable[[], Awaitable[Result]], *, patient: bool
     ) -> Result:
-        """Call ``work`` when it is the turn of ``source``, which lasts until that is done.
+        """Wait for a turn of ``source``, then do ``work`` in it.
 
-        :param patient: which of the two kinds it is.
-        :raises Unavailable: too much waits, or it has waited for too long.
+        :param patient: the kind of the work.
+        :return: the result of ``work``.
+        :raises Unavailable: if too much work waits, or this has waited too long.
         """
         if not patient:
             return await self._do((source, patient), work)
@@ -166,25 +170,26 @@ class Places:
             self._turns.give_back(source)
 
     def stop(self) -> None:
-        """Refuse all who wait, and whoever comes. What is being done is not touched."""
+        """Refuse all waiting and further work. Work in progress continues."""
         self._patient.stop()
         self._turns.stop()
 
 
 REACTOR_WEIGHT = 10
-"""How many times the reactor's time counts: while it does one thing, everybody waits."""
+"""The factor by which time in the reactor's thread is charged, since everybody waits meanwhile."""
 
 
 class Paced:
-    """Does work in the reactor's own thread, a little in each of the reactor's turns.
+    """Does work in the reactor's thread, a little in each turn of the reactor.
 
-    What is asked for is done at once, until that has taken so long in one turn. Of the rest, one
-    piece is done in each later turn; sources take turns. Whoever asks is charged for the time,
-    ``REACTOR_WEIGHT`` times.
+    Work is done at once until it has taken ``budget`` seconds in one turn of the reactor. The rest
+    waits; one piece is done in each later turn, and sources take turns. The asker is charged
+    ``REACTOR_WEIGHT`` times the duration.
 
-    :param budget: seconds.
-    :param most: of one source, how many pieces may wait.
-    :param patience: seconds after which one that still waits is refused.
+    :param clock: the reactor.
+    :param budget: seconds per turn of the reactor.
+    :param most: the maximum number of waiting pieces of one source.
+    :param patience: seconds after which a waiting piece is refused.
     """
 
     def __init__(
@@ -199,7 +204,7 @@ class Paced:
     async def do(self, asker: Asker, work: Callable[[], None]) -> None:
         """Call ``work``, now or in a later turn of the reactor.
 
-        :raises Unavailable: too much waits, or it has waited for too long.
+        :raises Unavailable: if too much work waits, or this has waited too long.
         """
         if self._spent < self._budget:
             self._do(asker, work)
@@ -228,11 +233,11 @@ class Paced:
 
 
 class EndOfTurn:
-    """Calls what is to be done when one of the reactor's turns is over: what was read is committed
-    first, and then what came of it is written, all in one go.
+    """Calls functions at the end of a turn of the reactor: first commits, then writes.
 
-    Where much is read in one call of the reactor (``doors.poller``), that call is the turn, and its
-    end needs no timer and no further turn.
+    So all commands that were read in a turn are one batch, and all its output is written together.
+    If many sockets are read in one call of the reactor (``doors.poller``), the turn ends with that
+    call (``begin``, ``end``); otherwise a timer of zero seconds ends it.
     """
 
     _log = Logger()
@@ -241,16 +246,18 @@ class EndOfTurn:
         self._clock = clock
         self._commits: list[Callable[[], None]] = []
         self._writes: list[Callable[[], None]] = []
-        self._has_end = False  # which is about to come, without a timer
+        self._has_end = False  # ``end`` will be called, so no timer is needed
         self._timer: IDelayedCall | None = None
 
     def commit(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called at the end of this turn; of a later one if this is the end."""
+        """Call ``call`` at the end of this turn, before all writes. During the end of a turn, it
+        waits for the next one.
+        """
         self._commits.append(call)
         self._plan()
 
     def write(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called at the end of this turn, behind all that is committed there."""
+        """Call ``call`` at the end of this turn, after all commits."""
         self._writes.append(call)
         self._plan()
 
@@ -263,11 +270,11 @@ class EndOfTurn:
         self.end()
 
     def begin(self) -> None:
-        """Something is read, and ``end`` will be called when that is done."""
+        """Note that ``end`` will be called at the end of this turn."""
         self._has_end = True
 
     def end(self) -> None:
-        """The turn is over."""
+        """End the turn: call all functions."""
         self._has_end = True
         commits, self._commits = self._commits, []
         for call in commits:
@@ -282,5 +289,5 @@ class EndOfTurn:
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception:  # noqa: BLE001  it must not keep the others from being called
+        except Exception:  # noqa: BLE001  the other functions must be called all the same
             self._log.failure("at the end of a turn")

@@ -1,6 +1,6 @@
-"""Doors: each speaks one client protocol, bytes into calls on the hub and messages into bytes.
+"""Doors: each translates between the bytes of one client protocol and the hub.
 
-A door holds no rule of the chat, and none imports another.
+A door must not hold rules of the chat, or import another door.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from chat_twisted.core.errors import ChatError
 
 
 class Channel(NamedTuple):
-    """What a connection comes over.
+    """The properties of a connection.
 
-    ``host`` is the peer's address, None for a local socket; ``binding`` the SHA-256 of the
-    certificate that the peer was shown, empty without TLS. ``lost`` is to be called when the
-    connection is.
+    :ivar host: the peer's address; None for a local socket.
+    :ivar encrypted: whether it uses TLS.
+    :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
+    :ivar lost: must be called when the connection is lost.
     """
 
     host: str | None = None
@@ -30,12 +31,12 @@ class Channel(NamedTuple):
 
     @property
     def private(self) -> bool:
-        """Whether a password may be said."""
+        """Whether clients may send passwords."""
         return self.encrypted or self.local
 
     @property
     def local(self) -> bool:
-        """Whether nobody on a network can listen, since it is all on this machine."""
+        """Whether the peer is on this machine, so that nobody on a network can listen."""
         return self.host is None or _is_loopback(self.host)
 
 
@@ -49,50 +50,50 @@ def _is_loopback(host: str) -> bool:
 
 
 def forget_frames(reason: Failure) -> None:
-    """Let go of where ``reason`` was raised, when it is no longer needed.
+    """Remove the traceback of ``reason``.
 
-    If that was in TLS, there are the connection, its 60 KiB and a buffer of 32 KiB, in a cycle of
-    references: they would stay until all objects are looked through for cycles.
+    The frames of an error in TLS refer to the connection and its buffers (about 90 KiB) in a
+    reference cycle, which would stay until the garbage collector runs.
     """
     reason.cleanFailure()
 
 
 class Nowhere:
-    """Stands for the connection of a session that has ended.
+    """Replaces the connection of a session that has ended; all methods do nothing.
 
-    Who remembers the session, since a message of it is still on its way, must not keep the
-    connection with its buffers alive.
+    The hub may refer to such a session as long as one of its messages is not delivered. This must
+    not keep the connection and its buffers in memory.
     """
 
     host: str | None = None
     channel = Channel()
 
     def write(self, data: bytes) -> None:
-        """Write to nobody."""
+        """Do nothing."""
 
     def hold(self) -> None:
-        """Nothing is read."""
+        """Do nothing."""
 
     def go_on(self) -> None:
-        """Nothing is read."""
+        """Do nothing."""
 
     def when_written(self, then: Callable[[], None]) -> None:
-        """Nothing more is to be written."""
+        """Do nothing: nothing will be written."""
 
     def registered(self, session: object) -> None:
-        """Nobody comes."""
+        """Do nothing."""
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
-        """Nobody is there to be told."""
+        """Do nothing."""
 
     def expect(self) -> None:
-        """Nobody is there to be silent."""
+        """Do nothing."""
 
     def bye(self, reason: str, *, final: bool = False) -> None:
-        """It is closed."""
+        """Do nothing: the connection is closed."""
 
     def close(self, why: str) -> None:
-        """It is closed."""
+        """Do nothing: the connection is closed."""
 
     def abort(self, why: str) -> None:
-        """It is closed."""
+        """Do nothing: the connection is closed."""

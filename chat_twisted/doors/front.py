@@ -1,9 +1,8 @@
-"""The one port: looks at the first bytes of a connection and hands it to the door they are for.
+"""The front: accepts all connections, and selects a door for each by its first bytes.
 
-TLS is taken off, and what is inside is looked at again. Who may speak plain text is decided here,
-and how many connections there may be; what is said then is not looked at. When a connection is
-handed over, the door's protocol takes the place of this one: nothing stands in the way of what
-follows.
+It starts TLS, and looks at the first bytes inside again. It checks whether plain text is allowed,
+and limits the number of connections. Then the door's protocol replaces the front's, so the front
+costs nothing afterwards. This module must not know the protocols of the doors.
 """
 
 from __future__ import annotations
@@ -28,44 +27,44 @@ from chat_twisted.doors.tls import ServerTLS, binding
 from chat_twisted.logs import Logger
 
 DECIDE_WITHIN = 10
-"""Seconds that a connection has for its first words, a TLS handshake included."""
+"""Seconds within which a client must send its first bytes, including a TLS handshake."""
 
 RETRY_CONNECTING = 30
-"""Seconds after which an address that has too many connections may try again."""
+"""Seconds after which a client may retry if its address has too many connections."""
 
 MAX_FIRST = 512
-"""Bytes after which no more is waited for to know whom a connection is for."""
+"""Maximum number of first bytes that are examined to select a door."""
 
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, 5.1)."""
 
 MAX_UNDECIDED = 2048
-"""Connections of which it is not known yet what they are, if the system allows that many files."""
+"""Maximum number of connections without a door yet, if the system allows that many files."""
 
 MAX_HANDSHAKES = 1024
-"""Of those, the ones that may be in a TLS handshake: each takes some 60 KiB of memory."""
+"""Maximum number of those in a TLS handshake, which takes about 60 KiB of memory each."""
 
 STEPS_AT_ONCE = 8
-"""TLS handshakes that are begun, and connections that are handed to a door with their first words,
-in one turn of the reactor: each takes about a millisecond."""
+"""Maximum number of TLS handshakes and of door selections in one turn of the reactor; each takes
+about a millisecond."""
 
 TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
-"""How many lines are logged about connections that are turned away: for one address and for all."""
+"""Rate limits of log lines about refused connections: for each address, and for all."""
 
 ACCEPT_AT_ONCE = 50
-"""Connections that are accepted in one turn of the reactor. A port of Twisted's takes more
-after each turn in which it found as many as it takes, and everybody else would wait ever longer."""
+"""Maximum number of connections that are accepted in one turn of the reactor. Twisted increases its
+own number whenever it is reached, so everybody else would wait longer and longer."""
 
 
 class Plaintext(enum.Enum):
-    """From where plain text is taken."""
+    """Where plain text is allowed from."""
 
     LOOPBACK = "loopback"
     ANYWHERE = "anywhere"
     NOWHERE = "nowhere"
 
     def allows(self, channel: Channel) -> bool:
-        """Whether ``channel`` is encrypted, or may be plain."""
+        """Return whether ``channel`` is encrypted, or may use plain text."""
         return (
             channel.encrypted
             or self is Plaintext.ANYWHERE
@@ -74,36 +73,36 @@ class Plaintext(enum.Enum):
 
 
 class Guest(Protocol):
-    """What is asked of a door's connection beside being a Twisted protocol."""
+    """The protocol of a door's connection, which Twisted calls later."""
 
     def makeConnection(self, transport: Any) -> None:
-        """Take the transport."""
+        """Set the transport."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes."""
+        """Process received bytes."""
 
     def refuse(self, error: ChatError) -> None:
         """Answer with an error."""
 
     def close(self, why: str) -> None:
-        """Close after what was written."""
+        """Close the connection after all output."""
 
 
 class Door(Protocol):
-    """What is asked of a door."""
+    """The part of a door that the front uses."""
 
     def accept(self, channel: Channel) -> Guest | None:
-        """Make the protocol of one connection; None if no more are taken."""
+        """Make the protocol of a connection; None if the door accepts no more."""
 
     def doStart(self) -> None:
-        """A port listens."""
+        """Called when the first port listens."""
 
     def doStop(self) -> None:
-        """A port is closed."""
+        """Called when the last port is closed."""
 
 
 class Choice(NamedTuple):
-    """A door, with what a connection for it may begin with, and whether that is encrypted."""
+    """A door, and the first bytes of connections for it."""
 
     door: Door
     words: tuple[bytes, ...]
@@ -111,8 +110,8 @@ class Choice(NamedTuple):
 
 
 def _can_shake_hands(first: bytes) -> bool:
-    """Whether ``first`` has the whole first record of a TLS connection (RFC 8446, 5.1), or is none
-    already. Before that there is nothing for TLS to do, and no need for what it takes.
+    """Return whether ``first`` has the whole first record of a TLS connection (RFC 8446, 5.1), or
+    can't be such a record. Before that TLS can do nothing, so it need not use memory.
     """
     return first[1:2] not in (b"", b"\x03") or (
         len(first) >= 5 and len(first) - 5 >= int.from_bytes(first[3:5])
@@ -120,7 +119,7 @@ def _can_shake_hands(first: bytes) -> bool:
 
 
 class FrontConnection(TwistedProtocol):
-    """A connection of which it is not known yet what it is."""
+    """A connection without a door yet."""
 
     factory: FrontFactory
     transport: Any
@@ -131,7 +130,7 @@ class FrontConnection(TwistedProtocol):
         self._channel = Channel()
         self._deadline: IDelayedCall | None = None
         self._is_refused = False
-        self._step: Callable[[], None] | None = None  # what waits for its turn
+        self._step: Callable[[], None] | None = None  # called in this connection's turn
 
     @property
     def host(self) -> str | None:
@@ -139,7 +138,7 @@ class FrontConnection(TwistedProtocol):
         return self._channel.host
 
     def connectionMade(self) -> None:
-        """Twisted: the connection stands, or the TLS inside it."""
+        """Start to wait for the first bytes. Called by Twisted: for TLS again after its start."""
         if self._deadline is None:
             host = getattr(self.transport.getPeer(), "host", None)
             self._channel = Channel(host)
@@ -147,17 +146,17 @@ class FrontConnection(TwistedProtocol):
             self.factory.came(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: it went before it said what it is."""
+        """Forget the connection. Called by Twisted if it is lost before it has a door."""
         self._decided()
         self.factory.gone(self)
         forget_frames(reason)
 
     def too_late(self) -> None:
-        """Called when nothing came in time, or when another connection gets the place of this."""
+        """Called when the first bytes are too late, or another connection replaces this one."""
         self._decided()
         self.factory.gone(self)
         if self._channel.encrypted or self._is_refused:
-            self.transport.abortConnection()  # whose peer need not answer to a closing alert
+            self.transport.abortConnection()  # a TLS peer might never answer the closing alert
         else:
             self.transport.loseConnection()
 
@@ -166,7 +165,7 @@ class FrontConnection(TwistedProtocol):
             self._deadline.cancel()
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted: the first bytes, or more of them."""
+        """Examine the first bytes. Called by Twisted."""
         self._first += data
         if self._step is not None:
             return
@@ -180,14 +179,14 @@ class FrontConnection(TwistedProtocol):
             self.factory.in_turn(self)
 
     def go_on(self) -> None:
-        """Called when it is the turn of this connection."""
+        """Called when this connection has its turn."""
         step, self._step = self._step, None
         assert step is not None, "nothing waits"
         self.transport.resumeProducing()
         step()
 
     def _hand_over(self) -> None:
-        """Let the door that it is for have the connection, from its first byte on."""
+        """Hand the connection, with all received bytes, to its door."""
         first = self._first
         choice = self.factory.choose(first)
         assert choice is not None, "it was known before"
@@ -196,16 +195,16 @@ class FrontConnection(TwistedProtocol):
             self._channel = self._channel._replace(binding=shown)
         allowed = choice.encrypted or self.factory.plaintext.allows(self._channel)
         self._decided()
-        # Only now it counts: silent ones can't keep out who has something to say.
+        # Counted only now, so that silent connections can't block others.
         lost = self.factory.count(self)
         self._is_refused = lost is None
-        if lost is None:  # it keeps its place here while it is told so and goes
+        if lost is None:  # it stays a connection of the front until it has got the refusal
             lost = partial(self.factory.gone, self)
         self._channel = self._channel._replace(lost=lost)
         guest = choice.door.accept(self._channel)
         if guest is None:
             self._channel.lost()
-            self.transport.abortConnection()  # and connectionLost follows, here
+            self.transport.abortConnection()  # Twisted then calls connectionLost
             return
         if self._channel.encrypted:
             self.transport.wrappedProtocol = guest
@@ -221,30 +220,31 @@ class FrontConnection(TwistedProtocol):
             guest.dataReceived(first)
 
     def _shake_hands(self) -> None:
-        """Take TLS off, and what is inside for the first bytes."""
+        """Start TLS; ``dataReceived`` gets the decrypted bytes from now on."""
         self.factory.shakes_hands(self)
         first, self._first = self._first, b""
         factory = self.factory.tls
         self._channel = self._channel._replace(encrypted=True)
         tls = factory.protocol(factory, self)
         self.transport.protocol = tls
-        tls.makeConnection(self.transport)  # which makes it the transport here
+        tls.makeConnection(self.transport)  # calls our makeConnection with TLS as the transport
         tls.dataReceived(first)
 
 
 class FrontFactory(ServerFactory):
-    """All connections of which it is not known yet what they are.
+    """The factory of all ports; it has the connections without a door.
 
-    :param choices: the doors, by what connections for them begin with; a connection that begins
-        otherwise is the last one's, which refuses it in its own words.
-    :param tls: the server's side of TLS.
-    :param limiter: counts the connections that are handed to doors; one too many is told so, and
-        closed.
-    :param max_connections: how many there may be in all. Of those that are not handed to a door
-        yet, an address past its share (``limits.FairPool``) loses the oldest for the newest.
-    :param max_handshakes: how many of those may be in a TLS handshake, in the same way.
-    :param decide_within: seconds.
-    :param idle: seconds of silence after which a machine is asked whether it is still there.
+    :param choices: the doors. A connection that matches none is for the last one, which refuses it
+        in its own protocol.
+    :param tls: makes the TLS objects.
+    :param clock: the reactor.
+    :param limiter: counts the connections of doors; a connection too many is refused.
+    :param plaintext: where plain text is allowed from.
+    :param max_connections: the maximum number of all connections. If an address has its share of
+        those without a door (``limits.FairPool``), a new one replaces its oldest.
+    :param max_handshakes: the maximum number of those in a TLS handshake, shared likewise.
+    :param decide_within: seconds within which the first bytes must arrive.
+    :param idle: seconds of silence after which a peer is probed (``sockets.prepare``).
     """
 
     noisy = False
@@ -268,7 +268,7 @@ class FrontFactory(ServerFactory):
         self._limiter = limiter
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
-        self.tls.protocol = TLSMemoryBIOProtocol  # without a gathering of its own; a stream has one
+        self.tls.protocol = TLSMemoryBIOProtocol  # does not gather output; streams do
         self._choices = choices
         self._idle = idle
         self._turned_away = PeerLog(self._log.info, clock, **TURNED_AWAY_LOGGED)
@@ -276,20 +276,21 @@ class FrontFactory(ServerFactory):
         self._max_connections = max_connections
         self._undecided = FairPool(0, FrontConnection.too_late)
         self._handshakes = FairPool(max_handshakes, FrontConnection.too_late)
-        # Those that can go on, by address: one of each in turn.
+        # Connections that wait for their turn, by address; addresses take turns.
         self._ready: dict[str, dict[FrontConnection, None]] = {}
         self._going_on: IDelayedCall | None = None
         self._stopping = False
 
     def listens(self, port: IListeningPort) -> None:
-        """``port`` is one of those that connections come from."""
+        """Called when a port listens; sets its options."""
         prepare(port, self._idle)
         if hasattr(port, "numberAccepts"):
             self._ports.append(port)
 
     def count(self, connection: FrontConnection) -> Callable[[], None] | None:
-        """Count a connection that is handed to a door; return what is to be called when it is gone,
-        None if it is one too many.
+        """Count a connection that will be handed to a door.
+
+        :return: must be called when the connection is lost; None if there are too many.
         """
         host = connection.host
         if not self._limiter.connect(host, self.clock.seconds()):
@@ -301,18 +302,20 @@ class FrontFactory(ServerFactory):
         self._limiter.disconnect(host, self.clock.seconds())
 
     def startFactory(self) -> None:
-        """Twisted: the first port listens."""
+        """Start the doors. Called by Twisted when the first port listens."""
         for choice in self._choices:
             choice.door.doStart()
 
     def stopFactory(self) -> None:
-        """Twisted: the last port is closed."""
+        """Stop the doors. Called by Twisted when the last port is closed."""
         for choice in self._choices:
             choice.door.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> FrontConnection | None:  # type: ignore[override]
-        """Twisted: somebody connects. Without a protocol the connection is closed at once, which
-        takes little, so that those who wait behind a flood to be accepted don't wait for long.
+        """Make the protocol of a new connection. Called by Twisted.
+
+        :return: None if it is refused; Twisted closes it at once, which is cheap, so that a flood
+            of connections does not delay others for long.
         """
         host = getattr(addr, "host", None)
         if self._stopping:
@@ -323,7 +326,7 @@ class FrontFactory(ServerFactory):
         return FrontConnection(self)
 
     def choose(self, first: bytes) -> Choice | None:
-        """Say whom a connection is for that begins so; None if that can't be known yet."""
+        """Select a door by the first bytes; None if more bytes are needed."""
         for choice in self._choices:
             for word in choice.words:
                 if first.startswith(word):
@@ -333,20 +336,20 @@ class FrontFactory(ServerFactory):
         return None
 
     def came(self, connection: FrontConnection) -> None:
-        """A connection is there."""
-        for port in self._ports:  # which grows by what it has found, so less is not asked for
+        """Called when a connection was accepted."""
+        for port in self._ports:  # Twisted may have increased this
             port.numberAccepts = min(port.numberAccepts, ACCEPT_AT_ONCE)
         free = self._max_connections - self._limiter.connections
         self._undecided.places = min(MAX_UNDECIDED, free)
         self._undecided.add(connection, connection.host)
 
     def shakes_hands(self, connection: FrontConnection) -> None:
-        """A connection begins a TLS handshake."""
+        """Called when a connection starts a TLS handshake."""
         self._handshakes.add(connection, connection.host)
 
     def in_turn(self, connection: FrontConnection) -> None:
-        """Have ``connection`` go on when it is the turn of its address. Hundreds may come at once,
-        and nobody else must wait until all of them have begun.
+        """Call ``go_on`` of a connection in the turn of its address. Hundreds of connections may
+        arrive at once, and must not delay everybody else.
         """
         self._ready.setdefault(network(connection.host or ""), {})[connection] = None
         if self._going_on is None:
@@ -361,13 +364,13 @@ class FrontFactory(ServerFactory):
             connection = next(iter(waiting))
             del self._ready[name], waiting[connection]
             if waiting:
-                self._ready[name] = waiting  # behind those of the other addresses
+                self._ready[name] = waiting  # after the other addresses
             connection.go_on()
         if self._ready:
             self._going_on = self.clock.callLater(0, self._go_on)
 
     def gone(self, connection: FrontConnection) -> None:
-        """A connection is a door's, or it is gone."""
+        """Called when a connection has a door, or is lost."""
         self._undecided.remove(connection)
         self._handshakes.remove(connection)
         name = network(connection.host or "")
@@ -377,7 +380,7 @@ class FrontFactory(ServerFactory):
             self._ready.pop(name, None)
 
     def stop(self) -> None:
-        """The server stops: let go of all who have said nothing yet."""
+        """Close all connections without a door. Called when the server stops."""
         self._stopping = True
         self._turned_away.report()
         for connection in self._undecided:

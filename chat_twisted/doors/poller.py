@@ -1,12 +1,11 @@
-"""Reads many connections in one call of the reactor.
+"""Reads many sockets in one call of the reactor.
 
-To call what reads a socket takes the reactor more than a microsecond, most of it to tell the log
-whose it is. Where each reading brings one message, that is a tenth of all that a message costs. A
-``Poller`` is one thing to the reactor: an epoll of its own, which is readable when any socket in it
-is.
+The reactor takes more than a microsecond to call the reader of a socket, mostly to set the context
+of the log. If each read brings one message, that is a tenth of the cost of a message. A ``Poller``
+is a single reader for the reactor: an epoll object, which is readable if any socket in it is.
 
-It knows sockets and transports, and nothing of what is read. What is not simply data, it leaves for
-the reactor to find: an end, a failure.
+This module must not know the data that it reads. It handles nothing but data: it leaves the end of
+a connection, and errors, to the reactor.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
 
 RECEIVE = 8192
-"""Bytes that are read from a socket at once. However short the requests among them are, they take
-a few milliseconds."""
+"""Bytes that are read from a socket at once. Even the shortest requests in them take only a few
+milliseconds."""
 
 AT_ONCE = 256
-"""Sockets that are read in one turn of the reactor, so that many that are readable at once don't
-keep the rest of it waiting. The system hands out first those that are left."""
+"""Maximum number of sockets that are read in one turn of the reactor, so that other work is not
+delayed. The system returns the remaining ones first in the next turn."""
 
 SHARE = 0.01
-"""Seconds that what one source has sent may take in one turn of the reactor. The rest stays in its
-sockets, where more gathers, which is taken with it in a later turn. To commit and to deliver it
-takes about as long again, so nobody else waits for more than some forty milliseconds."""
+"""Seconds for which data of one source is processed in one turn of the reactor. The rest stays in
+its sockets until a later turn. Committing and delivering take about as long again, so nobody else
+waits for more than about forty milliseconds."""
 
 _READABLE = getattr(select, "EPOLLIN", 0)  # not every system has it; see Poller.over
 
@@ -46,12 +45,12 @@ _Polled = tuple[Callable[[int], bytes], Callable[[bytes], None], Any, Hashable]
 
 @implementer(IReadDescriptor)
 class Poller:
-    """Reads the sockets that it is given, in place of the reactor.
+    """Reads sockets in place of the reactor.
 
-    :param reactor: where it is read itself, while it has any.
-    :param turn: is told when all of them were read that were readable at once.
-    :param seconds: a monotonic clock.
-    :param worked: how many seconds of the processor's time this thread has had.
+    :param reactor: reads the poller's own descriptor, while there are sockets.
+    :param turn: its ``begin`` and ``end`` are called around the reading of all readable sockets.
+    :param seconds: returns monotonic seconds.
+    :param worked: returns the seconds of processor time that this thread has used.
     """
 
     _log = Logger()
@@ -69,24 +68,29 @@ class Poller:
         self._worked = worked
         self._epoll = select.epoll()
         self._polled: dict[int, _Polled] = {}
-        # What was readable, and not read since others of its source had taken long: it is first in
-        # the next turn. The number is what the system said of it.
+        # Readable sockets whose source has used its share of this turn, with the events of epoll.
+        # They come first in the next turn.
         self._left: dict[int, int] = {}
 
     @classmethod
     def over(cls, reactor: Any, turn: EndOfTurn) -> Poller | None:
-        """Make one if this can be: the system has epoll, and ``reactor`` waits for descriptors."""
+        """Make a poller, or return None if the system has no epoll or ``reactor`` can't wait for
+        descriptors.
+        """
         possible = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
         return cls(reactor, turn, reactor.seconds) if possible else None
 
     def add(
         self, transport: Any, received: Callable[[bytes], None], source: Hashable = None
     ) -> int:
-        """Read from ``transport``'s socket, and call ``received`` with what comes; return what it
-        is known as to ``remove``. At the end of what comes, or if reading fails, it is forgotten,
-        and ``transport.resumeProducing`` called: the reactor meets the same.
+        """Start to read the socket of ``transport``.
 
-        :param source: whose time it takes: of each as much as ``SHARE`` in one turn.
+        When the peer has ended the connection, or if reading fails, the socket is removed, and
+        ``transport.resumeProducing`` is called, so that the reactor finds the end or the error.
+
+        :param received: called with the data.
+        :param source: each source may use ``SHARE`` seconds of a turn.
+        :return: the descriptor, for ``remove``.
         """
         self._reactor.removeReader(transport)
         descriptor: int = transport.fileno()
@@ -97,29 +101,29 @@ class Poller:
         return descriptor
 
     def remove(self, descriptor: int) -> None:
-        """Read from a socket no more, if it is not forgotten already. To be called before it is
-        closed, or in the same turn of the reactor: its number may be another's after that.
+        """Stop reading a socket, if it was not removed already. Call this before the socket is
+        closed, or in the same turn of the reactor, because its number may be used again later.
         """
         if self._polled.pop(descriptor, None) is None:
             return
         self._left.pop(descriptor, None)
         if not self._polled:
             self._reactor.removeReader(self)
-        with contextlib.suppress(OSError):  # it is closed, and so is not in there any more
+        with contextlib.suppress(OSError):  # the system removes a closed socket itself
             self._epoll.unregister(descriptor)
 
-    # What the reactor asks
+    # Methods that the reactor calls
 
     def fileno(self) -> int:
-        """Twisted: what is to be waited for."""
+        """Return the descriptor of the epoll object. Called by Twisted."""
         return self._epoll.fileno()
 
     def logPrefix(self) -> str:
-        """Twisted: whose log lines they are."""
+        """Return the prefix for log lines. Called by Twisted."""
         return "poller"
 
     def doRead(self) -> None:
-        """Twisted: some socket can be read from."""
+        """Read the readable sockets. Called by Twisted."""
         self._turn.begin()
         try:
             self._read()
@@ -139,7 +143,7 @@ class Poller:
             try:
                 recv, received, transport, source = polled[descriptor]
             except KeyError:
-                continue  # what came from another was the end of it
+                continue  # data of another socket has led to its removal
             if source in used_up:
                 self._left[descriptor] = event
                 continue
@@ -150,23 +154,23 @@ class Poller:
                 except BlockingIOError:
                     continue
                 except OSError:
-                    pass  # the reactor will meet it, too
+                    pass  # the reactor will find the error too
             if not data:
                 self.remove(descriptor)
                 transport.resumeProducing()
                 continue
             try:
                 received(data)
-            except Exception:  # noqa: BLE001  a fault with one must not keep the others waiting
-                self._log.failure("while taking what came")
+            except Exception:  # noqa: BLE001  the other sockets must be read all the same
+                self._log.failure("while data was received")
                 self.remove(descriptor)
                 transport.abortConnection()
             now = seconds()
             spent[source] = taken = spent.get(source, 0.0) + now - before
             before = now
-            # Time in which the system let other processes have the processor is nobody's.
+            # Time in which the system ran other processes is not counted.
             if taken >= SHARE and taken - (now - begun - self._worked() + worked) >= SHARE:
                 used_up.add(source)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: it can't be waited for any more."""
+        """Do nothing. Called by Twisted when it can't wait for the descriptor any more."""

@@ -1,6 +1,7 @@
-"""What the system does with a connection's socket: how much it holds, and when it gives a peer up.
+"""Options of sockets: buffer sizes, and the detection of peers that have vanished.
 
-The front prepares the ports, and so every door's connections. Nothing here knows what is said.
+The front sets them on its ports, so the connections of all doors have them. This module must not
+know protocols.
 """
 
 from __future__ import annotations
@@ -9,29 +10,30 @@ import socket
 from typing import Any
 
 BUFFER = 65_536
-"""Bytes that the system is asked to keep in each of a socket's two buffers. By itself it lets them
-grow to several MiB for a peer that does not read."""
+"""Size in bytes of each of a socket's two buffers. Otherwise the system lets them grow to several
+MiB for a peer that does not read."""
 
 HELD_BY_SYSTEM = 2 * BUFFER
-"""Bytes that the system holds for a peer at most: it doubles what it is asked for (``man 7
-socket``), since its own records count too."""
+"""Maximum bytes that the system buffers for a peer. It doubles the requested size, because its own
+records count too (``man 7 socket``)."""
 
 PROBES = 3
-"""How many unanswered keepalive probes end a connection."""
+"""Number of unanswered keepalive probes that end a connection."""
 
 _MAX_SECONDS = 32_767
-"""The longest idle time and interval that Linux takes."""
+"""The longest keepalive time and interval that Linux allows."""
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 def prepare(port: Any, idle: float) -> None:
-    """Have the connections that ``port`` accepts made with these options, if it is one of TCP: they
-    take them over from its socket.
+    """Set the options on a listening TCP port; accepted connections inherit them.
 
-    A machine that vanished is found within two ``idle`` intervals (seconds), whether something
-    waits to be acknowledged by it (``TCP_USER_TIMEOUT``) or nothing does (keepalive). Version 1 has
-    no PING to find it with.
+    A peer that has vanished is detected within two ``idle`` intervals: by ``TCP_USER_TIMEOUT`` if
+    data waits to be acknowledged, otherwise by keepalive. Version 1 needs this, because it has no
+    PING.
+
+    :param idle: seconds.
     """
     listening = getattr(port, "socket", None)
     if not isinstance(listening, socket.socket) or listening.family not in _INTERNET:
@@ -41,8 +43,8 @@ def prepare(port: Any, idle: float) -> None:
     for name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listening.setsockopt(socket.SOL_SOCKET, name, BUFFER)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Not every system has all of them. With a user timeout Linux counts no probes, but ends the
-    # connection at the first probe after that time: so it is half an interval short of two.
+    # Not every system has all options. With a user timeout Linux does not count probes, but ends
+    # the connection at the first probe after that time, so it is 1.5 intervals.
     for option, value in (
         ("TCP_KEEPIDLE", quiet),
         ("TCP_KEEPINTVL", interval),

@@ -1,11 +1,12 @@
-"""One connection's output, backpressure, silence and end, over TCP, TLS or a local socket.
+"""Input, output, backpressure, idle time-outs and closing of connections: TCP, TLS, local sockets.
 
-``Stream`` is between a door's protocol and the transport; ``Streams`` is what all streams of a door
-have in common. What is written in one turn of the reactor goes out in one piece at its end,
-straight to the socket, and what comes is read by the ``Poller``. With TLS it is encrypted and
-decrypted here; the handshake and the closing are Twisted's.
+A ``Stream`` is between a door's protocol and the transport of one connection; ``Streams`` has all
+streams of a door. Output of one turn of the reactor is sent in one piece at its end, directly to
+the socket; input is read by the ``Poller``. TLS data is encrypted and decrypted here; Twisted does
+the handshake and the close. This module must not know protocols or users.
 
-Nothing here knows what is said on a connection, nor by whom.
+It is one long module because plain and TLS connections differ in a few lines of each step only, and
+a second path beside the first would have to repeat all the steps.
 """
 
 from __future__ import annotations
@@ -29,63 +30,67 @@ from chat_twisted.doors.tls import decrypt, encrypt
 from chat_twisted.logs import Logger
 
 LINGER = 2
-"""Seconds for which a closed connection is read on and what comes is thrown away. Closing with
-input unread would reset the connection, and the peer might never see why it was closed."""
+"""Seconds for which input of a closed connection is read and discarded. Closing a socket with
+unread input would reset the connection, and the peer might not get the last output."""
 
 STOP_WITHIN = 0.5
-"""Seconds that all peers together have to take their last words when the server stops."""
+"""Seconds within which all peers must read their last output when the server stops."""
 
 TICKS = 4
-"""How many times in an idle interval the streams are looked at."""
+"""Number of times per idle interval at which the streams are checked."""
 
 GATHER = 65_536
-"""Bytes that are gathered in one turn of the reactor before they are written."""
+"""Bytes of output that are gathered in one turn of the reactor before they are sent."""
 
 FLUSH_WITHIN = 0.002
-"""Seconds for which committed messages may wait for the next commit, to be sent in one piece."""
+"""Seconds for which output may wait for the next commit, to be sent in one piece with its
+messages."""
 
 DEFAULT_UNREAD = Limits().unread
 
 
 class StreamProtocol(Protocol):
-    """What a stream asks of the protocol whose connection it is."""
+    """The part of a door's protocol that a stream uses."""
 
     @property
     def is_registered(self) -> bool:
-        """Whether the peer is there as long as it says something; else it has to register soon,
-        whatever it says.
+        """Whether the client is registered. Only then does any input count as a sign of life;
+        otherwise the client must register in time.
         """
 
     @property
     def has_unread(self) -> bool:
-        """Whether there is something to be taken by ``resume``."""
+        """Whether there is input for ``resume``."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes."""
+        """Process received bytes."""
 
     def resume(self) -> None:
-        """Called in a turn of its own, to take what was kept while the stream was paused."""
+        """Process input that was kept while the stream was paused. Called in a turn of its own."""
 
     def is_silent(self, ticks: int) -> None:
-        """Called when nothing was heard for so many ``TICKS``, and again at the next."""
+        """Called at each tick while the client is silent, with the number of ticks since."""
 
     def close(self, why: str) -> None:
-        """Called when the peer's TLS has ended."""
+        """Called when the peer has ended TLS."""
 
     def abort(self, why: str) -> None:
-        """Called when too much waits for the peer, or when it can't be written to."""
+        """Called when too much output waits for the peer, or when writing has failed."""
 
     def stop(self, reason: str) -> None:
         """Called when the server stops."""
 
 
 class Stream:
-    """One connection.
+    """The stream of one connection.
 
-    While its peer does not read, nothing is read from it either, and what is written waits here;
-    past ``Streams.max_unread`` bytes the protocol is asked to cut it off.
+    While the peer does not read, the stream does not read either, and output waits here. If more
+    than ``Streams.max_unread`` bytes wait, ``abort`` of the protocol is called.
 
-    :param source: whose share of the reactor's time it takes to read this.
+    :param streams: the streams of the door.
+    :param protocol: the door's protocol.
+    :param transport: Twisted's transport.
+    :param source: the source in ``Poller.add``.
     """
 
     __slots__ = (
@@ -124,51 +129,51 @@ class Stream:
         self.transport = transport
         self._source = source
         self.closed = False
-        """Whether nothing more is written, nor handed on of what comes."""
+        """Whether the stream is closed: it sends nothing, and discards input."""
         self.ended = False
-        """Whether the peer sends nothing more."""
+        """Whether the peer has ended its side of the connection."""
         self.paused = False
-        """Whether nothing is to be taken from the peer now."""
+        """Whether the protocol must process no input now."""
         self.heard = False
-        """Whether the protocol has heard from the peer since the last tick."""
+        """Whether the client has sent anything since the last tick; set by the protocol."""
         self.quiet = 0
-        """Ticks since then."""
-        self._out: list[bytes] = []  # what is written in this turn of the reactor
-        self._gathered = 0  # bytes of it
-        self._waiting: deque[bytes] | None = None  # what can't be written now
-        self._queued = 0  # bytes of it
-        self._full = False  # the transport has something to write, which nothing may overtake
-        self._held = False  # the protocol can take nothing now
-        self._rests = False  # it takes nothing before the next turn
+        """Number of ticks since the client has sent anything."""
+        self._out: list[bytes] = []  # output of this turn of the reactor
+        self._gathered = 0  # bytes of _out
+        self._waiting: deque[bytes] | None = None  # output that waits for the peer
+        self._queued = 0  # bytes of _waiting
+        self._full = False  # the transport still has output, which must be sent first
+        self._held = False  # ``hold`` was called
+        self._rests = False  # ``rest`` was called in this turn
         self._resuming: IDelayedCall | None = None
         self._linger: IDelayedCall | None = None
         self._when_written: Callable[[], None] | None = None
-        self._polled: int | None = None  # what the poller knows it as, if that reads it
+        self._polled: int | None = None  # the descriptor, while the poller reads it
         self._tls: SSL.Connection | None = None
-        self._below = transport  # what has the socket
+        self._below = transport  # the transport that has the socket
         if isinstance(transport, TLSMemoryBIOProtocol):
             self._tls = transport.getHandle()
             self._below = transport.transport
-        # Straight to the socket for as long as it takes what is written: the transport would first
-        # ask the reactor whether it can be written to, and take that back afterwards, which is two
-        # calls of the system and a turn of the reactor for each write.
+        # Output goes directly to the socket while that is possible. For each write, Twisted's
+        # transport would first register with the reactor and unregister afterwards, which costs two
+        # system calls and a turn of the reactor.
         self._send: Callable[[bytes], int] | None = None
         is_socket = ITCPTransport.providedBy(self._below)
         if is_socket and not isinstance(self._below, TLSMemoryBIOProtocol):
-            self._below.setTcpNoDelay(True)  # what is written is small, and gathered here
+            self._below.setTcpNoDelay(True)  # small writes are gathered here already
             if self._tls is None or streams.poller is not None:
                 self._send = self._below.getHandle().send
-        # Of TLS the end of the handshake may still be the transport's to write; and where Twisted
-        # reads it, answers to what comes are always.
+        # With TLS, Twisted's transport may still have to send the end of the handshake; and if
+        # Twisted reads the socket, it sends the answers of TLS itself.
         self._is_direct = self._tls is None and self._send is not None
         self._can_half_close = is_socket and self._tls is None
         streams.open.add(self)
         self._read()
 
-    # Out
+    # Output
 
     def write(self, data: bytes) -> None:
-        """Write to the peer, soon (``Streams.flush``)."""
+        """Write to the peer. The bytes are sent at the end of this turn (``Streams.flush``)."""
         if self.closed:
             return
         if self._full:
@@ -184,11 +189,11 @@ class Stream:
             self._streams.flush_later(self)
         out.append(data)
         self._gathered += len(data)
-        if self._gathered > GATHER:  # so that a peer that does not read is found in time
+        if self._gathered > GATHER:  # detect early that the peer does not read
             self.flush()
 
     def flush(self) -> None:
-        """Send what was written in this turn, in one piece."""
+        """Send the gathered output in one piece."""
         out = self._out
         if not out:
             return
@@ -204,16 +209,16 @@ class Stream:
         self._put(data)
 
     def _put(self, data: bytes) -> None:
-        """Send bytes that are as they are on the wire."""
+        """Send bytes on the wire: for TLS they are encrypted already."""
         sent = 0
         if self._is_direct and not self._full:
             assert self._send is not None
             try:  # a context manager would cost every message a microsecond
                 sent = self._send(data)
-            except OSError:  # it is full; or broken, as the transport will find
+            except OSError:  # the socket is full; or broken, which the transport will find
                 sent = 0
         if sent < len(data):
-            # The transport writes the rest, and nothing may overtake that.
+            # The transport sends the rest; further output must wait for it.
             self._below.write(data[sent:])
             if not self._full:
                 self._full = True
@@ -221,11 +226,11 @@ class Stream:
                 self._below.registerProducer(_Drained(self), False)
 
     def drained(self) -> None:
-        """Called when the transport has written all that it was given."""
+        """Called when the transport has sent all its output."""
         self._below.unregisterProducer()
         self._full = False
         self._is_direct = self._send is not None
-        while self._waiting and not self._full:  # writing may fill the transport again
+        while self._waiting and not self._full:  # _put may fill the transport again
             data = self._waiting.popleft()
             self._queued -= len(data)
             self._out.append(data)
@@ -236,31 +241,31 @@ class Stream:
             then()
 
     def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when the peer has read what the transport had; at once if it has."""
+        """Call ``then`` when no output waits for the peer; at once if none waits now."""
         if self._full:
             self._when_written = then
         else:
             then()
 
-    # In
+    # Input
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that came may still have to be taken."""
+        """Whether received input may not be processed yet."""
         return self.paused or self._resuming is not None
 
     def hold(self) -> None:
-        """Take nothing more from the peer for now."""
+        """Process no further input until ``go_on``."""
         self._held = True
         self._read_or_not()
 
     def go_on(self) -> None:
-        """Take something again, but nothing before this turn of the reactor is over."""
+        """Process input again, from the next turn of the reactor on."""
         self._held = False
         self._read_or_not()
 
     def rest(self) -> None:
-        """Take nothing more in this turn of the reactor."""
+        """Process no further input in this turn of the reactor."""
         self._rests = True
         self._read_or_not()
         self._resume_later()
@@ -274,8 +279,8 @@ class Stream:
             self.transport.pauseProducing()
             return
         self._read()
-        # What is there already is not taken now, since this may be inside the hub's loop, or inside
-        # another connection's request.
+        # Kept input is not processed within this call, because the caller may be in the middle of
+        # the hub's loop or of another connection's request.
         if self.protocol.has_unread:
             self._resume_later()
 
@@ -295,7 +300,7 @@ class Stream:
             self.protocol.resume()
 
     def _read(self) -> None:
-        """Have what comes read: by the poller, if that can be, else by the reactor."""
+        """Start to read: by the poller if possible, otherwise by the reactor."""
         poller = self._streams.poller
         if poller is not None and self._send is not None and not self.ended:
             received = self.protocol.dataReceived if self._tls is None else self._decrypt
@@ -309,10 +314,10 @@ class Stream:
             self._polled = None
 
     def _decrypt(self, data: bytes) -> None:
-        """Called by the poller with what the socket of a TLS connection has."""
+        """Called by the poller with encrypted bytes of a TLS connection."""
         assert self._tls is not None
         text, end = decrypt(self._tls, data)
-        answer = encrypt(self._tls)  # to a change of keys, or an alert
+        answer = encrypt(self._tls)  # of TLS itself, for example to a key update
         if answer:
             self._put(answer)
         if text:
@@ -320,23 +325,23 @@ class Stream:
         if end is not None and not self.closed:
             self.protocol.close(end)
 
-    # Silence
+    # Idle time-out
 
     def tick(self) -> None:
-        """Look, ``TICKS`` times in an idle interval, whether the peer is still there."""
+        """Check whether the client is silent. Called ``TICKS`` times per idle interval."""
         is_there = self.heard and self.protocol.is_registered
         self.quiet = 0 if is_there else self.quiet + 1
         self.heard = False
         if self.quiet and not self.closed:
             self.protocol.is_silent(self.quiet)
 
-    # The end
+    # Closing
 
     def close(self) -> None:
-        """Let go of the peer after what was written, within ``LINGER`` seconds."""
+        """Close the connection after all output, within ``LINGER`` seconds."""
         self._finish()
         self._linger = self._streams.clock.callLater(LINGER, self._linger_over)
-        self.transport.resumeProducing()  # else the peer's leaving would not be seen
+        self.transport.resumeProducing()  # to notice when the peer closes the connection
         if self.ended or not self._can_half_close:
             self.transport.loseConnection()
         else:
@@ -347,31 +352,31 @@ class Stream:
         self.transport.abortConnection()
 
     def stop(self) -> None:
-        """Close as soon as what was written is on its way."""
+        """Close the connection as soon as all output is sent."""
         self._finish()
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Cut the connection off at once: the peer does not take what was written."""
+        """Close the connection at once, and discard output."""
         self._discard()
         self._finish()
         self.transport.abortConnection()
 
     def end(self) -> None:
-        """The peer sends nothing more, but it may still read."""
+        """Called when the peer has ended its side; it may still read."""
         self.ended = True
         if self.closed:
             self.transport.loseConnection()
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Called when the connection is lost."""
         self._discard()
         self._finish()
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         self._streams.lost(self)
-        del self.protocol  # which has this stream: else both would stay for the garbage collector
+        del self.protocol  # break the reference cycle, so that both are freed at once
         self._tls = self._send = self._when_written = None
 
     def _discard(self) -> None:
@@ -384,7 +389,7 @@ class Stream:
         self.closed = True
         self._leave_poller()
         if self._full:
-            self._below.unregisterProducer()  # it would hold up the closing
+            self._below.unregisterProducer()  # it would delay the close
         self.transport.writeSequence([*self._out, *(self._waiting or ())])
         self._discard()
         if self._resuming is not None:
@@ -394,29 +399,30 @@ class Stream:
 
 @implementer(IPullProducer)
 class _Drained:
-    """Tells a stream when its transport has written all that it was given."""
+    """A Twisted producer that calls ``Stream.drained`` when the transport has sent its output."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._is_asked = False  # a transport asks once when it gets its producer
+        self._is_asked = False  # the first call comes from registering the producer
 
     def resumeProducing(self) -> None:
-        """Twisted: there is nothing left to be written."""
+        """Called by Twisted when the transport has sent all its output."""
         if self._is_asked:
             self._stream.drained()
         self._is_asked = True
 
     def stopProducing(self) -> None:
-        """Twisted: the transport is gone; ``connectionLost`` follows."""
+        """Do nothing. Called by Twisted when the connection is lost."""
 
 
 class Streams:
-    """All streams of a door.
+    """The streams of a door.
 
-    :param max_unread: bytes that may wait for one peer. One that lets more gather does not read.
-    :param idle: seconds of silence; see ``StreamProtocol.is_silent``.
-    :param poller: what reads sockets; without one it is the reactor.
-    :param turn: at whose end is written what was gathered.
+    :param clock: the reactor.
+    :param max_unread: the maximum bytes of output that wait for a peer.
+    :param idle: the idle interval in seconds; see ``StreamProtocol.is_silent``.
+    :param poller: reads the sockets; if None, the reactor does.
+    :param turn: output is sent at its end.
     """
 
     _log = Logger()
@@ -432,7 +438,8 @@ class Streams:
     ) -> None:
         self.clock = clock
         self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
-        """Bytes that may wait here, beside what the system holds and the transport."""
+        """Maximum bytes that wait here, in addition to the buffers of the system and the
+        transport."""
         self.poller = poller
         self.open: set[Stream] = set()
         self._idle = idle
@@ -440,16 +447,16 @@ class Streams:
         self._ticking.clock = clock
         self._turn = EndOfTurn(clock) if turn is None else turn
         self._unflushed: list[Stream] = []
-        self._flushes = False  # at the end of the turn
+        self._flushes = False  # whether a flush at the end of this turn is scheduled
         self._waiting_for_more: IDelayedCall | None = None
         self._all_gone: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to look who is silent."""
+        """Start the idle checks."""
         self._ticking.start(self._idle / TICKS, now=False)
 
     def stop_ticking(self) -> None:
-        """Look no more."""
+        """Stop the idle checks."""
         if self._ticking.running:
             self._ticking.stop()
 
@@ -458,7 +465,7 @@ class Streams:
             stream.tick()
 
     def flush_later(self, stream: Stream) -> None:
-        """Have ``stream`` flushed when this turn of the reactor is over, or ``flush`` says."""
+        """Flush ``stream`` at the end of this turn of the reactor, or when ``flush`` is called."""
         self._unflushed.append(stream)
         if not self._flushes:
             self._flushes = True
@@ -470,8 +477,10 @@ class Streams:
             self._flush()
 
     def flush(self, *, more: bool) -> None:
-        """Write what is gathered; if there is ``more`` to come, together with that. To write twice
-        to the same peers costs twice as much, and takes longer than what comes takes to come.
+        """Send the gathered output of all streams.
+
+        :param more: whether another commit follows soon: then wait for its messages, at most
+            ``FLUSH_WITHIN``, because sending twice to the same peers costs twice as much.
         """
         if self._waiting_for_more is not None:
             self._waiting_for_more.cancel()
@@ -491,25 +500,29 @@ class Streams:
         for stream in unflushed:
             try:
                 stream.flush()
-            except Exception:  # noqa: BLE001  a fault with one must not keep what others get
-                self._log.failure("while writing to a peer")
+            except Exception:  # noqa: BLE001  the other peers must get their output all the same
+                self._log.failure("while output was sent")
 
     def lost(self, stream: Stream) -> None:
-        """A connection is gone for good."""
+        """Called when the connection of a stream is lost."""
         self.open.discard(stream)
         if self._all_gone is not None and not self.open:
             self._all_gone.callback(None)
             self._all_gone = None
 
     def stop(self, reason: str) -> Deferred[None]:
-        """Let go of everybody; fire when all are gone, within a second."""
+        """Close all streams.
+
+        :param reason: passed to ``StreamProtocol.stop``.
+        :return: fires when all connections are lost, within a second.
+        """
         if not self.open:
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._all_gone = gone
         overtime = self.clock.callLater(STOP_WITHIN, self._cut_off)
         gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
-        self._log.info("letting go of {count} connections", count=len(self.open))
+        self._log.info("closing {count} connections", count=len(self.open))
         for stream in list(self.open):
             stream.protocol.stop(reason)
         return gone

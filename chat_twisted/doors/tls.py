@@ -1,7 +1,8 @@
-"""The server's certificate: made at the first start, loaded, and loaded again on the way.
+"""TLS for the server: the certificate, and encrypting and decrypting the data of connections.
 
-``ServerTLS`` is what TLS connections are made with; ``encrypt`` and ``decrypt`` use them between
-handshake and closing. Nothing here knows a socket, what is said, or by whom.
+The certificate is made at the first start, and can be reloaded while the server runs. ``ServerTLS``
+makes the TLS objects of connections; ``encrypt`` and ``decrypt`` use them between the handshake and
+the close. This module must not know sockets or protocols.
 """
 
 from __future__ import annotations
@@ -28,28 +29,29 @@ KEY = "private-key.pem"
 """The files in the state folder."""
 
 RECORD = 16_384
-"""Bytes that one record of TLS has at most (RFC 8446, 5.1)."""
+"""Maximum bytes of data in one TLS record (RFC 8446, 5.1)."""
 
 _OVERHEAD = 1024
-"""Bytes by which what is sent is mostly longer than what was to be said."""
+"""Bytes by which encrypted data is usually longer at most; only the size of a read."""
 
 VALID_FOR = datetime.timedelta(days=3650)
 
 
 class TLSError(Exception):
-    """The certificate or its key can't be used; what is wrong is said in one line."""
+    """The certificate or its key can't be used. The message is one line for the user."""
 
 
 def ensure(folder: Path, say: Say = lambda line: None) -> tuple[Path, Path]:
-    """Make the certificate and its key in ``folder``, unless they are there; return their files.
+    """Make the certificate and its key in a folder, unless they exist.
 
-    :param say: takes a line of what was found and mended.
-    :raises TLSError: they can't be written, or one of them is missing.
-    :raises FilesError: one of them is another user's.
+    :param say: as in ``files.make_private``.
+    :return: the paths of the certificate and the key.
+    :raises TLSError: if they can't be written, or only one of them exists.
+    :raises FilesError: if one of them belongs to another user.
     """
     certificate, key = folder / CERTIFICATE, folder / KEY
     for path in certificate, key:
-        if not path.is_symlink():  # where that leads to is looked at when it is loaded
+        if not path.is_symlink():  # the target of a link is checked when it is loaded
             make_private(path, say)
     if certificate.exists():
         if not key.exists():
@@ -57,7 +59,7 @@ def ensure(folder: Path, say: Say = lambda line: None) -> tuple[Path, Path]:
         return certificate, key
     try:
         made, private = _make()
-        _write(key, private)  # first: a key alone is one of a start that was broken off
+        _write(key, private)  # first: an interrupted start leaves the key without a certificate
         _write(certificate, made)
     except OSError as error:
         raise TLSError(f"{error.filename or folder}: {error.strerror}") from None
@@ -71,7 +73,7 @@ def _make() -> tuple[bytes, bytes]:
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # for clocks that are behind
+        .not_valid_before(now - datetime.timedelta(days=1))  # for clients whose clock is behind
         .not_valid_after(now + VALID_FOR)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -85,7 +87,7 @@ def _make() -> tuple[bytes, bytes]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, wholly or not at all."""
+    """Write a private file atomically."""
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -97,17 +99,17 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def describe_fingerprint(digest: bytes) -> str:
-    """Write a SHA-256 as OpenSSH does: ``SHA256:`` and unpadded base64."""
+    """Format a SHA-256 digest as OpenSSH does: ``SHA256:`` and base64 without padding."""
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """Makes the server's side of TLS connections (TLS 1.2 and up).
+    """Makes the TLS objects of connections, for the server's side (TLS 1.2 and later).
 
-    :param certificate: a PEM file: the certificate, and behind it those that lead to its authority.
-    :param key: the PEM file of its private key, not encrypted.
-    :raises TLSError: a file can't be read or used.
+    :param certificate: a PEM file with the certificate, followed by intermediate certificates.
+    :param key: a PEM file with its private key, not encrypted.
+    :raises TLSError: if a file can't be read or used.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -115,33 +117,33 @@ class ServerTLS:
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again. Connections that stand go on as they are.
+        """Read the files again, for new connections.
 
-        :raises TLSError: a file can't be read or used; what was read before stays in use.
+        :raises TLSError: if a file can't be read or used; the earlier contents stay in use.
         """
         self._context, self._digest = _load(*self._files)
 
     @property
     def fingerprint(self) -> str:
-        """The certificate's, to be compared by people."""
+        """The fingerprint of the certificate, for people to compare."""
         return describe_fingerprint(self._digest)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Twisted: a peer wants TLS."""
+        """Make the TLS object of a connection. Called by Twisted."""
         return _Connection(self._context, None)
 
 
 class _Connection(SSL.Connection):
-    """A connection for which the end of what comes is the end, also if TLS has not said so first:
-    what is cut off is a frame that is not whole.
+    """A TLS object that treats the end of the TCP connection as the end of TLS, even without a
+    closing alert. Truncation is not a danger, because frames have a known length.
     """
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
         """Read up to ``bufsiz`` bytes.
 
-        :raises ZeroReturnError: there is nothing more. Twisted makes two Failures of pyOpenSSL's
-            own error, one of which is in a cycle with this object, the buffers and the transport:
-            100 KiB a connection would stay until all objects are looked through for cycles.
+        :raises ZeroReturnError: at the end. From pyOpenSSL's own error Twisted makes two Failures,
+            one of them in a reference cycle with this object, the buffers and the transport: 100
+            KiB for each connection would stay until the garbage collector runs.
         """
         try:
             return super().recv(bufsiz, flags)
@@ -150,10 +152,11 @@ class _Connection(SSL.Connection):
 
 
 def encrypt(connection: SSL.Connection, data: bytes = b"") -> bytes:
-    """Return what is to be sent: first what TLS has to say itself (session tickets, answers to
-    changes of keys, alerts), then ``data``. Bytes that were returned must be sent in that order.
+    """Encrypt data.
 
-    :raises SSL.Error: nothing can be said any more.
+    :return: the bytes to send: pending bytes of TLS itself (session tickets, key updates, alerts),
+        then ``data``. They must be sent in the order of the calls.
+    :raises SSL.Error: if TLS has failed.
     """
     said = 0
     while said < len(data):
@@ -164,13 +167,14 @@ def encrypt(connection: SSL.Connection, data: bytes = b"") -> bytes:
         while len(sent) % size == 0:
             sent += connection.bio_read(size)
     except SSL.WantReadError:
-        pass  # there is nothing more
+        pass  # all pending bytes are read
     return sent
 
 
 def decrypt(connection: SSL.Connection, data: bytes) -> tuple[bytes, str | None]:
-    """Take ``data`` as it came from the peer; return what that says, and why there will be nothing
-    more, None if there may be. ``encrypt`` has what is to be answered.
+    """Decrypt bytes from the peer. ``encrypt`` returns the answers of TLS itself, if any.
+
+    :return: the data, and the reason why no more data will follow; None if it may.
     """
     pieces: list[bytes] = []
     end = None
@@ -179,7 +183,7 @@ def decrypt(connection: SSL.Connection, data: bytes) -> tuple[bytes, str | None]
         while True:
             pieces.append(connection.recv(RECORD))
     except SSL.WantReadError:
-        pass  # the rest is to come
+        pass  # the rest of the record has not arrived yet
     except SSL.ZeroReturnError:
         end = "closed"
     except SSL.Error:
@@ -188,7 +192,7 @@ def decrypt(connection: SSL.Connection, data: bytes) -> tuple[bytes, str | None]
 
 
 def binding(connection: SSL.Connection) -> bytes:
-    """Return the SHA-256 of the certificate that the peer was shown on ``connection``."""
+    """Return the SHA-256 digest of the server's certificate that a connection uses."""
     certificate = connection.get_certificate(as_cryptography=True)
     assert certificate is not None, "a server has one"
     return certificate.fingerprint(hashes.SHA256())
@@ -218,7 +222,7 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
         raise TLSError(f"{path}: not {what} in PEM") from None
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection has none
-    # A session that is taken up again costs memory on this side and saves nothing to who stays.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections need no buffers
+    # A cache for resuming sessions needs memory, and chat clients reconnect too rarely to gain.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     return context, first.fingerprint(hashes.SHA256())

@@ -1,7 +1,7 @@
-"""Version 1 of the framed protocol, the original client's (docs/protocol.rst, Version 1).
+"""Version 1 of the framed protocol, for the original client (docs/protocol.rst, Version 1).
 
-A session of two connections, and the door that brings messages to such sessions. It knows what the
-original client assumes; it does not know how connections are read or who comes first.
+A session has two connections: one on which the client sends, and one on which it receives. This
+module respects the assumptions of the original client. It must not know how connections are read.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from chat_twisted.frames import encode
 from chat_twisted.text import printable
 
 ANSWER_WITHIN = 10
-"""Seconds in which a sender is told what became of a direct message."""
+"""Seconds within which the sender of a direct message gets an answer."""
 
 ORIGINAL_RECV = 2048
-"""Bytes: the original client takes one ``recv`` of this size for one frame."""
+"""Bytes of a ``recv`` of the original client, which expects exactly one frame from each."""
 
 
 class Connection(Protocol):
-    """What a session asks of each of its two connections."""
+    """The part of a connection that a session uses."""
 
     @property
     def host(self) -> str | None:
@@ -51,36 +51,36 @@ class Connection(Protocol):
         """Write to the client."""
 
     def hold(self) -> None:
-        """Take no further request for now."""
+        """Process no further requests until ``go_on``."""
 
     def go_on(self) -> None:
-        """Take requests again."""
+        """Process requests again."""
 
     def expect(self) -> None:
-        """Count the client's silence from now on."""
+        """Start to measure the client's silence."""
 
     def refuse(self, error: ChatError) -> None:
         """Answer with an error."""
 
     def registered(self, session: Version1) -> None:
-        """``session`` is this connection's."""
+        """Called when the session of this connection is logged in."""
 
     def close(self, why: str) -> None:
-        """Close after what was written."""
+        """Close the connection after all output."""
 
     def abort(self, why: str) -> None:
-        """Close at once."""
+        """Close the connection at once."""
 
 
 NOWHERE = Nowhere()
 
 
 class Version1(Session):
-    """A session of version 1: two connections, and one thing at a time on each.
+    """A session of version 1, with two connections.
 
-    The original client reads one answer for each SEND, so its next SEND waits for that; and one
-    ``recv`` for each FORWARD, so the next FORWARD waits for the RECEIVED. What waits to be
-    forwarded is bounded.
+    The original client reads one answer for each SEND, so its next SEND is processed only after the
+    answer. It reads one ``recv`` for each FORWARD, so the next FORWARD is written only after the
+    RECEIVED. The queue of messages to forward is bounded.
     """
 
     __slots__ = (
@@ -105,27 +105,27 @@ class Version1(Session):
         self._clock = door.clock
         self.sending = sending
         self.receiving: Connection | None = None
-        self._request: Request | None = None  # what the sender waits to be told of
-        self._deadline: IDelayedCall | None = None  # until when; or when it is sent
+        self._request: Request | None = None  # the SEND that is not answered yet
+        self._deadline: IDelayedCall | None = None  # of its answer; or when it is sent again
         self.key = ""  # the folded name
-        self._queue: deque[Forward] = deque()  # the first of it is being forwarded
+        self._queue: deque[Forward] = deque()  # messages to forward; the first is in progress
         self._queued = 0  # bytes in the queue
-        self._further: Iterator[bytes] | None = None  # pieces of the first, if it has several
+        self._further: Iterator[bytes] | None = None  # further pieces of the first message
 
     def registered(self, request: Request, login: LoggedIn) -> None:
-        """Hub: the session has the name."""
+        """Called by the hub when the session is logged in."""
         name = self._hub.name_of(self)
         self.door.one_legged[self.key] = self
         self.sending.write(encode("REGISTERED", f"TOSEND {name}"))
         self.sending.registered(self)
 
     def arrive(self, receiving: Connection) -> None:
-        """The second connection stands: the user is present."""
+        """Set the second connection; the user is present from now on."""
         self.receiving = receiving
         self._hub.arrive(self)
 
     def end(self, why: str, *, for_good: bool) -> None:
-        """One of the two connections is gone: close the other and leave."""
+        """End the session: one of its connections was lost, so close the other one."""
         if self.ended:
             return
         self.door.forget(self)
@@ -142,10 +142,10 @@ class Version1(Session):
             receiving.close(why)
 
     def send(self, argument: str, text: str) -> None:
-        """Send a text; the sender's next one is read when this one is answered. What is too fast is
-        sent later: the original client does not wait by itself, and would lose it.
+        """Send a message. Further requests wait for the answer. A message that exceeds a rate limit
+        is sent later, because the original client would not send it again.
 
-        :raises UnableToSend: the one refusal that the original client knows.
+        :raises UnableToSend: if it is refused; the original client knows no other error.
         """
         wait, then = float(ANSWER_WITHIN), self._too_late
         try:
@@ -175,45 +175,47 @@ class Version1(Session):
         self._deadline = None
 
     def _answer(self, request: Request, verb: str, argument: str) -> None:
-        if request is self._request:  # else it was answered when its time was over
+        if request is self._request:  # otherwise the answer has timed out
             self._settled()
             self.sending.write(encode(verb, argument))
             self.sending.go_on()
 
     def sent(self, request: Request, message: Message | Duplicate) -> None:
-        """Hub: it is committed. To one user, that is half the way."""
+        """Called by the hub when the message is committed. A direct one is answered later, when it
+        is delivered.
+        """
         if parse_target(request.argument).audience is not Audience.USER:
             self._answer(request, "SEND", request.argument)
 
     def delivered(self, request: Request, number: int) -> None:
-        """Hub: the recipient has it."""
+        """Called by the hub when the recipient has got the message."""
         self._answer(request, "SEND", request.argument)
 
     def undelivered(self, request: Request) -> None:
-        """Hub: the recipient went, or could not read it."""
+        """Called by the hub when the recipient has left before getting the message."""
         self._answer(request, "ERROR", f"{UnableToSend.code} {UnableToSend.reason}")
 
     def refused(self, request: Request, error: ChatError) -> None:
-        """Hub: it is not taken; neither is the name."""
+        """Called by the hub when the message, or the login, is refused."""
         if self.user:
             self.undelivered(request)
         else:
             self.sending.refuse(NotRegistered(str(error)))
 
     def answered(self, request: Request, result: Result, event: Event | None) -> None:
-        """Hub: nothing else can be asked."""
+        """Do nothing: version 1 has no other requests."""
 
     def drop(self, why: str) -> None:
-        """Hub: the session can't go on."""
+        """Called by the hub when the session can't continue."""
         self.sending.abort(why)
 
     def dismissed(self, dismissal: Dismissal) -> None:
-        """Hub: somebody else wants it so. Version 1 has no words for it."""
+        """Called by the hub when an operator has ended the session. Version 1 can't say why."""
         self.door.forget(self)
         self._let_go(dismissal.cause)
 
     def forward(self, forward: Forward) -> None:
-        """Put a message at the end of what this client has to answer."""
+        """Append a message to the queue."""
         assert self.receiving is not None
         self._queue.append(forward)
         self._queued += forward.size
@@ -229,9 +231,10 @@ class Version1(Session):
         self.receiving.write(forward.first)
 
     def take_answer(self, name: str | None) -> None:
-        """Take the client's RECEIVED with the sender's ``name``, or None for its ERROR.
+        """Process the client's answer to a FORWARD.
 
-        :raises HeaderIncomplete: it is not the answer to what was forwarded.
+        :param name: the argument of RECEIVED, which is the sender's name; None for an ERROR.
+        :raises HeaderIncomplete: if it is not the answer to the last FORWARD.
         """
         if not self._queue or self.receiving is None:
             return
@@ -252,14 +255,14 @@ class Version1(Session):
             self._start(self._queue[0])
 
     def unanswered_by(self, connection: Connection) -> bool:
-        """Whether ``connection`` has a FORWARD that it did not answer."""
+        """Return whether the client owes the answer to a FORWARD on ``connection``."""
         return connection is self.receiving and bool(self._queue)
 
 
 def _check_name(name: str) -> None:
-    """Raise unless a user of version 1 may be called ``name``: letters and digits alone.
+    """Check that a name is valid in version 1: letters and digits only.
 
-    :raises MalformedName: it may not.
+    :raises MalformedName: if it is not.
     """
     if not check_user_name(name).isalnum():
         raise MalformedName
@@ -267,11 +270,13 @@ def _check_name(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A message as all its version 1 receivers share it: the first FORWARD frame, written once.
+    """A message for version 1 sessions: its first FORWARD frame, encoded once for all recipients.
 
-    ``is_whole``: there is no further one. Most messages are; what goes on is written for each
-    receiver when it comes to it, so that many short lines take no more memory than their text.
-    ``size`` is what waiting costs, in bytes.
+    Further frames are encoded for each recipient when they are written, so that a text of many
+    short lines needs no more memory than itself.
+
+    :ivar is_whole: whether there is no further frame.
+    :ivar size: the size of the message in a queue, in bytes.
     """
 
     message: Message
@@ -281,18 +286,18 @@ class Forward:
 
 
 def make_forward(message: Message) -> Forward:
-    """Write the first piece of ``message``, to be shared by all its receivers."""
+    """Encode the first frame of a message, for all its recipients."""
     frames = pieces(message)
     first = next(frames)
     return Forward(message, first, next(frames, None) is None, len(first) + len(message.text))
 
 
 def pieces(message: Message) -> Iterator[bytes]:
-    """Write ``message`` for the original client, as FORWARD frames that it answers one by one.
+    """Encode a message for the original client, as FORWARD frames that it answers one by one.
 
-    That client takes the fourth line of one ``recv`` for the text and prints it as it is, and an
-    empty one is an error to it. So a line of text is a FORWARD; an empty line becomes a blank; a
-    long one is cut into frames of at most 2048 bytes; and what acts on a terminal is replaced.
+    The original client prints the fourth line of one ``recv`` as the text, and treats an empty one
+    as an error. So each line of the text becomes a FORWARD; an empty line becomes a space; a long
+    line is split into frames of at most 2048 bytes; and control characters are replaced.
     """
     room = ORIGINAL_RECV - len(encode("FORWARD", message.sender, [("Content-length", 9999)]))
     text = message.text.removesuffix("\n")
@@ -306,7 +311,7 @@ def pieces(message: Message) -> Iterator[bytes]:
         start = 0
         while start < len(data):
             stop = start + room
-            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not inside a character
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # don't split a character
                 stop -= 1
             piece = data[start:stop].decode()
             yield encode("FORWARD", message.sender, body=piece, count_characters=True)
@@ -314,9 +319,9 @@ def pieces(message: Message) -> Iterator[bytes]:
 
 
 class Version1Door:
-    """Lets version 1 sessions in, two connections each, and brings messages to them.
+    """The door of version 1: logs in sessions, each with two connections, and delivers to them.
 
-    :param max_unread: bytes that may wait for one client.
+    :param max_unread: the maximum bytes in a client's queue.
     """
 
     def __init__(self, hub: Hub, clock: IReactorTime, max_unread: int) -> None:
@@ -327,11 +332,11 @@ class Version1Door:
         """Sessions that wait for their second connection, by folded name."""
 
     def first(self, name: str, connection: Connection) -> Version1:
-        """Ask for the name of the connection that ``name`` sends on; its ``registered`` or
-        ``refuse`` follows.
+        """Log in a user by their first connection, on which they send. Later ``registered`` or
+        ``refuse`` of the connection is called.
 
-        :raises MalformedName: nobody may be called so.
-        :raises NotRegistered: the server is full, or too many ask for names.
+        :raises MalformedName: if the name is not valid.
+        :raises NotRegistered: if the server is full, or there are too many logins.
         """
         _check_name(name)
         session = Version1(self, connection)
@@ -343,18 +348,19 @@ class Version1Door:
         return session
 
     def forget(self, session: Version1) -> None:
-        """``session`` does not wait for its second connection any more."""
+        """Stop to wait for the second connection of a session."""
         if self.one_legged.get(session.key) is session:
             del self.one_legged[session.key]
 
     def second(self, name: str, connection: Connection) -> Version1:
-        """Find the session that ``connection`` is to receive for; it must still ``arrive``.
+        """Find the session of a second connection, on which the user receives. The caller must
+        call ``arrive``.
 
-        There is no proof of who one is in version 1, so the second connection is taken from the
-        address of the first alone, and once.
+        Version 1 has no authentication, so the second connection must come from the address of the
+        first, and only one is accepted.
 
-        :raises MalformedName: nobody may be called so.
-        :raises NotRegistered: no first connection from there waits for a second.
+        :raises MalformedName: if the name is not valid.
+        :raises NotRegistered: if no session from that address waits for a second connection.
         """
         _check_name(name)
         session = self.one_legged.get(fold(name))
@@ -364,13 +370,13 @@ class Version1Door:
         return session
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
-        """See ``sessions.Door.show``: the original client has no word for it, and nobody asks."""
+        """Do nothing: version 1 has no presence. See ``sessions.Door.show``."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """See ``sessions.Door.tell``: nobody of version 1 is in a room."""
+        """Do nothing: version 1 has no events. See ``sessions.Door.tell``."""
 
     def flush(self, *, more: bool) -> None:
-        """See ``sessions.Door.flush``: what is written goes out by itself."""
+        """Do nothing: frames are written at once. See ``sessions.Door.flush``."""
 
     def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.deliver``."""
