@@ -488,7 +488,7 @@ class ClosingTests(DoorTestCase):
             client.gone()
         self.assertEqual(self.factory.streams.open, set())
         self.assertEqual(self.names(), [])
-        self.assertEqual(self.factory.version_1.one_legged, {})
+        self.assertEqual(self.factory.version_1.half_open, {})
         self.clock.advance(self.grace)
         self.clock.pump([1] * 5)
         self.assertEqual(len(self.clock.getDelayedCalls()), 3, "idle, due and old things")

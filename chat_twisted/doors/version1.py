@@ -115,7 +115,7 @@ class Version1(Session):
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called by the hub when the session is logged in."""
         name = self._hub.name_of(self)
-        self.door.one_legged[self.key] = self
+        self.door.half_open[self.key] = self
         self.sending.write(encode("REGISTERED", f"TOSEND {name}"))
         self.sending.registered(self)
 
@@ -328,7 +328,7 @@ class Version1Door:
         self.hub = hub
         self.max_unread = max_unread
         self.clock = clock
-        self.one_legged: dict[str, Version1] = {}
+        self.half_open: dict[str, Version1] = {}
         """Sessions that wait for their second connection, by folded name."""
 
     def first(self, name: str, connection: Connection) -> Version1:
@@ -349,8 +349,8 @@ class Version1Door:
 
     def forget(self, session: Version1) -> None:
         """Stop to wait for the second connection of a session."""
-        if self.one_legged.get(session.key) is session:
-            del self.one_legged[session.key]
+        if self.half_open.get(session.key) is session:
+            del self.half_open[session.key]
 
     def second(self, name: str, connection: Connection) -> Version1:
         """Find the session of a second connection, on which the user receives. The caller must
@@ -363,10 +363,10 @@ class Version1Door:
         :raises NotRegistered: if no session from that address waits for a second connection.
         """
         _check_name(name)
-        session = self.one_legged.get(fold(name))
+        session = self.half_open.get(fold(name))
         if session is None or session.sending.host != connection.host:
             raise NotRegistered("no first connection from there waits for a second")
-        del self.one_legged[fold(name)]
+        del self.half_open[fold(name)]
         return session
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
