@@ -1,4 +1,4 @@
-"""The pages in docs/ name the tests and modules that there are."""
+"""The pages in docs/ name only tests, modules, classes, functions and tables that exist."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
+PACKAGE = ROOT / "chat_twisted"
 
 
 @functools.cache
@@ -18,6 +19,70 @@ def defined(path: Path) -> set[str]:
     """The names of the classes and functions of a module of tests."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
+
+
+def members(body: list[ast.stmt]) -> dict[str, set[str]]:
+    """Return the names that the statements of a module or class define, and those inside each.
+
+    :return: for each name its own members: of a class its attributes and methods, of others none.
+    """
+    found: dict[str, set[str]] = {}
+    for statement in body:
+        match statement:
+            case ast.ClassDef(name=name):
+                found[name] = set(members(statement.body)) | {
+                    node.attr
+                    for node in ast.walk(statement)
+                    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                }
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found[name] = set()
+            case ast.Assign() | ast.AnnAssign():
+                for node in ast.walk(statement):
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                        found[node.id] = set()
+            case ast.ImportFrom(names=names) | ast.Import(names=names):
+                found |= {alias.asname or alias.name: set() for alias in names}
+    return found
+
+
+class Known:
+    """The names that a page about the package may use."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, set[str]] = {}
+        self.imported: set[str] = set()
+        self.words: set[str] = set()
+        for path in PACKAGE.rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            own = members(tree.body)
+            package = path.parent.name if path.name == "__init__.py" else path.stem
+            self._add(package, set(own))
+            for name, inside in own.items():
+                self._add(name, inside)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    self.words.add(node.value)
+                elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith("chat_"):
+                    self.imported |= {alias.asname or alias.name for alias in node.names}
+                elif isinstance(node, ast.arg):
+                    self.words.add(node.arg)
+        for path in PACKAGE.rglob("schema/*.sql"):
+            self.words |= set(re.findall(r"\b[a-z_]+\b", path.read_text()))
+
+    def _add(self, name: str, inside: set[str]) -> None:
+        self.members.setdefault(name, set()).update(inside)
+
+    def has(self, literal: str) -> bool:
+        """Return whether a name, perhaps with dots, is one of the package or of its imports."""
+        if literal in self.words:
+            return True
+        *owners, name = literal.split(".")
+        if owners:
+            owner = owners[-1]
+            return owner in self.imported or name in self.members.get(owner, ())
+        named = name in self.members or name in self.imported
+        return named or any(name in inside for inside in self.members.values())
 
 
 class NamedTests(TestCase):
@@ -32,6 +97,18 @@ class NamedTests(TestCase):
 
 
 class ArchitectureTests(TestCase):
+    def test_each_name_of_the_code_exists(self) -> None:
+        text = (ROOT / "docs/architecture.rst").read_text()
+        known, found = Known(), 0
+        for literal in re.findall(r"``([^`]+)``", text):
+            if re.fullmatch(r"[\w/]+\.(py|rst|sql)|[\w/]+/", literal):
+                places = (ROOT, ROOT / "docs", PACKAGE, PACKAGE / "storage/schema")
+                self.assertTrue(any((place / literal).exists() for place in places), literal)
+            elif re.fullmatch(r"[A-Za-z_][\w.]*", literal):
+                self.assertTrue(known.has(literal), literal)
+                found += 1
+        self.assertGreater(found, 150)
+
     def test_the_house_has_each_module_and_no_other(self) -> None:
         text = (ROOT / "docs/architecture.rst").read_text()
         house = text.partition("\nThe house\n")[2].partition("    twisted/plugins")[0]
@@ -42,7 +119,6 @@ class ArchitectureTests(TestCase):
                 folders.append(folders[-1] / name)
             else:
                 named.add(str(folders[-1] / name))
-        package = ROOT / "chat_twisted"
-        there = {str(path.relative_to(ROOT)) for path in package.rglob("*.py")}
+        there = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
         unnamed = {"chat_twisted/__init__.py", "chat_twisted/client/__init__.py"}
         self.assertEqual(named, there - unnamed)
