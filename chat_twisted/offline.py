@@ -1,8 +1,8 @@
-"""The chat of a state folder while no server runs: its state, and the file that it is written to.
+"""The chat of a state folder while no server runs: its state and its archive.
 
-What the operator's command asks goes through ``Control`` as with a server, is decided by the same
-state and written by the same statements. There is no hub, since nobody is connected, and no log to
-wait for: each command is applied and written at once, in the caller's thread.
+Requests of the operator's command go through ``Control``, as in a server. The same state decides
+them, and the same statements write the facts. There is no hub, because nobody is connected, and no
+ledger: each command is decided and written at once, in the caller's thread.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from chat_twisted.storage import archive, tables
 
 
 class OfflineChat:
-    """The chat of a state folder whose lock the caller has (``archive.lock``), until it is closed.
+    """The chat of a state folder. The caller must hold the folder's lock (``archive.lock``).
 
-    :param say: takes a line of what was found and mended.
-    :raises FilesError: the archive can't be opened (``archive.prepare``).
+    :param say: as in ``archive.prepare``.
+    :raises FilesError: if the archive can't be opened.
     """
 
     def __init__(self, folder: Path, say: Say) -> None:
@@ -41,15 +41,15 @@ class OfflineChat:
         self._control = Control(self, dict)
 
     def request(self, ask: str, **fields: object) -> dict[str, Any]:
-        """Ask one thing (``Control.ask``); return the answer.
+        """Do a request (``Control.ask``); return the answer.
 
-        :raises ChatError: it is refused.
-        :raises ArchiveError: it can't be written.
+        :raises ChatError: if it is refused.
+        :raises ArchiveError: if it can't be written.
         """
         results: list[Any] = []
         asked = Deferred.fromCoroutine(self._control.ask({"ask": ask, **fields}))
         asked.addBoth(results.append)
-        [result] = results  # nothing waits here
+        [result] = results  # all Deferreds have fired already
         if isinstance(result, Failure):
             result.raiseException()
         return dict(result)
@@ -57,7 +57,7 @@ class OfflineChat:
     def ask(self, command: Command) -> Deferred[Result]:
         """See ``control.Chat.ask``; fails with ``ArchiveError`` if it can't be written."""
         state, result = self.state, None
-        if isinstance(command, Disconnect):  # the file may have sessions that the server had
+        if isinstance(command, Disconnect):  # the file may still have the last server's sessions
             return fail(UnableToSend("nobody is connected"))
         facts, result = state.apply(Entry(state.time, command))
         if isinstance(result, ChatError):
@@ -75,11 +75,13 @@ class OfflineChat:
         return time.time()
 
     def population(self) -> Population:
-        """Count who is there: nobody is connected, and guests who were are held at the start."""
+        """See ``control.Chat.population``. Nobody is connected; the next start holds the guests
+        that were connected to the last server.
+        """
         state = self.state
         accounts, rooms = len(state.accounts), len(state.rooms)
         return Population(0, 0, len(state.users) - accounts, accounts, rooms, self._newest)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the archive."""
         self._connection.close()

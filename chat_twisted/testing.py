@@ -1,8 +1,8 @@
-"""A whole chat in memory, for the tests of bots and of this project.
+"""A complete chat in memory, for tests of bots and of this project.
 
-The hub, what it stores, the door and the clients are the real ones. Sockets, threads and time are
-not: ``Network`` stands in for the reactor, bytes are carried and timers run when a ``Chat`` is told
-to go on. So a test says what happens, in order, and never waits::
+The hub, the storage, the door and the clients are the real ones. Sockets, threads and time are
+simulated: ``Network`` replaces the reactor, and a ``Chat`` moves bytes and runs timers only when a
+test tells it to. So a test controls the order of all events, and never waits::
 
     chat = Chat()
     bot, alice = chat.join("echo"), chat.join("alice")
@@ -11,7 +11,7 @@ to go on. So a test says what happens, in order, and never waits::
     assert chat.run(anext(alice)).text == "hello"
     chat.close()
 
-It must not know what a bot does, how tests are run (unittest, pytest, trial), or a reactor.
+This module must not know bots, test frameworks (unittest, pytest, trial), or a reactor.
 """
 
 from __future__ import annotations
@@ -54,35 +54,35 @@ from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.sql import Cursor
 
 BUFFER = 65536
-"""Bytes that a connection takes before it asks its writer to pause."""
+"""Unread bytes with which a connection asks its writer to pause."""
 
 MAX_STEPS = 100_000
-"""How often bytes are carried before it is plain that it would go on for ever: as two bots do that
-answer each other."""
+"""Number of transfers after which the exchange is taken to be endless, for example between two bots
+that answer each other."""
 
 T = TypeVar("T")
 
 
 class Wall:
-    """The time of day as a test wants it: ``clock``'s, and ``ahead`` seconds more."""
+    """A time of day that tests can set: the time of ``clock`` plus ``ahead`` seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.ahead = 0.0
 
     def __call__(self) -> float:
-        """Return it, in seconds since the epoch."""
+        """Return the time of day, in seconds since the epoch."""
         return self._clock.seconds() + self.ahead
 
 
 class MemoryStore:
-    """A ``store.Store`` in memory: what is asked of it is done in a later turn of the clock.
+    """A ``store.Store`` in memory, which runs each function in a later turn of the clock.
 
-    :ivar wall: the time of day of the ledgers that it makes.
-    :ivar broken: what writing fails with; None if it works.
-    :ivar unreadable: what reading fails with.
-    :ivar seconds: that each thing takes.
-    :ivar closed: whether it was.
+    :ivar wall: the time of day for servers on this store.
+    :ivar broken: the exception with which writing fails; None if it works.
+    :ivar unreadable: the exception with which reading fails; None if it works.
+    :ivar seconds: the time that each function takes.
+    :ivar closed: whether ``close`` was called.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -98,7 +98,7 @@ class MemoryStore:
         self.seconds = 0.0
 
     def write(self, function: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
-        """See ``store.Store.write``; what the ledger only reads there can be read."""
+        """See ``store.Store.write``. Loading the state works even if writing is ``broken``."""
         reads = function is tables.load
         return self._later(lambda: self.unreadable if reads else self.broken, function, args, kw)
 
@@ -142,7 +142,7 @@ class MemoryStore:
                     raise problem
                 result = function(self.connection.cursor(), *args, **kw)
                 self.connection.commit()
-            except Exception:  # noqa: BLE001  handed on
+            except Exception:  # noqa: BLE001  passed to the caller
                 self.connection.rollback()
                 done.errback()
             else:
@@ -161,12 +161,12 @@ class MemoryStore:
 
 
 class MemoryServer:
-    """What a server is made of that starts now on a store, but for its doors.
+    """The parts of a server that starts on a store, without doors.
 
-    :ivar hub, ledger, housekeeping: the parts, as ``service`` puts them together.
-    :param limits: what is too much, as the server's options say it.
-    :param grace: seconds for which a guest is held whose last connection is lost.
-    :param guests: whether anybody comes in without an account.
+    :ivar hub, ledger, housekeeping: the parts, as ``service`` makes them.
+    :param limits: the limits, as in the server's options.
+    :param grace: seconds for which a guest's name is held after their last connection.
+    :param guests: whether users without an account may log in.
     """
 
     def __init__(
@@ -208,13 +208,16 @@ class MemoryServer:
         self.housekeeping.start()
 
     def stop(self) -> Deferred[None]:
-        """Finish what is to be written."""
+        """Commit everything that was proposed.
+
+        :return: fires when that is done.
+        """
         stopped = self.ledger.stop()
         return stopped.addCallback(lambda _: self.housekeeping.stop())
 
 
 def quick_passwords() -> Passwords:
-    """Make a service for passwords that cost little, and no thread."""
+    """Make a ``Passwords`` that is fast and uses no threads."""
 
     def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         return maybeDeferred(function, *arguments)
@@ -225,7 +228,7 @@ def quick_passwords() -> Passwords:
 
 @implementer(ITransport, IConsumer, IPushProducer)
 class _End:
-    """One end of a connection: what is written here is read at the ``other`` end."""
+    """One end of a connection: bytes written here are read at the ``other`` end."""
 
     other: _End
     protocol: Any
@@ -233,7 +236,7 @@ class _End:
     def __init__(self, network: Network, address: IPv4Address) -> None:
         self._network = network
         self._address = address
-        self._unread = bytearray()  # at the other end
+        self._unread = bytearray()  # written here, and not yet read at the other end
         self._reads = True
         self.disconnecting = False
         self._closed = False
@@ -274,7 +277,7 @@ class _End:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer
         self._streaming = streaming
-        self._holds_up = not streaming  # one that is not is asked as soon as there is nothing left
+        self._holds_up = not streaming  # a pull producer is called when nothing is left
         if not streaming:
             producer.resumeProducing()
 
@@ -326,9 +329,9 @@ class _End:
 
 
 class Network(MemoryReactorClock):
-    """What clients take for the reactor. Every host and port leads to the one server.
+    """A simulated reactor for clients. Every host and port leads to the same server.
 
-    :ivar reachable: whether there can be new connections.
+    :ivar reachable: whether new connections succeed.
     """
 
     def __init__(self, server: Callable[[IPv4Address], Any]) -> None:
@@ -342,7 +345,7 @@ class Network(MemoryReactorClock):
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
-        """Twisted: connect a client."""
+        """Connect a client. Called by Twisted's endpoints."""
         connector = super().connectTCP(  # type: ignore[no-untyped-call]
             host, port, factory, timeout, bindAddress
         )
@@ -366,18 +369,18 @@ class Network(MemoryReactorClock):
         client.protocol.makeConnection(client)
 
     def cut(self) -> None:
-        """Lose all connections there are."""
+        """Break all connections."""
         for end in list(self.ends):
             end.end(ConnectionLost(), ConnectionLost())
 
     def step(self) -> None:
-        """Note that bytes are carried. Only so often, as long as no time passes."""
+        """Count a transfer of bytes, of which there may be ``MAX_STEPS`` while no time passes."""
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise AssertionError("it goes on for ever")
 
     def advance(self, amount: float) -> None:
-        """Let ``amount`` seconds pass, and everything happen in its time."""
+        """Let ``amount`` seconds pass, and run each timer at its time."""
         end = self.seconds() + amount
         while (due := self._next_due()) <= end:
             self._steps = 0
@@ -389,15 +392,15 @@ class Network(MemoryReactorClock):
 
 
 class Chat:
-    """A server in memory, and who talks there.
+    """A server in memory, and its clients.
 
-    :ivar reactor: what a bot is to take for the reactor; also a ``Clock``.
+    :ivar reactor: the reactor for bots; also a ``Clock``.
     :ivar wall: the server's time of day, which a test may set (``wall.ahead``).
-    :ivar store: where messages are kept; it can be made to fail.
-    :ivar hub: the server's, for what a test wants to know and no client is told.
-    :param limits: what is too much, as the server's options say it.
-    :param grace: seconds for which a user is kept that lost its connection.
-    :param guests: whether anybody comes in without an account.
+    :ivar store: the storage, which a test can make fail.
+    :ivar hub: the server's hub, for facts that no client is told.
+    :param limits: the limits, as in the server's options.
+    :param grace: seconds for which a guest's name is held after their last connection.
+    :param guests: whether users without an account may log in.
     """
 
     def __init__(
@@ -428,21 +431,24 @@ class Chat:
         return ChatClient(user, "chat.example", reactor=self.reactor, plain=True, **options)
 
     def join(self, user: str, **options: Any) -> ChatClient:
-        """Make one that is."""
+        """Make a client, and connect it; ``options`` are those of ``ChatClient``."""
         client = self.client(user, **options)
         self.run(client.connect())
         return client
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Start a bot, and let it come as far as it can. The Deferred has its end, or its error."""
+        """Start a bot, and run it until it waits.
+
+        :return: fires with the coroutine's result, or fails with its exception.
+        """
         running = Deferred.fromCoroutine(coroutine)
         self.settle()
         return running
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return the result of what needs no time, or raise what it raises.
+        """Run a coroutine that needs no time to pass; return its result, or raise its exception.
 
-        :raises AssertionError: it waits for something that does not happen by itself.
+        :raises AssertionError: if it waits for something that does not happen by itself.
         """
         results: list[Any] = []
         running = Deferred.fromCoroutine(coroutine).addBoth(results.append)
@@ -456,17 +462,15 @@ class Chat:
         return result
 
     def settle(self) -> None:
-        """Let everything happen that needs no time."""
+        """Run everything that needs no time to pass."""
         self.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and everything happen in its time."""
+        """Let time pass, and run each timer at its time."""
         self.reactor.advance(seconds)
 
     def cut(self) -> None:
-        """Lose all connections. A second later the clients are back, if they can be: see
-        ``reactor.reachable``.
-        """
+        """Break all connections. Clients reconnect within a second if ``reactor.reachable``."""
         self.reactor.cut()
         self.settle()
 

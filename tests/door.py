@@ -34,20 +34,20 @@ from tests.store import settle
 
 @implementer(ITCPTransport)
 class Transport(StringTransport):
-    """A StringTransport with what TCP has beside: half-closing, and options."""
+    """A StringTransport that also simulates a TCP socket: a full buffer, half-closing, options."""
 
     half_closed = False
     aborting = False
     room = 10**9
-    """How many bytes the socket takes before it would block."""
+    """Bytes that the socket accepts before it would block."""
     pending = b""
-    """What the socket did not take."""
+    """Bytes that the socket did not accept."""
 
     def getHandle(self) -> Transport:
         return self
 
     def send(self, data: bytes) -> int:
-        """The socket: take what there is room for."""
+        """Accept as many bytes as there is room for. Called as a method of the socket."""
         taken = data[: self.room]
         if not taken:
             raise BlockingIOError
@@ -65,11 +65,11 @@ class Transport(StringTransport):
         super().registerProducer(producer, streaming)
         if not streaming:
             producer.resumeProducing()
-            if not self.pending:  # what was written is, already
+            if not self.pending:  # all output is sent already
                 producer.resumeProducing()
 
     def drain(self, room: int = 10**9) -> bytes:
-        """The peer reads, and then the socket takes ``room`` bytes; return what came."""
+        """Have the peer read all output; return it. Then the socket accepts ``room`` bytes."""
         self.room = room
         pending, self.pending = self.pending, b""
         self.io.write(pending)
@@ -87,7 +87,7 @@ class Transport(StringTransport):
         self.aborting = True
 
     def take(self) -> bytes:
-        """What was written since the last call."""
+        """Return the output since the last call."""
         value = self.value()
         self.clear()
         return value
@@ -95,13 +95,13 @@ class Transport(StringTransport):
 
 @cache
 def server_tls() -> ServerTLS:
-    """The server's side of TLS, with a certificate for the tests."""
+    """Return the server's side of TLS, with a certificate for tests."""
     with tempfile.TemporaryDirectory() as folder:
         return ServerTLS(*tls.ensure(Path(folder)))
 
 
 class EncryptedTransport(Transport):
-    """A transport below TLS, and the peer's side of that."""
+    """A transport below TLS, with the peer's side of TLS."""
 
     def __init__(self, peerAddress: IPv4Address, version: int | None = None) -> None:
         super().__init__(peerAddress=peerAddress)
@@ -125,7 +125,7 @@ class EncryptedTransport(Transport):
         self.server.makeConnection(self)
 
     def shake_hands(self, client: OpenSSLClient) -> None:
-        """Begin anew, with another peer."""
+        """Start again with another peer."""
         self._begin()
         for _ in range(2):
             client.connect()
@@ -134,12 +134,12 @@ class EncryptedTransport(Transport):
         client.read()
 
     def hand_over(self, protocol: Any) -> None:
-        """The handshake is done: ``protocol`` takes its place, as the front has it."""
+        """Connect ``protocol`` after the handshake, as the front does."""
         self.server.wrappedProtocol = protocol
         protocol.makeConnection(self.server)
 
     def encrypt(self, data: bytes) -> bytes:
-        """What the peer sends to say ``data``."""
+        """Return the encrypted bytes by which the peer sends ``data``."""
         return tls.encrypt(self.client, data)
 
     def take(self) -> bytes:
@@ -151,7 +151,10 @@ class EncryptedTransport(Transport):
 
 
 class RecordingPoller:
-    """What a stream asks of a poller; ``reading`` is what it would read now."""
+    """A poller that reads nothing.
+
+    :ivar reading: the transports and callbacks of the sockets that it would read now.
+    """
 
     def __init__(self) -> None:
         self.reading: dict[int, tuple[Any, Callable[[bytes], None]]] = {}
@@ -166,7 +169,7 @@ class RecordingPoller:
 
 
 class Client:
-    """The other end of a connection."""
+    """The client's end of a connection."""
 
     def __init__(
         self, factory: FramedFactory, host: str = "127.0.0.1", *, encrypted: bool = False
@@ -183,12 +186,12 @@ class Client:
             self.protocol.makeConnection(self.transport)
 
     def say(self, data: str | bytes) -> bytes:
-        """Write to the server; return what it answers at once."""
+        """Send ``data`` to the server; return the immediate answer."""
         self.protocol.dataReceived(data.encode() if isinstance(data, str) else data)
         return self.transport.take()
 
     def ask(self, data: str | bytes) -> bytes:
-        """Write to the server; return what it answers without time passing."""
+        """Send ``data`` to the server; return the answer after all work that needs no time."""
         self.protocol.dataReceived(data.encode() if isinstance(data, str) else data)
         clock = self.protocol.factory.clock
         assert isinstance(clock, Clock)
@@ -197,7 +200,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """Whether the server let go."""
+        """Whether the server has closed the connection."""
         return self.transport.half_closed or self.transport.disconnecting
 
     @property
@@ -205,12 +208,12 @@ class Client:
         return self.transport.aborting
 
     def gone(self) -> None:
-        """The connection is lost."""
+        """Lose the connection."""
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
 
 class DoorTestCase(TestCase):
-    """A hub with a framed door; every log entry is in ``self.logged``."""
+    """A hub with a framed door; ``self.logged`` has all log entries."""
 
     max_clients = 100
     max_message = 65536
@@ -252,7 +255,7 @@ class DoorTestCase(TestCase):
         settle(self.clock)
 
     def register(self, name: str, *headers: str) -> tuple[Client, bytes]:
-        """A connection that asked to be registered in version 2, and what it was answered."""
+        """Register in version 2; return the connection and the answer."""
         client = self.connect()
         lines = [f"REGISTER {name}", *headers]
         client.protocol.dataReceived(("\n".join(lines) + "\n\n").encode())
@@ -260,13 +263,13 @@ class DoorTestCase(TestCase):
         return client, client.transport.take()
 
     def user(self, name: str) -> Client:
-        """A client of version 2, registered."""
+        """Return a registered client of version 2."""
         client, answer = self.register(name)
         self.assertTrue(answer.startswith(f"REGISTERED {name}\n".encode()), answer)
         return client
 
     def original(self, name: str, host: str = "127.0.0.1") -> tuple[Client, Client]:
-        """A client of version 1: the connection to send on, the one to receive on."""
+        """Return a client of version 1: the connections for sending and for receiving."""
         sending, receiving = self.connect(host), self.connect(host)
         sending.say(f"REGISTER TOSEND {name}\n\n")
         self.commit()
@@ -278,6 +281,6 @@ class DoorTestCase(TestCase):
         return sending, receiving
 
     def names(self) -> list[str]:
-        """Those who are present."""
+        """Return the names of the present users."""
         self.commit()
         return [user.name for user in self.hub.who().items]

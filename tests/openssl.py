@@ -1,4 +1,4 @@
-"""A peer's side of TLS in memory, with what pyOpenSSL has no call for: changes of keys."""
+"""A client's side of TLS in memory, with key updates, for which pyOpenSSL has no function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import _ssl
 import ctypes
 from ctypes import byref, c_int, c_long, c_size_t, c_void_p, create_string_buffer
 
-_library = ctypes.CDLL(_ssl.__file__)  # which is linked with libssl
+_library = ctypes.CDLL(_ssl.__file__)  # it is linked with libssl
 _RESULTS = {
     "TLS_client_method": c_void_p,
     "SSL_CTX_new": c_void_p,
@@ -29,7 +29,7 @@ def _call(name: str, *arguments: object) -> int:
 
 
 class OpenSSLClient:
-    """One connection: ``give`` it what comes, and send what it has to say (``take``)."""
+    """One connection: ``give`` takes received bytes, ``take`` returns bytes to send."""
 
     def __init__(self) -> None:
         self._context = _call("SSL_CTX_new", _call("TLS_client_method"))
@@ -45,7 +45,7 @@ class OpenSSLClient:
         _call("SSL_CTX_free", self._context)
 
     def connect(self) -> None:
-        """Go on with the handshake."""
+        """Continue the handshake."""
         _call("SSL_do_handshake", self._ssl)
 
     def give(self, data: bytes) -> None:
@@ -61,13 +61,13 @@ class OpenSSLClient:
         assert _call("SSL_write_ex", self._ssl, data, c_size_t(len(data)), byref(written)) == 1
 
     def read(self) -> bytes:
-        """What the server has said."""
+        """Return the decrypted bytes from the server."""
         buffer, found = create_string_buffer(1 << 20), b""
         while (size := _call("SSL_read", self._ssl, buffer, c_int(len(buffer)))) > 0:
             found += buffer.raw[:size]
         return found
 
     def change_keys(self) -> None:
-        """Change the keys, and want the server's changed."""
+        """Update the keys, and request that the server updates its own."""
         assert _call("SSL_key_update", self._ssl, c_int(1)) == 1
         assert _call("SSL_do_handshake", self._ssl) == 1

@@ -1,6 +1,6 @@
-"""Logs of random commands, for tests of the state; run as a program, what came of some of them.
+"""Logs of random commands, for tests of the state. As a program it prints a digest of outcomes.
 
-A log is made while it is applied, since commands refer to what came of earlier ones.
+A log is made while it is applied, because commands refer to the outcomes of earlier ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Maker:
         self.draw = draw
         self.state = State()
         self.time = 1_000_000
-        self.sessions: list[tuple[int, int]] = []  # that there are, or were
+        self.sessions: list[tuple[int, int]] = []  # all sessions, even those that have ended
         self.tokens: list[bytes] = [b""]
         self.messages: list[Message] = []
         self.drawn = 0
@@ -126,11 +126,11 @@ class Maker:
         users = self.state.users.values()
         there = [(user.id, epoch) for user in users for epoch in user.sessions]
         if self.maybe(6) or not there:
-            return self.pick(self.sessions or [(1, 1)])  # it may have ended
+            return self.pick(self.sessions or [(1, 1)])  # this session may have ended
         return self.pick(there)
 
     def member(self) -> tuple[int, int, str]:
-        """A session, and a room that its user is likely to be a member of, and to run."""
+        """Return a session and a room, of which its user is probably an operator."""
         found = [
             (id, epoch, room.name)
             for room in self.state.rooms.values()
@@ -150,7 +150,7 @@ class Maker:
         name = self.name()
         user = self.state.names.get(fold(name))
         token, proof = b"", ""
-        if user is not None and not self.maybe(4):  # one who may, most of the time
+        if user is not None and not self.maybe(4):  # usually with valid credentials
             if user.tokens and not (user.account and self.maybe(2)):
                 token = self.pick(list(user.tokens))
             elif user.account is not None:
@@ -193,7 +193,7 @@ class Maker:
 
 
 def plain(outcome: Outcome) -> Any:
-    """An outcome in a form that can be compared."""
+    """Return an outcome in a form that can be compared."""
     facts, result = outcome
     return facts, (type(result), result.args) if isinstance(result, ChatError) else result
 

@@ -1,4 +1,4 @@
-"""An archive in a folder or in memory, and a Clock that runs all work that is due."""
+"""An archive in a folder or in memory, and functions that run all work of a Clock that is due."""
 
 from __future__ import annotations
 

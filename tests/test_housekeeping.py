@@ -135,7 +135,7 @@ class HousekeepingTests(TestCase):
         self.assertEqual(rows, [(6,)])
         self.assertEqual(self.asked.count("expire"), 3)
 
-    def test_what_somebody_said_is_deleted_and_unlearnt_a_little_at_a_time(self) -> None:
+    def test_erased_texts_leave_archive_and_index_in_small_steps(self) -> None:
         self.patch(housekeeping, "ERASE_STEP", 2)
         self.patch(housekeeping, "CLEAN_STEP", 2)
         self.say(5)
@@ -153,25 +153,25 @@ class HousekeepingTests(TestCase):
             self.assertEqual(cursor.execute(f"SELECT * FROM {table}").fetchall(), [])
         cursor.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 0)")
 
-    def test_what_was_deleted_before_it_was_indexed_is_unlearnt_after_it(self) -> None:
+    def test_message_deleted_before_it_was_indexed_leaves_the_index_afterwards(self) -> None:
         self.say(2)
         cursor = self.store.connection.cursor()
         cursor.execute("INSERT INTO deletion SELECT number, text FROM message WHERE number = 1")
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
-        self.assertEqual(index.unlearn(cursor, 10), [])
+        self.assertEqual(index.remove_texts(cursor, 10), [])
         self.go_on(DELAY)
         self.go_on(CLEAN_EVERY)
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
         self.assertEqual(rows, [(2,)])
         self.assertEqual(cursor.execute("SELECT * FROM deletion").fetchall(), [])
 
-    def test_what_was_unlearnt_is_not_unlearnt_twice(self) -> None:
+    def test_no_text_is_removed_from_the_index_twice(self) -> None:
         self.say(2)
         self.go_on(DELAY)
         cursor = self.store.connection.cursor()
         cursor.execute("INSERT INTO deletion SELECT number, text FROM message WHERE number = 1")
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
-        self.assertEqual(index.unlearn(cursor, 10), [1])  # and then it was killed
+        self.assertEqual(index.remove_texts(cursor, 10), [1])  # and then it was killed
         self.go_on(CLEAN_EVERY)
         self.say()
         self.go_on(DELAY)

@@ -61,7 +61,7 @@ class FactsTests(TestCase):
                     state = found
         self.assertEqual(dump(state), dump(maker.state))
 
-    def test_a_message_that_is_deleted_has_no_text_and_can_be_unlearnt(self) -> None:
+    def test_deleted_message_has_no_text_and_its_old_text_is_known_to_the_index(self) -> None:
         with contextlib.closing(new_file()) as connection:
             cursor = connection.cursor()
             state = State()

@@ -1,4 +1,4 @@
-"""What is on the wire, as frames."""
+"""Parses the bytes of a connection into frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from chat_twisted.frames import Frame, FrameReader
 
 
 def frames(data: bytes, reader: FrameReader | None = None) -> list[Frame]:
-    """The frames that ``data`` completes, behind what ``reader`` has of the stream already."""
+    """Return the frames that ``data`` completes.
+
+    :param reader: has the earlier bytes of the stream.
+    """
     reader = reader or FrameReader()
     reader.receive_data(data)
     return list(iter(reader.next_frame, None))

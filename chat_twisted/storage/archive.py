@@ -326,7 +326,7 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
 
 
 def forget_deletions(cursor: Cursor, numbers: Sequence[int]) -> None:
-    """Erase the texts of deleted messages after ``index.unlearn`` has removed them from the
+    """Erase the texts of deleted messages after ``index.remove_texts`` has removed them from the
     index.
     """
     cursor.executemany("DELETE FROM deletion WHERE number = ?", ((number,) for number in numbers))

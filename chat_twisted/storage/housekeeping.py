@@ -213,7 +213,7 @@ class Housekeeping:
             self._noted = last
         while not self._ending and await store.write(archive.erase, ERASE_STEP):
             pass
-        while not self._ending and (numbers := await store.index(index.unlearn, CLEAN_STEP)):
+        while not self._ending and (numbers := await store.index(index.remove_texts, CLEAN_STEP)):
             await store.write(archive.forget_deletions, numbers)
         if self._retain is None or self._ending:
             return

@@ -250,7 +250,7 @@ def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
         cursor.execute("INSERT INTO step VALUES (?2, ?3, ?1, ?4, ?5)", step)
 
 
-def unlearn(cursor: Cursor, limit: int) -> list[int]:
+def remove_texts(cursor: Cursor, limit: int) -> list[int]:
     """Remove the texts of at most ``limit`` deleted messages from the index; return their numbers,
     for ``archive.forget_deletions``.
     """

@@ -1,7 +1,7 @@
-"""Twenty clients on a server that is killed, on connections that are cut: who has got what?
+"""Twenty clients of a server that is killed, on connections that are cut: do all get all messages?
 
-A client of its own, written from docs/protocol.rst alone. Everything random comes from a seed. Run
-as a program it goes on for as long as it is told to.
+The client is written from docs/protocol.rst alone. All random choices come from a seed. As a
+program it runs for a given time.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 USERS = 20
 ROOMS = ("#a", "#b", "#c", "#d")
 WINDOW = 8  # messages of a user that wait for their SENT
-PATIENCE = 60  # seconds for which nobody gets anything that they lack
+PATIENCE = 60  # seconds without any progress after which the test fails
 
 
 class Chaos:
-    """The server, its clients, and the account of what was said and got."""
+    """The server, its clients, and the records of sent and received messages."""
 
     def __init__(self, folder: str, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -80,7 +80,10 @@ class Chaos:
         self.start()
 
     def run(self, what, lacking, step=lambda: None) -> None:
-        """Let everybody read and write until there is nobody in ``lacking()``: who lacks what."""
+        """Let all clients read and write until ``lacking()`` returns no client any more.
+
+        :param lacking: returns the clients that still miss something.
+        """
         seen, deadline = None, 0.0
         while users := lacking():
             if time.monotonic() >= deadline:
@@ -95,7 +98,7 @@ class Chaos:
             step()
 
     def talk(self, messages: int, kills: int, cuts: int) -> None:
-        """Say ``messages``, with ``kills`` and ``cuts`` somewhere among them."""
+        """Send ``messages``, and kill the server and cut connections at random times meanwhile."""
         events = [self.kill] * kills + [self.cut] * cuts
         at = sorted((self.said + self.chance.randrange(1, messages) for _ in events), reverse=True)
         self.chance.shuffle(events)
@@ -117,14 +120,14 @@ class Chaos:
         self.cuts += 1
 
     def hear(self, text: str) -> None:
-        """Say something to all, and wait until they have it, and so everything before."""
-        for speaker in self.users[:2]:  # the first has got everything when it gets the second's
+        """Send a message to all, and wait until they have it, and so all messages before it."""
+        for speaker in self.users[:2]:  # a sender gets no copy, so a second one sends too
             said = f"{text} {self.said}"
             speaker.say("ALL", said)
             self.run(said, lambda: [u for u in self.users if not u.has(said)])  # noqa: B023
 
     def finish(self) -> dict[str, int]:
-        """Wait for the last word to be heard by all, and compare."""
+        """Wait until all clients have the last message; compare, and return the figures."""
         for user in self.users:
             user.cut_at = None
         self.hear("the end")
@@ -177,12 +180,12 @@ class Chaos:
 
 
 def digest(text: str) -> bytes:
-    """What a text is known by: millions of them would not fit into the memory."""
+    """Return a short key for a text, because millions of texts would not fit into memory."""
     return hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
 class User:
-    """One client: what it said, what it got, and its connection, if it has one."""
+    """One client: its sent and received messages, and its connection, if it has one."""
 
     def __init__(self, chaos: Chaos, name: str) -> None:
         self.chaos = chaos
@@ -192,7 +195,7 @@ class User:
         self.token = ""
         self.newest = 0
         self.rooms: set[str] = set()
-        self.waiting: dict[str, tuple[str, str]] = {}  # to and text of what has no SENT, by Id
+        self.waiting: dict[str, tuple[str, str]] = {}  # target and text of unanswered SENDs, by Id
         self.got: Counter[bytes] = Counter()
         self.number_of: dict[bytes, int] = {}
         self.numbers: list[int] = []
@@ -200,16 +203,16 @@ class User:
         self.cut_at: int | None = None  # after how many more bytes, read or written
 
     def has(self, text: str) -> bool:
-        """Whether it got ``text``, or knows that what it said itself is taken."""
+        """Return whether it has received ``text``, or the SENT for its own message."""
         own = self.chaos.sent.get(digest(text), (0, "", ""))[1] == self.name
         return digest(text) in self.got or own
 
     def progress(self) -> tuple[int, ...]:
-        """What changes whenever the client gets something that it lacks."""
+        """Return a value that changes with each progress of the client."""
         return self.newest, self.ids - len(self.waiting), len(self.rooms), bool(self.token)
 
     def state(self) -> str:
-        """What is known of the client, for somebody who looks for a fault."""
+        """Describe the client, for debugging."""
         ends = self.socket and f"from {self.socket.getsockname()[1]}, ready {self.ready}"
         unsent = f"{len(self.input)} bytes not parsed, {len(self.output)} not written"
         waiting = {id: (to, text[:20]) for id, (to, text) in self.waiting.items()}
@@ -230,12 +233,12 @@ class User:
         self.write(f"REGISTER {self.name}\nVersion: 2\n{headers}\n")
 
     def drop(self) -> None:
-        """Break the connection off, as it is."""
+        """Reset the connection at once."""
         if self.socket is not None:
             self.chaos.selector.unregister(self.socket)
             self.socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-            )  # what is on its way is lost
+            )  # bytes on their way are lost
             self.socket.close()
         self.socket = None
         self.ready = False
@@ -346,14 +349,14 @@ class User:
 
 
 def run(seed: int, rounds: int, seconds: float = 0) -> dict[str, int]:
-    """Be chaotic for ``rounds`` of 500 messages, or for ``seconds``; return the figures."""
+    """Run for ``rounds`` of 500 messages, or for ``seconds``; return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         chaos = Chaos(folder, seed)
         try:
             until = time.monotonic() + seconds
             while rounds > 0 or time.monotonic() < until:
                 chaos.talk(500, kills=1, cuts=12)
-                if rounds % 2 == 0:  # else some might get nothing but what they have missed
+                if rounds % 2 == 0:  # otherwise some clients might never be live
                     chaos.hear("so far")
                 rounds -= 1
             figures = chaos.finish()

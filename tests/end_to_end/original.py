@@ -1,8 +1,8 @@
-"""A client of version 1 as the original is: two blocking sockets, one ``recv(2048)`` a frame.
+"""A client that behaves like the original one: two blocking sockets, one ``recv(2048)`` per frame.
 
-It is written from the protocol's account alone and shares nothing with the server, so that a
-mistake in the server's own reader of frames can't hide itself. What a ``recv`` returns is taken
-for exactly one frame; whatever else it holds is an error.
+It is written from the description of the protocol and shares no code with the server, so that a
+mistake in the server's parser can't hide itself. A ``recv`` must return exactly one frame; anything
+else is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FORWARD = re.compile(r"FORWARD ([A-Za-z0-9]{1,32})\nContent-length: ([0-9]+)\n\n
 
 
 class Original:
-    """Somebody who uses the original client."""
+    """A user of the original client."""
 
     def __init__(self, port: int, name: str, host: str = "127.0.0.1") -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Original:
         return self.ask(self.sending, f"SEND {to}\nContent-length: {len(text)}\n\n{text}")
 
     def receive(self) -> tuple[str, str]:
-        """Take one FORWARD, without an answer yet; return its sender and its text."""
+        """Receive one FORWARD without answering it; return its sender and its text."""
         frame = self.receiving.recv(2048).decode()
         match = FORWARD.match(frame)
         assert match is not None, frame
@@ -48,7 +48,7 @@ class Original:
         self.receiving.sendall(f"RECEIVED {sender}\n\n".encode())
 
     def hear(self) -> tuple[str, str]:
-        """Take one FORWARD and confirm it."""
+        """Receive one FORWARD and answer it; return its sender and its text."""
         sender, text = self.receive()
         self.confirm(sender)
         return sender, text

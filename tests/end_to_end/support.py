@@ -1,7 +1,7 @@
-"""Real processes for tests: a server by twistd, clients by python -m, and blocking sockets.
+"""Real processes for tests: a server run by twistd, clients run by python -m, blocking sockets.
 
-Everything waits for an event (a line, an answer, an exit) and fails when it does not come within
-``PATIENCE`` seconds; nothing sleeps.
+All functions wait for an event (a line, an answer, an exit), and fail if it does not happen within
+``PATIENCE`` seconds; none sleeps.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30  # seconds; never waited for unless something is broken
+PATIENCE = 30  # seconds; they only pass if something is broken
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # As in a shell's background job: what is started from here would ignore Ctrl-C, too.
+    # In a shell's background job, the processes started here would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ids = itertools.count(1)  # of requests: a user who comes back must not use one again
+ids = itertools.count(1)  # Ids of requests; a reconnecting user must not use one again
 
 
 def environment(folder: str) -> dict[str, str]:
-    """The environment of a process that runs this tree, whatever else is installed, and keeps what
-    it remembers in ``folder``.
+    """Return the environment of a process that runs the code of this tree and has its state in
+    ``folder``.
     """
     return {
         **os.environ,
@@ -85,20 +85,20 @@ class Process:
         self.popen.stdin.close()
 
     def next_line(self) -> str:
-        """The next line of standard output."""
+        """Return the next line of standard output."""
         line = self._new.get(timeout=PATIENCE)
         if line is None:
             raise AssertionError(f"the process ended: {self.out} {self.err}")
         return line
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read on until a line of standard output matches."""
+        """Wait for a line of standard output that matches."""
         while True:
             if match := re.search(pattern, self.next_line()):
                 return match
 
     def wait(self) -> int:
-        """Wait for the end; return the exit code, which is for a signal what a shell has for it."""
+        """Wait for the end; return the exit code, for a signal as a shell reports it."""
         code = self.popen.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
@@ -112,7 +112,7 @@ class Process:
 
 
 def any_certificate() -> ssl.SSLContext:
-    """TLS for a client that looks at nothing."""
+    """Return the TLS context of a client that accepts every certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -120,12 +120,11 @@ def any_certificate() -> ssl.SSLContext:
 
 
 class Peer:
-    """A blocking socket that speaks raw bytes, inside TLS if that is asked for.
+    """A client with a blocking socket, for raw bytes and frames.
 
-    ``binding`` is the SHA-256 of the server's certificate, empty without TLS.
-
-    :param window: how many bytes the system takes for it before it reads them; 0 for as many as
-        the system likes.
+    :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
+    :param tls: whether to use TLS.
+    :param window: the size of the receive buffer in bytes; 0 for the system's default.
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class Peer:
         return bool(data)
 
     def head(self) -> bytes:
-        """The next frame without its body: up to and with the empty line."""
+        """Return the next frame without its body, including the empty line."""
         while b"\n\n" not in self.pending:
             if not self._more():
                 raise AssertionError(f"closed after {self.pending!r}")
@@ -160,7 +159,7 @@ class Peer:
         return head + b"\n\n"
 
     def frame(self) -> tuple[str, dict[str, str], bytes]:
-        """The next frame of version 2: start line, headers in lower case, body."""
+        """Return the next frame of version 2: start line, headers by lower-case names, body."""
         start, *lines = self.head().decode().rstrip("\n").split("\n")
         headers = {}
         for line in lines:
@@ -174,15 +173,15 @@ class Peer:
         return start, headers, body
 
     def rest(self) -> bytes:
-        """Everything until the server closes the connection."""
+        """Return all bytes until the server closes the connection."""
         while self._more():
             pass
         rest, self.pending = self.pending, b""
         return rest
 
     def end(self, data: bytes = b"") -> bytes:
-        """Send ``data`` and nothing more; return everything until the connection is gone, in
-        whatever way.
+        """Send ``data`` and end this side; return all bytes until the connection is closed or
+        reset.
         """
         with contextlib.suppress(OSError):
             self.send(data)
@@ -192,7 +191,7 @@ class Peer:
         return self.pending
 
     def ask(self, start: str, *headers: str, body: str = "") -> tuple[str, dict[str, str], bytes]:
-        """Ask something in version 2; return the answer, and pass over what comes before it."""
+        """Send a request of version 2; return the answer. Frames before it are skipped."""
         id = str(next(ids))
         lines = [start, f"Id: {id}", *headers]
         if body:
@@ -218,7 +217,7 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 
 class ServerTestCase(unittest.TestCase):
-    """A server of its own for each test, on a port that the system chose."""
+    """Starts a server for each test, on a port that the system chooses."""
 
     options: tuple[str, ...] = ()
 
@@ -226,11 +225,11 @@ class ServerTestCase(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         self.state = Path(self.folder.name) / "state"
-        self.port = 0  # the system chooses one; when started again it is the same
+        self.port = 0  # the system chooses one; a restarted server uses the same
         self.start()
 
     def start(self) -> None:
-        """Start the server, on what one before it has written."""
+        """Start the server with the state of the one before."""
         self.server = self.process(
             TWISTD,
             "-n",
@@ -245,14 +244,14 @@ class ServerTestCase(unittest.TestCase):
         self.port = int(self.server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
 
     def kill(self) -> None:
-        """End the server as a crash does."""
+        """Kill the server, as a crash would."""
         self.server.popen.kill()
         self.server.wait()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Have the server stand still. What is sent meanwhile it takes in one turn of its reactor,
-        in the order in which it was sent, and commits together.
+        """Pause the server. It then processes everything that was sent meanwhile in one turn of its
+        reactor, in the order of sending, and commits it together.
         """
         pid = self.server.popen.pid
         os.kill(pid, signal.SIGSTOP)
@@ -268,7 +267,7 @@ class ServerTestCase(unittest.TestCase):
         return process
 
     def client(self, user: str, *options: str) -> Process:
-        """The bundled client, with standard input and output as pipes."""
+        """Start the bundled client, with pipes as standard input and output."""
         return self.process(
             sys.executable,
             "-m",
@@ -282,14 +281,14 @@ class ServerTestCase(unittest.TestCase):
         )
 
     def admin(self, *arguments: str) -> Process:
-        """The operator's command, run to its end."""
+        """Run the operator's command to its end."""
         state = ("--state", str(self.state))
         command = self.process(sys.executable, "-m", "chat_twisted.admin", *state, *arguments)
         command.wait()
         return command
 
     def accounts(self, *arguments: str) -> Process:
-        """The operator's command for accounts, run to its end."""
+        """Run the operator's command for accounts to its end."""
         return self.admin("accounts", *arguments)
 
     def connect(self, source: str = "127.0.0.1", *, tls: bool = False, window: int = 0) -> Peer:
@@ -298,7 +297,7 @@ class ServerTestCase(unittest.TestCase):
         return peer
 
     def came(self, user: str, times: int = 1) -> None:
-        """Wait until the server has ``user``."""
+        """Wait until the server has logged that ``user`` has come."""
         for _ in range(times):
             self.server.wait_for(rf"\b{user} came from")
 
@@ -307,7 +306,7 @@ class ServerTestCase(unittest.TestCase):
 
 
 class Daemon:
-    """A server that has made itself a daemon, by the number in its state folder's lock."""
+    """A server that runs as a daemon, found by the process ID in its lock file."""
 
     def __init__(self, state: Path) -> None:
         self.pid = int((state / "lock").read_text())
@@ -329,7 +328,7 @@ class Daemon:
 
 
 class DaemonTestCase(unittest.TestCase):
-    """Servers as ``twistd`` starts them without ``-n``, in a folder of their own."""
+    """Starts servers by ``twistd`` without ``-n``, in a folder of their own."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -357,7 +356,7 @@ class DaemonTestCase(unittest.TestCase):
         return self.run_command(TWISTD, *twistd, "chatserver", "--state", str(self.state), *options)
 
     def daemon(self, *options: str, twistd: tuple[str, ...] = ()) -> Daemon:
-        """Start a daemon and see that it has begun to serve."""
+        """Start a daemon, and check that it serves."""
         listen = () if "--listen" in options else ("--listen", "tcp:0:interface=127.0.0.1")
         self.assertEqual(self.start(*options, *listen, twistd=twistd), (0, ""))
         daemon = Daemon(self.state)

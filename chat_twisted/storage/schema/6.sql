@@ -1,25 +1,25 @@
--- What the state of the chat is decided from is in the file, and nothing else.
+-- The whole state of the chat (core/state.py) is in the file from now on.
 
--- What sort of message it is (0 text, 1 action, 2 notice), and when it was put into the order, by the
--- log's clock, which never goes back (milliseconds). Of messages of before it is the time they have.
+-- The kind of a message (0 text, 1 action, 2 notice), and the time when it got its place in the order,
+-- in milliseconds of the log's clock, which never goes back. Older messages get their time of day.
 ALTER TABLE message ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN logged INTEGER NOT NULL DEFAULT 0;
 
--- Texts that were deleted and are to be unlearnt by the index, which must be told what it has learnt.
+-- Deleted texts that the index still has. To remove a text from a full-text index, it must be known.
 CREATE TABLE deletion (number INTEGER PRIMARY KEY, text TEXT NOT NULL);
 
--- All texts of a user up to "number" are to be deleted; that is done up to "done".
+-- Authors whose texts up to "number" are to be deleted; this is done up to "done".
 CREATE TABLE erasure (
     user INTEGER PRIMARY KEY,
     number INTEGER NOT NULL,
     done INTEGER NOT NULL DEFAULT 0
 );
 
--- What the state (core/state.py) is loaded from. Numbers in "ordinal" order the rows of a table: the
--- version of the state that made them.
+-- The state is loaded from the following tables. "ordinal" orders the rows of a table: it is the
+-- version of the state that made the row.
 
--- How many entries were accepted ("version"), when the last one was logged, by the log's clock, and
--- the highest number that a message has, or can't have.
+-- How many entries were accepted ("version"), the time of the last one by the log's clock, and the
+-- number of the newest message, or a higher one that was skipped.
 ALTER TABLE progress ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE progress ADD COLUMN logged INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE progress ADD COLUMN newest INTEGER NOT NULL DEFAULT 0;
@@ -30,7 +30,8 @@ UPDATE progress SET logged = time, newest = max(
     ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0)
 );
 
--- The server's options that decide; one row, which the first start writes. NULL is no limit.
+-- The server's options on which decisions depend: one row, which the first start writes. NULL means
+-- no limit.
 CREATE TABLE options (
     grace INTEGER NOT NULL,
     guests INTEGER NOT NULL,
@@ -40,12 +41,12 @@ CREATE TABLE options (
     address_held INTEGER
 );
 
--- What was said in the last hour may be sent again, or be deleted by who said it.
+-- Messages of the last hour may be sent again by their clients, or be deleted by their authors.
 UPDATE message SET logged = min(time, (SELECT logged FROM progress))
 WHERE number > ifnull((SELECT max(number) FROM moment
     WHERE moment.time < (SELECT logged FROM progress) - 4200000), 0);
 
--- A name is one user's. Some file may have a user who could not be forgotten in time.
+-- A name belongs to one user. Older servers may have left another one behind.
 DELETE FROM user WHERE EXISTS (
     SELECT 1 FROM user AS other WHERE lower(other.name) = lower(user.name)
     AND (other.account != 0, other.since, other.id) > (user.account != 0, user.since, user.id)
@@ -55,8 +56,8 @@ DELETE FROM invitation WHERE user NOT IN (SELECT id FROM user);
 DELETE FROM key WHERE user NOT IN (SELECT id FROM user WHERE account != 0);
 DELETE FROM password WHERE user NOT IN (SELECT id FROM user WHERE account != 0);
 
--- Tokens are the SHA-256 of what lets a user in; "proof" is the key or the stored hash of the password
--- by which it was proven that they may have it, empty for whoever took the name first.
+-- Tokens with which users can log in, as SHA-256 digests. "proof" is the key, or the stored hash of the
+-- password, by which the user logged in to get the token; empty for guests.
 CREATE TABLE token (
     user INTEGER NOT NULL,
     digest BLOB NOT NULL,
@@ -66,7 +67,7 @@ CREATE TABLE token (
 ) WITHOUT ROWID;
 INSERT INTO token SELECT id, token, '', 1 FROM user WHERE token != x'' AND account = 0;
 
--- Sessions that there are, or were when the node ended: its start ends them.
+-- The sessions of each node. When a node starts, it ends those that it had before.
 CREATE TABLE session (
     user INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
@@ -79,7 +80,7 @@ CREATE TABLE session (
 ) WITHOUT ROWID;
 INSERT INTO session SELECT id, 1, 0, '', token, '', 1 FROM user WHERE account = 0;
 
--- Guests without a session whose names are held, until some time of the log's clock.
+-- Guests without a session whose names are held, until a time of the log's clock.
 CREATE TABLE hold (
     user INTEGER PRIMARY KEY,
     until INTEGER NOT NULL,
@@ -87,8 +88,8 @@ CREATE TABLE hold (
     ordinal INTEGER NOT NULL
 );
 
--- Up to where users have seen conversations: with everybody (0, ''), in a room (its number), and with
--- another user (0, and the name as it is looked up).
+-- Read markers: up to which number a user has seen a conversation: that of all users (0, ''), a room
+-- (its number, ''), or that with another user (0, the folded name).
 CREATE TABLE marker (
     user INTEGER NOT NULL,
     room INTEGER NOT NULL,
@@ -97,7 +98,7 @@ CREATE TABLE marker (
     PRIMARY KEY (user, room, name)
 ) WITHOUT ROWID;
 
--- Who has an account; "password" is what argon2 wrote, empty without one.
+-- Accounts; "password" is an argon2 hash, empty without a password.
 CREATE TABLE account (
     user INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,
@@ -113,9 +114,9 @@ UPDATE key SET ordinal = numbered.ordinal FROM (
     SELECT user, key, row_number() OVER (ORDER BY user, key) AS ordinal FROM key
 ) AS numbered WHERE numbered.user = key.user AND numbered.key = key.key;
 
--- Users are parties of no message up to "since", and have confirmed those up to "cursor". "kept" is
--- whether a guest is held when the last session is gone; "epoch" is the number of the last login;
--- "away" why they do not read, if they say so.
+-- Users may read messages after "since", and have acknowledged those up to "cursor". "kept" is whether
+-- a guest's name is held after the last session; "epoch" is the number of the last login; "away" is the
+-- away text.
 CREATE TABLE new_user (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -131,8 +132,8 @@ INSERT INTO new_user SELECT id, name, 1, since, row_number() OVER (ORDER BY sinc
 DROP TABLE user;
 ALTER TABLE new_user RENAME TO user;
 
--- A member's rank: 0, 1 who speaks in a moderated room, 2 an operator. A room has an operator: its
--- owner, else who is longest in it. What has no members is no room.
+-- A member's rank: 0 none, 1 voice, 2 operator. Each room gets an operator: its owner, or else its
+-- longest member. Rooms without members are deleted.
 ALTER TABLE member ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
 DROP INDEX member_joined;
 UPDATE member SET joined = numbered.ordinal FROM (
@@ -150,7 +151,7 @@ UPDATE member SET rank = 2 WHERE until IS NULL AND joined IN (
 );
 ALTER TABLE member RENAME COLUMN joined TO ordinal;
 
--- "address" is where a room's maker came from, empty if that is not known.
+-- "address" is the address from which a room was made, empty if it is not known.
 CREATE TABLE new_room (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -169,7 +170,7 @@ INSERT INTO new_room SELECT id, name, '', 0, row_number() OVER (ORDER BY id), pr
 DROP TABLE room;
 ALTER TABLE new_room RENAME TO room;
 
--- Names that are kept out of a room.
+-- Names that are banned from a room.
 CREATE TABLE room_ban (
     room INTEGER NOT NULL,
     name TEXT NOT NULL,
@@ -181,7 +182,7 @@ CREATE TABLE room_ban (
 
 ALTER TABLE sanction RENAME COLUMN "by" TO author;
 
--- No ordinal is above the version.
+-- No ordinal may be higher than the version.
 UPDATE progress SET version = max(
     ifnull((SELECT max(ordinal) FROM user), 0),
     ifnull((SELECT max(ordinal) FROM member), 0),

@@ -1,17 +1,18 @@
--- What messages are looked up by. All of it is made of the archive, behind its commits.
+-- Tables for finding messages. They are derived from the archive after its commits.
 
--- How far it has come; up to where messages are to be deleted; and the stamp of the archive.
+-- The number up to which messages are indexed; the number up to which they are removed, before they
+-- are deleted from the archive; and the stamp of the archive.
 CREATE TABLE looked_up.indexed (
     upto INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
     stamp BLOB NOT NULL
 );
 
--- In which conversations messages stand: "one" and "other" are the numbers of its two users, in
--- order; 0 and the number of a room; or 0 and 0, with everybody. A row has the numbers of all that
--- were indexed together, as a JSON array of how far each is from "base", since numbers are long: a
--- row for each message took three times as long. What stands in one row of a conversation was said
--- before all that stands in the next.
+-- The messages of each conversation. "one" and "other" are the numbers of its two users, in order; or
+-- 0 and the number of a room; or 0 and 0 for the conversation of all users. A row has the numbers of all
+-- messages that were indexed together, as a JSON array of differences from "base", because numbers
+-- are long. One row for each message took three times as long. The rows of a conversation don't
+-- overlap.
 CREATE TABLE looked_up.place (
     one INTEGER NOT NULL,
     other INTEGER NOT NULL,
@@ -22,8 +23,8 @@ CREATE TABLE looked_up.place (
     PRIMARY KEY (one, other, first)
 ) WITHOUT ROWID;
 
--- When messages were said: the least and the greatest time of those between two numbers, at most
--- about a thousand. Times need not grow with the numbers.
+-- The earliest and the latest time of the messages between two numbers, at most about a thousand. Times
+-- need not increase with the numbers.
 CREATE TABLE looked_up.step (
     first INTEGER PRIMARY KEY,
     last INTEGER NOT NULL,
@@ -32,7 +33,8 @@ CREATE TABLE looked_up.step (
     latest INTEGER NOT NULL
 );
 
--- With whom users have talked, by the name as it is looked up: a name is of one after the other.
+-- The users with whom a user has talked, by their folded names. Several users may have had a name, one
+-- after the other.
 CREATE TABLE looked_up.partner (
     user INTEGER NOT NULL,
     name TEXT NOT NULL,
@@ -40,7 +42,7 @@ CREATE TABLE looked_up.partner (
     PRIMARY KEY (user, name, partner)
 ) WITHOUT ROWID;
 
--- The row's number is the message's, and the text is there.
+-- The full text; "rowid" is the number of the message, in whose table the text is.
 CREATE VIRTUAL TABLE looked_up.words USING fts5 (
     text, content = '', tokenize = 'unicode61 remove_diacritics 2'
 );
