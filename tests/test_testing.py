@@ -21,7 +21,7 @@ class ChatTests(TestCase):
     def test_the_example_in_its_docstring_runs(self) -> None:
         assert testing.__doc__ is not None
         _, _, rest = testing.__doc__.partition("::\n")
-        example, _, _ = rest.partition("\n\nIt must not")
+        example, _, _ = rest.partition("\n\nThis module")
         exec(textwrap.dedent(example), {"Chat": Chat, "echo": load("echo").echo})
 
     def test_what_waits_for_something_that_does_not_happen_is_a_failed_test(self) -> None:
