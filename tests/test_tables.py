@@ -15,13 +15,13 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
 from chat_twisted.core.commands import NONE, OPERATOR
-from chat_twisted.core.entries import Entry, LoggedIn
+from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import _TAKE, State
 from chat_twisted.storage import archive, tables
-from tests.random_logs import Maker
+from tests.random_logs import Maker, everything, lower_bounds, plain
 
 SCHEMA = Path(archive.__file__).with_name("schema")
 
@@ -38,28 +38,58 @@ def new_file() -> sqlite3.Connection:
     return connection
 
 
+TABLES = {
+    "users": "user",
+    "tokens": "token",
+    "sessions": "session",
+    "holds": "hold",
+    "markers": "marker",
+    "accounts": "account",
+    "keys": "key",
+    "rooms": "room",
+    "members": "member WHERE until IS NULL",
+    "invitations": "invitation",
+    "room_bans": "room_ban",
+    "sanctions": "sanction",
+}
+"""Where the rows of a snapshot are."""
+
+
 class FactsTests(TestCase):
     @settings(deadline=None, max_examples=40, derandomize=True)
     @given(st.integers(0, 2**32), st.integers(1, 12))
     def test_what_was_written_in_batches_is_what_is_loaded(self, seed: int, most: int) -> None:
+        lower_bounds(self)
         draw = random.Random(seed)
         maker = Maker(draw)
-        log, _ = maker.make(120)
+        log, expected = maker.make(150)
+        came: list[Outcome] = []
         with contextlib.closing(new_file()) as connection:
             cursor = connection.cursor()
             state = State()
             while log:
                 batch, log = log[:most], log[most:]
-                written: list[Fact] = []
-                for entry in batch:
-                    written.extend(state.apply(entry).facts)
+                outcomes = [state.apply(entry) for entry in batch]
+                came += outcomes
+                written = [fact for outcome in outcomes for fact in outcome.facts]
                 if written:
                     tables.write(cursor, written, state.progress)
                 if draw.randrange(4) == 0:
                     found = load(tables.load(cursor))
-                    self.assertEqual(dump(found), dump(state))
+                    self.assertEqual(everything(found), everything(state))
                     state = found
-        self.assertEqual(dump(state), dump(maker.state))
+                    self.check_rows(cursor, state)
+        self.assertEqual([*map(plain, came)], [*map(plain, expected)])
+        self.assertEqual(everything(state), everything(maker.state))
+
+    def check_rows(self, cursor: sqlite3.Cursor, state: State) -> None:
+        """Check that nothing is left in the file of what is no more."""
+        rows = dump(state)
+        for field, table in TABLES.items():
+            [count] = cursor.execute(f"SELECT count(*) FROM {table}").fetchone()
+            self.assertEqual(count, len(getattr(rows, field)), table)
+        cursor.execute("SELECT count(*) FROM member WHERE user NOT IN (SELECT id FROM user)")
+        self.assertEqual(cursor.fetchone(), (0,))
 
     def test_deleted_message_has_no_text_and_its_old_text_is_known_to_the_index(self) -> None:
         with contextlib.closing(new_file()) as connection:

@@ -21,8 +21,8 @@ from chat_twisted.storage.sql import Cursor, in_rows
 COLUMNS = 'number, time, author, sender, recipient, room, "to", text, request, kind, logged'
 """The columns of a message, in the order of the fields of ``Message``."""
 
-_OF_USER = ("token", "session", "hold", "marker", "account", "key", "member", "invitation")
-"""Tables whose rows are deleted together with their user."""
+_OF_USER = ("token", "hold", "marker", "member", "invitation")
+"""Tables whose rows are deleted together with their user; sessions and the account went before."""
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.OptionsSet: (),  # see below
