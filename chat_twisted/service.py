@@ -780,13 +780,13 @@ def makeService(options: Options) -> Service:
     state = snapshot.load(opened.snapshot)
     settled = SettledTime(clock.seconds, time.time, state.time / 1000 if state.time else None)
     log_time = LogTime(clock.seconds, settled, state.time)
-    retain = options["retain"]
+    retain = None if options["retain"] is None else options["retain"] * DAY
     keeper = Housekeeping(
         store,
         clock,
         log_time,
         opened.after,
-        retain=None if retain is None else retain * DAY,
+        retain=retain,
     )
     reactor.callWhenRunning(keeper.start)
     ledger: EmbeddedLedger[Request] = EmbeddedLedger(
@@ -818,6 +818,7 @@ def makeService(options: Options) -> Service:
         idle=options["idle"],
         max_unread=options.limits.unread,
         motd=options.motd,
+        retain=retain,
         poller=Poller.over(reactor, turn),
         turn=turn,
     )

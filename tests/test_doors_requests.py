@@ -6,6 +6,7 @@ import re
 
 from chat_twisted.core.commands import CONSOLE, SetOperator
 from chat_twisted.doors import encoding
+from chat_twisted.storage import archive
 from tests.door import Client, DoorTestCase
 
 
@@ -320,3 +321,201 @@ class RoomBanTests(RequestTestCase):
         ):
             answer = self.ask(self.alice, f"{request}\n\n")
             self.assertTrue(answer.startswith(b"ERROR %d " % code), (request, answer))
+
+
+class DeleteTests(RequestTestCase):
+    def send(self, client: Client, to: str, text: str) -> int:
+        """Say something; return its number."""
+        answer = self.ask(client, f"SEND {to}\nContent-length: {len(text)}\n\n{text}")
+        self.clear()
+        return int(re.search(rb"Message: (\d+)", answer)[1])
+
+    def delete(self, client: Client, number: int) -> bytes:
+        return self.ask(client, f"DELETE\nId: 9\nMessage: {number}\n\n")
+
+    def test_each_party_is_told_where_they_find_it(self) -> None:
+        number = self.send(self.bob, "carol", "secret")
+        deleted = b"DELETED %b\n%bMessage: %d\nBy: bob\n\n"
+        answer = self.delete(self.bob, number)
+        self.assertEqual(answer, deleted % (b"carol", b"Id: 9\n", number))
+        self.assertEqual(self.told(self.carol), deleted % (b"bob", b"", number))
+        self.assertEqual(self.told(self.alice), b"")
+        number = self.send(self.bob, "#dev", "secret")
+        self.delete(self.bob, number)
+        self.assertEqual(self.told(self.alice), deleted % (b"#dev", b"", number))
+        number = self.send(self.bob, "ALL", "secret")
+        self.delete(self.bob, number)
+        for client in (self.alice, self.carol):
+            self.assertEqual(self.told(client), deleted % (b"ALL", b"", number))
+        number = self.send(self.bob, "bob", "secret")
+        answer = self.delete(self.bob, number)
+        self.assertEqual(answer, deleted % (b"bob", b"Id: 9\n", number))
+
+    def test_what_is_deleted_is_read_back_as_an_empty_text(self) -> None:
+        number = self.send(self.bob, "#dev", "secret words")
+        self.delete(self.bob, number)
+        told = self.ask(self.alice, "HISTORY #dev\n\n")
+        self.assertIn(b"Deleted: yes\nContent-length: 0\n\nHISTORY #dev\nCount: 1\n", told)
+        found = self.ask(self.alice, "SEARCH\nContent-length: 5\n\nwords")
+        self.assertEqual(found, b"SEARCH\nCount: 0\n\n")
+
+    def test_who_comes_back_gets_the_number_without_the_text(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        bob.gone()
+        self.commit()
+        first = self.send(self.carol, "bob", "secret")
+        self.delete(self.carol, first)
+        again = self.connect()
+        told = again.ask(f"REGISTER bob\nSession: {token}\nResume: 0\n\n")
+        self.assertIn(b"FORWARD carol\nTo: bob\nMessage: %d\n" % first, told)
+        self.assertTrue(told.endswith(b"Deleted: yes\nContent-length: 0\n\n"))
+
+    def test_who_catches_up_is_brought_no_text_that_is_deleted_meanwhile(self) -> None:
+        self.patch(archive, "PAGE", 0)
+        bob, token = self.another(self.bob, "bob")
+        bob.gone()
+        self.commit()
+        numbers = [self.send(self.carol, "bob", f"secret {number}") for number in range(2)]
+        again = self.connect()
+        self.clock.advance(0)
+        again.say(f"REGISTER bob\nSession: {token}\n\n")
+        self.carol.say(f"DELETE\nMessage: {numbers[1]}\n\n")
+        self.commit()
+        told = self.told(again)
+        self.assertIn(b"secret 0", told)
+        self.assertIn(b"DELETED carol\nMessage: %d\n" % numbers[1], told)
+
+    def test_own_within_an_hour_any_in_ones_room_all_for_operators_of_the_server(self) -> None:
+        number = self.send(self.bob, "#dev", "x")
+        self.assertIn(b"DELETED #dev\n", self.delete(self.alice, number))
+        number = self.send(self.alice, "#dev", "x")
+        self.assertEqual(self.delete(self.bob, number), b"ERROR 111 Not permitted\nId: 9\n\n")
+        number = self.send(self.bob, "ALL", "x")
+        self.clock.advance(3600)
+        self.clear()
+        self.assertEqual(self.delete(self.bob, number), b"ERROR 111 Not permitted\nId: 9\n\n")
+        direct = self.send(self.bob, "alice", "x")
+        self.make_operator(self.carol, "carol")
+        self.assertIn(b"DELETED ALL\n", self.delete(self.carol, number))
+        self.assertIn(b"DELETED alice\n", self.delete(self.carol, direct))
+        self.assertIn(b"DELETED bob\n", self.told(self.alice))
+
+    def test_a_message_of_others_is_answered_as_none(self) -> None:
+        number = self.send(self.alice, "bob", "x")
+        for each in (number, number + 1, 0, 10**17):
+            answer = self.delete(self.carol, each)
+            self.assertEqual(answer, b"ERROR 111 Not permitted\nId: 9\n\n")
+        self.assertEqual(self.told(self.bob), b"")
+
+    def test_what_waits_for_the_original_client_is_not_forwarded(self) -> None:
+        _, receiving = self.original("dave")
+        numbers = [self.send(self.bob, "dave", text) for text in ("one", "two", "three")]
+        self.assertIn(b"one", self.told(receiving))
+        self.delete(self.bob, numbers[1])
+        self.assertIn(b"three", receiving.say("RECEIVED bob\n\n"))
+
+    def test_pieces_of_a_deleted_message_are_not_forwarded(self) -> None:
+        _, receiving = self.original("dave")
+        number = self.send(self.bob, "dave", "one\ntwo")
+        self.send(self.bob, "dave", "three")
+        self.assertIn(b"one", self.told(receiving))
+        self.delete(self.bob, number)
+        self.assertIn(b"three", receiving.say("RECEIVED bob\n\n"))
+
+    def test_who_can_not_be_read_for_is_told_so(self) -> None:
+        number = self.send(self.bob, "ALL", "x")
+        self.store.unreadable = OSError("gone")
+        answer = self.delete(self.bob, number)
+        self.assertEqual(answer, b"ERROR 112 Unavailable\nId: 9\nRetry-after: 10\n\n")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(self.ask(self.bob, "PING\n\n"), b"PONG\n\n")
+
+
+class ReadMarkerTests(RequestTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for _ in range(3):
+            self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")
+
+    def test_a_marker_grows_and_is_told_to_the_users_other_connections(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        other, _ = self.register("bob", f"Session: {token}")
+        self.assertEqual(
+            self.ask(bob, "READ Carol\nId: 1\nMessage: 2\n\n"),
+            b"READ Carol\nId: 1\nMessage: 2\n\n",
+        )
+        self.assertEqual(self.told(other), b"READ carol\nMessage: 2\n\n")
+        back = b"READ carol\nMessage: 2\n\n"
+        self.assertEqual(self.ask(bob, "READ carol\nMessage: 1\n\n"), back)
+        self.assertEqual(self.told(other), b"")
+        self.assertEqual(self.told(self.carol), b"")
+
+    def test_markers_are_listed_in_order_and_by_page(self) -> None:
+        self.patch(encoding, "MAX_LINES", 2)
+        for to in ("#DEV", "carol", "all", "nobody"):
+            self.ask(self.bob, f"READ {to}\nMessage: 3\n\n")
+        page = b"READ\nCount: 4\nMore: ALL\nContent-length: 13\n\n#dev 3\nALL 3\n"
+        self.assertEqual(self.ask(self.bob, "READ\n\n"), page)
+        page = b"READ\nCount: 4\nContent-length: 17\n\ncarol 3\nnobody 3\n"
+        self.assertEqual(self.ask(self.bob, "READ\nAfter: ALL\n\n"), page)
+        self.ask(self.bob, "LEAVE #dev\n\n")
+        self.assertIn(b"Count: 3\n", self.ask(self.bob, "READ\n\n"))
+
+    def test_no_marker_is_beyond_what_was_said(self) -> None:
+        answer = self.ask(self.bob, "READ carol\nMessage: 99\n\n")
+        self.assertEqual(answer, b"READ carol\nMessage: 3\n\n")
+
+    def test_where_one_may_not_read_is_no_marker(self) -> None:
+        for argument, code in (("#dev", 111), ("#none", 110), ("b@d", 102)):
+            answer = self.ask(self.carol, f"READ {argument}\nMessage: 1\n\n")
+            self.assertTrue(answer.startswith(b"ERROR %d " % code), answer)
+        self.assertIn(b"ERROR 103", self.ask(self.carol, "READ bob\n\n"))
+
+
+class OwnMessagesTests(RequestTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ask(self.bob, "ACCOUNT register\nContent-length: 1\n\nx")
+        for to in ("ALL", "carol", "#dev"):
+            self.ask(self.bob, f"SEND {to}\nContent-length: 2\n\n{to[:2]}")
+            self.ask(self.alice, f"SEND {to}\nContent-length: 5\n\nalice")
+        self.clear()
+
+    def test_all_that_one_said_is_read_a_page_at_a_time(self) -> None:
+        told = self.ask(self.bob, "ACCOUNT messages\nId: 1\nCount: 2\n\n")
+        self.assertEqual(re.findall(rb"MESSAGE bob\nId: 1\nTo: (.+)\n", told), [b"ALL", b"carol"])
+        self.assertTrue(told.endswith(b"ACCOUNT messages\nId: 1\nCount: 2\nMore: 3\n\n"), told)
+        told = self.ask(self.bob, "ACCOUNT messages\nAfter: 3\n\n")
+        self.assertEqual(re.findall(rb"MESSAGE bob\nTo: (.+)\n", told), [b"#dev"])
+        self.assertTrue(told.endswith(b"ACCOUNT messages\nCount: 1\n\n"))
+
+    def test_a_page_may_have_no_messages_and_says_where_it_goes_on(self) -> None:
+        self.patch(archive, "SCAN_OF_AUTHOR", 1)
+        told = self.ask(self.bob, "ACCOUNT messages\nAfter: 1\n\n")
+        self.assertEqual(told, b"ACCOUNT messages\nCount: 0\nMore: 2\n\n")
+
+    def test_a_guest_has_none_to_export(self) -> None:
+        told = self.ask(self.alice, "ACCOUNT messages\n\n")
+        self.assertEqual(told, b"ERROR 111 Not permitted\n\n")
+
+    def test_who_gives_up_the_account_may_have_all_of_it_deleted(self) -> None:
+        told = self.ask(self.bob, "ACCOUNT unregister\nErase: yes\n\n")
+        self.assertEqual(told, b"ACCOUNT unregister\n\n")
+        self.go_on()
+        for argument, count in (("ALL", 1), ("#dev", 1)):
+            told = self.ask(self.alice, f"HISTORY {argument}\n\n")
+            self.assertEqual(told.count(b"Deleted: yes\nContent-length: 0\n\n"), count)
+            self.assertEqual(told.count(b"\n\nalice"), count)
+        self.assertIn(b"Deleted: yes", self.ask(self.carol, "HISTORY bob\n\n"))
+
+    def test_without_a_word_it_stays(self) -> None:
+        self.ask(self.bob, "ACCOUNT unregister\nErase: no\n\n")
+        self.go_on()
+        self.assertNotIn(b"Deleted", self.ask(self.alice, "HISTORY ALL\n\n"))
+
+    def go_on(self) -> None:
+        """Let what is done behind the commits be done."""
+        for _ in range(100):
+            self.clock.advance(0.1)
+            self.commit()
+        self.clear()

@@ -13,6 +13,7 @@ from chat_twisted.core.model import Room, User
 from chat_twisted.core.presence import TELL_AFTER
 from chat_twisted.doors import encoding, requests, version2
 from chat_twisted.doors.encoding import bodies
+from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.storage import archive
 from tests.door import Client, DoorTestCase
 
@@ -25,7 +26,7 @@ class RegistrationTests(DoorTestCase):
         self.assertRegex(
             answer,
             rb"\AREGISTERED alice\nId: 1\nVersion: 2\nSession: [\w-]{22}\n"
-            rb"Max-message: 65536\nLast: 0\n\n\Z",
+            rb"Max-message: 65536\nLast: 0\nKept: ever\n\n\Z",
         )
 
     def test_the_server_answers_with_the_highest_version_that_both_know(self) -> None:
@@ -92,6 +93,12 @@ class FullTests(DoorTestCase):
         client.say("REGISTER bob\n\n")
         self.commit()
         self.assertIn(b"REGISTERED bob\n", client.transport.take())
+
+
+class KeptTests(DoorTestCase):
+    def test_registered_says_for_how_long_messages_are_kept(self) -> None:
+        self.factory = FramedFactory(self.hub, self.gate, self.clock, retain=86400)
+        self.assertIn(b"\nKept: 86400\n", self.register("alice")[1])
 
 
 class SmallMessagesTests(DoorTestCase):

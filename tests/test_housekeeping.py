@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.message import Message
-from chat_twisted.storage import housekeeping, index
-from chat_twisted.storage.housekeeping import CLEAN_EVERY, DELAY, Housekeeping
+from chat_twisted.storage import archive, housekeeping, index
+from chat_twisted.storage.housekeeping import CLEAN_EVERY, DELAY, PURGE_EVERY, Housekeeping
 from tests.store import InlineStore, settle, write
 
 DAY = 24 * 60 * 60
@@ -29,9 +29,10 @@ class HousekeepingTests(TestCase):
     def listen(self, name: str) -> None:
         real = getattr(self.store, name)
 
-        def listened(function, *args):
-            self.asked.append(function.__name__)
-            return real(function, *args)
+        def listened(function, *args, **kw):
+            if function is not archive.find_deletions:  # once a second
+                self.asked.append(function.__name__)
+            return real(function, *args, **kw)
 
         setattr(self.store, name, listened)
 
@@ -52,6 +53,11 @@ class HousekeepingTests(TestCase):
         write(self.store.connection.cursor(), messages)
         self.store.connection.commit()
         return self.keeper.written(self.number)
+
+    def delete(self, times: int = 200) -> None:
+        """Let the time pass in which texts are deleted."""
+        for _ in range(times):
+            self.go_on(0.05)
 
     def go_on(self, seconds: float = 0) -> None:
         self.clock.advance(seconds)
@@ -144,7 +150,7 @@ class HousekeepingTests(TestCase):
         cursor.execute("UPDATE message SET author = 2 WHERE number = 4")
         cursor.execute("INSERT INTO erasure VALUES (1, 5, 0)")
         self.say()  # later
-        self.go_on(CLEAN_EVERY)
+        self.delete()
         rows = cursor.execute("SELECT number FROM message WHERE text != ''").fetchall()
         self.assertEqual(rows, [(4,), (6,)])
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
@@ -160,7 +166,7 @@ class HousekeepingTests(TestCase):
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
         self.assertEqual(index.remove_texts(cursor, 10), [])
         self.go_on(DELAY)
-        self.go_on(CLEAN_EVERY)
+        self.delete()
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
         self.assertEqual(rows, [(2,)])
         self.assertEqual(cursor.execute("SELECT * FROM deletion").fetchall(), [])
@@ -172,11 +178,49 @@ class HousekeepingTests(TestCase):
         cursor.execute("INSERT INTO deletion SELECT number, text FROM message WHERE number = 1")
         cursor.execute("UPDATE message SET text = '' WHERE number = 1")
         self.assertEqual(index.remove_texts(cursor, 10), [1])  # and then it was killed
-        self.go_on(CLEAN_EVERY)
+        self.delete()
         self.say()
         self.go_on(DELAY)
         rows = cursor.execute("SELECT rowid FROM words WHERE words MATCH 'word'").fetchall()
         self.assertEqual(rows, [(2,), (3,)])
+
+    def test_texts_are_deleted_in_steps_and_others_come_between(self) -> None:
+        self.patch(housekeeping, "ERASE_STEP", 1)
+        self.say(3)
+        self.go_on(DELAY)
+        self.store.connection.execute("INSERT INTO erasure VALUES (1, 3, 0)")
+        self.say()
+        while "erase" not in self.asked:
+            self.go_on(0.01)
+        indexed = self.keeper.when_indexed()
+        self.say()
+        self.go_on()
+        self.successResultOf(indexed)
+        self.assertEqual(self.asked.count("erase"), 1)
+        self.delete()
+        self.assertEqual(self.asked.count("erase"), 3)
+
+    def test_files_are_purged_at_once_and_then_from_time_to_time(self) -> None:
+        for times in (1, 2):
+            self.say()
+            self.go_on(DELAY)
+            cursor = self.store.connection.cursor()
+            cursor.execute("INSERT INTO deletion SELECT number, text FROM message")
+            cursor.execute("UPDATE message SET text = ''")
+            self.say()
+            self.delete()
+            self.assertEqual(self.asked.count("end_deletions"), 1)
+            self.assertEqual(archive.find_deletions(cursor), (False, times == 2))
+        self.go_on(PURGE_EVERY)
+        self.delete()
+        self.assertEqual(archive.find_deletions(cursor), (False, False))
+
+    def test_a_purge_that_was_not_done_is_done_after_the_next_start(self) -> None:
+        self.keeper.stop()
+        self.store.connection.execute("INSERT INTO deletion VALUES (1, '')")
+        self.begin()
+        self.delete()
+        self.assertEqual(archive.find_deletions(self.store.connection.cursor()), (False, False))
 
     def test_nothing_is_noted_where_nothing_is_said(self) -> None:
         self.say()

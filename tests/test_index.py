@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_twisted.core.facts import Deleted
 from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
 from chat_twisted.storage import archive, index, maintenance
@@ -214,3 +215,50 @@ class RemovingTests(ArchiveTestCase):
             plan = [row[3] for row in self.cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
             self.assertIn("SEARCH", plan[0])
             self.assertRegex(plan[0], r"other=\? AND first<\?")
+
+
+class PurgeTests(ArchiveTestCase):
+    def remains(self, word: str) -> list[str]:
+        """Return the files of the folder that have a word."""
+        files = sorted(self.folder.iterdir())
+        return [path.name for path in files if word.encode() in path.read_bytes()]
+
+    def test_no_file_has_a_text_that_was_deleted_and_all_others_are_found(self) -> None:
+        long = "zanzibar " * 2000
+        for number in range(1, 401):
+            text = long if number == 7 else "xylophone" if number == 8 else f"word{number} word"
+            self.change(Message(number, 0, ALICE, "alice", 0, 0, "ALL", text))
+            if number % 50 == 0:
+                index.extend(self.cursor, 1000)
+                self.connection.commit()
+        for schema in ("main", "looked_up"):
+            archive.empty_log(self.cursor, schema)
+        self.assertEqual(self.remains("zanzibar"), ["chat.sqlite", "index.sqlite"])
+        self.change(*(Deleted(number, ALICE, 0, 0, ALICE) for number in (7, 8)))
+        archive.forget_deletions(self.cursor, index.remove_texts(self.cursor, 10))
+        self.connection.commit()
+        self.assertEqual(archive.find_deletions(self.cursor), (False, True))
+        begin = True
+        while index.purge(self.cursor, begin=begin):
+            begin = False
+            self.connection.commit()
+        self.connection.commit()
+        for schema in ("main", "looked_up"):
+            self.assertTrue(archive.empty_log(self.cursor, schema))
+        for word in ("zanzibar", "xylophone"):
+            self.assertEqual(self.remains(word), [])
+        self.assertFalse(archive.end_deletions(self.cursor, 10))
+        self.assertEqual(archive.find_deletions(self.cursor), (False, False))
+        self.cursor.execute("SELECT count(*) FROM words WHERE words MATCH 'word'")
+        self.assertEqual(self.cursor.fetchone(), (398,))
+
+    def test_a_log_that_is_read_is_not_emptied_and_nobody_waits(self) -> None:
+        self.change(Message(1, 0, ALICE, "alice", 0, 0, "ALL", "x"))
+        reader = archive.connect(self.folder / archive.FILE)
+        self.addCleanup(reader.close)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM message").fetchall()
+        self.change(Message(2, 0, ALICE, "alice", 0, 0, "ALL", "x"))
+        self.assertFalse(archive.empty_log(self.cursor))
+        reader.rollback()
+        self.assertTrue(archive.empty_log(self.cursor))

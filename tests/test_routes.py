@@ -32,9 +32,7 @@ def follow(routes: Routes[Session], outcome: Outcome) -> list[tuple[Event, list[
     """Have routes follow an outcome, as a hub does; return what is told."""
     told = []
     for fact in outcome.facts:
-        found = routes.follow(fact)
-        if found is not None:
-            told.append((found.event, list(found.sessions)))
+        told += [(event, list(sessions)) for event, sessions in routes.follow(fact)]
         if isinstance(fact, facts.SessionGone):
             routes.detach((fact.user, fact.epoch), fact.user)
     if isinstance(outcome.result, LoggedIn):

@@ -9,11 +9,11 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core import commands as c
 from chat_twisted.core import errors, facts
 from chat_twisted.core.commands import CONSOLE, MODERATED, NONE, OPERATOR, PRIVATE, VOICE
-from chat_twisted.core.entries import Duplicate, Entry, InRoom, LoggedIn, Outcome, Swept
+from chat_twisted.core.entries import Duplicate, Entry, InRoom, LoggedIn, Outcome, Read, Swept
 from chat_twisted.core.message import Message
-from chat_twisted.core.messages import DELETE_WITHIN
+from chat_twisted.core.messages import DELETE_WITHIN, MAX_MARKERS
 from chat_twisted.core.model import MAX_REMEMBERED, REMEMBER
-from chat_twisted.core.names import MAX_MARKERS, MAX_TOKENS
+from chat_twisted.core.names import MAX_TOKENS
 from chat_twisted.core.state import State
 
 MINUTE = 60_000
@@ -436,8 +436,9 @@ class NameTests(StateTests):
             last = chat.say(ann, to).number
         for to in ("ALL", "#Dev", "Bob"):
             self.assertEqual(len(chat.do(c.MarkRead(*ann, to, last))), 1)
-            self.assertEqual(chat.do(c.MarkRead(*ann, to, last - 1)), ())
-        self.refuses(errors.NotAMember, chat.ask(c.MarkRead(*ann, "#other", last)))
+            back = chat.ask(c.MarkRead(*ann, to, last - 1))
+            self.assertEqual(back, Outcome((), Read(last)))
+        self.refuses(errors.NoSuchRoom, chat.ask(c.MarkRead(*ann, "#other", last)))
 
     def test_the_oldest_read_marker_makes_room(self) -> None:
         chat = Chat()

@@ -186,7 +186,7 @@ class DuplicateQuery(NamedTuple):
 
 class Delete(NamedTuple):
     """Delete the text of a message. The proposer has read the message in the archive, and copies
-    those of its fields that decide and never change.
+    those of its fields that decide, or are told, and never change.
     """
 
     user: int
@@ -196,6 +196,8 @@ class Delete(NamedTuple):
     recipient: int
     room: int
     logged: int
+    sender: str = ""
+    to: str = ""
 
 
 class Join(NamedTuple):

@@ -74,13 +74,19 @@ class Disconnected(NamedTuple):
     name: str
 
 
+class Read(NamedTuple):
+    """Up to which message the user has read the conversation."""
+
+    number: int
+
+
 class Swept(NamedTuple):
     """The result of a ``Sweep``: the count of holds and sanctions that have ended."""
 
     ended: int
 
 
-Result = Message | LoggedIn | Duplicate | InRoom | Disconnected | Swept | ChatError | None
+Result = Message | LoggedIn | Duplicate | InRoom | Disconnected | Read | Swept | ChatError | None
 
 
 class Outcome(NamedTuple):

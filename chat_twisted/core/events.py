@@ -97,10 +97,20 @@ class AccountChanged(NamedTuple):
 
 
 class MessageDeleted(NamedTuple):
-    """The text of a message was deleted."""
+    """The text of a message was deleted. ``conversation`` is where those who get this event
+    have it: the other user, a room or ALL.
+    """
 
+    conversation: str
     number: int
     by: str
+
+
+class ReadMoved(NamedTuple):
+    """A user has read a conversation up to a number: another user's, a room's or that of ALL."""
+
+    conversation: str
+    number: int
 
 
 Event = (
@@ -115,4 +125,5 @@ Event = (
     | AwayChanged
     | AccountChanged
     | MessageDeleted
+    | ReadMoved
 )

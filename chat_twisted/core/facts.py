@@ -176,13 +176,15 @@ class MarkerGone(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """The text of a message is deleted."""
+    """The text of a message is deleted. ``sender`` and ``to`` are the names that it has."""
 
     number: int
     author: int
     recipient: int
     room: int
     by: int
+    sender: str = ""
+    to: str = ""
 
 
 class AuthorErased(NamedTuple):

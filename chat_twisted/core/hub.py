@@ -37,6 +37,7 @@ from chat_twisted.core.commands import (
     Join,
     Login,
     MakeAccount,
+    MarkRead,
     Part,
     RemoveMember,
     Rename,
@@ -58,6 +59,7 @@ from chat_twisted.core.errors import (
     NoAccount,
     NoSession,
     NoSuchRoom,
+    NotYours,
     TooFast,
     Unavailable,
 )
@@ -65,6 +67,7 @@ from chat_twisted.core.events import Event
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.limits import Limiter, network
 from chat_twisted.core.message import (
+    EVERYBODY,
     PUBLIC,
     Audience,
     Conversation,
@@ -246,16 +249,41 @@ class Hub:
                 request.command = command._replace(hash=hash)
                 self._propose(request.command, request)
 
-        def fail(failure: Failure) -> None:
-            error = failure.value
-            if not isinstance(error, ChatError):
-                self._log.failure("while hashing a password", failure)
-                error = Unavailable("can't hash", retry_after=TRY_AGAIN)
-            # Not before the asker has the request.
-            self._clock.callLater(0, self._answer, request, error, None)
-
-        hashing(self.asker(session)).addCallback(go_on).addErrback(fail)
+        prepared = hashing(self.asker(session)).addCallback(go_on)
+        prepared.addErrback(self._not_prepared, request)
         return request
+
+    def propose_delete(self, session: Session, number: int, label: str | None) -> Request:
+        """Propose that a message is deleted, which is read before: who may do that is decided by
+        what it is. ``Session.answered`` or ``Session.refused`` follows.
+
+        :raises TooFast: too much was read.
+        """
+        asker = self.asker(session)
+        request = Request(session, Turn(), "", label)
+
+        async def read_and_propose() -> None:
+            user = await self._take_turn(session)
+            message = await self._reads.message(number, asker)
+            if message is None:
+                raise NotYours
+            _, _, author, sender, recipient, room, to, *_, logged = message
+            request.command = Delete(
+                user.id, session.epoch, number, author, recipient, room, logged, sender, to
+            )
+            self._propose(request.command, request)
+
+        Deferred.fromCoroutine(read_and_propose()).addErrback(self._not_prepared, request)
+        return request
+
+    def _not_prepared(self, failure: Failure, request: Request) -> None:
+        """Refuse what could not be proposed."""
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self._log.failure("while preparing what is to be proposed", failure)
+            error = Unavailable("can't prepare", retry_after=TRY_AGAIN)
+        # Not before the asker has the request.
+        self._clock.callLater(0, self._answer, request, error, None)
 
     async def _take_turn(self, session: Session) -> User:
         """Wait until all that was asked before is decided and committed; return who asks.
@@ -504,6 +532,23 @@ class Hub:
 
         return Deferred.fromCoroutine(read())
 
+    def said(
+        self, session: Session, after: int, count: int
+    ) -> Deferred[tuple[list[Message], int | None]]:
+        """Read what the session's user has said, oldest first.
+
+        :return: fires with what ``archive.said_by`` returns.
+        :raises TooFast: too much was read.
+        """
+        asker = self.asker(session)
+
+        async def read() -> tuple[list[Message], int | None]:
+            user = await self._take_turn(session)
+            found, more = await self._reads.said_by(user.id, after, count, asker)
+            return seen_by(user.id, user.name, found), more
+
+        return Deferred.fromCoroutine(read())
+
     def search(
         self, session: Session, argument: str, query: str, count: int
     ) -> Deferred[list[Message]]:
@@ -601,6 +646,20 @@ class Hub:
         bans = sorted(room.bans.items())
         return Listing(len(bans), (item for item in bans if item[0] > after))
 
+    def markers(self, session: Session, after: str = "") -> Listing[tuple[str, int]]:
+        """Up to which numbers the session's user has read conversations, by their names, in the
+        order of those, those behind ``after``.
+        """
+        state, found = self.state, []
+        for (room, key), number in self.user(session).markers.items():
+            if not room:
+                other = state.names.get(key)
+                found.append((EVERYBODY.name if not key else other.name if other else key, number))
+            elif room in state.rooms and session.user in state.rooms[room].members:
+                found.append((state.rooms[room].name, number))
+        found.sort(key=lambda marker: fold(marker[0]))
+        return Listing(len(found), (marker for marker in found if fold(marker[0]) > after))
+
     def name_of(self, session: Session) -> str:
         """Return what the user of a session is called; empty before the login and after the end."""
         return "" if session.ended else self._routes.name_of(session.user)
@@ -683,12 +742,12 @@ class Hub:
                     self._delivery.absent(id, for_good=True)
             self._watchers.follow(fact)
             told = self._routes.follow(fact)
-            if told is None:
-                continue
             besides = None
-            if asker is not None and answer is None and isinstance(fact, answered_by):
-                answer, besides = told.event, asker
-            self._delivery.tell(told.event, told.sessions, besides)
+            if told and asker is not None and answer is None and isinstance(fact, answered_by):
+                mine = (event for event, sessions in told if asker in sessions)
+                answer, besides = next(mine, told[0].event), asker
+            for event, sessions in told:
+                self._delivery.tell(event, sessions, besides)
         if request is not None:
             audit(request.command, outcome, self._routes.name_of)
             self._answer(request, outcome.result, answer)
@@ -774,6 +833,7 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
     SetRank: (facts.RankSet,),
     SetMode: (facts.ModeSet,),
     BanFromRoom: (facts.RoomBanned, facts.RoomUnbanned),
+    MarkRead: (facts.MarkerSet,),
 }
 """Of which facts the event is the answer to a command, and told to all others."""
 

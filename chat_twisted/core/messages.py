@@ -1,4 +1,4 @@
-"""The rules of messages: sending, detecting duplicates, and deleting.
+"""The rules of messages: sending, detecting duplicates, deleting, and read markers.
 
 Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
 refused. It changes nothing. ``send`` runs for every message, so it only looks things up in tables
@@ -8,8 +8,8 @@ and makes no other object than the message.
 from __future__ import annotations
 
 from chat_twisted.core import sanctions
-from chat_twisted.core.commands import NONE, OPERATOR, Delete, DuplicateQuery, Send
-from chat_twisted.core.entries import Duplicate, Outcome
+from chat_twisted.core.commands import NONE, OPERATOR, Delete, DuplicateQuery, MarkRead, Send
+from chat_twisted.core.entries import Duplicate, Outcome, Read
 from chat_twisted.core.errors import (
     BannedFromRoom,
     NoSession,
@@ -19,13 +19,16 @@ from chat_twisted.core.errors import (
     RoomIsModerated,
     UnableToSend,
 )
-from chat_twisted.core.facts import Deleted
+from chat_twisted.core.facts import Deleted, Fact, MarkerGone, MarkerSet
 from chat_twisted.core.message import Audience, Message, parse_target
 from chat_twisted.core.model import Model, Room, User
 from chat_twisted.core.names import asking
 
 DELETE_WITHIN = 60 * 60_000
 """Milliseconds within which users may delete their own messages."""
+
+MAX_MARKERS = 1000
+"""Maximum number of a user's read markers."""
 
 
 def send(model: Model, command: Send, now: int) -> Outcome:
@@ -124,5 +127,34 @@ def delete(model: Model, command: Delete, now: int) -> Outcome:
     in_charge = member is not None and member.rank == OPERATOR
     if not (own or in_charge or user.operator):
         raise NotYours
-    deleted = Deleted(command.number, command.author, command.recipient, command.room, user.id)
+    deleted = Deleted(
+        command.number,
+        command.author,
+        command.recipient,
+        command.room,
+        user.id,
+        command.sender,
+        command.to,
+    )
     return Outcome((deleted,))
+
+
+def mark_read(model: Model, command: MarkRead, now: int) -> Outcome:
+    """Advance the read marker of a conversation; if there are too many, the oldest is deleted."""
+    user, _ = asking(model, command.user, command.epoch)
+    target = parse_target(command.to)
+    room, name = 0, ""
+    if target.audience is Audience.ROOM:
+        room = joined(model, target.key, user).id
+    elif target.audience is Audience.USER:
+        name = target.key
+    number = min(command.number, model.number)
+    marker = user.markers.get((room, name), 0)
+    if number <= marker:
+        return Outcome((), Read(marker))
+    facts: list[Fact] = []
+    if (room, name) not in user.markers and len(user.markers) >= MAX_MARKERS:
+        oldest = min(user.markers, key=lambda place: (user.markers[place], place))
+        facts.append(MarkerGone(user.id, *oldest))
+    facts.append(MarkerSet(user.id, room, name, number))
+    return Outcome(tuple(facts), Read(number))

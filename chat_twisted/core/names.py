@@ -1,4 +1,4 @@
-"""The rules of users: login, logout, holds, names, away texts, cursors and read markers.
+"""The rules of users: login, logout, holds, names, away texts and cursors.
 
 Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
 refused. It changes nothing.
@@ -14,7 +14,6 @@ from chat_twisted.core.commands import (
     Arrive,
     Detach,
     Login,
-    MarkRead,
     Options,
     Rename,
     SetAway,
@@ -28,7 +27,6 @@ from chat_twisted.core.errors import (
     HasAccount,
     NameInUse,
     NoSession,
-    NotAMember,
     TextTooLong,
 )
 from chat_twisted.core.facts import (
@@ -37,8 +35,6 @@ from chat_twisted.core.facts import (
     Fact,
     Held,
     Left,
-    MarkerGone,
-    MarkerSet,
     NumbersSkipped,
     OptionsSet,
     SessionArrived,
@@ -50,14 +46,11 @@ from chat_twisted.core.facts import (
     UserGone,
     UserRenamed,
 )
-from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
+from chat_twisted.core.message import check_user_name, fold
 from chat_twisted.core.model import Model, Session, User
 
 MAX_TOKENS = 16
 """Maximum number of a user's valid tokens. Each login to an account makes a new one."""
-
-MAX_MARKERS = 1000
-"""Maximum number of a user's read markers."""
 
 MAX_WHY = 200
 """Maximum characters of an away text."""
@@ -247,26 +240,3 @@ def acknowledge(model: Model, command: Acknowledge, now: int) -> Outcome:
         if user is not None and number > latest.get(id, user.cursor):
             latest[id] = number
     return Outcome(tuple(CursorMoved(id, number) for id, number in latest.items()))
-
-
-def mark_read(model: Model, command: MarkRead, now: int) -> Outcome:
-    """Advance the read marker of a conversation; if there are too many, the oldest is deleted."""
-    user, _ = asking(model, command.user, command.epoch)
-    target = parse_target(command.to)
-    room, name = 0, ""
-    if target.audience is Audience.ROOM:
-        found = model.room_names.get(target.key)
-        if found is None or user.id not in found.members:
-            raise NotAMember
-        room = found.id
-    elif target.audience is Audience.USER:
-        name = target.key
-    number = min(command.number, model.number)
-    if number <= user.markers.get((room, name), 0):
-        return Outcome(())
-    facts: list[Fact] = []
-    if (room, name) not in user.markers and len(user.markers) >= MAX_MARKERS:
-        oldest = min(user.markers, key=lambda place: (user.markers[place], place))
-        facts.append(MarkerGone(user.id, *oldest))
-    facts.append(MarkerSet(user.id, room, name, number))
-    return Outcome(tuple(facts))

@@ -57,6 +57,14 @@ class Reads(Protocol):
             messages are read.
         """
 
+    def message(self, number: int, asker: Asker) -> Deferred[Message | None]:
+        """Read one message; None if there is none of that number."""
+
+    def said_by(
+        self, user: int, after: int, count: int, asker: Asker
+    ) -> Deferred[tuple[list[Message], int | None]]:
+        """Read what a user has said (``archive.said_by``)."""
+
     def history(
         self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:

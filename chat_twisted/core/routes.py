@@ -8,7 +8,7 @@ decide anything, or know what a session is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from chat_twisted.core import facts
@@ -24,9 +24,11 @@ from chat_twisted.core.events import (
     ModeChanged,
     NameChanged,
     RankChanged,
+    ReadMoved,
     TopicChanged,
 )
 from chat_twisted.core.facts import Fact
+from chat_twisted.core.message import EVERYBODY
 
 S = TypeVar("S")
 """A session."""
@@ -62,7 +64,7 @@ class Routes(Generic[S]):
         self._in_room: dict[int, Sessions[S]] = {}
         self._rooms_of: dict[int, dict[int, None]] = {}  # of users with sessions here
         self._everybody: Sessions[S] = {}
-        self._follow: dict[type, Callable[[Any], Told[S] | None]] = {
+        self._follow: dict[type, Callable[[Any], Sequence[Told[S]]]] = {
             facts.UserCame: self._came,
             facts.UserRenamed: self._renamed,
             facts.UserGone: self._gone,
@@ -81,6 +83,7 @@ class Routes(Generic[S]):
             facts.RoomBanned: self._banned,
             facts.RoomUnbanned: self._unbanned,
             facts.Deleted: self._deleted,
+            facts.MarkerSet: self._read,
         }
 
     # Lookups
@@ -128,13 +131,13 @@ class Routes(Generic[S]):
         if not sessions:
             del self._of_user[user], self._rooms_of[user]
 
-    def follow(self, fact: Fact) -> Told[S] | None:
+    def follow(self, fact: Fact) -> Sequence[Told[S]]:
         """Update the routes by a fact. Called for all facts, in order.
 
-        :return: the event that sessions get, or None.
+        :return: the events that sessions get.
         """
         follow = self._follow.get(type(fact))
-        return None if follow is None else follow(fact)
+        return () if follow is None else follow(fact)
 
     def _take_out(self, room: int, sessions: Iterable[S]) -> None:
         there = self._in_room.get(room)
@@ -155,34 +158,38 @@ class Routes(Generic[S]):
             found.update(self._in_room.get(room, {}))
         return found
 
-    def _tell_room(self, room: int, event: Event) -> Told[S]:
-        return Told(event, self.in_room(room))
+    def _tell_room(self, room: int, event: Event) -> Sequence[Told[S]]:
+        return [Told(event, self.in_room(room))]
 
-    def _came(self, fact: facts.UserCame) -> None:
+    def _came(self, fact: facts.UserCame) -> Sequence[Told[S]]:
         self._names[fact.id] = fact.name
+        return ()
 
-    def _renamed(self, fact: facts.UserRenamed) -> Told[S]:
+    def _renamed(self, fact: facts.UserRenamed) -> Sequence[Told[S]]:
         before, self._names[fact.id] = self._names[fact.id], fact.name
-        return Told(NameChanged(before, fact.name), self._around(fact.id))
+        return [Told(NameChanged(before, fact.name), self._around(fact.id))]
 
-    def _gone(self, fact: facts.UserGone) -> None:
+    def _gone(self, fact: facts.UserGone) -> Sequence[Told[S]]:
         del self._names[fact.id]
+        return ()
 
-    def _away(self, fact: facts.AwaySet) -> Told[S]:
+    def _away(self, fact: facts.AwaySet) -> Sequence[Told[S]]:
         event = AwayChanged(self.name_of(fact.user), fact.why)
-        return Told(event, self._around(fact.user))
+        return [Told(event, self._around(fact.user))]
 
-    def _account(self, user: int, has_account: bool) -> Told[S]:
+    def _account(self, user: int, has_account: bool) -> Sequence[Told[S]]:
         event = AccountChanged(self.name_of(user), has_account)
-        return Told(event, self._around(user))
+        return [Told(event, self._around(user))]
 
-    def _room_made(self, fact: facts.RoomMade) -> None:
+    def _room_made(self, fact: facts.RoomMade) -> Sequence[Told[S]]:
         self._room_names[fact.id] = fact.name
+        return ()
 
-    def _room_gone(self, fact: facts.RoomGone) -> None:
+    def _room_gone(self, fact: facts.RoomGone) -> Sequence[Told[S]]:
         del self._room_names[fact.id]
+        return ()
 
-    def _joined(self, fact: facts.Joined) -> Told[S]:
+    def _joined(self, fact: facts.Joined) -> Sequence[Told[S]]:
         sessions = self._of_user.get(fact.user)
         if sessions:
             self._rooms_of[fact.user][fact.room] = None
@@ -190,46 +197,56 @@ class Routes(Generic[S]):
         event = MemberJoined(self._room_names[fact.room], self.name_of(fact.user), fact.rank)
         return self._tell_room(fact.room, event)
 
-    def _left(self, fact: facts.Left) -> Told[S]:
+    def _left(self, fact: facts.Left) -> Sequence[Told[S]]:
         hearers = list(self.in_room(fact.room))  # including the leaving user
         if fact.user in self._rooms_of:
             self._rooms_of[fact.user].pop(fact.room, None)
             self._take_out(fact.room, self._of_user[fact.user])
         names = (self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by))
-        return Told(MemberLeft(*names, fact.reason), hearers)
+        return [Told(MemberLeft(*names, fact.reason), hearers)]
 
-    def _rank(self, fact: facts.RankSet) -> Told[S]:
+    def _rank(self, fact: facts.RankSet) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user)
         event = RankChanged(*names, fact.rank, self.name_of(fact.by))
         return self._tell_room(fact.room, event)
 
-    def _mode(self, fact: facts.ModeSet) -> Told[S]:
+    def _mode(self, fact: facts.ModeSet) -> Sequence[Told[S]]:
         name = self._room_names[fact.room]
         event = ModeChanged(name, fact.mode, fact.on, self.name_of(fact.by))
         return self._tell_room(fact.room, event)
 
-    def _topic(self, fact: facts.TopicSet) -> Told[S]:
+    def _topic(self, fact: facts.TopicSet) -> Sequence[Told[S]]:
         event = TopicChanged(self._room_names[fact.room], fact.topic, fact.author, fact.time)
         return self._tell_room(fact.room, event)
 
-    def _invited(self, fact: facts.Invited | facts.Asked) -> Told[S]:
+    def _invited(self, fact: facts.Invited | facts.Asked) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by)
-        return Told(Invitation(*names), self.of_user(fact.user))
+        return [Told(Invitation(*names), self.of_user(fact.user))]
 
-    def _banned(self, fact: facts.RoomBanned) -> Told[S]:
+    def _banned(self, fact: facts.RoomBanned) -> Sequence[Told[S]]:
         name = self._room_names[fact.room]
         event = BanChanged(name, fact.name, True, fact.author, fact.reason)
         return self._tell_room(fact.room, event)
 
-    def _unbanned(self, fact: facts.RoomUnbanned) -> Told[S]:
+    def _unbanned(self, fact: facts.RoomUnbanned) -> Sequence[Told[S]]:
         event = BanChanged(self._room_names[fact.room], fact.name, False, self.name_of(fact.by), "")
         return self._tell_room(fact.room, event)
 
-    def _deleted(self, fact: facts.Deleted) -> Told[S]:
-        event = MessageDeleted(fact.number, self.name_of(fact.by))
+    def _deleted(self, fact: facts.Deleted) -> Sequence[Told[S]]:
+        by = self.name_of(fact.by)
         if fact.room:
-            return self._tell_room(fact.room, event)
+            name = self._room_names.get(fact.room, fact.to)
+            return self._tell_room(fact.room, MessageDeleted(name, fact.number, by))
         if not fact.recipient:
-            return Told(event, self.everybody)
-        parties = dict.fromkeys((*self.of_user(fact.recipient), *self.of_user(fact.author)))
-        return Told(event, parties)
+            return [Told(MessageDeleted(fact.to, fact.number, by), self.everybody)]
+        to = self.name_of(fact.recipient) or fact.to
+        told = [Told(MessageDeleted(to, fact.number, by), self.of_user(fact.author))]
+        if fact.recipient != fact.author:
+            sender = self.name_of(fact.author) or fact.sender
+            event = MessageDeleted(sender, fact.number, by)
+            told.append(Told(event, self.of_user(fact.recipient)))
+        return told
+
+    def _read(self, fact: facts.MarkerSet) -> Sequence[Told[S]]:
+        name = self._room_names[fact.room] if fact.room else fact.name or EVERYBODY.name
+        return [Told(ReadMoved(name, fact.number), self.of_user(fact.user))]

@@ -71,7 +71,7 @@ _RULES: dict[type, Rule] = {
     commands.Rename: names.rename,
     commands.SetAway: names.set_away,
     commands.Acknowledge: names.acknowledge,
-    commands.MarkRead: names.mark_read,
+    commands.MarkRead: messages.mark_read,
     commands.Send: messages.send,
     commands.DuplicateQuery: messages.duplicate_query,
     commands.Delete: messages.delete,

@@ -15,9 +15,11 @@ from chat_twisted.core.events import (
     Invitation,
     MemberJoined,
     MemberLeft,
+    MessageDeleted,
     ModeChanged,
     NameChanged,
     RankChanged,
+    ReadMoved,
     TopicChanged,
 )
 from chat_twisted.core.message import Message
@@ -46,9 +48,10 @@ def encode_message(verb: str, message: Message, id: str | None = None) -> bytes:
     # By hand, as is what comes with every message: encode() takes five times as long.
     mark = "" if id is None else f"Id: {id}\n"
     body = message.text.encode()
+    deleted = "" if body else "Deleted: yes\n"  # no text is empty when it is said
     head = (
         f"{verb} {message.sender}\n{mark}To: {message.to}\nMessage: {message.number}\n"
-        f"Time: {format_time(message.time)}\nContent-length: {len(body)}\n\n"
+        f"Time: {format_time(message.time)}\n{deleted}Content-length: {len(body)}\n\n"
     )
     return head.encode() + body
 
@@ -86,6 +89,10 @@ def encode_event(
         case BanChanged(_, user, on, by, reason):
             verb, headers = "BAN" if on else "UNBAN", _whom(user, by)
             body = reason or body
+        case MessageDeleted(_, number, by):
+            verb, headers = "DELETED", [("Message", str(number)), ("By", by)]
+        case ReadMoved(_, number):
+            verb, headers = "READ", [("Message", str(number))]
         case _:
             return b""
     return encode(verb, str(about), [*first, *headers, *last], body)

@@ -555,6 +555,7 @@ class FramedFactory(ServerFactory):
     :param max_message: the limit of a text, in bytes.
     :param idle: seconds of silence after which a client is asked whether it is there.
     :param motd: what is said to everybody who logs in.
+    :param retain: for how many seconds messages are kept; None for ever.
     :param max_unread, poller, turn: see ``Streams``.
     """
 
@@ -571,6 +572,7 @@ class FramedFactory(ServerFactory):
         idle: float = 60,
         max_unread: int = DEFAULT_UNREAD,
         motd: str = "",
+        retain: float | None = None,
         poller: Poller | None = None,
         turn: EndOfTurn | None = None,
     ) -> None:
@@ -582,7 +584,9 @@ class FramedFactory(ServerFactory):
         self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(FramedConnection._log.info, clock, **COMINGS_LOGGED)
         self.version_1 = Version1Door(hub, clock, max_unread)
-        self.version_2 = Version2Door(hub, gate, clock, max_message, motd, self.streams.flush)
+        self.version_2 = Version2Door(
+            hub, gate, clock, max_message, motd, retain, self.streams.flush
+        )
         self._stopping = False
 
     def startFactory(self) -> None:

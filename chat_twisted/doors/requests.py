@@ -17,7 +17,7 @@ from heapq import nsmallest
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
 from chat_twisted.core.commands import BAN, MODES, MUTE, NONE, new_id
-from chat_twisted.core.entries import Disconnected, InRoom, Result
+from chat_twisted.core.entries import Disconnected, InRoom, Read, Result
 from chat_twisted.core.errors import (
     EncryptionRequired,
     HeaderIncomplete,
@@ -72,7 +72,7 @@ def take(session: Version2, frame: Frame) -> None:
         handle(session, frame)
         return
     session.door.hub.allow(session)
-    if verb in ("WHO", "ROOMS") or (verb == "BAN" and _is_list(frame)):
+    if verb in ("WHO", "ROOMS") or (verb in ("BAN", "READ") and _is_list(frame)):
         session.handle_in_turn(frame, lambda: handle(session, frame))
     else:
         handle(session, frame)
@@ -115,22 +115,29 @@ def _received(session: Version2, frame: Frame) -> None:
 def _history(session: Version2, frame: Frame) -> None:
     headers = frame.headers
 
-    def number(name: str) -> int | None:
-        return frame.number(name) if name in headers else None
-
     def time(name: str) -> int | None:
         return parse_time(headers[name]) if name in headers else None
 
-    after, since, count = number("after"), time("since"), number("count")
+    after, since = _number(frame, "after"), time("since")
     span = Span(
-        min(HISTORY_COUNT if count is None else count, MAX_HISTORY),
+        _count(frame, HISTORY_COUNT),
         after,
-        number("before"),
+        _number(frame, "before"),
         since,
         time("until"),
         oldest_first=after is not None or since is not None,
     )
-    session.answer_with(frame, session.door.hub.history(session, frame.argument, span))
+    found = session.door.hub.history(session, frame.argument, span)
+    session.answer_with(frame, found.addCallback(lambda read: (read[0], "yes" if read[1] else "")))
+
+
+def _number(frame: Frame, name: str) -> int | None:
+    return frame.number(name) if name in frame.headers else None
+
+
+def _count(frame: Frame, otherwise: int, most: int = MAX_HISTORY) -> int:
+    count = _number(frame, "count")
+    return min(otherwise if count is None else count, most)
 
 
 def _search(session: Version2, frame: Frame) -> None:
@@ -139,9 +146,29 @@ def _search(session: Version2, frame: Frame) -> None:
         raise HeaderIncomplete("nothing to search for")
     if len(query) > MAX_QUERY:
         raise NotPermitted("too much to search for")
-    count = frame.number("count") if "count" in frame.headers else SEARCH_COUNT
-    found = session.door.hub.search(session, frame.argument, query, min(count, MAX_SEARCH))
-    session.answer_with(frame, found.addCallback(lambda messages: (messages, False)))
+    count = _count(frame, SEARCH_COUNT, MAX_SEARCH)
+    found = session.door.hub.search(session, frame.argument, query, count)
+    session.answer_with(frame, found.addCallback(lambda messages: (messages, "")))
+
+
+def _delete(session: Version2, frame: Frame) -> None:
+    session.ask_to_delete(frame)
+
+
+def _read(session: Version2, frame: Frame) -> None:
+    if not frame.argument:
+        markers = session.door.hub.markers(session, _after(frame))
+        _list(session, frame, "", markers, lambda marker: marker[0], lambda m: f"{m[0]} {m[1]}")
+        return
+    number = frame.number("message")
+    command = commands.MarkRead(session.user, session.epoch, frame.argument, number)
+    session.ask(frame, command, _answer_read)
+
+
+def _answer_read(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
+    assert isinstance(result, Read)
+    where = reply_headers(request.label, ("Message", result.number))
+    return encode("READ", request.argument, where)
 
 
 # Who is here
@@ -385,7 +412,14 @@ def _account(session: Version2, frame: Frame) -> None:
             hub.account(session)
             session.ask(frame, commands.RemoveKey(user, epoch, parse_key(text)[0]))
         case "unregister":
-            session.ask(frame, commands.DropAccount(user, epoch))
+            erase = frame.flag("erase") or False
+            session.ask(frame, commands.DropAccount(user, epoch, erase))
+        case "messages":
+            hub.account(session)
+            found = hub.said(session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT))
+            session.answer_with(
+                frame, found.addCallback(lambda read: (read[0], str(read[1] or "")))
+            )
         case "keys":
             keys = hub.account(session).keys.items()
             lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
@@ -408,6 +442,8 @@ VERBS: dict[str, Callable[[Version2, Frame], None]] = {
     "RECEIVED": _received,
     "HISTORY": _history,
     "SEARCH": _search,
+    "DELETE": _delete,
+    "READ": _read,
     "WHO": _who,
     "STATUS": _status,
     "RENAME": _rename,

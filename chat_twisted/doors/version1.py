@@ -24,7 +24,7 @@ from chat_twisted.core.errors import (
     TooFast,
     UnableToSend,
 )
-from chat_twisted.core.events import Event
+from chat_twisted.core.events import Event, MessageDeleted
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.message import Audience, Message, check_user_name, fold, parse_target
 from chat_twisted.core.presence import Presence
@@ -230,6 +230,18 @@ class Version1(Session):
         self._further = None if forward.is_whole else islice(pieces(forward.message), 1, None)
         self.receiving.write(forward.first)
 
+    def withdraw(self, number: int) -> None:
+        """Stop forwarding a message that was deleted."""
+        for position, forward in enumerate(self._queue):
+            if forward.message.number != number:
+                continue
+            if position:
+                del self._queue[position]
+                self._queued -= forward.size
+            else:  # the client has its first piece, and will answer that
+                self._further = None
+            return
+
     def take_answer(self, name: str | None) -> None:
         """Process the client's answer to a FORWARD.
 
@@ -373,7 +385,14 @@ class Version1Door:
         """Do nothing: version 1 has no presence. See ``sessions.Door.show``."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """Do nothing: version 1 has no events. See ``sessions.Door.tell``."""
+        """Drop a deleted message that waits to be forwarded; version 1 has no events.
+
+        See ``sessions.Door.tell``.
+        """
+        if isinstance(event, MessageDeleted):
+            for session in sessions:
+                assert isinstance(session, Version1)
+                session.withdraw(event.number)
 
     def flush(self, *, more: bool) -> None:
         """Do nothing: frames are written at once. See ``sessions.Door.flush``."""

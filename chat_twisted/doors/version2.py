@@ -153,6 +153,7 @@ class Version2(Session):
             ("Session", self.token),
             ("Max-message", self.door.max_message),
             ("Last", hub.newest),
+            ("Kept", self.door.kept),
         )
         self.connection.write(encode("REGISTERED", hub.name_of(self), headers))
         if self.door.motd and "session" not in greeting.headers:
@@ -193,6 +194,11 @@ class Version2(Session):
         request = hub.propose_hashed(self, command, hashing, frame.argument, frame.id)
         self._await(_Awaited(request, frame.verb, None))
 
+    def ask_to_delete(self, frame: Frame) -> None:
+        """The same for a message that is to be deleted; see ``Hub.propose_delete``."""
+        request = self.door.hub.propose_delete(self, frame.number("message"), frame.id)
+        self._await(_Awaited(request, frame.verb, None))
+
     def _await(self, awaited: _Awaited) -> None:
         self.pending += 1
         self._awaited = awaited
@@ -228,8 +234,11 @@ class Version2(Session):
             self.connection.hold()
             handling.addCallback(self._have_read)
 
-    def answer_with(self, frame: Frame, reading: Deferred[tuple[list[Message], bool]]) -> None:
-        """Answer with messages when they are read; take nothing else until then."""
+    def answer_with(self, frame: Frame, reading: Deferred[tuple[list[Message], str]]) -> None:
+        """Answer with messages when they are read; take nothing else until then.
+
+        :param reading: fires with the messages and the value of ``More``, empty without more.
+        """
         self.pending += 1
         self.connection.hold()
         answered = reading.addCallbacks(
@@ -238,12 +247,12 @@ class Version2(Session):
         answered.addErrback(lambda fault: self._log.failure("while reading back", fault))
         answered.addCallback(self._have_read)
 
-    def _bring(self, read: tuple[list[Message], bool], frame: Frame) -> None:
+    def _bring(self, read: tuple[list[Message], str], frame: Frame) -> None:
         messages, more = read
         parts = [encode_message("MESSAGE", message, frame.id) for message in messages]
         headers = reply_headers(frame.id, ("Count", len(messages)))
         if more:
-            headers.append(("More", "yes"))
+            headers.append(("More", more))
         parts.append(encode(frame.verb, frame.argument, headers))
         self.connection.write(b"".join(parts))
 
@@ -327,6 +336,7 @@ class Version2Door:
     :param gate: whom credentials are brought to.
     :param max_message: the limit of a text, in bytes.
     :param motd: what is said to everybody who logs in.
+    :param retain: for how many seconds messages are kept; None for ever.
     :param flush: see ``sessions.Door.flush``.
     """
 
@@ -337,10 +347,12 @@ class Version2Door:
         clock: IReactorTime,
         max_message: int,
         motd: str,
+        retain: float | None,
         flush: Callable[..., None],
     ) -> None:
         self.lists = Paced(clock, LIST_TIME)
         self.motd = motd
+        self.kept = "ever" if retain is None else str(int(retain))
         self.flush = flush
         self.hub = hub
         self.gate = gate

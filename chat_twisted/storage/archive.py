@@ -48,6 +48,9 @@ takes some milliseconds."""
 SCAN = 10_000
 """Maximum number of messages that are scanned for one page of a resumed session."""
 
+SCAN_OF_AUTHOR = 100_000
+"""Maximum number of messages that are scanned for one page of what an author has said."""
+
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
 
@@ -126,6 +129,7 @@ def connect(path: Path, *, sync: str = "normal") -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+    connection.execute("PRAGMA secure_delete = ON")  # not by default everywhere
     return connection
 
 
@@ -325,11 +329,55 @@ def expire(cursor: Cursor, first: int, last: int) -> None:
     cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
 
 
+def find_deletions(cursor: Cursor) -> tuple[bool, bool]:
+    """Return whether there are texts to delete from the archive or the index, and whether the files
+    have to be purged of deleted texts.
+    """
+    cursor.execute(
+        "SELECT EXISTS (SELECT 1 FROM erasure) OR EXISTS (SELECT 1 FROM deletion WHERE text != ''),"
+        " EXISTS (SELECT 1 FROM deletion)"
+    )
+    texts, remains = cursor.fetchone()
+    return bool(texts), bool(remains)
+
+
 def forget_deletions(cursor: Cursor, numbers: Sequence[int]) -> None:
     """Erase the texts of deleted messages after ``index.remove_texts`` has removed them from the
-    index.
+    index. The rows remain until the files are purged.
     """
-    cursor.executemany("DELETE FROM deletion WHERE number = ?", ((number,) for number in numbers))
+    cursor.executemany(
+        "UPDATE deletion SET text = '' WHERE number = ?", ((number,) for number in numbers)
+    )
+
+
+def end_deletions(cursor: Cursor, limit: int) -> bool:
+    """Delete the rows of deleted messages, after the files have been purged.
+
+    :param limit: the maximum number of rows.
+    :return: whether there may be more.
+    """
+    cursor.execute(
+        "DELETE FROM deletion WHERE number IN "
+        "(SELECT number FROM deletion WHERE text = '' LIMIT ?) RETURNING 1",
+        (limit,),
+    )
+    return len(cursor.fetchall()) == limit
+
+
+def empty_log(cursor: Cursor, schema: str = "main") -> bool:
+    """Copy all commits from a write-ahead log into its file, and truncate the log: it has old
+    versions of the file's pages, with deleted texts.
+
+    :param schema: ``main``, or ``looked_up`` for the index.
+    :return: False if another connection reads or writes now.
+    """
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        cursor.execute(f"PRAGMA {schema}.wal_checkpoint(TRUNCATE)")
+        [(busy, _, _)] = cursor.fetchall()
+    finally:
+        cursor.execute("PRAGMA busy_timeout = 10000")
+    return not busy
 
 
 def erase(cursor: Cursor, limit: int) -> bool:
@@ -398,6 +446,40 @@ def _take_page(rows: Iterable[Any]) -> tuple[list[Message], bool]:
         messages.append(message)
         size += len(message.text.encode()) + 100
     return messages, False
+
+
+def message(cursor: Cursor, number: int) -> Message | None:
+    """Return the message with a number; None if there is none."""
+    cursor.execute(f"SELECT {COLUMNS} FROM message WHERE number = ?", (number,))
+    row = cursor.fetchone()
+    return None if row is None else Message._make(row)
+
+
+def said_by(cursor: Cursor, user: int, after: int, count: int) -> tuple[list[Message], int | None]:
+    """Return the next messages of an author, oldest first.
+
+    At most ``SCAN_OF_AUTHOR`` messages are scanned, since no index leads from an author to all that
+    they said.
+
+    :param after: only messages with numbers after this.
+    :param count: the maximum number of messages.
+    :return: the messages, and the number after which there may be more; None at the end.
+    """
+    cursor.execute(
+        "SELECT number FROM message WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?",
+        (after, SCAN_OF_AUTHOR - 1),
+    )
+    [upto] = cursor.fetchone() or (None,)
+    cursor.execute(
+        f"SELECT {COLUMNS} FROM message WHERE number > ? AND number <= ? AND author = ? "
+        "ORDER BY number LIMIT ?",
+        (after, 2**63 - 1 if upto is None else upto, user, count + 1),
+    )
+    messages, cut = _take_page(iter(cursor.fetchone, None))
+    if cut or len(messages) > count:
+        messages = messages[:count]
+        return messages, messages[-1].number if messages else after
+    return messages, upto
 
 
 def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[list[Message], bool]:

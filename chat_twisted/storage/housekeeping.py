@@ -43,8 +43,14 @@ CLEAN_EVERY = 60.0
 CLEAN_STEP = 500
 """The interval in seconds at which messages are deleted, and the maximum number per step."""
 
-ERASE_STEP = 2_000
+ERASE_STEP = 1_000
 """Number of messages that one step of ``archive.erase`` examines."""
+
+STEP_PAUSE = 0.02
+"""Seconds between two steps that delete texts, so that nobody waits for more than one of them."""
+
+PURGE_EVERY = 600.0
+"""Minimum seconds between two purges: each one rewrites the full text of the whole index."""
 
 
 class Housekeeping:
@@ -78,6 +84,10 @@ class Housekeeping:
         self._index_at: float | None = None  # when to index even a few messages
         self._checkpoint_at: float | None = None
         self._clean_at = now + CLEAN_EVERY
+        self._delete_at: float | None = now + DELAY  # when to look for texts to delete
+        self._purge_at = now  # before that, the files are not purged
+        self._purging = False  # whether a purge has begun
+        self._purge_again = False  # whether texts were deleted since it has begun
         self._failing: set[str] = set()  # tasks whose last attempt has failed, which was logged
         self._waiting_for_step: list[Deferred[None]] = []
         self._waiting_for_index: list[tuple[int, Deferred[None]]] = []
@@ -104,6 +114,8 @@ class Housekeeping:
                 self._index_at = later
         if self._checkpoint_at is None:
             self._checkpoint_at = later
+        if self._delete_at is None:
+            self._delete_at = later
         self._wake()
         if self._last - self._indexed <= INDEX_LAG or "index" in self._failing or self._ending:
             return None
@@ -149,11 +161,14 @@ class Housekeeping:
             elif self._checkpoint_at is not None and now >= self._checkpoint_at:
                 self._checkpoint_at = None
                 await self._try("make a checkpoint", self._checkpoint)
+            elif self._delete_at is not None and now >= self._delete_at:
+                self._delete_at = now + DELAY
+                await self._try("delete texts", self._delete)
             elif now >= self._clean_at:
                 self._clean_at = now + CLEAN_EVERY
                 await self._try("delete old messages", self._clean)
             else:
-                times = (self._index_at, self._checkpoint_at, self._clean_at)
+                times = (self._index_at, self._checkpoint_at, self._delete_at, self._clean_at)
                 await self._sleep(min(at for at in times if at is not None) - now)
             self._tell()
         self._tell()
@@ -202,19 +217,63 @@ class Housekeeping:
                 return
             await step(archive.checkpoint)
 
+    async def _delete(self) -> None:
+        """Delete texts: those of authors who asked for it, then the words of all deleted messages
+        from the index, then what is left of them in both files. One step, so that indexing and
+        checkpoints come between.
+        """
+        store = self._store
+        texts, remains = await store.index(archive.find_deletions)
+        pause = DELAY  # for those that are not indexed yet
+        if texts:
+            self._purge_again = True
+            erased = await store.write(archive.erase, ERASE_STEP)
+            numbers = await store.index(index.remove_texts, CLEAN_STEP)
+            if numbers:
+                await store.write(archive.forget_deletions, numbers)
+            if erased or numbers:
+                pause = STEP_PAUSE
+        elif not remains:
+            self._delete_at = None
+            return
+        elif self._purging or self._clock.seconds() >= self._purge_at:
+            if await self._purge():
+                pause = STEP_PAUSE
+        else:
+            pause = self._purge_at - self._clock.seconds()
+        self._delete_at = self._clock.seconds() + pause
+
+    async def _purge(self) -> bool:
+        """Purge the files of what SQLite keeps of deleted texts; return whether to go on at once.
+
+        That is words in parts of the full text that are not merged yet, and pages in the
+        write-ahead logs.
+        """
+        store, begin = self._store, not self._purging
+        if begin:
+            self._purging, self._purge_again = True, False
+        if await store.index(index.purge, begin=begin):
+            return True
+        if not (
+            await store.index(archive.empty_log, "looked_up")
+            and await store.alone(archive.empty_log)
+        ):
+            return False  # somebody reads
+        if not self._purge_again and await store.write(archive.end_deletions, CLEAN_STEP):
+            return True
+        self._purging = False
+        self._purge_at = self._clock.seconds() + PURGE_EVERY
+        return True
+
     async def _clean(self) -> None:
-        """Record the time of the newest message, and delete messages, in small steps: those of
-        authors who asked for it, the texts of deleted ones, and those older than ``retain``.
+        """Record the time of the newest message, and delete messages that are older than
+        ``retain``, in small steps.
         """
         store, now = self._store, self._log_time()
         if self._noted != self._last:
             last = self._last
             await store.write(archive.record_moment, now)
             self._noted = last
-        while not self._ending and await store.write(archive.erase, ERASE_STEP):
-            pass
-        while not self._ending and (numbers := await store.index(index.remove_texts, CLEAN_STEP)):
-            await store.write(archive.forget_deletions, numbers)
         if self._retain is None or self._ending:
             return
         old = await store.index(archive.last_number_before, int(now - self._retain * 1000))

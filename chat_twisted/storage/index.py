@@ -48,6 +48,7 @@ _TEXT = (
 )
 
 _SLICE = 1000  # messages that one statement indexes, about 1 ms; also the size of a row of "step"
+_MERGED = 200  # pages of the full text that one step of a purge rewrites, some milliseconds
 _yield_thread: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
@@ -71,6 +72,7 @@ def attach(connection: sqlite3.Connection, folder: Path | None, *, read_only: bo
         # The index can be rebuilt, so it needs no more durability.
         connection.execute("PRAGMA looked_up.journal_mode = WAL")
         connection.execute("PRAGMA looked_up.synchronous = NORMAL")
+        connection.execute("PRAGMA looked_up.secure_delete = ON")
 
 
 def _attach_to_read(connection: sqlite3.Connection, path: Path) -> None:
@@ -255,7 +257,9 @@ def remove_texts(cursor: Cursor, limit: int) -> list[int]:
     for ``archive.forget_deletions``.
     """
     cursor.execute(
-        "SELECT number FROM deletion WHERE number <= (SELECT upto FROM indexed) LIMIT ?", (limit,)
+        "SELECT number FROM deletion WHERE text != '' AND number <= (SELECT upto FROM indexed) "
+        "LIMIT ?",
+        (limit,),
     )
     numbers = [number for (number,) in cursor.fetchall()]
     # They may be removed already, by a server that was killed before ``forget_deletions``.
@@ -266,6 +270,21 @@ def remove_texts(cursor: Cursor, limit: int) -> list[int]:
         (json.dumps(numbers),),
     )
     return numbers
+
+
+def purge(cursor: Cursor, *, begin: bool) -> bool:
+    """Rewrite a part of the full text, so that the words of deleted messages leave the file: FTS5
+    only notes that they are deleted, until what has them is merged.
+
+    :param begin: whether this is the first step.
+    :return: whether there is more to be done.
+    """
+    connection = cursor.connection
+    before = connection.total_changes
+    cursor.execute(
+        "INSERT INTO words (words, rank) VALUES ('merge', ?)", (-_MERGED if begin else _MERGED,)
+    )
+    return bool(connection.total_changes - before >= 2)
 
 
 def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:

@@ -38,6 +38,16 @@ class ArchiveReads:
 
         return self._store.read(read, asker=asker)
 
+    def message(self, number: int, asker: Asker) -> Deferred[Message | None]:
+        """See ``Reads.message``."""
+        return self._store.read(archive.message, number, asker=asker)
+
+    def said_by(
+        self, user: int, after: int, count: int, asker: Asker
+    ) -> Deferred[tuple[list[Message], int | None]]:
+        """See ``Reads.said_by``."""
+        return self._store.read(archive.said_by, user, after, count, asker=asker)
+
     def history(
         self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:
