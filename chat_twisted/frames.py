@@ -22,7 +22,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from chat_twisted.core.errors import ChatError, HeaderIncomplete, MessageTooLong
+from chat_twisted.core.errors import ChatError
 
 MAX_START_LINE = 512
 MAX_HEADERS = 4096
@@ -56,6 +56,16 @@ _TIME = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class HeaderIncomplete(ChatError):
+    """A frame violates the grammar, or lacks what its verb requires: the peer does not speak this
+    protocol, and the rest of the stream can't be trusted.
+    """
+
+
+class MessageTooLong(ChatError):
+    """A body is over the receiver's limit."""
 
 
 class Frame(NamedTuple):
@@ -172,6 +182,11 @@ def format_time(time: int) -> str:
     return f"{_second(time // 1000)}.{time % 1000:03}Z"
 
 
+def format_until(time: int) -> str:
+    """Write when something ends, in milliseconds since the epoch: ``ever`` for 0, never."""
+    return format_time(time) if time else "ever"
+
+
 @lru_cache(maxsize=64)
 def _second(time: int) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
@@ -215,7 +230,7 @@ class FrameReader:
     """Parses one stream into frames.
 
     After an exception the reader must not be used again, because the position in the stream is not
-    certain. The exception has the ``id`` of the faulty frame, if that is known.
+    certain; but ``id`` is then that of the faulty frame.
 
     :param max_body: the maximum length of a body, in bytes.
     :param max_skipped: the maximum length of a longer body that is discarded; the frame is
@@ -263,6 +278,14 @@ class FrameReader:
         """Whether there is data that ``next_frame`` has not parsed yet."""
         return self._position < len(self._data)
 
+    @property
+    def id(self) -> str | None:
+        """The Id of the frame that is being read, or for which ``next_frame`` has raised; None if
+        it could not be read.
+        """
+        id = self._headers.get("id", "")
+        return id if is_token(id) else None
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self._data = self._data[self._position :] + data if self.has_more else data
@@ -281,14 +304,9 @@ class FrameReader:
             usual = _USUAL.match(self._data, self._position)
             if usual is not None and (frame := self._usual(usual)) is not None:
                 return frame
-        try:
-            frame = None if self._lacking else self._read_head()
-            if self._lacking:
-                frame = self._read_body()
-        except ChatError as fault:
-            id = self._headers.get("id", "")
-            fault.id = id if is_token(id) else None
-            raise fault from None
+        frame = None if self._lacking else self._read_head()
+        if self._lacking:
+            frame = self._read_body()
         if frame is None:
             self._data, self._position = b"", 0
         return frame
@@ -380,7 +398,7 @@ class FrameReader:
         # The digits are counted first, because the time of int() grows with their square.
         length = int(value) if len(value) <= 18 else sys.maxsize
         if length > max(self.max_body, self.max_skipped):
-            raise MessageTooLong
+            raise MessageTooLong("a body is too long")
         if not length:
             return self._frame("")
         self._lacking = length
@@ -411,7 +429,7 @@ class FrameReader:
         self._body += piece
         if len(self._body) > self.max_body:  # the length was given in characters
             if not self.max_skipped:
-                raise MessageTooLong
+                raise MessageTooLong("a body is too long")
             self._skips = True
             self._body = bytearray()
 

@@ -250,7 +250,7 @@ class EndTests(HostileTestCase):
 
         for make in FACES:
             face = self.play(make, instead("REGISTER", huge), make.things[0])
-            self.broken(face, "Message too long")
+            self.broken(face, "a body is too long")
 
     def test_a_server_that_never_answers_is_given_up(self) -> None:
         for make in FACES:

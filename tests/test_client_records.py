@@ -17,10 +17,11 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.commands import FORMAT_HELP, Command, Mistake, Say, help_text
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
+from chat_twisted.client.incoming import Event, Received, Room, Seen, State
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import USAGE, Records
 from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.refusals import Refusal
 from tests.door import Transport
 from tests.wire import frames
 

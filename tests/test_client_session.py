@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.incoming import Received, Refusal, seen
+from chat_twisted.client.incoming import Received, seen
 from chat_twisted.client.session import ClientSession, Proof
-from chat_twisted.core.errors import HeaderIncomplete, MessageTooLong
-from chat_twisted.frames import Frame, encode
+from chat_twisted.frames import Frame, HeaderIncomplete, MessageTooLong, encode
+from chat_twisted.refusals import Refusal
 from tests.door import Transport
 from tests.wire import frames
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.commands import Command, Mistake, Say, help_text
-from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
+from chat_twisted.client.incoming import Event, Received, Room, Seen, State
 from chat_twisted.client.wording import Wording
+from chat_twisted.refusals import Refusal
 from chat_twisted.text import MAX_LINES
 
 

@@ -172,7 +172,7 @@ class RefusalTests(DoorTestCase):
         for _ in range(50):
             client.say("FOO\n\n")
         refusals = [line for line in self.logged if "refused" in line]
-        line = "refused 127.0.0.1:50000: ERROR 104 Unknown command (Unknown command)"
+        line = "refused 127.0.0.1:50000: ERROR 104 Unknown command (UnknownCommand)"
         self.assertEqual(refusals, [line] * 10)
         self.factory.stop("The server is stopping")
         self.assertIn(f"40 more lines about 127.0.0.1, the last: {line}", self.logged)

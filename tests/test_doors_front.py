@@ -21,7 +21,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.core.errors import ChatError
+from chat_twisted.core.errors import ChatError, EncryptionRequired, Unavailable
 from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
@@ -52,7 +52,7 @@ class Guest(Protocol):
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.got = b""
-        self.refused: list[int] = []
+        self.refused: list[type[ChatError]] = []
         self.lost = False
         self.closed = False
 
@@ -66,7 +66,7 @@ class Guest(Protocol):
         self.lost = True
 
     def refuse(self, error: ChatError) -> None:
-        self.refused.append(error.code)
+        self.refused.append(type(error))
 
 
 class Door:
@@ -133,9 +133,9 @@ class CountingTests(FrontTestCase):
             self.say(transport, b"REGISTER x\n\n")
         one, other = self.framed.guests
         self.assertEqual((one.refused, one.got), ([], b"REGISTER x\n\n"))
-        self.assertEqual((other.refused, other.closed, other.got), ([112], True, b""))
+        self.assertEqual((other.refused, other.closed, other.got), ([Unavailable], True, b""))
         other.channel.lost()  # which was not counted
-        for refused in ([112], []):
+        for refused in ([Unavailable], []):
             self.say(self.connect(), b"REGISTER x\n\n")
             self.assertEqual(self.framed.guests[-1].refused, refused)
             one.channel.lost()
@@ -165,7 +165,7 @@ class ShareTests(FrontTestCase):
         for _ in range(5):
             refused.append(self.connect())
             self.say(refused[-1], b"REGISTER x\n\n")
-        self.assertEqual([guest.refused for guest in self.framed.guests[1:]], [[112]] * 5)
+        self.assertEqual([guest.refused for guest in self.framed.guests[1:]], [[Unavailable]] * 5)
         self.assertEqual([t.aborted for t in refused], [True, True, False, False, False])
         for guest in self.framed.guests[1:]:
             guest.channel.lost()
@@ -362,7 +362,7 @@ class PolicyTests(FrontTestCase):
         self.say(self.connect(address), b"REGISTER x\n\n")
         guest = self.framed.guests[-1]
         self.assertEqual(guest.got == b"", bool(guest.refused))
-        self.assertIn(guest.refused, ([], [113]))
+        self.assertIn(guest.refused, ([], [EncryptionRequired]))
         return bool(guest.refused)
 
     def test_plain_text_is_taken_from_where_it_may_come(self) -> None:

@@ -6,7 +6,7 @@ import re
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.core.commands import CONSOLE, SetOperator
+from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Impose, SetOperator
 from chat_twisted.core.errors import TookTooLong
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.model import Room, User
@@ -93,6 +93,32 @@ class FullTests(DoorTestCase):
         client.say("REGISTER bob\n\n")
         self.commit()
         self.assertIn(b"REGISTERED bob\n", client.transport.take())
+
+    def test_an_account_on_a_full_server_is_asked_for_its_proof_all_the_same(self) -> None:
+        alice = self.user("alice")
+        alice.say("ACCOUNT register\nContent-length: 6\n\nsecret")
+        self.commit()
+        answer = self.connect().ask("REGISTER alice\nId: 1\n\n")
+        self.assertRegex(
+            answer,
+            rb"^ERROR 106 Authentication required\nId: 1\n"
+            rb"Methods: publickey password\nChallenge: \S{44}\n\n$",
+        )
+
+
+class SanctionTests(DoorTestCase):
+    def test_the_muted_and_the_banned_read_until_when_and_why(self) -> None:
+        bob = self.user("bob")
+        self.hub.ask(Impose(CONSOLE, 0, MUTE, "bob", 90_000, "too loud"))
+        self.assertEqual(
+            bob.ask("SEND ALL\nId: 1\nContent-length: 2\n\nhi"),
+            b"ERROR 111 Not permitted\nId: 1\n"
+            b"Until: 1970-01-01T00:01:30.000Z\nReason: too loud\n\n",
+        )
+        self.hub.ask(Impose(CONSOLE, 0, BAN, "bob", 0, ""))
+        self.assertEqual(
+            self.connect().ask("REGISTER bob\n\n"), b"ERROR 111 Not permitted\nUntil: ever\n\n"
+        )
 
 
 class KeptTests(DoorTestCase):

@@ -28,7 +28,7 @@ LAYERS = {
         "core.limits",
         "core.peerlog",
     ],
-    "wire": ["frames"],
+    "wire": ["frames", "refusals"],
     "auth": ["auth", "auth.keys", "auth.passwords"],
     "gate": ["auth.gate"],
     "state": [

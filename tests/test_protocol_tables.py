@@ -13,8 +13,9 @@ from typing import ClassVar, NamedTuple
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.commands import CONSOLE, SetOperator
-from chat_twisted.core.errors import ChatError
+from chat_twisted.core.errors import ChatError, Sanctioned
 from chat_twisted.doors.framed import State
+from chat_twisted.refusals import REFUSALS, refusal_headers, refusal_of
 from tests.door import Client, DoorTestCase
 from tests.wire import frames
 
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     under: str
     request: str
     answer: str
+    note: str
 
     @property
     def kind(self) -> str:
@@ -37,6 +39,12 @@ class Row(NamedTuple):
     @property
     def closes(self) -> bool:
         return ", closed" in self.answer
+
+    @property
+    def header(self) -> str:
+        """A header that the answer has, in lower case."""
+        header = re.search("with ``([^`]+)``", self.note)
+        return "" if header is None else header[1].lower()
 
     @property
     def has_id(self) -> bool:
@@ -49,8 +57,9 @@ def rows() -> Iterator[Row]:
     section = re.split(r"\n(?=[^\n]+\n---+\n)", text[text.index(f"\n{SECTION}\n---") + 1 :])[0]
     for part in re.split(r"\n(?=[^\n]+\n~~~+\n)", section)[1:]:
         table = re.findall(r'^   (".*)$', part, re.MULTILINE)
-        for request, answer, *_ in csv.reader(table, skipinitialspace=True, strict=True):
-            yield Row(part.split("\n", 1)[0], request.removeprefix("``").removesuffix("``"), answer)
+        for request, answer, *note in csv.reader(table, skipinitialspace=True, strict=True):
+            request = request.removeprefix("``").removesuffix("``")
+            yield Row(part.split("\n", 1)[0], request, answer, "".join(note))
 
 
 ESCAPES = {"\\n": "\n", "\\0": "\0"}
@@ -138,6 +147,8 @@ class TableTests(DoorTestCase):
         for answer in answers:
             *_, id = re.findall(rb"\nId: ?(.*)", frame(row.request))
             self.assertEqual(answer.headers.get("id"), id.decode() if row.has_id else None)
+            if row.header:
+                self.assertIn(row.header, answer.headers)
         self.assertEqual(client.closed, row.closes)
         if not row.closes:
             if client.protocol.state is State.NEW:
@@ -148,16 +159,45 @@ class TableTests(DoorTestCase):
         self.assertEqual({row.under for row in rows()}, set(self.ASKERS))
 
 
+def classes(of: type[ChatError]) -> Iterator[type[ChatError]]:
+    """The classes of errors."""
+    for kind in of.__subclasses__():
+        yield kind
+        yield from classes(kind)
+
+
 class ErrorTests(TestCase):
     def test_the_table_of_errors_is_that_of_the_code(self) -> None:
         table = re.findall(r"^(1\d\d)  (.{23}) (.+)$", PAGE.read_text(), re.MULTILINE)
         self.assertEqual(
             [
-                (code, reason.rstrip(), then.startswith("the connection is closed"))
+                (int(code), reason.rstrip(), then.startswith("the connection is closed"))
                 for code, reason, then in table
             ],
-            sorted((str(e.code), e.reason, e.closes) for e in ChatError.__subclasses__()),
+            sorted(REFUSALS.values()),
         )
+
+    def test_every_error_has_a_refusal_and_headers_that_the_page_knows(self) -> None:
+        rows = re.findall(r"^(``[A-Z].*``) +(1\d\d(?:, 1\d\d)*) ", PAGE.read_text(), re.MULTILINE)
+        documented = {
+            (header, int(code))
+            for headers, codes in rows
+            for header in re.findall(r"``([^`]+)``", headers)
+            for code in codes.split(",")
+        }
+        found = {("Methods", 106), ("Challenge", 106)}  # of the connection, not the error
+        for kind in classes(ChatError):
+            error = kind(1, "why") if issubclass(kind, Sanctioned) else kind(retry_after=1)
+            code = refusal_of(kind).code
+            headers = {header for header, _ in refusal_headers(error)} - {"Retry-after"}
+            found |= {(header, code) for header in headers}
+        # Those that say when to try again are for who raises them to choose.
+        self.assertEqual(documented - {("Retry-after", 109), ("Retry-after", 112)}, found)
+
+    def test_errors_of_the_chat_know_no_protocol(self) -> None:
+        for kind in classes(ChatError):
+            self.assertEqual([name for name in ("code", "reason") if hasattr(kind, name)], [])
+            self.assertEqual(str(kind()), kind.__name__)
 
 
 def asking(row: Row) -> Callable[[TableTests], None]:

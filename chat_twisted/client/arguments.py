@@ -28,6 +28,7 @@ from chat_twisted.commandline import Parser
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
 from chat_twisted.files import FilesError
+from chat_twisted.refusals import refusal_of
 from chat_twisted.text import printable
 
 
@@ -248,8 +249,9 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         command.error(str(wrong))
     try:
         check_user_name(user)
-    except MalformedName as problem:
-        command.exit(2, f"ERROR {problem.code} : Malformed Username : {user!r}\n")
+    except MalformedName:
+        code = refusal_of(MalformedName).code
+        command.exit(2, f"ERROR {code} : Malformed Username : {user!r}\n")
     identity = given.identity
     if identity is None and known.identity:
         identity = Path(os.path.expanduser(known.identity))

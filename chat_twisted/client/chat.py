@@ -32,14 +32,13 @@ from chat_twisted.client.incoming import (
     MAX_NAMES,
     Event,
     Received,
-    Refusal,
     Room,
     Seen,
     State,
 )
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.tls import parse_fingerprint
-from chat_twisted.core.errors import ChatError, HeaderIncomplete, NotPermitted, TooFast
+from chat_twisted.core.errors import ChatError, NotPermitted, TooFast
 from chat_twisted.core.message import (
     Audience,
     check_room_name,
@@ -48,8 +47,9 @@ from chat_twisted.core.message import (
     parse_target,
 )
 from chat_twisted.files import FilesError
-from chat_twisted.frames import format_time
+from chat_twisted.frames import HeaderIncomplete, format_time
 from chat_twisted.logs import Logger
+from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import printable_lines
 
 DELIVERED_WITHIN = 10
@@ -189,13 +189,18 @@ class Notifier:
                 wait.callback(None)
 
 
+def _refused(error: type[ChatError], why: str = "") -> Refused:
+    code, reason, _ = refusal_of(error)
+    return Refused(code, f"{reason}: {why}" if why else reason)
+
+
 @contextmanager
 def _as_refused() -> Iterator[None]:
     """Raise ``Refused`` for a request that the server would refuse or close the connection for."""
     try:
         yield
     except ChatError as error:
-        raise Refused(error.code, error.reason) from None
+        raise _refused(type(error)) from None
 
 
 class _AnswerLimit:
@@ -781,11 +786,9 @@ class ChatClient:
         """
         self._live()
         if fold(message.sender) == fold(self.name):
-            raise Refused(NotPermitted.code, f"{NotPermitted.reason}: the message is one's own")
+            raise _refused(NotPermitted, "the message is one's own")
         if not self._answer_limit.spend(message.sender):
-            raise Refused(
-                TooFast.code, f"{TooFast.reason}: {message.sender} had {ANSWERS} answers already"
-            )
+            raise _refused(TooFast, f"{message.sender} had {ANSWERS} answers already")
         direct = fold(message.to) == fold(self.name)
         return await self.send(message.sender if direct else message.to, text)
 

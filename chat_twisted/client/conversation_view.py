@@ -24,12 +24,13 @@ from chat_twisted.client import commands
 from chat_twisted.client.commands import Command, Mistake, Say, SwitchTo
 from chat_twisted.client.config import Config
 from chat_twisted.client.identity import Identity, IdentityError, read_key
-from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Refusal, Room, Seen, State
+from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Room, Seen, State
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.wording import Wording, describe_room
-from chat_twisted.core.errors import ChatError
+from chat_twisted.core.errors import ChatError, UnableToSend
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.logs import Logger
+from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import lines as lines_of
 
 ALL = "ALL"
@@ -295,7 +296,8 @@ class ConversationView:
         try:
             self.session.check(to, text)
         except ChatError as error:
-            reason = "nobody can be called so" if error.code == 102 else error.reason
+            wrong = isinstance(error, UnableToSend)
+            reason = "nobody can be called so" if wrong else refusal_of(type(error)).reason
             self._complain(f"Not sent to {to}: {reason}")
             return
         self._own[self.session.send(to, text)] = OutgoingMessage(to, text)
@@ -363,7 +365,7 @@ class ConversationView:
         try:
             id = commands.ask(self.session, command, self.current)
         except ChatError as error:
-            self._refused(command, Refusal(error.code, error.reason))
+            self._refused(command, refusal_of(type(error)))
             return
         if id is not None:
             self._asked[id] = command
@@ -432,7 +434,7 @@ class ConversationView:
         except IdentityError as error:
             self._complain(str(error))
         except ChatError as error:
-            self._refused(command, Refusal(error.code, error.reason))
+            self._refused(command, refusal_of(type(error)))
         else:
             self._asked[id] = command
 

@@ -14,9 +14,10 @@ import enum
 import re
 from dataclasses import dataclass
 
-from chat_twisted.core.errors import HeaderIncomplete, MalformedName, NoSuchRoom
+from chat_twisted.core.errors import MalformedName, NoSuchRoom
 from chat_twisted.core.message import check_room_name, check_user_name
-from chat_twisted.frames import Frame
+from chat_twisted.frames import Frame, HeaderIncomplete
+from chat_twisted.refusals import Refusal
 
 MAX_BODY_TAKEN = 4 * 1024 * 1024
 """Maximum size of a body in bytes, whatever ``Max-message`` says."""
@@ -50,14 +51,6 @@ class Received:
     sender: str
     to: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An ERROR of the server, with the code and reason from the table in docs/protocol.rst."""
-
-    code: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,13 @@ from zope.interface import implementer
 from chat_twisted.client import commands
 from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say
 from chat_twisted.client.identity import Identity, IdentityError, read_key
-from chat_twisted.client.incoming import Event, Received, Refusal, Seen
+from chat_twisted.client.incoming import Event, Received, Seen
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
 from chat_twisted.client.wording import Wording
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
+from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import printable_lines
 
 MAX_LINE = 1024 * 1024
@@ -245,7 +246,7 @@ class Pipe(LineReceiver):
         try:
             self.session.check(to, text)
         except ChatError as error:
-            self._complain(self._format.not_sent(mark, to, Refusal(error.code, error.reason)))
+            self._complain(self._format.not_sent(mark, to, refusal_of(type(error))))
             return
         self._await(self.session.send(to, text), _Asked(to, mark))
 
@@ -256,7 +257,7 @@ class Pipe(LineReceiver):
             if id is None:
                 id = self._ask_about_account(command, mark)
         except ChatError as error:
-            refusal = Refusal(error.code, error.reason)
+            refusal = refusal_of(type(error))
             self._complain(self._format.refused(mark, command, about, refusal))
             return
         if id is not None:

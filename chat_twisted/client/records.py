@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say, help_text, parse
-from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen
+from chat_twisted.client.incoming import Event, Received, Room, Seen
 from chat_twisted.client.session import Listed
+from chat_twisted.refusals import Refusal
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
 

@@ -26,18 +26,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming
-from chat_twisted.client.incoming import Event, Received, Refusal, Seen
+from chat_twisted.client.incoming import Event, Received, Seen
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
     ChatError,
-    HeaderIncomplete,
-    MessageTooLong,
     TooFast,
     Unavailable,
 )
 from chat_twisted.core.message import fold, parse_target
-from chat_twisted.frames import MAX_BODY, Frame, FrameReader, encode
+from chat_twisted.frames import (
+    MAX_BODY,
+    Frame,
+    FrameReader,
+    HeaderIncomplete,
+    MessageTooLong,
+    encode,
+)
+from chat_twisted.refusals import Refusal, refusal_of
 
 IDLE = 60
 """Seconds of silence after which the client sends PING. After twice as long the connection counts
@@ -83,11 +89,11 @@ LONGEST_WAIT = 60
 """
 
 
-HEADER_INCOMPLETE = HeaderIncomplete.code
-UNAVAILABLE = Unavailable.code
-TOO_FAST = TooFast.code
-AUTHENTICATION_REQUIRED = AuthenticationRequired.code
-AUTHENTICATION_FAILED = AuthenticationFailed.code
+HEADER_INCOMPLETE = refusal_of(HeaderIncomplete).code
+UNAVAILABLE = refusal_of(Unavailable).code
+TOO_FAST = refusal_of(TooFast).code
+AUTHENTICATION_REQUIRED = refusal_of(AuthenticationRequired).code
+AUTHENTICATION_FAILED = refusal_of(AuthenticationFailed).code
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30
@@ -436,7 +442,7 @@ class ClientSession(protocol.Protocol):
         if body is not None and "\0" in body:
             raise HeaderIncomplete("a NUL")
         if body is not None and len(body.encode()) > self.max_message:
-            raise MessageTooLong
+            raise MessageTooLong("over the server's limit")
 
     # Input
 
@@ -828,7 +834,7 @@ class ClientSession(protocol.Protocol):
         elif refusal.code in (UNAVAILABLE, TOO_FAST):
             self.transport.abortConnection()  # then it is tried again
         else:
-            self._end(f"ERROR {refusal.code} {refusal.reason}")
+            self._end(f"ERROR {refusal}")
             self.transport.abortConnection()
 
     def _defer(self, id: int | None, code: int, seconds: int | None) -> bool:
@@ -892,7 +898,7 @@ class ClientSession(protocol.Protocol):
             return  # meanwhile there is another connection
         if proof is None:
             if self._was_registered:
-                self._end(f"ERROR {refusal.code} {refusal.reason}")
+                self._end(f"ERROR {refusal}")
             else:
                 self._listener.not_registered(refusal)
             self.transport.abortConnection()  # there is nothing more to say

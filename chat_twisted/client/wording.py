@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chat_twisted.client.commands import Command, ParsedLine, help_text, parse
-from chat_twisted.client.incoming import Event, Received, Refusal, Room, Seen, State
+from chat_twisted.client.incoming import Event, Received, Room, Seen, State
 from chat_twisted.client.session import Listed
 from chat_twisted.core.message import fold
+from chat_twisted.refusals import Refusal
 from chat_twisted.text import lines
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as in the original client

@@ -60,7 +60,9 @@ from chat_twisted.core.errors import (
     NoSession,
     NoSuchRoom,
     NotYours,
+    SearchTooBroad,
     TooFast,
+    TookTooLong,
     Unavailable,
 )
 from chat_twisted.core.events import Event
@@ -555,7 +557,7 @@ class Hub:
         """Find messages by their words among all that the session's user may read.
 
         :param argument: the conversation to look in, as for ``history``; all if it is empty.
-        :return: as ``history`` does.
+        :return: as ``history`` does; fails with ``SearchTooBroad`` if it takes too long.
         :raises TooFast: too much was read.
         """
         asker = self.asker(session)
@@ -564,7 +566,10 @@ class Hub:
             user = await self._take_turn(session)
             within = self._conversation(user, argument) if argument else None
             rooms = list(user.rooms)
-            found = await self._reads.search(user.id, rooms, within, query, count, asker)
+            try:
+                found = await self._reads.search(user.id, rooms, within, query, count, asker)
+            except TookTooLong:
+                raise SearchTooBroad from None
             return seen_by(user.id, user.name, found)
 
         return Deferred.fromCoroutine(read())

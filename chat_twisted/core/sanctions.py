@@ -137,7 +137,7 @@ def check_ban(model: Model, name: str, host: str, now: int) -> None:
     if ban is None and host:
         ban = banned_address(model, host, now)
     if ban is not None:
-        raise Banned(ban.reason)
+        raise Banned(ban.until, ban.reason)
 
 
 def check_voice(model: Model, user: User, now: int) -> None:

@@ -26,7 +26,7 @@ from chat_twisted.core.message import Message
 from chat_twisted.core.model import Room, RoomBan, Sanction, User
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.presence import AWAY, HERE, presence_of
-from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, reply_headers
+from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, format_until, reply_headers
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ def describe_room_ban(name: str, ban: RoomBan) -> str:
 
 def describe_sanction(sanction: Sanction) -> str:
     """Write the line of a sanction in a list."""
-    until = format_time(sanction.until) if sanction.until else "ever"
+    until = format_until(sanction.until)
     return (
         f"{sanction.subject} {sanction.kind} {until} {sanction.author} {sanction.reason}".rstrip()
     )

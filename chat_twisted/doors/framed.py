@@ -36,13 +36,9 @@ from chat_twisted.core.errors import (
     AuthenticationRequired,
     ChatError,
     EncryptionRequired,
-    HeaderIncomplete,
     MalformedName,
-    MessageTooLong,
     NotPermitted,
-    NotRegistered,
     UnableToSend,
-    UnknownCommand,
 )
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import Rate, network
@@ -59,10 +55,13 @@ from chat_twisted.frames import (
     MAX_SKIPPED,
     Frame,
     FrameReader,
+    HeaderIncomplete,
+    MessageTooLong,
     encode,
     reply_headers,
 )
 from chat_twisted.logs import Logger
+from chat_twisted.refusals import NotRegistered, UnknownCommand, refusal_headers, refusal_of
 
 FIRST_WORDS = (b"REGISTER",)
 """What a connection for this door begins with."""
@@ -301,8 +300,8 @@ class FramedConnection(LineReceiver):
         """Close for a fault of the stream, which can't be read on."""
 
         def refuse() -> None:
-            self.refuse(fault, fault.id)
-            self.close(fault.reason)
+            self.refuse(fault, self._reader.id)
+            self.close(refusal_of(type(fault)).reason)
 
         self._in_turn(refuse)
 
@@ -325,30 +324,27 @@ class FramedConnection(LineReceiver):
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Answer with an error, and close if it is one after which nothing can go on."""
         has_name = self.state is State.TALKING
+        refusal = refusal_of(type(error))
+        headers = reply_headers(id, *refusal_headers(error))
+        if isinstance(self.session, Version1):
+            headers = []  # its client compares whole frames
         if self.state is State.REGISTERING:
             self.session = None
             self._become(State.UNREGISTERED)
             self.go_on()
-            if isinstance(error, AuthenticationRequired):
-                error.headers = self._begin_challenge()
+        if isinstance(error, AuthenticationRequired):
+            headers += self._begin_challenge()
         self._failures += isinstance(error, AuthenticationFailed)
         self.factory.refusals.emit(
             self.host,
-            "refused {peer}: ERROR {code} {reason} ({detail})",
+            "refused {peer}: ERROR {refusal} ({detail})",
             peer=self.peer,
-            code=error.code,
-            reason=error.reason,
+            refusal=refusal,
             detail=str(error),
         )
-        headers = reply_headers(id)
-        if error.retry_after is not None:
-            headers.append(("Retry-after", error.retry_after))
-        headers.extend(error.headers)
-        if isinstance(self.session, Version1):
-            headers = []  # its client compares whole frames
-        self.write(encode("ERROR", f"{error.code} {error.reason}", headers))
-        if error.closes and not (has_name and isinstance(error, MalformedName)):
-            self.close(error.reason)
+        self.write(encode("ERROR", str(refusal), headers))
+        if refusal.closes and not (has_name and isinstance(error, MalformedName)):
+            self.close(refusal.reason)
         elif self._failures >= MAX_FAILURES:
             self.close("too many failed logins")
 

@@ -18,13 +18,7 @@ from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
 from chat_twisted.core.commands import BAN, MODES, MUTE, NONE, new_id
 from chat_twisted.core.entries import Disconnected, InRoom, Read, Result
-from chat_twisted.core.errors import (
-    EncryptionRequired,
-    HeaderIncomplete,
-    MalformedName,
-    NotPermitted,
-    UnknownCommand,
-)
+from chat_twisted.core.errors import EncryptionRequired, MalformedName, NotPermitted
 from chat_twisted.core.events import Event, MemberJoined, ModeChanged, NameChanged, RankChanged
 from chat_twisted.core.hub import Hashing
 from chat_twisted.core.message import fold
@@ -43,7 +37,8 @@ from chat_twisted.doors.encoding import (
     encode_page,
 )
 from chat_twisted.doors.version2 import Answer, Version2
-from chat_twisted.frames import Frame, encode, parse_time, reply_headers
+from chat_twisted.frames import Frame, HeaderIncomplete, encode, parse_time, reply_headers
+from chat_twisted.refusals import UnknownCommand
 
 HISTORY_COUNT = 50
 MAX_HISTORY = 1000

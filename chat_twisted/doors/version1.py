@@ -18,9 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result
 from chat_twisted.core.errors import (
     ChatError,
-    HeaderIncomplete,
     MalformedName,
-    NotRegistered,
     TooFast,
     UnableToSend,
 )
@@ -30,7 +28,8 @@ from chat_twisted.core.message import Audience, Message, check_user_name, fold, 
 from chat_twisted.core.presence import Presence
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.doors import Nowhere
-from chat_twisted.frames import encode
+from chat_twisted.frames import HeaderIncomplete, encode
+from chat_twisted.refusals import NotRegistered, refusal_of
 from chat_twisted.text import printable
 
 ANSWER_WITHIN = 10
@@ -193,7 +192,7 @@ class Version1(Session):
 
     def undelivered(self, request: Request) -> None:
         """Called by the hub when the recipient has left before getting the message."""
-        self._answer(request, "ERROR", f"{UnableToSend.code} {UnableToSend.reason}")
+        self._answer(request, "ERROR", str(refusal_of(UnableToSend)))
 
     def refused(self, request: Request, error: ChatError) -> None:
         """Called by the hub when the message, or the login, is refused."""

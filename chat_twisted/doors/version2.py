@@ -17,7 +17,7 @@ from chat_twisted.auth.gate import Gate
 from chat_twisted.core.audit import CONSOLE_NAME
 from chat_twisted.core.commands import Command, MakeAccount, SetPassword
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result
-from chat_twisted.core.errors import ChatError, HeaderIncomplete, TookTooLong, Unavailable
+from chat_twisted.core.errors import ChatError, Unavailable
 from chat_twisted.core.events import Event
 from chat_twisted.core.hub import Hashing, Hub
 from chat_twisted.core.message import Message
@@ -26,7 +26,7 @@ from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Request, Sess
 from chat_twisted.core.turns import Paced
 from chat_twisted.doors import Channel, Nowhere
 from chat_twisted.doors.encoding import bodies, encode_event, encode_message
-from chat_twisted.frames import Frame, encode, format_time, reply_headers
+from chat_twisted.frames import Frame, HeaderIncomplete, encode, format_time, reply_headers
 from chat_twisted.logs import Logger
 
 VERSION = 2
@@ -34,9 +34,6 @@ VERSION = 2
 
 LIST_TIME = 0.002
 """Seconds that the reactor spends on lists in one turn, but for a page in each that has waited."""
-
-TOO_BROAD = "the search is too broad, take longer or rarer words"
-"""Why a search was given up, for people."""
 
 MAX_JOINED = 65_536
 """Bytes, and a message more, that are written at once. What waits for a peer is counted by what is
@@ -265,9 +262,6 @@ class Version2(Session):
         if not isinstance(error, ChatError):
             self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
             error = Unavailable("can't read", retry_after=RETRY_READING)
-        elif isinstance(error, TookTooLong) and frame.verb == "SEARCH":
-            error = TookTooLong()  # and would again
-            error.headers = (("Reason", TOO_BROAD),)
         self.connection.refuse(error, frame.id)
 
     # What the hub tells
