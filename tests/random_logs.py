@@ -14,7 +14,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
-from chat_twisted.core import model, names
+from chat_twisted.core import messages, model, names
 from chat_twisted.core import state as state_module
 from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.errors import ChatError
@@ -240,7 +240,7 @@ class Maker:
 
 def lower_bounds(case: TestCase) -> None:
     """Lower the bounds that a random log would never reach, for the duration of a test."""
-    case.patch(names, "MAX_MARKERS", 2)
+    case.patch(messages, "MAX_MARKERS", 2)
     case.patch(names, "MAX_TOKENS", 3)
     case.patch(model, "MAX_REMEMBERED", 2)
     case.patch(state_module, "MAX_REMEMBERED", 2)
