@@ -119,9 +119,12 @@ class HubTestCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.store = MemoryStore(self.clock)
+        self.store = self.make_store()
         self.door = ListDoor()
         self.start()
+
+    def make_store(self) -> MemoryStore:
+        return MemoryStore(self.clock)
 
     def start(self) -> None:
         """Start a server on what is stored."""
