@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
 from chat_twisted.core import facts
-from chat_twisted.core.entries import LoggedIn, Outcome, Swept
+from chat_twisted.core.entries import Entry, LoggedIn, Outcome, Swept
 from chat_twisted.core.errors import ChatError, NotAMember, Unavailable
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
+from chat_twisted.core.state import State
 from chat_twisted.storage import embedded, tables
 from chat_twisted.storage.embedded import EmbeddedLedger
+from tests.random_logs import Maker, everything, plain
 from tests.test_tables import new_file
 
 
@@ -281,7 +286,7 @@ class FailureTests(LedgerTestCase):
             self.fill()
             self.turn()
             if self.told[0][0] is not None:  # there are no more statements than that
-                self.assertGreater(statement, 20)
+                self.assertGreater(statement, 17)
                 break
             self.assertEqual({outcome for outcome, _ in self.told}, {None})
             self.assertEqual(len(self.told), 5)
@@ -375,3 +380,44 @@ class FailureTests(LedgerTestCase):
         self.check_file()
         self.assertEqual(sorted(self.ledger.state.names), ["ann"])
         self.assertEqual(self.ledger.state.users[1].sessions, {})
+
+
+class RandomFailureTests(LedgerTestCase):
+    @settings(deadline=None, max_examples=30, derandomize=True)
+    @given(st.integers(0, 2**32))
+    def test_whatever_fails_the_state_is_what_the_file_holds_and_what_was_told(
+        self, seed: int
+    ) -> None:
+        draw = random.Random(seed)
+        log, _ = Maker(draw).make(80)
+        self.writer.connection.close()
+        self.setUp()
+        expected = State()
+        expected.apply(Entry(self.time, c.Start(0, c.Options(grace=1000), 0)))
+        while log:
+            batch, log = log[:5], log[5:]
+            del self.told[:]
+            self.time = max(self.time, batch[-1].time)
+            for number, (_, command) in enumerate(batch):
+                self.propose(command, str(number))
+            ok = draw.randrange(2) == 0
+            if not ok:
+                self.writer.fails_at = draw.choice((None, 0, 1, 2, 5, 9))
+                self.writer.end = draw.choice(("", "fails", "fails after it was taken"))
+                self.writer.unreadable = draw.randrange(4) == 0
+            self.turn()
+            self.writer.fails_at, self.writer.end, self.writer.unreadable = None, "", False
+            self.clock.advance(embedded.RETRY_AFTER)  # until it can be read again
+            asked = [request for _, request in self.told if request is not None]
+            self.assertEqual(asked, [str(number) for number in range(len(batch))])
+            failed = {outcome is None for outcome, request in self.told if request is not None}
+            self.assertEqual(len(failed), 1, "one batch is one transaction")
+            for outcome, request in self.told:
+                swept = c.Sweep(embedded.SWEEP_STEP)  # which the ledger proposes by itself
+                command = swept if request is None else batch[int(request)].command
+                if outcome is not None:
+                    entry = Entry(self.time, command)
+                    self.assertEqual(plain(outcome), plain(expected.apply(entry)))
+            in_file = load(tables.load(self.writer.connection.cursor()))
+            self.assertEqual(everything(self.ledger.state), everything(in_file))
+            self.assertEqual(everything(self.ledger.state), everything(expected))

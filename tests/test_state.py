@@ -8,6 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
 from chat_twisted.core import errors, facts
+from chat_twisted.core.accounts import MAX_KEYS
 from chat_twisted.core.commands import CONSOLE, MODERATED, NONE, OPERATOR, PRIVATE, VOICE
 from chat_twisted.core.entries import Duplicate, Entry, InRoom, LoggedIn, Outcome, Read, Swept
 from chat_twisted.core.message import Message
@@ -623,6 +624,26 @@ class AccountTests(StateTests):
         chat.do(c.SetOperator(CONSOLE, 0, "ann", True))
         chat.do(c.Impose(*ann, c.MUTE, "bob"))
         self.refuses(errors.NoAccount, chat.ask(c.SetOperator(CONSOLE, 0, "bob", True)))
+
+    def test_an_account_has_so_many_keys_at_most(self) -> None:
+        chat, ann = self.chat, self.ann
+        chat.register(ann)
+        for number in range(1, MAX_KEYS):
+            chat.do(c.AddKey(*ann, f"ssh-ed25519 {number}"))
+        self.refuses(errors.TooManyKeys, chat.ask(c.AddKey(*ann, "ssh-ed25519 more")))
+        chat.do(c.AddKey(*ann, "ssh-ed25519 1", "another comment"))
+        chat.do(c.RemoveKey(*ann, "ssh-ed25519 1"))
+        chat.do(c.AddKey(*ann, "ssh-ed25519 more"))
+
+    def test_accounts_are_listed_by_their_folded_names(self) -> None:
+        chat = self.chat
+        for name in ("dan", "Cyd", "BOB"):
+            chat.do(c.MakeAccount(CONSOLE, 0, KEY, "", "", name, chat.new()))
+        accounts = chat.state.accounts
+        self.assertEqual([user.name for user in accounts.after("")], ["BOB", "Cyd", "dan"])
+        self.assertEqual([user.name for user in accounts.after("bob")], ["Cyd", "dan"])
+        chat.do(c.DropAccount(CONSOLE, 0, False, "cyd"))
+        self.assertEqual([user.name for user in accounts.after("bob")], ["dan"])
 
 
 class SanctionTests(StateTests):
