@@ -1,49 +1,25 @@
-"""The control socket: what the operator's command (``admin``) asks of the running server.
+"""What the operator's command (``admin``) may ask of the chat, and what is answered.
 
 ``Control`` turns a request into a command of the console, whose answer comes when it is committed:
-so what the operator asks takes its turn among everything that users ask. ``ControlFactory`` serves
-it on a Unix socket. Nothing here knows SQL, the archive's files or what the command prints.
+so an operator's requests take their turns among those of the users. Requests and answers are
+objects as JSON has them; ``control_socket`` carries them, and without a server ``offline`` does.
+Nothing here knows SQL, the archive's files or what the command prints.
 
-A request is a line of JSON, and so is its answer, before which no further request is read::
-
-    {"ask": "ban", "subject": "bob", "duration": "2h", "reason": "spam"}
-    {"answer": {}}
-    {"ask": "kick", "name": "carol", "reason": ""}
-    {"refused": "who is to be kicked is not here"}
-
-An answer that says ``failed`` instead tells what the server could not do, for now or for a fault.
 A list comes a page at a time: ``more`` says that there is more behind its last item, whose ``key``
 the next request has as ``after``.
-
-The socket's permissions say who may ask (0600, in the state folder), and where the system tells
-who is at the other end, it must be the server's user or root.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
-import stat
-import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 import argon2
-from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
-from twisted.internet.protocol import ServerFactory, connectionDone
-from twisted.protocols.basic import LineReceiver
-from twisted.protocols.policies import TimeoutMixin
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
 
-from chat_twisted import __version__, files
+from chat_twisted import __version__
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
 from chat_twisted.core.audit import CONSOLE_NAME
@@ -62,33 +38,14 @@ from chat_twisted.core.errors import (
     TooManyKeys,
     TooManyThere,
     UnableToSend,
-    Unavailable,
 )
 from chat_twisted.core.hub import Population
 from chat_twisted.core.message import check_user_name, fold
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.state import State
-from chat_twisted.files import FilesError
-from chat_twisted.logs import Logger
-
-MAX_LINE = 16 * 1024
-"""Bytes of a request."""
 
 PAGE = 100
 """Items of a list that one answer has at most."""
-
-MAX_CONNECTIONS = 64
-"""Commands that may be connected at once. For one more, the one that has been silent for longest is
-disconnected."""
-
-SILENCE = 10.0
-"""Seconds without a request after which a connection is closed."""
-
-STOP_WITHIN = 0.5
-"""Seconds that answers may take when the server stops."""
-
-BACKLOG = 128
-"""Commands that may wait to be accepted."""
 
 MAX_HASH = 500
 """Characters of what argon2 makes of a password."""
@@ -283,253 +240,3 @@ def _check_hash(hash: str) -> None:
         raise NotPermitted("not a hash of a password") from None
     if len(hash) > MAX_HASH or not hash.isascii():
         raise NotPermitted("not a hash of a password")
-
-
-# The wire
-
-
-@implementer(IPushProducer)
-class ControlProtocol(LineReceiver, TimeoutMixin):
-    """One connection of the command."""
-
-    delimiter = b"\n"
-    MAX_LENGTH = MAX_LINE
-    factory: ControlFactory
-    transport: Any
-
-    def __init__(self) -> None:
-        self.busy = False  # a request is being answered
-        self._full = False  # the transport has more to write than it likes
-        self._leaves = False  # when all is written
-
-    def callLater(self, period: float, func: Callable[[], None]) -> Any:
-        """TimeoutMixin: the time is the factory's."""
-        return self.factory.clock.callLater(period, func)
-
-    def connectionMade(self) -> None:
-        """Twisted: a command has connected."""
-        if not _may_ask(self.transport):
-            self.transport.abortConnection()
-            return
-        self.transport.registerProducer(self, True)
-        self.factory.came(self)
-        self.setTimeout(SILENCE)  # type: ignore[no-untyped-call]
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: it is gone."""
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
-        self.factory.gone(self)
-
-    def timeoutConnection(self) -> None:
-        """TimeoutMixin: it was silent for too long, or does not read."""
-        self.transport.abortConnection()
-
-    def lineReceived(self, line: bytes) -> None:
-        """LineReceiver: a request. No other is read before it is answered."""
-        self.busy = True
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
-        self._read_or_not()
-        Deferred.fromCoroutine(self._answer(line)).addBoth(self._answered)
-
-    async def _answer(self, line: bytes) -> Answer:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            return {"refused": "a request is a line of JSON"}
-        try:
-            return {"answer": await self.factory.control.ask(request)}
-        except Unavailable as error:
-            return {"failed": str(error)}
-        except ChatError as error:
-            return {"refused": str(error)}
-
-    def _answered(self, result: Answer | Failure) -> None:
-        self.busy = False
-        if isinstance(result, Failure):
-            self.factory.failed(result)
-            result = {"failed": "a fault of the server"}
-        if not self.connected:
-            return
-        self._write(result)
-        self.setTimeout(SILENCE)  # type: ignore[no-untyped-call]
-        self.factory.answered(self)
-        self._read_or_not()
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """LineReceiver: a request is too long."""
-        self._write({"refused": "the request is too long"})
-        self.leave()
-
-    def _write(self, answer: Answer) -> None:
-        self.transport.write(json.dumps(answer).encode() + b"\n")
-
-    def leave(self) -> None:
-        """Close the connection when all is written, which may take ``SILENCE``."""
-        if not self._leaves:
-            self._leaves = True
-            super().pauseProducing()  # type: ignore[no-untyped-call]
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
-    def pauseProducing(self) -> None:
-        """Twisted: called when the command reads too slowly."""
-        self._full = True
-        self._read_or_not()
-
-    def resumeProducing(self) -> None:
-        """Twisted: it has read it."""
-        self._full = False
-        self._read_or_not()
-
-    def stopProducing(self) -> None:
-        """Twisted: the transport is gone; ``connectionLost`` follows."""
-
-    def _read_or_not(self) -> None:
-        if self._leaves:
-            return
-        if self.busy or self._full:
-            super().pauseProducing()  # type: ignore[no-untyped-call]
-        else:
-            super().resumeProducing()  # type: ignore[no-untyped-call]
-
-
-def _may_ask(transport: Any) -> bool:
-    """Tell whether the other end of a Unix socket is the server's user or root, where the system
-    says so; elsewhere the socket's permissions have said it.
-    """
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    peer = struct.Struct("3i")  # process, user, group
-    found = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.size)
-    _, user, _ = peer.unpack(found)
-    return user in (0, os.geteuid())
-
-
-class ControlFactory(ServerFactory):
-    """All connections of commands.
-
-    :param clock: by which they time out.
-    """
-
-    noisy = False
-    _log = Logger()
-
-    def __init__(self, control: Control, clock: IReactorTime) -> None:
-        self.control = control
-        self.clock = clock
-        self.stopping = False
-        # The one that came first, and the one whose request was answered last, in that order.
-        self._connections: dict[ControlProtocol, None] = {}
-        self._all_gone: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> ControlProtocol | None:  # type: ignore[override]
-        """Twisted: a command connects."""
-        if self.stopping:
-            return None
-        connection = ControlProtocol()
-        connection.factory = self
-        return connection
-
-    def came(self, connection: ControlProtocol) -> None:
-        """Called when a connection is made."""
-        if len(self._connections) >= MAX_CONNECTIONS:
-            idle = (other for other in self._connections if not other.busy)
-            next(idle, connection).timeoutConnection()
-        self._connections[connection] = None
-
-    def answered(self, connection: ControlProtocol) -> None:
-        """Called when a request has been answered."""
-        if self.stopping:
-            connection.leave()
-        elif connection in self._connections:
-            self._connections[connection] = self._connections.pop(connection)
-
-    def gone(self, connection: ControlProtocol) -> None:
-        """Called when a connection is lost."""
-        self._connections.pop(connection, None)
-        if self._all_gone is not None and not self._connections:
-            gone, self._all_gone = self._all_gone, None
-            gone.callback(None)
-
-    def failed(self, failure: Failure) -> None:
-        """Called with a fault of ours that a request has met."""
-        self._log.failure("while answering the operator", failure)
-
-    def stop(self) -> Deferred[None]:
-        """Close all connections, those with a request when that is answered; fire when all are
-        gone, within ``STOP_WITHIN``.
-        """
-        self.stopping = True
-        if not self._connections:
-            return succeed(None)
-        gone: Deferred[None] = Deferred()
-        self._all_gone = gone
-        for connection in list(self._connections):
-            if not connection.busy:
-                connection.leave()
-        overtime = self.clock.callLater(STOP_WITHIN, self._cut_off)
-        gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
-        return gone
-
-    def _cut_off(self) -> None:
-        for connection in list(self._connections):
-            connection.timeoutConnection()
-
-
-class _Port(unix.Port):
-    """A listening Unix socket that can be closed though somebody has removed its file."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        try:
-            super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        except OSError:
-            tcp.Port.connectionLost(self, reason)
-
-
-class ControlService:
-    """The control socket of a state folder, from before the process becomes a daemon to its end.
-
-    :param folder: whose lock this process holds; so a socket that is there is of nobody.
-    :raises FilesError: the socket can't be made.
-    """
-
-    def __init__(self, folder: Path, factory: ControlFactory, reactor: Any) -> None:
-        self._factory = factory
-        _remove_stale(folder / files.CONTROL)
-        self._short = files.ShortPath(folder, files.CONTROL)
-        before = os.umask(0o177)
-        try:
-            self._port = _Port(os.fsencode(self._short.path), factory, BACKLOG, 0o600, reactor)
-            self._port.startListening()  # type: ignore[no-untyped-call]
-        except CannotListenError as error:
-            self._short.close()
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            raise FilesError(f"{folder / files.CONTROL}: {reason}") from None
-        finally:
-            os.umask(before)
-
-    def remove(self) -> None:
-        """Remove the socket at once, since the server can't start."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._short.path)
-
-    def stop(self) -> Deferred[Any]:
-        """Take no more requests, remove the socket and fire when all connections are gone."""
-        closed = Deferred.fromCoroutine(self._close())
-        return gatherResults([closed, self._factory.stop()])
-
-    async def _close(self) -> None:
-        await maybeDeferred(self._port.stopListening)
-        self._short.close()
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove the socket that a server has left which was killed."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FilesError(f"{path}: not a socket; the server makes one of this name")
-        path.unlink()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise FilesError(f"{path}: {error.strerror}") from None

@@ -21,7 +21,8 @@ from chat_twisted.files import (
     make_private_folder,
     require_trusted,
 )
-from chat_twisted.service import Options, makeService
+from chat_twisted.options import Options
+from chat_twisted.service import makeService
 
 NOBODY_HAS = 4_000_000_000  # a user ID that does not exist
 

@@ -101,10 +101,10 @@ LAYERS = {
         "client.main",
         "client.__main__",
     ],
-    "control": ["control"],
+    "control": ["control", "control_socket"],
     "commands": ["offline", "reaching", "admin", "accounts", "archive"],
     "testing": ["testing"],
-    "service": ["service"],
+    "service": ["options", "listening", "process", "state_folder", "service"],
 }
 
 MAY_IMPORT = {

@@ -1,145 +1,30 @@
-"""The options of twistd chatserver, and the service that they make."""
+"""The service that the options of twistd chatserver make."""
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
 
-from chat_twisted import __version__
 from chat_twisted.auth.gate import Gate
-from chat_twisted.core.limits import OFF, Limiter, Rate
+from chat_twisted.core.limits import OFF, Limiter
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import Choice, FrontFactory
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import ProcessFile
-from chat_twisted.service import ChatService, Options, listen, makeService, stop_when_told
+from chat_twisted.options import Options
+from chat_twisted.service import ChatService, makeService
 from chat_twisted.storage import archive
 from chat_twisted.testing import MemoryServer
 from tests.door import DoorTestCase
+from tests.start import CommandTestCase
 from tests.store import InlineStore, quick_passwords
-
-
-class CommandTestCase(TestCase):
-    def setUp(self) -> None:
-        self.error = io.StringIO()
-        self.patch(sys, "__stderr__", self.error)
-
-    def assertFails(self, text: str, function, *arguments) -> None:
-        """One line on standard error, and exit code 1."""
-        exit = self.assertRaises(SystemExit, function, *arguments)
-        self.assertEqual(exit.code, 1)
-        self.assertIn(text, self.error.getvalue())
-        self.assertEqual(self.error.getvalue().count("\n"), 1)
-        self.error.truncate(0)
-
-
-class OptionsTests(CommandTestCase):
-    def parse(self, *arguments: str) -> Options:
-        options = Options()
-        options.parseOptions(arguments)
-        return options
-
-    def test_defaults(self) -> None:
-        options = self.parse()
-        self.assertEqual([text for text, _ in options.endpoints], ["tcp:8828"])
-        self.assertEqual(
-            [options[name] for name in ("max-message", "max-clients", "idle")], [65536, 10000, 60]
-        )
-
-    def test_listen_may_be_given_several_times(self) -> None:
-        options = self.parse("--listen", "tcp:1:interface=127.0.0.1", "-l", "tcp6:2")
-        self.assertEqual(
-            [text for text, _ in options.endpoints], ["tcp:1:interface=127.0.0.1", "tcp6:2"]
-        )
-
-    def test_a_wrong_command_line_is_one_line_and_exit_code_1(self) -> None:
-        for arguments, text in (
-            (["--bogus"], "--bogus"),
-            (["--idle"], "--idle"),
-            (["--idle", "x"], "--idle is a whole number from 1 on, not 'x'"),
-            (["--idle", "0"], "--idle"),
-            (["--max-message", "-1"], "--max-message"),
-            (["--max-clients", "9" * 5000], "--max-clients"),
-            (["--listen", "foo"], "--listen foo: not an endpoint"),
-            (["--listen", "tcp:port"], "--listen tcp:port: not an endpoint"),
-            (["--listen", ""], "not an endpoint"),
-            (["8828"], "not an option: 8828"),
-            (["--sync", "sometimes"], "--sync is normal or full, not 'sometimes'"),
-            (["--grace", "-1"], "--grace is a whole number from 0 on"),
-            (["--retain", "0"], "--retain is a whole number from 1 on"),
-            (["--plaintext", "x"], "--plaintext is loopback, anywhere or nowhere, not 'x'"),
-            (["--guests", "x"], "--guests is yes or no, not 'x'"),
-            (["--messages", "50"], "--messages is PER_SECOND:BURST, like 50:500, not '50'"),
-            (["--messages", "nan:5"], "--messages is PER_SECOND:BURST"),
-            (["--logins", "0:1"], "--logins is PER_SECOND:BURST"),
-            (["--certificate", "x"], "--certificate and --private-key go together"),
-            (["--motd", "/nowhere"], "--motd /nowhere: No such file or directory"),
-        ):
-            self.assertFails(text, self.parse, *arguments)
-
-    def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
-        path = Path(tempfile.mkdtemp()) / "motd"
-        self.addCleanup(shutil.rmtree, path.parent)
-        path.write_bytes(b"\xef\xbb\xbfhello")
-        self.assertEqual(self.parse("--motd", str(path)).motd, "hello")
-
-    def test_the_manual_page_tells_of_every_option(self) -> None:
-        page = str(Options())
-        for parameter in Options.optParameters:
-            self.assertIn(f"--{parameter[0]} ", page)
-            if parameter[2] is not None:
-                default = parameter[2]
-                shown = ":".join(map(str, default)) if isinstance(default, Rate) else default
-                self.assertIn(str(shown), page)
-        for option in ("--listen ENDPOINT", "--help", "--version"):
-            self.assertIn(option, page)
-        self.assertLessEqual(max(map(len, page.splitlines())), 100)
-
-    def test_version(self) -> None:
-        out = io.StringIO()
-        self.patch(sys, "stdout", out)
-        exit = self.assertRaises(SystemExit, self.parse, "--version")
-        self.assertEqual((exit.code, out.getvalue()), (0, f"chat_twisted {__version__}\n"))
-
-
-class Port:
-    listening = True
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", 8828)
-
-    def stopListening(self) -> Deferred[None]:
-        self.listening = False
-        return succeed(None)
-
-
-class Turns:
-    taken = 0
-
-    def iterate(self) -> None:
-        self.taken += 1
-
-
-class Endpoint:
-    def __init__(self, result: object) -> None:
-        self.result = result
-        self.factories: list[object] = []
-
-    def listen(self, factory: object) -> Deferred[object]:
-        self.factories.append(factory)
-        return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
+from tests.test_listening import Port
 
 
 class ServiceTests(CommandTestCase):
@@ -166,18 +51,13 @@ class ServiceTests(CommandTestCase):
     async def stop_storage(self) -> None:
         self.ended.append("storage")
 
-    def listen(self, *results: object) -> list[Port]:
-        self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
-        self.reactor = Turns()
-        return listen(self.endpoints, self.factory, self.reactor)
-
     def process_file(self, name: str) -> ProcessFile:
         file = ProcessFile(Path(self.folder(), name))
         self.addCleanup(file.close)
         return file
 
-    def test_it_listens_on_each_endpoint_and_stops_listening_at_the_end(self) -> None:
-        ports = self.listen(Port(), Port())
+    def test_it_says_which_process_serves_and_stops_listening_at_the_end(self) -> None:
+        ports = [Port(), Port()]
         lock, pidfile = self.process_file("lock"), self.process_file("pid")
         service = ChatService(
             ports,
@@ -192,29 +72,12 @@ class ServiceTests(CommandTestCase):
         )
         service.privilegedStartService()
         service.startService()
-        self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
         for file in lock, pidfile:
             self.assertEqual(file.path.read_text(), f"{os.getpid()}\n")
         self.successResultOf(service.stopService())
         self.assertEqual([port.listening for port in ports], [False, False])
         self.assertEqual(self.ended, ["what nobody must wait for", "commands", "storage"])
         self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
-
-    def test_a_port_in_use_is_one_line_and_exit_code_1_and_leaves_no_other_open(self) -> None:
-        problem = CannotListenError(None, 8828, OSError(98, "Address already in use"))
-        port = Port()
-        self.assertFails(
-            "chatserver: can't listen on endpoint 1: Address already in use",
-            self.listen,
-            port,
-            problem,
-        )
-        self.assertEqual((port.listening, self.reactor.taken), (False, 1))
-
-    def folder(self) -> str:
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        return folder
 
     def make(self, *arguments: str) -> Service:
         self.patch(archive, "lock", self.keep(archive.lock))
@@ -244,6 +107,11 @@ class ServiceTests(CommandTestCase):
         self.assertEqual(os.stat(state).st_mode & 0o777, 0o700)
         self.assertEqual(os.stat(os.path.join(state, "chat.sqlite")).st_mode & 0o777, 0o600)
 
+    def test_what_is_no_endpoint_is_refused_before_a_file_is_made(self) -> None:
+        state = os.path.join(self.folder(), "state")
+        self.assertFails("not an endpoint", self.make, "--state", state, "--listen", "foo")
+        self.assertFalse(os.path.exists(state))
+
     def test_without_state_it_is_the_folder_of_the_xdg_specification(self) -> None:
         base = self.folder()
         self.patch(os, "environ", {**os.environ, "XDG_STATE_HOME": base})
@@ -260,25 +128,6 @@ class ServiceTests(CommandTestCase):
         with open(os.path.join(state, "chat.sqlite"), "w") as file:
             file.write("this is a letter to my aunt. " * 100)
         self.assertFails("chat.sqlite: file is not a database", self.make, "--state", state)
-
-
-class SignalTests(TestCase):
-    def test_the_first_signal_stops_the_reactor_and_the_next_do_nothing(self) -> None:
-        told: list[int] = []
-
-        class Reactor:
-            sigInt = sigTerm = told.append
-
-            @staticmethod
-            def callFromThread(function, number: int) -> None:
-                function(number)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.addCleanup(signal.signal, number, signal.getsignal(number))
-        stop_when_told(Reactor)
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-            signal.raise_signal(number)
-        self.assertEqual(told, [signal.SIGTERM])
 
 
 class EndTests(DoorTestCase):

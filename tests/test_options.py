@@ -1,0 +1,75 @@
+"""The options of twistd chatserver, and its manual page."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from chat_twisted import __version__
+from chat_twisted.core.limits import Rate
+from chat_twisted.options import DEFAULT_LISTEN, Options
+from tests.start import CommandTestCase
+
+
+class OptionsTests(CommandTestCase):
+    def parse(self, *arguments: str) -> Options:
+        options = Options()
+        options.parseOptions(arguments)
+        return options
+
+    def test_defaults(self) -> None:
+        options = self.parse()
+        self.assertEqual((options["listen"], DEFAULT_LISTEN), ([], "tcp:8828"))
+        self.assertEqual(
+            [options[name] for name in ("max-message", "max-clients", "idle")], [65536, 10000, 60]
+        )
+
+    def test_listen_may_be_given_several_times(self) -> None:
+        options = self.parse("--listen", "tcp:1:interface=127.0.0.1", "-l", "tcp6:2")
+        self.assertEqual(options["listen"], ["tcp:1:interface=127.0.0.1", "tcp6:2"])
+
+    def test_a_wrong_command_line_is_one_line_and_exit_code_1(self) -> None:
+        for arguments, text in (
+            (["--bogus"], "--bogus"),
+            (["--idle"], "--idle"),
+            (["--idle", "x"], "--idle is a whole number from 1 on, not 'x'"),
+            (["--idle", "0"], "--idle"),
+            (["--max-message", "-1"], "--max-message"),
+            (["--max-clients", "9" * 5000], "--max-clients"),
+            (["8828"], "not an option: 8828"),
+            (["--sync", "sometimes"], "--sync is normal or full, not 'sometimes'"),
+            (["--grace", "-1"], "--grace is a whole number from 0 on"),
+            (["--retain", "0"], "--retain is a whole number from 1 on"),
+            (["--plaintext", "x"], "--plaintext is loopback, anywhere or nowhere, not 'x'"),
+            (["--guests", "x"], "--guests is yes or no, not 'x'"),
+            (["--messages", "50"], "--messages is PER_SECOND:BURST, like 50:500, not '50'"),
+            (["--messages", "nan:5"], "--messages is PER_SECOND:BURST"),
+            (["--logins", "0:1"], "--logins is PER_SECOND:BURST"),
+            (["--certificate", "x"], "--certificate and --private-key go together"),
+            (["--motd", "/nowhere"], "--motd /nowhere: No such file or directory"),
+        ):
+            self.assertFails(text, self.parse, *arguments)
+
+    def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
+        path = Path(self.folder(), "motd")
+        path.write_bytes(b"\xef\xbb\xbfhello")
+        self.assertEqual(self.parse("--motd", str(path)).motd, "hello")
+
+    def test_the_manual_page_tells_of_every_option(self) -> None:
+        page = str(Options())
+        for parameter in Options.optParameters:
+            self.assertIn(f"--{parameter[0]} ", page)
+            if parameter[2] is not None:
+                default = parameter[2]
+                shown = ":".join(map(str, default)) if isinstance(default, Rate) else default
+                self.assertIn(str(shown), page)
+        for option in ("--listen ENDPOINT", "--help", "--version"):
+            self.assertIn(option, page)
+        self.assertLessEqual(max(map(len, page.splitlines())), 100)
+
+    def test_version(self) -> None:
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        exit = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual((exit.code, out.getvalue()), (0, f"chat_twisted {__version__}\n"))
