@@ -41,6 +41,8 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.hub import Population
 from chat_twisted.core.message import check_user_name, fold
+from chat_twisted.core.model import User
+from chat_twisted.core.ordered import Listing
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.state import State
 
@@ -67,6 +69,12 @@ class Chat(Protocol):
 
     def settled(self) -> float:
         """Return the time of day by which durations count, in seconds."""
+
+    def who(self, after: str = "") -> Listing[User]:
+        """All who are present, in the order of their folded names, those behind ``after``."""
+
+    def confirmed(self, user: User) -> int:
+        """Return the number up to which a user has confirmed all messages."""
 
     def population(self) -> Population:
         """Count who is there."""
@@ -107,6 +115,10 @@ class Control:
         match request:
             case {"ask": "list accounts", "after": str(after)}:
                 return self._list_accounts(after)
+            case {"ask": "list keys", "name": str(name)}:
+                return self._list_keys(name)
+            case {"ask": "list users", "after": str(after)}:
+                return self._list_users(after)
             case {"ask": "list sanctions", "after": str(after)}:
                 return self._list_sanctions(after)
             case {"ask": "status"}:
@@ -143,6 +155,32 @@ class Control:
             item = {"key": user.name, "name": user.name, "operator": account.operator}
             items.append({**item, "keys": len(account.keys), "password": bool(account.password)})
         return _page(items)
+
+    def _list_keys(self, name: str) -> Answer:
+        user = self._chat.state.names.get(fold(name))
+        if user is None or user.account is None:
+            raise NotPermitted(_WHY[NoAccount].format(name=name))
+        keys = ((key, comment) for key, (comment, _) in user.account.keys.items())
+        return {"items": [f"{key} {comment}".rstrip() for key, comment in keys]}
+
+    def _list_users(self, after: str) -> Answer:
+        """List who is here. ``user`` and ``confirmed`` tell whoever has the archive how far behind
+        a user is.
+        """
+        return _page(
+            {
+                "key": user.key,
+                "name": user.name,
+                "account": user.account is not None,
+                "operator": user.operator,
+                "sessions": len(user.sessions),
+                "from": sorted({session.host or "local" for session in user.sessions.values()}),
+                "away": user.away,
+                "user": user.id,
+                "confirmed": self._chat.confirmed(user),
+            }
+            for user in islice(self._chat.who(fold(after)).items, PAGE + 1)
+        )
 
     def _list_sanctions(self, after: str) -> Answer:
         sanctions = islice(self._chat.state.sanctions_in_order.after(after), PAGE + 1)

@@ -20,6 +20,8 @@ from chat_twisted.core.commands import Command, Disconnect
 from chat_twisted.core.entries import Entry, Result
 from chat_twisted.core.errors import ChatError, UnableToSend
 from chat_twisted.core.hub import Population
+from chat_twisted.core.model import User
+from chat_twisted.core.ordered import Listing
 from chat_twisted.core.snapshot import load
 from chat_twisted.files import Say
 from chat_twisted.storage import archive, tables
@@ -73,6 +75,14 @@ class OfflineChat:
     def settled(self) -> float:
         """Return the time of day, in seconds."""
         return time.time()
+
+    def who(self, after: str = "") -> Listing[User]:
+        """Nobody is connected, though the file may have sessions that a killed server had."""
+        return Listing(0, iter(()))
+
+    def confirmed(self, user: User) -> int:
+        """Return the number up to which a user has confirmed all messages."""
+        return user.cursor
 
     def population(self) -> Population:
         """See ``control.Chat.population``. Nobody is connected; the next start holds the guests

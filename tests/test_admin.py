@@ -15,13 +15,15 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import accounts as old_accounts
-from chat_twisted import admin, reaching
+from chat_twisted import admin, admin_actions, reaching
 from chat_twisted import archive as old_archive
-from chat_twisted.core.facts import UserCame
+from chat_twisted.core.commands import ACTION
+from chat_twisted.core.facts import AuthorErased, Deleted, UserCame
 from chat_twisted.core.message import Message
-from chat_twisted.storage import archive, tables
+from chat_twisted.storage import archive, index, tables
 from tests.store import write
 from tests.test_gate import BOB, KEY
+from tests.test_tables import steps
 
 
 class AccountTests(TestCase):
@@ -68,12 +70,23 @@ class AccountTests(TestCase):
             self.assertEqual(self.run_command(*arguments), (0, ""), arguments)
             self.assertEqual(self.listed(), listed)
 
+    def test_keys_are_listed_as_files_of_keys_have_them(self) -> None:
+        key = self.folder / "id.pub"
+        self.run_command("add", "bob", "--key", str(key))
+        self.run_command("password", "bob", "--password-file", str(self.folder / "secret"))
+        code, out = self.run_command("keys", "BOB")
+        self.assertEqual((code, out), (0, key.read_text()))
+        (self.folder / "listed.pub").write_text(out)
+        removed = self.run_command("key", "bob", str(self.folder / "listed.pub"), "--remove")
+        self.assertEqual(removed, (0, ""))
+        self.assertEqual(self.run_command("keys", "bob"), (0, ""))
+
     def test_a_mark_at_the_start_of_a_file_is_no_part_of_the_password_or_the_key(self) -> None:
         for name in ("secret", "id.pub"):
             path = self.folder / name
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
         secret, key = str(self.folder / "secret"), str(self.folder / "id.pub")
-        self.assertEqual(admin._ask_password(Path(secret)), "right")
+        self.assertEqual(admin_actions._ask_password(Path(secret)), "right")
         self.assertEqual(self.run_command("add", "bob", "--key", key), (0, ""))
 
     def test_what_can_not_be_done_is_one_line_and_changes_nothing(self) -> None:
@@ -91,6 +104,7 @@ class AccountTests(TestCase):
             (("add", "bob", "--key", str(self.folder / "binary")), 1, "not a text"),
             (("add", "bob", "--password-file", str(self.folder / "empty")), 1, "a password has 1"),
             (("remove", "bob"), 1, "there is no account bob"),
+            (("keys", "bob"), 1, "there is no account bob"),
             (("remove", "\udcff"), 1, "not a text in UTF-8"),
             (("key", "alice", key, "--remove"), 1, "its last way in"),
             (("password", "alice", "--remove", "--state", "/dev/null"), 2, "/dev/null: Not a dir"),
@@ -195,8 +209,88 @@ class StatusTests(AdminTestCase):
             },
         )
         self.assertEqual(sizes["chat.sqlite"], (self.folder / "chat.sqlite").stat().st_size)
-        code, out, err = self.run_command("status")
+        code, out, err = self.run_command("status", "--users")
         self.assertIn("2, the newest number 2 of 1970-01-01T00:00:02Z; 0 wait to be indexed", out)
+
+
+class ExportTests(AdminTestCase):
+    def export(self) -> list[dict[str, object]]:
+        code, out, err = self.run_command("export")
+        self.assertEqual((code, err), (0, ""))
+        return [json.loads(line) for line in out.splitlines()]
+
+    def test_a_message_is_exported_with_its_kind(self) -> None:
+        with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+            message = Message(1, 1000, 7, "alice", 0, 0, "ALL", "waves", None, ACTION)
+            write(connection.cursor(), [message])
+            connection.commit()
+        self.assertEqual(
+            self.export(),
+            [
+                {
+                    **{"message": 1, "time": 1000, "sender": "alice", "to": "ALL"},
+                    **{"text": "waves", "kind": "action"},
+                }
+            ],
+        )
+
+    def test_a_deleted_message_is_exported_without_its_text_and_is_no_problem(self) -> None:
+        self.say("kept", "deleted")
+        archive.prepare(self.folder)  # which indexes them
+        with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+            write(connection.cursor(), [Deleted(2, 7, 0, 0, 7)])
+            connection.commit()
+        for _ in "before the index has unlearnt it", "after that":
+            self.assertEqual([message["text"] for message in self.export()], ["kept", ""])
+            self.assertEqual(self.run_command("check"), (0, "sound\n", ""))
+            with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+                index.attach(connection, self.folder)
+                cursor = connection.cursor()
+                archive.forget_deletions(cursor, index.unlearn(cursor, 10))
+                connection.commit()
+
+    def test_what_is_to_be_deleted_with_its_authors_account_is_not_exported_any_more(self) -> None:
+        self.say("gone", "gone too")
+        with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+            write(connection.cursor(), [AuthorErased(7, 1)])
+            connection.commit()
+        self.assertEqual([message["text"] for message in self.export()], ["", "gone too"])
+
+    def test_a_deleted_text_that_is_still_there_is_a_problem(self) -> None:
+        self.say("secret")
+        archive.prepare(self.folder)
+        with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+            connection.execute("INSERT INTO deletion VALUES (1, 'secret')")
+            connection.commit()
+            _, out, _ = self.run_command("check")
+            self.assertEqual(out, "1 texts of deleted messages\n")
+            connection.execute("DELETE FROM deletion")
+            connection.execute("UPDATE message SET text = ''")
+            connection.commit()
+        self.assertEqual(self.run_command("check"), (1, "1 words of deleted messages\n", ""))
+
+    def test_rows_of_users_that_are_not_there_are_a_problem(self) -> None:
+        with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
+            connection.execute("INSERT INTO account VALUES (5, 0, 0, '')")
+            connection.commit()
+        code, out, _ = self.run_command("check")
+        self.assertEqual((code, out), (1, "1 rows of users that are not there (account)\n"))
+
+    def test_a_backup_of_any_version_is_exported_and_checked(self) -> None:
+        for version in range(1, 7):
+            path = self.folder / f"{version}.sqlite"
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.executescript(steps(version))
+                connection.execute(f"PRAGMA user_version = {version}")
+                connection.execute(
+                    'INSERT INTO message (number, time, author, sender, recipient, room, "to", '
+                    "text) VALUES (1, 2, 3, 'ann', 0, 0, 'ALL', 'old')"
+                )
+                connection.commit()
+            self.assertEqual(self.run_command("check", str(path)), (0, "sound\n", ""))
+            code, out, _ = self.run_command("export", str(path))
+            found = json.loads(out)
+            self.assertEqual((code, found["text"], found["kind"]), (0, "old", "text"))
 
 
 class FaultTests(AdminTestCase):
@@ -282,7 +376,7 @@ class HelpTests(TestCase):
     def test_each_action_has_a_page_with_examples_that_can_be_parsed(self) -> None:
         found = 0
         for action in (
-            *(f"accounts {name}" for name in ("add", "remove", "password", "key", "list")),
+            *(f"accounts {name}" for name in ("add", "remove", "password", "key", "keys", "list")),
             *("accounts operator", "kick", "ban", "mute", "pardon", "sanctions", "status"),
             *("export", "check", "backup", "restore"),
         ):

@@ -547,6 +547,7 @@ class CommandTests(ArchiveTestCase):
         code, out, _ = self.run_command("export")
         lines = [json.loads(line) for line in out.splitlines()]
         first = {"message": 1, "time": 1, "sender": "alice", "to": "Bob", "text": "é\n"}
+        first["kind"] = "text"
         self.assertEqual((code, lines[0], len(lines)), (0, first, 2))
 
     def test_export_is_utf_8_whatever_the_locale(self) -> None:

@@ -76,6 +76,29 @@ class AskingTests(ControlTestCase):
             {"users": 1, "sessions": 1, "held": 1, "accounts": 1, "uptime": 5},
         )
 
+    def test_it_lists_who_is_here_and_up_to_where_they_have_confirmed(self) -> None:
+        alice, bob = self.user("alice"), self.user("Bob")
+        self.user("carol").gone()
+        bob.protocol.dataReceived(b"SEND ALL\nContent-length: 2\n\nhi")
+        self.commit()
+        number = self.hub.newest
+        alice.protocol.dataReceived(f"RECEIVED bob\nMessage: {number}\n\n".encode())
+        page = self.ask("list users", after="")
+        found = {item["name"]: item for item in page["items"]}
+        self.assertEqual((list(found), page["more"]), (["alice", "Bob"], False))
+        self.assertEqual(found["alice"]["confirmed"], number)
+        self.assertLess(found["Bob"]["confirmed"], number)
+        found["alice"].pop("user")
+        self.assertEqual(
+            found["alice"],
+            {
+                **{"key": "alice", "name": "alice", "account": False, "operator": False},
+                **{"sessions": 1, "from": ["127.0.0.1"], "away": None, "confirmed": number},
+            },
+        )
+        page = self.ask("list users", after="alice")
+        self.assertEqual([item["name"] for item in page["items"]], ["Bob"])
+
     def test_what_is_no_request_is_refused(self) -> None:
         fine = {"ask": "add account", "name": "ci", "key": "", "hash": HASH}
         for request in (

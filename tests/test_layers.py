@@ -102,7 +102,7 @@ LAYERS = {
         "client.__main__",
     ],
     "control": ["control", "control_socket"],
-    "commands": ["offline", "reaching", "admin", "accounts", "archive"],
+    "commands": ["offline", "reaching", "admin_actions", "admin", "accounts", "archive"],
     "testing": ["testing"],
     "service": ["options", "listening", "process", "state_folder", "service"],
 }
@@ -119,8 +119,8 @@ MAY_IMPORT = {
     "storage": {"values", "tools", "state"},
     "doors": {"values", "tools", "wire", "auth", "gate", "state", "hub"},
     "client": {"values", "wire"},
-    "control": {"values", "auth", "state", "hub"},
-    "commands": {"values", "auth", "state", "hub", "storage", "control"},
+    "control": {"values", "tools", "auth", "state", "hub"},
+    "commands": {"values", "tools", "auth", "state", "hub", "storage", "control"},
     "testing": {
         "values",
         "tools",

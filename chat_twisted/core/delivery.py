@@ -19,6 +19,7 @@ from chat_twisted.core.entries import Duplicate
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.events import Event, NameChanged
 from chat_twisted.core.message import Message, seen_by
+from chat_twisted.core.model import User
 from chat_twisted.core.reads import Page, Reads
 from chat_twisted.core.routes import Routes
 from chat_twisted.core.sessions import Door, Request, Session
@@ -117,7 +118,7 @@ class Delivery:
         if user is None or not session.policy.confirms:
             self._go_live(session)
             return
-        cursor = max(user.cursor, self._cursors.get(user.id, 0))
+        cursor = self.confirmed(user)
         start = max(cursor if resume is None else resume, user.since)
         if start >= self.delivered_number:
             self._go_live(session)
@@ -125,6 +126,10 @@ class Delivery:
             name = self.routes.name_of(session.user)
             session.catching_up = CatchingUp(start, name, own=resume is not None)
             self._catch_up(session)
+
+    def confirmed(self, user: User) -> int:
+        """Return the number up to which a user has confirmed all messages."""
+        return max(user.cursor, self._cursors.get(user.id, 0))
 
     def _go_live(self, session: Session) -> None:
         session.catching_up = None

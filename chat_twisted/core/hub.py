@@ -669,6 +669,10 @@ class Hub:
         """Return what the user of a session is called; empty before the login and after the end."""
         return "" if session.ended else self._routes.name_of(session.user)
 
+    def confirmed(self, user: User) -> int:
+        """Return the number up to which a user has confirmed all messages."""
+        return self._delivery.confirmed(user)
+
     def population(self) -> Population:
         """Count the users, sessions, held guests, accounts and rooms."""
         state = self.state

@@ -410,6 +410,29 @@ def erase(cursor: Cursor, limit: int) -> bool:
 
 # Reading
 
+_MISSED = (
+    "number > :after AND number <= :upto AND ("
+    "   (recipient = 0 AND room = 0) OR recipient = :user OR author = :user"
+    "   OR room != 0 AND EXISTS (SELECT 1 FROM member WHERE user = :user"
+    "       AND member.room = message.room AND since < number"
+    "       AND (until IS NULL OR number <= until)))"
+    "AND (:own OR author != :user OR recipient = :user)"
+)
+
+
+def count_missed(cursor: Cursor, user: int, after: int) -> int:
+    """Count the messages of others to ``user`` after the number ``after``, among the ``SCAN``
+    newest of all messages.
+    """
+    cursor.execute("SELECT number FROM message ORDER BY number DESC LIMIT 1 OFFSET ?", (SCAN,))
+    [first] = cursor.fetchone() or (0,)
+    cursor.execute(
+        f"SELECT count(*) FROM message WHERE {_MISSED}",
+        {"user": user, "after": max(after, first), "upto": 2**63 - 1, "own": False},
+    )
+    [number] = cursor.fetchone()
+    return int(number)
+
 
 def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Page:
     """Read the next page of messages to ``user`` with numbers after ``after`` and up to ``upto``.
@@ -423,12 +446,7 @@ def missed(cursor: Cursor, user: int, after: int, upto: int, *, own: bool) -> Pa
     )
     [upto] = cursor.fetchone() or (upto,)
     cursor.execute(
-        f"SELECT {COLUMNS} FROM message WHERE number > :after AND number <= :upto AND ("
-        "   (recipient = 0 AND room = 0) OR recipient = :user OR author = :user"
-        "   OR room != 0 AND EXISTS (SELECT 1 FROM member WHERE user = :user"
-        "       AND member.room = message.room AND since < number"
-        "       AND (until IS NULL OR number <= until)))"
-        "AND (:own OR author != :user OR recipient = :user) ORDER BY number",
+        f"SELECT {COLUMNS} FROM message WHERE {_MISSED} ORDER BY number",
         {"user": user, "after": after, "upto": upto, "own": own},
     )
     messages, cut = _take_page(iter(cursor.fetchone, None))

@@ -478,6 +478,10 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
         indexed = f"number > {deleted} AND number <= {upto}"
         oldest = "(SELECT ifnull(min(number), 0) FROM message)"
         faults = damage(connection, "looked_up")
+        [deletes] = connection.execute(
+            "SELECT count(*) FROM main.sqlite_schema WHERE name = 'deletion'"
+        ).fetchone()
+        unlearnt = "number NOT IN (SELECT number FROM deletion)" if deletes else "FALSE"
         placed = "SELECT one, other, base + value AS number FROM place, json_each(numbers)"
         return faults + count(
             connection,
@@ -499,6 +503,8 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 "messages that can't be searched": "SELECT count(*) FROM message "
                 f"WHERE {indexed} AND text != '' "
                 "AND number NOT IN (SELECT id FROM words_docsize)",
+                "words of deleted messages": "SELECT count(*) FROM words_docsize JOIN message "
+                f"ON number = id WHERE text = '' AND sz != x'00' AND {unlearnt}",
                 "words of messages that are not there": "SELECT count(*) FROM words_docsize "
                 f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
             },

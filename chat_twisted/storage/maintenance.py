@@ -10,17 +10,28 @@ import contextlib
 import datetime
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from chat_twisted import files
+from chat_twisted.core.commands import ACTION, NOTICE, TEXT
 from chat_twisted.files import FilesError, Say
 from chat_twisted.storage import archive, index
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
 """Part of the names of files that ``restore`` has replaced; a number follows."""
+
+
+KINDS = {TEXT: "text", ACTION: "action", NOTICE: "notice"}
+"""Kinds of messages, as ``export`` prints them."""
+
+FIRST_WITH_DELETION = 6
+"""The first schema whose messages have kinds and can be deleted."""
+
+ERASED = "EXISTS (SELECT 1 FROM erasure AS e WHERE e.user = author AND message.number <= e.number)"
+"""Whether a message's text is to be deleted, which the server does behind its commits."""
 
 
 class Unsound(Exception):
@@ -30,20 +41,27 @@ class Unsound(Exception):
 def export(path: Path) -> Iterator[dict[str, object]]:
     """Yield all messages of an archive as the objects that ``export`` prints.
 
+    Deleted messages have no text, nor have those that are to be deleted with their author's
+    account.
+
     :raises sqlite3.Error: if it can't be read.
     """
     with contextlib.closing(open_to_read(path)) as connection:
+        text, kind = "text", "0"
+        if _schema(connection) >= FIRST_WITH_DELETION:
+            text, kind = f"CASE WHEN {ERASED} THEN '' ELSE text END", "kind"
         number = 0
         while True:  # in parts: a long read transaction would block the server's checkpoints
             rows = connection.execute(
-                'SELECT number, time, sender, "to", text FROM message WHERE number > ? '
-                "ORDER BY number LIMIT 1000",
+                f'SELECT number, time, sender, "to", {text}, {kind} FROM message '
+                "WHERE number > ? ORDER BY number LIMIT 1000",
                 (number,),
             ).fetchall()
             if not rows:
                 return
-            for row in rows:
-                yield dict(zip(("message", "time", "sender", "to", "text"), row, strict=True))
+            for *row, kind_of in rows:
+                record = dict(zip(("message", "time", "sender", "to", "text"), row, strict=True))
+                yield {**record, "kind": KINDS[kind_of]}
             number = rows[-1][0]
 
 
@@ -63,14 +81,26 @@ def check(path: Path, *, with_index: bool = True) -> list[str]:
         return problems
 
 
+def _schema(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
 def _check_archive(connection: sqlite3.Connection) -> list[str]:
-    return damage(connection, "main") + count(
-        connection,
-        {
-            "members of rooms that are not there": "SELECT count(*) FROM member "
-            "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
-        },
-    )
+    questions = {
+        "members of rooms that are not there": "SELECT count(*) FROM member "
+        "WHERE until IS NULL AND room NOT IN (SELECT id FROM room)",
+    }
+    if _schema(connection) >= FIRST_WITH_DELETION:
+        questions |= {
+            f"rows of users that are not there ({table})": f"SELECT count(*) FROM {table} "
+            "WHERE user NOT IN (SELECT id FROM user)"
+            for table in ("account", "key", "token", "session", "hold", "invitation", "marker")
+        }
+        questions["texts of deleted messages"] = (
+            "SELECT count(*) FROM deletion JOIN message USING (number) WHERE message.text != ''"
+        )
+    return damage(connection, "main") + count(connection, questions)
 
 
 def _require_sound(connection: sqlite3.Connection) -> None:
@@ -78,7 +108,7 @@ def _require_sound(connection: sqlite3.Connection) -> None:
 
     :raises Unsound: if it is not.
     """
-    [version] = connection.execute("PRAGMA user_version").fetchone()
+    version = _schema(connection)
     [tables] = connection.execute(
         "SELECT count(*) FROM sqlite_schema WHERE name IN ('message', 'progress')"
     ).fetchone()
@@ -218,6 +248,18 @@ def measure(folder: Path) -> dict[str, Any]:
         "unindexed": unindexed,
         "files": sizes,
     }
+
+
+def count_missed(folder: Path, confirmed: Iterable[tuple[int, int]]) -> list[int]:
+    """Return how many messages each of some users has not confirmed, of the ``archive.SCAN``
+    newest.
+
+    :param confirmed: the users' numbers, each with the number of the last message confirmed.
+    :raises sqlite3.Error: the archive can't be read.
+    """
+    with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
+        cursor = connection.cursor()
+        return [archive.count_missed(cursor, user, after) for user, after in confirmed]
 
 
 def describe(connection: sqlite3.Connection) -> str:

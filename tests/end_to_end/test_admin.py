@@ -128,6 +128,28 @@ class ModerationTests(AdminTestCase):
         self.assertEqual((found["users"], found["messages"], found["running"]), (1, 1, True))
         self.assertEqual(found["process"], self.server.popen.pid)
 
+    def test_the_status_tells_how_far_behind_everybody_is(self) -> None:
+        alice, _ = self.user("alice")
+        bob, _ = self.user("bob", "Instance: one")
+        for text in "abc":
+            alice.ask("SEND ALL", body=text)
+        alice.ask("SEND bob", body="d")
+        numbers = [int(bob.frame()[1]["message"]) for _ in range(4)]
+        bob.send(f"RECEIVED alice\nMessage: {numbers[1]}\n\n".encode())
+        bob.ask("WHO")  # which is answered after that
+        lines = self.admin("status", "--users").out
+        self.assertEqual(
+            lines[-2:],
+            [
+                "alice guest sessions=1 from=127.0.0.1 behind=0",
+                "bob guest sessions=1 from=127.0.0.1 behind=2",
+            ],
+        )
+        found = json.loads(self.admin("status", "--users", "--json").out[0])["here"]
+        self.assertEqual(
+            [(user["name"], user["behind"]) for user in found], [("alice", 0), ("bob", 2)]
+        )
+
 
 class EndTests(AdminTestCase):
     def test_when_the_server_was_killed_the_command_works_on_the_files(self) -> None:

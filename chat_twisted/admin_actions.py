@@ -1,0 +1,236 @@
+"""What ``python -m chat_twisted.admin`` does, an action a function; each returns an exit code.
+
+Accounts, moderation and ``status`` are asked of the chat, whether a server runs or not
+(``reaching``). Backups, exports and checks read the file themselves, also beside a server, so that
+it has no work by them; ``restore`` needs the file for itself. Nothing here knows SQL or the chat's
+rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chat_twisted.reaching import Ask, Refused, pages, reach
+from chat_twisted.storage import archive, maintenance
+from chat_twisted.text import escape_json, printable
+
+DONE, REFUSED, FAILED = range(3)
+"""Exit codes: refused, or something is wrong with the file; and it could not be tried."""
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{printable(line)}\n")
+
+
+def complain(line: str) -> None:
+    """Print a line on standard error, without control sequences."""
+    sys.stderr.write(f"{printable(line)}\n")
+
+
+def accounts_list(options: argparse.Namespace, folder: Path) -> int:
+    """List the accounts."""
+    with reach(folder, complain) as (ask, _):
+        for account in pages(ask, "list accounts"):
+            role = " operator" if account["operator"] else ""
+            password = " password" if account["password"] else ""
+            _print(f"{account['name']}{role} keys={account['keys']}{password}")
+    return DONE
+
+
+def accounts_keys(options: argparse.Namespace, folder: Path) -> int:
+    """List the keys of an account, as files of public keys have them."""
+    with reach(folder, complain) as (ask, _):
+        for key in ask("list keys", name=options.name)["items"]:
+            _print(key)
+    return DONE
+
+
+def accounts_add(options: argparse.Namespace, folder: Path) -> int:
+    """Make an account."""
+    key = _read_key(options.key)
+    hash = _hash_password(options.password_file) if options.password_file or not key else ""
+    os.umask(0o077)
+    return _ask(folder, "add account", make=True, name=options.name, key=key, hash=hash)
+
+
+def accounts_remove(options: argparse.Namespace, folder: Path) -> int:
+    """Remove an account."""
+    return _ask(folder, "remove account", name=options.name)
+
+
+def accounts_password(options: argparse.Namespace, folder: Path) -> int:
+    """Set or remove an account's password."""
+    hash = "" if options.remove else _hash_password(options.password_file)
+    return _ask(folder, "set password", name=options.name, hash=hash)
+
+
+def accounts_key(options: argparse.Namespace, folder: Path) -> int:
+    """Let a key into an account, or no more."""
+    verb = "remove key" if options.remove else "add key"
+    return _ask(folder, verb, name=options.name, key=_read_key(options.key))
+
+
+def accounts_operator(options: argparse.Namespace, folder: Path) -> int:
+    """Make an account an operator's, or not any more."""
+    verb = "make no operator" if options.remove else "make operator"
+    return _ask(folder, verb, name=options.name)
+
+
+def _ask(folder: Path, what: str, *, make: bool = False, **fields: object) -> int:
+    with reach(folder, complain, make=make) as (ask, _):
+        ask(what, **fields)
+    return DONE
+
+
+def _read_key(file: Path | None) -> str:
+    return "" if file is None else file.read_text(encoding="utf-8-sig").strip()
+
+
+def _hash_password(file: Path | None) -> str:
+    # What takes a password alone needs them, and loading them takes its time.
+    import argon2
+
+    from chat_twisted.auth.passwords import MAX_PASSWORD
+
+    password = _ask_password(file)
+    if not password or len(password.encode()) > MAX_PASSWORD:
+        raise Refused(f"a password has 1 to {MAX_PASSWORD} bytes")
+    return argon2.PasswordHasher().hash(password)
+
+
+def _ask_password(file: Path | None) -> str:
+    if file is not None:
+        return file.read_text(encoding="utf-8-sig").split("\n")[0]
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().removeprefix("\ufeff").rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise Refused("the two are not the same")
+    return password
+
+
+def kick(options: argparse.Namespace, folder: Path) -> int:
+    """Close all connections of a user."""
+    return _ask(folder, "kick", name=options.name, reason=options.reason)
+
+
+def sanction(options: argparse.Namespace, folder: Path) -> int:
+    """Ban or mute."""
+    return _ask(
+        folder,
+        options.action,
+        subject=options.whom,
+        duration=options.duration,
+        reason=options.reason,
+    )
+
+
+def pardon(options: argparse.Namespace, folder: Path) -> int:
+    """End the sanctions of somebody."""
+    return _ask(folder, "pardon", subject=options.whom)
+
+
+def sanctions(options: argparse.Namespace, folder: Path) -> int:
+    """List the sanctions."""
+    with reach(folder, complain) as (ask, _):
+        for sanction in pages(ask, "list sanctions"):
+            until = _moment(sanction["until"]) if sanction["until"] else "ever"
+            line = f"{sanction['kind']} {sanction['subject']} until {until} by {sanction['by']}"
+            _print(f"{line}: {sanction['reason']}" if sanction["reason"] else line)
+    return DONE
+
+
+def _moment(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))
+
+
+def status(options: argparse.Namespace, folder: Path) -> int:
+    """Say how the server is, who is here and how far behind they are."""
+    with reach(folder, complain) as (ask, runs):
+        found: dict[str, Any] = {"running": runs, **ask("status"), **maintenance.measure(folder)}
+        if options.users:
+            found["here"] = _list_users(ask, folder)
+    if options.json:
+        sys.stdout.write(escape_json(json.dumps(found)) + "\n")
+        return DONE
+    for name, text in _describe_status(found).items():
+        _print(f"{name:12} {text}")
+    for user in found.get("here", ()):
+        _print(_describe_user(user))
+    return DONE
+
+
+def _list_users(ask: Ask, folder: Path) -> list[dict[str, Any]]:
+    users = list(pages(ask, "list users"))
+    behind = maintenance.count_missed(folder, ((u["user"], u["confirmed"]) for u in users))
+    shown = ("name", "account", "operator", "sessions", "from", "away")
+    return [
+        {**{field: user[field] for field in shown}, "behind": count}
+        for user, count in zip(users, behind, strict=True)
+    ]
+
+
+def _describe_user(user: dict[str, Any]) -> str:
+    role = " operator" if user["operator"] else "" if user["account"] else " guest"
+    line = f"{user['name']}{role} sessions={user['sessions']} from={','.join(user['from'])}"
+    line += f" behind={user['behind']}"
+    return line if user["away"] is None else f"{line} away: {user['away']}".rstrip(": ")
+
+
+def _describe_status(found: dict[str, Any]) -> dict[str, str]:
+    lines = {"server": f"not running (chat_twisted {found['version']})"}
+    if found["running"]:
+        days, seconds = divmod(int(found["uptime"]), 24 * 60 * 60)
+        up = f"{days} days " * bool(days) + time.strftime("%H:%M:%S", time.gmtime(seconds))
+        lines["server"] = f"chat_twisted {found['version']}, process {found['process']}, up {up}"
+        kinds = (f"{count} {kind}" for kind, count in sorted(found["connections"].items()))
+        lines["connections"] = ", ".join(kinds) or "none"
+    lines["users"] = (
+        f"{found['users']} here in {found['sessions']} sessions, {found['held']} guests held, "
+        f"{found['accounts']} accounts"
+    )
+    lines["rooms"] = str(found["rooms"])
+    newest = found["newest_time"]
+    since = "" if newest is None else f", the newest number {found['newest']} of {_moment(newest)}"
+    lines["messages"] = f"{found['messages']}{since}; {found['unindexed']} wait to be indexed"
+    lines["files"] = ", ".join(f"{name} {size} bytes" for name, size in found["files"].items())
+    return lines
+
+
+def export(options: argparse.Namespace, folder: Path) -> int:
+    """Print all messages."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON's, whatever the locale
+    for record in maintenance.export(options.file or folder / archive.FILE):
+        sys.stdout.write(escape_json(json.dumps(record, ensure_ascii=False)) + "\n")
+    return DONE
+
+
+def check(options: argparse.Namespace, folder: Path) -> int:
+    """Check the archive, or a backup."""
+    path = options.file or folder / archive.FILE
+    problems = maintenance.check(path, with_index=options.file is None)
+    for problem in problems or ["sound"]:
+        _print(problem)
+    return REFUSED if problems else DONE
+
+
+def backup(options: argparse.Namespace, folder: Path) -> int:
+    """Copy the archive."""
+    _print(f"{options.file}: sound, {maintenance.backup(folder, options.file)}")
+    return DONE
+
+
+def restore(options: argparse.Namespace, folder: Path) -> int:
+    """Put a backup in the place of the archive."""
+    held = maintenance.restore(folder, options.file, _print)
+    _print(f"restored: {held}; the server makes its index when it starts")
+    return DONE
