@@ -240,13 +240,13 @@ class ExportTests(AdminTestCase):
         with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
             write(connection.cursor(), [Deleted(2, 7, 0, 0, 7)])
             connection.commit()
-        for _ in "before the index has unlearnt it", "after that":
+        for _ in "while the index still has it", "after that":
             self.assertEqual([message["text"] for message in self.export()], ["kept", ""])
             self.assertEqual(self.run_command("check"), (0, "sound\n", ""))
             with contextlib.closing(archive.connect(self.folder / archive.FILE)) as connection:
                 index.attach(connection, self.folder)
                 cursor = connection.cursor()
-                archive.forget_deletions(cursor, index.unlearn(cursor, 10))
+                archive.forget_deletions(cursor, index.remove_texts(cursor, 10))
                 connection.commit()
 
     def test_what_is_to_be_deleted_with_its_authors_account_is_not_exported_any_more(self) -> None:

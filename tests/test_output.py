@@ -24,7 +24,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from chat_twisted import accounts, admin, archive, service
+from chat_twisted import accounts, admin, archive, options
 from chat_twisted.client import ClientError, arguments, main
 from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.screen import CommandCompleter as Completer
@@ -49,17 +49,17 @@ WRITERS = {
     ("client.pipe", "_show"),
     ("client.screen", "_write"),
     ("client.screen", "notify"),
-    ("service", "fail"),
-    ("admin", "_complain"),
-    ("admin", "_export"),
-    ("admin", "_print"),
-    ("admin", "_status"),
+    ("options", "fail"),
+    ("admin_actions", "complain"),
+    ("admin_actions", "export"),
+    ("admin_actions", "_print"),
+    ("admin_actions", "status"),
 }
 """The functions that may write for people; all of them use ``text``."""
 
 WITHOUT_FOREIGN_TEXT = {
-    ("service", "opt_version"),
-    ("admin", "_ask_password"),
+    ("options", "opt_version"),
+    ("admin_actions", "_ask_password"),
     ("accounts", "main"),
     ("archive", "main"),
 }
@@ -82,7 +82,11 @@ class WriterTests(TestCase):
     def test_nothing_else_writes_and_all_of_it_is_made_printable(self) -> None:
         found = set()
         for module, tree in modules().items():
-            if module.startswith("doors") or module in ("client.session", "control", "testing"):
+            if module.startswith("doors") or module in (
+                "client.session",
+                "control_socket",
+                "testing",
+            ):
                 continue  # it writes to the wire
             for function in ast.walk(tree):
                 if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -292,9 +296,9 @@ class CommandWalkTests(WalkTestCase):
                     run([*given, "--state", folder])
                 self.harmless(said.getvalue(), given)
         stream = io.StringIO()
-        self.patch(service.sys, "__stderr__", stream)
+        self.patch(options.sys, "__stderr__", stream)
         with self.assertRaises(SystemExit):
-            service.fail(f"can't listen on {MARKS}")
+            options.fail(f"can't listen on {MARKS}")
         self.harmless(stream.getvalue(), "service")
 
 

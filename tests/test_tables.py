@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import sqlite3
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, get_args
@@ -234,7 +237,7 @@ class UpgradeTests(UpgradeTestCase):
             self.assertIn("#dev", state.room_names)
             self.assertEqual(dump(load(dump(state))), dump(state))
 
-    def test_an_upgrade_that_is_ended_anywhere_is_taken_wholly_or_not_at_all(self) -> None:
+    def test_a_step_that_is_ended_anywhere_is_taken_wholly_or_not_at_all(self) -> None:
         self.make(5)
         before = self.rows()
         after: list[str] | None = None
@@ -246,6 +249,94 @@ class UpgradeTests(UpgradeTestCase):
             self.assertEqual(self.rows(), before)
         self.assertIsNotNone(after)
         self.assertNotEqual(after, before)
+
+
+class KilledTests(UpgradeTestCase):
+    """The process is killed during the start that upgrades the file: each time a bit later."""
+
+    def start(self) -> list[str]:
+        """Start as a server does; return what the file has then."""
+        archive.prepare(self.path.parent, wall=lambda: 9001.0)
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE progress SET stamp = x''")  # it is drawn at random
+            connection.commit()
+        return self.rows()
+
+    def copies(self) -> list[Path]:
+        return list(self.path.parent.glob(f"{archive.FILE}{archive.BEFORE}*"))
+
+    def killed_after(self, points: int) -> bool:
+        """Start in another process, which is killed (SIGKILL) before so many SQL statements and
+        operations on files have been done; return whether it was not, since there are fewer.
+        """
+        left = points
+
+        def count(*_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def watch(event: str, _: object) -> None:
+            if event.startswith(("os.", "open", "sqlite3.")):
+                count()
+
+        connect = sqlite3.connect
+
+        def traced(*arguments: Any, **more: Any) -> sqlite3.Connection:
+            connection = connect(*arguments, **more)
+            connection.set_trace_callback(count)
+            return connection
+
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                sqlite3.connect = traced
+                sys.addaudithook(watch)
+                archive.prepare(self.path.parent, wall=lambda: 9001.0)
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            self.assertEqual(os.WTERMSIG(status), signal.SIGKILL)
+            return False
+        self.assertEqual(os.WEXITSTATUS(status), 0)
+        return True
+
+    def check_points(self, version: int, every: int) -> None:
+        """Check each point at which the process may be killed, or ``every`` so many of them."""
+        self.make(version)
+        made, before = self.path.read_bytes(), self.rows()
+        after = self.start()
+        points = 0
+        while True:
+            for file in self.path.parent.iterdir():
+                file.unlink()
+            self.path.write_bytes(made)
+            survived = self.killed_after(points)
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                [reached] = connection.execute("PRAGMA user_version").fetchone()
+            if reached > version:  # what was there before is kept
+                [copy] = self.copies()
+                with contextlib.closing(sqlite3.connect(copy)) as connection:
+                    self.assertEqual(list(connection.iterdump()), before)
+            self.assertEqual(self.start(), after, points)
+            self.assertEqual(len(self.copies()), 1)
+            if survived:
+                break
+            points += every
+        self.assertGreater(points, 50)
+
+    def test_a_file_of_the_first_version_has_all_of_it_after_the_next_start(self) -> None:
+        self.check_points(1, 5)
+
+    def test_files_of_the_versions_between_have_all_of_it_after_the_next_start(self) -> None:
+        for version in (2, 3, 4, 5):
+            for file in self.path.parent.iterdir():
+                file.unlink()
+            self.check_points(version, 13)
 
 
 class RealFileTests(UpgradeTestCase):
