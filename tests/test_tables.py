@@ -227,6 +227,23 @@ class UpgradeTests(UpgradeTestCase):
         assert sent is not None
         self.assertEqual(sent[0], 9)
 
+    def test_what_a_killed_server_had_noted_no_time_of_is_known_as_sent_lately(self) -> None:
+        for noted in (
+            "UPDATE progress SET number = 0, time = 0",
+            "UPDATE progress SET time = 1000; INSERT INTO moment VALUES (9, 9000100)",
+        ):
+            self.path.unlink(missing_ok=True)
+            self.make(5)
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                connection.executescript(noted)
+            self.migrate()
+            state = self.load()
+            self.assertGreaterEqual(state.time, 9000000)
+            state.apply(Entry(9_100_000, c.Start(0, c.Options(), 100)))
+            sent = state.users[2].find_sent("id 9", 9_100_000)
+            assert sent is not None, noted
+            self.assertEqual(sent[0], 9)
+
     def test_files_of_all_versions_are_brought_up_to_date(self) -> None:
         for version in range(1, 6):
             self.path.unlink(missing_ok=True)

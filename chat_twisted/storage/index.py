@@ -481,7 +481,7 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
         [deletes] = connection.execute(
             "SELECT count(*) FROM main.sqlite_schema WHERE name = 'deletion'"
         ).fetchone()
-        unlearnt = "number NOT IN (SELECT number FROM deletion)" if deletes else "FALSE"
+        waiting = "SELECT number FROM deletion WHERE text != ''" if deletes else "number"
         placed = "SELECT one, other, base + value AS number FROM place, json_each(numbers)"
         return faults + count(
             connection,
@@ -504,7 +504,7 @@ def check(connection: sqlite3.Connection, folder: Path) -> list[str]:
                 f"WHERE {indexed} AND text != '' "
                 "AND number NOT IN (SELECT id FROM words_docsize)",
                 "words of deleted messages": "SELECT count(*) FROM words_docsize JOIN message "
-                f"ON number = id WHERE text = '' AND sz != x'00' AND {unlearnt}",
+                f"ON number = id WHERE text = '' AND sz != x'00' AND number NOT IN ({waiting})",
                 "words of messages that are not there": "SELECT count(*) FROM words_docsize "
                 f"WHERE id NOT IN (SELECT number FROM message) AND id > {oldest}",
             },

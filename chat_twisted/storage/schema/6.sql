@@ -24,7 +24,14 @@ ALTER TABLE progress ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE progress ADD COLUMN logged INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE progress ADD COLUMN newest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE progress DROP COLUMN edition;
-UPDATE progress SET logged = time, newest = max(
+-- The time was noted now and then, so a server that was killed has a newer one in "moment", or none.
+UPDATE progress SET logged = max(
+    time, ifnull((SELECT moment.time FROM moment ORDER BY moment.number DESC LIMIT 1), 0)
+);
+UPDATE progress SET logged = ifnull(
+    (SELECT message.time FROM message ORDER BY message.number DESC LIMIT 1), 0
+) WHERE logged = 0;
+UPDATE progress SET newest = max(
     ifnull((SELECT max(number) FROM message), 0),
     ifnull((SELECT max(since) FROM user), 0),
     ifnull((SELECT max(max(since, ifnull(until, 0))) FROM member), 0)
