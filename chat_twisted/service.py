@@ -254,7 +254,7 @@ def makeService(options: Options) -> Service:
         return {"process": os.getpid(), "uptime": uptime, "connections": _count_by_kind(framed)}
 
     def wind_down() -> None:
-        hub.stop()
+        hub.logins.stop()
         passwords.stop()
         storage.interrupt()
 

@@ -99,7 +99,7 @@ class ReturningSession(ListSession):
         self.resume = resume
 
     def registered(self, request: Request, login: LoggedIn) -> None:
-        self.hub.arrive(self, self.resume)
+        self.hub.logins.arrive(self, self.resume)
 
 
 class CatchingUpTests(TestCase):
@@ -143,7 +143,7 @@ class CatchingUpTests(TestCase):
 
     def come(self, name: str, token: str | None = None, resume: int | None = None) -> ListSession:
         session = ReturningSession(self.door, self.hub, resume)
-        self.hub.login(session, name, token=token)
+        self.hub.logins.login(session, name, token=token)
         if not self.store.scheduled:
             settle(self.clock)
         return session
@@ -154,7 +154,7 @@ class CatchingUpTests(TestCase):
     def go(self) -> None:
         self.got += self.bob.got
         self.bob.got = []
-        self.hub.leave(self.bob, for_good=False)
+        self.hub.logins.leave(self.bob, for_good=False)
 
     def come_back(self) -> None:
         self.go()

@@ -112,7 +112,7 @@ class FullTests(DoorTestCase):
         first = self.connect()
         first.say("REGISTER TOSEND carol\n\n")
         session = first.protocol.session
-        self.hub.leave(session, for_good=True)
+        self.hub.logins.leave(session, for_good=True)
         session.dismissed(Dismissal(DISCONNECTED, "", ""))
         self.assertTrue(first.closed)
         second = self.connect()

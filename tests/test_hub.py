@@ -146,7 +146,7 @@ class HubTestCase(TestCase):
     def ask_for(self, name: str, token: str | None = None, door: ListDoor | None = None):
         """A session that has its name, or is refused it."""
         session = ListSession(door or self.door)
-        self.hub.login(session, name, token=token, label="r")
+        self.hub.logins.login(session, name, token=token, label="r")
         self.commit()
         return session
 
@@ -159,20 +159,20 @@ class HubTestCase(TestCase):
     ):
         """A session that gets messages."""
         session = self.register(name, token, door)
-        self.hub.arrive(session, resume)
+        self.hub.logins.arrive(session, resume)
         self.commit()
         return session
 
     def original(self, name: str):
         """A session of those that only get what is said while they are there."""
         session = ImmediateSession(self.door)
-        self.hub.login(session, name, present=False)
+        self.hub.logins.login(session, name, present=False)
         self.commit()
         if session.error is not None:
             raise session.error
         self.assertEqual(session.heard, [("registered",)])
         session.heard.clear()
-        self.hub.arrive(session)
+        self.hub.logins.arrive(session)
         self.commit()
         return session
 
@@ -197,11 +197,11 @@ class HubTestCase(TestCase):
 
     def leave(self, session: ListSession) -> None:
         """The connection is lost."""
-        self.hub.leave(session, for_good=False)
+        self.hub.logins.leave(session, for_good=False)
         self.commit()
 
     def quit(self, session: ListSession) -> None:
-        self.hub.leave(session, for_good=True)
+        self.hub.logins.leave(session, for_good=True)
         self.commit()
 
     def commit(self) -> None:
@@ -262,7 +262,7 @@ class RegistryTests(HubTestCase):
     def test_who_is_in_the_order_of_the_alphabet_and_only_of_those_present(self) -> None:
         for name in ("bob", "Alice", "carol"):
             self.join(name)
-        self.hub.login(ImmediateSession(self.door), "dora", present=False)
+        self.hub.logins.login(ImmediateSession(self.door), "dora", present=False)
         self.assertEqual(self.names(), ["Alice", "bob", "carol"])
 
 
@@ -613,7 +613,7 @@ class KeptTests(HubTestCase):
             self.hub.send(alice, "bob", str(i))
         self.commit()
         again = self.register("bob", bob.token)
-        self.hub.arrive(again)
+        self.hub.logins.arrive(again)
         for i in range(10, 20):  # while it catches up
             self.hub.send(alice, "bob", str(i))
             self.clock.advance(0)
@@ -630,7 +630,7 @@ class KeptTests(HubTestCase):
         again = self.register("bob", bob.token)
         waiting: list[Callable[[], None]] = []
         again.when_ready = waiting.append
-        self.hub.arrive(again)
+        self.hub.logins.arrive(again)
         self.commit()
         self.assertEqual((len(again.got), len(waiting)), (3, 1))
         self.assertEqual(self.names(), ["alice", "bob"])
@@ -666,7 +666,7 @@ class KeptTests(HubTestCase):
 
     def test_who_goes_before_knowing_its_token_leaves_the_name_free(self) -> None:
         session = ListSession(self.door)
-        self.hub.login(session, "alice")
+        self.hub.logins.login(session, "alice")
         self.leave(session)
         self.join("alice")
         self.assertEqual(session.heard, [])
@@ -799,8 +799,8 @@ class ReadingTests(HubTestCase):
         self.commit()
         self.quit(bob)
         bob = self.join("bob")
-        self.assertEqual(self.read(self.hub.history(bob, "alice", Span(10))), [])
-        self.assertEqual(self.read(self.hub.search(bob, "", "secret", 9)), [])
+        self.assertEqual(self.read(self.hub.queries.history(bob, "alice", Span(10))), [])
+        self.assertEqual(self.read(self.hub.queries.search(bob, "", "secret", 9)), [])
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7u3T+rJRRpOSuhLfdWWLOIlgvFYs5vyQCPsb0hw9Wr"
@@ -829,10 +829,10 @@ class LimitTests(HubTestCase):
             session = ListSession(self.door)
             session.host = "192.0.2.1"
             if i < 5:
-                self.hub.login(session, f"u{i}", label="r")
+                self.hub.logins.login(session, f"u{i}", label="r")
             else:
                 with self.assertRaises(TooFast):
-                    self.hub.login(session, "late", label="r")
+                    self.hub.logins.login(session, "late", label="r")
         self.join("alice")  # from elsewhere
 
 
@@ -842,7 +842,7 @@ class WorkTests(HubTestCase):
     limits = OFF._replace(work=Rate(0.5, 2), address_work=Rate(1, 4))
 
     def read(self, session: ListSession) -> None:
-        reading = self.hub.history(session, "ALL", Span(9))
+        reading = self.hub.queries.history(session, "ALL", Span(9))
         self.clock.pump([0, 0, 1, 0])
         self.successResultOf(reading)
 
@@ -854,7 +854,7 @@ class WorkTests(HubTestCase):
                 self.read(alice)
         self.assertEqual(caught.exception.retry_after, 1)
         with self.assertRaises(TooFast):
-            self.hub.search(alice, "", "x", 9)
+            self.hub.queries.search(alice, "", "x", 9)
         self.read(bob)
         self.clock.advance(1)
         self.read(alice)
@@ -863,19 +863,19 @@ class WorkTests(HubTestCase):
         sessions = [self.join(name) for name in ("a", "b", "c", "d", "e", "f")]
         for session in sessions:
             session.host, session.allowance = "192.0.2.1", None
-        readings = [self.hub.history(session, "ALL", Span(9)) for session in sessions]
+        readings = [self.hub.queries.history(session, "ALL", Span(9)) for session in sessions]
         self.store.seconds = 1
-        readings += [self.hub.history(session, "ALL", Span(9)) for session in sessions]
+        readings += [self.hub.queries.history(session, "ALL", Span(9)) for session in sessions]
         self.clock.pump([0, 0, 1, 0])
         for reading in readings:
             self.successResultOf(reading)
         for session in sessions:
             with self.assertRaises(TooFast):
-                self.hub.history(session, "ALL", Span(9))
+                self.hub.queries.history(session, "ALL", Span(9))
         with self.assertRaises(TooFast):  # nor is a password looked at
             applicant = ListSession(self.door)
             applicant.host = "192.0.2.1"
-            self.hub.asker(applicant)
+            self.hub.usage.checked_asker(applicant)
 
     def test_who_comes_back_waits_for_the_next_page_and_gets_it_all(self) -> None:
         self.patch(archive, "SCAN", 1)
@@ -886,7 +886,7 @@ class WorkTests(HubTestCase):
         self.commit()
         again = self.register("bob", bob.token)
         self.store.seconds = 1
-        self.hub.arrive(again)
+        self.hub.logins.arrive(again)
         self.clock.pump([0.5] * 8)
         self.assertLess(len(again.got), 5)
         self.clock.pump([0.5] * 30)
@@ -1079,7 +1079,7 @@ class OrderTests(HubTestCase):
         self.assertEqual([heard[:2] for heard in bob.heard], [("answered", "1"), ("answered", "2")])
 
     def test_a_user_who_has_gone_is_told_when_it_is_committed(self) -> None:
-        self.hub.leave(self.bob, for_good=True)
+        self.hub.logins.leave(self.bob, for_good=True)
         self.assertEqual(self.alice.got, [])
         self.commit()
         self.assertEqual(self.alice.got, [MemberLeft("#dev", "bob", "", "")])
@@ -1100,7 +1100,7 @@ class CatchingUpTests(HubTestCase):
         again = self.register("bob", bob.token)
         waiting: list = []
         again.when_ready = waiting.append  # the first page is on its way
-        self.hub.arrive(again)
+        self.hub.logins.arrive(again)
         self.commit()
         self.ask(alice, c.SetTopic, "#dev", "plans")
         self.ask(alice, c.Join, "#new", 77)
@@ -1125,7 +1125,7 @@ class CatchingUpTests(HubTestCase):
         self.commit()
         again = self.register("bob", bob.token)
         self.store.seconds = 5  # reading takes long
-        self.hub.arrive(again)
+        self.hub.logins.arrive(again)
         again.catching_up.events.extend([(0, Invitation("#x", "bob", "alice"))] * 2)
         self.store.seconds = 0
         self.ask(alice, c.SetTopic, "#dev", "plans")
@@ -1143,7 +1143,7 @@ class EndTests(HubTestCase):
         self.assertEqual(alice.heard, [Dismissal("disconnected", "", "too loud")])
         self.assertEqual([result.name for result in done], ["alice"])
         self.assertEqual(self.names(), [])
-        self.hub.leave(alice, for_good=False)  # the connection is closed behind that
+        self.hub.logins.leave(alice, for_good=False)  # the connection is closed behind that
         self.commit()
         self.assertEqual(self.hub.population().sessions, 0)
 
@@ -1195,15 +1195,16 @@ class PermittedTests(HubTestCase):
             (carol, "alice", []),
             (carol, "bob", []),
         ):
-            reading = self.hub.history(session, about, Span(10))
+            reading = self.hub.queries.history(session, about, Span(10))
             self.commit()
             messages, _ = self.successResultOf(reading)
             self.assertEqual([message.text for message in messages], texts)
-        reading = self.hub.history(carol, "#dev", Span(10))
+        reading = self.hub.queries.history(carol, "#dev", Span(10))
         self.commit()
         self.failureResultOf(reading, NotAMember)
         self.hub.propose(bob, c.Part(bob.user, bob.epoch, "#dev"))
-        reading = self.hub.history(bob, "#dev", Span(10))  # in its turn, which is behind that
+        # In its turn, which is behind that.
+        reading = self.hub.queries.history(bob, "#dev", Span(10))
         self.commit()
         self.failureResultOf(reading, NotAMember)
 
@@ -1243,4 +1244,4 @@ class PermittedTests(HubTestCase):
             self.ask(alice, command, *fields)
             self.assertEqual(alice.heard, [("refused", "q", OperatorRequired)])
         with self.assertRaises(OperatorRequired):
-            self.hub.sanctions(alice)
+            self.hub.queries.sanctions(alice)

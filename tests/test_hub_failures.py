@@ -67,7 +67,7 @@ class RefusedTests(BrokenTestCase):
             self.assertEqual(refused.heard, [("refused", "r", Unavailable)])
             self.assertEqual((refused.user, refused.token and refused.live), (0, False))
         gone = ListSession(self.door)
-        self.hub.login(gone, "carol")
+        self.hub.logins.login(gone, "carol")
         self.leave(gone)  # before it is answered
         self.assertEqual(gone.heard, [])
         self.mend()
@@ -78,10 +78,10 @@ class RefusedTests(BrokenTestCase):
 
     def test_original_client_that_can_not_arrive_is_dropped_and_its_name_is_free(self) -> None:
         session = ImmediateSession(self.door)
-        self.hub.login(session, "dora", present=False)
+        self.hub.logins.login(session, "dora", present=False)
         self.commit()
         self.fail_writes()
-        self.hub.arrive(session)
+        self.hub.logins.arrive(session)
         self.commit()
         self.assertEqual(session.heard[-1], ("dropped",))
         self.leave(session)
@@ -92,7 +92,7 @@ class RefusedTests(BrokenTestCase):
         self.fail_writes()
         self.enter(self.alice, "#new", "1")
         with self.assertRaises(NoSuchRoom):
-            self.hub.room(self.alice, "#new")
+            self.hub.queries.room(self.alice, "#new")
         self.mend()
         self.enter(self.bob, "#new", "2")
         joined = MemberJoined("#new", "bob", c.OPERATOR)
@@ -121,12 +121,12 @@ class RefusedTests(BrokenTestCase):
     def test_account_that_could_not_be_written_can_be_made_later(self) -> None:
         self.fail_writes()
         self.ask(self.bob, c.MakeAccount, "ssh-ed25519 AAAA", label="1")
-        self.assertIsNone(self.hub.user(self.bob).account)
+        self.assertIsNone(self.hub.queries.user(self.bob).account)
         self.mend()
         self.ask(self.bob, c.MakeAccount, "ssh-ed25519 AAAA", label="2")
         answers = [self.bob.heard[0], self.bob.heard[-1]]
         self.assertEqual(answers, [("refused", "1", Unavailable), ("answered", "2", None)])
-        self.assertIsNotNone(self.hub.account(self.bob))
+        self.assertIsNotNone(self.hub.queries.account(self.bob))
 
     def test_operator_is_told_and_the_sessions_stay(self) -> None:
         for command in (
@@ -156,7 +156,7 @@ class LaterTests(BrokenTestCase):
         """Check that nothing was told so far, and everything, once, when writes succeed again."""
         self.wait(5)
         self.assertEqual((self.alice.got, self.alice.heard), ([], []))
-        members = [user.name for user in self.hub.members(self.alice, "#dev").items]
+        members = [user.name for user in self.hub.queries.members(self.alice, "#dev").items]
         self.assertEqual(members, ["alice", *left])
         self.mend()
         self.assertEqual(self.alice.got, [MemberLeft("#dev", name, "", "") for name in left])
@@ -200,8 +200,8 @@ class LaterTests(BrokenTestCase):
         self.wait(2)
         self.forget()
         self.fail_writes()
-        self.hub.leave(self.bob, for_good=True)
-        self.hub.leave(carol, for_good=True)
+        self.hub.logins.leave(self.bob, for_good=True)
+        self.hub.logins.leave(carol, for_good=True)
         self.check_told("bob", "carol")
 
     def test_what_a_client_has_confirmed_is_written_later(self) -> None:
@@ -279,7 +279,7 @@ class RestartTests(HubTestCase):
         self.enter(carol, "#dev")
         self.start()
         bob = self.join("bob", bob.token)
-        members = [user.name for user in self.hub.members(bob, "#dev").items]
+        members = [user.name for user in self.hub.queries.members(bob, "#dev").items]
         self.assertEqual(members, ["bob", "carol"])
 
     def send_twice(
@@ -324,6 +324,6 @@ class NoGraceTests(BrokenTestCase):
         self.leave(self.bob)
         self.wait(2)
         with self.assertRaises(NoSuchRoom):
-            self.hub.room(self.alice, "#mine")
+            self.hub.queries.room(self.alice, "#mine")
         self.assertEqual([user.name for user in self.hub.state.users.values()], ["alice"])
         self.join("bob")

@@ -29,7 +29,7 @@ class RoomTests(HubTestCase):
         self.alice, self.bob, self.carol = (self.join(n) for n in ("alice", "bob", "carol"))
 
     def members(self, after: str = "") -> tuple[int, list[str]]:
-        listing = self.hub.members(self.alice, "#dev", after)
+        listing = self.hub.queries.members(self.alice, "#dev", after)
         return listing.count, [user.name for user in listing.items]
 
     def test_message_to_a_room_reaches_the_members_alone(self) -> None:
@@ -74,7 +74,7 @@ class RoomTests(HubTestCase):
         assert isinstance(topic, TopicChanged)
         self.assertEqual((topic.topic, topic.by), ("plans", "carol"))
         self.assertEqual(left, MemberLeft("#dev", "carol", "", ""))
-        self.assertEqual(self.hub.room(self.carol, "#dev").topic, "plans")
+        self.assertEqual(self.hub.queries.room(self.carol, "#dev").topic, "plans")
 
     def test_joining_again_is_answered_and_told_to_nobody(self) -> None:
         self.enter(self.alice, "#dev")
@@ -92,8 +92,8 @@ class RoomTests(HubTestCase):
         with self.assertRaises(NoSuchRoom):
             self.say(self.bob, "#dev", "x")
         with self.assertRaises(NoSuchRoom):
-            self.hub.room(self.bob, "#dev")
-        self.assertEqual(self.hub.rooms(self.bob).count, 0)
+            self.hub.queries.room(self.bob, "#dev")
+        self.assertEqual(self.hub.queries.rooms(self.bob).count, 0)
         self.ask(self.alice, c.Invite, "#dev", "bob")
         invitation = Invitation("#dev", "bob", "alice")
         self.assertEqual(self.alice.heard[-1], ("answered", "q", invitation))
@@ -121,9 +121,9 @@ class AccountTests(HubTestCase):
 
     def log_in(self, name: str, proof: str = KEY) -> ListSession:
         session = ListSession(self.door)
-        self.hub.login(session, name, proof=proof)
+        self.hub.logins.login(session, name, proof=proof)
         self.commit()
-        self.hub.arrive(session)
+        self.hub.logins.arrive(session)
         self.commit()
         return session
 
@@ -132,7 +132,7 @@ class AccountTests(HubTestCase):
         self.hub.propose_hashed(self.alice, command, hashing, "password", label)  # type: ignore[arg-type]
 
     def password(self) -> str:
-        return self.hub.account(self.alice).password
+        return self.hub.queries.account(self.alice).password
 
     def test_name_is_kept_for_ever_with_what_is_sent_to_it(self) -> None:
         self.enter(self.alice, "#dev")
@@ -152,7 +152,7 @@ class AccountTests(HubTestCase):
                 self.original("alice")
         again = self.log_in("alice")
         self.assertEqual((again.user, again.texts()), (user, ["x", "x"]))
-        self.assertEqual([room.name for room in self.hub.rooms(again).items], ["#dev"])
+        self.assertEqual([room.name for room in self.hub.queries.rooms(again).items], ["#dev"])
 
     def test_without_grace_an_account_is_kept_all_the_same(self) -> None:
         self.grace = 0
@@ -171,7 +171,7 @@ class AccountTests(HubTestCase):
         with self.assertRaises(NoAccount):
             self.hub.propose_hashed(bob, setting, hashing, "password", "1")
         with self.assertRaises(NoAccount):
-            self.hub.account(bob)
+            self.hub.queries.account(bob)
 
     def test_session_whose_proof_is_gone_has_nothing_hashed(self) -> None:
         other = self.log_in("alice")
@@ -204,11 +204,11 @@ class AccountTests(HubTestCase):
         self.leave(self.alice)
         slow.callback("hash")
         self.commit()
-        self.assertEqual(self.hub.account(self.log_in("alice")).password, "")
+        self.assertEqual(self.hub.queries.account(self.log_in("alice")).password, "")
 
     def test_name_that_a_guest_has_left_can_be_made_an_account_at_once(self) -> None:
         bob = self.join("bob")
-        self.hub.leave(bob, for_good=True)
+        self.hub.logins.leave(bob, for_good=True)
         made = self.hub.ask(c.MakeAccount(c.CONSOLE, 0, "", "", "hash", "bob", 77))
         self.commit()
         self.successResultOf(made)
@@ -232,10 +232,10 @@ class SessionTests(HubTestCase):
         alice = self.join("alice")
         self.hub.watch(alice, watches=True)
         session = ImmediateSession(self.door)
-        self.hub.login(session, "dora", present=False)
+        self.hub.logins.login(session, "dora", present=False)
         self.clock.pump([1] * 5)
         self.assertEqual((self.names(), alice.heard), (["alice"], []))
-        self.hub.arrive(session)
+        self.hub.logins.arrive(session)
         self.clock.pump([1] * 5)
         self.assertEqual(self.names(), ["alice", "dora"])
         [(what, presence)] = alice.heard
@@ -246,4 +246,4 @@ class SessionTests(HubTestCase):
         for why in ("a\nb", "x" * 201):
             self.ask(alice, c.SetAway, why)
             self.assertEqual(alice.heard.pop(), ("refused", "q", TextTooLong))
-        self.assertIsNone(self.hub.user(alice).away)
+        self.assertIsNone(self.hub.queries.user(alice).away)

@@ -134,7 +134,7 @@ class EndTests(DoorTestCase):
     def test_guests_are_held_from_the_next_start_on_when_the_server_ends(self) -> None:
         """The grace does not run while there is no server."""
         bob = self.user("bob")
-        self.hub.stop()
+        self.hub.logins.stop()
         bob.gone()
         self.commit()
         self.assertEqual(len(self.hub.state.holds), 0)
@@ -148,7 +148,7 @@ class EndTests(DoorTestCase):
 
     def test_a_guest_who_says_so_is_no_more_though_the_server_ends(self) -> None:
         bob = self.user("bob")
-        self.hub.stop()
+        self.hub.logins.stop()
         bob.protocol.dataReceived(b"QUIT\n\n")
         self.commit()
         self.assertNotIn("bob", self.hub.state.names)

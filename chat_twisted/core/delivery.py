@@ -24,7 +24,7 @@ from chat_twisted.core.reads import Page, Reads
 from chat_twisted.core.routes import Routes
 from chat_twisted.core.sessions import Door, Request, Session
 from chat_twisted.core.state import State
-from chat_twisted.core.turns import Asker
+from chat_twisted.core.usage import Usage
 from chat_twisted.logs import Logger
 
 MAX_UNCONFIRMED = 1000
@@ -64,8 +64,6 @@ class Delivery:
 
     :param state: returns the state, which may be ahead of what is delivered.
     :param newest: the number of the newest message that there is, 0 if there is none.
-    :param work_wait: returns after how many seconds something may be read for a session.
-    :param asker: returns for whom it is read.
     """
 
     _log = Logger()
@@ -76,14 +74,12 @@ class Delivery:
         clock: IReactorTime,
         state: Callable[[], State],
         newest: int,
-        work_wait: Callable[[Session], float],
-        asker: Callable[[Session], Asker],
+        usage: Usage,
     ) -> None:
         self._reads = reads
         self._clock = clock
         self._state = state
-        self._work_wait = work_wait
-        self._asker = asker
+        self._usage = usage
         now = state()
         self.delivered_number = newest
         """The number of the newest message that was delivered."""
@@ -157,7 +153,7 @@ class Delivery:
         if missing.position >= self.delivered_number:
             self._go_live(session)
             return
-        if wait := self._work_wait(session):
+        if wait := self._usage.work_wait(session):
             self._clock.callLater(wait, self._catch_up, session, again_after)
             return
 
@@ -188,7 +184,7 @@ class Delivery:
             session.user,
             missing.position,
             lambda: self.delivered_number,
-            self._asker(session),
+            self._usage.asker(session),
             own=missing.own,
         )
         reading.addCallbacks(bring, fail)

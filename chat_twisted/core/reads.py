@@ -1,4 +1,4 @@
-"""The interface by which the hub reads stored messages.
+"""The interface by which the core reads stored messages.
 
 The state decides before whether a user may read. This module must not know where messages are
 stored.

@@ -424,7 +424,9 @@ class FramedConnection(LineReceiver):
         if frame.argument == "password":
             if not self.channel.private:
                 raise EncryptionRequired("a password")
-            return Password(applicant.name, frame.body or "", self.factory.hub.asker(applicant))
+            return Password(
+                applicant.name, frame.body or "", self.factory.hub.usage.checked_asker(applicant)
+            )
         if frame.argument != "publickey":
             raise NotPermitted("no such way to prove who one is")
         try:

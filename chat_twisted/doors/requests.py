@@ -66,7 +66,7 @@ def take(session: Version2, frame: Frame) -> None:
     if handle is _send or handle is _received:  # counted with their texts; not at all
         handle(session, frame)
         return
-    session.door.hub.allow(session)
+    session.door.hub.usage.spend(session)
     if verb in ("WHO", "ROOMS") or (verb in ("BAN", "READ") and _is_list(frame)):
         session.handle_in_turn(frame, lambda: handle(session, frame))
     else:
@@ -122,7 +122,7 @@ def _history(session: Version2, frame: Frame) -> None:
         time("until"),
         oldest_first=after is not None or since is not None,
     )
-    found = session.door.hub.history(session, frame.argument, span)
+    found = session.door.hub.queries.history(session, frame.argument, span)
     session.answer_with(frame, found.addCallback(lambda read: (read[0], "yes" if read[1] else "")))
 
 
@@ -142,7 +142,7 @@ def _search(session: Version2, frame: Frame) -> None:
     if len(query) > MAX_QUERY:
         raise NotPermitted("too much to search for")
     count = _count(frame, SEARCH_COUNT, MAX_SEARCH)
-    found = session.door.hub.search(session, frame.argument, query, count)
+    found = session.door.hub.queries.search(session, frame.argument, query, count)
     session.answer_with(frame, found.addCallback(lambda messages: (messages, "")))
 
 
@@ -152,7 +152,7 @@ def _delete(session: Version2, frame: Frame) -> None:
 
 def _read(session: Version2, frame: Frame) -> None:
     if not frame.argument:
-        markers = session.door.hub.markers(session, _after(frame))
+        markers = session.door.hub.queries.markers(session, _after(frame))
         _list(session, frame, "", markers, lambda marker: marker[0], lambda m: f"{m[0]} {m[1]}")
         return
     number = frame.number("message")
@@ -173,9 +173,9 @@ def _who(session: Version2, frame: Frame) -> None:
     hub, name, watches = session.door.hub, "", frame.flag("watch")
     with_ranks, ranked = frame.flag("ranks"), None
     if frame.argument:
-        room = hub.room(session, frame.argument)
+        room = hub.queries.room(session, frame.argument)
         name, ranked = room.name, room if with_ranks else None
-        users = hub.members(session, name, _after(frame))
+        users = hub.queries.members(session, name, _after(frame))
     else:
         users = hub.who(_after(frame))
     if watches is not None:
@@ -207,7 +207,7 @@ def _list(
 ) -> None:
     page = encode_page(frame, argument, listing, name, line)
     session.connection.write(page)
-    session.door.hub.charge(session, len(page))  # it may be much for a request of a few bytes
+    session.door.hub.usage.charge(session, len(page))  # it may be much for a request of a few bytes
 
 
 def _after(frame: Frame) -> str:
@@ -290,7 +290,7 @@ _RANKS = {name: rank for rank, name in RANKS.items()}
 
 def _mode(session: Version2, frame: Frame) -> None:
     if "mode" not in frame.headers:
-        room = session.door.hub.room(session, frame.argument)
+        room = session.door.hub.queries.room(session, frame.argument)
         headers = reply_headers(frame.id, ("Modes", modes_of(room)))
         session.connection.write(encode("MODE", room.name, headers))
         return
@@ -306,7 +306,7 @@ def _ban_from_room(session: Version2, frame: Frame) -> None:
     user, epoch, room = session.user, session.epoch, frame.argument
     on = frame.verb == "BAN"
     if on and "user" not in frame.headers:
-        bans = session.door.hub.room_bans(session, room, _after(frame))
+        bans = session.door.hub.queries.room_bans(session, room, _after(frame))
         _list(session, frame, room, bans, lambda item: item[0], lambda i: describe_room_ban(*i))
         return
     whom, reason = frame.text("user"), frame.body or ""
@@ -323,7 +323,7 @@ def _topic(session: Version2, frame: Frame) -> None:
         topic = commands.SetTopic(session.user, session.epoch, frame.argument, frame.body)
         session.ask(frame, topic)
         return
-    room = session.door.hub.room(session, frame.argument)
+    room = session.door.hub.queries.room(session, frame.argument)
     session.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
 
 
@@ -334,7 +334,7 @@ def _rooms(session: Version2, frame: Frame) -> None:
         member = " member" if me in room.members else ""
         return f"{room.name} {len(room.members)}{member}{' private' if room.private else ''}"
 
-    rooms = session.door.hub.rooms(session, _after(frame))
+    rooms = session.door.hub.queries.rooms(session, _after(frame))
     _list(session, frame, "", rooms, lambda room: room.name, line)
 
 
@@ -367,7 +367,7 @@ def _ban(session: Version2, frame: Frame) -> None:
 
 def _impose(session: Version2, frame: Frame) -> None:
     if frame.verb == "BAN" and not frame.argument:
-        found = session.door.hub.sanctions(session, _after(frame))
+        found = session.door.hub.queries.sanctions(session, _after(frame))
         _list(session, frame, "", found, lambda sanction: sanction.key, describe_sanction)
         return
     kind = _KINDS[frame.verb]
@@ -401,22 +401,24 @@ def _account(session: Version2, frame: Frame) -> None:
             setting = commands.SetPassword(user, epoch, "")
             session.ask_hashed(frame, setting, _hashing(session, frame))
         case "add":
-            hub.account(session)
+            hub.queries.account(session)
             session.ask(frame, commands.AddKey(user, epoch, *parse_key(text)))
         case "remove":
-            hub.account(session)
+            hub.queries.account(session)
             session.ask(frame, commands.RemoveKey(user, epoch, parse_key(text)[0]))
         case "unregister":
             erase = frame.flag("erase") or False
             session.ask(frame, commands.DropAccount(user, epoch, erase))
         case "messages":
-            hub.account(session)
-            found = hub.said(session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT))
+            hub.queries.account(session)
+            found = hub.queries.said(
+                session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT)
+            )
             session.answer_with(
                 frame, found.addCallback(lambda read: (read[0], str(read[1] or "")))
             )
         case "keys":
-            keys = hub.account(session).keys.items()
+            keys = hub.queries.account(session).keys.items()
             lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
             session.connection.write(encode("ACCOUNT", "keys", reply_headers(frame.id), lines))
         case _:

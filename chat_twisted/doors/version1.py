@@ -121,14 +121,14 @@ class Version1(Session):
     def arrive(self, receiving: Connection) -> None:
         """Set the second connection; the user is present from now on."""
         self.receiving = receiving
-        self._hub.arrive(self)
+        self._hub.logins.arrive(self)
 
     def end(self, why: str, *, for_good: bool) -> None:
         """End the session: one of its connections was lost, so close the other one."""
         if self.ended:
             return
         self.door.forget(self)
-        self._hub.leave(self, for_good=for_good)
+        self._hub.logins.leave(self, for_good=for_good)
         self._let_go(why)
 
     def _let_go(self, why: str) -> None:
@@ -353,7 +353,7 @@ class Version1Door:
         session = Version1(self, connection)
         session.key = fold(name)
         try:
-            self.hub.login(session, name, present=False)
+            self.hub.logins.login(session, name, present=False)
         except ChatError as error:
             raise NotRegistered(str(error)) from None
         return session

@@ -137,7 +137,7 @@ class Version2(Session):
         token = greeting.headers.get("session")
         if not proof:  # else it is the proof that is answered
             label = greeting.id
-        self.door.hub.login(self, self.name, token=token, proof=proof, label=label)
+        self.door.hub.logins.login(self, self.name, token=token, proof=proof, label=label)
 
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Hub: the session has the name."""
@@ -156,11 +156,11 @@ class Version2(Session):
         if self.door.motd and "session" not in greeting.headers:
             self.connection.write(encode("NOTICE", "motd", (), self.door.motd))
         self.connection.registered(self)
-        hub.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
+        hub.logins.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
 
     def end(self, why: str, *, for_good: bool) -> None:
         """The connection is gone; ``for_good``: because the user said so."""
-        self.door.hub.leave(self, for_good=for_good)
+        self.door.hub.logins.leave(self, for_good=for_good)
         self.connection = NOWHERE
         self._then = None
 
@@ -223,7 +223,7 @@ class Version2(Session):
             if not self.ended:
                 handle()
 
-        asker = self.door.hub.asker(self)
+        asker = self.door.hub.usage.checked_asker(self)
         handling = Deferred.fromCoroutine(self.door.lists.do(asker, handle_unless_ended))
         handling.addErrback(self._not_read, frame)
         if not handling.called:

@@ -1,0 +1,237 @@
+"""Queries: what the user of a session may look up, in the state and among the stored messages.
+
+Queries of the state are answered at once, by the newest state. Queries of stored messages wait
+until everything that was asked before is committed, so that users see the effects of their own
+requests.
+This module must not know protocols, or where messages are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from chat_twisted.core import messages, room_rules, sanctions
+from chat_twisted.core.commands import Command, Turn
+from chat_twisted.core.entries import Result
+from chat_twisted.core.errors import (
+    NoAccount,
+    NoSession,
+    NoSuchRoom,
+    NotYours,
+    SearchTooBroad,
+    TookTooLong,
+)
+from chat_twisted.core.message import (
+    EVERYBODY,
+    PUBLIC,
+    Audience,
+    Conversation,
+    Message,
+    fold,
+    parse_target,
+    seen_by,
+)
+from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User
+from chat_twisted.core.ordered import Listing
+from chat_twisted.core.reads import Reads, Span
+from chat_twisted.core.sessions import Session
+from chat_twisted.core.state import State
+from chat_twisted.core.usage import Usage
+
+
+class Queries:
+    """Answers queries of sessions.
+
+    Lists are in the order of their items' folded names, and have those behind ``after``.
+
+    :param state: returns the state, which may be ahead of what is delivered.
+    :param ask: proposes a command (``Hub.ask``).
+    """
+
+    def __init__(
+        self,
+        state: Callable[[], State],
+        reads: Reads,
+        usage: Usage,
+        ask: Callable[[Command], Deferred[Result]],
+    ) -> None:
+        self._state = state
+        self._reads = reads
+        self._usage = usage
+        self._ask = ask
+
+    # Stored messages
+
+    async def _turn(self, session: Session) -> User:
+        """Wait until everything that was asked before is committed; return the user who asks.
+
+        :raises NoSession: the session has ended.
+        """
+        await self._ask(Turn())
+        user = self._state().users.get(session.user)
+        if session.ended or user is None:
+            raise NoSession
+        return user
+
+    def history(
+        self, session: Session, argument: str, span: Span
+    ) -> Deferred[tuple[list[Message], bool]]:
+        """Read a part of a conversation that the session's user is a party to.
+
+        :param argument: the other user, a room or ALL.
+        :return: fires with what ``archive.history`` returns; fails with a ``ChatError`` if nothing
+            can be called so or the user is not a member.
+        :raises TooFast: too much was read.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> tuple[list[Message], bool]:
+            user = await self._turn(session)
+            within = self._conversation(user, argument)
+            found, more = await self._reads.history(within, span, asker)
+            return seen_by(user.id, user.name, found), more
+
+        return Deferred.fromCoroutine(read())
+
+    def said(
+        self, session: Session, after: int, count: int
+    ) -> Deferred[tuple[list[Message], int | None]]:
+        """Read what the session's user has said, oldest first.
+
+        :return: fires with what ``archive.said_by`` returns.
+        :raises TooFast: too much was read.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> tuple[list[Message], int | None]:
+            user = await self._turn(session)
+            found, more = await self._reads.said_by(user.id, after, count, asker)
+            return seen_by(user.id, user.name, found), more
+
+        return Deferred.fromCoroutine(read())
+
+    def search(
+        self, session: Session, argument: str, query: str, count: int
+    ) -> Deferred[list[Message]]:
+        """Find messages by their words among all that the session's user may read.
+
+        :param argument: the conversation to look in, as for ``history``; all if it is empty.
+        :return: as ``history`` does; fails with ``SearchTooBroad`` if it takes too long.
+        :raises TooFast: too much was read.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> list[Message]:
+            user = await self._turn(session)
+            within = self._conversation(user, argument) if argument else None
+            rooms = list(user.rooms)
+            try:
+                found = await self._reads.search(user.id, rooms, within, query, count, asker)
+            except TookTooLong:
+                raise SearchTooBroad from None
+            return seen_by(user.id, user.name, found)
+
+        return Deferred.fromCoroutine(read())
+
+    def message(self, session: Session, number: int) -> Deferred[Message]:
+        """Read one message, whoever may read it: the caller must not show it.
+
+        :return: fails with ``NotYours`` if there is none of that number.
+        :raises TooFast: too much was read.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> Message:
+            await self._turn(session)
+            message = await self._reads.message(number, asker)
+            if message is None:
+                raise NotYours
+            return message
+
+        return Deferred.fromCoroutine(read())
+
+    def _conversation(self, user: User, argument: str) -> Conversation:
+        target = parse_target(argument)
+        if target.audience is Audience.ALL:
+            return PUBLIC
+        if target.audience is Audience.ROOM:
+            return Conversation(messages.joined(self._state(), target.key, user).id, "")
+        return Conversation(user.id, target.key)
+
+    # The state
+
+    def user(self, session: Session) -> User:
+        """Return the user of a session.
+
+        :raises NoSession: the session has ended.
+        """
+        user = self._state().users.get(session.user)
+        if user is None:
+            raise NoSession
+        return user
+
+    def account(self, session: Session) -> Account:
+        """Return the account of the session's user.
+
+        :raises NoAccount: they have none.
+        """
+        account = self.user(session).account
+        if account is None:
+            raise NoAccount
+        return account
+
+    def room(self, session: Session, name: str) -> Room:
+        """Return a room that the session's user may know of.
+
+        :raises NoSuchRoom: there is none.
+        """
+        room = self._state().room_names.get(fold(name))
+        if room is None or not room.visible(session.user):
+            raise NoSuchRoom
+        return room
+
+    def rooms(self, session: Session, after: str = "") -> Listing[Room]:
+        """Return the rooms that the session's user may know of."""
+        return self._state().rooms_seen_by(session.user, after)
+
+    def members(self, session: Session, name: str, after: str = "") -> Listing[User]:
+        """Return the members of a room.
+
+        :raises NoSuchRoom: there is none, or it is private and not for the session's user.
+        """
+        members = self.room(session, name).list_members(self._state().users)
+        return Listing(len(members), members.after(after))
+
+    def sanctions(self, session: Session, after: str = "") -> Listing[Sanction]:
+        """Return the sanctions, in the order of their keys.
+
+        :raises OperatorRequired: the session's user is no operator.
+        """
+        state = self._state()
+        sanctions.operating(state, session.user, session.epoch)
+        return Listing(len(state.sanctions_in_order), state.sanctions_in_order.after(after))
+
+    def room_bans(
+        self, session: Session, name: str, after: str = ""
+    ) -> Listing[tuple[str, RoomBan]]:
+        """Return the names that are banned from a room.
+
+        :raises RoomOperatorRequired: the session's user is no operator of the room.
+        """
+        _, room = room_rules.in_charge(self._state(), session.user, session.epoch, name)
+        bans = sorted(room.bans.items())
+        return Listing(len(bans), (item for item in bans if item[0] > after))
+
+    def markers(self, session: Session, after: str = "") -> Listing[tuple[str, int]]:
+        """Return the read markers of the session's user, by the names of the conversations."""
+        state, found = self._state(), []
+        for (room, key), number in self.user(session).markers.items():
+            if not room:
+                other = state.names.get(key)
+                found.append((EVERYBODY.name if not key else other.name if other else key, number))
+            elif room in state.rooms and session.user in state.rooms[room].members:
+                found.append((state.rooms[room].name, number))
+        found.sort(key=lambda marker: fold(marker[0]))
+        return Listing(len(found), (marker for marker in found if fold(marker[0]) > after))
