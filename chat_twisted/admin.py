@@ -1,6 +1,6 @@
-"""python -m chat_twisted.admin: what the operator does at the server's machine.
+"""python -m chat_twisted.admin: the operator's command on the server's machine.
 
-The command line, its help and its exit codes; ``admin_actions`` does what is asked.
+This module has the command line, its help and its exit codes; the actions are in ``admin_actions``.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ DURATION = "90 or 90s, 10m, 2h, 7d; without it, for ever"
 
 
 class _Action(Parser):
-    """The parser of one action. Options may stand anywhere, also before a FILE that is optional."""
+    """The parser of one action. Options may also stand before an optional FILE."""
 
     _parsing = False
 
     def add_subparsers(self, **kw: Any) -> Any:
-        """Argparse: it only has actions of its own, and no FILE."""
+        """Note that this action has only actions of its own. Called by argparse."""
         self._parsing = True
         return super().add_subparsers(**kw)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Argparse: parse the arguments of this action."""
+        """Parse the arguments of this action. Called by argparse."""
         if self._parsing:
             return super().parse_known_args(args, namespace)
         self._parsing = True
@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest in the buffer
         return do.DONE
     except maintenance.Unsound as error:
         for line in str(error).split("\n"):

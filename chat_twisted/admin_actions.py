@@ -1,9 +1,9 @@
-"""What ``python -m chat_twisted.admin`` does, an action a function; each returns an exit code.
+"""The actions of ``python -m chat_twisted.admin``: one function each, which returns an exit code.
 
-Accounts, moderation and ``status`` are asked of the chat, whether a server runs or not
-(``reaching``). Backups, exports and checks read the file themselves, also beside a server, so that
-it has no work by them; ``restore`` needs the file for itself. Nothing here knows SQL or the chat's
-rules.
+Accounts, moderation and ``status`` are requests to the chat, whether a server runs or not
+(``reaching``). Backups, exports and checks read the file directly, so that they don't burden a
+running server; ``restore`` needs the file for itself. This module must not know SQL or the rules of
+the chat.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chat_twisted.storage import archive, maintenance
 from chat_twisted.text import escape_json, printable
 
 DONE, REFUSED, FAILED = range(3)
-"""Exit codes: refused, or something is wrong with the file; and it could not be tried."""
+"""Exit codes: success; refused, or the file is damaged; could not be tried."""
 
 
 def _print(line: str) -> None:
@@ -46,7 +46,7 @@ def accounts_list(options: argparse.Namespace, folder: Path) -> int:
 
 
 def accounts_keys(options: argparse.Namespace, folder: Path) -> int:
-    """List the keys of an account, as files of public keys have them."""
+    """List the keys of an account, in the format of public key files."""
     with reach(folder, complain) as (ask, _):
         for key in ask("list keys", name=options.name)["items"]:
             _print(key)
@@ -73,13 +73,13 @@ def accounts_password(options: argparse.Namespace, folder: Path) -> int:
 
 
 def accounts_key(options: argparse.Namespace, folder: Path) -> int:
-    """Let a key into an account, or no more."""
+    """Add a key to an account, or remove it."""
     verb = "remove key" if options.remove else "add key"
     return _ask(folder, verb, name=options.name, key=_read_key(options.key))
 
 
 def accounts_operator(options: argparse.Namespace, folder: Path) -> int:
-    """Make an account an operator's, or not any more."""
+    """Make the user of an account an operator, or revoke that."""
     verb = "make no operator" if options.remove else "make operator"
     return _ask(folder, verb, name=options.name)
 
@@ -95,7 +95,7 @@ def _read_key(file: Path | None) -> str:
 
 
 def _hash_password(file: Path | None) -> str:
-    # What takes a password alone needs them, and loading them takes its time.
+    # Imported only when needed, because the import is slow.
     import argon2
 
     from chat_twisted.auth.passwords import MAX_PASSWORD
@@ -134,7 +134,7 @@ def sanction(options: argparse.Namespace, folder: Path) -> int:
 
 
 def pardon(options: argparse.Namespace, folder: Path) -> int:
-    """End the sanctions of somebody."""
+    """Lift the sanctions of a subject."""
     return _ask(folder, "pardon", subject=options.whom)
 
 
@@ -153,7 +153,7 @@ def _moment(milliseconds: int) -> str:
 
 
 def status(options: argparse.Namespace, folder: Path) -> int:
-    """Say how the server is, who is here and how far behind they are."""
+    """Print the status of the server and, if requested, of its users."""
     with reach(folder, complain) as (ask, runs):
         found: dict[str, Any] = {"running": runs, **ask("status"), **maintenance.measure(folder)}
         if options.users:
@@ -230,7 +230,7 @@ def backup(options: argparse.Namespace, folder: Path) -> int:
 
 
 def restore(options: argparse.Namespace, folder: Path) -> int:
-    """Put a backup in the place of the archive."""
+    """Replace the archive by a backup."""
     held = maintenance.restore(folder, options.file, _print)
     _print(f"restored: {held}; the server makes its index when it starts")
     return DONE

@@ -1,12 +1,12 @@
-"""What the operator's command (``admin``) may ask of the chat, and what is answered.
+"""The requests of the operator's command (``admin``), and their answers.
 
-``Control`` turns a request into a command of the console, whose answer comes when it is committed:
-so an operator's requests take their turns among those of the users. Requests and answers are
-objects as JSON has them; ``control_socket`` carries them, and without a server ``offline`` does.
-Nothing here knows SQL, the archive's files or what the command prints.
+``Control`` makes a command of the console from a request. It has its place in the order like the
+commands of users, and the answer follows the commit. Requests and answers are JSON objects;
+``control_socket`` transfers them, or ``offline`` if no server runs. This module must not know SQL,
+files, or the output of the command.
 
-A list comes a page at a time: ``more`` says that there is more behind its last item, whose ``key``
-the next request has as ``after``.
+Lists are answered by page: ``more`` says that the list continues; the next request has the ``key``
+of the last item as ``after``.
 """
 
 from __future__ import annotations
@@ -47,37 +47,43 @@ from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.state import State
 
 PAGE = 100
-"""Items of a list that one answer has at most."""
+"""Maximum number of items in one answer."""
 
 MAX_HASH = 500
-"""Characters of what argon2 makes of a password."""
+"""Maximum characters of the hash of a password."""
 
 Answer = dict[str, Any]
 
 
 class Chat(Protocol):
-    """What is asked of the chat, whether a server runs (``core.hub.Hub``) or not (``offline``)."""
+    """The part of the chat that ``Control`` uses: ``core.hub.Hub``, or ``offline`` without a
+    server.
+    """
 
     @property
     def state(self) -> State:
-        """The state by which is decided."""
+        """The state that decides."""
 
     def ask(self, command: Command) -> Deferred[Result]:
-        """Propose a command; fire with its result, or fail with the ``ChatError`` by which it is
-        refused.
+        """Propose a command.
+
+        :return: fires with its result, or fails with a ``ChatError`` if it is refused.
         """
 
     def settled(self) -> float:
-        """Return the time of day by which durations count, in seconds."""
+        """Return the time of day from which durations are counted, in seconds since the epoch."""
 
     def who(self, after: str = "") -> Listing[User]:
-        """All who are present, in the order of their folded names, those behind ``after``."""
+        """Return the present users in the order of their names.
+
+        :param after: the folded name after which the items begin.
+        """
 
     def confirmed(self, user: User) -> int:
         """Return the number up to which a user has confirmed all messages."""
 
     def population(self) -> Population:
-        """Count who is there."""
+        """Count users, sessions, held guests, accounts and rooms."""
 
 
 _WHY: dict[type[ChatError], str] = {
@@ -91,13 +97,13 @@ _WHY: dict[type[ChatError], str] = {
     TextTooLong: "a reason is one line of at most 200 bytes",
     TooManyThere: "there are too many bans and mutes",
 }
-"""What the operator is told where a refusal says no more than its kind."""
+"""Texts for the operator about refusals."""
 
 
 class Control:
-    """What the operator may ask, by the names that the wire has.
+    """Does the requests of the operator.
 
-    :param status: returns what is to be said of the server beside what the chat knows.
+    :param status: returns facts about the server for the request ``status``.
     """
 
     def __init__(self, chat: Chat, status: Callable[[], Mapping[str, Any]]) -> None:
@@ -105,10 +111,10 @@ class Control:
         self._status = status
 
     async def ask(self, request: object) -> Answer:
-        """Carry out a request; return its answer when the changes have been committed.
+        """Do a request; return its answer after the commit.
 
-        :param request: as JSON has it; anything.
-        :raises ChatError: it is refused; the error's text says why.
+        :param request: any value that was parsed from JSON.
+        :raises ChatError: if it is refused; the error's text is the reason.
         """
         if not isinstance(request, dict):
             raise NotPermitted("a request is a JSON object")
@@ -135,7 +141,7 @@ class Control:
         return {"name": result.name} if isinstance(result, Disconnected) else {}
 
     async def _pardon(self, subject: str) -> Answer:
-        """End whatever sanctions there are of a subject."""
+        """Lift all sanctions of a subject."""
         _check_text(subject)
         subject = parse_subject(subject)
         found = False
@@ -164,8 +170,8 @@ class Control:
         return {"items": [f"{key} {comment}".rstrip() for key, comment in keys]}
 
     def _list_users(self, after: str) -> Answer:
-        """List who is here. ``user`` and ``confirmed`` tell whoever has the archive how far behind
-        a user is.
+        """List the present users. With ``user`` and ``confirmed``, the command can count in the
+        archive how many messages a user has not confirmed.
         """
         return _page(
             {
@@ -198,11 +204,10 @@ class Control:
 
 
 def _command(request: dict[str, Any], now: float) -> Command:
-    """Return the command that a request asks for.
+    """Return the command of a request.
 
-    :param now: the time of day, in seconds, from which durations count.
-
-    :raises NotPermitted: it asks for none, or not for one that there could be.
+    :param now: the time of day from which durations are counted, in seconds since the epoch.
+    :raises NotPermitted: if the request or one of its values is not valid.
     """
     _check_text(*(text for text in request.values() if isinstance(text, str)))
     by = (CONSOLE, 0)
@@ -244,9 +249,9 @@ def _page(found: Any) -> Answer:
 
 
 def _check_text(*texts: str) -> None:
-    """See that texts can be stored: JSON may have halves of surrogate pairs.
+    """Check that texts can be stored: JSON may contain halves of surrogate pairs.
 
-    :raises NotPermitted: they can't.
+    :raises NotPermitted: if they can't.
     """
     try:
         for text in texts:
@@ -256,9 +261,9 @@ def _check_text(*texts: str) -> None:
 
 
 def _check_name(name: str) -> None:
-    """See that a user may be called so.
+    """Check that a name is valid for a user.
 
-    :raises NotPermitted: nobody may.
+    :raises NotPermitted: if it is not.
     """
     try:
         check_user_name(name)
@@ -267,9 +272,9 @@ def _check_name(name: str) -> None:
 
 
 def _check_hash(hash: str) -> None:
-    """See that a password could be verified by what is to be stored of it.
+    """Check that passwords can be verified with a hash.
 
-    :raises NotPermitted: it could not.
+    :raises NotPermitted: if they can't.
     """
     try:
         if hash:

@@ -1,17 +1,16 @@
-"""The control socket: a Unix socket in the state folder, on which the operator's command asks.
+"""The control socket: a Unix socket in the state folder for the operator's command.
 
-A request is a line of JSON, and so is its answer, before which no further request is read::
+Requests and answers are lines of JSON. A request is read after the answer to the one before::
 
     {"ask": "ban", "subject": "bob", "duration": "2h", "reason": "spam"}
     {"answer": {}}
     {"ask": "kick", "name": "carol", "reason": ""}
     {"refused": "who is to be kicked is not here"}
 
-An answer that says ``failed`` instead tells what the server could not do, for now or for a fault.
-What can be asked is ``control``'s; nothing here knows any request.
-
-The socket's permissions say who may ask (0600), and where the system tells who is at the other end,
-it must be the server's user or root.
+An answer with ``failed`` says that the server could not do the request, because of a temporary
+condition or a defect. The socket is private to the server's user (mode 0600); if the system tells
+the user at the other end, it must be the server's user or root. This module must not know the
+requests, which are in ``control``.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ from chat_twisted.files import FilesError
 from chat_twisted.logs import Logger
 
 MAX_LINE = 16 * 1024
-"""Bytes of a request."""
+"""Maximum bytes of a request."""
 
 MAX_CONNECTIONS = 64
-"""Commands that may be connected at once. For one more, the one that has been silent for longest is
-disconnected."""
+"""Maximum number of connections. A further one replaces the one that has been silent for the
+longest time."""
 
 SILENCE = 10.0
 """Seconds without a request after which a connection is closed."""
 
 STOP_WITHIN = 0.5
-"""Seconds that answers may take when the server stops."""
+"""Seconds within which answers must be sent when the server stops."""
 
 BACKLOG = 128
-"""Commands that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 
 
 @implementer(IPushProducer)
@@ -69,16 +68,16 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
     transport: Any
 
     def __init__(self) -> None:
-        self.busy = False  # a request is being answered
-        self._full = False  # the transport has more to write than it likes
-        self._leaves = False  # when all is written
+        self.busy = False  # a request is not answered yet
+        self._full = False  # the command reads too slowly
+        self._leaves = False  # the connection is closed after all output
 
     def callLater(self, period: float, func: Callable[[], None]) -> Any:
-        """TimeoutMixin: the time is the factory's."""
+        """Start a timer on the factory's clock. Called by TimeoutMixin."""
         return self.factory.clock.callLater(period, func)
 
     def connectionMade(self) -> None:
-        """Twisted: a command has connected."""
+        """Check the peer, and wait for a request. Called by Twisted."""
         if not _may_ask(self.transport):
             self.transport.abortConnection()
             return
@@ -87,16 +86,18 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
         self.setTimeout(SILENCE)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: it is gone."""
+        """Forget the connection. Called by Twisted."""
         self.setTimeout(None)  # type: ignore[no-untyped-call]
         self.factory.gone(self)
 
     def timeoutConnection(self) -> None:
-        """TimeoutMixin: it was silent for too long, or does not read."""
+        """Close the connection: it was silent for too long, or does not read. Called by
+        TimeoutMixin.
+        """
         self.transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
-        """LineReceiver: a request. No other is read before it is answered."""
+        """Do a request, and read no other before its answer. Called by LineReceiver."""
         self.busy = True
         self.setTimeout(None)  # type: ignore[no-untyped-call]
         self._read_or_not()
@@ -127,7 +128,7 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
         self._read_or_not()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """LineReceiver: a request is too long."""
+        """Refuse a request that is too long. Called by LineReceiver."""
         self._write({"refused": "the request is too long"})
         self.leave()
 
@@ -135,7 +136,7 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
         self.transport.write(json.dumps(answer).encode() + b"\n")
 
     def leave(self) -> None:
-        """Close the connection when all is written, which may take ``SILENCE``."""
+        """Close the connection after all output, within ``SILENCE`` seconds."""
         if not self._leaves:
             self._leaves = True
             super().pauseProducing()  # type: ignore[no-untyped-call]
@@ -143,17 +144,17 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
             self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
-        """Twisted: called when the command reads too slowly."""
+        """Stop to read requests. Called by Twisted when the command reads too slowly."""
         self._full = True
         self._read_or_not()
 
     def resumeProducing(self) -> None:
-        """Twisted: it has read it."""
+        """Read requests again. Called by Twisted when the command has read the output."""
         self._full = False
         self._read_or_not()
 
     def stopProducing(self) -> None:
-        """Twisted: the transport is gone; ``connectionLost`` follows."""
+        """Do nothing. Called by Twisted when the connection is lost."""
 
     def _read_or_not(self) -> None:
         if self._leaves:
@@ -165,8 +166,8 @@ class ControlProtocol(LineReceiver, TimeoutMixin):
 
 
 def _may_ask(transport: Any) -> bool:
-    """Tell whether the other end of a Unix socket is the server's user or root, where the system
-    says so; elsewhere the socket's permissions have said it.
+    """Return whether the process at the other end of a Unix socket belongs to the server's user or
+    to root. Systems that can't tell rely on the socket's permissions.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
@@ -177,9 +178,10 @@ def _may_ask(transport: Any) -> bool:
 
 
 class ControlFactory(ServerFactory):
-    """All connections of commands.
+    """The connections of operator's commands.
 
-    :param clock: by which they time out.
+    :param control: does the requests.
+    :param clock: the reactor.
     """
 
     noisy = False
@@ -189,12 +191,12 @@ class ControlFactory(ServerFactory):
         self.control = control
         self.clock = clock
         self.stopping = False
-        # The one that came first, and the one whose request was answered last, in that order.
+        # Ordered by the time of the last answer, or of the connection; the oldest comes first.
         self._connections: dict[ControlProtocol, None] = {}
         self._all_gone: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ControlProtocol | None:  # type: ignore[override]
-        """Twisted: a command connects."""
+        """Make the protocol of a connection. Called by Twisted."""
         if self.stopping:
             return None
         connection = ControlProtocol()
@@ -223,12 +225,13 @@ class ControlFactory(ServerFactory):
             gone.callback(None)
 
     def failed(self, failure: Failure) -> None:
-        """Called with a fault of ours that a request has met."""
+        """Called when a request has met a defect."""
         self._log.failure("while answering the operator", failure)
 
     def stop(self) -> Deferred[None]:
-        """Close all connections, those with a request when that is answered; fire when all are
-        gone, within ``STOP_WITHIN``.
+        """Close all connections, after the answers to pending requests.
+
+        :return: fires when all are closed, within ``STOP_WITHIN``.
         """
         self.stopping = True
         if not self._connections:
@@ -248,7 +251,7 @@ class ControlFactory(ServerFactory):
 
 
 class _Port(unix.Port):
-    """A listening Unix socket that can be closed though somebody has removed its file."""
+    """A listening Unix socket that can be closed even if its file was removed."""
 
     def connectionLost(self, reason: Failure) -> None:
         try:
@@ -258,10 +261,10 @@ class _Port(unix.Port):
 
 
 class ControlService:
-    """The control socket of a state folder, from before the process becomes a daemon to its end.
+    """The control socket of a state folder. It is made before the process becomes a daemon.
 
-    :param folder: whose lock this process holds; so a socket that is there is of nobody.
-    :raises FilesError: the socket can't be made.
+    :param folder: the folder, which this process has locked, so an existing socket is stale.
+    :raises FilesError: if the socket can't be made.
     """
 
     def __init__(self, folder: Path, factory: ControlFactory, reactor: Any) -> None:
@@ -280,12 +283,15 @@ class ControlService:
             os.umask(before)
 
     def remove(self) -> None:
-        """Remove the socket at once, since the server can't start."""
+        """Remove the socket at once. Called when the server can't start."""
         with contextlib.suppress(OSError):
             os.unlink(self._short.path)
 
     def stop(self) -> Deferred[Any]:
-        """Take no more requests, remove the socket and fire when all connections are gone."""
+        """Accept no more requests, and remove the socket.
+
+        :return: fires when all connections are closed.
+        """
         closed = Deferred.fromCoroutine(self._close())
         return gatherResults([closed, self._factory.stop()])
 
@@ -295,7 +301,7 @@ class ControlService:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket that a server has left which was killed."""
+    """Remove the socket of a server that was killed."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise FilesError(f"{path}: not a socket; the server makes one of this name")

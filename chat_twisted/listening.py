@@ -1,7 +1,7 @@
 """Listens for clients on the endpoints of the command line, before twistd makes a daemon.
 
-An endpoint that is wrong or can't be listened on ends the start with one line, and so does a system
-that allows too few open files.
+If an endpoint is invalid or in use, or the system allows too few open files, the start ends with
+one line.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from chat_twisted.logs import Logger
 from chat_twisted.options import HINT, fail
 
 BACKLOG = 4096
-"""How many peers may wait to be accepted; Linux takes no more than net.core.somaxconn."""
+"""Maximum number of connections that wait to be accepted; Linux also has net.core.somaxconn."""
 
 SPARE_DESCRIPTORS = 128
-"""File descriptors that are kept for the archive, the log and the operator's commands, and for
-connections that were just accepted and must be closed again."""
+"""File descriptors that are reserved for the archive, the log, the operator's commands, and for
+connections that are accepted and closed again."""
 
 FEWEST_CONNECTIONS = 16
-"""A system that allows fewer is no place for a server."""
+"""The server does not start if the system allows fewer connections."""
 
 
 def make_endpoints(
     descriptions: Sequence[str], reactor: Any
 ) -> list[tuple[str, IStreamServerEndpoint]]:
-    """Make endpoints of their descriptions; if one is wrong, say so and exit with 1.
+    """Make endpoints from their descriptions; if one is invalid, print why and exit with 1.
 
-    :return: them with their descriptions.
+    :return: the descriptions with their endpoints.
     """
     endpoints: list[tuple[str, IStreamServerEndpoint]] = []
     for description in descriptions:
         try:
             endpoint = serverFromString(reactor, _as_we_listen(description))
-        except Exception as error:  # noqa: BLE001  plugins parse the strings, each in its way
+        except Exception as error:  # noqa: BLE001  plugins that parse endpoints may raise anything
             fail(f"--listen {description}: not an endpoint: {error} {HINT}")
         endpoints.append((description, endpoint))
     return endpoints
 
 
 def _as_we_listen(description: str) -> str:
-    """Add to the description of an endpoint what this server wants otherwise than Twisted.
+    """Add this server's own defaults to the description of an endpoint.
 
-    More peers may wait to be accepted than Twisted's 50: a class that comes in at once, or all
-    clients after a restart, would be turned away by the system and try again a second later. A Unix
-    socket has no lock that names the process, since a daemon gets another number; see ``listen``.
+    The backlog is longer than Twisted's 50: otherwise, if many clients connect at once, for example
+    after a restart, the system refuses some, which try again a second later. Unix sockets get no
+    lock file, because the process ID in it would be wrong after the daemon forks; see ``listen``.
     """
     kind = description.removeprefix("haproxy:").partition(":")[0]
     if kind in ("tcp", "tcp6", "unix") and ":backlog=" not in description:
@@ -70,10 +70,10 @@ def _as_we_listen(description: str) -> str:
 def listen(
     endpoints: Sequence[tuple[str, IStreamServerEndpoint]], factory: FrontFactory, reactor: Any
 ) -> list[IListeningPort]:
-    """Listen on all endpoints; if one can't be listened on, say why and exit with 1.
+    """Listen on all endpoints; if one fails, print why and exit with 1.
 
-    This happens before twistd makes a daemon of the process and gives up the rights of root: so the
-    reason reaches the standard error of whoever starts it, and nothing is left behind.
+    This happens before twistd makes a daemon and gives up the rights of root, so the reason appears
+    on standard error, and nothing is left behind.
     """
     ports: list[IListeningPort] = []
     for description, endpoint in endpoints:
@@ -83,7 +83,7 @@ def listen(
         if failure is not None:
             for port in ports:
                 port.stopListening()
-            reactor.iterate()  # which removes Unix sockets
+            reactor.iterate()  # removes Unix sockets
             error = failure.value
             if isinstance(error, CannotListenError):
                 error = error.socketError
@@ -102,13 +102,16 @@ def _try_to_listen(
 
 
 def _remove_stale_socket(error: BaseException | None) -> bool:
-    """Remove the Unix socket that a server which was killed has left, if that is the problem."""
+    """Remove the Unix socket of a server that was killed, if that has caused ``error``.
+
+    :return: whether it was removed.
+    """
     path = error.port if isinstance(error, CannotListenError) else None
     if not isinstance(path, str | bytes):
         return False
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False  # a file is refused in the same way, and is nobody's to remove
+            return False  # an ordinary file causes the same error, and must not be removed
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(path)
     except ConnectionRefusedError:
@@ -121,11 +124,13 @@ def _remove_stale_socket(error: BaseException | None) -> bool:
 
 
 def count_connections(clients: int) -> int:
-    """Let this process have as many connections as the options allow, if the system does; return
-    how many there may be.
+    """Raise the limit of open files as far as the options need and the system allows.
 
-    The limit that programs are started with is often 1024; they may raise it themselves. A client
-    of version 1 has two connections.
+    The initial limit is often 1024, and a process may raise it itself. A client of version 1 has
+    two connections.
+
+    :param clients: the maximum number of clients.
+    :return: the maximum number of connections.
     """
     try:
         own = len(os.listdir("/dev/fd")) + SPARE_DESCRIPTORS

@@ -1,7 +1,7 @@
-"""The options of ``twistd chatserver``: their values, and the manual page.
+"""The options of ``twistd chatserver``: their values, and the help text.
 
-A wrong command line is refused here, in one line. Nothing here opens a file of the state folder,
-listens or starts anything.
+An invalid command line ends the start with one line. This module does not open files of the state
+folder, listen, or start anything.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ DEFAULT_GRACE = 600  # seconds
 DEFAULTS = Limits()
 
 MAX_MOTD = 10_000
-"""Characters of what is said to everybody who logs in."""
+"""Maximum characters of the message of the day."""
 
 HINT = "(twistd chatserver --help lists the options)"
-"""Follows the reason why a command line is refused."""
+"""Ends the error message about an invalid command line."""
 
 LOG_MEGABYTES = MAX_SIZE // 1_000_000
 
@@ -184,7 +184,7 @@ EXAMPLES
 
 
 def _number(option: str, least: int = 1) -> Callable[[str], int]:
-    """Return what reads the value of ``option``: a whole number from ``least`` on."""
+    """Return a function that parses the value of ``option``, a whole number from ``least`` on."""
 
     def read(value: str) -> int:
         digits = value.isascii() and value.isdigit() and 0 < len(value) <= 9
@@ -196,7 +196,7 @@ def _number(option: str, least: int = 1) -> Callable[[str], int]:
 
 
 def _rate(option: str) -> Callable[[str], Rate]:
-    """Return what reads the value of ``option``: so many a second, and so many at once."""
+    """Return a function that parses the value of ``option``, a rate limit."""
 
     def read(value: str) -> Rate:
         per_second, _, burst = value.partition(":")
@@ -212,7 +212,7 @@ def _rate(option: str) -> Callable[[str], Rate]:
 
 
 def _one_of(option: str, *values: str) -> Callable[[str], str]:
-    """Return what reads the value of ``option``: one of ``values``."""
+    """Return a function that parses the value of ``option``, one of ``values``."""
 
     def read(value: str) -> str:
         if value not in values:
@@ -224,16 +224,18 @@ def _one_of(option: str, *values: str) -> Callable[[str], str]:
 
 
 def _path(value: str) -> Path:
-    """Read a path; it stays the same when the process goes to another folder (--rundir)."""
+    """Return an absolute path, because twistd may change the current folder (--rundir)."""
     return Path(value).absolute()
 
 
 class Options(usage.Options):
-    """The options of ``twistd chatserver``.
+    """The options of ``twistd chatserver``, as items, and values that are derived from them.
 
-    Besides the items: ``limits`` and ``decide`` are what they mean for the doors and the state,
-    ``motd`` is the text of that file, ``certificate_files`` are the operator's own, else None;
-    ``pidfile`` and ``log_path`` are what was said to twistd, None if nothing was.
+    :ivar limits: the limits for the hub and the doors.
+    :ivar decide: the options for the state.
+    :ivar motd: the text of the file ``--motd``.
+    :ivar certificate_files: the operator's own certificate and key, or None.
+    :ivar pidfile, log_path: the options of twistd, or None.
     """
 
     optParameters = [
@@ -276,26 +278,26 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Add an endpoint to those that connections are taken at."""
+        """Add an endpoint on which the server listens."""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
 
     def opt_version(self) -> NoReturn:
         """Display the version and exit."""
-        print(f"chat_twisted {__version__}")  # noqa: T201  what was asked for
+        print(f"chat_twisted {__version__}")  # noqa: T201  the output of the option
         sys.exit(0)
 
     def __str__(self) -> str:
-        return MANUAL  # which --help prints
+        return MANUAL  # printed by --help
 
     def parseArgs(self, *arguments: str) -> None:
-        """Take what is not an option: there is no such thing."""
+        """Refuse arguments that are not options. Called by Twisted."""
         if arguments:
             raise usage.UsageError(f"not an option: {arguments[0]}")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the command line; on a wrong one, say what is wrong in one line and exit with 1.
+        """Parse the command line; if it is invalid, print one line and exit with 1.
 
         Twisted's own way is to print the whole help, with the reason as its last line.
         """

@@ -1,6 +1,6 @@
-"""The server's process: its signals, Python's collector and threads, and the memory that is free.
+"""The server's process: signals, garbage collection, threads, and free memory.
 
-It knows the process and the reactor, and nothing of the chat.
+This module must not know the chat.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from twisted.internet.task import LoopingCall
 from chat_twisted.memory import find_trim
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds for which the reactor may keep Python from the thread that writes, and the other way
-round. With Python's own 5 ms, a commit of a few statements waits that long for each of them."""
+"""Python's switch interval in seconds. With the default of 5 ms, a commit in a thread waits up to 5
+ms for Python's lock after each statement."""
 
 TRIM_EVERY = 10
-"""Seconds after which memory that is free is given back to the system."""
+"""Seconds between two returns of free memory to the system."""
 
 COLLECT_AFTER = (20_000, 20, 50)
 """Thresholds for ``gc.set_threshold`` (generations 0, 1 and 2)."""
 
 
 def set_up(reactor: Any) -> None:
-    """Prepare this process for serving: how threads take turns, the collector, and signals."""
+    """Prepare this process for serving: switch interval, garbage collection, signals."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     reactor.callWhenRunning(_spare_the_collector)
     reactor.callWhenRunning(stop_when_told, reactor)
@@ -52,10 +52,10 @@ def stop_when_told(reactor: Any) -> None:
 
 
 def _spare_the_collector() -> None:
-    """Let Python look for cycles among new objects alone, and seldom.
+    """Let the garbage collector run rarely, and ignore the objects that exist now.
 
-    The objects of the start stay. A message is released by its last user and makes no cycle, so
-    counting objects to find that there is none would be wasted.
+    Those objects stay until the end. Messages make no reference cycles, so collections find almost
+    nothing.
     """
     gc.collect()
     gc.freeze()
@@ -63,9 +63,7 @@ def _spare_the_collector() -> None:
 
 
 class GivingBack:
-    """Gives free memory back to the system every ``TRIM_EVERY`` seconds, from when the reactor
-    runs until it is stopped.
-    """
+    """Returns free memory to the system every ``TRIM_EVERY`` seconds while the reactor runs."""
 
     def __init__(self, reactor: Any) -> None:
         self._trimming = LoopingCall(find_trim() or (lambda: None))
@@ -73,6 +71,6 @@ class GivingBack:
         reactor.callWhenRunning(self._trimming.start, TRIM_EVERY, now=False)
 
     def stop(self) -> None:
-        """Give back no more."""
+        """Stop the timer."""
         if self._trimming.running:
             self._trimming.stop()

@@ -1,7 +1,7 @@
-"""What the framed protocol says of each error: its code and reason, whether the connection closes,
-and further headers (docs/protocol.rst, Errors). Shared by door and client.
+"""The ERROR frame of each error in the framed protocol: code, reason, whether the connection is
+closed, and further headers (docs/protocol.rst, Errors). Door and client share this module.
 
-Nothing here knows a connection, or what was asked.
+It must not know connections or requests.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from chat_twisted.frames import HeaderIncomplete, MessageTooLong, format_until
 
 
 class NotRegistered(ChatError):
-    """Something else was asked before REGISTER; in version 1, also a name that can't be had."""
+    """Another request came before REGISTER; in version 1, also a refused name."""
 
 
 class UnknownCommand(ChatError):
-    """A verb, or an argument that belongs to it, that the server does not know."""
+    """The server does not know the verb, or the argument that belongs to it."""
 
 
 class Refusal(NamedTuple):
@@ -47,7 +47,7 @@ class Refusal(NamedTuple):
     closes: bool = False
 
     def __str__(self) -> str:
-        """Write it as the argument of an ERROR."""
+        """Return the argument of an ERROR."""
         return f"{self.code} {self.reason}"
 
 
@@ -67,13 +67,13 @@ REFUSALS: dict[type[ChatError], Refusal] = {
     Unavailable: Refusal(112, "Unavailable"),
     EncryptionRequired: Refusal(113, "Encryption required", closes=True),
 }
-"""A class that is not here has the refusal of its nearest base class."""
+"""Refusals by classes of errors. Another class has the refusal of its nearest base class."""
 
 _REASONS: dict[type[ChatError], str] = {
     RoomIsPublic: "there is a public room of that name",
     SearchTooBroad: "the search is too broad, take longer or rarer words",
 }
-"""The header ``Reason``, a text for people, of errors that always have the same."""
+"""The header ``Reason``, a text for people, of errors that always have the same one."""
 
 
 def refusal_of(error: type[ChatError]) -> Refusal:
@@ -82,7 +82,7 @@ def refusal_of(error: type[ChatError]) -> Refusal:
 
 
 def refusal_headers(error: ChatError) -> Iterator[tuple[str, object]]:
-    """Yield the headers of an ERROR that follow from the error alone."""
+    """Yield the headers of an ERROR that depend only on the error."""
     if error.retry_after is not None:
         yield "Retry-after", error.retry_after
     if isinstance(error, Sanctioned):

@@ -1,8 +1,8 @@
 """The server: ``makeService`` puts the parts together for ``twistd chatserver``, ``ChatService``
 starts and stops them.
 
-The one place on the server's side that knows all parts, and the only one that takes the global
-reactor. The options are in ``options``; twistd looks for them here.
+This is the only module of the server that knows all parts, and the only one that takes the global
+reactor. twistd also expects the options in this module; they are in ``options``.
 """
 
 from __future__ import annotations
@@ -50,18 +50,19 @@ from chat_twisted.storage.reading import lower_priority
 __all__ = ["ChatService", "Options", "makeService"]
 
 HASHING_NICE = 10
-"""How much the threads that look at passwords give way to the others."""
+"""Niceness that is added to the threads that hash passwords."""
 
 
 class ChatService(Service):
-    """The server: serves until it is stopped, and lets go of everybody then.
+    """The running server, as a Twisted service. When it is stopped, it closes all connections.
 
-    :param ports: where ``front`` listens already; ``framed`` is a door behind it.
-    :param control: where the operator's commands ask.
-    :param wind_down: called at once, to end what nobody must wait for.
-    :param stop_storage: called when all are gone, to finish what is to be written.
-    :param lock, pidfile: say which process serves.
-    :param log_file: what is logged goes there, unless twistd logs elsewhere.
+    :param ports: the ports, on which ``front`` listens already.
+    :param framed: a door behind ``front``.
+    :param control: the control socket.
+    :param wind_down: called first when the server stops, to interrupt readings and the like.
+    :param stop_storage: called when all connections are closed, to finish writing.
+    :param lock, pidfile: get the ID of the process that serves.
+    :param log_file: the log file, unless twistd has its own.
     """
 
     _log = Logger()
@@ -91,14 +92,16 @@ class ChatService(Service):
         self._log_file = log_file
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Join the application that twistd has made, and have it log to our file."""
+        """Join twistd's application, and set its log file. Called by twistd."""
         if self._log_file is not None and isinstance(parent, Componentized):
             observer = textFileLogObserver(cast(TextIO, self._log_file))
             parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Say in the log where it listens; called in the process that serves."""
+        """Log the addresses, and write the process files. Called by Twisted in the process that
+        serves.
+        """
         super().startService()  # type: ignore[no-untyped-call]
         self._lock.write()
         if self._pidfile is not None:
@@ -113,8 +116,8 @@ class ChatService(Service):
         )
 
     def reload(self) -> None:
-        """Open the log file anew, and take the certificate's files as they are now. If one of them
-        can't be used, go on with what there was.
+        """Reopen the log file, and reload the certificate. A file that can't be used is logged, and
+        the old one stays in use. Called at SIGHUP.
         """
         if self._log_file is not None:
             try:
@@ -129,14 +132,17 @@ class ChatService(Service):
             self._log_fingerprint()
 
     def stopService(self) -> Deferred[Any]:
-        """Say BYE to everybody; fire when all are gone and all is written."""
+        """Close all connections, and finish writing. Called by Twisted.
+
+        :return: fires when that is done.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._wind_down()
         self._front.stop()
         stopping.append(self._framed.stop("The server is stopping"))
         stopping.append(self._control.stop())
-        # Whatever fails: a Unix socket that somebody has removed, for one.
+        # Continue even if something fails, such as the removal of a Unix socket.
         stopped = DeferredList(stopping, consumeErrors=True)
         finished = stopped.addCallback(lambda _: Deferred.fromCoroutine(self._stop_storage()))
         return finished.addBoth(self._clear_process_files)
@@ -149,7 +155,7 @@ class ChatService(Service):
 
 
 def _count_by_kind(framed: FramedFactory) -> Counter[str]:
-    """Count the connections of each kind: what they come over, and what they speak."""
+    """Count the connections by transport and version."""
     kinds: Counter[str] = Counter()
     for stream in framed.streams.open:
         connection = stream.protocol
@@ -162,21 +168,21 @@ def _count_by_kind(framed: FramedFactory) -> Counter[str]:
 
 
 class _YieldingThread(Thread):
-    """A thread that lets the others have the processor first, and so do those that it makes: a
-    password is looked at by four.
+    """A thread with a lower priority. The four threads that argon2 starts for a password inherit
+    it.
     """
 
     def run(self) -> None:
-        """Do what it is for."""
+        """Lower the priority, and run the thread's function."""
         lower_priority(HASHING_NICE)
         super().run()
 
 
 def _make_pool() -> ThreadPool:
-    """Make the threads that look at passwords."""
+    """Make the pool of threads that hash passwords."""
     pool = ThreadPool(0, HASHING_AT_ONCE, "passwords")
     pool.threadFactory = _YieldingThread
-    pool.start()  # which starts no thread yet: twistd may still fork
+    pool.start()  # starts no thread yet: twistd may still fork
     return pool
 
 
@@ -192,7 +198,7 @@ def _lock_pidfile(path: Path | None) -> ProcessFile | None:
 
 
 def makeService(options: Options) -> Service:
-    """Put the server together; twistd calls it with the options it has read."""
+    """Make the server from its parts. Called by twistd."""
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
@@ -260,7 +266,7 @@ def makeService(options: Options) -> Service:
 
     async def stop() -> None:
         giving_back.stop()
-        pool.stop()  # at most it waits for two passwords that are looked at
+        pool.stop()  # waits for at most two passwords
         await storage.stop()
 
     pidfile = _lock_pidfile(options.pidfile)

@@ -1,8 +1,8 @@
-"""The state folder of a server: opened once at the start, and kept by the ledger from then on.
+"""The state folder of a server: the files at the start, and the storage while it runs.
 
-``StateFolder`` is what must be there before twistd makes a daemon: the lock, the archive in the
-newest schema, the certificate. ``Storage`` is what writes and reads while the server runs. Nothing
-here knows a door or what is said in the chat.
+``StateFolder`` prepares the lock, the archive and the certificate before twistd makes a daemon.
+``Storage`` has the parts that read and write while the server runs. This module must not know doors
+or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -28,29 +28,31 @@ from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.store import SQLiteStore
 
 LOCK_PATIENCE = 5.0
-"""Seconds that a start waits for a server that ends, or for an operator's command."""
+"""Seconds for which a starting server waits for a stopping one, or for an operator's command."""
 
 DAY = 24 * 60 * 60  # seconds
 
 
 class StateFolder:
-    """A state folder that this process has locked, and the files that it starts with.
+    """A state folder that this process has locked, with its files.
 
-    ``path`` is the folder, ``lock`` says which process serves, ``log_file`` is None where twistd
-    logs elsewhere, ``opened`` is what the archive had, and ``tls`` the certificate.
-
-    :param user, group: who is to own the files, if root starts the server; None for the process's
-        own.
-    :param say: takes a line of what was found and mended.
-    :raises FilesError: a file can't be used, or another server uses the folder.
-    :raises TLSError: the certificate can't be used.
+    :ivar path: the folder.
+    :ivar lock: the lock, a file with the ID of the process that serves.
+    :ivar log_file: the log file; None if twistd has its own.
+    :ivar opened: the data in the archive.
+    :ivar tls: the certificate.
+    :param user, group: the owner of the files, if root starts the server; None for the process's
+        own user and group.
+    :param say: as in ``files.make_private_folder``.
+    :raises FilesError: if a file can't be used, or another server uses the folder.
+    :raises TLSError: if the certificate can't be used.
     """
 
     def __init__(self, options: Options, user: int | None, group: int | None, say: Say) -> None:
         with acting_as(user, group):
             folder = options["state"] or archive.default_folder(user)
             self.path = make_private_folder(folder, say)
-            # Until the process ends; a daemon inherits it.
+            # The lock lasts until the process ends; a daemon inherits it.
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
@@ -58,13 +60,14 @@ class StateFolder:
 
 
 class Storage:
-    """What keeps the chat while the server runs: the ledger, and what is done behind it.
+    """The storage of a running server: the ledger, the maintenance and the reading connections.
 
-    ``start`` is the first command that is to be proposed to ``ledger``; ``reads`` answers what is
-    read back; ``settled`` returns the time of day by which durations count, in seconds; ``retain``
-    is for how many seconds messages are kept, None for ever.
-
-    :param turn: is when the ledger commits what one turn of the reactor has brought.
+    :ivar ledger: the ledger.
+    :ivar start: the first command to propose to it.
+    :ivar reads: reads messages for users.
+    :ivar settled: returns the time of day from which durations are counted, in seconds.
+    :ivar retain: seconds for which messages are kept; None means for ever.
+    :param turn: the ledger commits at the end of its turns.
     """
 
     def __init__(
@@ -94,11 +97,11 @@ class Storage:
         self.newest = opened.newest
 
     def interrupt(self) -> None:
-        """End the readings that are under way: nobody waits for them any more."""
+        """Interrupt all readings. Called when the server stops."""
         self._store.interrupt()
 
     async def stop(self) -> None:
-        """Write what is to be written, and close the files."""
+        """Finish writing, and close the files."""
         await self.ledger.stop()
         await self._housekeeping.stop()
         self._store.close()

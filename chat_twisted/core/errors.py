@@ -1,21 +1,20 @@
-"""What is refused: one class for each reason that a door may have to tell from the others.
+"""Refusals: one exception class for each reason that a door may need to distinguish.
 
-A door turns a ``ChatError`` into the words of its protocol; everybody else only raises it. Any
-other exception is a bug of ours. Nothing here knows a protocol: neither codes nor texts for users.
+The core raises a ``ChatError``, and a door writes it in its protocol. Any other exception is a
+defect. This module must not know protocols: no codes, and no texts for users.
 """
 
 from __future__ import annotations
 
 
 class ChatError(Exception):
-    """A request was refused because of what was asked, or of the state that the chat is in.
+    """A request was refused because of its contents, or because of the state of the chat.
 
-    :ivar retry_after: seconds after which it is worth trying again; None where waiting does not
-        help.
+    :ivar retry_after: seconds after which the client may try again; None if waiting does not help.
     """
 
     def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
-        """``detail`` is for the log alone: it must not quote what a user wrote."""
+        """:param detail: for the log only; it must not quote text of a user."""
         super().__init__(detail or type(self).__name__)
         self.retry_after = retry_after
 
@@ -25,60 +24,60 @@ class MalformedName(ChatError):
 
 
 class UnableToSend(ChatError):
-    """Nobody is there to receive the message."""
+    """There is no recipient for the message."""
 
 
 class NameInUse(ChatError):
-    """Somebody else is connected under that name."""
+    """Another user has the name."""
 
 
 class AuthenticationRequired(ChatError):
-    """A name that has an account; it is had by proving who one is."""
+    """The name has an account, and the client must prove that its user owns it."""
 
 
 class AuthenticationFailed(ChatError):
-    """The proof was none, or there is no such account: which of them is not said."""
+    """The proof is not valid, or there is no such account; users can't see which."""
 
 
 class TooFast(ChatError):
-    """More was asked for than a person would; ``retry_after`` says when it may go on."""
+    """A rate limit was exceeded; ``retry_after`` says when the client may continue."""
 
 
 class NoSuchRoom(ChatError):
-    """A room that does not exist."""
+    """The room does not exist, or the user may not know of it."""
 
 
 class NotPermitted(ChatError):
-    """A request that is well-formed and known, and not allowed to this user or at this point."""
+    """The request is valid, but not allowed for this user or at this time."""
 
 
 class Unavailable(ChatError):
-    """What is asked can't be done now."""
+    """A temporary condition prevents the request; the client may try again later."""
 
 
 class TookTooLong(Unavailable):
-    """What was asked took so long that it was given up."""
+    """The request took too long and was interrupted."""
 
 
 class SearchTooBroad(TookTooLong):
-    """A search took so long that it was given up, and would again."""
+    """A search took too long and was interrupted; it would take too long again."""
 
 
 class EncryptionRequired(ChatError):
-    """Plain text, from where the server takes none."""
+    """Plain text is not allowed from the client's address."""
 
 
-# Why something is not permitted, or can't be done, where a door may have to tell them apart.
+# Reasons that a door may need to distinguish
 
 
 class NoSession(NotPermitted):
-    """What is asked on a session that has ended."""
+    """The asking session has ended."""
 
 
 class Sanctioned(NotPermitted):
-    """An operator of the server has forbidden it.
+    """A ban or a mute forbids it.
 
-    :ivar until: the end, in milliseconds since the epoch; 0 if there is none.
+    :ivar until: its end, in milliseconds since the epoch; 0 means never.
     :ivar why: the operator's reason; may be empty.
     """
 
@@ -89,11 +88,11 @@ class Sanctioned(NotPermitted):
 
 
 class Banned(Sanctioned):
-    """The name or the address is kept out of the server."""
+    """The name or the address is banned from the server."""
 
 
 class Muted(Sanctioned):
-    """The user may not talk."""
+    """The user is muted."""
 
 
 class NotAMember(NotPermitted):
@@ -101,27 +100,27 @@ class NotAMember(NotPermitted):
 
 
 class NotThere(NotPermitted):
-    """Whom it is about is not a member of the room."""
+    """The other user is not a member of the room, or the name is not banned from it."""
 
 
 class AlreadyThere(NotPermitted):
-    """Whom it is about is a member of the room already."""
+    """The other user is a member of the room already."""
 
 
 class RoomIsPrivate(NotPermitted):
-    """Only who is invited may join the room."""
+    """Only invited users may join the room."""
 
 
 class RoomIsPublic(NotPermitted):
-    """A private room was asked for, and there is a public one of that name."""
+    """The user wants a private room, and there is a public room of that name."""
 
 
 class BannedFromRoom(NotPermitted):
-    """The name is kept out of the room, or from speaking in it."""
+    """The user's name is banned from the room: they can't join it, or can't send to it."""
 
 
 class RoomIsModerated(NotPermitted):
-    """Only operators and voices speak in the room."""
+    """Only operators and voices can send to the room."""
 
 
 class RoomOperatorRequired(NotPermitted):
@@ -133,15 +132,15 @@ class LastOperator(NotPermitted):
 
 
 class TooManyRooms(NotPermitted):
-    """The user is in as many rooms as they may be, or users of the address have made as many."""
+    """The user is in the maximum number of rooms, or their address has made the maximum."""
 
 
 class TooManyThere(NotPermitted):
-    """So many are invited, or banned, or sanctioned, that there can be no more."""
+    """There is the maximum number of invitations, bans or sanctions."""
 
 
 class TextTooLong(NotPermitted):
-    """A topic or a reason that is too long, or not one line."""
+    """A topic, a reason or an away text is too long, or not one line."""
 
 
 class OperatorRequired(NotPermitted):
@@ -153,11 +152,11 @@ class NoAccount(NotPermitted):
 
 
 class HasAccount(NotPermitted):
-    """There is an account already, or somebody who has the name."""
+    """The user has an account already, or another user has the name."""
 
 
 class NotProven(NotPermitted):
-    """What the session's user proved who they are by proves it no more."""
+    """The account does not have the proof of the asking session any more."""
 
 
 class NoSuchKey(NotPermitted):
@@ -165,16 +164,16 @@ class NoSuchKey(NotPermitted):
 
 
 class TooManyKeys(NotPermitted):
-    """The account has as many keys as it may have."""
+    """The account has the maximum number of keys."""
 
 
 class LastWayIn(NotPermitted):
-    """Without this key or password nothing proves who the user is."""
+    """This is the last key or password of the account."""
 
 
 class NoSuchSanction(NotPermitted):
-    """There is no such sanction."""
+    """There is no such ban or mute."""
 
 
 class NotYours(NotPermitted):
-    """A message that the asker may not delete, or not any more."""
+    """The asker may not delete the message, or not any more."""
