@@ -1,6 +1,6 @@
-"""How version 2 writes what the hub tells: messages, events and lists, as frames.
+"""Encodes messages, events and lists as frames of version 2.
 
-It does not know who is told, or on what connection.
+This module must not know sessions or connections.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ T = TypeVar("T")
 Headers = Sequence[tuple[str, object]]
 
 RANKS = {OPERATOR: "operator", VOICE: "voice", NONE: "none"}
-"""What ranks are called."""
+"""The names of ranks."""
 
 MAX_LINES = 1000
-"""Of a page of a list: more would keep others waiting for too long."""
+"""Maximum number of lines in a page of a list, so that others don't wait too long."""
 
 
 def encode_message(verb: str, message: Message, id: str | None = None) -> bytes:
-    """Write a message.
+    """Encode a message.
 
     :param verb: ``FORWARD`` or ``MESSAGE``.
-    :param id: the mark of the request that the message is read for.
+    :param id: the Id of the request for which the message was read, or None.
     """
-    # By hand, as is what comes with every message: encode() takes five times as long.
+    # Not by encode(), which takes five times as long.
     mark = "" if id is None else f"Id: {id}\n"
     body = message.text.encode()
-    deleted = "" if body else "Deleted: yes\n"  # no text is empty when it is said
+    deleted = "" if body else "Deleted: yes\n"  # only deleted texts are empty
     head = (
         f"{verb} {message.sender}\n{mark}To: {message.to}\nMessage: {message.number}\n"
         f"Time: {format_time(message.time)}\n{deleted}Content-length: {len(body)}\n\n"
@@ -59,11 +59,12 @@ def encode_message(verb: str, message: Message, id: str | None = None) -> bytes:
 def encode_event(
     event: Event, first: Headers = (), last: Headers = (), body: str | None = None
 ) -> bytes:
-    """Write an event; nothing for those that this version has no word for.
+    """Encode an event.
 
-    :param first: headers before those of the event, as an answer has its ``Id``.
-    :param last: headers behind them.
-    :param body: a body for an event that has none of its own.
+    :param first: headers before those of the event, such as the ``Id`` of an answer.
+    :param last: headers after them.
+    :param body: the body, if the event has none of its own.
+    :return: empty if version 2 has no frame for the event.
     """
     about = event[0]
     match event:
@@ -109,10 +110,11 @@ def encode_page(
     name: Callable[[T], str],
     line: Callable[[T], str],
 ) -> bytes:
-    """Write a page of a list: a line for each item, as many as go into one.
+    """Encode a page of a list, with as many lines as fit.
 
     :param frame: the request for the list.
-    :param name: what the client is to name an item by to get those behind it.
+    :param name: returns the key of an item, with which the client requests the next page.
+    :param line: returns the line of an item.
     """
     lines: list[str] = []
     size = 0
@@ -130,7 +132,7 @@ def encode_page(
 
 
 def bodies(lines: Sequence[str]) -> Iterator[str]:
-    """Join ``lines`` to bodies that every client takes."""
+    """Join ``lines`` to bodies that are short enough for every client."""
     first = size = 0
     for i, line in enumerate(lines):
         length = len(line.encode())
@@ -143,13 +145,13 @@ def bodies(lines: Sequence[str]) -> Iterator[str]:
 
 
 def describe_user(user: User, room: Room | None = None) -> str:
-    """Write the line of a user in a list.
+    """Return the line of a user in a list.
 
-    :param room: the room whose members are listed with their ranks.
+    :param room: the room whose members are listed with their ranks; None to leave out ranks.
     """
     mark = "" if room is None else _MARKS[room.members[user.id].rank]
     name, state, why = presence_of(user)
-    # A member who is not here is for others one who does not read for now.
+    # Absent members are listed as away.
     return f"{mark}{name}" if state == HERE else f"{mark}{name} {AWAY} {why}".rstrip()
 
 
@@ -157,12 +159,12 @@ _MARKS = {OPERATOR: "@", VOICE: "+", NONE: ""}
 
 
 def describe_room_ban(name: str, ban: RoomBan) -> str:
-    """Write the line of a name that is kept out of a room in a list."""
+    """Return the line of a room's ban in a list."""
     return f"{name} {format_time(ban.time)} {ban.author} {ban.reason}".rstrip()
 
 
 def describe_sanction(sanction: Sanction) -> str:
-    """Write the line of a sanction in a list."""
+    """Return the line of a sanction in a list."""
     until = format_until(sanction.until)
     return (
         f"{sanction.subject} {sanction.kind} {until} {sanction.author} {sanction.reason}".rstrip()

@@ -1,9 +1,9 @@
-"""What may be asked in version 2 (docs/protocol.rst): for each verb, its command and its answer.
+"""The requests of version 2 (docs/protocol.rst): for each verb, its command and its answer.
 
-A verb is one function of the table ``VERBS``. Most make a command of the frame and have it
-proposed (``Version2.ask``); the answer is the event that the others are told, or the request's own
-verb, or what the function names. Reading requests answer at once, or when it is their turn.
-Nothing here is decided, and nothing here knows how a connection is read.
+Each verb has a function in the table ``VERBS``. Most functions make a command from the frame and
+propose it (``Version2.ask``). The answer is the event that others get too, or the verb of the
+request, or a frame of the function's own. Requests that only read are answered at once, or in their
+turn. This module must not decide anything, or know how connections are read.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ HISTORY_COUNT = 50
 MAX_HISTORY = 1000
 SEARCH_COUNT = 20
 MAX_SEARCH = 100
-"""How many messages HISTORY and SEARCH bring if it is not said, and at most."""
+"""The default and the maximum number of messages in the answers to HISTORY and SEARCH."""
 
 MAX_OPERATORS = 20
-"""Operators of a room that the answer to JOIN names."""
+"""Maximum number of operators in the answer to JOIN."""
 
 VERSION_1 = ("TOSEND", "TORECV")
-"""What stands behind REGISTER in version 1, where a name stands in this one."""
+"""The first words after REGISTER in version 1; they are not valid as names."""
 
 MAX_QUERY = 500
-"""Characters of what is searched for."""
+"""Maximum characters of a query."""
 
 
 def take(session: Version2, frame: Frame) -> None:
-    """Handle a request, one of ``VERBS``.
+    """Process a request with a verb of ``VERBS``.
 
-    :raises ChatError: it is refused.
+    :raises ChatError: if it is refused at once.
     """
     verb = frame.verb
     handle = VERBS[verb]
-    if handle is _send or handle is _received:  # counted with their texts; not at all
+    if handle is _send or handle is _received:  # the hub counts SEND; RECEIVED is not counted
         handle(session, frame)
         return
     session.door.hub.usage.spend(session)
@@ -83,7 +83,7 @@ def _is_list(frame: Frame) -> bool:
 def _send(session: Version2, frame: Frame) -> None:
     if not frame.argument or not frame.body:
         raise HeaderIncomplete("no recipient or no text")
-    # The connection has looked whether the Id is a token.
+    # The connection has checked that the Id is a token.
     id = frame.headers.get("id")
     key = deduplication_key(session.instance, frame.argument, frame.body, id)
     session.door.hub.send(session, frame.argument, frame.body, id, key)
@@ -91,9 +91,12 @@ def _send(session: Version2, frame: Frame) -> None:
 
 
 def deduplication_key(instance: str, to: str, text: str, id: str | None) -> str | None:
-    """Return what a message and the same one sent again have in common, and no other of the user:
-    the client's instance and its Id. Of a client that does not say which it is, another one of the
-    same user may use the same Id, so that recipient and text belong to it.
+    """Return the deduplication key of a message (``commands.Send``).
+
+    It has the client's instance and the Id. Without an instance it has the Id, the recipient and
+    the text, because another client of the same user may use the same Id.
+
+    :return: None if the message has no Id.
     """
     if id is None:
         return None
@@ -222,13 +225,14 @@ def _rename(session: Version2, frame: Frame) -> None:
 
 
 def name_of(session: Version2) -> str:
-    """Return what the user of a session is called."""
+    """Return the name of a session's user."""
     return session.door.hub.name_of(session)
 
 
 def _event_or(unchanged: Callable[[], Event]) -> Answer:
-    """Answer with the event that others are told; where nothing has changed, with one that says how
-    it is.
+    """Make a function that answers with the event that others get too.
+
+    :param unchanged: returns the event for the answer if nothing has changed.
     """
 
     def answer(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:
@@ -267,7 +271,7 @@ def _answer_join(session: Version2, request: Request, result: Result, event: Eve
 
 
 def modes_of(room: Room) -> str:
-    """Write the modes of a room that are on."""
+    """Return the names of the modes of a room that are on."""
     return " ".join(mode for mode in MODES if mode in room.modes)
 
 
@@ -426,7 +430,7 @@ def _account(session: Version2, frame: Frame) -> None:
 
 
 def _hashing(session: Version2, frame: Frame) -> Hashing | None:
-    """Return what makes the hash of the password in the body; None if there is none."""
+    """Return a function that hashes the password in the body; None if there is no body."""
     if not frame.body:
         return None
     if not session.connection.channel.private:

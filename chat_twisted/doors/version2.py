@@ -1,7 +1,7 @@
-"""Version 2 of the framed protocol, on one connection (docs/protocol.rst, Version 2).
+"""Version 2 of the framed protocol, with one connection per session (docs/protocol.rst, Version 2).
 
-A session of one connection, and the door that brings messages to such sessions. It does not know
-what may be asked (``requests``), how the connection is read, or what comes before registration.
+This module has the session, and the door that delivers to such sessions. It must not know the
+requests (``requests``), how connections are read, or the steps before registration.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from chat_twisted.frames import Frame, HeaderIncomplete, encode, format_time, re
 from chat_twisted.logs import Logger
 
 VERSION = 2
-"""The highest version of the protocol that is spoken here."""
+"""The highest supported version of the protocol."""
 
 LIST_TIME = 0.002
-"""Seconds that the reactor spends on lists in one turn, but for a page in each that has waited."""
+"""Seconds for lists in one turn of the reactor; see ``Paced``."""
 
 MAX_JOINED = 65_536
-"""Bytes, and a message more, that are written at once. What waits for a peer is counted by what is
-written, so that must not be much."""
+"""Bytes after which messages are written in another piece. Waiting output is limited by whole
+pieces, so a piece must not be long."""
 
 RETRY_READING = 5
-"""Seconds after which it may be worth asking again for what could not be read."""
+"""Seconds after which clients may retry if the archive can't be read."""
 
 
 class Connection(Protocol):
-    """What a session asks of its connection."""
+    """The part of a connection that a session uses."""
 
     channel: Channel
 
@@ -56,32 +56,32 @@ class Connection(Protocol):
         """Write to the client."""
 
     def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when little waits to be written; perhaps at once."""
+        """Call ``then`` when no output waits for the client; perhaps at once."""
 
     def hold(self) -> None:
-        """Take no further request for now."""
+        """Process no further requests until ``go_on``."""
 
     def go_on(self) -> None:
-        """Take requests again."""
+        """Process requests again."""
 
     def registered(self, session: Version2) -> None:
-        """``session`` is this connection's."""
+        """Called when the session of this connection is logged in."""
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Answer a request with an error."""
 
     def bye(self, reason: str, *, final: bool = False) -> None:
-        """Say BYE, and close."""
+        """Write BYE, and close the connection after all output."""
 
     def abort(self, why: str) -> None:
-        """Close at once."""
+        """Close the connection at once."""
 
 
 NOWHERE = Nowhere()
 
 Answer = Callable[["Version2", Request, Result, Event | None], bytes]
-"""Writes the answer to a request that was done. The event is what others are told of it, if they
-are."""
+"""Type of a function that encodes the answer to a successful request; the event is the one that
+others get, or None."""
 
 
 class _Awaited(NamedTuple):
@@ -91,10 +91,10 @@ class _Awaited(NamedTuple):
 
 
 class Version2(Session):
-    """A session of version 2: one connection, frames both ways as they come.
+    """A session of version 2, with one connection.
 
-    A request to leave waits until what was asked before it is answered.
-
+    :ivar instance: the client's ``Instance``; empty without one.
+    :ivar pending: the number of unanswered requests.
     :param greeting: the REGISTER frame.
     """
 
@@ -106,25 +106,26 @@ class Version2(Session):
     def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
         super().__init__(door, connection.host)
         self.connection = connection
-        self.instance = ""  # tells the client from others of the same user, if it says which it is
-        self._greeting: Frame | None = greeting  # until it is answered
+        self.instance = ""
+        self._greeting: Frame | None = greeting  # until the answer
         self._awaited: _Awaited | None = None
-        self.pending = 0  # requests whose answer is to come
+        self.pending = 0
         self._then: Callable[[], None] | None = None
 
-    # Coming and going
+    # Login and logout
 
     @property
     def name(self) -> str:
-        """The name that the greeting asks for."""
+        """The name in the greeting."""
         return "" if self._greeting is None else self._greeting.argument
 
     def register(self, proof: str = "", label: str | None = None) -> None:
-        """Ask for the name in the greeting: ``Connection.registered`` or ``refuse`` will be called.
+        """Log in with the name in the greeting. Later ``Connection.registered`` or ``refuse`` is
+        called.
 
-        :param proof: by what the client has proven that it owns the account, by a request with the
-            mark ``label``.
-        :raises ChatError: it is refused at once.
+        :param proof: the proof that AUTH has verified; empty without one.
+        :param label: the Id of AUTH.
+        :raises ChatError: if it is refused at once.
         """
         greeting = self._greeting
         assert greeting is not None, "a session registers once"
@@ -135,12 +136,12 @@ class Version2(Session):
             raise HeaderIncomplete("an older version has another REGISTER")
         self.instance = greeting.token("instance") or ""
         token = greeting.headers.get("session")
-        if not proof:  # else it is the proof that is answered
+        if not proof:  # otherwise REGISTERED is the answer to AUTH
             label = greeting.id
         self.door.hub.logins.login(self, self.name, token=token, proof=proof, label=label)
 
     def registered(self, request: Request, login: LoggedIn) -> None:
-        """Hub: the session has the name."""
+        """Called by the hub when the session is logged in."""
         greeting, hub = self._greeting, self.door.hub
         assert greeting is not None
         self._greeting = None
@@ -159,26 +160,28 @@ class Version2(Session):
         hub.logins.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
 
     def end(self, why: str, *, for_good: bool) -> None:
-        """The connection is gone; ``for_good``: because the user said so."""
+        """End the session when its connection is lost or closed.
+
+        :param for_good: whether the user has sent QUIT.
+        """
         self.door.hub.logins.leave(self, for_good=for_good)
         self.connection = NOWHERE
         self._then = None
 
     def when_answered(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when everything that was asked is answered; perhaps at once."""
+        """Call ``then`` when all requests are answered; perhaps at once."""
         if self.pending:
             self._then = then
         else:
             then()
 
-    # Asking
+    # Requests
 
     def ask(self, frame: Frame, command: Command, answer: Answer | None = None) -> None:
-        """Propose a command, and take nothing else before it is answered: what follows may build on
-        it.
+        """Propose a command. Further requests wait for the answer, because they may depend on it.
 
-        :param answer: without it, the answer is the event that others are told, or else the
-            request's own verb and argument.
+        :param answer: encodes the answer; None for the event that others get, or else the verb and
+            the argument of the request.
         """
         request = self.door.hub.propose(self, command, frame.argument, frame.id)
         self._await(_Awaited(request, frame.verb, answer))
@@ -186,13 +189,13 @@ class Version2(Session):
     def ask_hashed(
         self, frame: Frame, command: MakeAccount | SetPassword, hashing: Hashing | None
     ) -> None:
-        """The same for a command with the hash of a password; see ``Hub.propose_hashed``."""
+        """Do the same for a command with the hash of a password; see ``Hub.propose_hashed``."""
         hub = self.door.hub
         request = hub.propose_hashed(self, command, hashing, frame.argument, frame.id)
         self._await(_Awaited(request, frame.verb, None))
 
     def ask_to_delete(self, frame: Frame) -> None:
-        """The same for a message that is to be deleted; see ``Hub.propose_delete``."""
+        """Do the same for deleting a message; see ``Hub.propose_delete``."""
         request = self.door.hub.propose_delete(self, frame.number("message"), frame.id)
         self._await(_Awaited(request, frame.verb, None))
 
@@ -213,10 +216,10 @@ class Version2(Session):
     # Reading
 
     def handle_in_turn(self, frame: Frame, handle: Callable[[], None]) -> None:
-        """Call ``handle``, which may take long, now or when it is its turn; take nothing else until
-        then.
+        """Call ``handle``, which may take long, now or in a later turn of the reactor (``Paced``).
+        Further requests wait.
 
-        :raises TooFast: too much of that was asked.
+        :raises TooFast: if the session has used too much time.
         """
 
         def handle_unless_ended() -> None:
@@ -232,7 +235,7 @@ class Version2(Session):
             handling.addCallback(self._have_read)
 
     def answer_with(self, frame: Frame, reading: Deferred[tuple[list[Message], str]]) -> None:
-        """Answer with messages when they are read; take nothing else until then.
+        """Answer with messages when they are read. Further requests wait.
 
         :param reading: fires with the messages and the value of ``More``, empty without more.
         """
@@ -241,7 +244,7 @@ class Version2(Session):
         answered = reading.addCallbacks(
             self._bring, self._not_read, callbackArgs=(frame,), errbackArgs=(frame,)
         )
-        answered.addErrback(lambda fault: self._log.failure("while reading back", fault))
+        answered.addErrback(lambda fault: self._log.failure("while messages were read", fault))
         answered.addCallback(self._have_read)
 
     def _bring(self, read: tuple[list[Message], str], frame: Frame) -> None:
@@ -264,11 +267,11 @@ class Version2(Session):
             error = Unavailable("can't read", retry_after=RETRY_READING)
         self.connection.refuse(error, frame.id)
 
-    # What the hub tells
+    # Calls of the hub
 
     def sent(self, request: Request, message: Message | Duplicate) -> None:
-        """Hub: it is committed."""
-        # Written by hand, as is what comes with every message: encode() takes five times as long.
+        """Called by the hub when a message is committed."""
+        # Not by encode(), which takes five times as long.
         id = "" if request.label is None else f"Id: {request.label}\n"
         self.connection.write(
             f"SENT {request.argument}\n{id}Message: {message.number}\n"
@@ -277,21 +280,21 @@ class Version2(Session):
         self._answered()
 
     def delivered(self, request: Request, number: int) -> None:
-        """Hub: the recipient has it."""
+        """Called by the hub when the recipient has got a message."""
         id = "" if request.label is None else f"Id: {request.label}\n"
         self.connection.write(f"DELIVERED {request.argument}\n{id}Message: {number}\n\n".encode())
 
     def undelivered(self, request: Request) -> None:
-        """Hub: the recipient went. The message is committed, and SENT has said no more."""
+        """Do nothing: the message is committed, and SENT has promised no more than that."""
 
     def refused(self, request: Request, error: ChatError) -> None:
-        """Hub: it is not taken."""
+        """Called by the hub when a request is refused."""
         self.connection.refuse(error, request.label)
         if self.user:
             self._answered(request)
 
     def answered(self, request: Request, result: Result, event: Event | None) -> None:
-        """Hub: it is done."""
+        """Called by the hub when a request has succeeded."""
         awaited = self._awaited
         assert awaited is not None, "what is answered here was asked by ask()"
         if awaited.answer is not None:
@@ -306,7 +309,7 @@ class Version2(Session):
         self._answered(request)
 
     def dismissed(self, dismissal: Dismissal) -> None:
-        """Hub: somebody else wants the user gone."""
+        """Called by the hub when an operator has ended the session."""
         cause, by, reason = dismissal
         if cause == REMOVED:
             why = "the account was removed"
@@ -316,21 +319,21 @@ class Version2(Session):
         self.connection.bye(why, final=True)
 
     def when_ready(self, then: Callable[[], None]) -> None:
-        """Hub: there is more to be brought."""
+        """Call ``then`` when no output waits for the client. Called by the hub."""
         self.connection.when_written(then)
 
     def drop(self, why: str) -> None:
-        """Hub: the session can't go on."""
+        """Called by the hub when the session can't continue."""
         self.connection.abort(why)
 
 
 class Version2Door:
-    """Brings messages to sessions of version 2.
+    """The door of version 2.
 
-    :param gate: whom credentials are brought to.
-    :param max_message: the limit of a text, in bytes.
-    :param motd: what is said to everybody who logs in.
-    :param retain: for how many seconds messages are kept; None for ever.
+    :param gate: verifies credentials.
+    :param max_message: the maximum length of a text, in bytes.
+    :param motd: the message of the day; empty without one.
+    :param retain: seconds for which messages are kept; None means for ever.
     :param flush: see ``sessions.Door.flush``.
     """
 
