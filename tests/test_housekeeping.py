@@ -209,7 +209,7 @@ class HousekeepingTests(TestCase):
             cursor.execute("UPDATE message SET text = ''")
             self.say()
             self.delete()
-            self.assertEqual(self.asked.count("end_deletions"), 1)
+            self.assertEqual(self.asked.count("note_purge"), 1)
             self.assertEqual(archive.find_deletions(cursor), (False, times == 2))
         self.go_on(PURGE_EVERY)
         self.delete()
@@ -217,7 +217,7 @@ class HousekeepingTests(TestCase):
 
     def test_a_purge_that_was_not_done_is_done_after_the_next_start(self) -> None:
         self.keeper.stop()
-        self.store.connection.execute("INSERT INTO deletion VALUES (1, '')")
+        self.store.connection.execute("INSERT INTO deletion VALUES (0, '')")
         self.begin()
         self.delete()
         self.assertEqual(archive.find_deletions(self.store.connection.cursor()), (False, False))

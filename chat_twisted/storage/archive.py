@@ -48,6 +48,9 @@ takes some milliseconds."""
 SCAN = 10_000
 """Maximum number of messages that are scanned for one page of a resumed session."""
 
+ERASE_SCAN = 5_000
+"""Maximum number of messages that one step of ``erase`` examines."""
+
 SCAN_OF_AUTHOR = 100_000
 """Maximum number of messages that are scanned for one page of what an author has said."""
 
@@ -334,8 +337,8 @@ def find_deletions(cursor: Cursor) -> tuple[bool, bool]:
     have to be purged of deleted texts.
     """
     cursor.execute(
-        "SELECT EXISTS (SELECT 1 FROM erasure) OR EXISTS (SELECT 1 FROM deletion WHERE text != ''),"
-        " EXISTS (SELECT 1 FROM deletion)"
+        "SELECT EXISTS (SELECT 1 FROM erasure) OR EXISTS (SELECT 1 FROM deletion WHERE number > 0),"
+        " EXISTS (SELECT 1 FROM deletion WHERE number = 0)"
     )
     texts, remains = cursor.fetchone()
     return bool(texts), bool(remains)
@@ -343,25 +346,15 @@ def find_deletions(cursor: Cursor) -> tuple[bool, bool]:
 
 def forget_deletions(cursor: Cursor, numbers: Sequence[int]) -> None:
     """Erase the texts of deleted messages after ``index.remove_texts`` has removed them from the
-    index. The rows remain until the files are purged.
+    index, and note that the files have to be purged.
     """
-    cursor.executemany(
-        "UPDATE deletion SET text = '' WHERE number = ?", ((number,) for number in numbers)
-    )
+    cursor.executemany("DELETE FROM deletion WHERE number = ?", ((number,) for number in numbers))
+    cursor.execute("INSERT OR IGNORE INTO deletion VALUES (0, '')")
 
 
-def end_deletions(cursor: Cursor, limit: int) -> bool:
-    """Delete the rows of deleted messages, after the files have been purged.
-
-    :param limit: the maximum number of rows.
-    :return: whether there may be more.
-    """
-    cursor.execute(
-        "DELETE FROM deletion WHERE number IN "
-        "(SELECT number FROM deletion WHERE text = '' LIMIT ?) RETURNING 1",
-        (limit,),
-    )
-    return len(cursor.fetchall()) == limit
+def note_purge(cursor: Cursor) -> None:
+    """Note that the files have been purged."""
+    cursor.execute("DELETE FROM deletion WHERE number = 0")
 
 
 def empty_log(cursor: Cursor, schema: str = "main") -> bool:
@@ -383,7 +376,8 @@ def empty_log(cursor: Cursor, schema: str = "main") -> bool:
 def erase(cursor: Cursor, limit: int) -> bool:
     """Delete texts of an author who has asked for the deletion of all their messages.
 
-    :param limit: the maximum number of messages, of all authors, that are examined.
+    :param limit: the maximum number of texts to delete. At most ``ERASE_SCAN`` messages of all
+        authors are examined.
     :return: whether anything was left to do; call it again until it returns False.
     """
     cursor.execute("SELECT user, number, done FROM erasure LIMIT 1")
@@ -394,9 +388,15 @@ def erase(cursor: Cursor, limit: int) -> bool:
     cursor.execute(
         "SELECT number FROM message WHERE number > ? AND number <= ? "
         "ORDER BY number LIMIT 1 OFFSET ?",
-        (done, upto, limit - 1),
+        (done, upto, ERASE_SCAN - 1),
     )
     [last] = cursor.fetchone() or (upto,)
+    cursor.execute(
+        "SELECT number FROM message WHERE number > ? AND number <= ? AND author = ? "
+        "ORDER BY number LIMIT 1 OFFSET ?",
+        (done, last, user, limit - 1),
+    )
+    [last] = cursor.fetchone() or (last,)
     said = "FROM message WHERE number > ? AND number <= ? AND author = ? AND text != ''"
     cursor.execute(f"INSERT OR IGNORE INTO deletion SELECT number, text {said}", (done, last, user))
     cursor.execute(

@@ -43,8 +43,8 @@ CLEAN_EVERY = 60.0
 CLEAN_STEP = 500
 """The interval in seconds at which messages are deleted, and the maximum number per step."""
 
-ERASE_STEP = 1_000
-"""Number of messages that one step of ``archive.erase`` examines."""
+ERASE_STEP = 250
+"""Maximum number of texts that one step of ``archive.erase`` deletes, in some milliseconds."""
 
 STEP_PAUSE = 0.02
 """Seconds between two steps that delete texts, so that nobody waits for more than one of them."""
@@ -259,8 +259,8 @@ class Housekeeping:
             and await store.alone(archive.empty_log)
         ):
             return False  # somebody reads
-        if not self._purge_again and await store.write(archive.end_deletions, CLEAN_STEP):
-            return True
+        if not self._purge_again:
+            await store.write(archive.note_purge)
         self._purging = False
         self._purge_at = self._clock.seconds() + PURGE_EVERY
         return True

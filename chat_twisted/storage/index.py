@@ -48,7 +48,7 @@ _TEXT = (
 )
 
 _SLICE = 1000  # messages that one statement indexes, about 1 ms; also the size of a row of "step"
-_MERGED = 200  # pages of the full text that one step of a purge rewrites, some milliseconds
+_MERGED = 50  # pages of the full text that one step of a purge rewrites, some milliseconds
 _yield_thread: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
@@ -257,7 +257,7 @@ def remove_texts(cursor: Cursor, limit: int) -> list[int]:
     for ``archive.forget_deletions``.
     """
     cursor.execute(
-        "SELECT number FROM deletion WHERE text != '' AND number <= (SELECT upto FROM indexed) "
+        "SELECT number FROM deletion WHERE number > 0 AND number <= (SELECT upto FROM indexed) "
         "LIMIT ?",
         (limit,),
     )
