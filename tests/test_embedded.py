@@ -385,9 +385,7 @@ class FailureTests(LedgerTestCase):
 class RandomFailureTests(LedgerTestCase):
     @settings(deadline=None, max_examples=30, derandomize=True)
     @given(st.integers(0, 2**32))
-    def test_whatever_fails_the_state_is_what_the_file_holds_and_what_was_told(
-        self, seed: int
-    ) -> None:
+    def test_state_equals_the_file_and_the_answers_after_any_failure(self, seed: int) -> None:
         draw = random.Random(seed)
         log, _ = Maker(draw).make(80)
         self.writer.connection.close()

@@ -32,7 +32,7 @@ class HoldTests(TestCase):
             self.away(chat, f"flood{number}", f"2001:db8::{number % 2 + 1}")
         self.assertEqual(self.held(chat), ["bob", "flood17", "flood18", "flood19"])
 
-    def test_when_too_many_are_held_those_make_room_who_take_most(self) -> None:
+    def test_if_too_many_are_held_the_address_with_most_loses_its_own(self) -> None:
         chat = Chat(held=10, address_held=3)
         for number in range(10):
             self.away(chat, f"user{number}", f"192.0.2.{number}")
@@ -42,7 +42,7 @@ class HoldTests(TestCase):
         self.assertEqual(len(held), 10)
         self.assertEqual(len([name for name in held if name.startswith("user")]), 9)
 
-    def test_of_several_that_hold_as_many_the_one_makes_room_whose_oldest_is_held_longest(
+    def test_of_addresses_with_as_many_the_one_with_the_oldest_hold_loses_it(
         self,
     ) -> None:
         for restarted in (False, True):
@@ -66,13 +66,13 @@ class HoldTests(TestCase):
         gone = [number for number in range(100) if f"before{number}" not in held]
         self.assertEqual(gone, list(range(10)))
 
-    def test_of_the_unknown_there_are_no_more_than_of_all(self) -> None:
+    def test_unknown_addresses_are_limited_by_the_total_alone(self) -> None:
         chat = Chat(held=5, address_held=1)
         for number in range(7):
             self.away(chat, f"user{number}", UNKNOWN)
         self.assertEqual(self.held(chat), [f"user{number}" for number in range(2, 7)])
 
-    def test_who_comes_back_in_time_makes_room_for_nobody(self) -> None:
+    def test_user_who_comes_back_in_time_is_not_evicted(self) -> None:
         chat = Chat(held=1)
         ann = self.away(chat, "ann", UNKNOWN)
         again = chat.login("ann", chat.tokens[ann])

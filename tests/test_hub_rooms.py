@@ -18,6 +18,7 @@ from chat_twisted.core.errors import (
     Unavailable,
 )
 from chat_twisted.core.events import Invitation, MemberJoined, MemberLeft, TopicChanged
+from chat_twisted.core.reads import Span
 from tests.test_hub import HubTestCase, ImmediateSession, ListSession
 
 KEY = "ssh-ed25519 AAAA"
@@ -205,6 +206,21 @@ class AccountTests(HubTestCase):
         slow.callback("hash")
         self.commit()
         self.assertEqual(self.hub.queries.account(self.log_in("alice")).password, "")
+
+    def test_what_a_user_said_is_deleted_with_the_account_if_that_is_asked(self) -> None:
+        bob = self.join("bob")
+        self.say(self.alice, "ALL", "secret")
+        self.say(bob, "ALL", "other")
+        self.ask(self.alice, c.DropAccount, True)
+        self.clock.pump([1] * 30)
+        for restart in (False, True):
+            if restart:
+                self.start()
+                bob = self.join("bob", bob.token)
+            reading = self.hub.queries.history(bob, "ALL", Span(10))
+            self.commit()
+            messages, _ = self.successResultOf(reading)
+            self.assertEqual([message.text for message in messages], ["", "other"])
 
     def test_name_that_a_guest_has_left_can_be_made_an_account_at_once(self) -> None:
         bob = self.join("bob")

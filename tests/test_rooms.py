@@ -41,7 +41,7 @@ class ListTests(TestCase):
             counts = [state.rooms_seen_by(at[0]).count for at in (self.ann, self.bob, self.cyd)]
             self.assertEqual(counts, [4, 3, 2])
 
-    def test_who_left_a_private_room_knows_of_it_no_more(self) -> None:
+    def test_former_member_can_not_see_a_private_room(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#den", private=True)
         chat.do(c.Invite(*self.ann, "#den", "bob"))
@@ -61,7 +61,7 @@ class ListTests(TestCase):
         chat.join(self.cyd, "#den", private=True)  # another one
         self.assertIs(type(chat.ask(c.Join(*self.bob, "#den", 99)).result), errors.RoomIsPrivate)
 
-    def test_members_stay_in_order_whoever_comes_goes_and_is_called_otherwise(self) -> None:
+    def test_members_stay_in_order_when_users_join_leave_and_rename(self) -> None:
         chat = self.chat
         dora = chat.login("Dora")
         for at in (dora, self.bob, self.ann):
@@ -109,7 +109,7 @@ class ListTests(TestCase):
 
 
 class BoundTests(StateTests):
-    def test_a_room_that_ended_counts_no_more_for_who_made_it(self) -> None:
+    def test_room_counts_for_its_makers_address_until_it_ends(self) -> None:
         chat = Chat(rooms=None, address_rooms=2)
         ann, bob = (chat.login(name, host="192.0.2.1") for name in ("ann", "bob"))
         other = chat.login("other", host="192.0.2.2")
@@ -139,7 +139,7 @@ class BoundTests(StateTests):
         for number in range(5):
             chat.join(local, f"#local{number}")
 
-    def test_who_is_in_too_many_rooms_may_say_again_that_they_are_in_one(self) -> None:
+    def test_member_of_too_many_rooms_may_join_one_of_them_again(self) -> None:
         chat = Chat(rooms=1)
         ann = chat.login("ann")
         chat.join(ann, "#a")
@@ -148,7 +148,7 @@ class BoundTests(StateTests):
         chat.do(c.Part(*ann, "#a"))
         chat.join(ann, "#b")
 
-    def test_so_many_are_invited_at_once_at_most(self) -> None:
+    def test_invitations_to_a_room_are_limited(self) -> None:
         self.patch(room_rules, "MAX_INVITED", 2)
         chat = Chat()
         ann, bob, _, _ = (chat.login(name) for name in ("ann", "bob", "cyd", "dan"))
@@ -159,7 +159,7 @@ class BoundTests(StateTests):
         chat.join(bob, "#den")
         chat.do(c.Invite(*ann, "#den", "dan"))
 
-    def test_so_many_are_banned_from_a_room_at_most(self) -> None:
+    def test_bans_from_a_room_are_limited(self) -> None:
         self.patch(room_rules, "MAX_BANNED", 2)
         chat = Chat()
         ann = chat.login("ann")
@@ -215,11 +215,11 @@ class PermittedTests(StateTests):
         [room] = chat.state.rooms
         self.assertEqual(left, (facts.Left(room, self.bob[0], number, self.ann[0], "loud"),))
 
-    def test_what_can_not_be_a_room_is_refused(self) -> None:
+    def test_invalid_room_name_is_refused(self) -> None:
         for name in ("dev", "#", "#b@d", "", "#" + "x" * 33):
             self.refuses(errors.NoSuchRoom, self.chat.ask(c.Join(*self.ann, name, 99)))
 
-    def test_the_longest_member_inherits_who_may_be_away(self) -> None:
+    def test_longest_member_inherits_the_room_even_if_absent(self) -> None:
         chat = self.chat
         for at in (self.ann, self.bob, self.cyd):
             chat.join(at, "#dev")
@@ -231,7 +231,7 @@ class PermittedTests(StateTests):
         chat.do(c.Detach(*chat.login("bob", chat.tokens[self.bob]), True))
         self.assertEqual(room.operators, {self.cyd[0]})
 
-    def test_who_is_gone_is_invited_nowhere(self) -> None:
+    def test_invitation_ends_with_its_user(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#den", private=True)
         chat.do(c.Invite(*self.ann, "#den", "bob"))
@@ -240,7 +240,7 @@ class PermittedTests(StateTests):
         self.assertEqual(seen_by(chat.state, again), [])
         self.refuses(errors.RoomIsPrivate, chat.ask(c.Join(*again, "#den", 99)))
 
-    def test_who_is_held_can_be_invited_and_who_is_not_there_can_not(self) -> None:
+    def test_held_user_can_be_invited_and_unknown_one_can_not(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#den", private=True)
         chat.do(c.Detach(*self.bob))

@@ -40,7 +40,7 @@ class ParsingTests(TestCase):
             with self.assertRaises(errors.NotPermitted):
                 parse_duration(text, 1000.5)
 
-    def test_whom_a_network_means(self) -> None:
+    def test_addresses_are_within_networks(self) -> None:
         for subject, host, means in (
             ("10.0.0.0/8", "10.1.1.1", True),
             ("10.1.1.1", "::ffff:10.1.1.1", True),
@@ -110,7 +110,7 @@ class SanctionTests(StateTests):
             with self.assertRaises(errors.Banned):
                 chat.login(name, token, proof)
 
-    def test_who_is_banned_by_an_address_does_not_come_back_by_another_name(self) -> None:
+    def test_ban_of_an_address_ends_its_sessions_and_stops_renaming(self) -> None:
         chat = self.chat
         ann = chat.login("ann", host="192.0.2.1")
         other = chat.login("other", host="192.0.2.2")
@@ -156,7 +156,7 @@ class SanctionTests(StateTests):
         for subject in ("192.0.2.1", "192.0.2.0/24"):
             self.refuses(errors.NotPermitted, self.impose(MUTE, subject))
 
-    def test_who_is_muted_says_nothing_by_other_ways_either(self) -> None:
+    def test_muted_user_can_not_use_topics_reasons_or_names_either(self) -> None:
         chat = self.chat
         ann, bob = chat.login("ann"), chat.login("bob")
         for at in (ann, bob):
@@ -182,7 +182,7 @@ class SanctionTests(StateTests):
         until = self.chat.now + MINUTE
         self.assertEqual(imposed, facts.Imposed(BAN, "bob", until, "why", "", 0))
 
-    def test_there_are_so_many_at_most_and_those_that_were_swept_do_not_count(self) -> None:
+    def test_the_number_is_limited_and_swept_ones_do_not_count(self) -> None:
         self.patch(sanctions, "MAX_SANCTIONS", 2)
         self.impose(BAN, "a", 1)
         self.impose(BAN, "b")
@@ -193,7 +193,7 @@ class SanctionTests(StateTests):
         self.impose(BAN, "c")
         self.assertEqual(self.listed(), ["b ban", "c ban"])
 
-    def test_they_are_listed_in_order_from_where_one_wants(self) -> None:
+    def test_list_is_in_order_and_begins_where_asked(self) -> None:
         for subject, minutes in (("b", 1), ("a", 0), ("c", 3), ("192.0.2.0/24", 0)):
             self.impose(BAN, subject, minutes)
         self.impose(MUTE, "a")

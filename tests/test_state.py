@@ -130,7 +130,7 @@ class OrderTests(StateTests):
             chat.login("ann", chat.tokens[thief])
         self.assertEqual(chat.login("ann", chat.tokens[owner])[0], owner[0])
 
-    def test_a_thief_who_is_still_there_makes_no_account_of_what_was_given_up(self) -> None:
+    def test_a_connected_thief_makes_no_account_of_the_one_that_was_given_up(self) -> None:
         chat = Chat()
         owner = chat.login("ann")
         chat.register(owner, KEY, "stolen")

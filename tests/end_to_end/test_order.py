@@ -57,7 +57,7 @@ class OrderTestCase(ServerTestCase):
 
 
 class RemovedTests(OrderTestCase):
-    def test_who_is_removed_from_a_room_is_not_heard_behind_that(self) -> None:
+    def test_message_of_a_removed_member_is_never_behind_the_removal(self) -> None:
         for kick_first in (True, False):
             room = f"#dev{int(kick_first)}"
             names = [f"{name}{int(kick_first)}" for name in ("alice", "bob", "carol")]
@@ -80,7 +80,7 @@ class RemovedTests(OrderTestCase):
                 self.assertTrue(said.startswith("ERROR 111"), said)
                 self.assertEqual(told, [f"LEFT {room}"])
 
-    def test_who_is_muted_is_not_heard_behind_that(self) -> None:
+    def test_message_of_a_muted_user_is_never_behind_the_mute(self) -> None:
         operator, bob, carol = self.users("operator", "bob", "carol")
         operator.ask("ACCOUNT register", f"Key: {Key().public}")
         with reaching.reach(self.state, self.fail) as (ask, _):
@@ -101,7 +101,7 @@ class RemovedTests(OrderTestCase):
             self.assertTrue(bob.ask("SEND ALL", body="x")[0].startswith("ERROR 111"))
             self.assertEqual(operator.ask("UNMUTE bob")[0], "UNMUTE bob")
 
-    def test_who_is_kicked_is_not_heard_behind_that(self) -> None:
+    def test_message_of_a_kicked_user_is_never_behind_the_kick(self) -> None:
         operator, bob, carol = self.users("operator", "bob", "carol")
         operator.ask("ACCOUNT register", f"Key: {Key().public}")
         with reaching.reach(self.state, self.fail) as (ask, _):
@@ -117,7 +117,7 @@ class RemovedTests(OrderTestCase):
 
 
 class CatchingUpTests(OrderTestCase):
-    def test_whoever_catches_up_is_told_what_happens_meanwhile_in_its_place(self) -> None:
+    def test_session_that_catches_up_gets_the_events_in_their_places(self) -> None:
         alice, bob, carol = self.users("alice", "bob", "carol")
         self.join("#dev", alice, bob)
         alice.ask("JOIN #secret", "Private: yes")
@@ -184,7 +184,7 @@ class RoomTests(OrderTestCase):
         self.assertEqual(bob.ask("ROOMS")[2], b"#dev 1 member\n")
         self.assertEqual(bob.ask("INVITE #dev", "User: alice")[0], "INVITED #dev")
 
-    def test_members_are_told_who_owns_the_room_now(self) -> None:
+    def test_members_are_told_the_new_owner(self) -> None:
         alice, bob, carol, dave = self.users("alice", "bob", "carol", "dave")
         self.join("#dev", alice, bob, carol, dave)
         self.assertEqual(alice.ask("LEAVE #dev")[0], "LEFT #dev")
@@ -232,7 +232,7 @@ class OnceTests(OrderTestCase):
         self.assertNotEqual(self.say(first, "ok"), self.say(second, "ok"))
         self.assertEqual([alice.frame()[2] for _ in range(2)], [b"ok"] * 2)
 
-    def test_what_comes_late_on_the_old_connection_was_sent_already(self) -> None:
+    def test_message_that_arrives_late_on_the_old_connection_is_a_duplicate(self) -> None:
         for instance in ((), ("Instance: one",)):
             [alice] = self.users("alice")
             late, again = self.bob(*instance)
@@ -248,7 +248,7 @@ class OnceTests(OrderTestCase):
                 peer.send(b"QUIT\n\n")
                 peer.rest()
 
-    def test_sent_on_both_connections_in_one_commit_it_is_one_message(self) -> None:
+    def test_message_sent_on_both_connections_in_one_commit_is_one(self) -> None:
         [alice] = self.users("alice")
         first, second = self.bob("Instance: one")
         with self.paused():
@@ -291,7 +291,7 @@ class ThiefTests(OrderTestCase):
         """How a login by a token is refused that must be worthless."""
         return self.ask_for("alice", f"Session: {token}")[:9]
 
-    def test_the_old_token_is_worth_nothing_when_the_account_was_given_up_and_made_anew(
+    def test_old_token_is_worth_nothing_after_the_account_was_given_up_and_made_anew(
         self,
     ) -> None:
         thief, token = self.log_in("stolen")
@@ -306,7 +306,7 @@ class ThiefTests(OrderTestCase):
         self.assertEqual(self.refused(token), "ERROR 106")
         self.assertEqual(self.ask_for("alice", f"Session: {self.token}"), "REGISTERED alice")
 
-    def test_whoever_is_still_there_makes_no_account_of_what_was_given_up(self) -> None:
+    def test_connected_thief_makes_no_account_of_the_one_that_was_given_up(self) -> None:
         thief, token = self.log_in("stolen")
         self.assertEqual(self.owner.ask("ACCOUNT unregister")[0], "ACCOUNT unregister")
         start, _, _ = thief.ask("ACCOUNT register", body="mine")
@@ -324,7 +324,7 @@ class ThiefTests(OrderTestCase):
             self.assertTrue(peers[-1].ask("REGISTER alice")[0].startswith("ERROR 106"))
         return peers
 
-    def test_a_password_that_is_taken_away_while_it_is_verified_lets_nobody_in(self) -> None:
+    def test_password_that_is_removed_while_it_is_verified_lets_nobody_in(self) -> None:
         [thief] = self.thieves(1)
         with self.paused():
             thief.send(request("AUTH password", body="stolen"))
@@ -332,7 +332,7 @@ class ThiefTests(OrderTestCase):
         self.assertEqual(self.answer(self.owner), "ACCOUNT password")
         self.assertTrue(self.answer(thief).startswith("ERROR 107"))
 
-    def test_a_login_by_the_old_password_leaves_no_token_when_there_is_a_new_one(self) -> None:
+    def test_login_by_the_old_password_leaves_no_valid_token_after_the_new_one(self) -> None:
         thieves = self.thieves(3)
         with self.paused():
             for thief in thieves[:2]:
