@@ -1,9 +1,9 @@
-"""Delivery: brings messages and events to the sessions of this node, in the order of commitment.
+"""Delivery: passes messages and events to the sessions of this node, in the order of commits.
 
-Who is reached, ``routes`` says. A session that comes back is brought what its user has missed, a
-page at a time, and the events that are committed meanwhile between the messages where they belong;
-then it is live. Senders of direct messages are told when the recipient has them. Nothing is decided
-here, and nothing here knows a protocol or where messages are kept.
+``routes`` selects the sessions. A new session first gets the messages that its user has missed,
+page by page, with the events that happen meanwhile in their places; then it is *live*. Senders of
+direct messages get a receipt when the recipient has confirmed them. This module must not decide
+anything, or know protocols, or where messages are stored.
 """
 
 from __future__ import annotations
@@ -28,26 +28,29 @@ from chat_twisted.core.usage import Usage
 from chat_twisted.logs import Logger
 
 MAX_UNCONFIRMED = 1000
-"""Of how many direct messages that a user has not confirmed the senders are remembered. Past that
-the oldest is forgotten: it comes to the user all the same, but its sender won't be told."""
+"""Maximum number of a user's unconfirmed direct messages whose senders wait for a receipt. Beyond
+this the oldest is delivered all the same, but without a receipt."""
 
 MAX_EVENTS = 10_000
-"""Events that wait for one session to catch up. With more it is dropped, and its client comes back.
-"""
+"""Maximum number of events that wait for a session that is catching up. With more, the session is
+dropped, and its client reconnects."""
 
 READ_AGAIN = 1
 MAX_READ_AGAIN = 10
-"""Seconds after which what somebody has missed is read again, if too much else was to be read; each
-further time after twice as long, up to the second."""
+"""Seconds after which a failed reading of missed messages is tried again: the first time, and the
+maximum, since each further time takes twice as long."""
 
 Said = tuple[Message, Request | None]
-"""A committed message, and the request that asked for it, if it was one of this node."""
+"""A committed message, and its request, if that was made on this node."""
 
 
 class CatchingUp:
-    """Up to which number a session has everything, and the events that come behind: each with the
-    number of the newest message before it. ``name`` is what the session has heard that its user is
-    called. ``own``: what the user sent is brought, too.
+    """The progress of a session that is catching up.
+
+    :ivar position: the session has all messages up to this number.
+    :ivar name: the name of the user as far as the session knows.
+    :ivar own: whether the session also gets messages that the user has sent.
+    :ivar events: the waiting events, each with the number of the last message before it.
     """
 
     __slots__ = ("events", "name", "own", "position")
@@ -60,10 +63,13 @@ class CatchingUp:
 
 
 class Delivery:
-    """Brings what is committed to sessions.
+    """Delivers committed messages and events to sessions.
 
-    :param state: returns the state, which may be ahead of what is delivered.
-    :param newest: the number of the newest message that there is, 0 if there is none.
+    :param reads: reads the missed messages.
+    :param clock: a monotonic clock.
+    :param state: returns the state, which may be ahead of the delivery.
+    :param newest: the number of the newest stored message, or 0.
+    :param usage: the rate limits of sessions.
     """
 
     _log = Logger()
@@ -82,33 +88,36 @@ class Delivery:
         self._usage = usage
         now = state()
         self.delivered_number = newest
-        """The number of the newest message that was delivered."""
+        """The number of the newest delivered message."""
         self.routes: Routes[Session] = Routes(
             ((user.id, user.name) for user in now.users.values()),
             ((room.id, room.name) for room in now.rooms.values()),
             self._rooms_elsewhere,
         )
-        # Who is live, in the shape that a message to everybody needs. A dict is an ordered set: all
-        # get a message in the order in which they came.
+        # The live sessions by door, as messages to ALL need them, in the order of their logins.
         self._live: dict[Door, dict[Session, None]] = {}
-        self._cursors: dict[int, int] = {}  # of users with sessions here: what they have confirmed
-        self._receipts: dict[int, list[tuple[int, Request]]] = {}  # by recipient, not confirmed yet
+        self._cursors: dict[int, int] = {}  # confirmed numbers of users with sessions here
+        self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
 
     def _rooms_elsewhere(self, user: int) -> Iterable[int]:
         found = self._state().users.get(user)
         return () if found is None else found.rooms
 
-    # Sessions come and go
+    # Sessions
 
     def attach(self, session: Session, rooms: Iterable[int]) -> None:
-        """Enter a session whose login is committed. It gets no messages before it arrives."""
+        """Add a session whose login is committed. It gets messages after ``arrive``.
+
+        :param rooms: the rooms of its user.
+        """
         self.routes.attach(session, session.user, rooms)
 
     def arrive(self, session: Session, resume: int | None = None) -> None:
-        """Bring messages to a session from now on: first those that it missed.
+        """Start to deliver messages to a session, first those that it has missed.
 
-        :param resume: the number of the last message that the session has. Without it, what the
-            user has not confirmed counts as missed, without what the user sent.
+        :param resume: the number of the last message that the client has: later messages to and
+            from the user are missed. None: the messages to the user that were not confirmed are
+            missed.
         """
         user = self._state().users.get(session.user)
         if user is None or not session.policy.confirms:
@@ -133,8 +142,9 @@ class Delivery:
         self._live.setdefault(session.door, {})[session] = None
 
     def detach(self, session: Session) -> int:
-        """Let go of a session; if it was the user's last one here, return what they have confirmed,
-        else 0.
+        """Remove a session.
+
+        :return: the number that the user has confirmed, if it was their last session here; else 0.
         """
         user = session.user
         self.routes.detach(session, user)
@@ -149,7 +159,7 @@ class Delivery:
     def _catch_up(self, session: Session, again_after: float = READ_AGAIN) -> None:
         missing = session.catching_up
         if not isinstance(missing, CatchingUp):
-            return  # it has ended
+            return  # the session has ended
         if missing.position >= self.delivered_number:
             self._go_live(session)
             return
@@ -162,7 +172,7 @@ class Delivery:
                 return
             self._bring_page(session, missing, page)
             if session.catching_up is not missing:
-                return  # it does not read, and was cut off
+                return  # the session has ended during that
             missing.position = page.upto
             if page.upto >= self.delivered_number:
                 self._go_live(session)
@@ -170,7 +180,7 @@ class Delivery:
                 session.when_ready(lambda: self._catch_up(session))
 
         def fail(failure: Failure) -> None:
-            if failure.check(Unavailable):  # for now
+            if failure.check(Unavailable):  # temporary
                 later = min(2 * again_after, MAX_READ_AGAIN)
                 self._clock.callLater(again_after, self._catch_up, session, later)
                 return
@@ -178,8 +188,8 @@ class Delivery:
             if session.catching_up is missing:
                 session.drop("what was missed can't be read")
 
-        # Whatever is committed meanwhile, no more is read than was brought to those who are live:
-        # so by its number alone a session has caught up or not, and gets nothing twice.
+        # Never read more than was delivered to live sessions. So the position alone says whether a
+        # session has caught up, and the session gets no message twice.
         reading = self._reads.missed(
             session.user,
             missing.position,
@@ -211,9 +221,9 @@ class Delivery:
     # Messages
 
     def deliver(self, run: Sequence[Said]) -> None:
-        """Bring what was said to the same users, one after the other, with nothing in between.
+        """Deliver consecutive messages with the same recipients.
 
-        It is handed on together, since many messages in one piece cost little more than one.
+        Doors get them together, because many messages in one piece cost little more than one.
         """
         message, request = run[0]
         self.delivered_number = run[-1][0].number
@@ -246,15 +256,15 @@ class Delivery:
                 self._expect(said.recipient, said.number, request)
 
     def _deliver_from_several(self, run: Sequence[Said]) -> None:
-        """The same for messages of several sessions: no session gets its own messages back."""
+        """Deliver messages that several sessions have sent: no session gets its own back."""
         origins = {request.session for _, request in run if request is not None}
         if run[0][0].recipient or run[0][0].room:
             reached = [s for s in self._reached(run[0][0]) if s.live]
         else:
             reached = [s for live in self._live.values() for s in live]
         hearing = [s for s in reached if s in origins]
-        # What one session said without a pause stays together: thousands of short messages, each
-        # brought by itself to hundreds who talk too, would keep all others waiting.
+        # Consecutive messages of one session stay together. Thousands of short messages, each
+        # delivered separately to hundreds of sending sessions, would delay all others.
         for session, group in groupby(run, lambda said: said[1] and said[1].session):
             block = list(group)
             self._tell_sent(block, session)
@@ -262,7 +272,7 @@ class Delivery:
         self._bring([said for said, _ in run], [s for s in reached if s not in origins])
 
     def _reached(self, message: Message) -> Collection[Session]:
-        """All sessions here of those to whom something was said, and of who said it."""
+        """Return the sessions here of a message's recipients and of its author."""
         if message.room:
             return self.routes.in_room(message.room)
         recipient = self.routes.of_user(message.recipient)
@@ -276,14 +286,17 @@ class Delivery:
             door.deliver(messages, of_door)
 
     def flush(self, *, more: bool) -> None:
-        """Tell the doors that all that was committed together is delivered."""
+        """Tell the doors that a batch is delivered (``Door.flush``)."""
         for door in list(self._live):
             door.flush(more=more)
 
     # Events
 
     def tell(self, event: Event, sessions: Iterable[Session], besides: Session | None) -> None:
-        """Bring an event to sessions, but for one that has it as the answer to its request."""
+        """Deliver an event to sessions.
+
+        :param besides: a session that gets it as the answer to its request instead, or None.
+        """
         live = []
         for session in sessions:
             if session is besides:
@@ -302,7 +315,7 @@ class Delivery:
     # Receipts
 
     def _expect(self, recipient: int, number: int, request: Request) -> None:
-        """Remember whose request a message is, until the recipient confirms it."""
+        """Remember the request of a direct message until its recipient confirms it."""
         unconfirmed = self._receipts.get(recipient)
         if unconfirmed is None:
             unconfirmed = self._receipts[recipient] = []
@@ -311,7 +324,7 @@ class Delivery:
         unconfirmed.append((number, request))
 
     def duplicate(self, request: Request, first: Duplicate, recipient: int) -> None:
-        """Tell the sender of a duplicate what became of the first one."""
+        """Answer a duplicate, with the number of the first message and, if it is due, a receipt."""
         session = request.session
         if session is None or session.ended:
             return
@@ -326,8 +339,9 @@ class Delivery:
             self._expect(recipient, first.number, request)
 
     def received(self, session: Session, number: int) -> int:
-        """Take it that a session has everything up to ``number``; return up to where its user has
-        everything, if that is new, else 0.
+        """Note that a client has confirmed all messages up to ``number``; send receipts.
+
+        :return: the number that the user has confirmed now, if it has advanced; else 0.
         """
         missing = session.catching_up
         if isinstance(missing, CatchingUp):
@@ -341,7 +355,7 @@ class Delivery:
             own = []
             while unconfirmed and unconfirmed[0][0] <= number:
                 entry = unconfirmed.pop(0)
-                if entry[1].session is session:  # to oneself: another session is to have it
+                if entry[1].session is session:  # to oneself: another session must confirm it
                     own.append(entry)
                 else:
                     self._delivered(*entry)
@@ -354,14 +368,16 @@ class Delivery:
         return number
 
     def rejected(self, session: Session, number: int) -> None:
-        """Take it that a session could not read a message."""
+        """Note that a client could not read a message."""
         unconfirmed = self._receipts.get(session.user)
         if unconfirmed and unconfirmed[0][0] == number:
             self._undelivered(unconfirmed.pop(0)[1])
 
     def absent(self, user: int, *, for_good: bool) -> None:
-        """Tell the senders who wait for a user that they have no session any more: those who don't
-        wait for absent users, or, if the user is gone for good, all.
+        """Fail outstanding receipts when the last session of a user has ended.
+
+        :param for_good: whether the user has ended, so that all receipts fail; otherwise only those
+            fail whose senders can't wait for absent users.
         """
         unconfirmed = self._receipts.pop(user, [])
         waiting = []
@@ -387,7 +403,7 @@ class Delivery:
 
 
 def by_door(sessions: Iterable[Session]) -> dict[Door, list[Session]]:
-    """Group sessions by the doors that they came through."""
+    """Group sessions by their doors."""
     found: dict[Door, list[Session]] = {}
     for session in sessions:
         found.setdefault(session.door, []).append(session)

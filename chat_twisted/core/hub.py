@@ -1,12 +1,12 @@
-"""The hub: what one node knows of its own connections.
+"""The hub: proposes the commands of this node's sessions, and delivers the outcomes.
 
-Doors call it with requests. It proposes commands to the ledger, which decides them in order by the
-state; when they are committed, it hands the result to who asked, and messages and events to the
-sessions that they reach (``delivery``). Doors use its ``logins`` (sessions come and go),
-``queries`` (what users look up) and ``usage`` (what is too much) directly. It knows no socket, no
-storage, no protocol and no rule of the chat. One thread, no waiting: every method returns at once.
+Doors call it with requests. It proposes commands to the ledger, which has them decided in order.
+When a command is committed, the hub passes the result to the asker, and messages and events to the
+sessions that they reach (``delivery``). Doors use its parts ``logins`` (login and logout),
+``queries`` (reading) and ``usage`` (rate limits) directly. Every method returns at once.
 
-Before the order only that is refused which depends on the connection or on how the server is set.
+Before the order, the hub refuses a request only because of the connection or the server's limits.
+This module must not know sockets, storage, protocols, or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -74,12 +74,13 @@ from chat_twisted.core.usage import Usage
 from chat_twisted.logs import Logger
 
 Hashing = Callable[[Asker], Deferred[str]]
-"""Makes the hash of a password that the hub does not see; it may raise a ``ChatError`` at once."""
+"""Type of a function that hashes a password, which the hub never sees; it may raise a
+``ChatError``."""
 
 
 class Population(NamedTuple):
-    """How many there are: users who are present, sessions of this node, guests who are held,
-    accounts and rooms; and the number of the newest message.
+    """The number of present users, sessions of this node, held guests, accounts and rooms; and the
+    number of the newest message.
     """
 
     users: int
@@ -91,14 +92,18 @@ class Population(NamedTuple):
 
 
 class Hub:
-    """The connections of one node.
+    """The hub of one node.
 
+    :ivar logins, queries, usage: its parts for doors.
+    :param ledger: decides and stores commands.
+    :param reads: reads stored messages.
+    :param clock: a monotonic clock.
     :param wall: returns the time of day, in seconds since the epoch.
     :param settled: the same, protected from jumps of the wall clock (``clocks.SettledTime``).
-    :param limiter: says what is too much.
-    :param start: is proposed before anything else.
-    :param newest: the number of the newest message that there is, 0 if there is none.
-    :param max_clients: how many sessions there may be at once.
+    :param limiter: the limits of addresses.
+    :param start: the first command to propose.
+    :param newest: the number of the newest stored message, or 0.
+    :param max_clients: the maximum number of sessions.
     """
 
     _log = Logger()
@@ -154,20 +159,20 @@ class Hub:
 
     @property
     def state(self) -> State:
-        """The state by which is decided; another one after a failure, so it must not be kept."""
+        """The state that decides. Don't keep it: the ledger may replace it after a failure."""
         return self._ledger.state
 
     @property
     def newest(self) -> int:
-        """The number of the newest message that is committed, 0 if there is none."""
+        """The number of the newest delivered message, or 0."""
         return self._delivery.delivered_number
 
-    # Asking
+    # Proposing
 
     def ask(self, command: Command) -> Deferred[Result]:
-        """Propose a command for somebody without a session: the console, for one.
+        """Propose a command that no session asks for, for example one of the console.
 
-        :return: fires with the result; fails with the ``ChatError`` by which it is refused.
+        :return: fires with the result, or fails with a ``ChatError`` if it is refused.
         """
         done: Deferred[Result] = Deferred()
 
@@ -186,10 +191,13 @@ class Hub:
     def propose(
         self, session: Session, command: Command, argument: str = "", label: str | None = None
     ) -> Request:
-        """Propose a command that a session asks for. ``Session.answered`` or ``Session.refused``
-        follows, with the request that is returned.
+        """Propose a command of a session. Later ``Session.answered`` or ``Session.refused`` is
+        called.
 
-        :raises Unavailable: too much waits to be written.
+        :param argument: the name that the request is about, as the client wrote it.
+        :param label: the client's own mark of the request, or None.
+        :return: the request with which they are called.
+        :raises Unavailable: if too many commands wait.
         """
         request = Request(session, command, argument, label)
         self._propose(command, request)
@@ -210,11 +218,11 @@ class Hub:
         argument: str,
         label: str | None,
     ) -> Request:
-        """Propose a command with the hash of a password, which is made before; but first it is
-        looked whether that would be permitted, since it costs a lot.
+        """Hash a password, and propose a command with the hash. Hashing is expensive, so first the
+        command is checked.
 
-        :param hashing: makes the hash; None if there is no password.
-        :raises ChatError: it is refused already.
+        :param hashing: hashes the password; None if there is none.
+        :raises ChatError: if it is refused at once.
         """
         presumed = command if hashing is None else command._replace(hash="to be made")
         self.state.check(presumed, 0)
@@ -235,10 +243,10 @@ class Hub:
         return request
 
     def propose_delete(self, session: Session, number: int, label: str | None) -> Request:
-        """Propose that a message is deleted, which is read before: who may do that is decided by
-        what it is. ``Session.answered`` or ``Session.refused`` follows.
+        """Read a message, and propose to delete it; the decision depends on its author and target.
+        Later ``Session.answered`` or ``Session.refused`` is called.
 
-        :raises TooFast: too much was read.
+        :raises TooFast: if the session has read too much.
         """
         reading = self.queries.message(session, number)
         request = Request(session, Turn(), "", label)
@@ -254,15 +262,15 @@ class Hub:
         return request
 
     def _not_prepared(self, failure: Failure, request: Request) -> None:
-        """Refuse what could not be proposed."""
+        """Refuse a request whose command could not be made."""
         error = failure.value
         if not isinstance(error, ChatError):
-            self._log.failure("while preparing what is to be proposed", failure)
+            self._log.failure("while a command was prepared", failure)
             error = Unavailable("can't prepare", retry_after=TRY_AGAIN)
-        # Not before the asker has the request.
+        # Only after the caller has got the request.
         self._clock.callLater(0, self._answer, request, error, None)
 
-    # Talking
+    # Messages
 
     def send(
         self,
@@ -273,14 +281,16 @@ class Hub:
         key: str | None = None,
         kind: int = TEXT,
     ) -> Request:
-        """Say something to a user, a room or ALL.
+        """Send a message to a user, a room or ALL.
 
-        :param key: what this message and the same one sent again have in common, and no other.
-        :return: what ``Session.sent`` is called with when the message is committed, and
-            ``Session.delivered`` or ``Session.undelivered`` when it is known what became of a
-            direct one; or ``Session.refused``. None of them is called before ``send`` has returned.
-        :raises TooFast: too much was said.
-        :raises Unavailable: too much waits to be written.
+        Later ``Session.sent`` or ``Session.refused`` is called, and for a direct message
+        ``Session.delivered`` or ``Session.undelivered``; but never before this method returns.
+
+        :param label: the client's own mark of the request, or None.
+        :param key: the deduplication key (``commands.Send``).
+        :return: the request with which they are called.
+        :raises TooFast: if the message exceeds a rate limit.
+        :raises Unavailable: if too many commands wait.
         """
         allowance = session.allowance
         if allowance is not None:
@@ -288,7 +298,7 @@ class Hub:
             try:
                 allowance.spend(octets, self._clock.seconds())
             except TooFast as refusal:
-                # It may have been said already, and only the answer was lost.
+                # If it was sent before and only the answer was lost, answer again.
                 if key is None or not session.may_be_duplicate:
                     raise
                 request = self.propose(session, DuplicateQuery(session.user, key), to, label)
@@ -309,22 +319,25 @@ class Hub:
         return request
 
     def received(self, session: Session, number: int) -> None:
-        """Take it that a session has everything up to ``number`` that was sent to it."""
+        """Note that a client has confirmed all messages up to ``number``."""
         cursor = self._delivery.received(session, number)
         if cursor and session.policy.confirms:
             self._ledger.acknowledge(session.user, cursor)
 
     def rejected(self, session: Session, number: int) -> None:
-        """Take it that a session could not read the message ``number``; it has all before."""
+        """Note that a client could not read the message ``number``, and has all before it."""
         self.received(session, number - 1)
         self._delivery.rejected(session, number)
 
     def name_of(self, session: Session) -> str:
-        """Return what the user of a session is called; empty before the login and after the end."""
+        """Return the name of a session's user; empty before the login and after the end."""
         return "" if session.ended else self._routes.name_of(session.user)
 
     def who(self, after: str = "") -> Listing[User]:
-        """Return the users who are present, by their folded names, those behind ``after``."""
+        """Return the present users in the order of their names.
+
+        :param after: the folded name after which the items begin.
+        """
         present = self.state.present
         return Listing(len(present), present.after(after))
 
@@ -347,7 +360,7 @@ class Hub:
     # Presence
 
     def watch(self, session: Session, *, watches: bool) -> None:
-        """Bring, or not, to a session from now on who comes and goes, is away or back."""
+        """Start or stop to notify a session of changes of presence."""
         if watches:
             self._watchers.watching[session] = None
         else:
@@ -361,7 +374,7 @@ class Hub:
         for door, sessions in by_door(self._watchers.watching).items():
             door.show(seen, sessions)
 
-    # What is committed
+    # Outcomes
 
     def _committed(self, batch: Sequence[tuple[Outcome, Request | None]]) -> None:
         run: list[Said] = []
@@ -386,14 +399,16 @@ class Hub:
         self._delivery.flush(more=self._ledger.has_backlog)
 
     def _guarded(self, function: Callable[..., None], *args: Any) -> None:
-        """Call ``function``: a fault of ours must not cost the rest of a batch."""
+        """Call ``function``, and log an exception, so that a defect does not affect the rest of a
+        batch.
+        """
         try:
             function(*args)
         except Exception:  # noqa: BLE001
             self._log.failure("while delivering, {function}", function=function.__name__)
 
     def _take(self, outcome: Outcome, request: Request | None) -> None:
-        """Follow the facts of an outcome that is no message, and answer who asked."""
+        """Process an outcome that is not a message: deliver its events, and answer the asker."""
         asker = None if request is None else request.session
         answered_by = () if request is None else _ANSWERS.get(type(request.command), ())
         answer: Event | None = None
@@ -421,7 +436,7 @@ class Hub:
             self._answer(request, outcome.result, answer)
 
     def _gone(self, fact: facts.SessionGone, cause: str) -> None:
-        """Called when a session of a user is gone, here or elsewhere."""
+        """Called when a session of a user has ended, here or on another node."""
         for session in list(self._routes.of_user(fact.user)):
             if session.epoch == fact.epoch:
                 dismissal = Dismissal(cause, self._routes.name_of(fact.by), fact.reason)
@@ -456,7 +471,7 @@ class Hub:
     def _failed(self, batch: Sequence[tuple[Command, Request | None]], error: Unavailable) -> None:
         for command, request in batch:
             if isinstance(command, Start):
-                # Before it is taken nothing else is: it ends the sessions of before.
+                # Until it is committed, the state still has the sessions of the last run.
                 self._started = False
                 self._clock.callLater(TRY_AGAIN, self._start, command)
             elif isinstance(command, Detach):
@@ -491,4 +506,4 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
     BanFromRoom: (facts.RoomBanned, facts.RoomUnbanned),
     MarkRead: (facts.MarkerSet,),
 }
-"""Of which facts the event is the answer to a command, and told to all others."""
+"""The facts whose event is the answer to a command; other sessions get the event itself."""

@@ -1,7 +1,8 @@
-"""Logins: the sessions of this node, from the request for a name to the end of the connection.
+"""Logins: login and logout of the sessions of this node.
 
-The state decides in its turn who may have a name; before that only a full server and too many
-logins are refused. This module must not know sockets, protocols, or how messages are delivered.
+The state decides whether a session gets its name; this module refuses a login only if the server is
+full or there are too many logins. It must not know sockets, protocols, or how messages are
+delivered.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from chat_twisted.core.sessions import Request, Session
 from chat_twisted.core.state import State
 
 RETRY_WHEN_FULL = 30
-"""Seconds after which it may be worth trying again when the server is full."""
+"""Seconds after which clients may retry if the server is full."""
 
 TRY_AGAIN = 10
-"""Seconds after which a command that must be written is proposed again, if it could not be."""
+"""Seconds after which a command that must not be lost is proposed again."""
 
 
 class Logins:
     """Logs sessions in and out.
 
-    :ivar count: the number of sessions that are logged in, or have asked to be.
-    :param state: returns the state, which may be ahead of what is delivered.
-    :param propose: proposes a command; it raises ``Unavailable`` if too much waits to be written.
+    :ivar count: the number of sessions that are logged in or have asked for it.
+    :param state: returns the state, which may be ahead of the delivery.
+    :param propose: proposes a command; raises ``Unavailable`` if too many commands wait.
     :param clock: a monotonic clock.
     :param node: the number of this node.
     :param max_clients: the maximum number of sessions.
@@ -73,14 +74,16 @@ class Logins:
         present: bool = True,
         label: str | None = None,
     ) -> Request:
-        """Ask for a name. ``Session.registered`` or ``Session.refused`` follows.
+        """Log in a session. Later ``Session.registered`` or ``Session.refused`` is called.
 
-        :param token: one that lets the user in, if the client has any.
-        :param proof: the key, or the stored hash of the password, by which it was verified that the
-            asker owns the account.
-        :param present: whether the session is there to get messages; else it must ``arrive``.
-        :raises TooFast: too many from this address have asked for a name.
-        :raises Unavailable: the server is full, or can't write.
+        :param token: the token that the client has sent, or None.
+        :param proof: the verified proof (``commands.Login``); empty without one.
+        :param present: whether messages reach the session from the login on; otherwise it must
+            ``arrive``.
+        :param label: the client's own mark of the request, or None.
+        :return: the request with which they are called.
+        :raises TooFast: if there were too many logins from this address.
+        :raises Unavailable: if the server is full, or too many commands wait.
         """
         now = self._clock.seconds()
         self._limiter.login(session.host, now)
@@ -109,7 +112,7 @@ class Logins:
         return request
 
     def _check_name(self, name: str, token: str | None, proof: str, session: Session) -> None:
-        """Refuse what would be refused on a server that is not full, too."""
+        """Refuse a login that would also be refused if the server were not full."""
         user = self._state().names.get(fold(name))
         if user is None or proof or (token and user.find_token(_digest(token))):
             return
@@ -135,17 +138,16 @@ class Logins:
         if login.token != _digest(session.token):
             session.token = request.argument
         request.argument = ""
-        if session.ended:  # it went before it was answered; a new user could not come back
+        if session.ended:  # the client has no token, so a new user can't return
             self.end(Detach(login.user, login.epoch, for_good=login.new))
             return
         self._delivery.attach(session, login.rooms)
         session.registered(request, login)
 
     def arrive(self, session: Session, resume: int | None = None) -> None:
-        """Bring messages to a session from now on: first those that it missed.
+        """Start to deliver messages to a session, first those that it has missed.
 
-        :param resume: the number of the last message that the session has. Without it, what the
-            user has not confirmed counts as missed, without what the user sent.
+        :param resume: as in ``Delivery.arrive``.
         """
         if session.present:
             self._delivery.arrive(session, resume)
@@ -154,49 +156,50 @@ class Logins:
             self._propose(command, Request(session, command))
 
     def arrived(self, session: Session) -> None:
-        """Called when it has been committed that a session is present."""
+        """Called when an ``Arrive`` of a session is committed."""
         session.present = True
         self._delivery.arrive(session)
 
     def leave(self, session: Session, *, for_good: bool) -> None:
-        """Log out a session whose connection is gone.
+        """Log out a session whose connection has ended.
 
-        :param for_good: the user said so; a guest's name is free if this was the last session.
+        :param for_good: whether the user has ended it; if it was the last session of a guest, the
+            name is free then.
         """
         if session.ended:
             return
         user, epoch = session.user, session.epoch
         self.detach(session)
-        if epoch and (for_good or not self._stopping):  # without one, ``_logged_in`` does it
+        if epoch and (for_good or not self._stopping):  # without an epoch ``_logged_in`` does it
             self.end(Detach(user, epoch, for_good))
 
     def stop(self) -> None:
-        """Called when connections end since the server does. Nothing is said of their sessions: the
-        next start ends them, so that guests are held from then on.
+        """Called when the server stops. Sessions are not ended in the state any more; the next
+        start does that, so that guests are held from then on.
         """
         self._stopping = True
 
     def detach(self, session: Session) -> None:
-        """Deliver nothing more to a session."""
+        """Stop to deliver to a session."""
         user = session.user
         confirmed = self._delivery.detach(session)
         self._watchers.watching.pop(session, None)
         self.count -= 1
         known = self._state().users.get(user)
         if session.policy.confirms and known is not None and confirmed > known.cursor:
-            # Now, since whoever comes back is brought what comes after it.
+            # At once, because the next session of the user starts after the stored cursor.
             with contextlib.suppress(Unavailable):
                 self._propose(Acknowledge(((user, confirmed),)), None)
 
     def end(self, command: Detach) -> None:
-        """Propose that a session is gone, again and again until that is taken."""
+        """Propose a ``Detach``, and again until it is committed."""
         try:
             self._propose(command, Request(None, command))
         except Unavailable:
             self.end_later(command)
 
     def end_later(self, command: Detach) -> None:
-        """Propose it after a while: now it could not be written."""
+        """Propose a ``Detach`` again after ``TRY_AGAIN`` seconds."""
         self._clock.callLater(TRY_AGAIN, self.end, command)
 
 

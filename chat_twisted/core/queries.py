@@ -1,9 +1,8 @@
-"""Queries: what the user of a session may look up, in the state and among the stored messages.
+"""Queries: reading the state and the stored messages for sessions.
 
-Queries of the state are answered at once, by the newest state. Queries of stored messages wait
-until everything that was asked before is committed, so that users see the effects of their own
-requests.
-This module must not know protocols, or where messages are stored.
+Queries of the state are answered at once. Queries of stored messages first wait until all earlier
+requests are committed, so that users see the effects of their own requests. This module must not
+know protocols, or where messages are stored.
 """
 
 from __future__ import annotations
@@ -44,9 +43,11 @@ from chat_twisted.core.usage import Usage
 class Queries:
     """Answers queries of sessions.
 
-    Lists are in the order of their items' folded names, and have those behind ``after``.
+    Lists are in the order of the folded names of their items, and have the items after the name
+    ``after``.
 
-    :param state: returns the state, which may be ahead of what is delivered.
+    :param state: returns the state, which may be ahead of the delivery.
+    :param reads: reads stored messages.
     :param ask: proposes a command (``Hub.ask``).
     """
 
@@ -65,9 +66,9 @@ class Queries:
     # Stored messages
 
     async def _turn(self, session: Session) -> User:
-        """Wait until everything that was asked before is committed; return the user who asks.
+        """Wait until all earlier requests are committed; return the user of the session.
 
-        :raises NoSession: the session has ended.
+        :raises NoSession: if the session has ended.
         """
         await self._ask(Turn())
         user = self._state().users.get(session.user)
@@ -78,12 +79,12 @@ class Queries:
     def history(
         self, session: Session, argument: str, span: Span
     ) -> Deferred[tuple[list[Message], bool]]:
-        """Read a part of a conversation that the session's user is a party to.
+        """Read a part of a conversation of the session's user.
 
         :param argument: the other user, a room or ALL.
-        :return: fires with what ``archive.history`` returns; fails with a ``ChatError`` if nothing
-            can be called so or the user is not a member.
-        :raises TooFast: too much was read.
+        :return: fires with the result of ``archive.history``; fails with a ``ChatError`` if the
+            argument is not valid or the user is not a member of the room.
+        :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
@@ -98,10 +99,10 @@ class Queries:
     def said(
         self, session: Session, after: int, count: int
     ) -> Deferred[tuple[list[Message], int | None]]:
-        """Read what the session's user has said, oldest first.
+        """Read messages that the session's user has sent, oldest first.
 
-        :return: fires with what ``archive.said_by`` returns.
-        :raises TooFast: too much was read.
+        :return: fires with the result of ``archive.said_by``.
+        :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
@@ -115,11 +116,12 @@ class Queries:
     def search(
         self, session: Session, argument: str, query: str, count: int
     ) -> Deferred[list[Message]]:
-        """Find messages by their words among all that the session's user may read.
+        """Search the messages that the session's user may read.
 
-        :param argument: the conversation to look in, as for ``history``; all if it is empty.
-        :return: as ``history`` does; fails with ``SearchTooBroad`` if it takes too long.
-        :raises TooFast: too much was read.
+        :param argument: the conversation, as for ``history``; all if it is empty.
+        :return: fires with the messages, best match first; fails as ``history`` does, and with
+            ``SearchTooBroad`` if it takes too long.
+        :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
@@ -136,10 +138,10 @@ class Queries:
         return Deferred.fromCoroutine(read())
 
     def message(self, session: Session, number: int) -> Deferred[Message]:
-        """Read one message, whoever may read it: the caller must not show it.
+        """Read one message, even if the user may not read it: the caller must not show it.
 
-        :return: fails with ``NotYours`` if there is none of that number.
-        :raises TooFast: too much was read.
+        :return: fires with the message; fails with ``NotYours`` if there is none.
+        :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
@@ -165,7 +167,7 @@ class Queries:
     def user(self, session: Session) -> User:
         """Return the user of a session.
 
-        :raises NoSession: the session has ended.
+        :raises NoSession: if the session has ended.
         """
         user = self._state().users.get(session.user)
         if user is None:
@@ -175,7 +177,7 @@ class Queries:
     def account(self, session: Session) -> Account:
         """Return the account of the session's user.
 
-        :raises NoAccount: they have none.
+        :raises NoAccount: if there is none.
         """
         account = self.user(session).account
         if account is None:
@@ -185,7 +187,7 @@ class Queries:
     def room(self, session: Session, name: str) -> Room:
         """Return a room that the session's user may know of.
 
-        :raises NoSuchRoom: there is none.
+        :raises NoSuchRoom: if there is no such room.
         """
         room = self._state().room_names.get(fold(name))
         if room is None or not room.visible(session.user):
@@ -199,7 +201,7 @@ class Queries:
     def members(self, session: Session, name: str, after: str = "") -> Listing[User]:
         """Return the members of a room.
 
-        :raises NoSuchRoom: there is none, or it is private and not for the session's user.
+        :raises NoSuchRoom: if the session's user may not know of such a room.
         """
         members = self.room(session, name).list_members(self._state().users)
         return Listing(len(members), members.after(after))
@@ -207,7 +209,7 @@ class Queries:
     def sanctions(self, session: Session, after: str = "") -> Listing[Sanction]:
         """Return the sanctions, in the order of their keys.
 
-        :raises OperatorRequired: the session's user is no operator.
+        :raises OperatorRequired: if the session's user is not an operator.
         """
         state = self._state()
         sanctions.operating(state, session.user, session.epoch)
@@ -218,7 +220,7 @@ class Queries:
     ) -> Listing[tuple[str, RoomBan]]:
         """Return the names that are banned from a room.
 
-        :raises RoomOperatorRequired: the session's user is no operator of the room.
+        :raises RoomOperatorRequired: if the session's user is not an operator of the room.
         """
         _, room = room_rules.in_charge(self._state(), session.user, session.epoch, name)
         bans = sorted(room.bans.items())

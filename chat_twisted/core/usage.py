@@ -1,7 +1,7 @@
-"""What sessions use of what is limited: their requests, their answers, and work that takes time.
+"""The usage of sessions: requests, answers, and work that takes time are counted for rate limits.
 
-``limits`` does the counting; here it is found for a session. This module must not know what is
-asked. Messages are not counted here but where they are sent, since every call counts there.
+``limits`` has the buckets; this module finds those of a session. It must not know the requests.
+Messages are counted by ``Hub.send`` directly, because each call would cost time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from chat_twisted.core.turns import Asker, unlimited
 
 
 class Usage:
-    """Charges sessions for what they cost.
+    """Counts the usage of sessions.
 
+    :param limiter: the limits of addresses.
     :param clock: a monotonic clock.
     """
 
@@ -27,9 +28,9 @@ class Usage:
         self._clock = clock
 
     def spend(self, session: Session) -> None:
-        """Count a request that is no message as one.
+        """Count a request that is not a message as one message without text.
 
-        :raises TooFast: there were too many.
+        :raises TooFast: if there were too many.
         """
         if session.allowance is not None:
             session.allowance.spend(0, self._clock.seconds())
@@ -40,14 +41,12 @@ class Usage:
             session.allowance.charge(octets)
 
     def work_wait(self, session: Session) -> float:
-        """Return after how many seconds more work may be done for a session; 0 if it may now."""
+        """Return the seconds until more work may be done for a session; 0 if it may be done now."""
         allowance = session.allowance
         return 0.0 if allowance is None else allowance.work_wait(self._clock.seconds())
 
     def asker(self, session: Session) -> Asker:
-        """Return the asker that is charged for work that a session causes, whether it may cause
-        more now or not.
-        """
+        """Return the asker for work of a session, even if it has used too much."""
         source = session if session.host is None else network(session.host)
         allowance = session.allowance
         if allowance is None:
@@ -55,9 +54,9 @@ class Usage:
         return Asker(source, lambda took: allowance.charge_work(took, self._clock.seconds()))
 
     def checked_asker(self, session: Session) -> Asker:
-        """Return the asker for work that a session asks for, logged in or not.
+        """Return the asker for work of a session, which need not be logged in.
 
-        :raises TooFast: the session has caused too much work.
+        :raises TooFast: if the session has used too much time.
         """
         if session.allowance is None:
             session.allowance = self._limiter.session(session.host, self._clock.seconds())

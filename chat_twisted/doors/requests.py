@@ -210,7 +210,7 @@ def _list(
 ) -> None:
     page = encode_page(frame, argument, listing, name, line)
     session.connection.write(page)
-    session.door.hub.usage.charge(session, len(page))  # it may be much for a request of a few bytes
+    session.door.hub.usage.charge(session, len(page))  # a short request may have a long answer
 
 
 def _after(frame: Frame) -> str:
