@@ -1,11 +1,11 @@
 """The door of the framed protocol, versions 1 and 2 (docs/protocol.rst).
 
-``FramedConnection`` is one TCP connection, ``FramedFactory`` all of them with the hub they lead to.
-The first frame tells the versions apart: in version 2 (``version2``) a connection is a session of
-the hub; in version 1 (``version1``) two connections are one.
+``FramedConnection`` is one connection, and ``FramedFactory`` has all of them. The first frame
+decides the version: in version 2 (``version2``) a connection is a session of the hub; in version 1
+(``version1``) two connections are one session.
 
-It knows the verbs, who may use which when, and how fast a peer must be. Which frame is well-formed
-is for ``frames`` to say; who may say what to whom, for the hub.
+This module knows the states of a connection, the verbs of each state, and the time-outs. It must
+not know the grammar of frames (``frames``), or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -64,22 +64,21 @@ from chat_twisted.logs import Logger
 from chat_twisted.refusals import NotRegistered, UnknownCommand, refusal_headers, refusal_of
 
 FIRST_WORDS = (b"REGISTER",)
-"""What a connection for this door begins with."""
+"""The first bytes of connections for this door."""
 
 MAX_FAILURES = 3
-"""How many logins may fail on one connection."""
+"""Number of failed logins after which a connection is closed."""
 
 REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
 COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
-"""How many lines are logged about refusals, and about who comes and goes: for one address and for
-all, so that nobody can fill the disk."""
+"""Rate limits of log lines about logins and ends of sessions, for each address and for all."""
 
 AT_ONCE = 256
-"""Requests that are taken from one connection in one turn of the reactor: a few milliseconds."""
+"""Maximum number of requests of a connection in one turn of the reactor; a few milliseconds."""
 
 
 class State(enum.Enum):
-    """What a connection may do; see ``FramedConnection._VERBS``."""
+    """The states of a connection; ``FramedConnection._VERBS`` has the verbs of each."""
 
     NEW = "nothing said yet"
     UNREGISTERED = "version 2, no name yet"
@@ -93,22 +92,22 @@ class State(enum.Enum):
 
 @implementer(IHalfCloseableProtocol)
 class FramedConnection(LineReceiver):
-    """One connection: bytes in, calls on the hub or on its session.
+    """The protocol of one connection: it passes requests to its session, or to the hub.
 
-    It is a LineReceiver that stays in raw mode: lines and bodies are the ``FrameReader``'s, and how
-    long they may be. What it writes, when it may read, and how it ends is its ``Stream``'s.
+    It is a LineReceiver in raw mode: its ``FrameReader`` parses lines and bodies, and limits their
+    length. Its ``Stream`` does output, backpressure and closing.
     """
 
     factory: FramedFactory
-    transport: Any  # ITCPTransport, or what tests and other kinds of endpoint have in its place
+    transport: Any  # ITCPTransport, or the transport of a test or another kind of endpoint
     _log: ClassVar[Logger] = Logger()
 
     stream: Stream
     session: Version1 | Version2 | None = None
-    _applicant: Version2 | None = None  # has asked for a name that must be proven
+    _applicant: Version2 | None = None  # the session that must authenticate
     _challenge = b""
-    _failures = 0  # of logins
-    _quits = False  # the peer said so
+    _failures = 0  # failed logins
+    _quits = False  # whether the client has sent QUIT
 
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
@@ -124,46 +123,49 @@ class FramedConnection(LineReceiver):
 
     def _become(self, state: State) -> None:
         self.state = state
-        self.closed = state is State.CLOSED  # nothing more is taken from the peer
+        self.closed = state is State.CLOSED  # whether further input is ignored
         self._taken = self._VERBS[state]
 
     # Life
 
     def connectionMade(self) -> None:
-        """Twisted: the connection stands."""
+        """Make the stream. Called by Twisted."""
         self.setRawMode()  # type: ignore[no-untyped-call]
         self.peer = describe(self.transport.getPeer())
         source = object() if self.host is None else network(self.host)
         self.stream = Stream(self.factory.streams, self, self.transport, source)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: the connection is gone."""
+        """End the session. Called by Twisted."""
         self.channel.lost()
         self.stream.lost()
         self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
         forget_frames(reason)
 
     def close(self, why: str) -> None:
-        """Let go of the peer after what was written; ``why`` is for the log."""
+        """Close the connection after all output.
+
+        :param why: the reason, for the log.
+        """
         if not self.closed:
             self.stream.close()
             self._let_go(why)
 
     def abort(self, why: str) -> None:
-        """Cut the connection off at once: the peer does not take what was written."""
+        """Close the connection at once, and discard output."""
         self.stream.abort()
         self._let_go(why)
 
     def bye(self, reason: str, *, final: bool = False) -> None:
-        """Say that the server lets go, in the version that has a word for it, and do.
+        """Close the connection, in version 2 with a BYE.
 
-        :param final: the client should not come back by itself.
+        :param final: whether the client should not reconnect by itself.
         """
         self._say_bye(reason, [("Final", "yes")] if final else [])
         self.close(reason)
 
     def stop(self, reason: str) -> None:
-        """The server stops: say so, and close as soon as it is written. Nothing is logged."""
+        """Write BYE, and close the connection without a log line. Called when the server stops."""
         self._say_bye(reason)
         self.stream.stop()
         self._let_go(None)
@@ -203,13 +205,13 @@ class FramedConnection(LineReceiver):
 
     @property
     def is_registered(self) -> bool:
-        """Whether the peer is somebody, and has all the connections that it needs."""
+        """Whether the client is logged in, with all its connections. Called by the stream."""
         if isinstance(self.session, Version1):
             return self.session.receiving is not None
         return self.state is State.TALKING
 
     def is_silent(self, ticks: int) -> None:
-        """Called when nothing was heard for so many ``TICKS`` of an idle interval."""
+        """Called by the stream at each tick while the client is silent."""
         if not self.is_registered:
             if ticks >= TICKS:
                 self.bye("No registration in time")
@@ -222,18 +224,18 @@ class FramedConnection(LineReceiver):
             self.bye("Silent for too long")
 
     def expect(self) -> None:
-        """Count silence from now on: the peer has something to answer."""
+        """Start to measure the client's silence, because it must answer."""
         self.stream.heard = True
 
-    # In
+    # Input
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted: bytes came. All are raw, so that LineReceiver's own buffer is not needed."""
+        """Process received bytes. Called by Twisted; LineReceiver's own buffer is not needed."""
         self.rawDataReceived(data)
         self.stream.flush()
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Twisted: bytes came, which are no line to it."""
+        """Process received bytes."""
         if self.closed:
             return
         self._reader.receive_data(data)
@@ -241,16 +243,16 @@ class FramedConnection(LineReceiver):
 
     @property
     def has_unread(self) -> bool:
-        """Whether requests are there that are not taken yet, or the end is."""
+        """Whether there is unprocessed input, including its end."""
         return self._reader.has_more or self.stream.ended
 
     def resume(self) -> None:
-        """Take what came while nothing was to be taken."""
+        """Process input that was kept while the stream was paused. Called by the stream."""
         self._take_frames()
         self._leave_if_ended()
 
     def _take_frames(self) -> None:
-        """Take the requests that are there; the reader keeps what is not to be taken now."""
+        """Process requests until the stream is paused; the reader keeps the rest."""
         next_frame, stream = self._reader.next_frame, self.stream
         for _ in range(AT_ONCE):
             if stream.paused or self.closed:
@@ -267,7 +269,7 @@ class FramedConnection(LineReceiver):
             stream.rest()
 
     def readConnectionLost(self) -> None:
-        """Twisted: the peer sends nothing more, but it may still read."""
+        """Called by Twisted when the client has ended its side; it may still read."""
         self.stream.end()
         if isinstance(self.session, Version1):
             self.close("closed")
@@ -279,7 +281,7 @@ class FramedConnection(LineReceiver):
             self._leave_when_answered(b"", "closed")
 
     def writeConnectionLost(self) -> None:
-        """Twisted: the last that was to be written is written."""
+        """Do nothing. Called by Twisted when this side has ended."""
 
     def _take(self, frame: Frame) -> None:
         self.stream.heard = True
@@ -290,14 +292,14 @@ class FramedConnection(LineReceiver):
             handle = verbs.get(frame.verb)
             if handle is None:
                 raise otherwise
-            if frame.too_long:  # one refusal alone is known to the original client
+            if frame.too_long:  # the original client knows one error only
                 raise UnableToSend if isinstance(self.session, Version1) else MessageTooLong
             handle(self, frame)
         except ChatError as error:
             self._in_turn(lambda error=error: self.refuse(error, id))  # type: ignore[misc]
 
     def _refuse_stream(self, fault: ChatError) -> None:
-        """Close for a fault of the stream, which can't be read on."""
+        """Refuse an invalid stream, and close the connection."""
 
         def refuse() -> None:
             self.refuse(fault, self._reader.id)
@@ -306,9 +308,7 @@ class FramedConnection(LineReceiver):
         self._in_turn(refuse)
 
     def _in_turn(self, answer: Callable[[], None]) -> None:
-        """Call ``answer`` when everything that was asked before is answered, and take no further
-        request until then.
-        """
+        """Call ``answer`` when all earlier requests are answered. Further requests wait."""
         session = self.session
         if not isinstance(session, Version2) or not session.pending:
             answer()
@@ -322,7 +322,7 @@ class FramedConnection(LineReceiver):
         session.when_answered(answer_and_go_on)
 
     def refuse(self, error: ChatError, id: str | None = None) -> None:
-        """Answer with an error, and close if it is one after which nothing can go on."""
+        """Answer with an error, and close the connection if the error demands it."""
         has_name = self.state is State.TALKING
         refusal = refusal_of(type(error))
         headers = reply_headers(id, *refusal_headers(error))
@@ -348,18 +348,18 @@ class FramedConnection(LineReceiver):
         elif self._failures >= MAX_FAILURES:
             self.close("too many failed logins")
 
-    # What is the stream's, for sessions
+    # Methods of the stream, for sessions
 
     def write(self, data: bytes) -> None:
-        """Write to the peer, soon."""
+        """Write to the client."""
         self.stream.write(data)
 
     def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when the peer has read what was sent to it."""
+        """Call ``then`` when no output waits for the client; perhaps at once."""
         self.stream.when_written(then)
 
     def hold(self) -> None:
-        """Take no further request for now."""
+        """Process no further requests until ``go_on``."""
         self.stream.hold()
 
     def go_on(self) -> None:
@@ -402,7 +402,7 @@ class FramedConnection(LineReceiver):
         self._ask_for_name(session)
 
     def _ask_for_name(self, session: Version1 | Version2) -> None:
-        """Take nothing until it is known whether the session has its name."""
+        """Wait for the answer to a login. Further requests wait too."""
         self.session = session
         self._become(State.REGISTERING)
         self.hold()
@@ -432,7 +432,7 @@ class FramedConnection(LineReceiver):
         try:
             signature = base64.b64decode(frame.headers.get("signature", ""), validate=True)
         except ValueError:
-            signature = b""  # which is nobody's
+            signature = b""  # never valid
         key = frame.headers.get("key", "")
         return Signature(applicant.name, key, signature, self._challenge, self.channel.binding)
 
@@ -451,12 +451,12 @@ class FramedConnection(LineReceiver):
                 self._become(State.UNREGISTERED)
                 self.go_on()
                 self.refuse(error, id)
-        except Exception:  # noqa: BLE001  nobody awaits this
+        except Exception:  # noqa: BLE001  nobody awaits this coroutine
             self._log.failure("while logging in")
-            self.abort("a fault in logging in")
+            self.abort("the login has failed")
 
     def registered(self, session: Version1 | Version2) -> None:
-        """The session has its name."""
+        """Called when the session is logged in."""
         if isinstance(session, Version2):
             self._start(session, State.TALKING)
             self._log_came(session, VERSION)
@@ -493,7 +493,7 @@ class FramedConnection(LineReceiver):
         self._in_turn(lambda: self.write(pong))
 
     def _pong(self, frame: Frame) -> None:
-        pass  # that it came is all it says
+        pass  # a sign of life
 
     def _quit(self, frame: Frame) -> None:
         self._quits = True
@@ -512,7 +512,7 @@ class FramedConnection(LineReceiver):
     _VERBS: ClassVar[
         dict[State, tuple[dict[str, Callable[[FramedConnection, Frame], None]], type[ChatError]]]
     ] = {
-        # What may be said in each state, and what everything else is refused with.
+        # The handlers of the verbs of each state, and the error for all other verbs.
         State.NEW: ({"REGISTER": _register}, NotRegistered),
         State.UNREGISTERED: (
             {
@@ -547,14 +547,15 @@ class FramedConnection(LineReceiver):
 
 
 class FramedFactory(ServerFactory):
-    """All connections of the framed protocol, and the hub they lead to.
+    """The connections of the framed protocol, and the doors of its two versions.
 
-    :param gate: whom credentials are brought to.
-    :param max_message: the limit of a text, in bytes.
-    :param idle: seconds of silence after which a client is asked whether it is there.
-    :param motd: what is said to everybody who logs in.
-    :param retain: for how many seconds messages are kept; None for ever.
-    :param max_unread, poller, turn: see ``Streams``.
+    :param gate: verifies credentials.
+    :param clock: the reactor.
+    :param max_message: the maximum length of a text, in bytes.
+    :param idle: seconds of silence after which a client gets a PING.
+    :param motd: the message of the day; empty without one.
+    :param retain: seconds for which messages are kept; None means for ever.
+    :param max_unread, poller, turn: as in ``Streams``.
     """
 
     noisy = False
@@ -588,23 +589,29 @@ class FramedFactory(ServerFactory):
         self._stopping = False
 
     def startFactory(self) -> None:
-        """Twisted: the first port listens."""
+        """Start the idle checks. Called when the first port listens."""
         self.streams.start()
 
     def stopFactory(self) -> None:
-        """Twisted: the last port is closed."""
+        """Stop the idle checks. Called when the last port is closed."""
         self.streams.stop_ticking()
 
     def buildProtocol(self, addr: IAddress | None) -> FramedConnection | None:  # type: ignore[override]
-        """Twisted: somebody connects to a port that is this door's alone."""
+        """Make the protocol of a connection to a port of this door alone. Called by Twisted."""
         return self.accept(Channel(getattr(addr, "host", None)))
 
     def accept(self, channel: Channel) -> FramedConnection | None:
-        """Make the protocol of a connection; None if the server stops."""
+        """Make the protocol of a connection. Called by the front.
+
+        :return: None if the server stops.
+        """
         return None if self._stopping else FramedConnection(self, channel)
 
     def stop(self, reason: str) -> Deferred[None]:
-        """Say BYE to everybody, take no more, and fire when all are gone, within a second."""
+        """Close all connections, and accept no more.
+
+        :return: fires when all are closed, within a second.
+        """
         self._stopping = True
         self.refusals.report()
         self.comings.report()
@@ -612,7 +619,7 @@ class FramedFactory(ServerFactory):
 
 
 def describe(address: IAddress) -> str:
-    """Name one end of a connection, for the log."""
+    """Describe one end of a connection, for the log."""
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     if isinstance(address, IPv6Address):
