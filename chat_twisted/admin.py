@@ -161,7 +161,7 @@ runs process, uptime (seconds) and connections (how many, by kind).
 
 With --users, "here" lists the users who are here: name, account, operator, sessions, from (the
 addresses), away (why, null unless they said so) and behind: how many messages to them, of the
-10,000 newest in all, their clients have not confirmed yet. The original client confirms none.""",
+10,000 newest in all, their clients have not confirmed yet.""",
     )
     status.add_argument(
         "--users", action="store_true", help="also list who is here, and how far behind"
