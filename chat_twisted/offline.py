@@ -25,6 +25,7 @@ from chat_twisted.core.ordered import Listing
 from chat_twisted.core.snapshot import load
 from chat_twisted.files import Say
 from chat_twisted.storage import archive, tables
+from chat_twisted.storage.upgrade import ArchiveError
 
 
 class OfflineChat:
@@ -69,7 +70,7 @@ class OfflineChat:
                 with self._connection:
                     tables.write(self._connection.cursor(), facts, state.progress)
             except sqlite3.Error as error:
-                return fail(archive.ArchiveError(f"{self._path}: {error}"))
+                return fail(ArchiveError(f"{self._path}: {error}"))
         return succeed(result)
 
     def settled(self) -> float:

@@ -47,7 +47,7 @@ from chat_twisted.core.snapshot import load
 from chat_twisted.core.turns import Asker
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.frames import MAX_BODY
-from chat_twisted.storage import archive, index, tables
+from chat_twisted.storage import archive, index, tables, upgrade
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reads import ArchiveReads
@@ -89,7 +89,7 @@ class MemoryStore:
         self.clock = clock
         self.wall = Wall(clock)
         self.connection = sqlite3.connect(":memory:")
-        archive.migrate(self.connection)
+        upgrade.migrate(self.connection)
         index.attach(self.connection, None)
         index.make(self.connection)
         self.broken: Exception | None = None

@@ -19,7 +19,7 @@ from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
 from chat_twisted.core.snapshot import load
 from chat_twisted.files import FilesError, InUse
-from chat_twisted.storage import archive, index, maintenance, tables
+from chat_twisted.storage import archive, index, maintenance, tables, upgrade
 from chat_twisted.text import printable
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase, write
 
@@ -82,7 +82,7 @@ class OpeningTests(ArchiveTestCase):
         for step in range(2, NEWEST + 1):
             (steps / f"{step}.sql").unlink()
         connection = archive.connect(path / archive.FILE)
-        archive.migrate(connection, steps)
+        upgrade.migrate(connection, steps)
         for statement in (
             "INSERT INTO user VALUES (2, 'Bob', x'01', 3, 4)",
             "INSERT INTO room VALUES (9, '#dev', '', 0, 2)",

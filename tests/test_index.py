@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chat_twisted.core.facts import Deleted
 from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
-from chat_twisted.storage import archive, index, maintenance
+from chat_twisted.storage import archive, index, maintenance, upgrade
 from tests.store import ALICE, BOB, CAROL, ArchiveTestCase, write
 
 
@@ -158,7 +158,7 @@ class FileTests(ArchiveTestCase):
         deleted_before: int,
     ) -> None:
         connection = sqlite3.connect(":memory:")
-        archive.migrate(connection)
+        upgrade.migrate(connection)
         index.attach(connection, None)
         index.make(connection)
         self.cursor = connection.cursor()

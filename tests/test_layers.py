@@ -57,6 +57,7 @@ LAYERS = {
     "storage": [
         "storage",
         "storage.sql",
+        "storage.upgrade",
         "storage.tables",
         "storage.index",
         "storage.archive",

@@ -18,8 +18,9 @@ from chat_twisted import admin as command
 from chat_twisted import files
 from chat_twisted.core.message import Message
 from chat_twisted.files import FilesError
-from chat_twisted.storage import archive, index, sql
-from chat_twisted.storage.archive import FILE, ArchiveError
+from chat_twisted.storage import archive, index, sql, upgrade
+from chat_twisted.storage.archive import FILE
+from chat_twisted.storage.upgrade import ArchiveError
 from tests.store import ALICE, BOB, ArchiveTestCase, write
 
 
@@ -204,7 +205,7 @@ class StepTests(MaintenanceTestCase):
         super().setUp()
         self.say(ALICE, BOB, "kept")
         self.close()
-        self.newest = archive.newest_schema()
+        self.newest = upgrade.newest_schema()
         self.said: list[str] = []
         self.before = self.folder / f"{FILE}-before-{self.newest + 1}"
 

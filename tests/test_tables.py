@@ -23,7 +23,7 @@ from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import _TAKE, State
-from chat_twisted.storage import archive, tables
+from chat_twisted.storage import archive, tables, upgrade
 from tests.random_logs import Maker, everything, lower_bounds, plain
 
 SCHEMA = Path(archive.__file__).with_name("schema")
@@ -165,7 +165,7 @@ class UpgradeTestCase(TestCase):
 
     def migrate(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            archive.migrate(connection)
+            upgrade.migrate(connection)
 
     def interrupted_after(self, steps_taken: int) -> bool:
         left = steps_taken
@@ -178,7 +178,7 @@ class UpgradeTestCase(TestCase):
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.set_progress_handler(end, 100)
             try:
-                archive.migrate(connection)
+                upgrade.migrate(connection)
             except sqlite3.OperationalError:
                 return False
             return True
@@ -280,7 +280,7 @@ class KilledTests(UpgradeTestCase):
         return self.rows()
 
     def copies(self) -> list[Path]:
-        return list(self.path.parent.glob(f"{archive.FILE}{archive.BEFORE}*"))
+        return list(self.path.parent.glob(f"{archive.FILE}{upgrade.BEFORE}*"))
 
     def killed_after(self, points: int) -> bool:
         """Start in another process, which is killed (SIGKILL) before so many SQL statements and

@@ -11,12 +11,9 @@ afterwards, by ``index``.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from importlib import resources
-from importlib.resources.abc import Traversable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,19 +21,16 @@ from chat_twisted import files
 from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.reads import Page, Span
 from chat_twisted.core.snapshot import Snapshot
-from chat_twisted.files import FilesError, ProcessFile, Say
+from chat_twisted.files import ProcessFile, Say
 from chat_twisted.storage import index, tables
-from chat_twisted.storage.sql import Cursor, copy, has_foreign_log, make_file
+from chat_twisted.storage.sql import Cursor, has_foreign_log, make_file
 from chat_twisted.storage.tables import COLUMNS
+from chat_twisted.storage.upgrade import ArchiveError, update_schema
 
 FILE = "chat.sqlite"
 LOCK = "lock"
 LOCKED_AGAIN = 0.05
 """Seconds between two attempts to lock the folder."""
-
-BEFORE = "-before-"
-"""Part of the name of the copy that is made before the schema is changed; the schema's new number
-follows."""
 
 DEFAULT_FOLDER = "$XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted"
 """The path that ``default_folder`` returns, for help texts."""
@@ -69,10 +63,6 @@ NUMBERS_LOST = 1_000_000
 LONGEST_GAP = 10 * 365 * 24 * 60 * 60
 """The longest time, in seconds, for which numbers are skipped: a clock that is centuries ahead must
 not use them up. Clients may keep numbers in a double, which is exact up to 2 to the power of 53."""
-
-
-class ArchiveError(FilesError):
-    """The archive can't be opened. The message is one line for the user."""
 
 
 class Opened(NamedTuple):
@@ -157,7 +147,7 @@ def prepare(
     try:
         connection = connect(path, sync=sync)
         try:
-            _update_schema(connection, path, schema, say)
+            update_schema(connection, path, schema, say)
             path = folder / index.FILE
             try:
                 index.open_or_rebuild(connection, folder)
@@ -184,74 +174,6 @@ def _make_private(folder: Path, say: Say) -> None:
     for name in (FILE, index.FILE):
         for suffix in ("", "-wal", "-shm"):
             files.make_private(folder / f"{name}{suffix}", say)
-
-
-def _read_steps(folder: Traversable) -> dict[int, str]:
-    names = {step.name.removesuffix(".sql"): step for step in folder.iterdir()}
-    return {int(name): step.read_text() for name, step in names.items() if name.isdigit()}
-
-
-# Read early: the server may later run as a user who can't read the files.
-_STEPS = _read_steps(resources.files("chat_twisted.storage") / "schema")
-
-
-def migrate(connection: sqlite3.Connection, folder: Path | None = None) -> None:
-    """Run the steps from the file's schema to the newest, each in its own transaction.
-
-    :param folder: a folder of numbered steps; None for the package's own.
-    :raises ArchiveError: if the schema is newer than the newest step.
-    """
-    steps = _STEPS if folder is None else _read_steps(folder)
-    for number in range(_version(connection, steps) + 1, max(steps) + 1):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {steps[number]}; PRAGMA user_version = {number}; COMMIT;"
-        )
-
-
-def newest_schema() -> int:
-    """Return the number of the newest schema that this version knows."""
-    return max(_STEPS)
-
-
-def _version(connection: sqlite3.Connection, steps: Collection[int]) -> int:
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    if version > max(steps):
-        raise ArchiveError(
-            f"made by a newer version of the server (schema {version}, this one knows {max(steps)})"
-        )
-    return int(version)
-
-
-def _update_schema(
-    connection: sqlite3.Connection, path: Path, folder: Path | None, say: Say
-) -> None:
-    """Copy the file, then run the steps to the newest schema.
-
-    Only the copy from before the newest update is kept. It is not made again if nothing was written
-    since, so a step that fails at every start does not fill the disk.
-
-    :raises ArchiveError: if it fails, for example because the disk is full; nothing is changed
-        then.
-    """
-    steps = _STEPS if folder is None else _read_steps(folder)
-    version = _version(connection, steps)
-    if 0 < version < max(steps):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        kept = path.with_name(f"{path.name}{BEFORE}{version + 1}")
-        time = path.stat().st_mtime_ns
-        if not kept.exists() or kept.stat().st_mtime_ns != time:
-            try:
-                copy(connection, kept, lambda target: None)
-                os.utime(kept, ns=(time, time))  # the time identifies the copied state
-            except (sqlite3.Error, OSError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise ArchiveError(
-                    f"{kept}: {reason}: this copy is needed before the schema is changed"
-                ) from None
-            for other in set(path.parent.glob(f"{path.name}{BEFORE}*")) - {kept}:
-                other.unlink()
-        say(f"the schema is brought from {version} to {max(steps)}; {kept} is the file before that")
-    migrate(connection, folder)
 
 
 def continue_after(noted: tuple[int, int], newest: int, now: float) -> int:

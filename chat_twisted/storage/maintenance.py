@@ -17,7 +17,7 @@ from typing import Any
 from chat_twisted import files
 from chat_twisted.core.commands import ACTION, NOTICE, TEXT
 from chat_twisted.files import FilesError, Say
-from chat_twisted.storage import archive, index
+from chat_twisted.storage import archive, index, upgrade
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
@@ -114,7 +114,7 @@ def _require_sound(connection: sqlite3.Connection) -> None:
     ).fetchone()
     if tables != 2 or version == 0:
         raise Unsound("no archive of a server")
-    if version > archive.newest_schema():
+    if version > upgrade.newest_schema():
         raise Unsound(f"made by a newer version of the server (schema {version})")
     if problems := _check_archive(connection):
         raise Unsound("\n".join(problems))
