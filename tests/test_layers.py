@@ -75,6 +75,7 @@ LAYERS = {
         "doors.poller",
         "doors.tls",
         "doors.stream",
+        "doors.proof",
         "doors.version1",
         "doors.encoding",
         "doors.version2",

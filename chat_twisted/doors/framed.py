@@ -6,14 +6,17 @@ decides the version: in version 2 (``version2``) a connection is a session of th
 
 This module knows the states of a connection, the verbs of each state, and the time-outs. It must
 not know the grammar of frames (``frames``), or the rules of the chat.
+
+It is one long module because a connection has one state, and everything that a peer does, from its
+first frame over the login to the end, is a step from one state to another.
 """
 
 from __future__ import annotations
 
-import base64
 import enum
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -30,12 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.auth.gate import Gate, Password, Signature
-from chat_twisted.auth.keys import CHALLENGE
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
     ChatError,
-    EncryptionRequired,
     MalformedName,
     NotPermitted,
     UnableToSend,
@@ -47,6 +48,7 @@ from chat_twisted.core.sessions import Session
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel, forget_frames, requests
 from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.proof import Challenge
 from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
@@ -105,7 +107,7 @@ class FramedConnection(LineReceiver):
     stream: Stream
     session: Version1 | Version2 | None = None
     _applicant: Version2 | None = None  # the session that must authenticate
-    _challenge = b""
+    _challenge: Challenge | None = None
     _failures = 0  # failed logins
     _quits = False  # whether the client has sent QUIT
 
@@ -333,7 +335,8 @@ class FramedConnection(LineReceiver):
             self._become(State.UNREGISTERED)
             self.go_on()
         if isinstance(error, AuthenticationRequired):
-            headers += self._begin_challenge()
+            self._challenge = Challenge(self.channel)
+            headers += self._challenge.headers
         self._failures += isinstance(error, AuthenticationFailed)
         self.factory.refusals.emit(
             self.host,
@@ -397,7 +400,7 @@ class FramedConnection(LineReceiver):
     def _register_version_2(self, frame: Frame) -> None:
         self._become(State.UNREGISTERED)
         self._applicant = session = Version2(self.factory.version_2, self, frame)
-        self._challenge = b""
+        self._challenge = None
         session.register()
         self._ask_for_name(session)
 
@@ -407,34 +410,15 @@ class FramedConnection(LineReceiver):
         self._become(State.REGISTERING)
         self.hold()
 
-    def _begin_challenge(self) -> tuple[tuple[str, str], ...]:
-        self._challenge = os.urandom(CHALLENGE)
-        methods = "publickey password" if self.channel.private else "publickey"
-        return ("Methods", methods), ("Challenge", base64.b64encode(self._challenge).decode())
-
     def _authenticate(self, frame: Frame) -> None:
-        if not self._challenge or self._applicant is None:
+        applicant = self._applicant
+        if self._challenge is None or applicant is None:
             raise NotRegistered("AUTH before REGISTER has asked for it")
-        credentials = self._credentials(frame, self._applicant)
+        asker = partial(self.factory.hub.usage.checked_asker, applicant)
+        credentials = self._challenge.credentials(frame, applicant.name, asker)
         self._become(State.AUTHENTICATING)
         self.hold()
-        Deferred.fromCoroutine(self._log_in(self._applicant, credentials, frame.id))
-
-    def _credentials(self, frame: Frame, applicant: Version2) -> Signature | Password:
-        if frame.argument == "password":
-            if not self.channel.private:
-                raise EncryptionRequired("a password")
-            return Password(
-                applicant.name, frame.body or "", self.factory.hub.usage.checked_asker(applicant)
-            )
-        if frame.argument != "publickey":
-            raise NotPermitted("no such way to prove who one is")
-        try:
-            signature = base64.b64decode(frame.headers.get("signature", ""), validate=True)
-        except ValueError:
-            signature = b""  # never valid
-        key = frame.headers.get("key", "")
-        return Signature(applicant.name, key, signature, self._challenge, self.channel.binding)
+        Deferred.fromCoroutine(self._log_in(applicant, credentials, frame.id))
 
     async def _log_in(
         self, session: Version2, credentials: Signature | Password, id: str | None
