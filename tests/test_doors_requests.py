@@ -116,6 +116,19 @@ class RenameTests(RequestTestCase):
         self.assertIn(b"FORWARD carol\nTo: bobby\nMessage: 1\n", told)
         self.assertIn(b"FORWARD bobby\nTo: carol\nMessage: 2\n", told)
 
+    def test_what_was_said_under_the_old_name_is_read_back_by_the_new_one(self) -> None:
+        self.ask(self.carol, "SEND bob\nContent-length: 5\n\nindex")
+        self.clock.advance(2)  # until it is indexed
+        self.commit()
+        self.ask(self.bob, "SEND carol\nContent-length: 5\n\nlater")
+        self.ask(self.bob, "RENAME bobby\n\n")
+        for name in (b"bobby", b"bob"):
+            told = self.ask(self.carol, f"HISTORY {name.decode()}\n\n")
+            self.assertEqual(re.findall(rb"\n\n(index|later)", told), [b"index", b"later"], told)
+        found = self.ask(self.carol, "SEARCH bobby\nContent-length: 5\n\nindex")
+        self.assertIn(b"SEARCH bobby\nCount: 1\n", found)
+        self.assertIn(b"HISTORY alice\nCount: 0\n", self.ask(self.carol, "HISTORY alice\n\n"))
+
     def test_what_can_not_be_had_is_refused_and_the_connection_goes_on(self) -> None:
         self.ask(self.carol, "ACCOUNT register\nContent-length: 1\n\nx")
         for name, code in (
@@ -154,6 +167,16 @@ class RenameTests(RequestTestCase):
 
 
 RENAMED = b"RENAMED bob\n%bTo: bob_2\n\n"
+
+
+class DuplicateTests(RequestTestCase):
+    def test_who_has_taken_the_name_since_does_not_count_as_the_recipient(self) -> None:
+        message = "SEND bob\nId: 1\nContent-length: 1\n\nx"
+        sent = self.ask(self.alice, message)
+        self.ask(self.bob, "RENAME bobby\n\n")
+        self.user("bob")
+        self.clear()
+        self.assertEqual(self.ask(self.alice, message), sent)
 
 
 class RankTests(RequestTestCase):

@@ -329,10 +329,10 @@ class Delivery:
         if session is None or session.ended:
             return
         session.sent(request, first)
-        if not recipient:
-            return
         user = self._state().users.get(recipient)
-        cursor = max(self._cursors.get(recipient, 0), 0 if user is None else user.cursor)
+        if user is None or user.since >= first.number:
+            return  # somebody else had the name when the message was sent
+        cursor = max(self._cursors.get(recipient, 0), user.cursor)
         if cursor >= first.number:
             self._delivered(first.number, request)
         else:

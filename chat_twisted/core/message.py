@@ -129,11 +129,13 @@ def seen_by(user: int, name: str, messages: Sequence[Message]) -> list[Message]:
 
 class Conversation(NamedTuple):
     """A conversation: ``(room, "")``, ``(user, name of the other user)``, or ``(0, "")`` for that
-    of all users.
+    of all users. ``other`` is the user who has that name now, or 0; their messages under other
+    names belong to the conversation, too.
     """
 
     party: int
     name: str
+    other: int = 0
 
 
 PUBLIC = Conversation(0, "")

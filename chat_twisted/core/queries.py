@@ -160,7 +160,8 @@ class Queries:
             return PUBLIC
         if target.audience is Audience.ROOM:
             return Conversation(messages.joined(self._state(), target.key, user).id, "")
-        return Conversation(user.id, target.key)
+        other = self._state().names.get(target.key)
+        return Conversation(user.id, target.key, 0 if other is None else other.id)
 
     # The state
 

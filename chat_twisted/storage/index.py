@@ -442,21 +442,23 @@ def conversation_filter(conversation: Conversation) -> tuple[str, tuple[int | st
     """Return an SQL condition for the messages of a conversation, and its parameters."""
     if not conversation.name:
         return "recipient = 0 AND room = ?", (conversation.party,)
-    said, heard = 'author = ? AND lower("to") = ?', "recipient = ? AND lower(sender) = ?"
+    said = 'author = ? AND (lower("to") = ? OR recipient = ?)'
+    heard = "recipient = ? AND (lower(sender) = ? OR author = ?)"
     return f"recipient != 0 AND ({said} OR {heard})", (*conversation, *conversation)
 
 
 def _conversations(cursor: Cursor, conversation: Conversation) -> list[tuple[int, int]]:
     """Return the keys of a conversation in the index: for direct messages, one for each user who
-    had the name.
+    had the name or has it now.
     """
     if not conversation.name:
         return [(0, conversation.party)]
-    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", conversation)
-    return [
-        (min(conversation.party, partner), max(conversation.party, partner))
-        for (partner,) in cursor.fetchall()
-    ]
+    party, name, other = conversation
+    cursor.execute("SELECT partner FROM partner WHERE user = ? AND name = ?", (party, name))
+    partners = dict.fromkeys(partner for (partner,) in cursor.fetchall())
+    if other:
+        partners[other] = None
+    return [(min(party, partner), max(party, partner)) for partner in partners]
 
 
 # Checks
