@@ -93,7 +93,7 @@ _WHY: dict[type[ChatError], str] = {
     LastWayIn: "it is its last way in",
     TooManyKeys: "the account has as many keys as it may have",
     NoSuchSanction: "there is no such ban or mute",
-    UnableToSend: "who is to be kicked is not here",
+    UnableToSend: "the user is not here",
     TextTooLong: "a reason is one line of at most 200 bytes",
     TooManyThere: "there are too many bans and mutes",
 }

@@ -5,7 +5,7 @@ Requests and answers are lines of JSON. A request is read after the answer to th
     {"ask": "ban", "subject": "bob", "duration": "2h", "reason": "spam"}
     {"answer": {}}
     {"ask": "kick", "name": "carol", "reason": ""}
-    {"refused": "who is to be kicked is not here"}
+    {"refused": "the user is not here"}
 
 An answer with ``failed`` says that the server could not do the request, because of a temporary
 condition or a defect. The socket is private to the server's user (mode 0600); if the system tells

@@ -59,13 +59,13 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class HeaderIncomplete(ChatError):
-    """A frame violates the grammar, or lacks what its verb requires: the peer does not speak this
-    protocol, and the rest of the stream can't be trusted.
+    """A frame is not valid, or lacks a part that its verb requires. The rest of the stream must not
+    be parsed.
     """
 
 
 class MessageTooLong(ChatError):
-    """A body is over the receiver's limit."""
+    """A body is longer than the limit."""
 
 
 class Frame(NamedTuple):

@@ -114,8 +114,11 @@ class Message(NamedTuple):
 
 
 def seen_by(user: int, name: str, messages: Sequence[Message]) -> list[Message]:
-    """Return messages with the name that a user has now where the user is sender or recipient: by
-    it, their client tells what they said from what was said to them.
+    """Return messages with the current name of a user, if the user is the sender or recipient. By
+    the name, the user's client distinguishes sent messages from received ones.
+
+    :param user: the number of the user.
+    :param name: the current name.
     """
     return [
         message._replace(sender=name)

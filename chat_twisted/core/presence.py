@@ -96,7 +96,7 @@ class Watchers(Generic[W]):
     def _tell_all(self) -> None:
         self._telling = None
         changed, self._changed = self._changed, {}
-        # Whoever is called the same in another case now is told of once.
+        # A user whose name has only changed in case is notified once.
         self._tell(list(dict.fromkeys(self._look(name) for name in changed)))
 
 

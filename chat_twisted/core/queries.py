@@ -96,19 +96,19 @@ class Queries:
 
         return Deferred.fromCoroutine(read())
 
-    def said(
+    def sent(
         self, session: Session, after: int, count: int
     ) -> Deferred[tuple[list[Message], int | None]]:
         """Read messages that the session's user has sent, oldest first.
 
-        :return: fires with the result of ``archive.said_by``.
+        :return: fires with the result of ``archive.sent_by``.
         :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
         async def read() -> tuple[list[Message], int | None]:
             user = await self._turn(session)
-            found, more = await self._reads.said_by(user.id, after, count, asker)
+            found, more = await self._reads.sent_by(user.id, after, count, asker)
             return seen_by(user.id, user.name, found), more
 
         return Deferred.fromCoroutine(read())

@@ -58,12 +58,12 @@ class Reads(Protocol):
         """
 
     def message(self, number: int, asker: Asker) -> Deferred[Message | None]:
-        """Read one message; None if there is none of that number."""
+        """Read the message with a number; None if there is none."""
 
-    def said_by(
+    def sent_by(
         self, user: int, after: int, count: int, asker: Asker
     ) -> Deferred[tuple[list[Message], int | None]]:
-        """Read what a user has said (``archive.said_by``)."""
+        """Read messages that a user has sent (``archive.sent_by``)."""
 
     def history(
         self, conversation: Conversation, span: Span, asker: Asker
@@ -79,4 +79,4 @@ class Reads(Protocol):
         count: int,
         asker: Asker,
     ) -> Deferred[list[Message]]:
-        """Find messages by their words (``archive.search``)."""
+        """Search messages (``archive.search``)."""

@@ -121,7 +121,7 @@ def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
     reason = sanctions.check_reason(command.reason)
     other = _member(model, room, command.whom)
     if other is user:
-        raise NotThere("who removes themselves leaves")
+        raise NotThere("the asker must leave instead")
     return Outcome((Left(room.id, other.id, model.number, user.id, reason),), InRoom(room.id))
 
 
@@ -131,7 +131,7 @@ def invite(model: Model, command: Invite, now: int) -> Outcome:
     room = joined(model, fold(command.room), user)
     other = model.names.get(fold(command.whom))
     if other is None or not (other.reachable or other.present):
-        raise UnableToSend("who is invited is not here")
+        raise UnableToSend("the invited user is not here")
     if room.private and room.members[user.id].rank != OPERATOR:
         raise RoomOperatorRequired
     if other.id in room.members:
@@ -201,9 +201,9 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
 
 
 def in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Room]:
-    """Return who asks, and a room that they are an operator of.
+    """Return the user who asks, and a room of which they are an operator.
 
-    :raises RoomOperatorRequired: they are none.
+    :raises RoomOperatorRequired: if they are not.
     """
     asker, _ = asking(model, user, epoch)
     room = joined(model, fold(name), asker)

@@ -215,7 +215,7 @@ def disconnect(model: Model, command: Disconnect, now: int) -> Outcome:
     reason = check_reason(command.reason)
     user = model.names.get(fold(command.whom))
     if user is None or not user.sessions:
-        raise UnableToSend("who is to be disconnected is not here")
+        raise UnableToSend("the user is not here")
     gone = tuple(
         SessionGone(user.id, epoch, True, session.address, command.user, reason)
         for epoch, session in user.sessions.items()

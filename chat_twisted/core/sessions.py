@@ -138,7 +138,7 @@ class Session:
         raise NotImplementedError
 
     def when_ready(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when the client has read enough of what was written; perhaps at once."""
+        """Call ``then`` when the client has read enough of its output; perhaps at once."""
         then()
 
     def dismissed(self, dismissal: Dismissal) -> None:

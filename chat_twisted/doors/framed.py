@@ -366,10 +366,10 @@ class FramedConnection(LineReceiver):
         self.stream.hold()
 
     def go_on(self) -> None:
-        """Take requests again, but none before this turn of the reactor is over."""
+        """Process requests again, from the next turn of the reactor on."""
         self.stream.go_on()
 
-    # What is asked
+    # Requests
 
     def _register(self, frame: Frame) -> None:
         role, _, name = frame.argument.partition(" ")

@@ -169,7 +169,7 @@ def _answer_read(session: Version2, request: Request, result: Result, event: Eve
     return encode("READ", request.argument, where)
 
 
-# Who is here
+# Users
 
 
 def _who(session: Version2, frame: Frame) -> None:
@@ -415,7 +415,7 @@ def _account(session: Version2, frame: Frame) -> None:
             session.ask(frame, commands.DropAccount(user, epoch, erase))
         case "messages":
             hub.queries.account(session)
-            found = hub.queries.said(
+            found = hub.queries.sent(
                 session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT)
             )
             session.answer_with(

@@ -46,7 +46,7 @@ ERASE_SCAN = 5_000
 """Maximum number of messages that one step of ``erase`` examines."""
 
 SCAN_OF_AUTHOR = 100_000
-"""Maximum number of messages that are scanned for one page of what an author has said."""
+"""Maximum number of messages that are scanned for one page of an author's messages."""
 
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
@@ -134,7 +134,7 @@ def prepare(
     say: Say = lambda line: None,
     wall: Callable[[], float] = time.time,
 ) -> Opened:
-    """Create or update the archive and index in a state folder; return what is stored.
+    """Create or update the archive and index in a state folder; return the stored data.
 
     :param sync: as in ``connect``.
     :param schema: a folder of numbered schema steps; None for the package's own.
@@ -395,11 +395,10 @@ def message(cursor: Cursor, number: int) -> Message | None:
     return None if row is None else Message._make(row)
 
 
-def said_by(cursor: Cursor, user: int, after: int, count: int) -> tuple[list[Message], int | None]:
+def sent_by(cursor: Cursor, user: int, after: int, count: int) -> tuple[list[Message], int | None]:
     """Return the next messages of an author, oldest first.
 
-    At most ``SCAN_OF_AUTHOR`` messages are scanned, since no index leads from an author to all that
-    they said.
+    At most ``SCAN_OF_AUTHOR`` messages are scanned, because there is no index by author.
 
     :param after: only messages with numbers after this.
     :param count: the maximum number of messages.

@@ -218,9 +218,9 @@ class Housekeeping:
             await step(archive.checkpoint)
 
     async def _delete(self) -> None:
-        """Delete texts: those of authors who asked for it, then the words of all deleted messages
-        from the index, then what is left of them in both files. One step, so that indexing and
-        checkpoints come between.
+        """Do one step of deleting texts: first texts of authors who asked for it, then the words of
+        deleted messages in the index, then remains in both files. Other tasks can run between two
+        steps.
         """
         store = self._store
         texts, remains = await store.index(archive.find_deletions)
@@ -244,10 +244,10 @@ class Housekeeping:
         self._delete_at = self._clock.seconds() + pause
 
     async def _purge(self) -> bool:
-        """Purge the files of what SQLite keeps of deleted texts; return whether to go on at once.
+        """Do one step of removing the remains of deleted texts from the files: words in parts of
+        the full-text index that are not merged yet, and old pages in the write-ahead logs.
 
-        That is words in parts of the full text that are not merged yet, and pages in the
-        write-ahead logs.
+        :return: whether to continue at once.
         """
         store, begin = self._store, not self._purging
         if begin:

@@ -273,11 +273,11 @@ def remove_texts(cursor: Cursor, limit: int) -> list[int]:
 
 
 def purge(cursor: Cursor, *, begin: bool) -> bool:
-    """Rewrite a part of the full text, so that the words of deleted messages leave the file: FTS5
-    only notes that they are deleted, until what has them is merged.
+    """Merge a part of the full-text index, so that the words of deleted messages leave the file:
+    FTS5 only marks them as deleted until a merge.
 
     :param begin: whether this is the first step.
-    :return: whether there is more to be done.
+    :return: whether further steps are needed.
     """
     connection = cursor.connection
     before = connection.total_changes

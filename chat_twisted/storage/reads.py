@@ -42,11 +42,11 @@ class ArchiveReads:
         """See ``Reads.message``."""
         return self._store.read(archive.message, number, asker=asker)
 
-    def said_by(
+    def sent_by(
         self, user: int, after: int, count: int, asker: Asker
     ) -> Deferred[tuple[list[Message], int | None]]:
-        """See ``Reads.said_by``."""
-        return self._store.read(archive.said_by, user, after, count, asker=asker)
+        """See ``Reads.sent_by``."""
+        return self._store.read(archive.sent_by, user, after, count, asker=asker)
 
     def history(
         self, conversation: Conversation, span: Span, asker: Asker

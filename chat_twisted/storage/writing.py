@@ -34,7 +34,7 @@ LOCKED_TIMEOUT = 10.0
 def _prepare(connection: sqlite3.Connection, sync: str) -> None:
     # The index is not attached: BEGIN IMMEDIATE would lock it, too, and wait for its steps.
     connection.execute(f"PRAGMA main.synchronous = {sync.upper()}")
-    # What is deleted is overwritten; not every SQLite does so by default.
+    # Overwrite deleted data, which is not the default of every SQLite.
     connection.execute("PRAGMA secure_delete = ON")
     # No commit does a checkpoint by itself; ``housekeeping`` schedules them.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
