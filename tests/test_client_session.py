@@ -109,6 +109,15 @@ class TalkTests(SessionTestCase):
             ],
         )
 
+    def test_a_muted_user_is_told_until_when_and_why(self) -> None:
+        for headers, reason in (
+            (f"Until: {TIME}\nReason: too loud\n", f"Not permitted until {TIME}: too loud"),
+            ("Until: ever\n", "Not permitted for ever"),
+        ):
+            id = self.session.send("bob", "hi")
+            self.hear(f"ERROR 111 Not permitted\nId: {id}\n{headers}\n".encode())
+            self.assertEqual(self.take()[-1:], [("refused", id, Refusal(111, reason))])
+
     def test_what_comes_together_is_confirmed_together(self) -> None:
         data = b"".join(
             encode("FORWARD", "bob", [("To", "alice"), ("Message", n), ("Time", TIME)], f"n{n}")

@@ -185,6 +185,8 @@ def refusal(frame: Frame) -> Refusal:
     if match is None:
         raise HeaderIncomplete("an ERROR without a code")
     reason = match[2] or ""
+    if until := frame.headers.get("until"):
+        reason += " for ever" if until == "ever" else f" until {until}"
     if why := frame.headers.get("reason"):
         reason = f"{reason}: {why}"
     return Refusal(int(match[1]), _line(reason))
