@@ -11,7 +11,7 @@
  * but not more often than every CONFIRM nanoseconds; what is left then is confirmed later by a
  * slow walk over all clients.
  *
- * Build: gcc -O2 -o load load.c
+ * Build: gcc -O2 -o load load.c -lssl -lcrypto
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,6 +19,10 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,6 +51,7 @@
 #define INPUT (256 * 1024)
 #define MAX_REST (128 * 1024)      /* what is not a frame or a line by then won't be one */
 #define CHANNEL "#load"
+#define ROOM "load@rooms.localhost"
 
 static const char USAGE[] =
     "usage: load DIALECT WORKLOAD ADDRESS PORT [OPTION VALUE]...\n"
@@ -57,8 +62,10 @@ static const char USAGE[] =
     "  chat    version 2 of the framed protocol: one connection a client\n"
     "  seed    version 1, the original's: two connections a client\n"
     "  irc     any IRC server\n"
+    "  xmpp    an XMPP server of the domain localhost that takes PLAIN with any password, with\n"
+    "          rooms at rooms.localhost\n"
     "WORKLOAD\n"
-    "  fanout  the first clients (--senders) write to everybody: to ALL, or on IRC to a channel\n"
+    "  fanout  the first clients (--senders) write to everybody: to ALL, or to a channel or room\n"
     "          that all have joined\n"
     "  pairs   the clients are pairs, and in each one writes to the other\n"
     "  mix     every client writes to one other client, in turn, at --rate (2000): most of its\n"
@@ -81,6 +88,7 @@ static const char USAGE[] =
     "  --at-once N      clients that connect and register at the same time (8). Where more are\n"
     "                   connecting than the server lets wait, the system tries again only after a\n"
     "                   second, and then after longer ones\n"
+    "  --tls            encrypt, and take any certificate\n"
     "  --spin           never sleep: else a server that is slower than the load pays for waking\n"
     "                   it up with every delivery\n"
     "  --patience S     seconds of silence after which the server is given up (10)\n"
@@ -99,7 +107,9 @@ static const char *const WORKLOADS[] = {"fanout", "pairs", "mix", "idle", "storm
 struct link {
     struct client *client;
     int fd;                        /* -1: there is no connection */
+    SSL *ssl;                      /* with --tls */
     bool connected;
+    int offers;                    /* XMPP: how often the server has said what it can */
     char *rest;                    /* the beginning of a frame or a line */
     size_t rest_length, rest_room;
     char *out;                     /* what the socket did not take */
@@ -144,6 +154,7 @@ static struct {
     int clients, senders, outstanding, text, at_once;
     double warm_up, seconds, rate;
     bool spins;
+    SSL_CTX *tls;                  /* NULL: plain text */
     uint64_t patience;
     long server_pid;
 } settings = {.prefix = "u", .clients = 200, .senders = 1, .outstanding = 1, .text = 64,
@@ -237,6 +248,8 @@ static void watch(struct link *link, int operation, uint32_t events)
 
 static void close_link(struct link *link)
 {
+    SSL_free(link->ssl);
+    link->ssl = NULL;
     close(link->fd);
     link->fd = -1;
     link->out_length = link->rest_length = 0;
@@ -256,6 +269,49 @@ static void refused(struct client *client, const char *what)
 {
     if (!leaving)
         fail("the server refuses client %d: %s", client->index, what);
+}
+
+/* What a call of OpenSSL came to, as a call of the system would say it. */
+static ssize_t tls_result(struct link *link, int count)
+{
+    switch (SSL_get_error(link->ssl, count)) {
+    case SSL_ERROR_NONE:
+        return count;
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        errno = EAGAIN;
+        return -1;
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    case SSL_ERROR_SYSCALL:
+        return -1;
+    default:
+        ERR_clear_error();
+        errno = EPROTO;
+        return -1;
+    }
+}
+
+static ssize_t write_some(struct link *link, const char *data, size_t length)
+{
+    if (!link->ssl)
+        return send(link->fd, data, length, MSG_NOSIGNAL);
+    return tls_result(link, SSL_write(link->ssl, data, (int)length));
+}
+
+/* With TLS that is a record at most. There is room for a whole one, so that OpenSSL keeps nothing
+   of it, which epoll would not know. */
+static ssize_t read_some(struct link *link, char *data, size_t room)
+{
+    if (!link->ssl)
+        return recv(link->fd, data, room, 0);
+    return tls_result(link, SSL_read(link->ssl, data, (int)room));
+}
+
+/* What a link waits for that could not write: in a handshake, that is the peer's answer. */
+static uint32_t until_writable(struct link *link)
+{
+    return link->ssl && SSL_want_read(link->ssl) ? EPOLLIN : EPOLLIN | EPOLLOUT;
 }
 
 static void open_link(struct link *link)
@@ -284,7 +340,7 @@ static void open_link(struct link *link)
 
 static void flush_link(struct link *link)
 {
-    ssize_t count = send(link->fd, link->out, link->out_length, MSG_NOSIGNAL);
+    ssize_t count = write_some(link, link->out, link->out_length);
     if (count < 0) {
         if (errno != EAGAIN)
             lost(link, errno == ECONNRESET || errno == EPIPE ? "closed" : strerror(errno));
@@ -292,8 +348,7 @@ static void flush_link(struct link *link)
     }
     link->out_length -= (size_t)count;
     memmove(link->out, link->out + count, link->out_length);
-    if (!link->out_length)
-        watch(link, EPOLL_CTL_MOD, EPOLLIN);
+    watch(link, EPOLL_CTL_MOD, link->out_length ? until_writable(link) : EPOLLIN);
 }
 
 static void write_link(struct link *link, const char *data, size_t length)
@@ -302,7 +357,7 @@ static void write_link(struct link *link, const char *data, size_t length)
     if (link->fd < 0)
         return;
     if (!link->out_length) {
-        count = send(link->fd, data, length, MSG_NOSIGNAL);
+        count = write_some(link, data, length);
         if (count < 0 && errno != EAGAIN) {
             lost(link, errno == ECONNRESET || errno == EPIPE ? "closed" : strerror(errno));
             return;
@@ -310,7 +365,7 @@ static void write_link(struct link *link, const char *data, size_t length)
         if (count == (ssize_t)length)
             return;
         count = count < 0 ? 0 : count;
-        watch(link, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+        watch(link, EPOLL_CTL_MOD, until_writable(link));
     }
     length -= (size_t)count;
     if (link->out_room < link->out_length + length) {
@@ -338,7 +393,7 @@ static void read_link(struct link *link)
 {
     static char input[MAX_REST + INPUT];
     size_t kept = link->rest_length;
-    ssize_t count = recv(link->fd, input + kept, INPUT, 0);
+    ssize_t count = read_some(link, input + kept, INPUT);
     if (count <= 0) {
         if (count == 0 || errno != EAGAIN)
             lost(link, count == 0 || errno == ECONNRESET ? "closed" : strerror(errno));
@@ -366,6 +421,15 @@ static void read_link(struct link *link)
         settings.dialect->after(link->client);
 }
 
+/* The handshake is made by the first writing and reading. */
+static void begin_tls(struct link *link)
+{
+    link->ssl = SSL_new(settings.tls);
+    if (!link->ssl || !SSL_set_fd(link->ssl, link->fd))
+        fail("not enough memory");
+    SSL_set_connect_state(link->ssl);
+}
+
 static void ready(struct link *link, uint32_t events)
 {
     if (link->fd < 0)
@@ -380,8 +444,10 @@ static void ready(struct link *link, uint32_t events)
             return;
         link->connected = true;
         watch(link, EPOLL_CTL_MOD, EPOLLIN);
+        if (settings.tls)
+            begin_tls(link);
         settings.dialect->greet(link);
-    } else if (events & EPOLLOUT && link->out_length) {
+    } else if (link->out_length && (events & EPOLLOUT || link->ssl)) {
         flush_link(link);
     }
     if (link->fd >= 0 && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
@@ -691,10 +757,79 @@ static char *take_irc(struct link *link, char *begin, char *end)
     return line_end + 1;
 }
 
+/* XMPP (RFC 6120, 6121, XEP-0045). It is read tag by tag, each with the text before it. */
+
+static void greet_xmpp(struct link *link)
+{
+    print_link(link, "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+                     "xmlns:stream='http://etherx.jabber.org/streams'>");
+}
+
+static void say_in_stanza(struct client *sender, const char *what)
+{
+    const char *at = settings.workload == FANOUT ? "" : "@localhost";
+    const char *type = settings.workload == FANOUT ? "groupchat" : "chat";
+    print_link(&sender->links[0], "<message to='%s%s' type='%s'><body>%s</body></message>",
+               sender->to, at, type, what);
+}
+
+/* The bytes of \0 NAME \0 PASSWORD in base64; the password is one character. */
+static void log_in_to_xmpp(struct link *link)
+{
+    unsigned char plain[128], encoded[256];
+    int length = snprintf((char *)plain + 1, sizeof plain - 3, "%s%d", settings.prefix,
+                          link->client->index);
+    plain[0] = plain[length + 1] = '\0';
+    plain[length + 2] = 'x';
+    EVP_EncodeBlock(encoded, plain, length + 3);
+    print_link(link, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>",
+               (char *)encoded);
+}
+
+static void enter_xmpp(struct link *link)
+{
+    print_link(link, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
+                     "<presence/>");
+    if (settings.workload == FANOUT)
+        print_link(link, "<presence to='" ROOM "/%s%d'><x xmlns='http://jabber.org/protocol/muc'>"
+                         "<history maxstanzas='0'/></x></presence>",
+                   settings.prefix, link->client->index);
+}
+
+static char *take_xmpp(struct link *link, char *begin, char *end)
+{
+    struct client *client = link->client;
+    char *stop = memchr(begin, '>', (size_t)(end - begin));
+    uint32_t from;
+    if (!stop)
+        return NULL;
+    *stop = '\0';
+    char *tag = strchr(begin, '<');
+    if (!tag)
+        refused(client, "what it writes is no XML");
+    else if (!strcmp(tag, "</body") && tag - begin >= MARK
+             && read_hex(begin, 7, &from) && from == (uint32_t)client->index)
+        ;  /* a room tells its sender, too */
+    else if (!strcmp(tag, "</body"))
+        arrived(client, begin, (size_t)(tag - begin));
+    else if (!strcmp(tag, "</stream:features"))
+        (link->offers++ ? enter_xmpp : log_in_to_xmpp)(link);
+    else if (!strncmp(tag, "<success", 8))
+        greet_xmpp(link);
+    else if (!strcmp(tag, settings.workload == FANOUT ? "</subject" : "</jid")
+             || (settings.workload == FANOUT && !strcmp(tag, "<subject/")))
+        is_present(client);
+    else if (!strncmp(tag, "<failure", 8) || !strcmp(tag, "<stream:error")
+             || strstr(tag, "type='error'"))
+        refused(client, tag);
+    return stop + 1;
+}
+
 static const struct dialect DIALECTS[] = {
     {"chat", 1, greet_chat, take_chat, say_in_frame, after_chat},
     {"seed", 2, greet_seed, take_seed, say_in_frame, NULL},
     {"irc", 1, greet_irc, take_irc, say_in_line, NULL},
+    {"xmpp", 1, greet_xmpp, take_xmpp, say_in_stanza, NULL},
 };
 
 /* The loop */
@@ -935,14 +1070,26 @@ static int whole(const char *option, const char *value, int least, int most)
     return (int)result;
 }
 
+static SSL_CTX *make_tls(void)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
+    if (!tls)
+        fail("there is no TLS");
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+                              | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_options(tls, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    signal(SIGPIPE, SIG_IGN);  /* OpenSSL writes without MSG_NOSIGNAL */
+    return tls;
+}
+
 static void read_options(int count, char **arguments)
 {
     static const struct option OPTIONS[] = {
         {"clients", 1, NULL, 'c'},  {"senders", 1, NULL, 's'}, {"outstanding", 1, NULL, 'o'},
         {"text", 1, NULL, 't'},     {"warm-up", 1, NULL, 'w'}, {"seconds", 1, NULL, 'd'},
         {"rate", 1, NULL, 'r'},     {"at-once", 1, NULL, 'a'}, {"patience", 1, NULL, 'p'},
-        {"name", 1, NULL, 'n'},     {"spin", 0, NULL, 'b'},    {"help", 0, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"name", 1, NULL, 'n'},     {"spin", 0, NULL, 'b'},    {"tls", 0, NULL, 'e'},
+        {"help", 0, NULL, 'h'},     {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(count, arguments, "", OPTIONS, NULL)) >= 0) {
@@ -960,6 +1107,7 @@ static void read_options(int count, char **arguments)
             break;
         case 'n': settings.prefix = optarg; break;
         case 'b': settings.spins = true; break;
+        case 'e': settings.tls = make_tls(); break;
         case 'h': fputs(USAGE, stdout); exit(0);
         default: fprintf(stderr, "load: \"load --help\" lists the options\n"); exit(2);
         }
@@ -1029,7 +1177,9 @@ static void make_clients(void)
 {
     bool fanout = settings.workload == FANOUT, pairs = settings.workload == PAIRS;
     bool mix = settings.workload == MIX;
-    const char *all = settings.dialect->say == say_in_line ? CHANNEL : "ALL";
+    const char *all = settings.dialect->say == say_in_line     ? CHANNEL
+                      : settings.dialect->say == say_in_stanza ? ROOM
+                                                               : "ALL";
     audience = fanout ? settings.clients - 1 : 1;
     places = PLACES * (uint32_t)settings.outstanding;
     clients = zeroed((size_t)settings.clients, sizeof *clients);

@@ -20,6 +20,8 @@ from server import stop
 cores = sorted(os.sched_getaffinity(0))
 """The processor cores that were there when this program began."""
 
+NEEDED = "Debian: apt-get install gcc libc6-dev libssl-dev"
+
 
 class Trouble(Exception):
     """A measure can't be taken; the text says why."""
@@ -37,11 +39,12 @@ def build(folder: Path) -> Path:
     :raises SystemExit: that can't be done; the text says why.
     """
     if shutil.which("gcc") is None:
-        sys.exit("load.c needs gcc, which is missing (Debian: apt-get install gcc libc6-dev)")
+        sys.exit(f"load.c needs gcc, which is missing ({NEEDED})")
     program = folder / "load"
     source = Path(__file__).with_suffix(".c")
-    if subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=False).returncode:
-        sys.exit("load.c does not compile")
+    command = ["gcc", "-O2", "-o", str(program), str(source), "-lssl", "-lcrypto"]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"load.c does not compile ({NEEDED})")
     return program
 
 

@@ -1,4 +1,4 @@
-"""relay.py PORT: relay messages, and nothing else: the measure that benchmarks/guard compares with.
+"""relay.py ENDPOINT: relay messages, and nothing else: what benchmarks/guard compares with.
 
 What a message costs in microseconds says as much of the machine as of the server. So the guard runs
 this program beside the server: it is what relaying a message takes if one writes it with Twisted in
@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import sys
 
-from twisted.internet import epollreactor
+from twisted.internet import endpoints, epollreactor
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineReceiver
@@ -99,7 +99,7 @@ def main() -> None:
 
     factory = ServerFactory()
     factory.protocol = Relay
-    reactor.listenTCP(int(sys.argv[1]), factory, interface="127.0.0.1")
+    endpoints.serverFromString(reactor, sys.argv[1]).listen(factory)
     reactor.run()
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 root = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(root))
+
+from chat_twisted.doors.tls import ensure  # noqa: E402
 
 Address = tuple[str, int]
 
@@ -108,7 +111,22 @@ class Relay(Server):
     def command(self, folder: str, options: Sequence[str]) -> list[str]:
         """See ``Server.command``."""
         program = Path(__file__).with_name("relay.py")
-        return [sys.executable, str(program), str(self.address[1])]
+        return [sys.executable, str(program), self.endpoint(folder)]
+
+    def endpoint(self, folder: str) -> str:
+        """Return what it listens on, as Twisted writes that."""
+        host, port = self.address
+        return f"tcp:{port}:interface={host}"
+
+
+class TLSRelay(Relay):
+    """The same with TLS, by Twisted's own transport, with a certificate like the server's."""
+
+    def endpoint(self, folder: str) -> str:
+        """See ``Relay.endpoint``."""
+        host, port = self.address
+        certificate, key = ensure(Path(folder))
+        return f"ssl:{port}:interface={host}:certKey={certificate}:privateKey={key}"
 
 
 @contextlib.contextmanager
