@@ -78,7 +78,10 @@ def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     output, errors = process.communicate()
     if process.returncode:
         raise Trouble(errors.strip() or f"the load ended with {process.returncode}")
-    return dict(json.loads(output))
+    result = dict(json.loads(output))
+    if result.get("deliveries") == 0:
+        raise Trouble("nothing was delivered while it was counted")
+    return result
 
 
 def report(pid: int, command: Sequence[str]) -> dict[str, Any]:
