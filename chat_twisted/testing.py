@@ -20,6 +20,7 @@ import math
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine
+from functools import cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -75,6 +76,28 @@ class Wall:
         return self._clock.seconds() + self.ahead
 
 
+def _connect_empty() -> sqlite3.Connection:
+    """Return a connection to an empty archive and index in memory."""
+    connection = sqlite3.connect(":memory:")
+    index.attach(connection, None)
+    for name, data in _empty_databases().items():
+        connection.deserialize(data, name=name)
+    return connection
+
+
+@cache
+def _empty_databases() -> dict[str, bytes]:
+    """Return both as they are after all steps of the schema, which take far longer than a copy."""
+    connection = sqlite3.connect(":memory:")
+    upgrade.migrate(connection)
+    index.attach(connection, None)
+    index.make(connection)
+    connection.commit()
+    databases = {name: connection.serialize(name=name) for name in ("main", "looked_up")}
+    connection.close()
+    return databases
+
+
 class MemoryStore:
     """A ``store.Store`` in memory, which runs each function in a later turn of the clock.
 
@@ -88,10 +111,7 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.wall = Wall(clock)
-        self.connection = sqlite3.connect(":memory:")
-        upgrade.migrate(self.connection)
-        index.attach(self.connection, None)
-        index.make(self.connection)
+        self.connection = _connect_empty()
         self.broken: Exception | None = None
         self.unreadable: Exception | None = None
         self.closed = False

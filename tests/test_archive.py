@@ -316,10 +316,12 @@ class HistoryTests(ArchiveTestCase):
         )
         steps: list[list[int]] = []
         for _ in range(2):
-            for _ in range(5_000):
-                self.number += 1
-                message = (self.number, self.number * 1000, ALICE, "alice", 0, 0, "ALL", "x")
-                write(self.cursor, [Message(*message)])
+            numbers = range(self.number + 1, self.number + 5_001)
+            self.number = numbers[-1]
+            write(
+                self.cursor,
+                [Message(n, n * 1000, ALICE, "alice", 0, 0, "ALL", "x") for n in numbers],
+            )
             while index.extend(self.cursor, 1000) < self.number:
                 pass
             self.connection.commit()

@@ -839,13 +839,13 @@ class MuchAtOnceTests(DoorTestCase):
             self.user(f"{i:032}")
         alice = self.user("alice")
         alice.transport.room = 100_000
-        got = alice.say("WHO\n\n" * 10_000)
+        got = alice.say("WHO\n\n" * 1000)
         self.assertLess(len(alice.transport.pending), 100_000)
         self.assertEqual(alice.transport.producerState, "paused")
         while alice.transport.pending:
             got += alice.transport.drain(100_000)
             self.commit()
-        self.assertEqual((got + alice.transport.take()).count(b"WHO\nCount: 100\n"), 10_000)
+        self.assertEqual((got + alice.transport.take()).count(b"WHO\nCount: 100\n"), 1000)
 
     def test_a_large_list_counts_as_what_it_has(self) -> None:
         limiter = Limiter(OFF._replace(octets=Rate(1, 100)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -159,6 +160,7 @@ VALUES_OF_THE_CLIENT = {"core.errors", "core.message"}
 MAY_IMPORT_THE_REACTOR = {"service"}
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
