@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -175,10 +177,9 @@ class Face:
         self.output: list[str] = []
         self.code: int | None = None
         self.last = ""
-        self._folder = tempfile.TemporaryDirectory()
-        self.identity = Identity(
-            Path(self._folder.name) / "key", own=True, ask=lambda what: "secret"
-        )
+        # Made by the first key: few need one, and a folder costs more than most tests.
+        self._folder = Path(tempfile.gettempdir(), secrets.token_hex(16))
+        self.identity = Identity(self._folder / "key", own=True, ask=lambda what: "secret")
 
     def connect(self, session: ClientSession) -> Deferred[Any]:
         endpoint = HostnameEndpoint(self.network, "127.0.0.1", 8828)
@@ -196,7 +197,7 @@ class Face:
         self.last = said.getvalue()
 
     def close(self) -> None:
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _Stdio(StringTransport):
@@ -348,7 +349,7 @@ class BotFace(Face):
             "127.0.0.1",
             reactor=self.network,
             plain=True,
-            identity=Path(self._folder.name) / "key",
+            identity=self._folder / "key",
             reconnect_for=self.reconnect_for,
             tell=self.output.append,
         )

@@ -201,14 +201,14 @@ class NoHomeTests(TestCase):
         def no_such_user(number: int) -> None:
             raise KeyError(number)
 
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.patch(pwd, "getpwuid", no_such_user)
         self.patch(os, "environ", {"PATH": os.environ["PATH"]})
         self.error = io.StringIO()
         self.patch(sys, "stderr", self.error)
         self.patch(sys, "__stderr__", self.error)
         self.addCleanup(os.chdir, os.getcwd())
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
         os.chdir(self.folder)
 
     def assertSaid(self) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from chat_twisted.core.facts import Deleted
 from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
-from chat_twisted.storage import archive, index, maintenance, upgrade
-from tests.store import ALICE, BOB, CAROL, ArchiveTestCase, write
+from chat_twisted.storage import archive, index, maintenance
+from tests.store import ALICE, BOB, CAROL, ArchiveTestCase, InlineStore, write
 
 
 class FileTests(ArchiveTestCase):
@@ -157,10 +158,7 @@ class FileTests(ArchiveTestCase):
         oldest_first: bool,
         deleted_before: int,
     ) -> None:
-        connection = sqlite3.connect(":memory:")
-        upgrade.migrate(connection)
-        index.attach(connection, None)
-        index.make(connection)
+        connection = InlineStore(Clock()).connection
         self.cursor = connection.cursor()
         self.patch(index, "_SLICE", 5)
         indexed = 0
