@@ -175,7 +175,7 @@ class RoomTests(OrderTestCase):
             [start for start, _, _ in answers], ["LEFT #dev", "JOINED #dev", "SENT #dev"]
         )
         self.assertEqual([headers["id"] for _, headers, _ in answers], ["1", "2", "3"])
-        self.assertEqual((answers[1][1]["owner"], answers[1][2]), ("alice", b""))
+        self.assertEqual((answers[1][1]["operators"], answers[1][2]), ("alice", b""))
         with self.paused():
             alice.send(request("LEAVE #dev"))
             bob.send(request("JOIN #dev"))
@@ -184,17 +184,17 @@ class RoomTests(OrderTestCase):
         self.assertEqual(bob.ask("ROOMS")[2], b"#dev 1 member\n")
         self.assertEqual(bob.ask("INVITE #dev", "User: alice")[0], "INVITED #dev")
 
-    def test_members_are_told_the_new_owner(self) -> None:
+    def test_members_are_told_the_new_operator(self) -> None:
         alice, bob, carol, dave = self.users("alice", "bob", "carol", "dave")
         self.join("#dev", alice, bob, carol, dave)
         self.assertEqual(alice.ask("LEAVE #dev")[0], "LEFT #dev")
         for peer in (bob, carol, dave):
             told = [(start, headers["user"]) for start, headers, _ in (peer.frame(), peer.frame())]
-            self.assertEqual(told, [("LEFT #dev", "alice"), ("OWNER #dev", "bob")])
+            self.assertEqual(told, [("LEFT #dev", "alice"), ("RANK #dev", "bob")])
         bob.send(b"QUIT\n\n")
         for peer in (carol, dave):
             told = [(start, headers["user"]) for start, headers, _ in (peer.frame(), peer.frame())]
-            self.assertEqual(told, [("LEFT #dev", "bob"), ("OWNER #dev", "carol")])
+            self.assertEqual(told, [("LEFT #dev", "bob"), ("RANK #dev", "carol")])
 
 
 class OnceTests(OrderTestCase):
