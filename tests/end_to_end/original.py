@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds
 
 FORWARD = re.compile(r"FORWARD ([A-Za-z0-9]{1,32})\nContent-length: ([0-9]+)\n\n(.+)\Z", re.DOTALL)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30  # seconds; they only pass if something is broken
+PATIENCE = 120  # seconds; they only pass if something is broken
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # In a shell's background job, the processes started here would ignore Ctrl-C too.
