@@ -1,7 +1,7 @@
-"""A bar chart as SVG text: one panel a measure, one bar a server.
+"""A bar chart as SVG text: one panel for each measure, one bar for each server.
 
-Written by hand, since nothing that the project needs draws. It is readable on a light and on a dark
-page: it brings its own background, and changes its colours with the reader's preference.
+It has its own background and adapts its colours to the reader's preference, so it is readable on
+light and dark pages. It uses no library, because the project needs none for drawing otherwise.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ STYLE = """\
 
 
 class Panel(NamedTuple):
-    """A measure: its title, whether more is better, and what each server has."""
+    """A measure: its title, whether more is better, and the value of each server."""
 
     title: str
     better: str
@@ -44,7 +44,7 @@ class Panel(NamedTuple):
 
 
 def draw(title: str, notes: Sequence[str], panels: Sequence[Panel]) -> str:
-    """Return the picture. Each panel has a scale of its own, which begins at zero."""
+    """Return the SVG text. Each panel has its own scale, which starts at zero."""
     servers = list(dict.fromkeys(server for panel in panels for server, _, _ in panel.values))
     parts: list[str] = []
 

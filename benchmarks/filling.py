@@ -1,4 +1,4 @@
-"""What a benchmark puts into an archive before the server starts."""
+"""Fills the archive of a benchmark before the server starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chat_twisted.core.snapshot import load
 from chat_twisted.storage import archive, index, tables
 
 STEP = 1000
-"""Messages that are written and indexed in one transaction."""
+"""Number of messages that are written and indexed in one transaction."""
 
 UNLIMITED = Options(rooms=None, address_rooms=None, held=10**6, address_held=None)
 
@@ -39,10 +39,10 @@ def add_messages(folder: Path, messages: Iterable[Message]) -> None:
 
 
 def decide(folder: Path, commands: Iterable[Command]) -> None:
-    """Have commands decided by the state of a folder and written to its archive. Who comes by them
-    may read all that was said before, too.
+    """Decide commands by the state of a folder, and write the facts to its archive. New users may
+    also read all earlier messages.
 
-    :raises ChatError: one of them is refused.
+    :raises ChatError: if a command is refused.
     """
     opened = archive.prepare(folder)
     state = load(opened.snapshot)

@@ -21,7 +21,7 @@ from twisted.protocols.basic import LineReceiver
 
 numbers = itertools.count(1)
 present: dict[bytes, Relay] = {}
-"""The connections of all who have registered, by name."""
+"""The registered connections, by name."""
 
 
 class Relay(LineReceiver):
@@ -37,11 +37,11 @@ class Relay(LineReceiver):
         self.missing = 0  # octets of the body
 
     def connectionMade(self) -> None:
-        """Have every frame leave at once, as a chat wants it."""
+        """Send every frame at once. Called by Twisted."""
         self.transport.setTcpNoDelay(True)
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line of a frame's head."""
+        """Process a line of a frame's head. Called by Twisted."""
         if line:
             self.lines.append(line)
             return
@@ -55,7 +55,7 @@ class Relay(LineReceiver):
             self.frame_received()
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Take a part of a frame's body."""
+        """Process a part of a frame's body. Called by Twisted."""
         self.body.append(data[: self.missing])
         rest = data[self.missing :]
         self.missing -= len(self.body[-1])
@@ -64,7 +64,7 @@ class Relay(LineReceiver):
             self.setLineMode(rest)  # type: ignore[no-untyped-call]
 
     def frame_received(self) -> None:
-        """Do what a frame asks for."""
+        """Process a frame."""
         lines, body = self.lines, b"".join(self.body)
         self.lines, self.body = [], []
         verb, _, argument = lines[0].partition(b" ")
@@ -93,7 +93,7 @@ class Relay(LineReceiver):
 
 
 def main() -> None:
-    """Relay until told to end."""
+    """Relay messages until a signal ends the process."""
     epollreactor.install()
     from twisted.internet import reactor
 

@@ -1,4 +1,4 @@
-"""A server that a benchmark starts for itself, on a port of its own, and ends in any case."""
+"""Starts a server for a benchmark, on a port of its own, and always ends it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from chat_twisted.doors.tls import ensure  # noqa: E402
 Address = tuple[str, int]
 
 UNLIMITED = ("--limits", "off", "--max-clients", "100000")
-"""Options for a load that no limit is to bound."""
+"""Options that turn off all limits."""
 
 
 class Server:
     """The process.
 
-    :param folder: its state; its log goes there too.
-    :param core: the processor core that it may use, if there is such a one; None for all.
-    :param options: of ``twistd chatserver``.
-    :param files: how many files it may have open; None for as many as this process may.
-    :param tree: the folder of the project whose server it is to be.
+    :param folder: the folder for its state and its log.
+    :param core: the processor core that it uses, if it exists; None for all.
+    :param options: options of ``twistd chatserver``.
+    :param files: its maximum number of open files; None for that of this process.
+    :param tree: the project folder of the server.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Server:
         ]
 
     def wait(self) -> None:
-        """Return when it takes connections.
+        """Wait until the server accepts connections.
 
-        :raises SystemExit: it has ended, and said why.
+        :raises SystemExit: if it has ended; it has printed why.
         """
         while True:
             with contextlib.suppress(ConnectionRefusedError):
@@ -80,7 +80,7 @@ class Server:
 
     @property
     def processor_time(self) -> float:
-        """Seconds, of all its threads."""
+        """The processor time of all its threads, in seconds."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -91,7 +91,7 @@ class Server:
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
     def stop(self) -> None:
-        """End it as an operator does, or, if it does not, as one who has no patience."""
+        """End the server as an operator does; kill it if it does not end."""
         stop(self.process)
 
 
@@ -138,11 +138,11 @@ def server(
     tree: Path = root,
     kind: type[Server] = Server,
 ) -> Iterator[Server]:
-    """Have a server for a while; it ends also if this process is told to.
+    """Run a server during a ``with`` statement; it also ends if a signal ends this process.
 
-    :param folder: its state, if it is not to begin with nothing.
-    :param core, options, files, tree: see ``Server``.
-    :param kind: which of the servers here.
+    :param folder: the folder with its state; None for an empty one.
+    :param core, options, files, tree: as in ``Server``.
+    :param kind: the class of the server.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
@@ -154,7 +154,7 @@ def server(
 
 
 def read_arguments(purpose: str | None) -> None:
-    """Take no argument but ``--help``, which says what ``purpose`` does."""
+    """Parse the command line, which has only the option ``--help``; it prints ``purpose``."""
     argparse.ArgumentParser(
         description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
