@@ -26,8 +26,9 @@ from twisted.python.failure import Failure
 from chat_twisted.client import ChatClient, ClientError, main
 from chat_twisted.client.commands import COMMANDS, command_names
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import ConversationView, Line
+from chat_twisted.client.conversation_view import ConversationView
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.layout import Line
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.records import Records
 from chat_twisted.client.session import ClientSession
@@ -49,6 +50,14 @@ COMMAND_LINES = {
     "/leave": "/leave #dev",
     "/topic": "/topic #dev plans",
     "/invite": "/invite #dev bob",
+    "/nick": "/nick bobby",
+    "/delete": "/delete 42",
+    "/account": "/account unregister",
+    "/op": "/op #dev bob",
+    "/deop": "/deop #dev bob",
+    "/voice": "/voice #dev bob",
+    "/devoice": "/devoice #dev bob",
+    "/mode": "/mode #dev private",
     "/kick": "/kick bob",
     "/history": "/history #dev 5",
     "/search": "/search hello",
@@ -60,7 +69,13 @@ COMMAND_LINES = {
     "/unmute": "/unmute bob",
     "/unignore": "/unignore bob",
     "/quit": "",
-    "/kick #": "/kick #dev bob",
+    "/kick #": "/kick #dev bob loud",
+    "/mode ": "/mode #dev",
+    "/ban #": "/ban #dev bob spam",
+    "/unban #": "/unban #dev bob",
+    "/bans #": "/bans #dev",
+    "/account erase": "/account unregister erase",
+    "/account export": "/account export FOLDER/said",
     "/who ": "/who",
     "/topic ": "/topic #dev",
     "/keys remove": "/keys remove ssh-ed25519 AAAA",
@@ -82,16 +97,26 @@ def right(request: Frame, text: str = "text") -> bytes | None:
     match request.verb:
         case "REGISTER":
             headers = [("Version", 2), ("Session", "x"), ("Max-message", 65536), ("Last", 0)]
-            return encode("REGISTERED", request.argument, headers)
+            return encode("REGISTERED", request.argument, [*headers, ("Kept", 86400)])
         case "SEND":
             return encode("SENT", request.argument, [*id, ("Message", 9), TIME]) + encode(
                 "DELIVERED", request.argument, [*id, ("Message", 9)]
             )
         case "WHO":
-            body = f"alice\nbob away {line}\n"
+            body = (
+                f"@alice\n+bob away {line}\n" if request.argument else f"alice\nbob away {line}\n"
+            )
             return encode("WHO", request.argument, [*id, ("Count", 2)], body)
         case "ROOMS":
             return encode("ROOMS", "", [*id, ("Count", 2)], "#dev 2 member\n#ops 1 private\n")
+        case "ACCOUNT" if request.argument == "messages":
+            own = [*id, ("To", "bob"), ("Message", 7), TIME]
+            found = (
+                b""
+                if request.headers.get("after") == "7"
+                else encode("MESSAGE", "alice", own, text)
+            )
+            return found + encode("ACCOUNT", "messages", [*id, ("Count", int(bool(found)))])
         case "HISTORY" | "SEARCH":
             found = [("To", "#dev"), ("Message", 7), TIME]
             return encode("MESSAGE", "bob", [*id, *found], text) + encode(
@@ -100,11 +125,37 @@ def right(request: Frame, text: str = "text") -> bytes | None:
         case "JOIN" | "LEAVE" | "TOPIC" | "INVITE":
             verb = {"JOIN": "JOINED", "LEAVE": "LEFT", "INVITE": "INVITED"}.get(request.verb)
             user = [("User", "bob" if verb == "INVITED" else "alice")]
-            return encode(verb or "TOPIC", request.argument, [*id, *user], line)
+            more = [("Operators", "alice bob"), ("Modes", "topic")] if verb == "JOINED" else []
+            return encode(verb or "TOPIC", request.argument, [*id, *user, *more], line)
         case "KICK" if request.argument.startswith("#"):
-            return encode("LEFT", request.argument, [*id, ("User", "bob"), ("By", "alice")])
-        case "BAN" if not request.argument:
-            return encode("BAN", "", [*id, ("Count", 1)], f"bob ban ever carol {line}\n")
+            return encode("LEFT", request.argument, [*id, ("User", "bob"), ("By", "alice")], line)
+        case "RENAME":
+            return encode("RENAMED", "alice", [*id, ("To", request.argument)])
+        case "RANK":
+            rank = [
+                ("User", "bob"),
+                ("Rank", request.headers.get("rank", "voice")),
+                ("By", "alice"),
+            ]
+            return encode("RANK", request.argument, [*id, *rank])
+        case "MODE" if "mode" not in request.headers:
+            return encode("MODE", request.argument, [*id, ("Modes", "private topic")])
+        case "MODE":
+            mode = [("Mode", request.headers["mode"]), ("On", request.headers.get("on", "yes"))]
+            return encode("MODE", request.argument, [*id, *mode, ("By", "alice")])
+        case "DELETE":
+            number = ("Message", request.headers.get("message", 42))
+            return encode("DELETED", "#dev", [*id, number, ("By", "alice")])
+        case "READ" if request.argument:
+            return encode("READ", request.argument, [*id, ("Message", 42)])
+        case "READ":
+            return encode("READ", "", [*id, ("Count", 2)], "#dev 42\nbob 7\n")
+        case "BAN" | "UNBAN" if "user" in request.headers:
+            ban = [("User", request.headers["user"]), ("By", "alice")]
+            return encode(request.verb, request.argument, [*id, *ban], line)
+        case "BAN" if not request.argument or request.argument.startswith("#"):
+            body = f"bob ban ever carol {line}\n"
+            return encode("BAN", request.argument, [*id, ("Count", 1)], body)
         case "ACCOUNT":
             body = f"ssh-ed25519 AAAA {line}\n" if request.argument == "keys" else None
             return encode("ACCOUNT", request.argument, id, body)
@@ -131,6 +182,15 @@ def unasked(text: str = "text") -> list[bytes]:
         encode("TOPIC", "#dev", room, line),
         encode("INVITED", "#new", [("User", "alice"), ("By", "bob")], line),
         encode("LEFT", "#dev", [("User", "alice"), ("By", "bob")], line),
+        encode("FORWARD", "bob", [("To", "#dev"), ("Message", 14), TIME, ("Deleted", "yes")], ""),
+        encode("RANK", "#dev", [*room, ("Rank", "operator")]),
+        encode("MODE", "#dev", [("Mode", "moderated"), ("On", "yes"), ("By", "bob")]),
+        encode("BAN", "#dev", room, line),
+        encode("UNBAN", "#dev", room, line),
+        encode("RENAMED", "bob", [("To", "bobby")]),
+        encode("RENAMED", "alice", [("To", "al")]),
+        encode("DELETED", "#dev", [("Message", 12), ("By", "bob")]),
+        encode("READ", "bob", [("Message", 12)]),
         encode("ERROR", f"999 {line[:100]}", [("Reason", line)]),
         encode("PING", line[:100]),
         encode("PONG", line[:100]),
@@ -241,6 +301,7 @@ class PipeFace(Face):
             self._stdio.clear()
 
     def type(self, line: str) -> None:
+        line = line.replace("FOLDER", self._folder.name)
         if self._stdio is not None and self.code is None:
             self.pipe.dataReceived(f"{self._written(line)}\n".encode())
         self.pass_time()
@@ -302,7 +363,7 @@ class TerminalFace(Face):
     def ask(self, what: str, *, secret: bool) -> Deferred[str]:
         self.output.append(what)
         answered: Deferred[str] = Deferred()
-        answered.callback("secret")
+        answered.callback("secret" if secret else "y")
         return answered
 
     def stop(self, code: int, reason: str) -> None:
@@ -310,7 +371,7 @@ class TerminalFace(Face):
 
     def type(self, line: str) -> None:
         if self.code is None:
-            self.view.take(line)
+            self.view.take(line.replace("FOLDER", self._folder.name))
         self.pass_time()
 
     def leave(self) -> None:
@@ -333,6 +394,18 @@ BOTS_WORK: dict[str, Callable[[ChatClient], Any]] = {
     "search": lambda bot: bot.search("hello"),
     "who": lambda bot: bot.who(),
     "watch": lambda bot: bot.watch(lambda seen: None),
+    "set_rank": lambda bot: bot.set_rank("#dev", "bob", "voice"),
+    "set_mode": lambda bot: bot.set_mode("#dev", "topic"),
+    "modes": lambda bot: bot.modes("#dev"),
+    "kick": lambda bot: bot.kick("#dev", "bob"),
+    "ban": lambda bot: bot.ban("#dev", "bob", "spam"),
+    "unban": lambda bot: bot.unban("#dev", "bob"),
+    "bans": lambda bot: bot.bans("#dev"),
+    "rename": lambda bot: bot.rename("bobby"),
+    "delete": lambda bot: bot.delete(42),
+    "mark_read": lambda bot: bot.mark_read("bob", 42),
+    "read_markers": lambda bot: bot.read_markers(),
+    "own_messages": lambda bot: bot.own_messages(),
     "set_away": lambda bot: bot.set_away("lunch"),
 }
 

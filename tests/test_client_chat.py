@@ -27,8 +27,9 @@ from chat_twisted.client import (
     Seen,
     Sent,
     State,
+    bot_session,
 )
-from chat_twisted.client import chat as chat_module
+from chat_twisted.client import answers as answers_module
 from chat_twisted.client.identity import Identity
 from chat_twisted.core.commands import CONSOLE, Disconnect
 from chat_twisted.frames import encode
@@ -98,7 +99,7 @@ class ConnectTests(ChatTestCase):
 
     def test_an_account_is_its_owners(self) -> None:
         alice = self.chat.join("alice")
-        self.chat.run(alice._ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(alice._bot.ask("ACCOUNT", "register", (), "secret"))
         self.chat.run(alice.close())
         self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder())})
         self.assertEqual(self.refusal(self.chat.client("alice").connect()), 106)
@@ -111,7 +112,7 @@ class ConnectTests(ChatTestCase):
         alice = self.chat.join("alice")
         folder = self.folder()
         key = Identity(folder / "key", own=True)
-        self.chat.run(alice._ask("ACCOUNT", "register", (("Key", key.public()),)))
+        self.chat.run(alice._bot.ask("ACCOUNT", "register", (("Key", key.public()),)))
         self.assertEqual(self.chat.join("alice", identity=folder / "key").name, "alice")
         (folder / "key").unlink()
         problem = self.assertRaises(
@@ -186,7 +187,7 @@ class SendTests(ChatTestCase):
         self.assertEqual(self.texts(self.bob), ["a", "b", "c"])
 
     def test_the_next_session_of_an_account_says_what_it_says(self) -> None:
-        self.chat.run(self.alice._ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(self.alice._bot.ask("ACCOUNT", "register", (), "secret"))
         numbers = []
         for text in ("build 1 is done", "build 2 is done"):
             alice = self.chat.join("alice", password="secret")
@@ -216,7 +217,7 @@ class SendTests(ChatTestCase):
         self.assertNotIn(777, times)
 
     def test_a_delivery_that_does_not_come_is_waited_for_no_longer_than_was_said(self) -> None:
-        self.bob._session.pauseProducing()
+        self.bob._bot.session.pauseProducing()
         sending = self.chat.start(self.alice.send("bob", "hello", delivered=True, timeout=3))
         self.chat.advance(2.9)
         self.assertNoResult(sending)
@@ -226,7 +227,7 @@ class SendTests(ChatTestCase):
         self.assertEqual(self.chat.run(self.alice.send("bob", "again")).number, 2)
 
     def test_a_session_that_ends_does_not_hide_that_a_message_was_sent(self) -> None:
-        self.bob._session.pauseProducing()
+        self.bob._bot.session.pauseProducing()
         sending = self.chat.start(self.alice.send("bob", "hello", delivered=True))
         self.lose_for_good()
         self.assertEqual(self.failureResultOf(sending, NotDelivered).value.sent.number, 1)
@@ -245,7 +246,7 @@ class SendTests(ChatTestCase):
         sending = self.chat.start(self.alice.send("bob", "hello", delivered=True))
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
-        listener = self.alice._listener
+        listener = self.alice._bot
         self.assertEqual((listener._asked, listener._undelivered), ({}, {}), "nobody waits")
         self.chat.advance(5)
         self.chat.store.seconds = 0
@@ -271,7 +272,7 @@ class QueueTests(ChatTestCase):
         return texts
 
     def waiting(self) -> int:
-        return len(self.bot._listener._messages)
+        return len(self.bot._bot._messages)
 
     def test_a_slow_bot_is_not_sent_more_than_it_can_keep(self) -> None:
         texts = self.flood(1000)
@@ -285,8 +286,8 @@ class QueueTests(ChatTestCase):
         self.assertEqual(self.texts(self.alice), ["busy"])
 
     def test_what_a_bot_has_no_room_for_is_fetched_later_and_once(self) -> None:
-        self.patch(chat_module, "QUEUE", 20 * 1024)
-        self.patch(chat_module, "MAX_QUEUE", 40 * 1024)
+        self.patch(bot_session, "QUEUE", 20 * 1024)
+        self.patch(bot_session, "MAX_QUEUE", 40 * 1024)
         texts = self.flood(300)
         self.chat.run(self.bot.send("alice", "busy"))
         self.assertEqual(self.waiting(), 40)
@@ -301,8 +302,8 @@ class QueueTests(ChatTestCase):
         self.assertEqual(got, texts)
 
     def test_without_reconnecting_it_ends_there(self) -> None:
-        self.patch(chat_module, "QUEUE", 20 * 1024)
-        self.patch(chat_module, "MAX_QUEUE", 40 * 1024)
+        self.patch(bot_session, "QUEUE", 20 * 1024)
+        self.patch(bot_session, "MAX_QUEUE", 40 * 1024)
         self.bot = self.chat.join("bot2", reconnect_for=0)
         for _ in range(60):
             self.chat.run(self.alice.send("bot2", "x"))
@@ -324,7 +325,7 @@ class QueueTests(ChatTestCase):
     def test_a_bot_that_does_not_listen_keeps_nothing(self) -> None:
         logger = self.chat.join("logger", listen=False)
         self.chat.run(self.alice.send("logger", "hello", delivered=True))
-        self.assertEqual(len(logger._listener._messages), 0)
+        self.assertEqual(len(logger._bot._messages), 0)
         self.assertRaises(RuntimeError, aiter, logger)
 
 
@@ -423,7 +424,7 @@ class AnswerTests(ChatTestCase):
         bot, alice, bob = (self.chat.join(name) for name in ("bot", "alice", "bob"))
         self.chat.run(alice.send("bot", "hello"))
         message = self.chat.run(anext(bot))
-        for _ in range(chat_module.ANSWERS):
+        for _ in range(answers_module.ANSWERS):
             self.chat.run(bot.answer(message, "hi"))
         for seconds in (0, 9):
             self.chat.advance(seconds)
@@ -449,7 +450,7 @@ class AnswerTests(ChatTestCase):
         alice = self.chat.join("alice", listen=False)
         self.chat.run(alice.send("ALL", "hello"))
         said = self.chat.run(alice.history("ALL", 1000))
-        self.assertLessEqual(len(said), 1 + len(bots) * (chat_module.ANSWERS + 1))
+        self.assertLessEqual(len(said), 1 + len(bots) * (answers_module.ANSWERS + 1))
 
     def test_a_message_of_ones_own_is_not_answered(self) -> None:
         alice = self.chat.join("alice")
@@ -458,8 +459,8 @@ class AnswerTests(ChatTestCase):
         self.assertEqual(problem.code, 111)
 
     def test_it_is_remembered_of_so_many_how_many_answers_they_had(self) -> None:
-        self.patch(chat_module, "MAX_ANSWERED", 3)
-        answers = chat_module._AnswerLimit(Clock())
+        self.patch(answers_module, "MAX_ANSWERED", 3)
+        answers = answers_module.AnswerLimit(Clock())
         for number in range(10):
             self.assertTrue(answers.spend(f"user{number}"))
         self.assertEqual(len(answers._given), 3)
@@ -493,7 +494,7 @@ class CloseTests(ChatTestCase):
         bot = self.chat.join("bot")
         closing = Deferred.fromCoroutine(bot.close())
         headers = [("To", "bot"), ("Message", 1), ("Time", TIME)]
-        bot._session.dataReceived(encode("FORWARD", "alice", headers, "too late"))
+        bot._bot.session.dataReceived(encode("FORWARD", "alice", headers, "too late"))
         self.chat.settle()
         self.successResultOf(closing)
         self.assertRaises(StopAsyncIteration, self.chat.run, anext(bot))
@@ -573,6 +574,7 @@ class RoomTests(ChatTestCase):
             [
                 ("INVITED", "#dev", "bot"),
                 ("LEFT", "#dev", "alice"),
+                ("RANK", "#dev", "bot"),
             ],
         )
         for asked, code in (
@@ -583,6 +585,64 @@ class RoomTests(ChatTestCase):
             (bot.invite("#dev", "nobody"), 102),
         ):
             self.assertEqual(self.refusal(asked), code)
+
+    def test_ranks_and_modes(self) -> None:
+        run, alice, bot = self.chat.run, self.alice, self.bot
+        run(alice.join("#dev"))
+        run(bot.join("#dev"))
+        run(alice.set_rank("#dev", "bot", "voice"))
+        run(alice.set_mode("#dev", "moderated"))
+        run(alice.set_mode("#dev", "topic"))
+        self.assertEqual(self.refusal(bot.topic("#dev", "plans")), 111)
+        run(alice.set_mode("#dev", "topic", False))
+        self.assertEqual(run(bot.modes("#dev")), ["moderated"])
+        self.assertEqual(
+            [(each.user, each.rank) for each in run(bot.members("#dev"))],
+            [("alice", "operator"), ("bot", "voice")],
+        )
+        self.assertEqual(
+            [(e.verb, e.by, e.user, e.rank, e.mode, e.on) for e in self.events],
+            [
+                ("RANK", "alice", "bot", "voice", "", False),
+                ("MODE", "alice", "", "", "moderated", True),
+                ("MODE", "alice", "", "", "topic", True),
+                ("MODE", "alice", "", "", "topic", False),
+            ],
+        )
+        self.assertEqual(self.refusal(bot.set_rank("#dev", "alice", "none")), 111)
+
+    def test_kicks_and_bans_have_reasons(self) -> None:
+        run, alice, bot = self.chat.run, self.alice, self.bot
+        run(alice.join("#dev"))
+        run(bot.join("#dev"))
+        run(alice.kick("#dev", "bot", "too loud"))
+        run(alice.ban("#dev", "bot", "spam"))
+        self.assertEqual(self.refusal(bot.join("#dev")), 111)
+        [line] = run(alice.bans("#dev"))
+        self.assertTrue(line.startswith("bot "), line)
+        self.assertTrue(line.endswith(" alice spam"), line)
+        run(alice.unban("#dev", "bot"))
+        run(bot.join("#dev"))
+        run(alice.leave("#dev", "so long"))
+        said = [(event.verb, event.user, event.by, event.reason) for event in self.events]
+        self.assertIn(("LEFT", "bot", "alice", "too loud"), said)
+        self.assertIn(("LEFT", "alice", "", "so long"), said)
+
+    def test_a_new_name_is_ones_own_and_told_to_those_in_the_room(self) -> None:
+        run, alice, bot = self.chat.run, self.alice, self.bot
+        run(alice.join("#dev"))
+        run(bot.join("#dev"))
+        run(alice.rename("alicia"))
+        self.assertEqual(alice.name, "alicia")
+        self.assertEqual(
+            [(e.verb, e.user, e.new_name) for e in self.events], [("RENAMED", "alice", "alicia")]
+        )
+        self.assertEqual(self.refusal(alice.rename("bot")), 105)
+        self.assertEqual(self.refusal(alice.rename("x y")), 100)
+        self.chat.cut()
+        self.chat.advance(5)
+        run(bot.send("alicia", "hello"))
+        self.assertEqual(run(anext(alice)).text, "hello")
 
     def test_who_is_forgotten_by_the_server_joins_its_rooms_again(self) -> None:
         for room in ("#dev", "#ops"):
@@ -599,7 +659,7 @@ class RoomTests(ChatTestCase):
     def test_who_was_put_out_of_a_room_does_not_join_it_again(self) -> None:
         self.chat.run(self.alice.join("#dev"))
         self.chat.run(self.bot.join("#dev"))
-        self.chat.run(self.alice._ask("KICK", "#dev", (("User", "bot"),)))
+        self.chat.run(self.alice._bot.ask("KICK", "#dev", (("User", "bot"),)))
         self.lose()
         self.chat.advance(60)
         self.assertEqual(self.chat.run(self.bot.rooms()), [Room("#dev", 1, False, False)])
@@ -608,11 +668,11 @@ class RoomTests(ChatTestCase):
         self.chat.run(self.alice.join("#dev", private=True))
         self.chat.run(self.alice.invite("#dev", "bot"))
         self.chat.run(self.bot.join("#dev"))
-        self.chat.run(self.alice._ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(self.alice._bot.ask("ACCOUNT", "register", (), "secret"))
         self.lose()
         self.chat.advance(60)
         self.assertEqual(self.chat.run(self.bot.rooms()), [])
-        self.assertEqual(self.bot._listener.rooms, {})
+        self.assertEqual(self.bot._bot.rooms, {})
 
 
 class ReadingTests(ChatTestCase):
@@ -717,7 +777,7 @@ class TellTests(ChatTestCase):
     def test_what_the_server_says_to_all_is_told_without_control_characters(self) -> None:
         told: list[str] = []
         client = self.chat.join("alice", tell=told.append)
-        client._listener.noticed("one\ntwo\x1b")
+        client._bot.noticed("one\ntwo\x1b")
         self.assertEqual(told, ["one\ntwo\u241b"])
 
 
@@ -782,7 +842,7 @@ class AsyncioTests(ChatTestCase):
                 await listening
             await self.wait(alice.send("bob", "hello"))
             self.assertEqual((await self.wait(anext(bob))).text, "hello")
-            self.assertEqual(bob._listener.notifier._waiting, {})
+            self.assertEqual(bob._bot.notifier._waiting, {})
 
         asyncio.run(main())
 
@@ -827,7 +887,7 @@ class AsyncioTests(ChatTestCase):
     def test_a_delivery_that_does_not_come_is_said_to_a_task(self) -> None:
         async def main() -> None:
             alice, bob = await self.join("alice"), await self.join("bob")
-            bob._session.pauseProducing()
+            bob._bot.session.pauseProducing()
             sending = asyncio.create_task(alice.send("bob", "hello", delivered=True, timeout=3))
             for _ in range(10):
                 await asyncio.sleep(0)

@@ -106,8 +106,26 @@ class CommandTests(TestCase):
             ("/join #dev private", Command("/join", "#dev", "private")),
             ("/topic #dev what it  is", Command("/topic", "#dev", "what it  is")),
             ("/invite #dev @bob", Command("/invite", "#dev", "bob")),
-            ("/kick #dev @bob", Command("/kick", "#dev @bob")),
-            ("/kick @bob be quiet", Command("/kick", "@bob", "be quiet")),
+            ("/kick #dev @bob", Command("/kick", "bob", None, "#dev")),
+            ("/kick #dev bob too loud", Command("/kick", "bob", "too loud", "#dev")),
+            ("/kick @bob be quiet", Command("/kick", "bob", "be quiet")),
+            ("/leave #dev so long", Command("/leave", "#dev", "so long")),
+            ("/nick bobby", Command("/nick", "bobby")),
+            ("/delete", Command("/delete")),
+            ("/delete 42", Command("/delete", "42")),
+            ("/op #dev @bob", Command("/op", "bob", None, "#dev")),
+            ("/devoice #dev bob", Command("/devoice", "bob", None, "#dev")),
+            ("/mode #dev", Command("/mode", None, None, "#dev")),
+            ("/mode #dev private", Command("/mode", "private", None, "#dev")),
+            ("/mode #dev topic off", Command("/mode", "topic", "off", "#dev")),
+            ("/ban #dev bob spam", Command("/ban", "bob", "spam", "#dev")),
+            ("/unban #dev bob", Command("/unban", "bob", None, "#dev")),
+            ("/bans", Command("/bans")),
+            ("/bans #dev", Command("/bans", None, None, "#dev")),
+            ("/account unregister", Command("/account", "unregister")),
+            ("/account unregister erase", Command("/account", "unregister", "erase")),
+            ("/account export ~/my file", Command("/account", "export", "~/my file")),
+            ("/unregister", Command("/account", "unregister")),
             ("/history", Command("/history")),
             ("/history 5", Command("/history", None, "5")),
             ("/history bob", Command("/history", "bob")),
@@ -124,6 +142,82 @@ class CommandTests(TestCase):
             ("/help rooms", Command("/help", "rooms")),
         ):
             self.assertEqual(commands.parse(line, "ALL"), command)
+
+    def test_what_acts_in_a_room_acts_in_the_current_one_if_none_is_named(self) -> None:
+        for line, command in (
+            ("/op bob", Command("/op", "bob", None, "#dev")),
+            ("/mode", Command("/mode", None, None, "#dev")),
+            ("/mode moderated off", Command("/mode", "moderated", "off", "#dev")),
+            ("/kick bob loud", Command("/kick", "bob", "loud", "#dev")),
+            ("/ban bob spam", Command("/ban", "bob", "spam", "#dev")),
+            ("/unban @bob", Command("/unban", "bob", None, "#dev")),
+            ("/bans", Command("/bans", None, None, "#dev")),
+            ("/op #ops bob", Command("/op", "bob", None, "#ops")),
+        ):
+            self.assertEqual(commands.parse(line, "#dev"), command)
+
+    def test_an_address_is_banned_from_the_server_wherever_one_is(self) -> None:
+        for line, command in (
+            ("/ban 192.0.2.1 2h", Command("/ban", "192.0.2.1", "2h")),
+            ("/unban 2001:db8::/32", Command("/unban", "2001:db8::/32")),
+        ):
+            self.assertEqual(commands.parse(line, "#dev"), command)
+
+    def test_a_command_that_needs_a_room_asks_for_it(self) -> None:
+        for current in ("ALL", "bob", None):
+            self.assertEqual(
+                commands.parse("/op bob", current), Mistake("Which room? /op #room name")
+            )
+            self.assertIsInstance(commands.parse("/mode private", current), Mistake)
+
+    def test_a_ban_from_a_room_for_a_time_is_not_taken_for_one_for_ever(self) -> None:
+        for line in ("/ban bob 2h spam", "/ban #dev bob 2h"):
+            order = commands.parse(line, "#dev")
+            assert isinstance(order, Mistake)
+            self.assertIn("duration", order.text)
+
+    def test_requests_in_rooms_and_of_names_and_messages(self) -> None:
+        for command, request in (
+            (Command("/nick", "bobby"), ("RENAME", "bobby")),
+            (Command("/delete", "42"), ("DELETE", "", (("Message", 42),))),
+            (
+                Command("/op", "bob", None, "#a"),
+                ("RANK", "#a", (("User", "bob"), ("Rank", "operator"))),
+            ),
+            (
+                Command("/voice", "bob", None, "#a"),
+                ("RANK", "#a", (("User", "bob"), ("Rank", "voice"))),
+            ),
+            (
+                Command("/deop", "bob", None, "#a"),
+                ("RANK", "#a", (("User", "bob"), ("Rank", "none"))),
+            ),
+            (Command("/mode", None, None, "#a"), ("MODE", "#a", ())),
+            (
+                Command("/mode", "topic", None, "#a"),
+                ("MODE", "#a", (("Mode", "topic"), ("On", "yes"))),
+            ),
+            (
+                Command("/mode", "topic", "off", "#a"),
+                ("MODE", "#a", (("Mode", "topic"), ("On", "no"))),
+            ),
+            (
+                Command("/ban", "bob", "spam", "#a"),
+                ("BAN", "#a", (("User", "bob"),), "spam"),
+            ),
+            (Command("/unban", "bob", None, "#a"), ("UNBAN", "#a", (("User", "bob"),), None)),
+            (Command("/kick", "bob", "loud", "#a"), ("KICK", "#a", (("User", "bob"),), "loud")),
+            (Command("/bans", None, None, "#a"), ("BAN", "#a")),
+            (Command("/leave", "#a", "so long"), ("LEAVE", "#a", (), "so long")),
+            (Command("/who", "#a"), ("WHO", "#a", (("Ranks", "yes"),))),
+            (
+                Command("/account", "unregister", "erase"),
+                ("ACCOUNT", "unregister", (("Erase", "yes"),)),
+            ),
+        ):
+            session = Asked()
+            commands.ask(session, command)
+            self.assertEqual(session.requests, [request])
 
     def test_what_is_wrong_is_answered_with_the_form(self) -> None:
         for line in (
@@ -145,6 +239,17 @@ class CommandTests(TestCase):
             "/mute #dev",
             "/bell loud",
             "/register bob",
+            "/nick",
+            "/nick a b",
+            "/delete x",
+            "/op #dev",
+            "/mode #dev loud",
+            "/mode #dev private maybe",
+            "/unban #dev",
+            "/bans dev",
+            "/account",
+            "/account export",
+            "/account unregister all",
             "/quit now",
         ):
             name = line.split()[0]
@@ -199,8 +304,9 @@ class CommandTests(TestCase):
             (Command("/history", "@bob"), "bob"),
             (Command("/search", "wine"), ""),
             (Command("/away", "lunch"), ""),
-            (Command("/kick", "#x @bob"), "#x"),
-            (Command("/kick", "@bob"), "bob"),
+            (Command("/kick", "bob", None, "#x"), "#x"),
+            (Command("/kick", "bob"), "bob"),
+            (Command("/mode", "private", None, "#x"), "#x"),
             (Command("/who", "#x"), "#x"),
             (Command("/who"), ""),
         ):

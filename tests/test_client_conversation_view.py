@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import conversation_view as view_module
+from chat_twisted.client import outgoing as outgoing_module
 from chat_twisted.client.commands import help_text
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import ConversationView, Line, colour, table, tag
+from chat_twisted.client.conversation_view import ConversationView
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.layout import NAME_COLOURS, Line, colour, table, tag
 from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.text import printable
@@ -82,6 +84,7 @@ class TalkTestCase(TestCase):
         self.addCleanup(shutil.rmtree, folder)
         self.identity = Identity(folder / "key", own=True)
         self.remembered: list[str | None] = []
+        self.renames: list[str] = []
         self.away = False  # whether there is no server to connect to
         self.numbers = count(1)
         self.view = self.make_view()
@@ -100,6 +103,7 @@ class TalkTestCase(TestCase):
             token=self.token,
             first_id=1,
             remember=self.remembered.append,
+            renamed=self.renames.append,
             timezone=self.timezone,
         )
 
@@ -578,7 +582,7 @@ class OwnTests(Registered):
         self.assertEqual(self.delivered(id), [])
 
     def test_of_so_many_that_are_late_it_is_told_at_most(self) -> None:
-        self.patch(view_module, "MAX_LATE", 2)
+        self.patch(outgoing_module, "MAX_LATE", 2)
         ids = [self.said(f"@Bob: n{number}") for number in range(3)]
         for id in ids:
             self.sent(id)
@@ -668,6 +672,14 @@ class CommandTests(Registered):
         self.assertEqual(self.type("/join"), ["! Usage: /join #room [private]"])
         self.assertEqual(self.type("", "  "), [])
 
+    def test_the_members_of_a_room_have_ranks(self) -> None:
+        self.asked("/who #dev")
+        body = "@alice\n+Bob away\ncarol\n"
+        self.assertEqual(
+            self.hear(encode("WHO", "#dev", [("Id", self.last_id), ("Count", 3)], body)),
+            ["· 3 in #dev", "alice  operator", "Bob    voice     away", "carol"],
+        )
+
     def test_who_is_a_table(self) -> None:
         self.asked("/who")
         body = "alice\nBob away\ncarol away at lunch\x1b\n"
@@ -733,7 +745,7 @@ class CommandTests(Registered):
                 "── 1 found: history #dev ──",
                 *self.day,
                 "10:00 [#dev] Bob: one␛",
-                "        two",
+                "        two (message 1)",
                 "── now ──",
             ],
         )
@@ -1121,7 +1133,7 @@ class PartsTests(TestCase):
 
     def test_a_name_has_always_the_same_colour(self) -> None:
         self.assertEqual(colour("Bob"), colour("bOB"))
-        self.assertEqual(len({colour(f"u{i}") for i in range(200)}), view_module.NAME_COLOURS)
+        self.assertEqual(len({colour(f"u{i}") for i in range(200)}), NAME_COLOURS)
 
     def test_columns_are_aligned_and_nothing_follows_the_last(self) -> None:
         for rows, lines in (
@@ -1193,3 +1205,138 @@ class LeftOverTests(Registered):
         self.type("the password is hunter2")
         [frame] = self.requests()
         self.assertEqual((frame.verb, frame.argument), ("SEND", "#dev"))
+
+
+class RenamedTests(Registered):
+    def renamed(self, old: str, new: str) -> list[str]:
+        return self.hear(encode("RENAMED", old, [("To", new)]))
+
+    def test_another_users_new_name_is_said_and_used(self) -> None:
+        self.type("@Bob")
+        self.forward("alice", "hi", "carol")
+        self.assertEqual(self.renamed("Bob", "bobby"), ["· Bob is bobby now"])
+        self.assertEqual(self.renamed("carol", "cara"), ["· carol is cara now"])
+        self.assertEqual(self.view.names(), ["bobby", "cara"])
+        self.assertEqual(self.prompt(), "[@cara 1] @bobby> ")
+        self.assertEqual(self.asked("hello").argument, "bobby")
+
+    def test_the_change_of_presence_that_follows_is_not_said_again(self) -> None:
+        self.renamed("Bob", "bobby")
+        body = "Bob gone\nbobby here\n"
+        self.assertEqual(self.hear(encode("PRESENCE", "", (), body)), [])
+        self.assertEqual(self.hear(encode("PRESENCE", "", (), "bobby gone\n")), ["· bobby left"])
+
+    def test_an_ignored_user_stays_ignored_under_a_new_name(self) -> None:
+        self.type("/ignore Bob")
+        self.renamed("Bob", "bobby")
+        self.assertEqual(self.forward("ALL", "x", "bobby"), [])
+        self.assertEqual(self.forward("ALL", "x", "Bob"), ["10:00 [ALL] Bob: x"])
+
+    def test_ones_own_new_name_is_ones_own(self) -> None:
+        self.asked("/nick alicia")
+        shown = self.hear(encode("RENAMED", "alice", [("Id", self.last_id), ("To", "alicia")]))
+        self.assertEqual(shown, ["· You are alicia now"])
+        self.assertEqual(self.renames, ["alicia"])
+        self.assertEqual(self.forward("alicia", "x"), ["10:00 [@Bob] Bob: x"])
+        self.assertEqual(self.forward("ALL", "hello alicia"), ["10:00*[ALL] Bob: hello alicia"])
+        self.assertEqual(self.forward("ALL", "hello alice"), ["10:00 [ALL] Bob: hello alice"])
+        self.lose()
+        self.clock.advance(31)
+        self.assertEqual(self.requests()[0].argument, "alicia")
+        self.assertEqual(self.hear(registered(1000, name="alicia")), ["· Connected again"])
+
+    def test_a_name_that_can_not_be_had_is_refused_and_nothing_changes(self) -> None:
+        self.asked("/nick Bob")
+        self.assertEqual(
+            self.refused(self.last_id, "105 Name in use"), ["! /nick Bob: Name in use"]
+        )
+        self.assertEqual(self.view.user, "alice")
+
+
+class DeletedTests(Registered):
+    def deleted(self, conversation: str, number: int, by: str = "Bob") -> list[str]:
+        return self.hear(encode("DELETED", conversation, [("Message", number), ("By", by)]))
+
+    def test_a_deletion_is_one_line(self) -> None:
+        self.forward("#dev", "secret", number=42)
+        self.assertEqual(self.deleted("#dev", 42), ["· Bob deleted message 42 in #dev"])
+
+    def test_a_deleted_message_is_not_shown_again(self) -> None:
+        self.forward("#dev", "secret", number=42)
+        self.forward("#dev", "public", number=43)
+        self.deleted("#dev", 42)
+        self.assertEqual(self.prompt(), "[#dev 1] ALL> ")
+        shown = self.type("#dev")
+        self.assertEqual(shown[1:-1], ["10:00 [#dev] Bob: public"])
+
+    def test_a_message_that_was_deleted_meanwhile_has_no_text(self) -> None:
+        headers = [("To", "#dev"), ("Message", 42), ("Time", TIME), ("Deleted", "yes")]
+        shown = self.hear(encode("FORWARD", "Bob", headers, ""))
+        self.assertEqual(self.without_day(shown), ["10:00 [#dev] Bob: (deleted)"])
+
+    def test_without_a_number_it_is_ones_last_message_in_the_conversation(self) -> None:
+        no_message = ["! There is no message of yours here; /delete NUMBER (see /history)"]
+        self.assertEqual(self.type("/delete"), no_message)
+        self.sent(self.said("one"), "ALL")
+        self.sent(self.said("two"), "ALL")
+        self.forward("#dev", "from afar", "alice", number=7)
+        self.assertEqual(self.asked("/delete").headers["message"], "2")
+        self.hear(encode("DELETED", "ALL", [("Id", self.last_id), ("Message", 2), ("By", "alice")]))
+        self.assertEqual(self.type("/delete"), no_message)
+        self.type("#dev")
+        self.assertEqual(self.asked("/delete").headers["message"], "7")
+        self.assertEqual(self.refused(self.last_id, "111 Not permitted")[0][:9], "! /delete")
+
+
+class KeptTests(TalkTestCase):
+    def test_for_how_long_messages_are_kept_is_among_the_first_lines(self) -> None:
+        greeting = registered().replace(b"\n\n", b"\nKept: 2592000\n\n")
+        self.hear(greeting)
+        [who] = [frame for frame in self.requests() if frame.verb == "WHO"]
+        shown = self.hear(encode("WHO", "", [("Id", who.id), ("Count", 1)], "alice\n"))
+        self.assertEqual(shown[1:], ["· Messages are kept for 30 days."])
+
+
+class ExportTests(Registered):
+    def test_everything_is_deleted_only_after_a_question(self) -> None:
+        for answer, verbs in (("n", []), ("", []), ("y", ["ACCOUNT"])):
+            self.type("/account unregister erase")
+            self.answer(answer)
+            asked = self.requests()
+            self.assertEqual([frame.verb for frame in asked], verbs)
+        self.assertEqual(asked[0].headers["erase"], "yes")
+
+    def test_what_one_has_said_is_saved_page_by_page(self) -> None:
+        path = Path(tempfile.mkdtemp()) / "said"
+        self.addCleanup(shutil.rmtree, path.parent)
+        self.asked(f"/account export {path}")
+        for number in (3, 7):
+            headers = [("To", "Bob"), ("Message", number), ("Time", TIME)]
+            self.assertEqual(
+                self.hear(
+                    encode("MESSAGE", "alice", [("Id", self.last_id), *headers], f"n{number}"),
+                    encode("ACCOUNT", "messages", [("Id", self.last_id), ("Count", 1)]),
+                ),
+                [],
+            )
+            [frame] = self.requests()
+            self.assertEqual(frame.headers["after"], str(number))
+            self.last_id = frame.id
+        done = encode("ACCOUNT", "messages", [("Id", self.last_id), ("Count", 0)])
+        self.assertEqual(self.hear(done), [f"· 2 messages saved in {path}"])
+        said = [json.loads(line) for line in path.read_text().splitlines()]
+        self.assertEqual([each["text"] for each in said], ["n3", "n7"])
+        self.assertEqual(self.type(f"/account export {path}"), [f"! {path}: File exists"])
+
+    def test_an_export_that_is_not_complete_leaves_no_file(self) -> None:
+        path = Path(tempfile.mkdtemp()) / "said"
+        self.addCleanup(shutil.rmtree, path.parent)
+        self.asked(f"/account export {path}")
+        self.assertEqual(
+            self.refused(self.last_id, "111 Not permitted"), ["! /account export: Not permitted"]
+        )
+        self.assertFalse(path.exists())
+        self.asked(f"/account export {path}")
+        self.type("/quit")
+        self.view.session.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(path.exists())

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import session as session_module
-from chat_twisted.client.session import LONGEST_WAIT
+from chat_twisted.client import requests as requests_module
+from chat_twisted.client.requests import LONGEST_WAIT
 from chat_twisted.frames import Frame, encode
 from tests.hostile import CHALLENGE, FACES, TIME, Face, RecordsFace, Script, right, unasked
 from tests.hostile import Server as HostileServer
@@ -15,6 +15,7 @@ from tests.wire import frames
 
 KINDS = ("SEND #x", "WHO", "ROOMS", "HISTORY #x", "SEARCH", "JOIN #x", "LEAVE #x", "TOPIC #x")
 KINDS += ("INVITE #x", "KICK bob", "KICK #x", "BAN", "BAN bob", "ACCOUNT keys", "ACCOUNT add")
+KINDS += ("RENAME bobby", "DELETE", "READ", "READ bob", "BAN #x", "ACCOUNT messages")
 KINDS += ("STATUS away", "UNBAN bob", "MUTE bob", "UNMUTE bob", "PING", "REGISTER alice")
 
 VALUES = (
@@ -186,7 +187,7 @@ class EndTests(HostileTestCase):
         self.assertEqual(said.count("broke the protocol"), 1)
 
     def test_a_list_that_always_goes_on_has_an_end(self) -> None:
-        self.patch(session_module, "MAX_GATHERED", 2_000_000)
+        self.patch(requests_module, "MAX_GATHERED", 2_000_000)
         pages = 0
 
         def more(request: Frame) -> bytes:
@@ -229,7 +230,7 @@ class EndTests(HostileTestCase):
             )
 
     def test_a_history_of_long_messages_has_an_end(self) -> None:
-        self.patch(session_module, "MAX_GATHERED", 2_000_000)
+        self.patch(requests_module, "MAX_GATHERED", 2_000_000)
 
         def endless(request: Frame) -> bytes:
             headers = [("Id", request.id), ("To", "#dev"), ("Message", 1), TIME]

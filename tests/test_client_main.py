@@ -54,6 +54,14 @@ class TokenTests(TestCase):
         one.set(None)
         self.assertEqual(self.token().get(), "y")
 
+    def test_under_a_new_name_it_is_kept_for_that(self) -> None:
+        one = self.token()
+        one.set("x")
+        one.rename("Bobby")
+        self.assertEqual((self.token().get(), self.token("bobby").get()), ("", "x"))
+        one.set(None)
+        self.assertEqual(self.kept(), "")
+
     def test_one_that_was_kept_by_an_earlier_version_is_good(self) -> None:
         self.token().set("z")
         sessions = self.folder / "chat_twisted" / "sessions"

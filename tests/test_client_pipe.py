@@ -423,7 +423,18 @@ class CommandTests(Registered):
 
     def test_each_command_is_a_request(self) -> None:
         for line, request in (
-            ("/who #dev", ("WHO", "#dev", {}, None)),
+            ("/who #dev", ("WHO", "#dev", {"ranks": "yes"}, None)),
+            ("/nick bobby", ("RENAME", "bobby", {}, None)),
+            ("/delete 42", ("DELETE", "", {"message": "42"}, None)),
+            ("/op #dev bob", ("RANK", "#dev", {"user": "bob", "rank": "operator"}, None)),
+            ("/mode #dev private", ("MODE", "#dev", {"mode": "private", "on": "yes"}, None)),
+            ("/ban #dev bob spam", ("BAN", "#dev", {"user": "bob"}, "spam")),
+            ("/unban #dev bob", ("UNBAN", "#dev", {"user": "bob"}, None)),
+            ("/bans #dev", ("BAN", "#dev", {}, None)),
+            (
+                "/account unregister erase",
+                ("ACCOUNT", "unregister", {"erase": "yes"}, None),
+            ),
             ("/history", ("HISTORY", "ALL", {"count": "20"}, None)),
             ("/history 5", ("HISTORY", "ALL", {"count": "5"}, None)),
             ("/history #dev", ("HISTORY", "#dev", {"count": "20"}, None)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -184,6 +185,19 @@ class OutputTests(TestCase):
             },
         )
         self.check(
+            records.listed(1, Command("/bans", room="#a"), "#a", ["bob ever alice"]),
+            {"event": "bans", "id": 1, "room": "#a", "bans": ["bob ever alice"]},
+        )
+        self.check(
+            records.listed(1, Command("/who", "#a"), "#a", [Seen("a", State.HERE, "", "voice")]),
+            {
+                "event": "who",
+                "id": 1,
+                "room": "#a",
+                "users": [{"user": "a", "state": "here", "rank": "voice"}],
+            },
+        )
+        self.check(
             records.listed(1, Command("/who", "#a"), "#a", []),
             {"event": "who", "id": 1, "room": "#a", "users": []},
         )
@@ -248,6 +262,83 @@ class OutputTests(TestCase):
             self.check(self.records.told(None, event), expected)
             self.check(self.records.told(3, event), {**expected, "id": 3})
 
+    def test_events_have_what_belongs_to_them(self) -> None:
+        room = {"room": "#a", "user": "bob", "by": "alice"}
+        for event, expected in (
+            (
+                Event("JOINED", "#a", "bob", "", "", rank="voice", modes=("topic",)),
+                {
+                    "event": "joined",
+                    "room": "#a",
+                    "user": "bob",
+                    "topic": "",
+                    "rank": "voice",
+                    "modes": ["topic"],
+                },
+            ),
+            (
+                Event("JOINED", "#a", "bob", "", "", operators=("alice", "carol")),
+                {
+                    "event": "joined",
+                    "room": "#a",
+                    "user": "bob",
+                    "topic": "",
+                    "operators": ["alice", "carol"],
+                },
+            ),
+            (
+                Event("LEFT", "#a", "bob", "alice", None, reason=TEXT),
+                {"event": "left", **room, "reason": TEXT},
+            ),
+            (
+                Event("RANK", "#a", "bob", "alice", None, rank="none"),
+                {"event": "rank", **room, "rank": "none"},
+            ),
+            (
+                Event("MODE", "#a", "", "alice", None, mode="private", on=False),
+                {"event": "mode", "room": "#a", "mode": "private", "on": False, "by": "alice"},
+            ),
+            (
+                Event("MODE", "#a", "", "", None, modes=("private", "topic")),
+                {"event": "mode", "room": "#a", "modes": ["private", "topic"]},
+            ),
+            (Event("MODE", "#a", "", "", None), {"event": "mode", "room": "#a", "modes": []}),
+            (
+                Event("BAN", "#a", "bob", "alice", None, reason="spam"),
+                {"event": "ban", **room, "reason": "spam"},
+            ),
+            (Event("UNBAN", "#a", "bob", "alice", None), {"event": "unban", **room}),
+            (
+                Event("RENAMED", "", "bob", "", None, new_name="bobby"),
+                {"event": "renamed", "user": "bob", "to": "bobby"},
+            ),
+            (
+                Event("DELETED", "", "", "bob", None, conversation="#a", number=42),
+                {"event": "deleted", "conversation": "#a", "number": 42, "by": "bob"},
+            ),
+            (
+                Event("READ", "", "", "", None, conversation="bob", number=42),
+                {"event": "read", "conversation": "bob", "number": 42},
+            ),
+        ):
+            self.check(self.records.told(None, event), expected)
+            self.check(self.records.told(3, event), {**expected, "id": 3})
+
+    def test_a_deleted_message_says_so(self) -> None:
+        deleted = Received(7, TIME, "bob", "#dev", "", True)
+        self.check(
+            self.records.received(deleted),
+            {
+                "event": "message",
+                "number": 7,
+                "time": TIME,
+                "from": "bob",
+                "to": "#dev",
+                "text": "",
+                "deleted": True,
+            },
+        )
+
     def test_who_comes_and_goes_is_a_line_each(self) -> None:
         first, second = self.records.seen(
             [Seen("bob", State.AWAY, "lunch"), Seen("carol", State.GONE)]
@@ -258,7 +349,12 @@ class OutputTests(TestCase):
 
     def test_all_else(self) -> None:
         records = self.records
-        self.check(records.greeting("alice"), {"event": "registered", "user": "alice"})
+        self.check(records.greeting("alice", None), {"event": "registered", "user": "alice"})
+        for seconds, kept in ((math.inf, "ever"), (0, "off"), (60, 60)):
+            self.check(
+                records.greeting("alice", seconds),
+                {"event": "registered", "user": "alice", "kept": kept},
+            )
         self.check(records.help(None, "rooms"), {"event": "help", "text": help_text("rooms")})
         self.check(records.mistake(2, TEXT), {"event": "mistake", "id": 2, "text": TEXT})
         self.check(records.noticed(TEXT), {"event": "notice", "text": TEXT})

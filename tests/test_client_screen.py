@@ -27,19 +27,16 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import screen as screen_module
+from chat_twisted.client import wrapping as wrapping_module
 from chat_twisted.client.commands import COMMANDS, TOPICS
+from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView, Line
+from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.screen import (
-    INDENT,
-    CommandCompleter,
-    Screen,
-    _notifying,
-    _shorten,
-    wrap,
-)
+from chat_twisted.client.layout import Line
+from chat_twisted.client.screen import Screen, _notifying
+from chat_twisted.client.wrapping import INDENT, shorten, wrap
 from chat_twisted.frames import Frame, FrameReader, encode
 from tests.door import Transport
 from tests.glass import Glass
@@ -144,7 +141,7 @@ class WrapTests(TestCase):
             looked.append(character)
             return get_cwidth(character)
 
-        self.patch(screen_module, "get_cwidth", look)
+        self.patch(wrapping_module, "get_cwidth", look)
         for text in ("x" * 65536, "x " + "y" * 65536, "\u0301" * 65536, "x " * 32768):
             looked.clear()
             list(wrap([("", text)], 20))
@@ -158,13 +155,13 @@ class WrapTests(TestCase):
             ("[@bob] alice: " + "hello " * 20, 44, "[@bob] alice: hello…"),
             ("日" * 100, 61, f"{'日' * 15}…"),
         ):
-            line = _shorten([("a", text), ("b", end)], columns)
+            line = shorten([("a", text), ("b", end)], columns)
             self.assertEqual("".join(text for _, text in line), shortened + end)
             self.assertEqual(line[-1], ("b", end))
             self.assertEqual(len(texts(line, columns)), 1 if columns > 60 else 2)
-        self.assertEqual(_shorten([("a", "… 3 more")], 80), [("a", "… 3 more")])
+        self.assertEqual(shorten([("a", "… 3 more")], 80), [("a", "… 3 more")])
         for columns in (1, 10, 30):
-            line = _shorten([("a", "x" * 100), ("b", end)], columns)
+            line = shorten([("a", "x" * 100), ("b", end)], columns)
             self.assertLess(len(texts(line, columns)), 20)
 
 
@@ -663,7 +660,7 @@ class CompletionTests(ScreenTestCase):
             ("@A", ["@ALL: "]),
             ("@a", []),  # a user who types "@a" means alice, not ALL
             ("#", ["#dev: ", "#ops: "]),
-            ("/unr", ["/unread ", "/unregister "]),
+            ("/unr", ["/unread "]),
             ("x", []),
         ):
             self.assertEqual(self.complete(typed), lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 
 from twisted.internet.defer import fail, succeed
@@ -11,8 +12,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.incoming import Received, seen
-from chat_twisted.client.session import ClientSession, Proof
+from chat_twisted.client.incoming import Event, Received, seen
+from chat_twisted.client.listener import Proof
+from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, HeaderIncomplete, MessageTooLong, encode
 from chat_twisted.refusals import Refusal
 from tests.door import Transport
@@ -343,7 +345,7 @@ class ReconnectTests(ReconnectTestCase):
         self.assertEqual(waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
 
     def test_half_of_each_wait_is_left_to_chance(self) -> None:
-        self.session._chance = lambda: 0
+        self.session._reconnection._chance = lambda: 0
         self.lose()
         self.clock.advance(0.25)
         self.assertEqual(self.attempts, 2)
@@ -510,7 +512,7 @@ class OwnMessagesTests(ReconnectTestCase):
             self.forward(number, "alice")
         self.assertEqual(self.shown(), [1])
         self.forward(1600)
-        self.assertEqual(self.session._own_numbers, set())
+        self.assertEqual(self.session._own.numbers, set())
 
     def test_what_was_said_elsewhere_is_shown_though_one_is_always_saying_something(self) -> None:
         self.session.send("bob", "under way")
@@ -557,3 +559,130 @@ class HalfACharacterTests(SessionTestCase):
         ):
             with self.assertRaises(HeaderIncomplete):
                 ask()
+
+
+class EventTests(SessionTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hear(REGISTERED.replace(b"Last: 0", b"Last: 0\nKept: ever"))
+        self.take()
+
+    def broken(self, data: bytes) -> str:
+        self.hear(data)
+        self.assertTrue(self.transport.aborting)
+        [(_, reason)] = [event for event in self.take() if event[0] == "lost"]
+        return str(reason)
+
+    def test_events_are_told_with_what_belongs_to_them(self) -> None:
+        for frame, event in (
+            (
+                b"JOINED #dev\nUser: bob\nRank: voice\nModes: private topic\n"
+                b"Operators: alice carol\n\n",
+                Event(
+                    "JOINED",
+                    "#dev",
+                    "bob",
+                    "",
+                    None,
+                    rank="voice",
+                    modes=("private", "topic"),
+                    operators=("alice", "carol"),
+                ),
+            ),
+            (
+                b"LEFT #dev\nUser: bob\nBy: carol\nContent-length: 4\n\nloud",
+                Event("LEFT", "#dev", "bob", "carol", None, reason="loud"),
+            ),
+            (
+                b"RANK #dev\nUser: bob\nRank: operator\n\n",
+                Event("RANK", "#dev", "bob", "", None, rank="operator"),
+            ),
+            (
+                b"MODE #dev\nMode: private\nOn: yes\nBy: carol\n\n",
+                Event("MODE", "#dev", "", "carol", None, mode="private", on=True),
+            ),
+            (
+                b"BAN #dev\nUser: bob\nBy: carol\nContent-length: 4\n\nspam",
+                Event("BAN", "#dev", "bob", "carol", None, reason="spam"),
+            ),
+            (b"RENAMED bob\nTo: bo-b\n\n", Event("RENAMED", "", "bob", "", None, new_name="bo-b")),
+            (
+                b"DELETED ALL\nMessage: 42\nBy: bob\n\n",
+                Event("DELETED", "", "", "bob", None, conversation="ALL", number=42),
+            ),
+            (
+                b"READ #dev\nMessage: 42\n\n",
+                Event("READ", "", "", "", None, conversation="#dev", number=42),
+            ),
+        ):
+            self.hear(frame)
+            self.assertEqual(self.take(), [("told", None, event)])
+
+    def test_an_event_that_is_none_breaks_the_protocol(self) -> None:
+        for frame in (
+            b"RANK #dev\nUser: bob\n\n",
+            b"RANK #dev\nUser: bob\nRank: \x1b[2J\n\n",
+            b"RANK dev\nUser: bob\nRank: voice\n\n",
+            b"MODE #dev\nMode: private\nOn: perhaps\n\n",
+            b"MODE #dev\nModes: private \xc2\x9b\n\n",
+            b"RENAMED bob\n\n",
+            b"RENAMED bob\nTo: b d\n\n",
+            b"DELETED bob\n\n",
+            b"DELETED b\xc2\x9bd\nMessage: 1\n\n",
+            b"READ #dev\nMessage: 0\n\n",
+            b"JOINED #dev\nUser: bob\nOperators: a b@d\n\n",
+            b"FORWARD bob\nTo: ALL\nMessage: 1\nDeleted: 1\nTime: 2026-11-23T10:00:00.123Z\n\n",
+        ):
+            self.setUp()
+            self.assertIn("the server broke the protocol", self.broken(frame), frame)
+
+    def test_for_how_long_messages_are_kept_is_known(self) -> None:
+        self.assertEqual(self.session.kept, math.inf)
+        for value, kept in ((b"off", 0), (b"3600", 3600)):
+            SessionTestCase.setUp(self)
+            self.hear(REGISTERED.replace(b"Last: 0", b"Last: 0\nKept: " + value))
+            self.assertEqual(self.session.kept, kept)
+        SessionTestCase.setUp(self)
+        self.assertIn(
+            "broke the protocol", self.broken(REGISTERED.replace(b"0\n\n", b"0\nKept: x\n\n"))
+        )
+
+    def test_a_renamed_user_registers_under_the_new_name(self) -> None:
+        id = self.session.ask("RENAME", "al")
+        self.hear(b"RENAMED Alice\nId: 1\nTo: al\n\n")
+        [(_, told, event)] = self.take()
+        self.assertEqual((told, event.new_name, self.session.user), (id, "al", "al"))
+        self.session._reconnect = lambda session: succeed(None)
+        self.lose()
+        self.transport = Transport()
+        self.session.makeConnection(self.transport)
+        self.assertIn(b"REGISTER al\n", self.transport.take())
+
+    def test_a_list_and_an_event_are_told_apart(self) -> None:
+        for request, answer in (
+            (("BAN", "#dev", (("User", "bob"),)), b"BAN #dev\nId: 1\nCount: 0\n\n"),
+            (("BAN", "#dev"), b"BAN #dev\nId: 1\nUser: bob\n\n"),
+            (("READ",), b"READ bob\nId: 1\nMessage: 1\n\n"),
+        ):
+            self.setUp()
+            self.session.ask(*request)
+            self.assertIn("broke the protocol", self.broken(answer))
+
+    def test_the_lists_of_a_rooms_bans_and_of_read_markers(self) -> None:
+        self.session.ask("BAN", "#dev")
+        self.hear(b"BAN #dev\nId: 1\nCount: 1\nContent-length: 15\n\nbob ever alice\n")
+        self.session.ask("READ")
+        self.hear(b"READ\nId: 2\nCount: 2\nContent-length: 13\n\n#dev 42\nbob 7")
+        self.assertEqual(
+            self.take(),
+            [("listed", 1, ["bob ever alice"]), ("listed", 2, [("#dev", 42), ("bob", 7)])],
+        )
+
+    def test_all_that_one_has_said_is_found(self) -> None:
+        self.session.ask("ACCOUNT", "messages")
+        headers = [("Id", 1), ("To", "bob"), ("Message", 7), TIMED]
+        self.hear(
+            encode("MESSAGE", "alice", headers, "x")
+            + encode("ACCOUNT", "messages", [("Id", 1), ("Count", 1)])
+        )
+        self.assertEqual(self.take(), [("found", 1, [Received(7, TIME, "alice", "bob", "x")])])

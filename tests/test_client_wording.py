@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.commands import Command, Mistake, Say, help_text
 from chat_twisted.client.incoming import Event, Received, Room, Seen, State
-from chat_twisted.client.wording import Wording
+from chat_twisted.client.wording import Wording, describe_kept
 from chat_twisted.refusals import Refusal
 from chat_twisted.text import MAX_LINES
 
@@ -52,7 +54,7 @@ class OwnTests(WordsTestCase):
     def test_a_refused_command_is_named_with_what_it_was_about(self) -> None:
         refusal = Refusal(111, "Not permitted")
         self.assertEqual(
-            self.words.refused(None, Command("/kick", "#dev bob"), "#dev", refusal),
+            self.words.refused(None, Command("/kick", "bob", None, "#dev"), "#dev", refusal),
             "ERROR 111 : Not permitted : /kick #dev",
         )
         self.assertEqual(
@@ -70,6 +72,11 @@ class OwnTests(WordsTestCase):
             (Command("/away"), "away", "You are away"),
             (Command("/back"), "here", "You are back"),
             (Command("/unban", "bob"), "bob", "Done: /unban bob"),
+            (
+                Command("/account", "unregister", "erase"),
+                "unregister",
+                "alice has no account any more; its messages are deleted",
+            ),
         ):
             self.assertEqual(self.words.changed(None, command, what, []), said)
 
@@ -84,6 +91,16 @@ class OwnTests(WordsTestCase):
         for command, to, found, said in (
             (Command("/who"), "", [alice, bob, carol], ""),
             (Command("/who", "#x"), "#x", [alice], "1 in #x: alice"),
+            (
+                Command("/who", "#x"),
+                "#x",
+                [
+                    Seen("a", State.HERE, "", "operator"),
+                    Seen("b", State.AWAY, "", "voice"),
+                    Seen("c", State.AWAY, "at lunch", "operator"),
+                ],
+                "3 in #x: a (operator) b (voice, away) c (operator, away: at lunch)",
+            ),
             (
                 Command("/rooms"),
                 "",
@@ -136,7 +153,15 @@ class EventTests(WordsTestCase):
             (Event("JOINED", "#dev", "bob", "", None), "bob joined #dev"),
             (Event("JOINED", "#dev", "alice", "", "plans"), "alice joined #dev (plans)"),
             (Event("LEFT", "#dev", "bob", "", None), "bob left #dev"),
-            (Event("OWNER", "#dev", "carol", "", None), "carol owns #dev now"),
+            (
+                Event("JOINED", "#dev", "alice", "", "plans", modes=("private", "moderated")),
+                "alice joined #dev (plans) [private, moderated]",
+            ),
+            (Event("LEFT", "#dev", "bob", "", None, reason="late"), "bob left #dev: late"),
+            (
+                Event("LEFT", "#dev", "bob", "carol", None, reason="loud"),
+                "bob was removed from #dev by carol: loud",
+            ),
             (Event("LEFT", "#dev", "bob", "carol", None), "bob was removed from #dev by carol"),
             (
                 Event("INVITED", "#dev", "ALICE", "bob", None),
@@ -150,12 +175,100 @@ class EventTests(WordsTestCase):
         ):
             self.assertEqual(self.words.told(None, event), said)
 
+    def test_ranks_modes_and_bans_of_rooms(self) -> None:
+        for event, said in (
+            (
+                Event("RANK", "#dev", "bob", "alice", None, rank="operator"),
+                "alice made bob an operator of #dev",
+            ),
+            (
+                Event("RANK", "#dev", "bob", "alice", None, rank="voice"),
+                "alice gave bob a voice in #dev",
+            ),
+            (
+                Event("RANK", "#dev", "bob", "alice", None, rank="none"),
+                "alice ended the rank of bob in #dev",
+            ),
+            (
+                Event("RANK", "#dev", "bob", "", None, rank="operator"),
+                "bob is an operator of #dev now",
+            ),
+            (
+                Event("RANK", "#dev", "bob", "alice", None, rank="keeper"),
+                "alice made bob keeper in #dev",
+            ),
+            (
+                Event("MODE", "#dev", "", "bob", None, mode="private", on=True),
+                "bob made #dev private: only invited users can join",
+            ),
+            (
+                Event("MODE", "#dev", "", "bob", None, mode="moderated", on=False),
+                "bob ended the moderation of #dev: all members can speak",
+            ),
+            (
+                Event("MODE", "#dev", "", "bob", None, mode="topic", on=True),
+                "bob locked the topic of #dev: only operators can set it",
+            ),
+            (
+                Event("MODE", "#dev", "", "", None, mode="quiet", on=True),
+                "The server set mode quiet of #dev on",
+            ),
+            (Event("MODE", "#dev", "", "", None, modes=("topic",)), "#dev: topic"),
+            (Event("MODE", "#dev", "", "", None), "#dev: no modes"),
+            (
+                Event("BAN", "#dev", "bob", "carol", None, reason="spam"),
+                "carol banned bob from #dev: spam",
+            ),
+            (
+                Event("UNBAN", "#dev", "bob", "carol", None),
+                "carol ended the ban of bob from #dev",
+            ),
+        ):
+            self.assertEqual(self.words.told(None, event), said)
+
+    def test_names_and_messages(self) -> None:
+        def about(verb: str, conversation: str) -> Event:
+            return Event(verb, "", "", "bob", None, conversation=conversation, number=42)
+
+        for event, said in (
+            (Event("RENAMED", "", "bob", "", None, new_name="bobby"), "bob is bobby now"),
+            (Event("RENAMED", "", "al", "", None, new_name="alice"), "You are alice now"),
+            (about("DELETED", "bob"), "bob deleted message 42"),
+            (about("DELETED", "#dev"), "bob deleted message 42 in #dev"),
+            (about("DELETED", "ALL"), "bob deleted message 42 in ALL"),
+            (about("READ", "#dev"), ""),
+        ):
+            self.assertEqual(self.words.told(None, event), said)
+
     def test_who_comes_and_goes_is_not_said_in_a_pipe(self) -> None:
         self.assertEqual(self.words.seen([Seen("bob", State.GONE)]), "")
 
+    def test_a_deleted_message_has_no_text(self) -> None:
+        deleted = Received(1, "2026-11-23T10:00:59.123Z", "bob", "#dev", "", True)
+        self.assertEqual(self.words.received(deleted), "bob to #dev: (deleted)")
+
+    def test_a_message_to_an_earlier_name_is_direct(self) -> None:
+        self.assertEqual(self.words.received(message("x", "al")), "bob: x")
+        self.assertEqual(self.words.received(message("x", "bob", "alice")), "alice to bob: x")
+
+    def test_for_how_long_messages_are_kept_is_said(self) -> None:
+        for seconds, said in (
+            (None, []),
+            (0, ["Messages are not kept."]),
+            (math.inf, ["Messages are kept for ever."]),
+            (30 * 86400, ["Messages are kept for 30 days."]),
+            (86400, ["Messages are kept for 1 day."]),
+            (36 * 3600, ["Messages are kept for 36 hours."]),
+            (5400, ["Messages are kept for 90 minutes."]),
+            (61, ["Messages are kept for 61 seconds."]),
+        ):
+            self.assertEqual(describe_kept(seconds), said)
+            self.assertEqual(self.words.greeting("alice", seconds).split("\n")[1:], said)
+
     def test_the_connection(self) -> None:
         self.assertEqual(
-            self.words.greeting("alice"), "alice : REGISTERED (/help tells what can be typed)"
+            self.words.greeting("alice", None),
+            "alice : REGISTERED (/help tells what can be typed)",
         )
         self.assertEqual(self.words.noticed("one\ntwo\n"), "one\ntwo")
         self.assertEqual(self.words.disconnected("x"), "Connection lost, trying again")

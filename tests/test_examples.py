@@ -130,10 +130,10 @@ class EchoTests(BotTestCase):
         self.assertEqual(self.heard(), ["to bot"])
 
     def test_it_goes_on_when_who_spoke_is_gone(self) -> None:
-        self.bot._session.pauseProducing()
+        self.bot._bot.session.pauseProducing()
         self.chat.run(self.alice.send("bot", "hello"))
         self.chat.run(self.alice.close())
-        self.bot._session.resumeProducing()
+        self.bot._bot.session.resumeProducing()
         running = self.chat.start(load("echo").echo(self.bot))
         self.assertNoResult(running)
 

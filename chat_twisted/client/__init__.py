@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chat_twisted.client.chat import (
-        ChatClient,
+    from chat_twisted.client.chat import ChatClient
+    from chat_twisted.client.errors import (
         ClientError,
         NotConnected,
         NotDelivered,
@@ -37,7 +37,12 @@ __all__ = [
     "use_monotonic_clock",
 ]
 
-_ELSEWHERE = {
+_MODULES = {
+    "ChatClient": "chat_twisted.client.chat",
+    **dict.fromkeys(
+        ("ClientError", "NotConnected", "NotDelivered", "Refused", "Sent"),
+        "chat_twisted.client.errors",
+    ),
     **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.client.incoming"),
     "printable": "chat_twisted.text",
     "use_monotonic_clock": "chat_twisted.clocks",
@@ -47,7 +52,7 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE.get(name, "chat_twisted.client.chat")), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

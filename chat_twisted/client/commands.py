@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from chat_twisted.core.message import USER_NAME
@@ -39,11 +39,15 @@ class SwitchTo:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of ``COMMANDS``, with its arguments; None for an omitted one."""
+    """A command of ``COMMANDS``, with its arguments; None for an omitted one.
+
+    :ivar room: the room in which the command acts, for a command that can act in one.
+    """
 
     name: str
     first: str | None = None
     second: str | None = None
+    room: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,16 @@ ParsedLine = Say | SwitchTo | Command | Mistake
 class CommandSpec:
     """The syntax and description of a command.
 
-    :ivar pattern: a regular expression for its arguments, with at most two groups.
+    :ivar pattern: a regular expression for its arguments, with at most two groups, and perhaps a
+        group named ``room`` for a room that may be omitted.
     :ivar usage: its arguments, for the help.
     :ivar what: its effect in one line, for the help.
     :ivar topic: one of ``TOPICS``.
-    :ivar completes: the kind of each argument: ``room``, ``user``, ``conversation`` (a room or a
-        user), ``file``, ``topic``, or the allowed words separated by ``|``.
+    :ivar completes: the kinds of each argument, separated by ``|``: ``ROOM``, ``USER``,
+        ``CONVERSATION`` (a room or a user), ``FILE``, ``TOPIC``, or an allowed word.
     :ivar screen: whether it works only on a terminal.
+    :ivar needs_room: whether it needs a room: the one that was typed, or else the current
+        conversation.
     """
 
     pattern: str
@@ -75,6 +82,7 @@ class CommandSpec:
     topic: str
     completes: tuple[str, ...] = ()
     screen: bool = False
+    needs_room: bool = False
 
 
 TOPICS = {
@@ -82,7 +90,7 @@ TOPICS = {
     "rooms": "conversations of several users",
     "reading": "earlier messages",
     "account": "keep your name, and prove that it is yours",
-    "operators": "for operators: keep users out",
+    "operators": "for operators, of a room or of the server",
     "program": "this program",
 }
 
@@ -90,17 +98,38 @@ _ROOM = r"(#\S+)"
 _USER = r"@?([^\s#@]\S*)"
 _NAME = f"@?({USER_NAME})"
 _SWITCH = r"(on|off)?"
+_IN_ROOM = r"(?:(?P<room>#\S+)\s+)?"
+_MODES = "private|moderated|topic"
+
+
+def _rank_command(what: str) -> CommandSpec:
+    return CommandSpec(
+        _IN_ROOM + _USER,
+        "[#room] name",
+        what,
+        "operators",
+        ("CONVERSATION", "USER"),
+        needs_room=True,
+    )
+
 
 COMMANDS = {
     "/who": CommandSpec(
-        rf"{_ROOM}?", "[#room]", "list the users here, or in a room", "talking", ("room",)
+        rf"{_ROOM}?", "[#room]", "list the users here, or in a room", "talking", ("ROOM",)
     ),
     "/away": CommandSpec(r"(.+)?", "[why]", "tell others that you are away", "talking"),
     "/back": CommandSpec("", "", "tell others that you are back", "talking"),
     "/ignore": CommandSpec(
-        rf"(?:{_NAME})?", "[name]", "hide the messages of a user", "talking", ("user",)
+        rf"(?:{_NAME})?", "[name]", "hide the messages of a user", "talking", ("USER",)
     ),
-    "/unignore": CommandSpec(_NAME, "name", "show them again", "talking", ("user",)),
+    "/unignore": CommandSpec(_NAME, "name", "show them again", "talking", ("USER",)),
+    "/nick": CommandSpec(r"(\S+)", "name", "change your name, as a guest", "talking"),
+    "/delete": CommandSpec(
+        r"([0-9]{1,18})?",
+        "[number]",
+        "delete a message; your last one here",
+        "talking",
+    ),
     "/unread": CommandSpec("", "", "list the unread messages", "talking", screen=True),
     "/rooms": CommandSpec("", "", "list the rooms", "rooms"),
     "/join": CommandSpec(
@@ -108,36 +137,31 @@ COMMANDS = {
         "#room [private]",
         "join a room; create it if needed",
         "rooms",
-        ("room", "private"),
+        ("ROOM", "private"),
     ),
-    "/leave": CommandSpec(_ROOM, "#room", "leave a room", "rooms", ("room",)),
+    "/leave": CommandSpec(
+        rf"{_ROOM}(?:\s+(.+))?", "#room [reason]", "leave a room", "rooms", ("ROOM",)
+    ),
     "/topic": CommandSpec(
         rf"{_ROOM}(?:\s+(.+))?",
         "#room [text]",
         "show or set the topic of a room",
         "rooms",
-        ("room",),
+        ("ROOM",),
     ),
     "/invite": CommandSpec(
         rf"{_ROOM}\s+@?(\S+)",
         "#room name",
         "invite a user to a private room",
         "rooms",
-        ("room", "user"),
-    ),
-    "/kick": CommandSpec(
-        r"(#\S+\s+@?\S+|@?[^#@\s]\S*)(?:\s+(.+))?",
-        "[#room] name [reason]",
-        "remove from a room, or from the server",
-        "rooms",
-        ("conversation", "user"),
+        ("ROOM", "USER"),
     ),
     "/history": CommandSpec(
         r"(?:([#@]?[A-Za-z_#@-]\S*))?\s*(\d{1,9})?",
         "[#room|@user] [n]",
         f"the last n messages ({HISTORY_COUNT}) there",
         "reading",
-        ("conversation",),
+        ("CONVERSATION",),
     ),
     "/search": CommandSpec(r"(.+)", "words", "messages with all these words", "reading"),
     "/register": CommandSpec("", "", "keep your name: tie it to your key", "account"),
@@ -147,26 +171,63 @@ COMMANDS = {
         "[add FILE|remove KEY]",
         "list, add or remove keys of your account",
         "account",
-        ("add|remove", "file"),
+        ("add|remove", "FILE"),
     ),
-    "/unregister": CommandSpec("", "", "give up the account; be a guest again", "account"),
-    "/ban": CommandSpec(
-        r"@?([^\s#@]\S*)(?:\s+(.+))?",
-        "name|address|network [10m|2h|7d] [reason]",
-        "keep somebody out",
+    "/account": CommandSpec(
+        r"(unregister(?=\Z|\s+erase\Z)|export(?=\s))(?:\s+(.+))?",
+        "unregister [erase]|export FILE",
+        "give it up; save all your messages",
+        "account",
+        ("unregister|export", "erase|FILE"),
+    ),
+    "/op": _rank_command("make a member an operator of the room"),
+    "/deop": _rank_command("end that"),
+    "/voice": _rank_command("let a member speak in a moderated room"),
+    "/devoice": _rank_command("end that"),
+    "/mode": CommandSpec(
+        rf"(?:(?P<room>#\S+)(?:\s+|\Z))?(?:({_MODES})(?:\s+(on|off))?)?",
+        f"[#room] [{_MODES} [on|off]]",
+        "show or set room modes",
         "operators",
-        ("user",),
+        (f"ROOM|{_MODES}", f"{_MODES}|on|off", "on|off"),
+        needs_room=True,
     ),
-    "/bans": CommandSpec("", "", "list the bans and mutes", "operators"),
-    "/unban": CommandSpec(_USER, "name|address|network", "let somebody in again", "operators"),
+    "/kick": CommandSpec(
+        rf"{_IN_ROOM}{_USER}(?:\s+(.+))?",
+        "[#room] name [reason]",
+        "remove from a room or the server",
+        "operators",
+        ("CONVERSATION", "USER"),
+    ),
+    "/ban": CommandSpec(
+        rf"{_IN_ROOM}{_USER}(?:\s+(.+))?",
+        "[#room] name|address|network [2h] [reason]",
+        "keep out of room or server",
+        "operators",
+        ("CONVERSATION", "USER"),
+    ),
+    "/bans": CommandSpec(
+        r"(?P<room>#\S+)?",
+        "[#room]",
+        "list the bans of a room, or all others",
+        "operators",
+        ("ROOM",),
+    ),
+    "/unban": CommandSpec(
+        _IN_ROOM + _USER,
+        "[#room] name|address|network",
+        "end a ban",
+        "operators",
+        ("CONVERSATION", "USER"),
+    ),
     "/mute": CommandSpec(
         rf"{_USER}(?:\s+(.+))?",
         "name [10m] [reason]",
-        "forbid a user to write",
+        "forbid a user to write, on the whole server",
         "operators",
-        ("user",),
+        ("USER",),
     ),
-    "/unmute": CommandSpec(_USER, "name", "allow it again", "operators", ("user",)),
+    "/unmute": CommandSpec(_USER, "name", "allow it again", "operators", ("USER",)),
     "/bell": CommandSpec(
         _SWITCH, "[on|off]", "ring for messages to you", "program", ("on|off",), screen=True
     ),
@@ -178,14 +239,19 @@ COMMANDS = {
         ("on|off",),
         screen=True,
     ),
-    "/help": CommandSpec(r"(\w+)?", "[topic]", "this text", "program", ("topic",)),
+    "/help": CommandSpec(r"(\w+)?", "[topic]", "this text", "program", ("TOPIC",)),
     "/quit": CommandSpec("", "", "leave; so does the end of input", "program"),
 }
 
 _MESSAGE = re.compile(r"@([^:]*):(.*)|(#[\w-]+)\s*:(.*)", re.DOTALL)
 _NO_COLON = re.compile(r"@([A-Za-z0-9][\w-]*)\s+\S.*", re.DOTALL)
 _TURN = re.compile(r"@([A-Za-z0-9][\w-]*)|(#[\w-]+)")
+_IS_NAME = re.compile(USER_NAME)
 _DURATION = re.compile(r"([0-9]{1,9}[smhd])(?:\s+|\Z)")
+
+
+_OLD_NAMES = {"/unregister": "/account unregister"}
+"""Commands that had another name, which scripts may still use."""
 
 
 def parse(line: str, current: str | None = None) -> ParsedLine | None:
@@ -217,22 +283,39 @@ def parse(line: str, current: str | None = None) -> ParsedLine | None:
             )
         if not text.startswith("/") or text.startswith("//"):
             return Say(current, text.removeprefix("/"))
-    return _parse_command(text, on_screen=current is not None)
+    return _parse_command(_OLD_NAMES.get(text, text), current)
 
 
-def _parse_command(text: str, *, on_screen: bool) -> ParsedLine:
+def _parse_command(text: str, current: str | None) -> ParsedLine:
     name, *rest = text.split(None, 1)
     form = COMMANDS.get(name)
     if not name.startswith("/"):
         return Mistake(FORMAT_HELP)
     if form is None:
         return Mistake(f"No such command: {name} (/help)")
-    if form.screen and not on_screen:
+    if form.screen and current is None:
         return Mistake(f"{name} is for a terminal (/help)")
     match = re.fullmatch(form.pattern, rest[0] if rest else "", re.DOTALL)
     if not match:
         return Mistake(f"Usage: {name} {form.usage}".rstrip())
-    return Command(name, *(*match.groups(), None, None)[:2])
+    named = match.groupdict()
+    groups = match.groups()[1 if named else 0 :]  # the room comes first
+    first, second, *_ = (*groups, None, None)
+    command = Command(name, first, second, named.get("room"))
+    if named and command.room is None and current is not None and current.startswith("#"):
+        command = _in_room(command, current)
+    if form.needs_room and command.room is None:
+        return Mistake(f"Which room? {name} {form.usage.replace('[#room]', '#room', 1)}")
+    if name == "/ban" and command.room is not None and _DURATION.match(command.second or ""):
+        return Mistake("A ban from a room lasts until /unban; it can't have a duration")
+    return command
+
+
+def _in_room(command: Command, room: str) -> Command:
+    """Let a command act in the current room, unless its subject is an address or a network."""
+    if command.name in ("/kick", "/ban", "/unban") and not _IS_NAME.fullmatch(command.first or ""):
+        return command
+    return replace(command, room=room)
 
 
 def help_text(topic: str | None = None, *, screen: bool = False) -> str:
@@ -297,9 +380,7 @@ def about(command: Command, current: str = "ALL") -> str:
             return (command.first or current).removeprefix("@")
         case "/search" | "/away" | "/back":
             return ""
-        case "/kick":
-            return (command.first or "").split()[0].removeprefix("@")
-    return command.first or ""
+    return command.room or command.first or ""
 
 
 def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
@@ -310,9 +391,16 @@ def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
     """
     first, second = command.first or "", command.second
     verb = command.name[1:].upper()
+    room = command.room
     match command.name:
-        case "/who" | "/rooms" | "/leave" | "/unban" | "/unmute":
-            return session.ask(verb, first)
+        case "/who" if first:
+            return session.ask("WHO", first, (("Ranks", "yes"),))
+        case "/who" | "/rooms":
+            return session.ask(verb)
+        case "/nick":
+            return session.ask("RENAME", first)
+        case "/delete" if first:
+            return session.ask("DELETE", "", (("Message", int(first)),))
         case "/history":
             count = int(second or HISTORY_COUNT)
             return session.ask("HISTORY", about(command, current), (("Count", count),))
@@ -320,17 +408,24 @@ def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
             return session.ask("SEARCH", "", (), first)
         case "/join":
             return session.ask("JOIN", _room(first), (("Private", "yes"),) if second else ())
-        case "/topic":
-            return session.ask("TOPIC", first, (), second)
+        case "/leave" | "/topic":
+            return session.ask(verb, first, (), second)
         case "/invite":
             return session.ask("INVITE", first, (("User", second),))
-        case "/kick" if first.startswith("#"):
-            room, user = first.split()
-            return session.ask("KICK", room, (("User", user.removeprefix("@")),))
-        case "/kick":
-            return session.ask("KICK", first.removeprefix("@"), (), second)
+        case "/op" | "/deop" | "/voice" | "/devoice":
+            rank = {"/op": "operator", "/voice": "voice"}.get(command.name, "none")
+            return session.ask("RANK", room or "", (("User", first), ("Rank", rank)))
+        case "/mode":
+            change = (("Mode", first), ("On", "no" if second == "off" else "yes"))
+            return session.ask("MODE", room or "", change if first else ())
         case "/bans":
-            return session.ask("BAN")
+            return session.ask("BAN", room or "")
+        case "/kick" | "/ban" | "/unban" if room:
+            return session.ask(verb, room, (("User", first),), second)
+        case "/kick":
+            return session.ask("KICK", first, (), second)
+        case "/unban" | "/unmute":
+            return session.ask(verb, first)
         case "/ban" | "/mute":
             duration = _DURATION.match(second or "")
             headers = (("Duration", duration[1]),) if duration else ()
@@ -340,8 +435,8 @@ def ask(session: Session, command: Command, current: str = "ALL") -> int | None:
             return session.ask("STATUS", "away", (), command.first)
         case "/back":
             return session.ask("STATUS", "here")
-        case "/unregister":
-            return session.ask("ACCOUNT", "unregister")
+        case "/account" if first == "unregister":
+            return session.ask("ACCOUNT", first, (("Erase", "yes"),) if second else ())
         case "/keys" if not first:
             return session.ask("ACCOUNT", "keys")
     return None

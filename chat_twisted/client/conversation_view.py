@@ -3,73 +3,50 @@
 ``ConversationView`` listens to a session and takes the lines that the user types. It gives a
 ``Terminal`` lines of styled text: final lines, shown above the prompt, and the user's own
 undelivered messages, shown beside the prompt because they may still change. The ``Terminal`` makes
-all text printable. This module must not know the terminal library or the wire protocol.
+all text printable. This module must not know the terminal library or the wire protocol. It is long
+because it answers the calls of two partners, the terminal and the session; what it remembers has
+modules of its own: ``outgoing``, ``unread`` and ``roster``.
 """
 
 from __future__ import annotations
 
 import datetime
-import enum
 import re
-import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.client import commands
 from chat_twisted.client.commands import Command, Mistake, Say, SwitchTo
 from chat_twisted.client.config import Config
-from chat_twisted.client.identity import Identity, IdentityError, read_key
-from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Room, Seen, State
-from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
-from chat_twisted.client.wording import Wording, describe_room
+from chat_twisted.client.dialogs import agrees, change_account, prove
+from chat_twisted.client.export import Export, ExportError
+from chat_twisted.client.identity import Identity, IdentityError
+from chat_twisted.client.incoming import Event, Received, Room, Seen, conversation_of
+from chat_twisted.client.layout import ALL, Line, MessageLayout, room_row, table, tag, user_row
+from chat_twisted.client.listener import Listed, Proof
+from chat_twisted.client.outgoing import Outbox, OutgoingMessage
+from chat_twisted.client.roster import MAX_PRESENT, Roster
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession
+from chat_twisted.client.unread import UnreadMessages
+from chat_twisted.client.wording import Wording, describe_kept
 from chat_twisted.core.errors import ChatError, UnableToSend
-from chat_twisted.core.message import Audience, fold, parse_target
+from chat_twisted.core.message import fold, parse_target
 from chat_twisted.logs import Logger
 from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import lines as lines_of
 
-ALL = "ALL"
-
-Line = list[tuple[str, str]]
-"""One line: pieces of text, each with a style such as ``class:time``."""
-
-NAME_COLOURS = 8
-"""Number of styles in which names are shown."""
-
-DELIVERED_WITHIN = 3
-"""Seconds for which a sent direct message stays beside the prompt to wait for its delivery."""
-
-MAX_LATE = 1000
-"""Maximum number of messages whose later delivery is still reported."""
-
-MAX_UNREAD = 50
-"""Maximum number of unread messages of a conversation that are shown again on switching to it."""
-
-MAX_UNREAD_TEXT = 8 * 1024 * 1024
-"""Maximum characters of all unread messages that are kept. Beyond it, the messages of the oldest
-conversations are dropped first. A message counts as at least ``LEAST``."""
-
-LEAST = 256
-
 MAX_CONVERSATIONS = 1000
-"""Maximum number of conversations whose unread messages are counted."""
+"""Maximum number of conversations in which the user's last message is remembered."""
 
 MAX_PASTE = 20
 """Maximum number of lines that are sent as one message without a confirmation."""
 
-MAX_SHOWN = 5
-"""Maximum number of messages shown beside the prompt."""
-
 INTERRUPTED_WITHIN = 0.5
 """Maximum seconds to wait for the server's BYE after Ctrl-C."""
-
-MAX_PRESENT = 12
-"""Maximum number of users for which each change of presence is shown."""
 
 MAX_NOTICE = 200
 """Maximum characters of a message in a desktop notification."""
@@ -105,35 +82,6 @@ class Terminal(Protocol):
         """End with an exit code; ``reason`` is for standard error."""
 
 
-class DeliveryState(enum.Enum):
-    """The state of a message that the user has sent."""
-
-    SENDING = "on its way"
-    SENT = "sent"
-    REFUSED = "refused"
-
-
-@dataclass(slots=True)
-class OutgoingMessage:
-    """A message that the user has sent, until its outcome is known."""
-
-    to: str
-    text: str
-    state: DeliveryState = DeliveryState.SENDING
-    time: str = ""
-    reason: str = ""
-    overdue: IDelayedCall | None = None
-
-
-@dataclass(slots=True)
-class Unread:
-    """The unread messages of a conversation."""
-
-    name: str
-    count: int = 0
-    newest: deque[Received] = field(default_factory=lambda: deque(maxlen=MAX_UNREAD))
-
-
 class ConversationView:
     """A user's session on a terminal: the listener of a session, and the handler of typed lines.
 
@@ -145,6 +93,7 @@ class ConversationView:
     :param reconnect_for: seconds, as in ``ClientSession``.
     :param token: the stored session token, if the program last ended without QUIT.
     :param remember: called with a session token to store, and with None after QUIT.
+    :param renamed: called with the user's new name.
     :param ignored: names of users whose messages are not shown.
     :param remember_ignored: called with these names when they have changed.
     :param first_id: as in ``ClientSession``.
@@ -167,6 +116,7 @@ class ConversationView:
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         remember: Callable[[str | None], None] = lambda token: None,
+        renamed: Callable[[str], None] = lambda name: None,
         ignored: Iterable[str] = (),
         remember_ignored: Callable[[Iterable[str]], None] = lambda names: None,
         first_id: int | None = None,
@@ -182,7 +132,7 @@ class ConversationView:
             first_id=first_id,
         )
         self._remember = remember
-        self.user = user
+        self._renamed = renamed
         self.current = ALL
         self.connected = False
         self.failure = ""
@@ -192,24 +142,19 @@ class ConversationView:
         self._config = config
         self._where = where
         self._rooms_at_start = rooms
-        self._timezone = timezone
+        self._layout = MessageLayout(timezone)
         self._words = Wording(user)
-        # Whole names only: not in "alice_" or "al-alice", but in "- alice" and "alice-".
-        self._mention = re.compile(rf"(?<!\w)(?<!\w-){user}(?!\w|-\w)", re.IGNORECASE | re.ASCII)
-        self._own: dict[int, OutgoingMessage] = {}
-        self._late: dict[int, OutgoingMessage] = {}
+        self._name_is(user)
+        self._outbox = Outbox(clock, self._show_own)
         self._asked: dict[int, Command] = {}
+        self._exports: dict[int, Export] = {}  # by the ID of the requested page
+        # the number of the user's last message in each conversation, by its folded name
+        self._last_own: dict[str, int] = {}
         self._quiet: dict[int, str] = {}  # requests for completion only: their purpose by ID
-        self._unread: dict[str, Unread] = {}
-        self._unread_text = 0  # characters of the kept unread messages, see LEAST
-        self._present: dict[str, str] = {}  # names by their folded form
-        # names of users who were present when the connection was lost
-        self._returning: set[str] = set()
-        self._rooms: dict[str, str] = {}
-        self._mine: dict[str, str] = {}  # the rooms that the user has joined
+        self._unread = UnreadMessages()
+        self._roster = Roster()
         self._ignored = {fold(name): name for name in ignored if name}
         self._remember_ignored = remember_ignored
-        self._day = ""
         self._away: str | None = None  # the away text, or None
         self._missed = False  # whether missed messages are being shown
         self._registered = False  # whether the user was ever registered
@@ -218,27 +163,16 @@ class ConversationView:
         self._code: int | None = None  # the exit code, if it is set already
         self._over = False
 
+    def _name_is(self, user: str) -> None:
+        self.user = self._words.user = user
+        # Whole names only: not in "alice_" or "al-alice", but in "- alice" and "alice-".
+        self._mention = re.compile(rf"(?<!\w)(?<!\w-){user}(?!\w|-\w)", re.IGNORECASE | re.ASCII)
+
     # Beside the prompt
 
     def beside(self) -> list[Line]:
         """Return the newest messages whose outcome is not known or that were refused."""
-        own = list(self._own.values())
-        lines: list[Line] = []
-        if len(own) > MAX_SHOWN:
-            lines.append([("class:dim", f"… {len(own) - MAX_SHOWN} more")])
-        for message in own[-MAX_SHOWN:]:
-            style = {
-                DeliveryState.SENDING: "class:dim",
-                DeliveryState.SENT: "",
-                DeliveryState.REFUSED: "class:error",
-            }
-            state = message.state.value
-            if message.state is DeliveryState.REFUSED:
-                state = f"{message.reason}; F5 sends it again, F8 drops it"
-            first, *more = message.text.split("\n")
-            text = f"{tag(message.to)} {self.user}: {first}{' …' if more else ''}"
-            lines.append([(style[message.state], text), (style[message.state], f" ({state})")])
-        return lines
+        return self._outbox.lines(self.user)
 
     def prompt(self) -> Line:
         """Return the text before the input."""
@@ -247,7 +181,7 @@ class ConversationView:
             line.append(("class:dim", "(connecting) "))
         elif not self.connected:
             line.append(("class:error", "(not connected) "))
-        unread = [f"{tag(u.name)[1:-1]} {u.count}" for u in self._unread.values()]
+        unread = [f"{tag(u.name)[1:-1]} {u.count}" for u in self._unread]
         if unread:
             shown = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
             line.append(("class:unread", f"[{shown}] "))
@@ -256,12 +190,11 @@ class ConversationView:
 
     def names(self) -> list[str]:
         """Return the names of the other users who are present."""
-        own = fold(self.user)
-        return sorted((n for key, n in self._present.items() if key != own), key=fold)
+        return self._roster.users(self.user)
 
     def rooms(self) -> list[str]:
         """Return the names of all known rooms."""
-        return sorted(self._rooms.values(), key=fold)
+        return self._roster.rooms()
 
     # Input
 
@@ -283,8 +216,7 @@ class ConversationView:
 
     async def _send_long(self, to: str, text: str) -> None:
         count = text.count("\n") + 1
-        answer = await self._terminal.ask(f"Send {count} lines to {to}? [y/N] ", secret=False)
-        if answer.strip().lower() in ("y", "yes"):
+        if await agrees(self._terminal, f"Send {count} lines to {to}?"):
             self._send(to, text)
         else:
             self._tell("Not sent")
@@ -300,21 +232,17 @@ class ConversationView:
             reason = "nobody can be called so" if wrong else refusal_of(type(error)).reason
             self._complain(f"Not sent to {to}: {reason}")
             return
-        self._own[self.session.send(to, text)] = OutgoingMessage(to, text)
+        self._outbox.add(self.session.send(to, text), to, text)
 
     def send_again(self) -> None:
         """Send all refused messages again, in order."""
-        for id, own in list(self._own.items()):
-            if own.state is DeliveryState.REFUSED:
-                del self._own[id]
-                self._send(own.to, own.text)
+        for own in self._outbox.take_refused():
+            self._send(own.to, own.text)
         self._terminal.refresh()
 
     def drop(self) -> None:
         """Forget all refused messages."""
-        for id, own in list(self._own.items()):
-            if own.state is DeliveryState.REFUSED:
-                del self._own[id]
+        self._outbox.take_refused()
         self._terminal.refresh()
 
     def _turn(self, to: str) -> None:
@@ -323,7 +251,7 @@ class ConversationView:
         if fold(to) == fold(self.user):
             self._complain("That is your own name")
             return
-        if to.startswith("#") and fold(to) not in self._mine:
+        if to.startswith("#") and not self._roster.is_member(to):
             self._complain(f"You are not in {to} (/join {to})")
             return
         try:
@@ -331,13 +259,12 @@ class ConversationView:
         except ChatError:
             self._complain(f"Nobody can be called {to}")
             return
-        self.current = self._rooms.get(fold(to)) or self._present.get(fold(to)) or to
-        if to != ALL and not to.startswith("#") and fold(to) not in self._present:
+        self.current = self._roster.spelling(to)
+        if to != ALL and not to.startswith("#") and not self._roster.is_present(to):
             self._tell(f"{to} is not here")
-        unread = self._unread.pop(fold(to), None)
+        unread = self._unread.pop(to)
         if unread is None:
             return
-        self._unread_text -= sum(map(_weight, unread.newest))
         self._mark(f"{unread.count} unread in {tag(unread.name)[1:-1]}")
         for message in unread.newest:
             self._show_message(message)
@@ -358,8 +285,45 @@ class ConversationView:
                 self._ignore(command)
             case Command("/register" | "/password") | Command("/keys", "add" | "remove"):
                 self._later(self._account(command))
+            case Command("/account", "unregister", "erase"):
+                self._later(self._erase(command))
+            case Command("/account", "export", file):
+                self._export(file or "")
+            case Command("/delete", None):
+                self._delete_last(command)
             case _:
                 self._ask(command)
+
+    async def _erase(self, command: Command) -> None:
+        question = "Delete all your messages for ever, and give up the account?"
+        if await agrees(self._terminal, question):
+            self._ask(command)
+        else:
+            self._tell("Nothing is deleted")
+
+    def _export(self, file: str) -> None:
+        try:
+            export = Export(file, self.user)
+        except ExportError as problem:
+            self._complain(str(problem))
+        else:
+            self._exports[export.ask(self.session)] = export
+
+    def _exported(self, export: Export, messages: list[Received]) -> None:
+        try:
+            if export.add(messages):
+                self._exports[export.ask(self.session)] = export
+            else:
+                self._tell(export.done)
+        except ExportError as problem:
+            self._complain(str(problem))
+
+    def _delete_last(self, command: Command) -> None:
+        number = self._last_own.get(fold(self.current))
+        if number is None:
+            self._complain("There is no message of yours here; /delete NUMBER (see /history)")
+        else:
+            self._ask(replace(command, first=str(number)))
 
     def _ask(self, command: Command) -> None:
         try:
@@ -380,9 +344,9 @@ class ConversationView:
         done.addErrback(lambda fault: self._log.failure("in a command", fault))
 
     def _show_unread(self) -> None:
-        if not self._unread:
+        if not any(self._unread):
             self._tell("Nothing unread")
-        for unread in self._unread.values():
+        for unread in self._unread:
             last = ""
             if unread.newest:
                 newest = unread.newest[-1]
@@ -414,23 +378,8 @@ class ConversationView:
         self._remember_ignored(self._ignored.values())
 
     async def _account(self, command: Command) -> None:
-        identity, ask = self._identity, self.session.ask
         try:
-            match command:
-                case Command("/register"):
-                    id = ask("ACCOUNT", "register", (("Key", identity.public()),))
-                case Command("/keys", "add", file):
-                    id = ask("ACCOUNT", "add", (("Key", read_key(file or "")),))
-                case Command("/keys", _, key):
-                    id = ask("ACCOUNT", "remove", (("Key", key),))
-                case _:
-                    password = await self._terminal.ask("New password: ", secret=True)
-                    if not password:
-                        raise IdentityError("No password was given")
-                    if await self._terminal.ask("Again: ", secret=True) != password:
-                        raise IdentityError("The two are not the same")
-                    identity.password = password
-                    id = ask("ACCOUNT", "password", (), password)
+            id = await change_account(self._terminal, self._identity, self.session, command)
         except IdentityError as error:
             self._complain(str(error))
         except ChatError as error:
@@ -439,10 +388,10 @@ class ConversationView:
             self._asked[id] = command
 
     def _quit(self) -> None:
-        unsent = [own for own in self._own.values() if own.state is DeliveryState.SENDING]
+        unsent = self._outbox.count_sending()
         if unsent and not self.connected and not self._leaving:
             self._leaving = True
-            self._complain(f"{len(unsent)} not sent yet; /quit once more leaves all the same")
+            self._complain(f"{unsent} not sent yet; /quit once more leaves all the same")
             return
         self._leaving = True
         self.session.quit()
@@ -460,7 +409,7 @@ class ConversationView:
 
     def registered(self, name: str) -> None:
         """Called by the session when the user is registered."""
-        self.user = name
+        self._name_is(name)
         self.connected = self._registered = True
         self._remember(self.session.token)
         self._missed = bool(self.session.last)
@@ -489,22 +438,13 @@ class ConversationView:
         return Deferred.fromCoroutine(self._prove(methods, challenge, tries))
 
     async def _prove(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        identity = self._identity
-        match identity.next_method(methods, tries):
-            case "publickey":
-                try:
-                    return Proof(*identity.sign(challenge, self.user, self.session.binding))
-                except IdentityError as error:
-                    self.failure = str(error)
-            case "password":
-                password = identity.password or await self._terminal.ask(
-                    f"Password of {self.user}: ", secret=True
-                )
-                identity.password = password  # for a reconnect
-                if not password:
-                    self.failure = f"No password of {self.user} was given"
-                return Proof(password=password) if password else None
-        return None
+        try:
+            return await prove(
+                self._terminal, self._identity, self.session, methods, challenge, tries
+            )
+        except IdentityError as error:
+            self.failure = str(error)
+            return None
 
     def not_registered(self, refusal: Refusal) -> None:
         """Called by the session when the server refuses the registration."""
@@ -520,88 +460,58 @@ class ConversationView:
         self._missed = self._missed and not old
         self._show_message(message)
         own = fold(message.sender) == fold(self.user)
-        place = self._place(message)
+        place = conversation_of(message, self.user)
+        if own:
+            self._note_own(place, message.number)
         if not own and fold(place) != fold(self.current):
-            self._keep_unread(place, message)
+            self._unread.add(place, message)
             self._terminal.refresh()
         if old:  # missed messages don't ring
             return
-        if not own and (self._is_direct(message) or self._mention.search(message.text)):
+        if not own and (place == message.sender or self._mention.search(message.text)):
             if self._config.bell:
                 self._terminal.ring()
             if self._config.notify != "off":
                 text = message.text[:MAX_NOTICE].split("\n")[0]
                 self._terminal.notify(message.sender, text)
 
-    def _keep_unread(self, place: str, message: Received) -> None:
-        unread = self._unread.get(fold(place))
-        if unread is None:
-            if len(self._unread) >= MAX_CONVERSATIONS:
-                return
-            unread = self._unread[fold(place)] = Unread(place)
-        unread.count += 1
-        if len(unread.newest) == MAX_UNREAD:
-            self._unread_text -= _weight(unread.newest.popleft())
-        unread.newest.append(message)
-        self._unread_text += _weight(message)
-        for oldest in self._unread.values():
-            while oldest.newest and self._unread_text > MAX_UNREAD_TEXT:
-                self._unread_text -= _weight(oldest.newest.popleft())
-
-    def _is_direct(self, message: Received) -> bool:
-        return fold(message.to) == fold(self.user)
-
-    def _place(self, message: Received) -> str:
-        """Return the conversation of a message."""
-        return message.sender if self._is_direct(message) else message.to
+    def _note_own(self, place: str, number: int) -> None:
+        """Note the number of the user's last message in a conversation."""
+        self._last_own.pop(fold(place), None)
+        self._last_own[fold(place)] = number
+        if len(self._last_own) > MAX_CONVERSATIONS:
+            del self._last_own[next(iter(self._last_own))]
 
     def sent(self, id: int, number: int, time: str) -> None:
         """Called by the session when a message of this user is committed."""
-        own = self._own.get(id)
-        if own is None:
-            return
-        own.time = time
-        if parse_target(own.to).audience is Audience.USER:
-            own.state = DeliveryState.SENT
-            own.overdue = self._clock.callLater(DELIVERED_WITHIN, self._overdue, id)
-        else:
-            self._settle(id, "")
+        own = self._outbox.sent(id, number, time)
+        if own is not None:
+            self._note_own(own.to, number)
         self._terminal.refresh()
 
     def delivered(self, id: int) -> None:
         """Called by the session when a direct message was delivered."""
-        if id in self._own:
-            self._settle(id, "✓ delivered")
-        elif (own := self._late.pop(id, None)) is not None:
-            text = own.text.split("\n")[0]
-            self._tell(f"✓ {own.to} has it now: {text}")
+        late = self._outbox.delivered(id)
+        if late is not None:
+            text = late.text.split("\n")[0]
+            self._tell(f"✓ {late.to} has it now: {text}")
         self._terminal.refresh()
 
-    def _overdue(self, id: int) -> None:
-        own = self._own[id]
-        own.overdue = None
-        self._settle(id, "sent, not delivered yet")
-        self._late[id] = own
-        if len(self._late) > MAX_LATE:
-            del self._late[next(iter(self._late))]
+    def _show_own(self, own: OutgoingMessage, remark: str) -> None:
+        """Show an outgoing message among the others. Called when its state is final."""
+        self._show_message(Received(own.number, own.time, self.user, own.to, own.text), remark)
         self._terminal.refresh()
-
-    def _settle(self, id: int, state: str) -> None:
-        """Show an outgoing message among the others: its state is final."""
-        own = self._own.pop(id)
-        if own.overdue is not None:
-            own.overdue.cancel()
-        self._show_message(Received(0, own.time, self.user, own.to, own.text), state)
 
     def refused(self, id: int | None, refusal: Refusal) -> None:
         """Called by the session when a request was refused."""
         command = self._asked.pop(id, None) if id is not None else None
-        own = self._own.get(id) if id is not None else None
-        if own is not None:
-            own.state = DeliveryState.REFUSED
-            own.reason = _reason(refusal, own.to)
+        if id is not None and id in self._outbox:
+            self._outbox.refused(id, refusal)
         elif command is not None:
             self._refused(command, refusal)
+        elif id in self._exports:
+            self._exports.pop(id).abandon()
+            self._complain(f"/account export: {refusal.reason}")
         elif id is None or self._quiet.pop(id, None) is None:
             self._complain(f"ERROR {refusal.code} : {refusal.reason}")
         self._terminal.refresh()
@@ -628,32 +538,36 @@ class ConversationView:
         rows: Sequence[Sequence[str]]
         if command.name == "/who":
             self._tell(f"{len(found)} {f'in {about}' if about else 'here'}")
-            rows = [(s.user, "" if s.state is State.HERE else s.state.value, s.why) for s in found]
+            rows = [user_row(seen, ranks=bool(about)) for seen in found]
         elif command.name == "/rooms":
             self._know_rooms(found)
-            rows = [_room_row(room) for room in found] or [("No rooms (/join #name makes one)",)]
+            rows = [room_row(room) for room in found] or [("No rooms (/join #name makes one)",)]
         else:
             rows = [(line,) for line in found] or [("Nobody is banned or muted",)]
         self._terminal.show([[("", line)] for line in table(rows)])
 
     def _is_here(self, seen: Sequence[Seen]) -> None:
-        self._present = {fold(user.user): user.user for user in seen[:MAX_NAMES]}
+        self._roster.set_present(seen)
         if not self._greeted:
             self._greeted = True
             where = f" on {self._where}" if self._where else ""
             here = ", ".join(self.names()) or "nobody else"
-            if len(self._present) > MAX_PRESENT:
-                here = f"{len(self._present) - 1} others (/who)"
+            if len(self._roster) > MAX_PRESENT:
+                here = f"{len(self._roster) - 1} others (/who)"
             self._tell(f"You are {self.user}{where}. Here: {here}. /help tells what you can do.")
+            for line in describe_kept(self.session.kept):
+                self._tell(line)
 
     def _know_rooms(self, rooms: Sequence[Room]) -> None:
-        self._rooms = {fold(room.name): room.name for room in rooms[:MAX_NAMES]}
-        self._mine = {fold(room.name): room.name for room in rooms if room.member}
-        if self.current.startswith("#") and fold(self.current) not in self._mine:
+        self._roster.set_rooms(rooms)
+        if self.current.startswith("#") and not self._roster.is_member(self.current):
             self._complain(f"You are not in {self.current} any more (/join {self.current}, @ALL)")
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """Called by the session with the answer to HISTORY or SEARCH."""
+        """Called by the session with the answer to HISTORY, SEARCH or ACCOUNT messages."""
+        if (export := self._exports.pop(id, None)) is not None:
+            self._exported(export, messages)
+            return
         command = self._asked.pop(id)
         what = commands.about(command, self.current) or command.first or ""
         if not messages:
@@ -661,48 +575,64 @@ class ConversationView:
             return
         self._mark(f"{len(messages)} found: {command.name[1:]} {what}")
         for message in messages:
-            self._show_message(message)
+            self._show_message(message, f"message {message.number}")
         self._mark("now")
 
     def told(self, id: int | None, event: Event) -> None:
-        """Called by the session when something has changed in a room."""
+        """Called by the session with each event."""
         command = self._asked.pop(id, None) if id is not None else None
-        key, own = fold(event.room), fold(event.user) == fold(self.user)
-        if len(self._rooms) < MAX_NAMES:
-            self._rooms.setdefault(key, event.room)
-        if event.verb == "JOINED" and own and len(self._mine) < MAX_NAMES:
-            self._mine[key] = event.room
-            if command is not None and command.second != "quietly":
-                self._turn(event.room)
+        if event.verb == "RENAMED":
+            self._follow_name(event.user, event.new_name)
+        elif event.verb == "DELETED":
+            self._forget_message(event)
+        elif event.room:
+            self._room_changed(command, event)
+        if said := self._words.told(None, event):
+            self._tell(said)
+        self._terminal.refresh()
+
+    def _room_changed(self, command: Command | None, event: Event) -> None:
+        own = fold(event.user) == fold(self.user)
+        self._roster.add_room(event.room, member=event.verb == "JOINED" and own)
+        if event.verb == "JOINED" and own and command is not None and command.second != "quietly":
+            self._turn(event.room)
         if event.verb == "LEFT" and own:
-            self._mine.pop(key, None)
-            if (unread := self._unread.pop(key, None)) is not None:
-                self._unread_text -= sum(map(_weight, unread.newest))
+            self._roster.leave(event.room)
+            self._unread.pop(event.room)
             # A removed user may be typing: a message for the room must not go to everybody. The
             # server refuses it with an error.
-            if command is not None and fold(self.current) == key:
+            if command is not None and fold(self.current) == fold(event.room):
                 self.current = ALL
-        self._tell(self._words.told(None, event))
-        self._terminal.refresh()
+
+    def _follow_name(self, old: str, new: str) -> None:
+        """Use a user's new name wherever the old one stood."""
+        before, after = fold(old), fold(new)
+        if before == fold(self.user):
+            self._name_is(new)
+            self._renamed(new)
+        self._roster.rename(old, new)
+        self._unread.rename(old, new)
+        if before in self._last_own:
+            self._last_own[after] = self._last_own.pop(before)
+        if before in self._ignored:
+            del self._ignored[before]
+            self._ignored[after] = new
+            self._remember_ignored(self._ignored.values())
+        if fold(self.current) == before:  # another user may have the old name soon
+            self.current = new
+
+    def _forget_message(self, event: Event) -> None:
+        """Forget a deleted message that may be shown again."""
+        key = fold(event.conversation)
+        if self._last_own.get(key) == event.number:
+            del self._last_own[key]
+        self._unread.remove(event.conversation, event.number)
 
     def seen(self, users: list[Seen]) -> None:
         """Called by the session when the presence of users has changed."""
         for user in users:
-            key = fold(user.user)
-            was_here = key in self._present
-            if user.state is State.GONE:
-                self._present.pop(key, None)
-            elif was_here or len(self._present) < MAX_NAMES:
-                self._present[key] = user.user
-            if key == fold(self.user) or len(self._present) > MAX_PRESENT:
-                continue
-            if user.state is State.AWAY:
-                self._tell(f"{user.user} is away{': ' if user.why else ''}{user.why}")
-            elif user.state is State.GONE and was_here:
-                self._tell(f"{user.user} left")
-            elif user.state is State.HERE and key not in self._returning:
-                self._tell(f"{user.user} is {'back' if was_here else 'here'}")
-            self._returning.discard(key)
+            if news := self._roster.follow(user, self.user):
+                self._tell(news)
 
     def noticed(self, text: str) -> None:
         """Called by the session with a notice from the server."""
@@ -714,7 +644,7 @@ class ConversationView:
         self.connected = False
         why = f" ({reason})" if reason else ""
         self._complain(f"Connection lost{why}, trying again. What you write is sent then.")
-        self._returning = set(self._present)
+        self._roster.disconnected()
         self._terminal.refresh()
 
     def reconnected(self) -> None:
@@ -722,7 +652,7 @@ class ConversationView:
         self.connected = True
         self._remember(self.session.token)
         if self.session.forgotten:  # a guest's rooms end with the guest
-            for room in self._mine.values():
+            for room in self._roster.own_rooms():
                 self._join_quietly(room)
         self._look_around()
         if self._away is not None:  # a restarted server has forgotten it
@@ -741,12 +671,10 @@ class ConversationView:
         if self._over:
             return
         self._over = True
-        for own in self._own.values():
-            if own.state is not DeliveryState.SENT:
-                self._complain(f"Not sent to {own.to}: {own.text}")
-        for id in [id for id, own in self._own.items() if own.state is DeliveryState.SENT]:
-            self._settle(id, "sent, not delivered yet")
-        self._own.clear()
+        for own in self._outbox.end():
+            self._complain(f"Not sent to {own.to}: {own.text}")
+        for export in self._exports.values():
+            export.abandon()
         if self._leaving:
             if self.connected:  # otherwise the server reserves the name for a return
                 self._remember(None)
@@ -776,76 +704,8 @@ class ConversationView:
         self._terminal.show([[("class:mark", f"── {text} ──")]])
 
     def _show_message(self, message: Received, state: str = "") -> None:
-        lines: list[Line] = []
-        day, clock = self._local(message.time)
-        if day != self._day:
-            self._day = day
-            lines.append([("class:mark", f"── {day} ──")])
         own = fold(message.sender) == fold(self.user)
-        place = self._place(message)
-        kind = {"#": "class:room", "A": "class:all"}.get(tag(place)[1], "class:direct")
         mentioned = not own and self._mention.search(message.text) is not None
-        name = "class:own" if own else colour(message.sender)
-        first, *more = lines_of(message.text)
-        line: Line = [
-            ("class:time", clock),
-            ("class:mention", "*") if mentioned else ("", " "),
-            (kind, tag(place)),
-            ("", " "),
-            (name, f"{message.sender}:"),
-            ("class:mention" if mentioned else "", f" {first}"),
-        ]
-        lines.append(line)
-        # Further lines are indented, so that nobody can imitate another user's message.
-        lines.extend([("", f"        {text}")] for text in more)
-        if state:
-            lines[-1].append(("class:dim", f" ({state})"))
-        self._terminal.show(lines)
-
-    def _local(self, time: str) -> tuple[str, str]:
-        """Return the local date and time of day."""
-        try:
-            local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
-        except (ValueError, OverflowError):
-            return self._day, "--:--"
-        return local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
-
-
-def _reason(refusal: Refusal, to: str) -> str:
-    """Describe why a message was refused."""
-    match refusal.code:
-        case 102:
-            return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
-        case 110 | 111 if to.startswith("#"):
-            return f"{refusal.reason.lower()}: /join {to}"
-    return refusal.reason.lower()
-
-
-def tag(place: str) -> str:
-    """Return a conversation's name in the form ``[@bob]``, ``[#dev]`` or ``[ALL]``."""
-    if place.startswith("#") or place == ALL:
-        return f"[{place}]"
-    return f"[@{place}]"
-
-
-def colour(name: str) -> str:
-    """Return the style of a name, which is always the same."""
-    return f"class:name-{zlib.crc32(fold(name).encode()) % NAME_COLOURS}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align the columns of ``rows``, whose characters must all be one column wide."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _room_row(room: Room) -> tuple[str, str, str]:
-    name, members, *own = describe_room(room)
-    return name, members, ", ".join(own)
-
-
-def _weight(message: Received) -> int:
-    return max(LEAST, len(message.text))
+        self._terminal.show(
+            self._layout.lines(message, self.user, mentioned=mentioned, state=state)
+        )

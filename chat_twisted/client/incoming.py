@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import math
 import re
 from dataclasses import dataclass
 
 from chat_twisted.core.errors import MalformedName, NoSuchRoom
-from chat_twisted.core.message import check_room_name, check_user_name
+from chat_twisted.core.message import check_room_name, check_user_name, fold
 from chat_twisted.frames import Frame, HeaderIncomplete
 from chat_twisted.refusals import Refusal
 
@@ -31,7 +32,10 @@ MAX_WHY = 500
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 _TOKEN = re.compile(r"[^\x00-\x1f\x7f-\x9f]{0,256}\Z")
+_MARKER_LINE = re.compile(r"(\S+) ([0-9]{1,18})(?: .*)?\Z")
 _ROOM_LINE = re.compile(r"(\S+) ([0-9]{1,18})((?: \S+)*)\Z")
+_RANKS = {"@": "operator", "+": "voice"}
+_WORD = re.compile(r"[a-z][a-z-]{0,30}\Z")
 _ERROR = re.compile(r"([0-9]{3})(?: (.*))?\Z")
 
 
@@ -44,6 +48,7 @@ class Received:
     :ivar sender: the sender's name.
     :ivar to: the user's own name, a ``#room`` or ``ALL``.
     :ivar text: the text, as it was sent.
+    :ivar deleted: whether the message was deleted; its text is then empty.
     """
 
     number: int
@@ -51,17 +56,33 @@ class Received:
     sender: str
     to: str
     text: str
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change in a room.
+    """A change in a room, of a user's name, or of a message.
 
-    :ivar verb: the protocol's verb: JOINED, LEFT, TOPIC, INVITED or OWNER.
+    Which attributes are set depends on the verb; the others have their default values.
+
+    :ivar verb: the protocol's verb: JOINED, LEFT, TOPIC, INVITED, RANK, MODE, BAN or UNBAN in a
+        room; RENAMED; DELETED or READ.
     :ivar room: the room's name.
     :ivar user: the user who is affected; may be empty with TOPIC.
     :ivar by: another user who did it, or empty.
     :ivar topic: the topic, or None if it was not sent.
+    :ivar reason: the reason for LEFT, BAN or UNBAN.
+    :ivar rank: the user's rank: with RANK ``operator``, ``voice`` or ``none``; with JOINED one of
+        the first two, or empty.
+    :ivar mode: the room's mode that has changed: ``private``, ``moderated`` or ``topic``.
+    :ivar on: whether that mode is on now.
+    :ivar modes: all modes of the room that are on: in the answers to JOIN and to MODE without a
+        mode.
+    :ivar operators: the names of the room's operators, in the answer to JOIN.
+    :ivar new_name: the user's new name, with RENAMED.
+    :ivar conversation: the conversation of a message, with DELETED and READ: a room, ``ALL``, or
+        the other user.
+    :ivar number: the message that was deleted, or up to which the conversation was read.
     """
 
     verb: str
@@ -69,6 +90,15 @@ class Event:
     user: str
     by: str
     topic: str | None
+    reason: str = ""
+    rank: str = ""
+    mode: str = ""
+    on: bool = False
+    modes: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    new_name: str = ""
+    conversation: str = ""
+    number: int = 0
 
 
 class State(enum.Enum):
@@ -81,11 +111,16 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A user's presence, and the text that they gave for being away."""
+    """A user's presence.
+
+    :ivar why: the text that they gave for being away.
+    :ivar rank: in a list of a room's members, ``operator`` or ``voice`` if the user has that rank.
+    """
 
     user: str
     state: State
     why: str = ""
+    rank: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +147,15 @@ class Welcome:
     :ivar token: the session token for reconnecting.
     :ivar max_message: the maximum length of a body in bytes.
     :ivar last: the number of the newest message.
+    :ivar kept: for how many seconds messages are kept: ``math.inf`` for ever, 0 if they are not
+        kept, None if the server does not say.
     """
 
     name: str
     token: str
     max_message: int
     last: int
+    kept: float | None = None
 
 
 def _user(name: str) -> str:
@@ -132,6 +170,26 @@ def _room(name: str) -> str:
         return check_room_name(name)
     except NoSuchRoom:
         raise HeaderIncomplete("what should be a room's name is none") from None
+
+
+def _conversation(name: str) -> str:
+    if name == "ALL":
+        return name
+    return _room(name) if name.startswith("#") else _user(name)
+
+
+def _word(text: str) -> str:
+    """Check a rank or a mode. A newer server may have others than those of today."""
+    if not _WORD.match(text):
+        raise HeaderIncomplete("a rank or a mode that is none")
+    return text
+
+
+def _flag(frame: Frame, name: str) -> bool:
+    value = frame.headers.get(name, "").lower()
+    if value not in ("yes", "no"):
+        raise HeaderIncomplete(f"{name} is neither yes nor no")
+    return value == "yes"
 
 
 def _line(text: str) -> str:
@@ -155,15 +213,38 @@ def time(frame: Frame) -> str:
 
 def message(frame: Frame) -> Received:
     """Parse FORWARD or MESSAGE."""
-    to = frame.headers.get("to", "")
-    if to != "ALL" and not to.startswith("#"):
-        _user(to)
-    elif to != "ALL":
-        _room(to)
+    to = _conversation(frame.headers.get("to", ""))
+    deleted = "deleted" in frame.headers and _flag(frame, "deleted")
+    text = "" if deleted else frame.body or ""
+    return Received(_number(frame), time(frame), _user(frame.argument), to, text, deleted)
+
+
+def conversation_of(message: Received, user: str) -> str:
+    """Return the conversation of a message as ``user`` sees it: a room, ``ALL``, or the other user.
+
+    A direct message from another user is for ``user``, also if it was sent to an earlier name.
+    """
+    if message.to == "ALL" or message.to.startswith("#") or fold(message.sender) == fold(user):
+        return message.to
+    return message.sender
+
+
+def _number(frame: Frame) -> int:
     number = frame.number("message")
     if not number:
         raise HeaderIncomplete("a message without a number")
-    return Received(number, time(frame), _user(frame.argument), to, frame.body or "")
+    return number
+
+
+def _kept(frame: Frame) -> float | None:
+    match frame.headers.get("kept"):
+        case None:
+            return None
+        case "ever":
+            return math.inf
+        case "off":
+            return 0
+    return frame.number("kept")
 
 
 def welcome(frame: Frame) -> Welcome:
@@ -176,6 +257,7 @@ def welcome(frame: Frame) -> Welcome:
         token,
         min(frame.number("max-message"), MAX_BODY_TAKEN),
         frame.number("last"),
+        _kept(frame),
     )
 
 
@@ -209,24 +291,57 @@ def challenge(frame: Frame) -> bytes:
 
 
 def event(frame: Frame) -> Event:
-    """Parse JOINED, LEFT, TOPIC, INVITED or OWNER."""
-    user, by = frame.headers.get("user", ""), frame.headers.get("by", "")
-    if user or frame.verb != "TOPIC":
-        _user(user)
+    """Parse JOINED, LEFT, TOPIC, INVITED, RANK, MODE, RENAMED, DELETED, READ, and BAN and UNBAN
+    in a room.
+    """
+    verb, headers = frame.verb, frame.headers
+    user, by = headers.get("user", ""), headers.get("by", "")
     if by:
         _user(by)
-    topic = None if frame.body is None else _line(frame.body)
-    return Event(frame.verb, _room(frame.argument), user, by, topic)
+    match verb:
+        case "RENAMED":
+            name = _user(headers.get("to", ""))
+            return Event(verb, "", _user(frame.argument), "", None, new_name=name)
+        case "DELETED" | "READ":
+            place, number = _conversation(frame.argument), _number(frame)
+            return Event(verb, "", "", by, None, conversation=place, number=number)
+    room = _room(frame.argument)
+    if verb == "MODE":
+        if "mode" not in headers:
+            return Event(verb, room, "", "", None, modes=_modes(frame))
+        mode = _word(headers["mode"])
+        return Event(verb, room, "", by, None, mode=mode, on=_flag(frame, "on"))
+    if user or verb != "TOPIC":
+        _user(user)
+    rank = _word(headers.get("rank", "")) if "rank" in headers or verb == "RANK" else ""
+    if verb not in ("JOINED", "TOPIC", "INVITED"):
+        return Event(verb, room, user, by, None, reason=_line(frame.body or ""), rank=rank)
+    return Event(
+        verb,
+        room,
+        user,
+        by,
+        None if frame.body is None else _line(frame.body),
+        rank=rank,
+        modes=_modes(frame),
+        operators=tuple(map(_user, headers.get("operators", "").split())),
+    )
+
+
+def _modes(frame: Frame) -> tuple[str, ...]:
+    return tuple(map(_word, frame.headers.get("modes", "").split()))
 
 
 def seen(line: str) -> Seen:
     """Parse a line of WHO or PRESENCE."""
     user, _, rest = line.partition(" ")
+    rank = _RANKS.get(user[:1], "")
+    user = _user(user[1:] if rank else user)
     state, _, why = rest.partition(" ")
     try:
-        return Seen(_user(user), State(state or State.HERE.value), _line(why))
+        return Seen(user, State(state or State.HERE.value), _line(why), rank)
     except ValueError:  # a state that only a newer server knows
-        return Seen(user, State.HERE)
+        return Seen(user, State.HERE, "", rank)
 
 
 def room(line: str) -> Room:
@@ -241,3 +356,11 @@ def room(line: str) -> Room:
 def sanction(line: str) -> str:
     """Parse a line of the list of bans; its text is meant for people."""
     return _line(line)
+
+
+def marker(line: str) -> tuple[str, int]:
+    """Parse a line of READ: a conversation, and the number up to which it was read."""
+    match = _MARKER_LINE.match(line)
+    if match is None:
+        raise HeaderIncomplete("a line of READ that is none")
+    return _conversation(match[1]), int(match[2])

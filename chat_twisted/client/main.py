@@ -107,6 +107,7 @@ async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> N
         reconnect_for=arguments.wait,
         token="" if proves else token.get(),
         remember=token.set,
+        renamed=token.rename,
     )
     connecting = connector.connect(pipe.session)
 
@@ -152,6 +153,7 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
         reconnect_for=arguments.wait,
         token=token.get(),
         remember=token.set,
+        renamed=token.rename,
         ignored=ignored.get().split(","),
         remember_ignored=lambda names: ignored.set(",".join(names) or None),
     )
@@ -184,7 +186,12 @@ class _StateValue:
 
     def __init__(self, arguments: Arguments, file: str, most: int | None = None) -> None:
         self._file = StateFile(config_folder() / file, most)
-        self._name = f"{arguments.server.name}/{fold(arguments.user)}"
+        self._server = arguments.server.name
+        self.use(arguments.user)
+
+    def use(self, user: str) -> None:
+        """From now on, read and write the value of this user."""
+        self._name = f"{self._server}/{fold(user)}"
 
     def get(self) -> str:
         with contextlib.suppress(OSError):
@@ -228,6 +235,14 @@ class _SessionToken:
             return before if token == mine else f"{token},{users + 1}"
 
         self._kept.update(change)
+
+    def rename(self, user: str) -> None:
+        """Store the token under the user's new name."""
+        token = self._mine
+        self.set(None)
+        self._kept.use(user)
+        if token:
+            self.set(token)
 
 
 def _token_and_users(kept: str) -> tuple[str, int]:

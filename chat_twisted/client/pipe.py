@@ -2,7 +2,8 @@
 
 Each line of input is a message or a command. Each line of output is a message or the answer to a
 request. An ``OutputFormat`` parses and formats them: as plain text, or as JSON. This module must
-not know sockets or the wire protocol.
+not know sockets or the wire protocol. It is long because it stands between two partners, standard
+input and output and the session, and answers the calls of both.
 
 After the end of input, the client stays until every message is answered. So the exit code of ``echo
 '@bob: done' | python -m chat_twisted.client ci HOST`` tells whether the server took the message.
@@ -12,10 +13,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -29,10 +30,13 @@ from zope.interface import implementer
 
 from chat_twisted.client import commands
 from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say
-from chat_twisted.client.identity import Identity, IdentityError, read_key
-from chat_twisted.client.incoming import Event, Received, Seen
+from chat_twisted.client.dialogs import change_account
+from chat_twisted.client.export import Export, ExportError
+from chat_twisted.client.identity import Identity, IdentityError
+from chat_twisted.client.incoming import Event, Received, Seen, conversation_of
+from chat_twisted.client.listener import Listed, Proof
 from chat_twisted.client.records import Records
-from chat_twisted.client.session import RECONNECT_FOR, ClientSession, Listed, Proof
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession
 from chat_twisted.client.wording import Wording
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
@@ -70,12 +74,14 @@ class _Asked:
     :ivar to: the target of the message, or the subject of the command.
     :ivar mark: the user's own ID of the request, or None.
     :ivar overdue: the timer of a direct message that is sent but not delivered.
+    :ivar export: the export of which a page is requested.
     """
 
     to: str
     mark: object = None
     command: Command | None = None
     overdue: IDelayedCall | None = None
+    export: Export | None = None
 
 
 @implementer(IHalfCloseableProtocol)
@@ -94,6 +100,7 @@ class Pipe(LineReceiver):
     :param token: the stored session token, if the process last ended without QUIT.
     :param remember: called with a session token to store, and with None after QUIT; not called for
         a user who has logged in with a key or password.
+    :param renamed: called with the user's new name.
     :param first_id: as in ``ClientSession``.
     """
 
@@ -116,6 +123,7 @@ class Pipe(LineReceiver):
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         remember: Callable[[str | None], None] = lambda token: None,
+        renamed: Callable[[str], None] = lambda name: None,
         first_id: int | None = None,
     ) -> None:
         self.done: Deferred[int] = Deferred()
@@ -142,6 +150,7 @@ class Pipe(LineReceiver):
         self._stuck = False  # whether standard output is blocked
         self._quitting = False  # whether the user has quit
         self._remember = remember
+        self._renamed = renamed
         self._registered = False
         self._connected = False  # whether there is a registered connection
         self._proven = False  # whether the user has logged in with a key or password
@@ -152,6 +161,7 @@ class Pipe(LineReceiver):
         self._code = OK
         self._unanswered: dict[int, _Asked] = {}  # requests without an answer, by ID
         self._undelivered: dict[int, _Asked] = {}
+        self._last_sent = 0  # the number of the message that was sent last
 
     # Standard input and output
 
@@ -182,6 +192,14 @@ class Pipe(LineReceiver):
                 self._show(self._format.help(mark, topic))
             case Command("/ignore" | "/unignore", name):
                 self._ignore(order, name or "", mark)
+            case Command("/account", "export", file):
+                self._export(order, file or "", mark)
+            case Command("/delete", None) if not self._last_sent:
+                self._complain(
+                    self._format.mistake(mark, "No message was sent yet; /delete NUMBER")
+                )
+            case Command("/delete", None):
+                self._command(replace(order, first=str(self._last_sent)), mark)
             case Command():
                 self._command(order, mark)
             case Mistake(text):
@@ -251,17 +269,32 @@ class Pipe(LineReceiver):
         self._await(self.session.send(to, text), _Asked(to, mark))
 
     def _command(self, command: Command, mark: object) -> None:
-        about = commands.about(command)
         try:
             id = commands.ask(self.session, command)
-            if id is None:
-                id = self._ask_about_account(command, mark)
         except ChatError as error:
-            refusal = refusal_of(type(error))
-            self._complain(self._format.refused(mark, command, about, refusal))
+            self._refused(command, mark, error)
             return
-        if id is not None:
-            self._await(id, _Asked(about, mark, command))
+        if id is None:
+            Deferred.fromCoroutine(self._change_account(command, mark))
+        else:
+            self._await(id, _Asked(commands.about(command), mark, command))
+
+    def _export(self, command: Command, file: str, mark: object) -> None:
+        try:
+            export = Export(file, self._user)
+        except ExportError as problem:
+            self._complain(self._format.mistake(mark, str(problem)))
+            return
+        self._await(export.ask(self.session), _Asked("", mark, command, export=export))
+
+    def _exported(self, asked: _Asked, export: Export, messages: list[Received]) -> None:
+        try:
+            if export.add(messages):
+                self._await(export.ask(self.session), asked)
+            else:
+                self._show(self._format.noted(asked.mark, export.done))
+        except ExportError as problem:
+            self._complain(self._format.mistake(asked.mark, str(problem)))
 
     def _ignore(self, command: Command, name: str, mark: object) -> None:
         if not name:
@@ -274,26 +307,23 @@ class Pipe(LineReceiver):
             words = f"{name} is ignored"
         self._show(self._format.noted(mark, words))
 
-    def _ask_about_account(self, command: Command, mark: object) -> int | None:
-        identity, ask = self._identity, self.session.ask
+    def ask(self, what: str, *, secret: bool) -> Deferred[str]:
+        """Ask the user for a password, see ``dialogs.Questions``."""
+        return succeed(self._identity.ask_password(what))
+
+    async def _change_account(self, command: Command, mark: object) -> None:
         try:
-            match command:
-                case Command("/register"):
-                    return ask("ACCOUNT", "register", (("Key", identity.public()),))
-                case Command("/keys", "add", file):
-                    return ask("ACCOUNT", "add", (("Key", read_key(file or "")),))
-                case Command("/keys", _, key):
-                    return ask("ACCOUNT", "remove", (("Key", key),))
-            password = identity.ask_password("New password: ")
-            if not password:
-                raise IdentityError("No password was given")
-            if identity.ask_password("Again: ") != password:
-                raise IdentityError("The two are not the same")
+            id = await change_account(self, self._identity, self.session, command)
         except IdentityError as error:
             self._complain(self._format.mistake(mark, str(error)))
-            return None
-        identity.password = password
-        return ask("ACCOUNT", "password", (), password)
+        except ChatError as error:
+            self._refused(command, mark, error)
+        else:
+            self._await(id, _Asked(commands.about(command), mark, command))
+
+    def _refused(self, command: Command, mark: object, error: ChatError) -> None:
+        refusal = refusal_of(type(error))
+        self._complain(self._format.refused(mark, command, commands.about(command), refusal))
 
     def _await(self, id: int, asked: _Asked) -> None:
         self._unanswered[id] = asked
@@ -324,7 +354,7 @@ class Pipe(LineReceiver):
         self._has_come()
         self._attach(self)
         if self._greet:
-            self._show(self._format.greeting(name))
+            self._show(self._format.greeting(name, self.session.kept))
         if self._once:
             self._take(*self._format.parse_once(self._once))
         if self._tail.startswith("#"):
@@ -360,14 +390,15 @@ class Pipe(LineReceiver):
         if fold(message.sender) in self._ignored:
             return
         if self._tail:
-            own = fold(message.to) == fold(self._user)
-            if fold(message.sender if own else message.to) != fold(self._tail.removeprefix("@")):
+            conversation = conversation_of(message, self._user)
+            if fold(conversation) != fold(self._tail.removeprefix("@")):
                 return
         self._show(self._format.received(message))
 
     def sent(self, id: int, number: int, time: str) -> None:
         """Called by the session when a message of this user is committed."""
         asked = self._answered(id)
+        self._last_sent = number
         if parse_target(asked.to).audience is Audience.USER:
             asked.overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
             self._undelivered[id] = asked
@@ -399,6 +430,8 @@ class Pipe(LineReceiver):
             self._complain(self._format.not_sent(None, "anybody", refusal))
             return
         self._answered(id)
+        if asked.export is not None:
+            asked.export.abandon()
         if asked.command is None:
             self._complain(self._format.not_sent(asked.mark, asked.to, refusal))
         else:
@@ -422,14 +455,20 @@ class Pipe(LineReceiver):
         self._leave_if_done()
 
     def found(self, id: int, messages: list[Received]) -> None:
-        """Called by the session with the answer to HISTORY or SEARCH."""
+        """Called by the session with the answer to HISTORY, SEARCH or ACCOUNT messages."""
         asked = self._answered(id)
         assert asked.command is not None
-        self._show(self._format.found(asked.mark, asked.command, messages))
+        if asked.export is not None:
+            self._exported(asked, asked.export, messages)
+        else:
+            self._show(self._format.found(asked.mark, asked.command, messages))
         self._leave_if_done()
 
     def told(self, id: int | None, event: Event) -> None:
-        """Called by the session when something has changed in a room."""
+        """Called by the session with each event."""
+        if event.verb == "RENAMED" and fold(event.new_name) == fold(self.session.user):
+            self._user = self._format.user = event.new_name
+            self._renamed(event.new_name)
         mark = None if id is None else self._answered(id).mark
         if not self._tail:
             self._show(self._format.told(mark, event))
@@ -483,6 +522,8 @@ class Pipe(LineReceiver):
             self.failure = self.failure or reason or Wording(self._user).over("")
         elif not self._interrupted:
             for asked in self._unanswered.values():
+                if asked.export is not None:
+                    asked.export.abandon()
                 self._complain(self._format.unanswered(asked.mark, asked.to))
             if not self._leaving:
                 self._complain(self._format.over(reason))

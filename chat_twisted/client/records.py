@@ -8,12 +8,13 @@ on any terminal. This module must not know when something is printed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say, help_text, parse
 from chat_twisted.client.incoming import Event, Received, Room, Seen
-from chat_twisted.client.session import Listed
+from chat_twisted.client.listener import Listed
 from chat_twisted.refusals import Refusal
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
@@ -25,18 +26,25 @@ def _event(event: str, mark: object = None, **fields: Any) -> str:
 
 
 def _message(message: Received) -> dict[str, Any]:
+    deleted = {"deleted": True} if message.deleted else {}
     return {
         "number": message.number,
         "time": message.time,
         "from": message.sender,
         "to": message.to,
         "text": message.text,
+        **deleted,
     }
 
 
 def _seen(seen: Seen) -> dict[str, Any]:
-    why = {"why": seen.why} if seen.why else {}
-    return {"user": seen.user, "state": seen.state.value, **why}
+    more = {"why": seen.why, "rank": seen.rank}
+    return {"user": seen.user, "state": seen.state.value, **_given(more)}
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the fields that have a value."""
+    return {name: value for name, value in fields.items() if value}
 
 
 class Records:
@@ -123,7 +131,7 @@ class Records:
         """Format: the answer to /who, /rooms or /bans."""
         match command.name:
             case "/bans":
-                return _event("bans", mark, bans=found)
+                return _event("bans", mark, bans=found, **_given({"room": to}))
             case "/rooms":
                 return _event("rooms", mark, rooms=[_room(room) for room in found])
         room = {"room": to} if to else {}
@@ -148,19 +156,37 @@ class Records:
 
     # Events
 
-    def greeting(self, name: str) -> str:
-        """Format: the user is registered."""
-        return _event("registered", user=name)
+    def greeting(self, name: str, kept: float | None) -> str:
+        """Format: the user is registered; ``kept`` is as in ``Welcome``."""
+        words = {None: {}, math.inf: {"kept": "ever"}, 0: {"kept": "off"}}
+        return _event("registered", user=name, **words.get(kept, {"kept": kept}))
 
     def received(self, message: Received) -> str:
         """Format: a message."""
         return _event("message", **_message(message))
 
     def told(self, mark: object, event: Event) -> str:
-        """Format: a change in a room."""
-        by = {"by": event.by} if event.by else {}
+        """Format: an event."""
+        verb, by = event.verb.lower(), _given({"by": event.by})
+        match event.verb:
+            case "RENAMED":
+                return _event(verb, mark, user=event.user, to=event.new_name)
+            case "DELETED" | "READ":
+                about = {"conversation": event.conversation, "number": event.number}
+                return _event(verb, mark, **about, **by)
+            case "MODE" if event.mode:
+                return _event(verb, mark, room=event.room, mode=event.mode, on=event.on, **by)
+            case "MODE":
+                return _event(verb, mark, room=event.room, modes=event.modes)
         topic = {} if event.topic is None else {"topic": event.topic}
-        return _event(event.verb.lower(), mark, room=event.room, user=event.user, **by, **topic)
+        more = {
+            "rank": event.rank,
+            "reason": event.reason,
+            "modes": event.modes,
+            "operators": event.operators,
+        }
+        about = {"room": event.room, "user": event.user}
+        return _event(verb, mark, **about, **by, **topic, **_given(more))
 
     def seen(self, users: Sequence[Seen]) -> str:
         """Format: changes of presence."""

@@ -12,12 +12,11 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
@@ -32,13 +31,14 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
-from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted.client import commands
+from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import ConversationView, Line
+from chat_twisted.client.conversation_view import ConversationView
+from chat_twisted.client.layout import Line
+from chat_twisted.client.wrapping import length, shorten, wrap
 from chat_twisted.text import printable
 
 STYLE = {
@@ -70,113 +70,12 @@ SHOWN_AT_ONCE = 100
 MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
 """Lines, and characters in them, that may wait for the terminal before receiving is paused."""
 
-INDENT = 8
-"""Columns by which the rest of a long line is indented, so that it does not look like a
-new line."""
-
-TAB = 4
-"""Columns between two tab stops."""
-
 NO_BREAKS, BREAKS = "\x1b[?7l", "\x1b[?7h"
 """DECAWM: disable or enable line breaks by the terminal. A character that the terminal draws wider
 than ``wrap`` assumes, such as some newer emoji, would otherwise continue on the next row."""
 
 OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
 """Values of TERM_PROGRAM of terminals that show OSC 9 as a desktop notification."""
-
-
-def wrap(line: Line, columns: int) -> Iterator[Line]:
-    """Wrap a line into rows of at most ``columns`` columns, preferably between words.
-
-    The result is printable.
-    """
-    piece: Line = []
-    used, space = 0, max(columns - 1, INDENT + 2)
-    for style, text in line:
-        text = printable(text).expandtabs(TAB)  # the terminal's own tabs could pass its edge
-        start = cut = 0
-        for i, character in enumerate(text):
-            width = _width(text, i)
-            if used + width > space:
-                end, used = i, INDENT
-                if cut > start:
-                    word = INDENT + sum(_width(text, j) for j in range(cut, i))
-                    if word + width <= space:
-                        end, used = cut, word
-                piece.append((style, text[start:end].rstrip(" ")))
-                yield piece
-                start = end
-                piece = [("", " " * INDENT)]
-            used += width
-            if character == " ":
-                cut = i + 1
-        piece.append((style, text[start:]))
-    yield piece
-
-
-def _width(text: str, i: int) -> int:
-    # VARIATION SELECTOR-16 turns a character into an emoji of two columns.
-    return 2 if text.startswith("\ufe0f", i + 1) else get_cwidth(text[i])
-
-
-class CommandCompleter(Completer):
-    """Completes names, rooms, commands and the arguments of commands."""
-
-    def __init__(self, view: Callable[[], ConversationView]) -> None:
-        self._view = view
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        """Return the completions at the cursor. Called by prompt_toolkit."""
-        before = document.text_before_cursor
-        head, _, word = before.rpartition(" ")
-        for text in self._candidates(head, word, first=" " not in before):
-            if text.lower().startswith(word.lower()):
-                yield Completion(text, -len(word))
-
-    def _candidates(self, head: str, word: str, *, first: bool) -> Iterable[str]:
-        view = self._view()
-        if first and word.startswith("/"):
-            return (f"{name} " for name in commands.command_names(screen=True))
-        if first:
-            # "ALL" is not offered for "@a": a user who types small letters means a name.
-            names = view.names() if word.startswith("@a") else ["ALL", *view.names()]
-            return [*(f"@{name}: " for name in names), *_rooms(view, ": ")] if word else ()
-        form = commands.COMMANDS.get(head.split(" ", 1)[0])
-        if form is None:  # within a message
-            return [*(f"@{name} " for name in view.names()), *_rooms(view, " ")]
-        at = len(head.split()) - 1
-        kind = form.completes[at] if at < len(form.completes) else ""
-        match kind:
-            case "room":
-                return _rooms(view, " ")
-            case "user":
-                prefix = "@" if word.startswith("@") else ""
-                return (f"{prefix}{name} " for name in view.names())
-            case "conversation":
-                return [*(f"@{name} " for name in view.names()), *_rooms(view, " ")]
-            case "topic":
-                return commands.TOPICS
-            case "file":
-                return _files(word)
-        return kind.split("|") if kind else ()
-
-
-def _rooms(view: ConversationView, end: str) -> list[str]:
-    return [room + end for room in view.rooms()]
-
-
-def _files(word: str) -> Iterator[str]:
-    folder, name = os.path.split(word)
-    try:
-        with os.scandir(os.path.expanduser(folder) or ".") as entries:
-            found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
-    except OSError:
-        return
-    for entry in found:
-        if (name or not entry.startswith(".")) and printable(entry) == entry:
-            yield os.path.join(folder, entry)
 
 
 class Screen:
@@ -361,7 +260,7 @@ class Screen:
     def show(self, lines: Sequence[Line]) -> None:
         """Show lines above the prompt, as soon as they can be drawn."""
         self._lines.extend(lines)
-        self._waiting_text += sum(map(_length, lines))
+        self._waiting_text += sum(map(length, lines))
         if not self._paused and self._fullness() > 1:
             self._paused = True
             self.view.session.pauseProducing()
@@ -415,7 +314,7 @@ class Screen:
         text: StyleAndTextTuples = []
         for _ in range(min(count, len(self._lines))):
             waited = self._lines.popleft()
-            self._waiting_text -= _length(waited)
+            self._waiting_text -= length(waited)
             for line in wrap(waited, columns):
                 text.extend(line)
                 text.append(("", "\n"))
@@ -462,7 +361,7 @@ class Screen:
             return [("class:prompt", printable(self._questions[0][0]))]
         columns = self._output.get_size().columns
         for line in self.view.beside():
-            for piece in wrap(_shorten(line, columns), columns):
+            for piece in wrap(shorten(line, columns), columns):
                 text.extend(piece)
                 text.append(("", "\n"))
         text.extend((style, printable(piece)) for style, piece in self.view.prompt())
@@ -510,19 +409,6 @@ def _reflows(environment: Mapping[str, str]) -> bool:
 def _size() -> Size:
     columns, rows = os.get_terminal_size()
     return Size(rows or 24, columns or 80)
-
-
-def _length(line: Line) -> int:
-    return sum(len(text) for _, text in line)
-
-
-def _shorten(line: Line, columns: int) -> Line:
-    """Shorten the first piece of a line, so that the line fits into one row."""
-    (style, text), *end = line
-    room = min(sum(get_cwidth(part) for _, part in end), columns // 2)
-    pieces = wrap([(style, text)], columns - 1 - room)
-    first = next(pieces)
-    return [first[0], (style, "…"), *end] if next(pieces, None) else line
 
 
 def _notifying(environment: Any) -> str:

@@ -7,14 +7,26 @@ This module must not know when something is printed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from chat_twisted.client.commands import Command, ParsedLine, help_text, parse
-from chat_twisted.client.incoming import Event, Received, Room, Seen, State
-from chat_twisted.client.session import Listed
+from chat_twisted.client.incoming import Event, Received, Room, Seen, State, conversation_of
+from chat_twisted.client.listener import Listed
 from chat_twisted.core.message import fold
 from chat_twisted.refusals import Refusal
 from chat_twisted.text import lines
+
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+_MODES = {
+    ("private", True): "made {room} private: only invited users can join",
+    ("private", False): "made {room} public: everybody can join",
+    ("moderated", True): "made {room} moderated: only operators and voices can speak",
+    ("moderated", False): "ended the moderation of {room}: all members can speak",
+    ("topic", True): "locked the topic of {room}: only operators can set it",
+    ("topic", False): "unlocked the topic of {room}: all members can set it",
+}
 
 _WORDS = {102: "Unable to Send", 103: "Incomplete Header"}  # as in the original client
 
@@ -75,6 +87,7 @@ class Wording:
         done = {
             "register": f"{self.user} is yours from now on",
             "unregister": f"{self.user} has no account any more",
+            "unregister erase": f"{self.user} has no account any more; its messages are deleted",
             "password": "The password is set",
             "add": "The key is added",
             "remove": "The key is removed",
@@ -83,6 +96,8 @@ class Wording:
         }
         if what == "keys":
             return "\n".join(lines or ["No keys"])
+        if what == "unregister" and command.second is not None:
+            what = "unregister erase"
         return done.get(what) or f"Done: {command.name} {what}"
 
     def listed(self, mark: object, command: Command, to: str, found: Listed) -> str:
@@ -92,7 +107,7 @@ class Wording:
                 return "\n".join(found or ["Nobody is banned or muted"])
             case "/rooms":
                 return "\n".join([", ".join(describe_room(room)) for room in found] or ["No rooms"])
-        names = " ".join(_user(seen) for seen in found)
+        names = " ".join(_describe_user(seen) for seen in found)
         return f"{len(found)} {f'in {to}' if to else 'here'}: {names}"
 
     def found(self, mark: object, command: Command, messages: Sequence[Received]) -> str:
@@ -118,37 +133,63 @@ class Wording:
 
     # Events
 
-    def greeting(self, name: str) -> str:
-        """Format: the user is registered."""
-        return f"{name} : REGISTERED (/help tells what can be typed)"
+    def greeting(self, name: str, kept: float | None) -> str:
+        """Format: the user is registered.
+
+        :param kept: for how many seconds messages are kept, as in ``Welcome``.
+        """
+        greeting = f"{name} : REGISTERED (/help tells what can be typed)"
+        return "\n".join([greeting, *describe_kept(kept)])
 
     def received(self, message: Received) -> str:
         """Format: a message."""
-        direct = fold(message.to) == fold(self.user)
+        direct = conversation_of(message, self.user) == message.sender
         return self._message(
             message.sender if direct else f"{message.sender} to {message.to}", message
         )
 
     def told(self, mark: object, event: Event) -> str:
-        """Format: a change in a room."""
-        room, user, by = event.room, event.user, event.by
-        topic = f" ({event.topic})" if event.topic else ""
+        """Format: an event; empty for a read marker."""
+        room, user, by = event.room, event.user, event.by or "The server"
+        own = fold(user) == fold(self.user)
+        reason = f": {event.reason}" if event.reason else ""
         match event.verb:
             case "JOINED":
-                words = f"{user} joined {room}{topic}"
+                topic = f" ({event.topic})" if event.topic else ""
+                modes = f" [{', '.join(event.modes)}]" if event.modes else ""
+                return f"{user} joined {room}{topic}{modes}"
+            case "LEFT" if event.by:
+                return f"{user} was removed from {room} by {by}{reason}"
             case "LEFT":
-                words = f"{user} was removed from {room} by {by}" if by else f"{user} left {room}"
-            case "INVITED" if fold(user) == fold(self.user):
-                words = f"{by} invites you to {room} (/join {room})"
+                return f"{user} left {room}{reason}"
+            case "INVITED" if own:
+                return f"{by} invites you to {room} (/join {room})"
             case "INVITED":
-                words = f"{user} is invited to {room}"
-            case "OWNER":
-                words = f"{user} owns {room} now"
-            case _ if user:
-                words = f"{user} set the topic of {room}: {event.topic or ''}"
-            case _:
-                words = f"{room}: {event.topic or 'no topic'}"
-        return words
+                return f"{user} is invited to {room}"
+            case "RANK":
+                return _describe_rank(event)
+            case "MODE" if event.mode:
+                unknown = f"set mode {event.mode} of {{room}} {'on' if event.on else 'off'}"
+                return f"{by} {_MODES.get((event.mode, event.on), unknown).format(room=room)}"
+            case "MODE":
+                return f"{room}: {', '.join(event.modes) or 'no modes'}"
+            case "BAN":
+                return f"{by} banned {user} from {room}{reason}"
+            case "UNBAN":
+                return f"{by} ended the ban of {user} from {room}"
+            case "RENAMED" if fold(event.new_name) == fold(self.user):
+                return f"You are {event.new_name} now"
+            case "RENAMED":
+                return f"{user} is {event.new_name} now"
+            case "DELETED":
+                is_public = event.conversation == "ALL" or event.conversation.startswith("#")
+                where = f" in {event.conversation}" if is_public else ""
+                return f"{by} deleted message {event.number}{where}"
+            case "READ":
+                return ""
+            case "TOPIC" if user:
+                return f"{user} set the topic of {room}: {event.topic or ''}"
+        return f"{room}: {event.topic or 'no topic'}"
 
     def seen(self, users: Sequence[Seen]) -> str:
         """Format: changes of presence, which are not printed."""
@@ -176,7 +217,25 @@ class Wording:
 
     def _message(self, who: str, message: Received) -> str:
         # Each line starts with the sender, so that nobody can imitate another user's line.
-        return "\n".join([f"{who}: {line}" for line in lines(message.text)])
+        return "\n".join([f"{who}: {line}" for line in lines(text_of(message))])
+
+
+def text_of(message: Received) -> str:
+    """Return the text of a message as it is shown."""
+    return "(deleted)" if message.deleted else message.text
+
+
+def describe_kept(seconds: float | None) -> list[str]:
+    """Describe in one line for how long messages are kept; in none if it is not known."""
+    if seconds is None:
+        return []
+    if not seconds:
+        return ["Messages are not kept."]
+    if seconds == math.inf:
+        return ["Messages are kept for ever."]
+    unit, name = next(pair for pair in _UNITS if seconds % pair[0] == 0)
+    count = int(seconds) // unit
+    return [f"Messages are kept for {count} {name}{'' if count == 1 else 's'}."]
 
 
 def describe_room(room: Room) -> list[str]:
@@ -186,7 +245,22 @@ def describe_room(room: Room) -> list[str]:
     return [room.name, members, *own, *(["private"] if room.private else [])]
 
 
-def _user(seen: Seen) -> str:
-    if seen.state is State.HERE:
-        return seen.user
-    return f"{seen.user} ({seen.state.value}{': ' if seen.why else ''}{seen.why})"
+def _describe_rank(event: Event) -> str:
+    user, room, by = event.user, event.room, event.by
+    match event.rank:
+        case "operator":
+            said = f"made {user} an operator of {room}", f"is an operator of {room} now"
+        case "voice":
+            said = f"gave {user} a voice in {room}", f"has a voice in {room} now"
+        case "none":
+            said = f"ended the rank of {user} in {room}", f"has no rank in {room} now"
+        case other:
+            said = f"made {user} {other} in {room}", f"is {other} in {room} now"
+    return f"{by} {said[0]}" if by else f"{user} {said[1]}"
+
+
+def _describe_user(seen: Seen) -> str:
+    state = "" if seen.state is State.HERE else seen.state.value
+    about = ", ".join(part for part in (seen.rank, state) if part)
+    why = f": {seen.why}" if seen.why else ""
+    return f"{seen.user} ({about}{why})" if about else seen.user

@@ -435,7 +435,7 @@ class CompletionTests(TerminalTestCase):
         alice.type("/un")
         alice.press("Tab", "Tab")
         listed = alice.see("^/un.*").string
-        for command in ("/unban", "/unignore", "/unmute", "/unread", "/unregister"):
+        for command in ("/unban", "/unignore", "/unmute", "/unread"):
             self.assertIn(command, listed.split())
         alice.see_last("ALL> /un")
         alice.press("C-u")

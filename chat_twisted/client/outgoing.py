@@ -1,0 +1,168 @@
+"""The user's own messages on the terminal, until their outcome is known.
+
+They are shown beside the prompt, because they may still change: a message is on its way, sent and
+not yet delivered, or refused, and then the user can send it again or drop it. This module must not
+know the terminal, or how a message is laid out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from chat_twisted.client.layout import Line, tag
+from chat_twisted.core.message import Audience, fold, parse_target
+from chat_twisted.refusals import Refusal
+
+DELIVERED_WITHIN = 3
+"""Seconds for which a sent direct message stays beside the prompt to wait for its delivery."""
+
+MAX_LATE = 1000
+"""Maximum number of messages whose later delivery is still reported."""
+
+MAX_SHOWN = 5
+"""Maximum number of messages shown beside the prompt."""
+
+
+class DeliveryState(enum.Enum):
+    """The state of a message that the user has sent."""
+
+    SENDING = "on its way"
+    SENT = "sent"
+    REFUSED = "refused"
+
+
+_STYLES = {
+    DeliveryState.SENDING: "class:dim",
+    DeliveryState.SENT: "",
+    DeliveryState.REFUSED: "class:error",
+}
+
+
+@dataclass(slots=True)
+class OutgoingMessage:
+    """A message that the user has sent, until its outcome is known.
+
+    :ivar number: its number, when it is committed; 0 before.
+    """
+
+    to: str
+    text: str
+    state: DeliveryState = DeliveryState.SENDING
+    number: int = 0
+    time: str = ""
+    reason: str = ""
+    overdue: IDelayedCall | None = None
+
+
+class Outbox:
+    """The outgoing messages by the IDs of their requests, in the order in which they were sent.
+
+    :param settled: called with a message whose state is final, and a remark about it.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, settled: Callable[[OutgoingMessage, str], None]
+    ) -> None:
+        self._clock = clock
+        self._settled = settled
+        self._messages: dict[int, OutgoingMessage] = {}
+        self._late: dict[int, OutgoingMessage] = {}
+
+    def __contains__(self, id: int | None) -> bool:
+        return id in self._messages
+
+    def add(self, id: int, to: str, text: str) -> None:
+        """Add a message that is being sent."""
+        self._messages[id] = OutgoingMessage(to, text)
+
+    def lines(self, user: str) -> list[Line]:
+        """Return the newest messages as lines; ``user`` is the user's own name."""
+        messages = list(self._messages.values())
+        lines: list[Line] = []
+        if len(messages) > MAX_SHOWN:
+            lines.append([("class:dim", f"… {len(messages) - MAX_SHOWN} more")])
+        for message in messages[-MAX_SHOWN:]:
+            style, state = _STYLES[message.state], message.state.value
+            if message.state is DeliveryState.REFUSED:
+                state = f"{message.reason}; F5 sends it again, F8 drops it"
+            first, *more = message.text.split("\n")
+            text = f"{tag(message.to)} {user}: {first}{' …' if more else ''}"
+            lines.append([(style, text), (style, f" ({state})")])
+        return lines
+
+    def take_refused(self) -> list[OutgoingMessage]:
+        """Remove and return all refused messages, in order."""
+        refused = [id for id, own in self._messages.items() if own.state is DeliveryState.REFUSED]
+        return [self._messages.pop(id) for id in refused]
+
+    def count_sending(self) -> int:
+        """Return the number of messages that are on their way."""
+        return sum(own.state is DeliveryState.SENDING for own in self._messages.values())
+
+    def sent(self, id: int, number: int, time: str) -> OutgoingMessage | None:
+        """Note that a message is committed; return it, or None if it is not here.
+
+        A direct message waits for its delivery; any other is settled.
+        """
+        own = self._messages.get(id)
+        if own is None:
+            return None
+        own.number, own.time = number, time
+        if parse_target(own.to).audience is Audience.USER:
+            own.state = DeliveryState.SENT
+            own.overdue = self._clock.callLater(DELIVERED_WITHIN, self._overdue, id)
+        else:
+            self._settle(id, "")
+        return own
+
+    def delivered(self, id: int) -> OutgoingMessage | None:
+        """Note that a direct message was delivered; return it if it was settled before."""
+        if id not in self._messages:
+            return self._late.pop(id, None)
+        self._settle(id, "✓ delivered")
+        return None
+
+    def _overdue(self, id: int) -> None:
+        own = self._messages[id]
+        own.overdue = None
+        self._late[id] = own
+        if len(self._late) > MAX_LATE:
+            del self._late[next(iter(self._late))]
+        self._settle(id, "sent, not delivered yet")
+
+    def _settle(self, id: int, remark: str) -> None:
+        own = self._messages.pop(id)
+        if own.overdue is not None:
+            own.overdue.cancel()
+        self._settled(own, remark)
+
+    def refused(self, id: int, refusal: Refusal) -> None:
+        """Note that a message was refused."""
+        own = self._messages[id]
+        own.state = DeliveryState.REFUSED
+        own.reason = _reason(refusal, own.to)
+
+    def end(self) -> list[OutgoingMessage]:
+        """Settle the messages that are sent, and return those that are not. Called when the session
+        has ended.
+        """
+        sent = [id for id, own in self._messages.items() if own.state is DeliveryState.SENT]
+        for id in sent:
+            self._settle(id, "sent, not delivered yet")
+        unsent = list(self._messages.values())
+        self._messages.clear()
+        return unsent
+
+
+def _reason(refusal: Refusal, to: str) -> str:
+    """Describe why a message was refused."""
+    match refusal.code:
+        case 102:
+            return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
+        case 110 | 111 if to.startswith("#"):
+            return f"{refusal.reason.lower()}: /join {to}"
+    return refusal.reason.lower()
