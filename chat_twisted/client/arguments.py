@@ -110,8 +110,8 @@ def _nonempty(text: str) -> str:
 EPILOG = """\
 on a terminal:
   hello            goes to the conversation that the prompt names, ALL at first
-  #dev, @bob       alone on a line: what follows is for the room, or for bob
-  /help            lists all that can be typed; Tab completes
+  #dev, @bob       alone on a line: the next lines are for the room, or for bob
+  /help            lists all commands; Tab completes
 
 in a pipe, a line of input is a message or a command:
   @bob: hello      a message to bob
@@ -119,14 +119,14 @@ in a pipe, a line of input is a message or a command:
   #room: hello     a message to a room that you are in
   /who, /history, /search, /join and more; /help lists them
 and a line of output is:
-  bob: hello           bob said it to you
-  bob to ALL: hello    bob said it to everybody
-  bob to #dev: hello   bob said it to a room that you are in
+  bob: hello           a message from bob to you
+  bob to ALL: hello    a message from bob to everybody
+  bob to #dev: hello   a message from bob to a room that you are in
   Message delivered to bob
   ERROR 102 : Unable to Send : Message not delivered to bob
 
 exit status:
-  0    every message was taken by the server
+  0    the server has accepted every message
   1    a message was refused or not answered, the server or the reader of the output went away,
        or the server broke the protocol
   2    could not connect or register, or the command line is wrong; the reason is on standard error
@@ -134,16 +134,16 @@ exit status:
   130  interrupted, as by Ctrl-C
   143  ended by SIGTERM
 
-A lost connection is tried again (--wait); what was said meanwhile comes then, nothing is lost or
-shown twice.
+After a lost connection the client tries to reconnect (--wait). Then it gets the messages that it
+has missed; nothing is lost or shown twice.
 
 files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
   config.toml      servers by short names, keys, colours, bell
-  known_servers    the certificates of the servers that were met
+  known_servers    the certificates of known servers
   id_ed25519       your key, made when it is needed first
-  input_history    what you typed on a terminal
-  ignored          whom you don't want to hear
-  sessions         what lets you come back as the same guest after a crash
+  input_history    the lines that you typed on a terminal
+  ignored          the users whose messages are hidden
+  sessions         tokens with which a guest resumes after a crash
 
 examples:
   chat-twisted alice chat.example.org
@@ -176,15 +176,15 @@ def parser() -> argparse.ArgumentParser:
         "--once",
         type=_nonempty,
         metavar="TEXT",
-        help="send this one message, or do this command, and leave; nothing is read. With --json "
-        "it may be an object, and what is printed is JSON",
+        help="send this one message, or carry out this command, and leave; standard input is not "
+        "read. With --json it may be an object, and the output is JSON",
     )
     one.add_argument(
         "--tail",
         type=_conversation,
         metavar="ROOM",
-        help="print what is said in #room, to @ALL or by @user, and nothing else; nothing is read. "
-        "Not with --once; with --json what is printed is JSON",
+        help="print the messages in #room, to @ALL or from @user, and nothing else; standard input "
+        "is not read. Not with --once; with --json the output is JSON",
     )
     made.add_argument(
         "--json", action="store_true", help="read and write a JSON object a line (docs/scripts.rst)"
@@ -194,20 +194,20 @@ def parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=RECONNECT_FOR,
         metavar="SECONDS",
-        help=f"how long a lost connection is tried again ({RECONNECT_FOR}); 0: not at all",
+        help=f"how long to try to reconnect ({RECONNECT_FOR}); 0: not at all",
     )
     made.add_argument(
         "--identity",
         type=Path,
         metavar="FILE",
-        help="a private key to prove who you are with, as ssh-keygen makes it "
-        "(otherwise one that is made at first use)",
+        help="the private key to log in with, as ssh-keygen writes it "
+        "(by default one that the client makes at first use)",
     )
     made.add_argument(
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="your password is the first line of FILE (or the environment's CHAT_PASSWORD)",
+        help="the first line of FILE is your password (or the variable CHAT_PASSWORD)",
     )
     made.add_argument(
         "--fingerprint",
@@ -218,8 +218,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--plain",
         action="store_true",
-        help="do not encrypt: everybody on the way can read; "
-        "not with --fingerprint, which nobody could prove then",
+        help="do not encrypt: everybody on the network path can read; not with --fingerprint",
     )
     made.add_argument("--version", action="version", version=f"chat_twisted {__version__}")
     return made

@@ -333,11 +333,11 @@ def help_text(topic: str | None = None, *, screen: bool = False) -> str:
 
 _OVERVIEW = """\
 hello            to the conversation that the prompt names
-@bob: hello      to bob               @bob   alone: what follows is for bob
-#dev: hello      to a room            #dev   alone: what follows is for it
+@bob: hello      to bob               @bob   alone: the next lines are for bob
+#dev: hello      to a room            #dev   alone: the next lines are for it
 @ALL: hello      to everybody         //x    says /x
 Tab completes; Up and Ctrl-R find what you typed.
-F5 sends again what was refused, F8 drops it.
+F5 sends refused messages again, F8 drops them.
 """
 
 

@@ -285,7 +285,7 @@ class Pipe(LineReceiver):
         except ExportError as problem:
             self._complain(self._format.mistake(mark, str(problem)))
             return
-        self._await(export.ask(self.session), _Asked("", mark, command, export=export))
+        self._await(export.ask(self.session), _Asked("export", mark, command, export=export))
 
     def _exported(self, asked: _Asked, export: Export, messages: list[Received]) -> None:
         try:
