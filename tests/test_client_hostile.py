@@ -129,6 +129,7 @@ class FuzzTests(HostileTestCase):
 
     def test_no_changed_answer_does_any_harm(self) -> None:
         for make in FACES:
+            kinds = set()
             for thing in make.things[: 99 if make is not RecordsFace else 1]:
                 seen: list[Frame] = []
 
@@ -141,6 +142,10 @@ class FuzzTests(HostileTestCase):
                 if not asked:
                     continue
                 request = asked[-1]
+                kind = (request.verb, request.argument, request.body is None, *request.headers)
+                if kind in kinds:
+                    continue
+                kinds.add(kind)
                 for wrong in mutations(right(request) or b""):
                     self.play(make, self.once(request, wrong), thing)
 
