@@ -288,7 +288,7 @@ def everything(state: State) -> dict[str, Any]:
     found["names"] = sorted((key, user.id) for key, user in state.names.items())
     found["room_names"] = sorted((key, room.id) for key, room in state.room_names.items())
     found["holds"] = sorted((hold[::-1], id) for id, hold in state.holds._all.items())
-    for name in ("rooms_made", "private_of", "sanctions", "banned_networks"):
+    for name in ("token_users", "rooms_made", "private_of", "sanctions", "banned_networks"):
         found[name].sort()
     return found
 

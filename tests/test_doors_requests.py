@@ -106,6 +106,21 @@ class RenameTests(RequestTestCase):
         again.ask("RECEIVED carol\nMessage: 1\n\n")
         self.assertEqual(self.told(self.carol), b"DELIVERED bob\nId: 1\nMessage: 1\n\n")
 
+    def test_a_client_that_missed_a_rename_comes_back_as_the_same_user(self) -> None:
+        bob, token = self.another(self.bob, "bob")
+        self.ask(bob, "RENAME bobby\n\n")
+        bob.gone()
+        self.ask(self.carol, "SEND bobby\nContent-length: 1\n\nx")
+        again = self.connect()
+        told = again.ask(f"REGISTER bob\nSession: {token}\n\n")
+        self.assertIn(b"REGISTERED bobby\n", told)
+        self.assertIn(b"FORWARD carol\nTo: bobby\n", told)
+        other = self.user("bob")  # the name is free, and stays the other's
+        again = self.connect()
+        told = again.ask(f"REGISTER bob\nSession: {token}\n\n")
+        self.assertIn(b"REGISTERED bobby\n", told)
+        self.assertEqual(self.ask(other, "PING\n\n"), b"PONG\n\n")
+
     def test_who_comes_back_is_named_as_now_also_in_what_was_said_before(self) -> None:
         bob, token = self.another(self.bob, "bob")
         self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")

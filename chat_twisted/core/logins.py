@@ -19,7 +19,6 @@ from chat_twisted.core.delivery import Delivery
 from chat_twisted.core.entries import LoggedIn, Result
 from chat_twisted.core.errors import AuthenticationRequired, ChatError, NameInUse, Unavailable
 from chat_twisted.core.limits import Limiter
-from chat_twisted.core.message import fold
 from chat_twisted.core.presence import Watchers
 from chat_twisted.core.sessions import Request, Session
 from chat_twisted.core.state import State
@@ -113,8 +112,9 @@ class Logins:
 
     def _check_name(self, name: str, token: str | None, proof: str, session: Session) -> None:
         """Refuse a login that would also be refused if the server were not full."""
-        user = self._state().names.get(fold(name))
-        if user is None or proof or (token and user.find_token(_digest(token))):
+        digest = _digest(token) if token else b""
+        user = self._state().find_user(name, digest)
+        if user is None or proof or (digest and user.find_token(digest)):
             return
         if user.account is not None and session.policy.may_authenticate:
             raise AuthenticationRequired

@@ -429,6 +429,7 @@ class Model:
         self.options = Options()
         self.users: dict[int, User] = {}
         self.names: dict[str, User] = {}
+        self.token_users: dict[bytes, int] = {}  # by the digests of their tokens
         self.accounts: Ordered[User] = Ordered(user_key)
         self.holds = Holds()
         self.present: Ordered[User] = Ordered(user_key)
@@ -442,6 +443,18 @@ class Model:
         self.sanctions_ending: Ordered[Sanction] = Ordered(lambda s: (s.until, s.key))
         self.banned_networks: Counter[tuple[int, int]] = Counter()  # by version and length
         self.senders: deque[User] = deque()  # users whose "recent" or "older" is not empty
+
+    def find_user(self, name: str, token: bytes) -> User | None:
+        """Return the user who logs in: the owner of the token, even if they were renamed and the
+        client does not know it; otherwise the user who has the name, if there is one.
+
+        :param token: the digest of a token; empty without one.
+        """
+        named = self.names.get(fold(name))
+        if not token or (named is not None and named.find_token(token) is not None):
+            return named
+        id = self.token_users.get(token)
+        return named if id is None else self.users[id]
 
     @property
     def progress(self) -> Progress:

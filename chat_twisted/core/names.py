@@ -89,10 +89,11 @@ def start(model: Model, command: Start, now: int) -> Outcome:
 def login(model: Model, command: Login, now: int) -> Outcome:
     """Log in a session, as an existing user or as a new guest."""
     check_user_name(command.name)
-    user = model.names.get(fold(command.name))
+    user = model.find_user(command.name, b"" if command.proof else command.token)
     if user is None or not user.operator:
         # Operators who have banned themselves must be able to undo it.
-        sanctions.check_ban(model, command.name, command.host, now)
+        name = command.name if user is None else user.name
+        sanctions.check_ban(model, name, command.host, now)
     if user is None:
         return _claim(model, command)
     facts: list[Fact] = []

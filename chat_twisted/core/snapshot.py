@@ -111,7 +111,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         user.cursor, user.epoch, user.away = cursor, epoch, away
         state.add_user(user)
     for id, digest, proof, ordinal in snapshot.tokens:
-        users[id].tokens[digest] = Token(proof, ordinal)
+        state.add_token(users[id], digest, Token(proof, ordinal))
     for id, epoch, node, host, token, proof, present in snapshot.sessions:
         users[id].sessions[epoch] = Session(node, host, token, proof, bool(present))
     state.present = Ordered(user_key, (user for user in users.values() if user.present))

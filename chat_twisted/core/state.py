@@ -147,6 +147,11 @@ class State(Model):
         """Add a user."""
         self.users[user.id] = self.names[user.key] = user
 
+    def add_token(self, user: User, digest: bytes, token: Token) -> None:
+        """Add a token of a user."""
+        user.tokens[digest] = token
+        self.token_users[digest] = user.id
+
     def add_room(self, room: Room) -> None:
         """Add a room without members."""
         self.rooms[room.id] = self.room_names[room.key] = room
@@ -276,6 +281,8 @@ def _take_name(state: State, fact: facts.UserRenamed) -> None:
 def _take_user_gone(state: State, fact: facts.UserGone) -> None:
     user = state.users.pop(fact.id)
     user.recent, user.older = {}, {}
+    for digest in user.tokens:
+        del state.token_users[digest]
     del state.names[user.key]
     state.holds.remove(user.id)
     for room in list(user.invitations.values()):
@@ -284,11 +291,12 @@ def _take_user_gone(state: State, fact: facts.UserGone) -> None:
 
 
 def _take_token(state: State, fact: facts.TokenAdded) -> None:
-    state.users[fact.user].tokens[fact.digest] = Token(fact.proof, fact.ordinal)
+    state.add_token(state.users[fact.user], fact.digest, Token(fact.proof, fact.ordinal))
 
 
 def _take_token_gone(state: State, fact: facts.TokenGone) -> None:
     del state.users[fact.user].tokens[fact.digest]
+    del state.token_users[fact.digest]
 
 
 def _take_session(state: State, fact: facts.SessionCame) -> None:
