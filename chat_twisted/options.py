@@ -38,7 +38,7 @@ LOG_MEGABYTES = MAX_SIZE // 1_000_000
 
 MANUAL = f"""\
 NAME
-    twistd chatserver - a chat that every terminal can talk to
+    twistd chatserver - a chat server for the command line
 
 SYNOPSIS
     twistd [-n] chatserver [--listen ENDPOINT]... [--max-message BYTES] [--max-clients N]
@@ -52,29 +52,29 @@ DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
     original client.py of CLI-Chat-Application, on the same port.
 
-    With -n it stays in the foreground and logs to standard output; without, it becomes a daemon
-    that logs to twistd.log in the folder where it was started ("twistd --logfile FILE" names
-    another; twistd --help lists what else twistd can do). It runs until SIGTERM or SIGINT (Ctrl-C),
-    says BYE to every client, and leaves within a second. Its process number is in the file "lock"
-    of the state folder while it runs: kill "$(cat DIR/lock)". "twistd --pidfile FILE" has it
-    written to a file of one's own as well; there is none otherwise.
+    With -n it stays in the foreground and logs to standard output; without it, it becomes a daemon
+    that logs to twistd.log in the current folder ("twistd --logfile FILE" names another file;
+    twistd --help lists further options). It runs until SIGTERM or SIGINT (Ctrl-C), sends BYE to
+    every client, and ends within a second. While it runs, the file "lock" in the state folder has
+    its process ID: kill "$(cat DIR/lock)". "twistd --pidfile FILE" writes the ID to another file as
+    well.
 
-    SIGHUP makes it open its log file anew and read its certificate again; nobody is dropped.
-    SIGUSR1 and SIGUSR2 are ignored. A log file of {LOG_MEGABYTES} MB is renamed to FILE.1;
-    {KEPT} old ones are kept.
+    At SIGHUP it reopens its log file and reloads its certificate; clients stay connected. It
+    ignores SIGUSR1 and SIGUSR2. A log file of {LOG_MEGABYTES} MB is renamed to FILE.1; {KEPT} old
+    ones are kept.
 
-    Started by root with "twistd --uid USER", it listens as root and makes all its files, the log
-    too, as USER; the default state folder is in the home folder of USER then.
+    Started by root with "twistd --uid USER", it listens as root and makes all its files, including
+    the log, as USER; the default state folder is then in the home folder of USER.
 
     Connections are encrypted (TLS 1.2 or newer) with a certificate that is made at the first start.
-    Clients remember it; its fingerprint is logged at every start, to be compared.
+    Clients remember it. Its fingerprint is logged at every start, so that users can compare it.
 
-    What is said is written to one SQLite file before anybody hears of it: a message that was
-    answered SENT survives a crash, and reaches users who are away when they come back.
+    Messages are stored in one SQLite file before they are delivered: a message that was answered
+    SENT survives a crash, and absent users get it when they return.
 
 OPTIONS
     -l, --listen ENDPOINT
-        Where to take connections; may be given several times. Default: {DEFAULT_LISTEN}.
+        Where to listen; may be given several times. Default: {DEFAULT_LISTEN}.
         ENDPOINT is a Twisted endpoint string, among them:
             tcp:8828                         port 8828 on every IPv4 address
             tcp:8828:interface=127.0.0.1     the same for this machine alone
@@ -83,88 +83,88 @@ OPTIONS
             systemd:domain=INET:index=0      a socket that systemd opened
 
     -m, --max-message BYTES
-        The longest text of a message, in bytes of UTF-8. Default: {MAX_BODY}. The client of this
-        project reads texts of up to 4 MiB and ends its session at a longer one.
+        The maximum length of a message, in bytes of UTF-8. Default: {MAX_BODY}. The client of this
+        project accepts up to 4 MiB, and ends its session at a longer text.
 
     -c, --max-clients N
-        How many clients may be connected at once. Default: {DEFAULT_CLIENTS}.
+        The maximum number of connected clients. Default: {DEFAULT_CLIENTS}.
 
     -i, --idle SECONDS
-        A client that was silent for so long is asked whether it is there; one that was silent for
-        twice as long is disconnected, and so is a connection that did not register within
-        SECONDS, or said nothing at all for 10. Default: {DEFAULT_IDLE}.
+        A client that is silent for so long gets a PING, and is disconnected after twice as long. A
+        connection that does not register within SECONDS, or sends nothing for 10 seconds, is closed
+        too. Default: {DEFAULT_IDLE}.
 
     -s, --state DIR
-        The folder of the files chat.sqlite and index.sqlite (which is made again if it is not
-        there), made if there is none. One server at a time uses it. It is for the server's user
-        alone: if others may write in it, or it belongs to another user, the server does not start.
-        If others may read or write a file in it, the server takes that permission away, and the log
-        says so.
+        The folder of the files chat.sqlite and index.sqlite (which the server rebuilds if it is
+        missing). It is made if necessary. Only one server can use it. It is private to the server's
+        user: if others may write in it, or it belongs to another user, the server does not start.
+        If others may read or write a file in it, the server removes that permission and logs it.
         Default: $XDG_STATE_HOME/chat_twisted, else ~/.local/state/chat_twisted.
-        "python -m chat_twisted.admin" manages the server while it runs, over the Unix socket
-        control.socket in this folder: "... status" says how it is, "... accounts", "... kick" and
-        "... ban" who may come in; and "... export" prints all messages, "... check" looks whether
-        the file is sound, "... backup FILE" copies it. "... --help" tells of them all.
-        docs/backup.rst tells how to put a backup back.
+        "python -m chat_twisted.admin" manages the running server over the Unix socket
+        control.socket in this folder: "... status" shows its state, "... accounts", "... kick" and
+        "... ban" manage users, "... export" prints all messages, "... check" checks the files,
+        "... backup FILE" copies the archive. "... --help" lists all actions. docs/backup.rst
+        explains how to restore a backup.
 
     --sync normal|full
-        What a message that was answered SENT survives. normal: that the server is killed or
-        crashes; if the machine does, or loses power, the last moments may be lost. full: that too,
-        for a wait for the disk with every commit. Default: normal.
+        normal: a message that was answered SENT survives a crash of the server, but the last
+        moments before a loss of power may be lost. full: it survives that too, and every commit
+        waits for the disk. Default: normal.
 
     -g, --grace SECONDS
-        How long the name of a client whose connection was lost is kept for it, with what is sent to
-        it meanwhile; also counted from the start of the server, if it was that which was gone. 0:
-        not at all, and nobody can return. Default: {DEFAULT_GRACE}.
+        How long a guest whose connection was lost keeps the name and gets later messages; also
+        counted from a restart of the server. 0: not at all, and guests can't return.
+        Default: {DEFAULT_GRACE}.
 
     --retain DAYS
-        Delete messages that are older. Default: keep them all. If the clock was set, messages are
-        deleted by its new time only after that has stood for an hour.
+        Delete older messages. Default: keep all. After a change of the system's clock, its new time
+        is used only after an hour.
 
     --plaintext loopback|anywhere|nowhere
-        From where connections without encryption are taken; the original client knows no other.
-        Default: loopback, that is from this machine alone.
+        Where unencrypted connections are accepted from; the original client has no encryption.
+        Default: loopback, which means from this machine only.
 
     --guests yes|no
-        Whether anybody comes in under a name that has no account. Default: yes. Accounts are made
-        by clients (/register), or with "python -m chat_twisted.admin accounts".
+        Whether users without an account may log in. Default: yes. Accounts are made by clients
+        (/register), or with "python -m chat_twisted.admin accounts".
 
     --motd FILE
         A text to show to everybody who logs in.
 
     --limits on|off
-        off: none of the limits below holds but --unread, for load tests. Default: on. People
-        don't meet the limits, floods do. A client that does is told to wait (ERROR 109); one that
-        has too many connections is refused (ERROR 112). A rate is PER_SECOND:BURST: so much each
-        second for any time, and so much at once.
+        off: turns off all limits below except --unread, for load tests. Default: on. People don't
+        reach these limits, floods do. The server tells a client that exceeds a limit to wait
+        (ERROR 109), and refuses too many connections (ERROR 112). A rate is PER_SECOND:BURST: per
+        second on average, and at once.
     --messages RATE, --bytes RATE
-        What one session may say. Default: 50:500 and 262144:4194304.
+        Messages of one session, and their bytes. Default: 50:500 and 262144:4194304.
     --address-messages RATE, --address-bytes RATE
-        What all sessions from one address may. Default: 500:5000 and 2621440:41943040.
+        The same for all sessions from one address. Default: 500:5000 and 2621440:41943040.
     --work RATE, --address-work RATE
-        How many seconds the server may work aside for one session, and for all from one address:
-        reading back, and looking at passwords. A page of a list counts ten times, since everybody
-        waits for it. Default: 0.25:10 and 0.5:30.
+        Seconds of work for one session, and for all from one address: reading history, searching,
+        and hashing passwords. A page of a list counts ten times, because everybody waits for it.
+        Default: 0.25:10 and 0.5:30.
     --logins RATE, --registrations RATE
-        Names asked for, and accounts made, from one address. Default: 20:500 and 1:100.
+        Logins, and accounts made, from one address. Default: 20:500 and 1:100.
     --connections N
-        How many connections one address may have at once. Default: 1000. It never has more than
-        are still free: if nobody else is there, half of what the system allows in open files. It
-        may open twice as many at once, and a tenth as many each second (at least 2000 and 100).
+        Maximum connections of one address, which are never more than the free places: at most half
+        of the open files that the system allows. An address may open twice as many at once, and a
+        tenth as many per second (at least 2000 and 100). Default: 1000.
     --unread BYTES
-        What may wait for a client that does not read; past it, it is cut off. Default: 8388608.
+        Output that may wait for a client that does not read; beyond it, the client is disconnected.
+        Default: 8388608.
     --rooms N, --address-rooms N
-        How many rooms a user may be in, and how many there may be at once that users of one address
-        have made. Default: {DEFAULTS.rooms} and {DEFAULTS.address_rooms}.
+        Maximum rooms of a user, and of rooms that were made from one address.
+        Default: {DEFAULTS.rooms} and {DEFAULTS.address_rooms}.
     --held N
-        How many guests of one address are held at once who have lost their connections. Past it,
-        the one who lost it first is let go before --grace is over. Default: {DEFAULTS.held}.
+        Maximum guests of one address whose names are held after a lost connection. Beyond it, the
+        oldest one is released before --grace is over. Default: {DEFAULTS.held}.
 
     --certificate FILE
     --private-key FILE
-        A certificate of one's own, with those that lead to its authority behind it, and its key,
-        both as PEM. Default: certificate.pem and private-key.pem in the state folder, which are
-        made if they are not there. A key that everybody may read is refused.
+        The operator's own certificate, followed by intermediate certificates, and its key, both as
+        PEM. Default: certificate.pem and private-key.pem in the state folder, which are made if
+        they are missing. A key that everybody can read is refused.
 
     --version
         Print the version and exit.

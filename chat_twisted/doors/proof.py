@@ -1,7 +1,7 @@
-"""How a client of version 2 proves who its user is (docs/protocol.rst, Accounts): the challenge
-that it gets, and the credentials that it answers with.
+"""Authentication in version 2 (docs/protocol.rst, Accounts): the challenge of the server, and the
+credentials in the client's answer.
 
-This module must not know whose credentials are good (``auth.gate``), or when they are asked for.
+This module must not know which credentials are valid (``auth.gate``), or when they are needed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from chat_twisted.frames import Frame
 
 
 class Challenge:
-    """Random octets that a client is to sign, or for which it is to send a password.
+    """A challenge: random bytes for the client to sign, or a request for a password.
 
-    :ivar headers: the headers of the ERROR that asks for a proof.
-    :param channel: what the connection comes over; passwords are for private ones.
+    :ivar headers: the headers of the ERROR that demands a proof.
+    :param channel: the properties of the connection; only private ones may send passwords.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -37,12 +37,12 @@ class Challenge:
     def credentials(
         self, frame: Frame, name: str, asker: Callable[[], Asker]
     ) -> Signature | Password:
-        """Read the credentials of an AUTH.
+        """Parse the credentials in an AUTH.
 
-        :param name: the user whom the client claims to be.
+        :param name: the name that the client wants.
         :param asker: returns the asker for verifying a password; it may raise ``TooFast``.
-        :raises EncryptionRequired: a password on a channel where others may read it.
-        :raises NotPermitted: another kind of proof.
+        :raises EncryptionRequired: if it is a password, and others may read the connection.
+        :raises NotPermitted: if it is another kind of proof.
         """
         if frame.argument == "password":
             if not self._channel.private:
