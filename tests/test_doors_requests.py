@@ -445,6 +445,13 @@ class DeleteTests(RequestTestCase):
             self.assertEqual(answer, b"ERROR 111 Not permitted\nId: 9\n\n")
         self.assertEqual(self.told(self.bob), b"")
 
+    def test_deleting_what_others_said_is_logged(self) -> None:
+        self.delete(self.bob, self.send(self.bob, "#dev", "x"))
+        number = self.send(self.bob, "#dev", "x")
+        self.delete(self.alice, number)
+        lines = [line for line in self.logged if "audit" in line]
+        self.assertEqual(lines, [f"audit: alice delete message {number} of bob until ever: ''"])
+
     def test_what_waits_for_the_original_client_is_not_forwarded(self) -> None:
         _, receiving = self.original("dave")
         numbers = [self.send(self.bob, "dave", text) for text in ("one", "two", "three")]

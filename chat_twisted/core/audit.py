@@ -37,6 +37,9 @@ def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> 
         case commands.Disconnect():
             whom = result.name if isinstance(result, Disconnected) else command.whom
             _write(name_of, command, "kick", whom, command.reason)
+        case commands.Delete() if command.user != command.author:
+            message = f"message {command.number} of {command.sender}"
+            _write(name_of, command, "delete", message)
         case commands.SetOperator():
             what = "make operator" if command.on else "make no operator"
             _write(name_of, command, what, command.name)
@@ -55,6 +58,7 @@ def _write(
     command: commands.Impose
     | commands.Lift
     | commands.Disconnect
+    | commands.Delete
     | commands.SetOperator
     | commands.MakeAccount
     | commands.DropAccount
