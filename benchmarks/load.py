@@ -1,6 +1,6 @@
-"""Build load.c, the load generator, and run it, for the benchmarks that put its loads on servers.
+"""Builds and runs the load generator load.c for benchmarks.
 
-Nothing here knows a server, but the id of its process, nor what a benchmark does with the figures.
+Of a server this module knows only the process ID.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from server import stop
 
 cores = sorted(os.sched_getaffinity(0))
-"""The processor cores that were there when this program began."""
+"""The processor cores that this program may use at its start."""
 
 NEEDED = "Debian: apt-get install gcc libc6-dev libssl-dev"
 
 
 class Trouble(Exception):
-    """A measure can't be taken; the text says why."""
+    """A measurement has failed; the text says why."""
 
 
 def say(text: str) -> None:
-    """Tell on standard error how it goes."""
+    """Print a line about the progress on standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -36,7 +36,7 @@ def say(text: str) -> None:
 def build(folder: Path) -> Path:
     """Compile load.c into ``folder``.
 
-    :raises SystemExit: that can't be done; the text says why.
+    :raises SystemExit: if that fails; the text says why.
     """
     if shutil.which("gcc") is None:
         sys.exit(f"load.c needs gcc, which is missing ({NEEDED})")
@@ -50,9 +50,9 @@ def build(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def started(pid: int, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """Have a load for a while.
+    """Run a load during a ``with`` statement.
 
-    :param pid: the process of the server, whose processor time the load counts.
+    :param pid: the process ID of the server, whose processor time the load measures.
     """
     process = subprocess.Popen(
         command,
@@ -71,9 +71,9 @@ def started(pid: int, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]
 
 
 def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Wait for a load to end; return its figures.
+    """Wait for the end of a load; return its figures.
 
-    :raises Trouble: it has none.
+    :raises Trouble: if it has none.
     """
     output, errors = process.communicate()
     if process.returncode:
@@ -87,8 +87,8 @@ def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
 def report(pid: int, command: Sequence[str]) -> dict[str, Any]:
     """Run a load; return its figures.
 
-    :param pid: see ``started``.
-    :raises Trouble: it has none.
+    :param pid: as in ``started``.
+    :raises Trouble: if it has none.
     """
     with started(pid, command) as process:
         return result_of(process)

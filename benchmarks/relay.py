@@ -1,12 +1,12 @@
-"""relay.py ENDPOINT: relay messages, and nothing else: what benchmarks/guard compares with.
+"""relay.py ENDPOINT: relay messages and do nothing else, as the reference of benchmarks/guard.
 
-What a message costs in microseconds says as much of the machine as of the server. So the guard runs
-this program beside the server: it is what relaying a message takes if one writes it with Twisted in
-the plainest way, on this machine, with this Python and Twisted, at this moment.
+The cost of a message in microseconds depends on the machine as much as on the server. So the guard
+runs this program beside the server: it shows the cost of relaying a message with the simplest
+possible Twisted program, on the same machine, with the same Python and Twisted, at the same time.
 
-It is no chat server. It speaks as much of version 2 of the protocol as the dialect ``chat`` of
-load.c needs; it keeps nothing, checks nothing and promises nothing. The figures in guard.json hold
-for this program as it stands: whoever changes what it does takes them anew.
+It is not a chat server. It supports the part of version 2 that the dialect ``chat`` of load.c
+needs, and stores, checks and promises nothing. The figures in guard.json depend on it: take them
+again after a change.
 """
 
 from __future__ import annotations
