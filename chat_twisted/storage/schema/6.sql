@@ -6,6 +6,7 @@ ALTER TABLE message ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN logged INTEGER NOT NULL DEFAULT 0;
 
 -- Deleted texts that the index still has. To remove a text from a full-text index, it must be known.
+-- Row 0 is there while both files may have remains of deleted texts (storage/housekeeping.py).
 CREATE TABLE deletion (number INTEGER PRIMARY KEY, text TEXT NOT NULL);
 
 -- Authors whose texts up to "number" are to be deleted; this is done up to "done".
