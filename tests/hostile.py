@@ -237,7 +237,7 @@ class Face:
         self.output: list[str] = []
         self.code: int | None = None
         self.last = ""
-        # Made by the first key: few need one, and a folder costs more than most tests.
+        # Made when it is needed, which is seldom: a folder costs more than most tests.
         self._folder = Path(tempfile.gettempdir(), secrets.token_hex(16))
         self.identity = Identity(self._folder / "key", own=True, ask=lambda what: "secret")
 
@@ -247,6 +247,11 @@ class Face:
 
     def pass_time(self, seconds: float = 0) -> None:
         self.network.advance(seconds)
+
+    def _typed(self, line: str) -> str:
+        if "FOLDER" in line:
+            self._folder.mkdir(exist_ok=True)
+        return line.replace("FOLDER", str(self._folder))
 
     def end(self, code: int, reason: str) -> None:
         """End as the command does: explain why, and exit."""
@@ -301,7 +306,7 @@ class PipeFace(Face):
             self._stdio.clear()
 
     def type(self, line: str) -> None:
-        line = line.replace("FOLDER", self._folder.name)
+        line = self._typed(line)
         if self._stdio is not None and self.code is None:
             self.pipe.dataReceived(f"{self._written(line)}\n".encode())
         self.pass_time()
@@ -371,7 +376,7 @@ class TerminalFace(Face):
 
     def type(self, line: str) -> None:
         if self.code is None:
-            self.view.take(line.replace("FOLDER", self._folder.name))
+            self.view.take(self._typed(line))
         self.pass_time()
 
     def leave(self) -> None:
