@@ -1340,3 +1340,42 @@ class ExportTests(Registered):
         self.type("/quit")
         self.view.session.connectionLost(Failure(ConnectionDone()))
         self.assertFalse(path.exists())
+
+
+class ReadTests(Registered):
+    def markers(self) -> list[tuple[str, str]]:
+        """The read markers that were set since the last call."""
+        return [(f.argument, f.headers["message"]) for f in self.requests() if f.verb == "READ"]
+
+    def test_a_conversation_that_is_shown_again_is_read(self) -> None:
+        self.forward("#dev", "one", number=7)
+        self.forward("#dev", "two", number=9)
+        self.assertEqual(self.markers(), [])
+        self.type("#dev")
+        self.assertEqual(self.markers(), [("#dev", "9")])
+
+    def test_what_is_shown_is_read_when_the_user_does_something(self) -> None:
+        self.type("@Bob")
+        self.forward("alice", "one", number=7)
+        self.assertEqual(self.markers(), [])
+        self.type("hello")
+        self.assertEqual(self.markers(), [("Bob", "7")])
+        self.type("hello again")
+        self.forward("alice", "two", number=9)
+        self.forward("alice", "from afar", sender="alice", number=10)
+        self.type("@ALL")
+        self.assertEqual(self.markers(), [("Bob", "9")])
+
+    def test_what_is_read_on_another_connection_is_unread_no_more(self) -> None:
+        for number in (7, 8, 9):
+            self.forward("#dev", f"n{number}", number=number)
+        read = encode("READ", "#dev", [("Message", 8)])
+        self.assertEqual((self.hear(read), self.prompt()), ([], "[#dev 1] ALL> "))
+        self.assertEqual((self.hear(read.replace(b"8", b"9")), self.prompt()), ([], "ALL> "))
+
+    def test_a_server_that_knows_no_markers_is_not_complained_about(self) -> None:
+        self.forward("#dev", "one", number=7)
+        self.requests()
+        self.type("#dev")
+        [frame] = self.requests()
+        self.assertEqual(self.refused(frame.id, "104 Unknown command"), [])

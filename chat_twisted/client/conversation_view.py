@@ -152,6 +152,8 @@ class ConversationView:
         self._last_own: dict[str, int] = {}
         self._quiet: dict[int, str] = {}  # requests for completion only: their purpose by ID
         self._unread = UnreadMessages()
+        # the newest message that was shown in the current conversation and is not marked as read
+        self._unmarked = 0
         self._roster = Roster()
         self._ignored = {fold(name): name for name in ignored if name}
         self._remember_ignored = remember_ignored
@@ -233,6 +235,8 @@ class ConversationView:
             self._complain(f"Not sent to {to}: {reason}")
             return
         self._outbox.add(self.session.send(to, text), to, text)
+        if fold(to) == fold(self.current):
+            self._mark_read()
 
     def send_again(self) -> None:
         """Send all refused messages again, in order."""
@@ -259,6 +263,7 @@ class ConversationView:
         except ChatError:
             self._complain(f"Nobody can be called {to}")
             return
+        self._mark_read()
         self.current = self._roster.spelling(to)
         if to != ALL and not to.startswith("#") and not self._roster.is_present(to):
             self._tell(f"{to} is not here")
@@ -268,7 +273,16 @@ class ConversationView:
         self._mark(f"{unread.count} unread in {tag(unread.name)[1:-1]}")
         for message in unread.newest:
             self._show_message(message)
+            self._unmarked = message.number
         self._mark("read up to here")
+        self._mark_read()
+
+    def _mark_read(self) -> None:
+        """Tell the user's other connections that the current conversation is read."""
+        if self._unmarked:
+            header = ("Message", self._unmarked)
+            self._quiet[self.session.ask("READ", self.current, (header,))] = "read"
+            self._unmarked = 0
 
     def _command(self, command: Command) -> None:
         match command:
@@ -463,7 +477,9 @@ class ConversationView:
         place = conversation_of(message, self.user)
         if own:
             self._note_own(place, message.number)
-        if not own and fold(place) != fold(self.current):
+        if not own and fold(place) == fold(self.current):
+            self._unmarked = message.number
+        elif not own:
             self._unread.add(place, message)
             self._terminal.refresh()
         if old:  # missed messages don't ring
@@ -581,7 +597,11 @@ class ConversationView:
     def told(self, id: int | None, event: Event) -> None:
         """Called by the session with each event."""
         command = self._asked.pop(id, None) if id is not None else None
-        if event.verb == "RENAMED":
+        if id is not None:
+            self._quiet.pop(id, None)
+        if event.verb == "READ":
+            self._unread.read(event.conversation, event.number)
+        elif event.verb == "RENAMED":
             self._follow_name(event.user, event.new_name)
         elif event.verb == "DELETED":
             self._forget_message(event)
@@ -603,6 +623,7 @@ class ConversationView:
             # server refuses it with an error.
             if command is not None and fold(self.current) == fold(event.room):
                 self.current = ALL
+                self._unmarked = 0
 
     def _follow_name(self, old: str, new: str) -> None:
         """Use a user's new name wherever the old one stood."""

@@ -67,6 +67,14 @@ class UnreadMessages:
             self._size -= sum(map(_weight, unread.newest))
         return unread
 
+    def read(self, place: str, number: int) -> None:
+        """Remove the messages up to ``number``, which the user has read on another connection."""
+        unread = self.pop(place)
+        if unread is not None:
+            for message in unread.newest:
+                if message.number > number:
+                    self.add(unread.name, message)
+
     def rename(self, old: str, new: str) -> None:
         """Use the new name of a conversation, which is a user."""
         unread = self._conversations.pop(fold(old), None)

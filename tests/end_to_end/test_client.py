@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shlex
 import signal
@@ -54,6 +55,37 @@ class TooFastTests(ClientTestCase):
 
     def test_what_is_too_fast_for_the_server_arrives_all_the_same_and_in_its_order(self) -> None:
         self.pour(200)
+
+
+class RoomTests(ClientTestCase):
+    def test_ranks_names_deleted_messages_and_an_export(self) -> None:
+        alice, bob = self.client("alice"), self.client("bob")
+        self.came(r"\w+", 2)
+        alice.write("/register\n/join #dev\n")
+        alice.wait_for("alice joined #dev")
+        bob.write("/join #dev\n")
+        bob.wait_for("bob joined #dev")
+        alice.write("/voice #dev bob\n/mode #dev moderated\n")
+        bob.wait_for("alice gave bob a voice in #dev")
+        bob.wait_for("alice made #dev moderated")
+        bob.write("#dev: a secret\n")
+        bob.wait_for("Message delivered to #dev")
+        bob.write("/delete\n/nick bobby\n")
+        alice.wait_for(r"bob deleted message \d+ in #dev")
+        alice.wait_for("bob is bobby now")
+        alice.write("/history #dev\n/op #dev bobby\n#dev: mine\n")
+        alice.wait_for(r" bob to #dev: \(deleted\)")
+        alice.wait_for("alice made bobby an operator of #dev")
+        alice.wait_for("Message delivered to #dev")
+        file = Path(self.folder.name) / "said"
+        alice.write(f"/account export {file}\n")
+        alice.wait_for("1 message saved")
+        self.assertEqual(json.loads(file.read_text())["text"], "mine")
+        alice.write("/account unregister erase\n")
+        alice.wait_for("alice has no account any more")
+        bob.write("/kick #dev alice too loud\n")
+        alice.wait_for("alice was removed from #dev by bobby: too loud")
+        self.assertNoTraceback()
 
 
 class FilterTests(ClientTestCase):
