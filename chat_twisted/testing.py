@@ -126,8 +126,8 @@ class MemoryStore:
         """See ``store.Store.index``."""
         return self._later(lambda: self.broken, function, args, kw)
 
-    def alone(self, function: Callable[[Cursor], T]) -> Deferred[T]:
-        """See ``store.Store.alone``."""
+    def run_exclusively(self, function: Callable[[Cursor], T]) -> Deferred[T]:
+        """See ``store.Store.run_exclusively``."""
         return self._later(lambda: self.broken, function, (), {})
 
     def read(

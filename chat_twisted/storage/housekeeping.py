@@ -212,7 +212,7 @@ class Housekeeping:
         store = self._store
         if await store.index(archive.checkpoint) <= MAX_LOG:
             return
-        for step in (*[store.index] * CHECKPOINTS_BEFORE, store.alone):
+        for step in (*[store.index] * CHECKPOINTS_BEFORE, store.run_exclusively):
             if self._ending:
                 return
             await step(archive.checkpoint)
@@ -256,7 +256,7 @@ class Housekeeping:
             return True
         if not (
             await store.index(archive.empty_log, "looked_up")
-            and await store.alone(archive.empty_log)
+            and await store.run_exclusively(archive.empty_log)
         ):
             return False  # somebody reads
         if not self._purge_again:

@@ -43,7 +43,7 @@ class Store(Protocol):
         :return: fires with its result after the commit.
         """
 
-    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
+    def run_exclusively(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
         """Run ``function(cursor)`` outside the reactor's thread, while nothing else is written.
 
         :return: fires with its result.
@@ -100,8 +100,8 @@ class SQLiteStore:
         done: Deferred[Result] = self._indexer.runInteraction(function, *args, **kw)
         return done
 
-    def alone(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
-        """See ``Store.alone``."""
+    def run_exclusively(self, function: Callable[[Cursor], Result]) -> Deferred[Result]:
+        """See ``Store.run_exclusively``."""
         return self._writer.run_exclusively(function, self.index)
 
     def read(
