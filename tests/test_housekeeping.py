@@ -22,7 +22,7 @@ class HousekeepingTests(TestCase):
         self.store = InlineStore(self.clock)
         self.number = 0
         self.asked: list[str] = []
-        for name in ("write", "index", "alone"):
+        for name in ("write", "index", "run_exclusively"):
             self.listen(name)
         self.begin()
 
