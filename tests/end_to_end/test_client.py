@@ -445,7 +445,7 @@ class FilterTests(ClientTestCase):
             (
                 1,
                 "ERROR 111 : Not permitted: there is a public room of that name : /join #x\n"
-                "ci joined #y\nci joined #y",
+                "ci joined #y [private]\nci joined #y [private]",
                 "",
             ),
         )
