@@ -10,7 +10,13 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.message import Message
 from chat_twisted.storage import archive, housekeeping, index
-from chat_twisted.storage.housekeeping import CLEAN_EVERY, DELAY, PURGE_EVERY, Housekeeping
+from chat_twisted.storage.housekeeping import (
+    CLEAN_EVERY,
+    DELAY,
+    PURGE_EVERY,
+    PURGE_SHARE,
+    Housekeeping,
+)
 from tests.store import InlineStore, settle, write
 
 DAY = 24 * 60 * 60
@@ -62,6 +68,10 @@ class HousekeepingTests(TestCase):
     def go_on(self, seconds: float = 0) -> None:
         self.clock.advance(seconds)
         settle(self.clock)
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(int(seconds / 15)):
+            self.go_on(15)
 
     @property
     def indexed(self) -> int:
@@ -214,6 +224,19 @@ class HousekeepingTests(TestCase):
         self.go_on(PURGE_EVERY)
         self.delete()
         self.assertEqual(archive.find_deletions(cursor), (False, False))
+
+    def test_a_long_purge_is_not_soon_followed_by_another(self) -> None:
+        self.store.seconds = PURGE_EVERY / PURGE_SHARE  # for each step
+        self.store.connection.execute("INSERT INTO deletion VALUES (0, '')")
+        self.say()
+        self.pass_time(2 * PURGE_EVERY)
+        self.assertEqual(self.asked.count("note_purge"), 1)
+        self.store.connection.execute("INSERT INTO deletion VALUES (0, '')")
+        self.say()
+        self.pass_time(2 * PURGE_EVERY)
+        self.assertEqual(self.asked.count("note_purge"), 1)
+        self.pass_time(20 * PURGE_EVERY)
+        self.assertEqual(self.asked.count("note_purge"), 2)
 
     def test_a_purge_that_was_not_done_is_done_after_the_next_start(self) -> None:
         self.keeper.stop()

@@ -50,7 +50,10 @@ STEP_PAUSE = 0.02
 """Seconds between two steps that delete texts, so that nobody waits for more than one of them."""
 
 PURGE_EVERY = 600.0
-"""Minimum seconds between two purges: each one rewrites the full text of the whole index."""
+PURGE_SHARE = 20
+"""Minimum seconds between two purges, and how many times the duration of the last one they are at
+least: each one rewrites the full text of the whole index.
+"""
 
 
 class Housekeeping:
@@ -87,6 +90,7 @@ class Housekeeping:
         self._delete_at: float | None = now + DELAY  # when to look for texts to delete
         self._purge_at = now  # before that, the files are not purged
         self._purging = False  # whether a purge has begun
+        self._purge_began = now
         self._purge_again = False  # whether texts were deleted since it has begun
         self._failing: set[str] = set()  # tasks whose last attempt has failed, which was logged
         self._waiting_for_step: list[Deferred[None]] = []
@@ -252,6 +256,7 @@ class Housekeeping:
         store, begin = self._store, not self._purging
         if begin:
             self._purging, self._purge_again = True, False
+            self._purge_began = self._clock.seconds()
         if await store.index(index.purge, begin=begin):
             return True
         if not (
@@ -262,7 +267,8 @@ class Housekeeping:
         if not self._purge_again:
             await store.write(archive.note_purge)
         self._purging = False
-        self._purge_at = self._clock.seconds() + PURGE_EVERY
+        now = self._clock.seconds()
+        self._purge_at = now + max(PURGE_EVERY, PURGE_SHARE * (now - self._purge_began))
         return True
 
     async def _clean(self) -> None:
