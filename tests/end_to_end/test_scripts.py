@@ -152,9 +152,9 @@ class JsonTests(ScriptTestCase):
 
     def test_objects_go_in_and_objects_come_out(self) -> None:
         bob = self.client("bob", "--json")
-        self.assertEqual(self.read(bob), {"event": "registered", "user": "bob"})
+        self.assertEqual(self.read(bob), {"event": "registered", "user": "bob", "kept": "ever"})
         ci = self.client("ci", "--json")
-        self.assertEqual(self.read(ci), {"event": "registered", "user": "ci"})
+        self.assertEqual(self.read(ci), {"event": "registered", "user": "ci", "kept": "ever"})
 
         text = "漢字\n@ALL: not to all\n\x1b[31m\N{GRINNING FACE}"
         self.write(ci, to="bob", text=text, id={"any": ["value"]})
