@@ -644,6 +644,18 @@ class RoomTests(ChatTestCase):
         run(bot.send("alicia", "hello"))
         self.assertEqual(run(anext(alice)).text, "hello")
 
+    def test_a_rename_whose_answer_was_lost_leaves_the_user_the_same(self) -> None:
+        self.chat.store.seconds = 0.1
+        renaming = self.chat.start(self.alice.rename("alicia"))
+        self.chat.advance(0.05)
+        self.chat.cut()
+        self.chat.advance(5)
+        self.successResultOf(renaming)
+        self.assertEqual(self.alice.name, "alicia")
+        self.chat.start(self.bot.send("alicia", "hello"))
+        self.chat.advance(1)
+        self.assertEqual(self.chat.run(anext(self.alice)).text, "hello")
+
     def test_who_is_forgotten_by_the_server_joins_its_rooms_again(self) -> None:
         for room in ("#dev", "#ops"):
             self.chat.run(self.bot.join(room))

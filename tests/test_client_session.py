@@ -658,6 +658,24 @@ class EventTests(SessionTestCase):
         self.session.makeConnection(self.transport)
         self.assertIn(b"REGISTER al\n", self.transport.take())
 
+    def test_a_rename_that_was_missed_is_told_when_the_session_resumes(self) -> None:
+        self.session._reconnect = lambda session: succeed(None)
+        self.lose()
+        self.take()
+        self.transport = Transport()
+        self.session.makeConnection(self.transport)
+        self.hear(REGISTERED.replace(b"alice", b"al"))
+        [(_, _, event), again] = self.take()
+        self.assertEqual((event.user, event.new_name, again), ("alice", "al", ("reconnected",)))
+        self.assertEqual(self.session.user, "al")
+
+    def test_another_name_with_another_token_is_not_believed(self) -> None:
+        for token in ("", "x"):
+            self.session = ClientSession("alice", self.log, self.clock, token=token)
+            self.transport = Transport()
+            self.session.makeConnection(self.transport)
+            self.broken(REGISTERED.replace(b"alice", b"al").replace(b"x", b"y"))
+
     def test_a_list_and_an_event_are_told_apart(self) -> None:
         for request, answer in (
             (("BAN", "#dev", (("User", "bob"),)), b"BAN #dev\nId: 1\nCount: 0\n\n"),

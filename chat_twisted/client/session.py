@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming, login
+from chat_twisted.client.incoming import Event
 from chat_twisted.client.listener import Listener
 from chat_twisted.client.login import Login
 from chat_twisted.client.own_messages import OwnMessages
@@ -457,7 +458,8 @@ class ClientSession(protocol.Protocol):
         if self._registered:
             raise HeaderIncomplete("a second REGISTERED")
         welcome = incoming.welcome(frame)
-        if fold(welcome.name) != fold(self.user):
+        old_name = self.user if fold(welcome.name) != fold(self.user) else ""
+        if old_name and (not self.token or welcome.token != self.token):
             raise HeaderIncomplete("REGISTERED with another name")
         self._registered = self._answers_came = True
         self._registered_at = self._clock.seconds()
@@ -484,6 +486,10 @@ class ClientSession(protocol.Protocol):
             self.transport.pauseProducing()
         for request in self._requests.frames():
             self.transport.write(request)
+        if old_name:  # the session has missed that its user was renamed
+            self.user = welcome.name
+            event = Event("RENAMED", "", old_name, "", None, new_name=welcome.name)
+            self._listener.told(None, event)
         if first:
             self._listener.registered(welcome.name)
         else:
