@@ -225,6 +225,46 @@ class HousekeepingTests(TestCase):
         self.delete()
         self.assertEqual(archive.find_deletions(cursor), (False, False))
 
+    def ask_to_erase(self, user: int) -> None:
+        cursor = self.store.connection.cursor()
+        cursor.execute("INSERT INTO erasure VALUES (?, ?, 0)", (user, self.number))
+        cursor.execute("INSERT OR IGNORE INTO deletion VALUES (0, '')")
+        self.store.connection.commit()
+        self.keeper.written(self.number)
+
+    def test_texts_are_deleted_at_once_while_a_purge_waits_for_its_time(self) -> None:
+        self.say(3)
+        self.go_on(DELAY)
+        for user in (7, 8, 1):  # the second of them leaves a purge that has to wait
+            self.ask_to_erase(user)
+            self.delete()
+        cursor = self.store.connection.cursor()
+        self.assertEqual(archive.find_deletions(cursor), (False, True))
+        self.assertEqual(cursor.execute("SELECT DISTINCT text FROM message").fetchall(), [("",)])
+        self.assertEqual(self.asked.count("note_purge"), 1)
+
+    def test_what_is_deleted_while_it_looks_is_found(self) -> None:
+        self.say(3)
+        self.delete()
+        real = self.store.index
+
+        def deleted_meanwhile(found: object) -> object:
+            self.patch(self.store, "index", real)
+            self.ask_to_erase(1)
+            return found
+
+        def index_slowly(function, *args, **kw):
+            done = real(function, *args, **kw)
+            if function is archive.find_deletions:
+                done.addCallback(deleted_meanwhile)
+            return done
+
+        self.patch(self.store, "index", index_slowly)
+        self.keeper.written(self.number)
+        self.delete()
+        rows = self.store.connection.execute("SELECT DISTINCT text FROM message").fetchall()
+        self.assertEqual(rows, [("",)])
+
     def test_a_long_purge_is_not_soon_followed_by_another(self) -> None:
         self.store.seconds = PURGE_EVERY / PURGE_SHARE  # for each step
         self.store.connection.execute("INSERT INTO deletion VALUES (0, '')")

@@ -118,8 +118,7 @@ class Housekeeping:
                 self._index_at = later
         if self._checkpoint_at is None:
             self._checkpoint_at = later
-        if self._delete_at is None:
-            self._delete_at = later
+        self._delete_by(later)  # perhaps it waits for the time of a purge
         self._wake()
         if self._last - self._indexed <= INDEX_LAG or "index" in self._failing or self._ending:
             return None
@@ -166,7 +165,7 @@ class Housekeeping:
                 self._checkpoint_at = None
                 await self._try("make a checkpoint", self._checkpoint)
             elif self._delete_at is not None and now >= self._delete_at:
-                self._delete_at = now + DELAY
+                self._delete_at = None  # a commit meanwhile sets it
                 await self._try("delete texts", self._delete)
             elif now >= self._clean_at:
                 self._clean_at = now + CLEAN_EVERY
@@ -191,6 +190,8 @@ class Housekeeping:
                 self._log.error("can't {task}: {reason}", task=task, reason=str(error))
             if task == "index":
                 self._index_at = self._clock.seconds() + DELAY
+            elif task == "delete texts":
+                self._delete_by(self._clock.seconds() + DELAY)
         else:
             if task in self._failing:
                 self._failing.discard(task)
@@ -238,14 +239,17 @@ class Housekeeping:
             if erased or numbers:
                 pause = STEP_PAUSE
         elif not remains:
-            self._delete_at = None
             return
         elif self._purging or self._clock.seconds() >= self._purge_at:
             if await self._purge():
                 pause = STEP_PAUSE
         else:
             pause = self._purge_at - self._clock.seconds()
-        self._delete_at = self._clock.seconds() + pause
+        self._delete_by(self._clock.seconds() + pause)
+
+    def _delete_by(self, at: float) -> None:
+        """Look for texts to delete at the time ``at``, unless that is due earlier."""
+        self._delete_at = at if self._delete_at is None else min(at, self._delete_at)
 
     async def _purge(self) -> bool:
         """Do one step of removing the remains of deleted texts from the files: words in parts of
