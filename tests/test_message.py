@@ -3,7 +3,14 @@
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.errors import MalformedName, UnableToSend
-from chat_twisted.core.message import EVERYBODY, Audience, check_user_name, parse_target
+from chat_twisted.core.message import (
+    EVERYBODY,
+    Audience,
+    Message,
+    check_user_name,
+    parse_target,
+    seen_by,
+)
 
 
 class NameTests(TestCase):
@@ -38,3 +45,16 @@ class TargetTests(TestCase):
         for argument in ("", "b@d", "#", "#a b", "bob ", "# x", "x" * 33):
             with self.assertRaises(UnableToSend, msg=repr(argument)):
                 parse_target(argument)
+
+
+class CurrentNameTests(TestCase):
+    def test_a_user_sees_the_current_name_as_the_sender_and_as_the_recipient(self) -> None:
+        for (author, recipient), names in (
+            ((1, 2), ("new", "to")),
+            ((2, 1), ("sender", "new")),
+            ((1, 1), ("new", "new")),
+            ((2, 3), ("sender", "to")),
+        ):
+            message = Message(1, 0, author, "sender", recipient, 0, "to", "hello")
+            [seen] = seen_by(1, "new", [message])
+            self.assertEqual((seen.sender, seen.to), names)

@@ -121,10 +121,11 @@ def seen_by(user: int, name: str, messages: Sequence[Message]) -> list[Message]:
     :param name: the current name.
     """
     return [
-        message._replace(sender=name)
-        if message.author == user and message.sender != name
-        else message._replace(to=name)
-        if message.recipient == user and message.to != name
+        message._replace(
+            sender=name if message.author == user else message.sender,
+            to=name if message.recipient == user else message.to,
+        )
+        if user in (message.author, message.recipient)
         else message
         for message in messages
     ]
