@@ -426,7 +426,6 @@ class ConversationTests(Registered):
         for turn, words in (
             ("#ops", "! You are not in #ops (/join #ops)"),
             ("#new", "! You are not in #new (/join #new)"),
-            ("@Alice", "! That is your own name"),
             ("@b@d:", "! Nobody can be called b@d"),
             ("@\x1b:", "! Nobody can be called ␛"),
         ):
@@ -640,12 +639,17 @@ class OwnTests(Registered):
     def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
         for line, words in (
             ("@b@d: x", "! Not sent to b@d: nobody can be called so"),
-            ("@Alice: x", "! That is your own name"),
             ("@Bob: " + "é" * 501, "! Not sent to Bob: Message too long"),
             ("@Bob: a\0b", "! Not sent to Bob: Header Incomplete"),
         ):
             self.assertEqual(self.type(line), [words])
         self.assertEqual((self.requests(), self.beside()), ([], []))
+
+    def test_a_message_to_oneself_is_a_note_for_ones_other_devices(self) -> None:
+        self.assertEqual(self.type("@Alice"), [])
+        self.assertEqual(self.prompt(), "@alice> ")
+        frame = self.asked("note")
+        self.assertEqual((frame.verb, frame.argument, frame.body), ("SEND", "alice", "note"))
 
     def test_a_long_paste_is_sent_after_a_question(self) -> None:
         text = "\n".join(["line"] * 21)

@@ -138,9 +138,9 @@ class TypingTests(Registered):
         self.folder.joinpath("\udcff").write_text("")
         self.assertEqual(self.type("/register\n"), f"{self.folder}/\ufffd/key: File exists\n")
 
-    def test_to_oneself_is_refused_as_the_original_does(self) -> None:
-        self.assertEqual(self.type("@Alice: x\n"), "Receiver and Username are same\n")
-        self.assertEqual(self.requests(), [])
+    def test_a_message_to_oneself_is_sent_for_the_users_other_devices(self) -> None:
+        self.assertEqual(self.type("@Alice: x\n"), "")
+        self.assertEqual([(f.argument, f.body) for f in self.requests()], [("Alice", "x")])
 
     def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
         for line, words in (

@@ -224,9 +224,6 @@ class ConversationView:
             self._tell("Not sent")
 
     def _send(self, to: str, text: str) -> None:
-        if fold(to) == fold(self.user):
-            self._complain("That is your own name")
-            return
         try:
             self.session.check(to, text)
         except ChatError as error:
@@ -252,9 +249,6 @@ class ConversationView:
     def _turn(self, to: str) -> None:
         if fold(to) == "all":
             to = ALL
-        if fold(to) == fold(self.user):
-            self._complain("That is your own name")
-            return
         if to.startswith("#") and not self._roster.is_member(to):
             self._complain(f"You are not in {to} (/join {to})")
             return

@@ -258,9 +258,6 @@ class Pipe(LineReceiver):
             self.resumeProducing()  # type: ignore[no-untyped-call]
 
     def _send(self, to: str, text: str, mark: object) -> None:
-        if fold(to) == fold(self._user):
-            self._complain(self._format.mistake(mark, "Receiver and Username are same"))
-            return
         try:
             self.session.check(to, text)
         except ChatError as error:
