@@ -254,6 +254,17 @@ class TalkTests(DoorTestCase):
             lines, ["n3 mute ever alice\n", "n364 ban ever alice\n", "n364 mute ever alice\n"]
         )
 
+    def test_a_ban_by_the_console_has_a_name_in_the_list_too(self) -> None:
+        self.alice.ask("ACCOUNT register\nContent-length: 1\n\nx")
+        self.clock.advance(1)
+        self.commit()
+        self.hub.ask(SetOperator(CONSOLE, 0, "alice", True))
+        self.hub.ask(Impose(CONSOLE, 0, BAN, "bob", 0, "spam again"))
+        self.commit()
+        self.alice.transport.take()
+        answer = self.alice.ask("BAN\n\n")
+        self.assertIn(b"\n\nbob ban ever admin spam again\n", answer)
+
     def test_a_page_of_a_list_has_so_many_lines_at_most(self) -> None:
         self.patch(encoding, "MAX_LINES", 2)
         for name in ("#c", "#a", "#b"):

@@ -161,6 +161,8 @@ class SanctionTests(StateTests):
         ann, bob = chat.login("ann"), chat.login("bob")
         for at in (ann, bob):
             chat.join(at, "#dev")
+        for at in (bob, ann):
+            chat.join(at, "#den")
         self.impose(MUTE, "bob")
         for command in (
             c.Send(*bob, "#dev", "x", 1),
@@ -168,9 +170,14 @@ class SanctionTests(StateTests):
             c.SetTopic(*bob, "#dev", "x"),
             c.SetAway(*bob, "x"),
             c.Rename(*bob, "x"),
+            c.Part(*bob, "#dev", "x"),
+            c.RemoveMember(*bob, "#den", "ann", "x"),
+            c.BanFromRoom(*bob, "#den", "ann", True, "x"),
         ):
             self.refuses(errors.Muted, chat.ask(command))
         chat.do(c.SetAway(*bob, ""))  # which says nothing
+        chat.do(c.BanFromRoom(*bob, "#den", "ann", True))
+        chat.do(c.Part(*bob, "#dev", " "))
         chat.say(ann, "bob")
 
     def test_a_reason_is_a_line(self) -> None:

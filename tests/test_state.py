@@ -497,6 +497,7 @@ class RoomTests(StateTests):
         chat.join(self.bob, "#dev")
         chat.do(c.SetMode(*self.ann, "#dev", MODERATED, True))
         self.refuses(errors.RoomIsModerated, chat.say(self.bob, "#dev"))
+        self.refuses(errors.RoomIsModerated, chat.ask(c.Part(*self.bob, "#dev", "spam")))
         self.assertIsInstance(chat.say(self.ann, "#dev"), Message)
         chat.do(c.SetRank(*self.ann, "#dev", "bob", VOICE))
         self.assertIsInstance(chat.say(self.bob, "#dev"), Message)

@@ -47,7 +47,7 @@ def send(model: Model, command: Send, now: int) -> Outcome:
     if audience is Audience.ROOM:
         room = joined(model, target.key, user)
         if room.bans or room.modes:
-            _check_may_speak(room, user)
+            check_may_speak(room, user)
         room_id, name = room.id, room.name
     elif audience is Audience.USER:
         other = model.names.get(target.key)
@@ -92,7 +92,12 @@ def joined(model: Model, key: str, user: User) -> Room:
     return room
 
 
-def _check_may_speak(room: Room, user: User) -> None:
+def check_may_speak(room: Room, user: User) -> None:
+    """Check that a member may send to a room.
+
+    :raises RoomIsModerated: if only operators and voices may.
+    :raises BannedFromRoom: if the name is banned.
+    """
     rank = room.members[user.id].rank
     if rank == NONE:
         if "moderated" in room.modes:

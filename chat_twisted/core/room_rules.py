@@ -55,7 +55,7 @@ from chat_twisted.core.facts import (
     TopicSet,
 )
 from chat_twisted.core.message import check_room_name, check_user_name, fold
-from chat_twisted.core.messages import joined
+from chat_twisted.core.messages import check_may_speak, joined
 from chat_twisted.core.model import Model, Room, User
 from chat_twisted.core.names import asking
 
@@ -100,7 +100,7 @@ def part(model: Model, command: Part, now: int) -> Outcome:
     """Leave a room."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
-    reason = sanctions.check_reason(command.reason)
+    reason = _checked_reason(model, room, user, command.reason, now)
     return Outcome((Left(room.id, user.id, model.number, 0, reason),), InRoom(room.id))
 
 
@@ -118,7 +118,7 @@ def after_left(model: Model, fact: Left) -> Iterator[Fact]:
 def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
     """Remove another member."""
     user, room = in_charge(model, command.user, command.epoch, command.room)
-    reason = sanctions.check_reason(command.reason)
+    reason = _checked_reason(model, room, user, command.reason, now)
     other = _member(model, room, command.whom)
     if other is user:
         raise NotThere("the asker must leave instead")
@@ -195,7 +195,7 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
         return Outcome((RoomUnbanned(room.id, name, user.id),), InRoom(room.id))
     if len(room.bans) >= MAX_BANNED and name not in room.bans:
         raise TooManyThere("too many are banned")
-    reason = sanctions.check_reason(command.reason)
+    reason = _checked_reason(model, room, user, command.reason, now)
     banned = RoomBanned(room.id, name, user.name, now, reason, user.id)
     return Outcome((banned,), InRoom(room.id))
 
@@ -210,6 +210,17 @@ def in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Roo
     if room.members[asker.id].rank != OPERATOR:
         raise RoomOperatorRequired
     return asker, room
+
+
+def _checked_reason(model: Model, room: Room, user: User, reason: str, now: int) -> str:
+    """Return a reason without surrounding white space. All members read it, so only those who may
+    send to the room can give one.
+    """
+    reason = sanctions.check_reason(reason)
+    if reason:
+        sanctions.check_voice(model, user, now)
+        check_may_speak(room, user)
+    return reason
 
 
 def _member(model: Model, room: Room, name: str) -> User:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from chat_twisted.core.audit import CONSOLE_NAME
 from chat_twisted.core.commands import NONE, OPERATOR, VOICE
 from chat_twisted.core.events import (
     BanChanged,
@@ -165,7 +166,5 @@ def describe_room_ban(name: str, ban: RoomBan) -> str:
 
 def describe_sanction(sanction: Sanction) -> str:
     """Return the line of a sanction in a list."""
-    until = format_until(sanction.until)
-    return (
-        f"{sanction.subject} {sanction.kind} {until} {sanction.author} {sanction.reason}".rstrip()
-    )
+    until, author = format_until(sanction.until), sanction.author or CONSOLE_NAME
+    return f"{sanction.subject} {sanction.kind} {until} {author} {sanction.reason}".rstrip()
