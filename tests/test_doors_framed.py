@@ -105,7 +105,7 @@ class GrammarTests(DoorTestCase):
             self.assertTrue(client.closed)
             client.say(b"QUIT\n\n")
 
-    def test_what_follows_an_error_that_closes_is_not_looked_at(self) -> None:
+    def test_input_after_an_error_that_closes_is_ignored(self) -> None:
         bob = self.user("bob")
         alice = self.user("alice")
         wrong = b"SEND bob\nContent-length: x\n\n" + send("bob", "hello") * 300
@@ -156,7 +156,7 @@ class GrammarTests(DoorTestCase):
         self.assertEqual(got.count(b"FORWARD alice\n"), 10_000)
         self.assertLess(got.index(b"n4999."), got.index(b"n5000."))
 
-    def test_nothing_logged_tells_what_was_said(self) -> None:
+    def test_the_log_contains_no_texts_of_messages(self) -> None:
         self.user("bob")
         alice = self.user("alice")
         alice.say(send("bob", "secret") + send("secret", "x") + b"SECRET\n\n")
@@ -177,7 +177,7 @@ class RefusalTests(DoorTestCase):
         self.factory.stop("The server is stopping")
         self.assertIn(f"40 more lines about 127.0.0.1, the last: {line}", self.logged)
 
-    def test_who_comes_and_goes_all_the_time_does_not_fill_the_log(self) -> None:
+    def test_a_user_who_comes_and_goes_all_the_time_does_not_fill_the_log(self) -> None:
         for _ in range(2000):
             client = self.connect()
             client.say("REGISTER TOSEND alice\n\n")
@@ -188,7 +188,7 @@ class RefusalTests(DoorTestCase):
         client = self.user("alice")
         self.assertEqual(client.say("FOO\nId: 9\n\n"), b"ERROR 104 Unknown command\nId: 9\n\n")
 
-    def test_what_was_asked_before_is_answered_before_an_error(self) -> None:
+    def test_earlier_requests_are_answered_before_an_error(self) -> None:
         self.user("bob")
         for number, (wrong, code, closes) in enumerate(
             (
@@ -250,13 +250,13 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(carol.transport.take().count(b"FORWARD alice"), 10)
         bob.gone()
 
-    def test_what_the_system_and_the_transport_hold_counts_as_unread(self) -> None:
+    def test_bytes_held_by_the_system_and_the_transport_count_as_unread(self) -> None:
         held = HELD_BY_SYSTEM + stream.GATHER
         for unread, waits in ((8 * 2**20, 8 * 2**20 - held), (held, 0), (1000, 0)):
             factory = FramedFactory(self.hub, self.gate, self.clock, max_unread=unread)
             self.assertEqual(factory.streams.max_unread, waits)
 
-    def test_what_waits_for_a_connection_that_is_lost_or_cut_off_is_not_written(self) -> None:
+    def test_output_waiting_for_a_connection_that_is_lost_or_cut_off_is_not_written(self) -> None:
         for end in (Client.gone, lambda client: client.protocol.abort("why")):
             bob = self.user("bob")
             self.fill(bob)
@@ -267,7 +267,7 @@ class BackpressureTests(DoorTestCase):
             self.clock.advance(601)
             self.commit()
 
-    def test_what_counts_is_what_waits_now_however_slowly_it_is_read(self) -> None:
+    def test_only_output_that_still_waits_counts_however_slowly_it_is_read(self) -> None:
         self.factory.streams.max_unread = 5_000
         alice, bob = self.user("alice"), self.user("bob")
         got = b""
@@ -281,7 +281,7 @@ class BackpressureTests(DoorTestCase):
         got += bob.transport.drain()
         self.assertEqual(re.findall(rb"n(\d+)\.", got), [b"%d" % i for i in range(50)])
 
-    def test_what_waits_goes_no_faster_than_the_peer_reads(self) -> None:
+    def test_waiting_output_is_written_no_faster_than_the_peer_reads(self) -> None:
         alice, bob = self.user("alice"), self.user("bob")
         self.fill(bob)
         for i in range(3):
@@ -294,7 +294,7 @@ class BackpressureTests(DoorTestCase):
             self.assertLessEqual(len(re.findall(rb"n\d", got)), i + 1)
         self.assertEqual(re.findall(rb"n\d", got), [b"n0", b"n1", b"n2"])
 
-    def test_what_is_committed_waits_for_what_is_being_and_no_longer(self) -> None:
+    def test_output_of_a_commit_waits_for_the_commit_under_way_and_no_longer(self) -> None:
         bob = self.user("bob")
         for more in (True, True):  # the second time it was waited once already
             bob.protocol.write(b"x")
@@ -307,7 +307,7 @@ class BackpressureTests(DoorTestCase):
         self.factory.streams.flush(more=False)
         self.assertEqual(bob.transport.take(), b"yz")
 
-    def test_what_is_committed_waits_for_no_disk(self) -> None:
+    def test_output_of_a_commit_does_not_wait_for_a_slow_disk(self) -> None:
         alice, bob = self.user("alice"), self.user("bob")
         self.store.seconds = 0.5
         alice.say(send("bob", "one"))
@@ -318,7 +318,7 @@ class BackpressureTests(DoorTestCase):
         self.clock.advance(stream.FLUSH_WITHIN)
         self.assertIn(b"one", bob.transport.take())
 
-    def test_what_is_said_at_once_is_not_all_written_at_once(self) -> None:
+    def test_messages_sent_at_once_are_not_all_written_at_once(self) -> None:
         """For what waits for a peer, and is too much, is counted by what was written."""
         alice, bob = self.user("alice"), self.user("bob")
         written: list[int] = []
@@ -328,7 +328,7 @@ class BackpressureTests(DoorTestCase):
         self.commit()
         self.assertEqual([size // 40_000 for size in written], [2, 2, 1])
 
-    def test_the_last_words_come_after_what_waits(self) -> None:
+    def test_the_last_words_come_after_the_waiting_output(self) -> None:
         alice, bob = self.user("alice"), self.user("bob")
         self.fill(bob)
         alice.say(send("bob", "first"))
@@ -390,7 +390,7 @@ class CrowdTests(DoorTestCase):
             answers = first + answers
             self.assertEqual(sorted(ids, key=answers.index), ids)
 
-    def test_one_that_waits_goes_on_when_what_it_asked_for_is_answered(self) -> None:
+    def test_a_waiting_connection_goes_on_when_its_request_is_answered(self) -> None:
         self.client.say("JOIN #dev\n\n" + "PING\n\n" * 500 + "JOIN #dev\n\nPING last\n\n")
         for _ in range(20):
             turn(self.clock)
@@ -406,7 +406,7 @@ class CrowdTests(DoorTestCase):
             turn(self.clock)
             self.assertTrue(client.protocol.closed)
 
-    def test_what_was_asked_before_the_end_is_answered(self) -> None:
+    def test_requests_before_the_end_are_answered(self) -> None:
         answers = self.client.say("PING\n\n" * 500)
         self.client.protocol.readConnectionLost()
         self.assertFalse(self.client.closed)
@@ -499,7 +499,7 @@ class LeavingTests(DoorTestCase):
         super().setUp()
         self.alice, self.bob = self.user("alice"), self.user("bob")
 
-    def test_quit_waits_for_the_answers_to_what_was_sent_before(self) -> None:
+    def test_quit_waits_for_the_answers_to_earlier_requests(self) -> None:
         self.assertEqual(self.alice.say(send("bob", "x", 7) + b"QUIT\nId: 8\n\n"), b"")
         self.assertFalse(self.alice.closed)
         self.commit()
@@ -509,13 +509,13 @@ class LeavingTests(DoorTestCase):
         self.assertTrue(self.alice.closed)
         self.assertIn(b"FORWARD alice", self.bob.transport.take())
 
-    def test_what_follows_quit_is_not_looked_at(self) -> None:
+    def test_input_after_quit_is_ignored(self) -> None:
         self.alice.say(send("bob", "x", 7) + b"QUIT\n\n" + send("bob", "y"))
         self.commit()
         self.commit()
         self.assertEqual(self.bob.transport.take().count(b"FORWARD"), 1)
 
-    def test_who_only_stops_writing_still_gets_the_answers(self) -> None:
+    def test_a_peer_that_only_stops_writing_still_gets_the_answers(self) -> None:
         self.alice.say(send("bob", "x"))
         self.alice.protocol.readConnectionLost()
         self.assertFalse(self.alice.closed)
@@ -523,7 +523,7 @@ class LeavingTests(DoorTestCase):
         self.assertIn(b"SENT bob", self.alice.transport.take())
         self.assertTrue(self.alice.closed)
 
-    def test_who_closes_is_gone_at_once_and_in_any_state(self) -> None:
+    def test_a_peer_that_closes_is_gone_at_once_and_in_any_state(self) -> None:
         for client in (self.alice, self.connect(), *self.original("carol")):
             client.protocol.readConnectionLost()
             self.assertTrue(client.transport.disconnecting)
@@ -567,7 +567,7 @@ class StoppingTests(DoorTestCase):
         self.successResultOf(gone)
         self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
 
-    def test_who_does_not_take_the_bye_is_cut_off_within_a_second(self) -> None:
+    def test_a_peer_that_does_not_take_the_bye_is_cut_off_within_a_second(self) -> None:
         alice = self.user("alice")
         gone = self.factory.stop("The server is stopping")
         self.clock.advance(0.6)
@@ -651,7 +651,7 @@ class PolledTests(BackpressureTests):
         self.assertTrue(self.is_polled(first))
         self.assertTrue(self.is_polled(second))
 
-    def test_one_whose_peer_sends_nothing_more_is_the_reactors(self) -> None:
+    def test_a_connection_whose_peer_sends_nothing_more_belongs_to_the_reactor(self) -> None:
         alice, _ = self.user("alice"), self.user("bob")
         alice.say(send("bob", "x"))
         alice.protocol.hold()
@@ -772,14 +772,14 @@ class AuthenticationTests(DoorTestCase):
         self.assertTrue(self.client.closed)
         self.assertEqual(self.client.ask(self.proof(challenge)), b"")
 
-    def test_who_goes_while_the_password_is_looked_at_leaves_nothing(self) -> None:
+    def test_a_peer_that_goes_while_the_password_is_verified_leaves_nothing(self) -> None:
         self.ask()
         self.client.ask("AUTH password\nContent-length: 1\n\nx")
         self.client.gone()
         self.clock.advance(2)
         self.assertEqual(len(self.factory.streams.open), 1)
 
-    def test_what_comes_behind_a_proof_waits_for_its_answer(self) -> None:
+    def test_input_behind_a_proof_waits_for_its_answer(self) -> None:
         self.alice.gone()
         challenge = self.ask()
         self.client.protocol.dataReceived((self.proof(challenge) + "WHO\nId: 3\n\n").encode())
@@ -822,7 +822,7 @@ class AuthenticationTests(DoorTestCase):
 class NoGuestsTests(DoorTestCase):
     guests = False
 
-    def test_who_has_no_account_can_not_come_in_and_not_see_who_has_one(self) -> None:
+    def test_a_user_without_account_can_not_come_in_and_not_see_who_has_one(self) -> None:
         client = self.connect()
         self.assertIn(b"ERROR 106 ", client.ask("REGISTER bob\n\n"))
         client.ask("AUTH password\nContent-length: 1\n\nx")
@@ -847,7 +847,7 @@ class MuchAtOnceTests(DoorTestCase):
             self.commit()
         self.assertEqual((got + alice.transport.take()).count(b"WHO\nCount: 100\n"), 1000)
 
-    def test_a_large_list_counts_as_what_it_has(self) -> None:
+    def test_a_large_list_counts_by_its_number_of_entries(self) -> None:
         limiter = Limiter(OFF._replace(octets=Rate(1, 100)))
         alice = self.user("alice")
         alice.protocol.session.allowance = limiter.session("192.0.2.1", self.clock.seconds())

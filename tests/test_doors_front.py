@@ -159,7 +159,7 @@ class ShareTests(FrontTestCase):
         self.assertEqual([t.disconnecting for t in transports], [True, True, False, False, False])
         self.assertFalse(other.disconnecting)
 
-    def test_who_is_refused_keeps_a_place_until_they_are_gone(self) -> None:
+    def test_a_refused_peer_keeps_a_place_until_it_is_gone(self) -> None:
         self.say(self.connect(), b"REGISTER x\n\n")
         refused = []
         for _ in range(5):
@@ -172,7 +172,7 @@ class ShareTests(FrontTestCase):
         silent = [self.connect() for _ in range(3)]
         self.assertFalse(any(transport.disconnecting for transport in silent))
 
-    def test_who_connects_too_often_is_turned_away_at_once_and_it_is_logged_once(self) -> None:
+    def test_a_peer_that_connects_too_often_is_turned_away_at_once_and_logged_once(self) -> None:
         logged: list[str] = []
 
         def observe(event) -> None:
@@ -199,7 +199,7 @@ class ShareTests(FrontTestCase):
         self.connect()
         self.assertEqual(port.numberAccepts, 1)
 
-    def test_ports_are_prepared_so_that_who_vanished_is_noticed(self) -> None:
+    def test_ports_are_prepared_so_that_vanished_peers_are_noticed(self) -> None:
         class Port:
             socket = socket.socket()
 
@@ -260,7 +260,7 @@ class HandshakeTests(FrontTestCase):
         self.clock.advance(0)
         self.assertEqual((self.answered(one), one.aborted), (1, False))
 
-    def test_who_goes_before_it_is_their_turn_is_forgotten(self) -> None:
+    def test_a_peer_that_goes_before_its_turn_is_forgotten(self) -> None:
         for transport in [self.hello() for _ in range(3)]:
             transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.clock.advance(0)
@@ -269,7 +269,7 @@ class HandshakeTests(FrontTestCase):
 
 
 class PlainTests(FrontTestCase):
-    def test_of_many_who_come_at_once_few_are_handed_over_in_a_turn(self) -> None:
+    def test_of_many_connections_at_once_few_are_handed_over_in_a_turn(self) -> None:
         addresses = [HERE] * 3 * STEPS_AT_ONCE + [THERE]
         self.factory.plaintext = Plaintext.ANYWHERE
         self.factory._max_connections = 99
@@ -287,7 +287,7 @@ class PlainTests(FrontTestCase):
             (transport.producerState, transport.protocol.got), ("producing", b"REGISTER x\n\n")
         )
 
-    def test_the_first_bytes_say_which_door_gets_all_of_them_and_what_follows(self) -> None:
+    def test_the_first_bytes_decide_which_door_gets_the_whole_stream(self) -> None:
         for first, door in (
             (b"SSH-2.0-x\r\n", self.ssh),
             (b"REGISTER bob\n\n", self.framed),
@@ -309,7 +309,7 @@ class PlainTests(FrontTestCase):
             self.say(transport, bytes([byte]))
         self.assertEqual(self.framed.guests[0].got, b"REGISTER x")
 
-    def test_who_says_nothing_or_not_enough_is_closed_after_ten_seconds(self) -> None:
+    def test_a_peer_that_sends_nothing_or_not_enough_is_closed_after_ten_seconds(self) -> None:
         silent, slow = self.connect(), self.connect()
         self.clock.advance(9)
         self.say(slow, b"REGIS")
@@ -318,7 +318,7 @@ class PlainTests(FrontTestCase):
         self.assertTrue(silent.disconnecting and slow.disconnecting)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_who_goes_or_is_handed_over_leaves_nothing_behind(self) -> None:
+    def test_a_peer_that_goes_or_is_handed_over_leaves_nothing_behind(self) -> None:
         for data in (b"", b"REG", b"REGISTER "):
             transport = self.connect()
             self.say(transport, data)
@@ -332,7 +332,7 @@ class PlainTests(FrontTestCase):
         self.say(transport, b"REGISTER x\n\n")
         self.assertTrue(transport.aborted)
 
-    def test_stopping_closes_who_has_said_nothing_and_takes_nobody(self) -> None:
+    def test_stopping_closes_silent_connections_and_accepts_none(self) -> None:
         transport = self.connect()
         self.factory.stop()
         self.assertTrue(transport.disconnecting)
@@ -413,7 +413,7 @@ class TLSTests(FrontTestCase):
         self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
         self.exchange()
 
-    def test_what_is_inside_is_looked_at_again(self) -> None:
+    def test_the_decrypted_stream_is_given_to_the_right_door(self) -> None:
         self.shake_hands()
         self.peer.send(b"REGI")
         self.exchange()
@@ -472,7 +472,7 @@ class TLSTests(FrontTestCase):
         self.clock.advance(1)
         self.assertTrue(self.transport.aborted)
 
-    def test_what_is_no_tls_after_the_first_byte_is_closed(self) -> None:
+    def test_a_stream_that_is_no_tls_after_the_first_byte_is_closed(self) -> None:
         self.say(self.transport, b"\x16" + b"rubbish" * 100)
         self.clock.advance(0)
         self.assertTrue(self.transport.disconnecting)

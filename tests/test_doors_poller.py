@@ -108,7 +108,7 @@ class PollerTest(TestCase):
         self.poller.doRead()
         self.assertEqual([end.got for end in ends], [[b"0"], [], [b"2"], [b"3"], []])
 
-    def test_what_came_of_all_of_it_is_done_once_they_are_read(self) -> None:
+    def test_work_that_follows_from_all_sources_is_done_once_they_are_read(self) -> None:
         ends = [self.end() for _ in range(2)]
         done: list[list[list[bytes]]] = []
 
@@ -130,7 +130,7 @@ class PollerTest(TestCase):
 
         return received
 
-    def test_what_one_source_sends_keeps_no_other_waiting(self) -> None:
+    def test_a_source_that_sends_much_keeps_no_other_waiting(self) -> None:
         flood, other = [self.end() for _ in range(3)], self.end()
         for end in flood:
             self.add(end, self.take_long(end), "flood")
@@ -165,7 +165,7 @@ class PollerTest(TestCase):
         self.poller.doRead()
         self.assertEqual([end.got for end in ends], [[b"x"], [b"x"], []])
 
-    def test_what_waits_for_its_turn_can_be_removed(self) -> None:
+    def test_a_source_that_waits_for_its_turn_can_be_removed(self) -> None:
         first, second, third = (self.end() for _ in range(3))
         self.add(first, self.take_long(first))
         for end in (second, third):
@@ -197,7 +197,7 @@ class PollerTest(TestCase):
         end.peer.send(b"x")
         self.assertEqual(waiting.poll(0), [(self.poller.fileno(), select.POLLIN)])
 
-    def test_what_was_removed_is_not_read(self) -> None:
+    def test_a_removed_source_is_not_read(self) -> None:
         end = self.end()
         known_as = self.add(end)
         end.peer.send(b"x")
@@ -207,7 +207,7 @@ class PollerTest(TestCase):
         self.assertEqual(end.socket.recv(10), b"x")
         self.poller.remove(known_as)  # twice does nothing
 
-    def test_what_was_removed_can_be_added_again(self) -> None:
+    def test_a_removed_source_can_be_added_again(self) -> None:
         end = self.end()
         self.poller.remove(self.add(end))
         self.add(end)
@@ -215,7 +215,7 @@ class PollerTest(TestCase):
         self.poller.doRead()
         self.assertEqual(end.got, [b"x"])
 
-    def test_what_is_removed_by_what_came_from_another_is_not_read(self) -> None:
+    def test_a_source_removed_by_the_callback_of_another_is_not_read(self) -> None:
         one, other = self.end(), self.end()
         known_as = [self.add(one, lambda _: remove()), self.add(other, lambda _: remove())]
         calls: list[None] = []

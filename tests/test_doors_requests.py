@@ -51,7 +51,7 @@ class RequestTestCase(DoorTestCase):
 
 
 class AnswerTests(RequestTestCase):
-    def test_what_follows_from_a_request_is_told_and_is_not_its_answer(self) -> None:
+    def test_consequences_of_a_request_are_told_and_are_not_its_answer(self) -> None:
         self.make_operator(self.alice, "alice")
         self.assertEqual(
             self.ask(self.alice, "BAN bob\nId: 1\n\n"),
@@ -60,13 +60,13 @@ class AnswerTests(RequestTestCase):
 
 
 class RenameTests(RequestTestCase):
-    def test_a_rename_is_answered_and_told_to_who_shares_a_room(self) -> None:
+    def test_a_rename_is_answered_and_told_to_those_who_share_a_room(self) -> None:
         self.assertEqual(self.ask(self.bob, "RENAME bob_2\nId: 1\n\n"), RENAMED % b"Id: 1\n")
         self.assertEqual(self.told(self.alice), RENAMED % b"")
         self.assertEqual(self.told(self.carol), b"")
         self.assertEqual(self.names(), ["alice", "bob_2", "carol"])
 
-    def test_the_users_other_connections_and_who_catches_up_are_told(self) -> None:
+    def test_the_users_other_connections_are_told_even_while_they_catch_up(self) -> None:
         bob, token = self.another(self.bob, "bob")
         self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")
         again = self.connect()
@@ -89,14 +89,14 @@ class RenameTests(RequestTestCase):
         self.clock.advance(1)
         self.assertEqual(self.told(self.carol), b"PRESENCE\nContent-length: 11\n\nBobby here\n")
 
-    def test_the_old_name_is_free_at_once_and_what_is_said_reaches_the_new_one(self) -> None:
+    def test_the_old_name_is_free_at_once_and_messages_reach_the_new_one(self) -> None:
         self.ask(self.bob, "RENAME bobby\n\n")
         other = self.user("bob")
         self.ask(self.carol, "SEND bobby\nContent-length: 1\n\nx")
         self.assertIn(b"FORWARD carol\nTo: bobby\n", self.told(self.bob))
         self.assertEqual(self.told(other), b"")
 
-    def test_what_waits_under_the_old_name_comes_and_its_receipt_goes_back(self) -> None:
+    def test_messages_waiting_under_the_old_name_come_and_the_receipt_goes_back(self) -> None:
         bob, token = self.another(self.bob, "bob")
         self.ask(self.carol, "SEND bob\nId: 1\nContent-length: 1\n\nx")
         self.ask(bob, "RENAME bobby\n\n")
@@ -121,7 +121,7 @@ class RenameTests(RequestTestCase):
         self.assertIn(b"REGISTERED bobby\n", told)
         self.assertEqual(self.ask(other, "PING\n\n"), b"PONG\n\n")
 
-    def test_who_comes_back_is_named_as_now_also_in_what_was_said_before(self) -> None:
+    def test_a_user_who_comes_back_has_the_new_name_also_in_earlier_messages(self) -> None:
         bob, token = self.another(self.bob, "bob")
         self.ask(self.carol, "SEND bob\nContent-length: 1\n\nx")
         self.ask(bob, "SEND carol\nContent-length: 1\n\ny")
@@ -131,7 +131,7 @@ class RenameTests(RequestTestCase):
         self.assertIn(b"FORWARD carol\nTo: bobby\nMessage: 1\n", told)
         self.assertIn(b"FORWARD bobby\nTo: carol\nMessage: 2\n", told)
 
-    def test_what_was_said_under_the_old_name_is_read_back_by_the_new_one(self) -> None:
+    def test_messages_sent_under_the_old_name_are_read_back_under_the_new_one(self) -> None:
         self.ask(self.carol, "SEND bob\nContent-length: 5\n\nindex")
         self.clock.advance(2)  # until it is indexed
         self.commit()
@@ -144,7 +144,7 @@ class RenameTests(RequestTestCase):
         self.assertIn(b"SEARCH bobby\nCount: 1\n", found)
         self.assertIn(b"HISTORY alice\nCount: 0\n", self.ask(self.carol, "HISTORY alice\n\n"))
 
-    def test_what_can_not_be_had_is_refused_and_the_connection_goes_on(self) -> None:
+    def test_a_name_that_can_not_be_had_is_refused_and_the_connection_goes_on(self) -> None:
         self.ask(self.carol, "ACCOUNT register\nContent-length: 1\n\nx")
         for name, code in (
             ("b@d", 100),
@@ -165,7 +165,7 @@ class RenameTests(RequestTestCase):
         self.assertEqual(self.ask(self.bob, "RENAME bob\n\n"), b"RENAMED bob\nTo: bob\n\n")
         self.assertEqual(self.told(self.alice), b"")
 
-    def test_who_is_kept_out_of_a_room_under_a_name_keeps_it_while_there(self) -> None:
+    def test_a_user_banned_from_a_room_keeps_the_name_while_there(self) -> None:
         self.ask(self.alice, "BAN #dev\nUser: bob\n\n")
         self.assertEqual(self.ask(self.bob, "RENAME b\n\n"), b"ERROR 111 Not permitted\n\n")
         self.ask(self.bob, "LEAVE #dev\n\n")
@@ -185,7 +185,7 @@ RENAMED = b"RENAMED bob\n%bTo: bob_2\n\n"
 
 
 class DuplicateTests(RequestTestCase):
-    def test_who_has_taken_the_name_since_does_not_count_as_the_recipient(self) -> None:
+    def test_a_user_who_has_taken_the_name_since_does_not_count_as_the_recipient(self) -> None:
         message = "SEND bob\nId: 1\nContent-length: 1\n\nx"
         sent = self.ask(self.alice, message)
         self.ask(self.bob, "RENAME bobby\n\n")
@@ -195,7 +195,7 @@ class DuplicateTests(RequestTestCase):
 
 
 class RankTests(RequestTestCase):
-    def test_a_rank_is_answered_and_told_with_who_gave_it(self) -> None:
+    def test_a_rank_is_answered_and_told_with_the_user_who_gave_it(self) -> None:
         self.assertEqual(
             self.ask(self.alice, "RANK #DEV\nId: 1\nUser: BOB\nRank: voice\n\n"),
             b"RANK #dev\nId: 1\nUser: bob\nRank: voice\nBy: alice\n\n",
@@ -210,7 +210,7 @@ class RankTests(RequestTestCase):
         )
         self.assertEqual(self.told(self.bob), b"")
 
-    def test_who_inherits_a_room_is_told_without_by(self) -> None:
+    def test_a_user_who_inherits_a_room_is_told_without_by(self) -> None:
         self.ask(self.alice, "LEAVE #dev\nContent-length: 3\n\nbye")
         self.assertEqual(
             self.told(self.bob),
@@ -228,7 +228,7 @@ class RankTests(RequestTestCase):
         ):
             self.assertEqual(self.ask(client, f"{request}\n\n"), b"ERROR 111 Not permitted\n\n")
 
-    def test_ranks_are_seen_by_who_joins_and_in_the_list(self) -> None:
+    def test_ranks_are_seen_in_the_list_and_by_users_who_join(self) -> None:
         self.ask(self.alice, "RANK #dev\nUser: bob\nRank: operator\n\n")
         self.assertIn(b"\nOperators: alice bob\n", self.ask(self.carol, "JOIN #dev\n\n"))
         self.ask(self.alice, "RANK #dev\nUser: carol\nRank: voice\n\n")
@@ -239,7 +239,7 @@ class RankTests(RequestTestCase):
         self.assertIn(b"\n\nalice\nbob\ncarol\n", self.ask(self.carol, "WHO #dev\n\n"))
         self.assertIn(b"\nRank: voice\nOp", self.ask(self.carol, "JOIN #dev\n\n"))
 
-    def test_who_makes_a_room_is_its_operator(self) -> None:
+    def test_the_user_who_makes_a_room_is_its_operator(self) -> None:
         self.assertEqual(
             self.ask(self.carol, "JOIN #new\nPrivate: yes\n\n"),
             b"JOINED #new\nUser: carol\nRank: operator\nOperators: carol\nModes: private\n"
@@ -288,7 +288,7 @@ class ModeTests(RequestTestCase):
         self.assertEqual(self.ask(self.carol, "MODE #dev\n\n"), b"ERROR 110 No such room\n\n")
         self.assertIn(b"Count: 0\n", self.ask(self.carol, "ROOMS\n\n"))
 
-    def test_what_is_no_mode_or_not_ones_to_set_is_refused(self) -> None:
+    def test_an_unknown_mode_or_one_the_user_may_not_set_is_refused(self) -> None:
         for client, request, code in (
             (self.bob, "MODE #dev\nMode: topic\nOn: yes", 111),
             (self.alice, "MODE #dev\nMode: loud\nOn: yes", 111),
@@ -315,7 +315,7 @@ class RoomBanTests(RequestTestCase):
         self.assertEqual(self.told(self.bob), unbanned)
         self.assertIn(b"SENT #dev\n", self.ask(self.bob, message))
 
-    def test_who_is_banned_does_not_join_unless_they_are_invited(self) -> None:
+    def test_a_banned_user_can_not_join_unless_invited(self) -> None:
         self.ask(self.alice, "BAN #dev\nUser: carol\n\n")
         self.assertEqual(self.ask(self.carol, "JOIN #dev\n\n"), b"ERROR 111 Not permitted\n\n")
         self.ask(self.alice, "INVITE #dev\nUser: carol\n\n")
@@ -335,7 +335,7 @@ class RoomBanTests(RequestTestCase):
         self.assertEqual(self.ask(self.bob, "BAN #dev\n\n"), b"ERROR 111 Not permitted\n\n")
         self.assertEqual(self.ask(self.bob, "BAN #none\n\n"), b"ERROR 110 No such room\n\n")
 
-    def test_who_is_put_out_hears_why(self) -> None:
+    def test_a_removed_user_is_told_why(self) -> None:
         self.assertEqual(
             self.ask(self.alice, "KICK #dev\nId: 1\nUser: bob\nContent-length: 4\n\nspam"),
             b"LEFT #dev\nId: 1\nUser: bob\nBy: alice\nContent-length: 4\n\nspam",
@@ -351,7 +351,7 @@ class RoomBanTests(RequestTestCase):
                     b"ERROR 111 Not permitted\n\n",
                 )
 
-    def test_what_can_not_be_banned_is_refused_and_the_connection_goes_on(self) -> None:
+    def test_a_ban_that_is_impossible_is_refused_and_the_connection_goes_on(self) -> None:
         for request, code in (
             ("BAN #dev\nUser: b@d", 100),
             ("UNBAN #dev\nUser: bob", 111),
@@ -389,7 +389,7 @@ class DeleteTests(RequestTestCase):
         answer = self.delete(self.bob, number)
         self.assertEqual(answer, deleted % (b"bob", b"Id: 9\n", number))
 
-    def test_what_is_deleted_is_read_back_as_an_empty_text(self) -> None:
+    def test_a_deleted_message_is_read_back_as_an_empty_text(self) -> None:
         number = self.send(self.bob, "#dev", "secret words")
         self.delete(self.bob, number)
         told = self.ask(self.alice, "HISTORY #dev\n\n")
@@ -397,7 +397,7 @@ class DeleteTests(RequestTestCase):
         found = self.ask(self.alice, "SEARCH\nContent-length: 5\n\nwords")
         self.assertEqual(found, b"SEARCH\nCount: 0\n\n")
 
-    def test_who_comes_back_gets_the_number_without_the_text(self) -> None:
+    def test_a_user_who_comes_back_gets_the_number_without_the_text(self) -> None:
         bob, token = self.another(self.bob, "bob")
         bob.gone()
         self.commit()
@@ -408,7 +408,7 @@ class DeleteTests(RequestTestCase):
         self.assertIn(b"FORWARD carol\nTo: bob\nMessage: %d\n" % first, told)
         self.assertTrue(told.endswith(b"Deleted: yes\nContent-length: 0\n\n"))
 
-    def test_who_catches_up_is_brought_no_text_that_is_deleted_meanwhile(self) -> None:
+    def test_a_user_who_catches_up_gets_no_text_that_is_deleted_meanwhile(self) -> None:
         self.patch(archive, "PAGE", 0)
         bob, token = self.another(self.bob, "bob")
         bob.gone()
@@ -445,14 +445,14 @@ class DeleteTests(RequestTestCase):
             self.assertEqual(answer, b"ERROR 111 Not permitted\nId: 9\n\n")
         self.assertEqual(self.told(self.bob), b"")
 
-    def test_deleting_what_others_said_is_logged(self) -> None:
+    def test_deleting_messages_of_others_is_logged(self) -> None:
         self.delete(self.bob, self.send(self.bob, "#dev", "x"))
         number = self.send(self.bob, "#dev", "x")
         self.delete(self.alice, number)
         lines = [line for line in self.logged if "audit" in line]
         self.assertEqual(lines, [f"audit: alice delete message {number} of bob until ever: ''"])
 
-    def test_what_waits_for_the_original_client_is_not_forwarded(self) -> None:
+    def test_a_deleted_message_waiting_for_the_original_client_is_not_forwarded(self) -> None:
         _, receiving = self.original("dave")
         numbers = [self.send(self.bob, "dave", text) for text in ("one", "two", "three")]
         self.assertIn(b"one", self.told(receiving))
@@ -467,7 +467,7 @@ class DeleteTests(RequestTestCase):
         self.delete(self.bob, number)
         self.assertIn(b"three", receiving.say("RECEIVED bob\n\n"))
 
-    def test_who_can_not_be_read_for_is_told_so(self) -> None:
+    def test_a_request_that_needs_an_unreadable_archive_is_refused(self) -> None:
         number = self.send(self.bob, "ALL", "x")
         self.store.unreadable = OSError("gone")
         answer = self.delete(self.bob, number)
@@ -506,7 +506,7 @@ class ReadMarkerTests(RequestTestCase):
         self.ask(self.bob, "LEAVE #dev\n\n")
         self.assertIn(b"Count: 3\n", self.ask(self.bob, "READ\n\n"))
 
-    def test_no_marker_is_beyond_what_was_said(self) -> None:
+    def test_no_marker_is_beyond_the_last_message(self) -> None:
         answer = self.ask(self.bob, "READ carol\nMessage: 99\n\n")
         self.assertEqual(answer, b"READ carol\nMessage: 3\n\n")
 
@@ -543,7 +543,7 @@ class OwnMessagesTests(RequestTestCase):
         told = self.ask(self.alice, "ACCOUNT messages\n\n")
         self.assertEqual(told, b"ERROR 111 Not permitted\n\n")
 
-    def test_who_gives_up_the_account_may_have_all_of_it_deleted(self) -> None:
+    def test_a_user_who_drops_the_account_may_have_all_its_messages_deleted(self) -> None:
         told = self.ask(self.bob, "ACCOUNT unregister\nErase: yes\n\n")
         self.assertEqual(told, b"ACCOUNT unregister\n\n")
         self.go_on()

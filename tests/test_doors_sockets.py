@@ -28,14 +28,14 @@ class SocketTests(TestCase):
         self.addCleanup(accepted.close)
         return accepted
 
-    def test_buffers_are_small_and_what_the_system_makes_of_them_is_known(self) -> None:
+    def test_buffers_are_small_and_their_real_sizes_are_known(self) -> None:
         for address in ("127.0.0.1", "::1"):
             accepted = self.accepted(60, address)
             for name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 size = accepted.getsockopt(socket.SOL_SOCKET, name)
                 self.assertTrue(BUFFER <= size <= HELD_BY_SYSTEM, size)
 
-    def test_what_a_peer_does_not_read_is_not_held_by_the_system_without_end(self) -> None:
+    def test_the_system_holds_a_bounded_amount_that_a_peer_does_not_read(self) -> None:
         accepted = self.accepted(60)
         accepted.setblocking(False)
         sent = 0
@@ -60,7 +60,7 @@ class SocketTests(TestCase):
             self.assertLessEqual(min(p for p in probes if p * 1000 >= timeout), 2 * idle)
         self.accepted(999_999_999)  # what the system does not take is no error
 
-    def test_what_is_no_port_of_tcp_is_left_alone(self) -> None:
+    def test_a_port_that_is_not_tcp_is_left_alone(self) -> None:
         local = socket.socket(socket.AF_UNIX)
         self.addCleanup(local.close)
         size = local.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

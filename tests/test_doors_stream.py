@@ -84,7 +84,7 @@ class TLSTestCase(TestCase):
 
 
 class HandOverTests(TLSTestCase):
-    def test_what_twisted_has_still_to_write_of_the_handshake_comes_first(self) -> None:
+    def test_the_rest_of_the_handshake_of_twisted_is_written_first(self) -> None:
         sent: list[bytes] = []
         self.transport.room = 0
         self.transport.write(b"the end of the handshake")
@@ -148,7 +148,7 @@ class ReadingTests(TLSTestCase):
         self.give(b"".join(self.transport.encrypt(b"%03d" % i) for i in range(300)))
         self.assertEqual(self.talker.got, text + b"".join(b"%03d" % i for i in range(300)))
 
-    def test_it_is_closed_when_the_peer_ends_tls_and_what_it_said_before_is_taken(self) -> None:
+    def test_it_is_closed_when_the_peer_ends_tls_and_earlier_input_is_taken(self) -> None:
         data = self.transport.encrypt(b"last")
         self.transport.client.shutdown()
         self.give(data + self.transport.client.bio_read(1000))
@@ -162,7 +162,7 @@ class ReadingTests(TLSTestCase):
         self.assertEqual(self.talker.ends, ["closed", "lost"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_is_no_tls_is_answered_with_an_alert_and_closed(self) -> None:
+    def test_a_stream_that_is_no_tls_is_answered_with_an_alert_and_closed(self) -> None:
         data = bytearray(self.transport.encrypt(b"hello"))
         data[-1] ^= 1
         self.give(bytes(data))
@@ -196,7 +196,7 @@ class WritingTests(TLSTestCase):
         self.say(b"0")
         self.transport.take()
 
-    def test_what_the_socket_takes_in_part_comes_whole_and_in_order(self) -> None:
+    def test_output_that_the_socket_takes_in_part_comes_whole_and_in_order(self) -> None:
         texts = [b"%d" % i * 30_000 for i in range(5)]
         got = b""
         for room in (1, 100, 16_384, 0, 50_000):
@@ -209,7 +209,7 @@ class WritingTests(TLSTestCase):
         self.assertEqual(len(got), 750_000)
         self.assertEqual(self.talker.ends, [])
 
-    def test_what_waits_for_a_slow_peer_is_written_before_it_is_closed(self) -> None:
+    def test_output_waiting_for_a_slow_peer_is_written_before_it_is_closed(self) -> None:
         self.transport.room = 10
         for text in (b"one", b"two", b"three"):
             self.say(text)
@@ -217,7 +217,7 @@ class WritingTests(TLSTestCase):
         self.assertEqual(self.transport.drain(), b"onetwothree")
         self.assertTrue(self.transport.half_closed)
 
-    def test_one_whose_tls_can_say_nothing_more_is_cut_off(self) -> None:
+    def test_a_connection_whose_tls_can_send_nothing_more_is_cut_off(self) -> None:
         self.transport.server.getHandle().shutdown()
         self.say(b"hello")
         self.assertEqual(self.talker.ends, ["a fault in TLS"])

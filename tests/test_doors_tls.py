@@ -54,7 +54,7 @@ class CertificateTests(TestCase):
         with self.assertRaisesRegex(TLSError, "No such file or directory"):
             ensure(self.folder / "nowhere")
 
-    def test_what_can_not_be_used_is_one_line_that_names_the_file(self) -> None:
+    def test_an_unusable_file_is_one_line_that_names_it(self) -> None:
         certificate, key = ensure(self.folder)
         other = self.folder / "other"
         other.mkdir()
@@ -81,7 +81,7 @@ class CertificateTests(TestCase):
             with self.assertRaisesRegex(TLSError, reason):
                 ServerTLS(*files)
 
-    def test_a_reload_takes_what_is_there_and_keeps_what_it_has_if_that_is_broken(self) -> None:
+    def test_a_reload_takes_the_new_files_and_keeps_the_old_ones_if_those_are_broken(self) -> None:
         certificate, key = ensure(self.folder)
         tls = ServerTLS(certificate, key)
         first = tls.fingerprint

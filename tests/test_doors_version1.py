@@ -108,7 +108,7 @@ class FullTests(DoorTestCase):
         client = self.connect()
         self.assertEqual(client.say("REGISTER TOSEND bob\n\n"), NOT_REGISTERED)
 
-    def test_who_is_let_go_before_its_second_connection_leaves_nothing(self) -> None:
+    def test_a_client_dismissed_before_its_second_connection_leaves_nothing(self) -> None:
         first = self.connect()
         first.say("REGISTER TOSEND carol\n\n")
         session = first.protocol.session
@@ -338,7 +338,7 @@ class SendingTests(DoorTestCase):
             self.commit()
             self.assertEqual(self.alice.transport.take(), b"SEND bob\n\n")
 
-    def test_what_is_over_the_limit_once_nul_is_replaced_is_error_102(self) -> None:
+    def test_a_text_over_the_limit_once_nul_is_replaced_is_error_102(self) -> None:
         self.assertEqual(self.send(self.alice, "bob", "\0" * 30_000), UNABLE)
         self.assertFalse(self.alice.closed)
 
@@ -368,7 +368,7 @@ class RateTests(DoorTestCase):
         self.assertEqual(answers, b"SEND bob\n\n" * len(lines))
         self.assertTrue(9 <= self.clock.seconds() - begun <= 21)
 
-    def test_what_can_not_be_sent_when_its_time_has_come_is_error_102(self) -> None:
+    def test_a_text_that_can_not_be_sent_when_its_time_has_come_is_error_102(self) -> None:
         self.alice.say(send("nobody", "x") * 501)
         self.alice.transport.take()
         for _ in range(500):
@@ -377,7 +377,7 @@ class RateTests(DoorTestCase):
         self.clock.advance(1)
         self.assertEqual(self.alice.transport.take(), UNABLE)
 
-    def test_who_goes_while_a_text_waits_leaves_nothing_behind(self) -> None:
+    def test_a_client_that_goes_while_a_text_waits_leaves_nothing_behind(self) -> None:
         self.alice.say(send("nobody", "x") * 501)
         self.commit()
         self.alice.gone()
@@ -412,7 +412,7 @@ class PiecesTests(DoorTestCase):
         self.assertEqual(self.pieces("a\n\nb\n"), ["a", " ", "b"])
         self.assertEqual(self.pieces("\n"), [" "])
 
-    def test_what_acts_on_a_terminal_is_replaced(self) -> None:
+    def test_control_characters_are_replaced(self) -> None:
         self.assertEqual(self.pieces("a\x1b[2Jb\tc"), ["a␛[2Jb\tc"])
 
     @given(st.text(st.characters(exclude_categories=["Cs"])).filter(bool), st.integers(1, 700))

@@ -21,7 +21,7 @@ TIME = b"1970-01-01T00:00:00.000Z"
 
 
 class RegistrationTests(DoorTestCase):
-    def test_registered_tells_what_the_client_must_know(self) -> None:
+    def test_registered_tells_the_client_the_limits(self) -> None:
         _, answer = self.register("alice", "Version: 2", "Id: 1")
         self.assertRegex(
             answer,
@@ -194,7 +194,7 @@ class TalkTests(DoorTestCase):
             [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")],
         )
 
-    def test_what_can_not_be_sent_is_refused_and_the_connection_goes_on(self) -> None:
+    def test_a_message_that_can_not_be_sent_is_refused_and_the_connection_goes_on(self) -> None:
         for to, answer in (
             ("carol", b"ERROR 102 Unable to send\nId: 1\n\n"),
             ("b@d", b"ERROR 102 Unable to send\nId: 1\n\n"),
@@ -280,7 +280,7 @@ class TalkTests(DoorTestCase):
             b"ROOMS\nCount: 3\nContent-length: 12\n\n#c 1 member\n",
         )
 
-    def test_lists_that_take_long_are_answered_a_page_a_turn_and_what_follows_waits(self) -> None:
+    def test_long_lists_are_answered_a_page_a_turn_and_later_requests_wait(self) -> None:
         describe = requests.describe_user
 
         def slowly(user: User, room: Room | None) -> str:
@@ -294,7 +294,7 @@ class TalkTests(DoorTestCase):
         self.commit()
         self.assertEqual(self.alice.transport.take(), page + b"PONG\n\n")
 
-    def test_who_leaves_while_it_waits_for_a_list_is_sent_nothing(self) -> None:
+    def test_a_client_that_leaves_while_it_waits_for_a_list_is_sent_nothing(self) -> None:
         self.factory.version_2.lists._spent = 1.0
         self.alice.say("WHO\n\nQUIT\n\n")
         self.alice.gone()
@@ -395,7 +395,7 @@ class ComingBackTests(DoorTestCase):
             b"ERROR 112 Unavailable\nId: 1\nRetry-after: 5\n\nBYE\n\n",
         )
 
-    def test_what_was_missed_comes_no_faster_than_it_is_read(self) -> None:
+    def test_missed_messages_come_no_faster_than_they_are_read(self) -> None:
         self.patch(archive, "SCAN", 2)
         alice = self.user("alice")
         bob, answer = self.register("bob")
@@ -460,7 +460,7 @@ class RoomTests(DoorTestCase):
         )
         self.assertEqual(self.ask(self.alice, "LEAVE #dev\n\n"), b"LEFT #dev\nUser: alice\n\n")
 
-    def test_what_follows_a_change_builds_on_it(self) -> None:
+    def test_a_request_after_a_change_builds_on_it(self) -> None:
         answer = self.ask(
             self.alice,
             "JOIN #dev\nId: 1\n\nSEND #dev\nId: 2\nContent-length: 1\n\nxLEAVE #dev\nId: 3\n\n",
@@ -496,7 +496,7 @@ class RoomTests(DoorTestCase):
             b"WHO #b\nCount: 2\nContent-length: 15\n\nalice\nbob away\n",
         )
 
-    def test_what_can_not_be_done_in_rooms_is_refused_and_the_connection_goes_on(self) -> None:
+    def test_an_impossible_change_in_rooms_is_refused_and_the_connection_goes_on(self) -> None:
         self.ask(self.alice, "JOIN #dev\n\n")
         for request, code in (
             ("JOIN dev\n\n", b"110"),
@@ -580,7 +580,7 @@ class ReadingTests(DoorTestCase):
         self.commit()
         self.assertTrue(self.alice.transport.take().endswith(b"PONG 1\n\nBYE\n\n"))
 
-    def test_what_can_not_be_read_is_error_112(self) -> None:
+    def test_an_unreadable_archive_is_error_112(self) -> None:
         self.store.unreadable = OSError("gone")
         self.alice.say("HISTORY ALL\nId: 1\n\nPING\n\n")
         self.commit()
@@ -608,7 +608,7 @@ class ReadingTests(DoorTestCase):
 class TooFastTests(DoorTestCase):
     limits = OFF._replace(messages=Rate(1, 3))
 
-    def test_what_is_no_message_counts_as_one_but_a_confirmation(self) -> None:
+    def test_each_request_but_a_confirmation_counts_as_a_message(self) -> None:
         alice = self.user("alice")
         for _ in range(9):
             alice.ask("RECEIVED x\nMessage: 0\n\n")
@@ -631,7 +631,7 @@ class PresenceTests(DoorTestCase):
         self.clock.advance(TELL_AFTER)
         return (client or self.alice).transport.take()
 
-    def test_who_asks_to_watch_is_answered_as_without(self) -> None:
+    def test_a_client_that_asks_to_watch_is_answered_as_without(self) -> None:
         self.assertEqual(
             self.bob.say("WHO\nId: 1\nWatch: YES\n\n"),
             b"WHO\nId: 1\nCount: 2\nContent-length: 10\n\nalice\nbob\n",
@@ -639,7 +639,7 @@ class PresenceTests(DoorTestCase):
         self.user("carol")
         self.assertEqual(self.presence(self.bob), b"PRESENCE\nContent-length: 11\n\ncarol here\n")
 
-    def test_what_changes_within_half_a_second_is_told_together(self) -> None:
+    def test_changes_within_half_a_second_are_told_together(self) -> None:
         self.user("Carol").gone()
         self.bob.say("STATUS away\nContent-length: 5\n\nlunch")
         self.user("dave")
@@ -706,7 +706,7 @@ class PresenceTests(DoorTestCase):
         self.bob.gone()
         self.assertEqual(self.presence(), b"")
 
-    def test_asking_who_is_here_does_not_stop_it(self) -> None:
+    def test_a_plain_list_request_does_not_stop_it(self) -> None:
         self.alice.ask("WHO\n\n")
         self.bob.gone()
         self.assertEqual(self.presence(), b"PRESENCE\nContent-length: 9\n\nbob gone\n")
@@ -734,7 +734,7 @@ class PresenceTests(DoorTestCase):
 
 
 class RefusedWatchTests(DoorTestCase):
-    def test_who_asks_in_vain_does_not_watch(self) -> None:
+    def test_a_client_whose_request_is_refused_does_not_watch(self) -> None:
         alice = self.user("alice")
         self.assertIn(b"ERROR 110", alice.say("WHO #nosuch\nWatch: yes\n\n"))
         self.user("bob")

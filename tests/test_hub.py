@@ -213,7 +213,7 @@ class HubTestCase(TestCase):
 
 
 class RegistryTests(HubTestCase):
-    def test_a_name_is_had_by_one_user_at_a_time_whatever_its_case(self) -> None:
+    def test_a_name_belongs_to_one_user_at_a_time_without_regard_to_case(self) -> None:
         alice = self.join("Alice")
         with self.assertRaises(NameInUse):
             self.join("aLICE")
@@ -259,7 +259,7 @@ class RegistryTests(HubTestCase):
         for i in range(10):
             self.join(f"u{i}")
 
-    def test_who_is_in_the_order_of_the_alphabet_and_only_of_those_present(self) -> None:
+    def test_who_lists_only_users_who_are_present_in_alphabetical_order(self) -> None:
         for name in ("bob", "Alice", "carol"):
             self.join(name)
         self.hub.logins.login(ImmediateSession(self.door), "dora", present=False)
@@ -267,7 +267,7 @@ class RegistryTests(HubTestCase):
 
 
 class DeliveryTests(HubTestCase):
-    def test_what_several_said_at_once_is_handed_on_in_as_few_pieces_as_they_said_it_in(
+    def test_messages_of_several_users_are_handed_on_in_as_few_pieces_as_they_came(
         self,
     ) -> None:
         alice, bob, carol = (self.join(name) for name in ("alice", "bob", "carol"))
@@ -320,7 +320,7 @@ class DeliveryTests(HubTestCase):
         self.hub.received(bob, 2)
         self.assertEqual(alice.heard[3:], [("delivered", "a", 1), ("delivered", "b", 2)])
 
-    def test_received_says_nothing_of_what_went_to_others(self) -> None:
+    def test_received_confirms_no_messages_that_went_to_others(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
         self.hub.send(alice, "bob", "x", "a")
         self.commit()
@@ -357,7 +357,7 @@ class DeliveryTests(HubTestCase):
         self.assertEqual([sessions for _, sessions in self.door.calls], [[bob, carol]])
         self.assertEqual([sessions for _, sessions in other.calls], [[dora]])
 
-    def test_what_is_said_to_the_same_with_nothing_between_is_handed_on_together(self) -> None:
+    def test_consecutive_messages_to_the_same_recipient_are_handed_on_together(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
         for to in ("ALL", "ALL", "bob", "bob", "carol", "ALL"):
             self.hub.send(alice, to, to)
@@ -372,7 +372,7 @@ class DeliveryTests(HubTestCase):
             ],
         )
 
-    def test_those_who_talk_at_once_get_what_the_others_said_among_their_own(self) -> None:
+    def test_users_who_talk_at_once_get_messages_of_others_among_their_own(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
         for i, session in enumerate((alice, bob, alice, bob)):
             self.hub.send(session, "ALL", str(i), str(i))
@@ -391,7 +391,7 @@ class DeliveryTests(HubTestCase):
             max_size=12,
         )
     )
-    def test_what_is_committed_together_reaches_whom_it_would_one_by_one(
+    def test_messages_committed_together_reach_the_same_users_as_one_by_one(
         self, said: list[tuple[str, str]]
     ) -> None:
         heard = []
@@ -467,13 +467,13 @@ class FaultTests(HubTestCase):
 
 
 class NobodyThereTests(HubTestCase):
-    def test_what_is_said_to_everybody_is_history_for_who_comes(self) -> None:
+    def test_a_message_to_everybody_is_not_delivered_again_to_users_who_come_later(self) -> None:
         alice = self.join("alice")
         self.hub.send(alice, "ALL", "x", "a")
         self.commit()
         self.assertEqual(alice.heard, [("sent", "a", 1)])
 
-    def test_who_counts_those_alone_who_are_present_needs_somebody_else_for_everybody(self) -> None:
+    def test_a_user_who_reaches_only_those_present_needs_somebody_else_for_everybody(self) -> None:
         dora = self.original("dora")
         self.quit(self.join("alice"))
         bob = self.join("bob")
@@ -550,7 +550,7 @@ class KeptTests(HubTestCase):
         stranger = self.join("alice", alice.token)
         self.assertNotEqual(stranger.token, alice.token)
 
-    def test_who_is_away_is_not_here_but_can_be_sent_to(self) -> None:
+    def test_a_user_who_is_away_is_not_here_but_can_be_sent_to(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         self.assertEqual(self.names(), ["alice"])
@@ -563,7 +563,7 @@ class KeptTests(HubTestCase):
         self.hub.received(again, 2)
         self.assertEqual(alice.heard[2:], [("delivered", "a", 1)])
 
-    def test_what_was_confirmed_does_not_come_again_and_what_was_not_does(self) -> None:
+    def test_confirmed_messages_do_not_come_again_and_unconfirmed_ones_do(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         for text in ("one", "two", "three"):
             self.hub.send(alice, "bob", text)
@@ -573,7 +573,7 @@ class KeptTests(HubTestCase):
         self.leave(bob)
         self.assertEqual(self.join("bob", bob.token).texts(), ["three"])
 
-    def test_a_confirmation_of_what_was_not_sent_yet_counts_for_what_was(self) -> None:
+    def test_a_confirmation_beyond_the_last_message_counts_for_the_messages_sent(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.received(bob, 10**17)
         self.hub.send(alice, "bob", "x", "a")
@@ -605,7 +605,7 @@ class KeptTests(HubTestCase):
         self.leave(carol)
         self.assertEqual(self.join("carol", carol.token, resume=0).texts(), ["after"])
 
-    def test_what_was_missed_comes_before_anything_newer_and_each_once(self) -> None:
+    def test_missed_messages_come_before_newer_ones_and_each_comes_once(self) -> None:
         self.patch(archive, "SCAN", 3)
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
@@ -639,7 +639,7 @@ class KeptTests(HubTestCase):
         self.commit()
         self.assertEqual((len(again.got), waiting), (3, []))
 
-    def test_who_quits_is_gone_at_once_and_the_next_of_that_name_gets_nothing_of_his(self) -> None:
+    def test_a_user_who_quits_is_gone_at_once_and_the_next_of_that_name_gets_nothing(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         self.hub.send(alice, "bob", "for the first bob", "a")
@@ -664,14 +664,14 @@ class KeptTests(HubTestCase):
                 self.say(alice, name, "x")
         self.hub.send(alice, "u2", "x")
 
-    def test_who_goes_before_knowing_its_token_leaves_the_name_free(self) -> None:
+    def test_a_user_who_goes_before_getting_a_token_leaves_the_name_free(self) -> None:
         session = ListSession(self.door)
         self.hub.logins.login(session, "alice")
         self.leave(session)
         self.join("alice")
         self.assertEqual(session.heard, [])
 
-    def test_an_unreadable_archive_drops_who_has_missed_something(self) -> None:
+    def test_an_unreadable_archive_disconnects_users_who_missed_something(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         self.hub.send(alice, "bob", "x")
@@ -729,7 +729,7 @@ class RepeatedTests(HubTestCase):
         self.commit()
         self.assertEqual(again.heard[2:], [("sent", "7", 1), ("delivered", "7", 1)])
 
-    def test_what_was_sent_is_sent_though_its_recipient_has_gone_since(self) -> None:
+    def test_a_repeated_message_is_confirmed_even_if_its_recipient_has_gone(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "x", "7", "7")
         self.commit()
@@ -759,7 +759,7 @@ class RestartTests(HubTestCase):
         self.clock.advance(599)
         self.join("bob", bob.token)
 
-    def test_what_was_confirmed_before_does_not_come_again(self) -> None:
+    def test_a_confirmed_message_does_not_come_again_after_a_restart(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.hub.send(alice, "bob", "x")
         self.commit()
@@ -811,7 +811,7 @@ class LimitTests(HubTestCase):
         messages=Rate(1, 2), logins=Rate(1, 5), registrations=Rate(0.01, 1), rooms=1
     )
 
-    def test_who_says_too_much_is_told_to_wait_and_hears_on(self) -> None:
+    def test_a_user_who_sends_too_much_is_told_to_wait_and_still_receives(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         for _ in range(2):
             self.hub.send(alice, "bob", "x")
@@ -846,7 +846,7 @@ class WorkTests(HubTestCase):
         self.clock.pump([0, 0, 1, 0])
         self.successResultOf(reading)
 
-    def test_who_has_read_too_much_is_told_when_to_go_on_and_others_are_not_concerned(self) -> None:
+    def test_a_user_who_has_read_too_much_is_told_when_to_go_on_and_others_are_not(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.store.seconds = 1
         with self.assertRaises(TooFast) as caught:
@@ -859,7 +859,7 @@ class WorkTests(HubTestCase):
         self.clock.advance(1)
         self.read(alice)
 
-    def test_all_of_an_address_share_what_it_may(self) -> None:
+    def test_all_users_of_an_address_share_its_allowance(self) -> None:
         sessions = [self.join(name) for name in ("a", "b", "c", "d", "e", "f")]
         for session in sessions:
             session.host, session.allowance = "192.0.2.1", None
@@ -877,7 +877,7 @@ class WorkTests(HubTestCase):
             applicant.host = "192.0.2.1"
             self.hub.usage.checked_asker(applicant)
 
-    def test_who_comes_back_waits_for_the_next_page_and_gets_it_all(self) -> None:
+    def test_a_user_who_comes_back_waits_for_the_next_page_and_gets_all_messages(self) -> None:
         self.patch(archive, "SCAN", 1)
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
@@ -892,7 +892,7 @@ class WorkTests(HubTestCase):
         self.clock.pump([0.5] * 30)
         self.assertEqual(again.texts(), [str(i) for i in range(8)])
 
-    def test_who_comes_back_when_too_much_is_read_is_served_soon(self) -> None:
+    def test_a_user_who_comes_back_when_too_much_is_read_is_served_soon(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         self.hub.send(alice, "bob", "x")
@@ -941,7 +941,7 @@ class PresenceTests(HubTestCase):
         self.assertEqual(what, "saw")
         return [tuple(presence) for presence in seen]
 
-    def test_who_watches_sees_others_come_and_go(self) -> None:
+    def test_a_watcher_sees_others_come_and_go(self) -> None:
         bob = self.join("bob")
         self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
         self.leave(bob)
@@ -952,7 +952,7 @@ class PresenceTests(HubTestCase):
         self.assertEqual(self.saw(self.alice), [("bob", "here", ""), ("carol", "gone", "")])
         self.assertEqual(bob.heard, [])
 
-    def test_who_comes_again_on_another_connection_is_no_news_and_the_last_to_go_is(self) -> None:
+    def test_only_the_first_connection_of_a_user_to_come_and_the_last_to_go_are_news(self) -> None:
         first = self.join("bob")
         self.saw(self.alice)
         second = self.join("bob", first.token)
@@ -961,7 +961,7 @@ class PresenceTests(HubTestCase):
         self.leave(second)
         self.assertEqual(self.saw(self.alice), [("bob", "gone", "")])
 
-    def test_who_is_away_says_why_and_gets_messages_all_the_same(self) -> None:
+    def test_a_user_who_is_away_gives_a_reason_and_still_gets_messages(self) -> None:
         bob = self.join("bob")
         self.saw(self.alice)
         self.ask(bob, c.SetAway, " at lunch ")
@@ -1036,7 +1036,7 @@ class OrderTests(HubTestCase):
             session.got.clear()
             session.heard.clear()
 
-    def test_a_member_who_is_removed_says_nothing_more(self) -> None:
+    def test_a_removed_member_can_not_send(self) -> None:
         carol = self.join("carol")
         self.enter(carol, "#dev")
         self.alice.got.clear()
@@ -1048,7 +1048,7 @@ class OrderTests(HubTestCase):
         self.assertEqual(carol.texts(), [])
         self.assertEqual(self.bob.heard[-1], ("refused", "s", NotAMember))
 
-    def test_a_user_who_is_muted_says_nothing_more(self) -> None:
+    def test_a_muted_user_is_refused_and_nobody_gets_the_message(self) -> None:
         self.hub.ask(c.Impose(c.CONSOLE, 0, c.MUTE, "bob"))
         self.hub.send(self.bob, "alice", "x", "s")
         self.commit()
@@ -1135,7 +1135,7 @@ class CatchingUpTests(HubTestCase):
 class EndTests(HubTestCase):
     """Sessions that end against the wish of their users."""
 
-    def test_who_is_disconnected_is_told_by_whom_and_why(self) -> None:
+    def test_a_disconnected_user_is_told_by_whom_and_why(self) -> None:
         alice = self.join("alice")
         done: list = []
         self.hub.ask(c.Disconnect(c.CONSOLE, 0, "alice", "too loud")).addCallback(done.append)
@@ -1147,7 +1147,7 @@ class EndTests(HubTestCase):
         self.commit()
         self.assertEqual(self.hub.population().sessions, 0)
 
-    def test_who_is_banned_is_told_so(self) -> None:
+    def test_a_banned_user_is_told_so(self) -> None:
         alice = self.join("alice")
         self.hub.ask(c.Impose(c.CONSOLE, 0, c.BAN, "alice", 0, "spam"))
         self.commit()
@@ -1155,7 +1155,7 @@ class EndTests(HubTestCase):
         with self.assertRaises(Banned):
             self.join("alice")
 
-    def test_what_could_not_be_written_is_asked_again(self) -> None:
+    def test_a_command_that_could_not_be_written_is_proposed_again(self) -> None:
         alice = self.join("alice")
         self.store.broken = OSError("full")
         self.leave(alice)

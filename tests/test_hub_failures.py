@@ -204,7 +204,7 @@ class LaterTests(BrokenTestCase):
         self.hub.logins.leave(carol, for_good=True)
         self.check_told("bob", "carol")
 
-    def test_what_a_client_has_confirmed_is_written_later(self) -> None:
+    def test_confirmations_of_a_client_are_written_later(self) -> None:
         self.say(self.alice, "bob", "x")
         self.fail_writes()
         self.hub.received(self.bob, 1)
@@ -254,7 +254,7 @@ class TakenTests(BrokenTestCase):
 class RestartTests(HubTestCase):
     """The server is killed, and another starts on what it has written."""
 
-    def test_users_rooms_and_what_was_missed_are_there_again(self) -> None:
+    def test_users_rooms_and_missed_messages_are_there_again(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
         for session in (alice, bob):
             self.enter(session, "#dev")

@@ -44,7 +44,7 @@ class RoomTests(HubTestCase):
         with self.assertRaises(NotAMember):
             self.say(self.carol, "#dev", "x")
 
-    def test_member_who_was_absent_gets_what_was_said_since_they_joined(self) -> None:
+    def test_member_who_was_absent_gets_messages_since_they_joined(self) -> None:
         self.enter(self.alice, "#dev")
         self.say(self.alice, "#dev", "before")
         self.enter(self.bob, "#dev")
@@ -52,7 +52,7 @@ class RoomTests(HubTestCase):
         self.say(self.alice, "#dev", "while absent")
         self.assertEqual(self.join("bob", self.bob.token).texts(), ["while absent"])
 
-    def test_member_who_has_left_gets_what_was_said_until_then(self) -> None:
+    def test_member_who_has_left_gets_messages_until_then(self) -> None:
         self.enter(self.alice, "#dev")
         self.enter(self.bob, "#dev")
         other = self.join("bob", self.bob.token)
@@ -135,7 +135,7 @@ class AccountTests(HubTestCase):
     def password(self) -> str:
         return self.hub.queries.account(self.alice).password
 
-    def test_name_is_kept_for_ever_with_what_is_sent_to_it(self) -> None:
+    def test_name_of_an_account_and_messages_to_it_are_kept_for_ever(self) -> None:
         self.enter(self.alice, "#dev")
         user = self.alice.user
         self.quit(self.alice)
@@ -181,7 +181,7 @@ class AccountTests(HubTestCase):
         with self.assertRaises(NotProven):
             self.set_password(lambda asker: succeed("hash"))
 
-    def test_what_is_not_permitted_any_more_when_the_hash_is_made_is_refused(self) -> None:
+    def test_password_of_an_account_dropped_while_it_is_hashed_is_refused(self) -> None:
         slow: Deferred[str] = Deferred()
         self.set_password(lambda asker: slow)
         self.ask(self.alice, c.DropAccount, label="3")
@@ -199,7 +199,7 @@ class AccountTests(HubTestCase):
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.assertEqual(self.password(), "")
 
-    def test_user_who_is_gone_when_the_hash_is_made_changes_nothing(self) -> None:
+    def test_user_gone_when_the_hash_is_made_changes_nothing(self) -> None:
         slow: Deferred[str] = Deferred()
         self.set_password(lambda asker: slow)
         self.leave(self.alice)
@@ -207,7 +207,7 @@ class AccountTests(HubTestCase):
         self.commit()
         self.assertEqual(self.hub.queries.account(self.log_in("alice")).password, "")
 
-    def test_what_a_user_said_is_deleted_with_the_account_if_that_is_asked(self) -> None:
+    def test_messages_of_a_user_are_deleted_with_the_account_if_requested(self) -> None:
         bob = self.join("bob")
         self.say(self.alice, "ALL", "secret")
         self.say(bob, "ALL", "other")

@@ -82,7 +82,7 @@ class StateTests(TestCase):
 class OrderTests(StateTests):
     """What today's faults were: decided before the order, or twice."""
 
-    def test_who_was_removed_from_a_room_says_nothing_more_in_it(self) -> None:
+    def test_a_user_removed_from_a_room_can_not_send_to_it(self) -> None:
         chat = Chat()
         ann, bob = chat.login("ann"), chat.login("bob")
         chat.join(ann, "#dev")
@@ -90,7 +90,7 @@ class OrderTests(StateTests):
         chat.do(c.RemoveMember(*ann, "#dev", "bob"))
         self.refuses(errors.NotAMember, chat.say(bob, "#dev"))
 
-    def test_who_was_muted_says_nothing_more(self) -> None:
+    def test_a_muted_user_can_not_send(self) -> None:
         chat = Chat()
         bob = chat.login("bob")
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", chat.now + MINUTE, "loud"))
@@ -98,14 +98,14 @@ class OrderTests(StateTests):
         chat.after(MINUTE)
         self.assertIsInstance(chat.say(bob, "ALL"), Message)
 
-    def test_who_was_disconnected_says_nothing_more(self) -> None:
+    def test_a_disconnected_user_can_not_send(self) -> None:
         chat = Chat()
         bob = chat.login("bob")
         chat.do(c.Disconnect(CONSOLE, 0, "bob"))
         self.refuses(errors.NoSession, chat.say(bob, "ALL"))
         self.refuses(errors.NoSession, chat.ask(c.Join(*bob, "#dev", 9)))
 
-    def test_what_is_asked_on_a_session_of_before_is_refused_when_the_user_is_back(self) -> None:
+    def test_a_request_on_an_old_session_is_refused_when_the_user_is_back(self) -> None:
         chat = Chat()
         bob = chat.login("bob")
         token = chat.tokens[bob]
@@ -149,7 +149,7 @@ class OrderTests(StateTests):
             chat.login("ann", proof="old")
         chat.login("ann", proof="new")
 
-    def test_whose_proof_was_taken_away_changes_no_account(self) -> None:
+    def test_a_user_whose_proof_was_revoked_can_change_no_account(self) -> None:
         chat = Chat()
         owner = chat.login("ann")
         chat.register(owner, KEY, "stolen")
@@ -185,7 +185,7 @@ class OrderTests(StateTests):
         made = chat.do(c.Join(*ann, "#dev", chat.new()))
         self.assertEqual([type(fact) for fact in made], [facts.RoomMade, facts.Joined])
 
-    def test_who_inherits_a_room_is_told(self) -> None:
+    def test_a_user_who_inherits_a_room_is_told(self) -> None:
         chat = Chat()
         ann, bob, cyd = chat.login("ann"), chat.login("bob"), chat.login("cyd")
         for at in (ann, bob, cyd):
@@ -277,7 +277,7 @@ class MessageTests(StateTests):
         chat.do(c.Detach(*bob, True))
         self.assertEqual(chat.say(ann, "bob", key="1"), Duplicate(sent.number, sent.time))
 
-    def test_only_some_sessions_reach_who_is_absent(self) -> None:
+    def test_only_some_sessions_reach_absent_users(self) -> None:
         chat = Chat()
         ann, bob = chat.login("ann"), chat.login("bob")
         chat.do(c.Detach(*bob))
@@ -287,7 +287,7 @@ class MessageTests(StateTests):
         self.refuses(errors.UnableToSend, chat.say(ann, "ann", reaches_absent=False))
         self.assertIsInstance(chat.say(ann, "ann"), Message)  # for one's other devices
 
-    def test_who_has_not_arrived_is_not_there_for_a_session_that_reaches_nobody_absent(
+    def test_a_user_who_has_not_arrived_is_unreachable_by_sessions_of_those_present(
         self,
     ) -> None:
         chat = Chat()
@@ -342,7 +342,7 @@ class NameTests(StateTests):
             [chat.ask(c.Sweep(2)).result for _ in range(3)], [Swept(2), Swept(2), Swept(1)]
         )
 
-    def test_who_said_so_is_not_held_nor_who_is_not_kept(self) -> None:
+    def test_a_guest_who_quits_or_whose_name_is_not_kept_is_not_held(self) -> None:
         chat = Chat()
         chat.do(c.Detach(*chat.login("ann"), True))
         chat.do(c.Detach(*chat.login("bob", kept=False)))
@@ -412,13 +412,13 @@ class NameTests(StateTests):
         chat.register(ann)
         self.refuses(errors.HasAccount, chat.ask(c.Rename(*ann, "other")))
 
-    def test_who_is_muted_keeps_the_name_that_is_muted(self) -> None:
+    def test_a_muted_user_keeps_the_name_that_is_muted(self) -> None:
         chat = Chat()
         ann = chat.login("ann")
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "ann"))
         self.refuses(errors.Muted, chat.ask(c.Rename(*ann, "other")))
 
-    def test_cursors_move_forward_and_not_past_what_was_said(self) -> None:
+    def test_cursors_move_forward_and_not_past_the_last_message(self) -> None:
         chat = Chat()
         ann = chat.login("ann")
         sent = [chat.say(ann, "ALL").number for _ in range(3)]
@@ -457,7 +457,7 @@ class RoomTests(StateTests):
         self.chat = chat = Chat(rooms=3, address_rooms=4)
         self.ann, self.bob, self.cyd = (chat.login(name) for name in ("ann", "bob", "cyd"))
 
-    def test_who_makes_a_room_is_its_operator(self) -> None:
+    def test_the_user_who_makes_a_room_is_its_operator(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#dev")
         chat.join(self.bob, "#dev")
@@ -466,7 +466,7 @@ class RoomTests(StateTests):
         outcome = chat.ask(c.Join(*self.ann, "#DEV", 99))
         self.assertEqual(outcome, Outcome((), InRoom(room.id)))
 
-    def test_a_private_room_is_for_who_is_invited_and_unknown_to_others(self) -> None:
+    def test_a_private_room_is_for_invited_users_and_unknown_to_others(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#den", private=True)
         self.refuses(errors.RoomIsPrivate, chat.ask(c.Join(*self.bob, "#den", 99)))
@@ -523,7 +523,7 @@ class RoomTests(StateTests):
         self.assertEqual(len(chat.do(c.Part(*self.ann, "#dev"))), 1)  # bob needs no inheritance
         self.refuses(errors.NotThere, chat.ask(c.RemoveMember(*self.bob, "#dev", "bob")))
 
-    def test_who_is_banned_from_a_room_neither_joins_nor_speaks_unless_invited(self) -> None:
+    def test_a_user_banned_from_a_room_can_neither_join_nor_send_unless_invited(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#dev")
         chat.join(self.bob, "#dev")
@@ -597,7 +597,7 @@ class AccountTests(StateTests):
         chat.login("ann", chat.tokens[ann])
         self.assertIsInstance(chat.say(other, "ALL"), Message)  # the session stays
 
-    def test_what_was_said_goes_with_the_account_if_that_is_asked(self) -> None:
+    def test_messages_are_deleted_with_the_account_if_requested(self) -> None:
         chat, ann = self.chat, self.ann
         chat.register(ann)
         number = chat.say(ann, "ALL").number
@@ -648,7 +648,7 @@ class AccountTests(StateTests):
 
 
 class SanctionTests(StateTests):
-    def test_who_is_banned_is_disconnected_and_kept_out(self) -> None:
+    def test_a_banned_user_is_disconnected_and_kept_out(self) -> None:
         chat = Chat()
         chat.login("ann", host="10.0.0.1")
         bob = chat.login("bob", host="10.0.1.1")
@@ -671,7 +671,7 @@ class SanctionTests(StateTests):
         self.assertIsInstance(chat.say(ann, "ALL"), Message)
         chat.login("ann", proof=KEY, host="10.0.0.1")
 
-    def test_a_sanction_whose_time_is_over_is_swept(self) -> None:
+    def test_an_expired_sanction_is_swept(self) -> None:
         chat = Chat()
         chat.do(c.Impose(CONSOLE, 0, c.BAN, "10.0.0.0/24", chat.now + MINUTE))
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob", 0))
