@@ -537,6 +537,18 @@ class RoomTests(StateTests):
         self.assertIsInstance(chat.say(self.bob, "#dev"), Message)
         self.refuses(errors.NotThere, chat.ask(c.BanFromRoom(*self.ann, "#dev", "bob", False)))
 
+    def test_ban_from_a_room_ends_an_earlier_invitation(self) -> None:
+        chat = self.chat
+        chat.join(self.ann, "#den", private=True)
+        chat.do(c.Invite(*self.ann, "#den", "bob"))
+        chat.do(c.BanFromRoom(*self.ann, "#den", "bob", True))
+        self.refuses(errors.RoomIsPrivate, chat.ask(c.Join(*self.bob, "#den", 9)))
+        self.assertEqual(chat.state.rooms_seen_by(self.bob[0]).count, 0)
+        [room] = chat.state.rooms.values()
+        self.assertEqual((room.invited, chat.state.users[self.bob[0]].invitations), ({}, {}))
+        chat.do(c.Invite(*self.ann, "#den", "bob"))
+        chat.join(self.bob, "#den")
+
     def test_a_user_is_in_so_many_rooms_and_an_address_makes_so_many(self) -> None:
         chat = self.chat
         for number in range(3):

@@ -276,6 +276,13 @@ class Invited(NamedTuple):
     by: int
 
 
+class Uninvited(NamedTuple):
+    """An invitation to a private room has ended, because the user's name was banned from it."""
+
+    room: int
+    user: int
+
+
 class Asked(NamedTuple):
     """A user is invited to a public room. Nothing is stored, since everybody may join."""
 
@@ -397,6 +404,7 @@ Fact = (
     | ModeSet
     | TopicSet
     | Invited
+    | Uninvited
     | Asked
     | RoomBanned
     | RoomUnbanned

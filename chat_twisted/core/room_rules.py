@@ -53,6 +53,7 @@ from chat_twisted.core.facts import (
     RoomMade,
     RoomUnbanned,
     TopicSet,
+    Uninvited,
 )
 from chat_twisted.core.message import check_room_name, check_user_name, fold
 from chat_twisted.core.messages import check_may_speak, joined
@@ -186,7 +187,9 @@ def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
 
 
 def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
-    """Ban a name from a room, or lift the ban. A member of that name stays, but can't send."""
+    """Ban a name from a room, or lift the ban. A member of that name stays, but can't send; an
+    invited user is not invited any more.
+    """
     user, room = in_charge(model, command.user, command.epoch, command.room)
     name = fold(check_user_name(command.whom))
     if not command.on:
@@ -197,6 +200,9 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
         raise TooManyThere("too many are banned")
     reason = _checked_reason(model, room, user, command.reason, now)
     banned = RoomBanned(room.id, name, user.name, now, reason, user.id)
+    other = model.names.get(name)
+    if other is not None and other.id in room.invited:
+        return Outcome((banned, Uninvited(room.id, other.id)), InRoom(room.id))
     return Outcome((banned,), InRoom(room.id))
 
 

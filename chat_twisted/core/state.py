@@ -422,6 +422,12 @@ def _take_invitation(state: State, fact: facts.Invited) -> None:
     state.add_invitation(state.rooms[fact.room], state.users[fact.user])
 
 
+def _take_uninvited(state: State, fact: facts.Uninvited) -> None:
+    room, user = state.rooms[fact.room], state.users[fact.user]
+    del room.invited[user.id], user.invitations[room.id]
+    state.list_room(room, user.id)
+
+
 def _take_room_ban(state: State, fact: facts.RoomBanned) -> None:
     state.rooms[fact.room].bans[fact.name] = RoomBan(fact.author, fact.time, fact.reason)
 
@@ -500,6 +506,7 @@ _TAKE: dict[type, Callable[[State, Any], None]] = {
     facts.ModeSet: _take_mode,
     facts.TopicSet: _take_topic,
     facts.Invited: _take_invitation,
+    facts.Uninvited: _take_uninvited,
     facts.Asked: _take_nothing,
     facts.RoomBanned: _take_room_ban,
     facts.RoomUnbanned: _take_room_unban,

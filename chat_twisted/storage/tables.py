@@ -86,6 +86,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
         "WHERE id = :room",
     ),
     facts.Invited: ("INSERT OR REPLACE INTO invitation VALUES (:room, :user)",),
+    facts.Uninvited: ("DELETE FROM invitation WHERE room = :room AND user = :user",),
     facts.Asked: (),
     facts.RoomBanned: (
         "INSERT OR REPLACE INTO room_ban VALUES (:room, :name, :author, :time, :reason)",
