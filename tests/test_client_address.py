@@ -53,7 +53,7 @@ class AddressTests(TestCase):
         integers(1, 65535),
         from_regex(r"\A[A-Za-z0-9]{0,32}\Z"),
     )
-    def test_what_is_printed_can_be_typed(self, host: str, port: int, user: str) -> None:
+    def test_a_printed_address_can_be_typed(self, host: str, port: int, user: str) -> None:
         host = parse_address(host).host
         before = f"{user}@" if user else ""
         printed = f"{before}{format_address(host, port)}"
@@ -64,7 +64,7 @@ class AddressTests(TestCase):
         with contextlib.suppress(ValueError):
             parse_address(text)
 
-    def test_what_is_remembered_does_not_depend_on_how_it_was_written(self) -> None:
+    def test_the_remembered_address_does_not_depend_on_how_it_was_written(self) -> None:
         for written in ("h:1", "H:1"):
             address = parse_address(written)
             self.assertEqual(address_key(address.host, address.port or 0), "h:1")

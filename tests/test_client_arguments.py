@@ -100,7 +100,7 @@ class NamesTests(ArgumentsTestCase):
         self.configure()
         self.assertEqual(self.parse("bob HOME").server, Server("HOME"))
 
-    def test_what_is_given_goes_before_the_config(self) -> None:
+    def test_arguments_go_before_the_config(self) -> None:
         self.configure()
         other = parse_fingerprint("cd" * 32)
         given = self.parse(f"-p 1 --fingerprint {other} --identity k home")
@@ -109,7 +109,7 @@ class NamesTests(ArgumentsTestCase):
         self.assertTrue(self.parse("--plain home").server.plain)
         self.assertIsNone(self.parse("bob example.org").identity)
 
-    def test_a_host_is_what_people_type_and_the_client_prints(self) -> None:
+    def test_a_host_is_accepted_as_people_type_it_and_as_the_client_prints_it(self) -> None:
         self.configure('user = "al"\n[servers.home]\nhost = "h:9000"\nuser = "bob"')
         for line, user, server in (
             ("alice h", "alice", Server("h")),
@@ -133,7 +133,7 @@ class NamesTests(ArgumentsTestCase):
             given = self.parse(line)
             self.assertEqual((given.user, given.server), (user, server), line)
 
-    def test_what_contradicts_itself_is_refused(self) -> None:
+    def test_contradicting_arguments_are_refused(self) -> None:
         for line, said in (
             ("alice bob@h", "the user is given twice: alice, and bob in bob@h"),
             ("alice h:1 -p 2", "the port is given twice: 2, and 1 in h:1"),
@@ -165,7 +165,7 @@ class NamesTests(ArgumentsTestCase):
             said = self.refused(f"{name} example.org")
             self.assertEqual(said, f"ERROR 100 : Malformed Username : {name!r}\n")
 
-    def test_what_is_wrong_in_the_config_is_said_first_whatever_the_arguments_are(self) -> None:
+    def test_errors_of_the_config_are_reported_first_with_any_arguments(self) -> None:
         problem = f"{self.folder}/chat_twisted/config.toml:2: bell is true or false, not 5\n"
         self.configure('user = "al"\nbell = 5')
         for line in ("alice host", "host:1", "", "--nothing", "a b c", "b@d host", "--version"):
@@ -181,7 +181,7 @@ class NamesTests(ArgumentsTestCase):
         self.assertIn("config.toml:16: ", said.split("\n")[0])
         self.assertIn("home is no server in config.toml", said)
 
-    def test_where_there_is_no_home_it_is_said_what_names_a_folder(self) -> None:
+    def test_without_a_home_folder_the_error_tells_how_to_name_a_folder(self) -> None:
         def nobody(_: int) -> None:
             raise KeyError
 
@@ -204,7 +204,7 @@ class OptionsTests(ArgumentsTestCase):
         for text, tail in (("@bob", "bob"), ("@all", "ALL"), ("all", "ALL"), ("#Dev", "#Dev")):
             self.assertEqual(self.parse(f"alice host --tail {text}").tail, tail)
 
-    def test_what_is_wrong_is_said_with_the_option(self) -> None:
+    def test_a_wrong_value_is_reported_with_its_option(self) -> None:
         for line, said in (
             ("--port 0", "argument -p/--port: '0' is not a port"),
             ("--port 65536", "argument -p/--port: '65536' is not a port"),
@@ -252,7 +252,7 @@ class ModeTests(ArgumentsTestCase):
         self.terminals = terminals
         return self.parse(f"alice host {options}").mode
 
-    def test_a_screen_is_for_who_has_a_terminal_on_both_sides(self) -> None:
+    def test_a_screen_needs_a_terminal_on_both_sides(self) -> None:
         for terminals, mode in (
             ((0, 1, 2), Mode.SCREEN),
             ((0, 1), Mode.SCREEN),
@@ -268,7 +268,7 @@ class ModeTests(ArgumentsTestCase):
         del os.environ["TERM"]
         self.assertIs(self.mode(0, 1), Mode.PIPE)
 
-    def test_what_is_for_scripts_needs_no_screen(self) -> None:
+    def test_options_for_scripts_need_no_screen(self) -> None:
         for options, mode in (
             ("--json", Mode.JSON),
             ("--once /who", Mode.PIPE),

@@ -108,7 +108,7 @@ class ConnectTests(ChatTestCase):
         self.assertEqual(self.failureResultOf(wrong, Refused).value.code, 107)
         self.assertEqual(self.chat.join("alice", password="secret").name, "alice")
 
-    def test_a_key_proves_who_one_is_and_that_it_can_not_be_read_is_said(self) -> None:
+    def test_a_key_authenticates_the_user_and_an_unreadable_key_is_reported(self) -> None:
         alice = self.chat.join("alice")
         folder = self.folder()
         key = Identity(folder / "key", own=True)
@@ -175,7 +175,7 @@ class SendTests(ChatTestCase):
             self.chat.run(anext(self.bob)), Received(1, sent.time, "alice", "bob", "hello")
         )
 
-    def test_what_was_not_answered_when_the_connection_was_lost_is_said_once(self) -> None:
+    def test_requests_unanswered_when_the_connection_was_lost_are_sent_once(self) -> None:
         self.chat.store.seconds = 0.1
         sending = [self.chat.start(self.alice.send("bob", text)) for text in "ab"]
         self.chat.cut()
@@ -186,7 +186,7 @@ class SendTests(ChatTestCase):
         self.chat.advance(1)
         self.assertEqual(self.texts(self.bob), ["a", "b", "c"])
 
-    def test_the_next_session_of_an_account_says_what_it_says(self) -> None:
+    def test_the_next_session_of_an_account_sends_its_own_messages(self) -> None:
         self.chat.run(self.alice._bot.ask("ACCOUNT", "register", (), "secret"))
         numbers = []
         for text in ("build 1 is done", "build 2 is done"):
@@ -196,7 +196,7 @@ class SendTests(ChatTestCase):
         self.assertEqual(numbers, [1, 2])
         self.assertEqual(self.texts(self.bob), ["build 1 is done", "build 2 is done"])
 
-    def test_what_the_server_refuses_is_refused(self) -> None:
+    def test_a_refusal_of_the_server_is_raised(self) -> None:
         for to, code in (("carol", 102), ("#dev", 110), ("a b", 102), ("#a\nb", 102)):
             self.assertEqual(self.refusal(self.alice.send(to, "x")), code)
         refused = self.assertRaises(Refused, self.chat.run, self.alice.send("carol", "x"))
@@ -204,7 +204,7 @@ class SendTests(ChatTestCase):
             (str(refused), refused.reason), ("ERROR 102 Unable to send", "Unable to send")
         )
 
-    def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
+    def test_a_message_for_which_the_server_would_close_the_connection_is_not_sent(self) -> None:
         ends = set(self.chat.reactor.ends)
         for text, code in (("", 103), ("a\0b", 103), ("x" * 65537, 108)):
             self.assertEqual(self.refusal(self.alice.send("bob", text)), code)
@@ -237,7 +237,7 @@ class SendTests(ChatTestCase):
         self.assertEqual(self.refusal(self.alice.send("carol", "x", delivered=True)), 102)
         self.assertEqual(len(self.chat.reactor.getDelayedCalls()), before)
 
-    def test_only_what_is_to_one_user_is_delivered(self) -> None:
+    def test_only_messages_to_one_user_are_delivered(self) -> None:
         for to in ("ALL", "#dev"):
             self.assertRaises(ValueError, self.chat.run, self.alice.send(to, "x", delivered=True))
 
@@ -252,7 +252,7 @@ class SendTests(ChatTestCase):
         self.chat.store.seconds = 0
         self.assertEqual(self.chat.run(self.alice.send("bob", "more")).number, 2)
 
-    def test_what_is_not_answered_when_the_session_is_lost_is_not_waited_for(self) -> None:
+    def test_requests_unanswered_when_the_session_is_lost_are_not_waited_for(self) -> None:
         self.chat.store.seconds = 10_000
         sending = self.chat.start(self.alice.send("bob", "hello"))
         self.lose_for_good()
@@ -285,7 +285,7 @@ class QueueTests(ChatTestCase):
         self.assertEqual(self.texts(self.bot), texts)
         self.assertEqual(self.texts(self.alice), ["busy"])
 
-    def test_what_a_bot_has_no_room_for_is_fetched_later_and_once(self) -> None:
+    def test_messages_for_which_a_bot_has_no_room_are_fetched_later_and_once(self) -> None:
         self.patch(bot_session, "QUEUE", 20 * 1024)
         self.patch(bot_session, "MAX_QUEUE", 40 * 1024)
         texts = self.flood(300)
@@ -339,7 +339,7 @@ class ListenTests(ChatTestCase):
         async for message in self.bot:
             self.heard.append(message.text)
 
-    def test_a_message_comes_with_who_said_it_and_to_whom(self) -> None:
+    def test_a_message_comes_with_its_sender_and_recipient(self) -> None:
         for room in (self.bot.join("#dev"), self.alice.join("#dev")):
             self.chat.run(room)
         for to in ("BOT", "#DEV", "all"):
@@ -348,14 +348,14 @@ class ListenTests(ChatTestCase):
         self.assertEqual([each.to for each in messages], ["bot", "#dev", "ALL"])
         self.assertEqual({each.sender for each in messages}, {"alice"})
 
-    def test_it_ends_when_the_client_is_closed_after_what_there_is(self) -> None:
+    def test_it_ends_after_the_messages_received_when_the_client_is_closed(self) -> None:
         self.chat.run(self.alice.send("bot", "hello"))
         listening = self.chat.start(self.listen())
         self.chat.run(self.bot.close())
         self.successResultOf(listening)
         self.assertEqual(self.heard, ["hello"])
 
-    def test_what_was_not_taken_before_close_can_be_taken_after(self) -> None:
+    def test_messages_not_taken_before_close_can_be_taken_after(self) -> None:
         self.chat.run(self.alice.send("bot", "hello"))
         self.chat.run(self.bot.close())
         self.chat.run(self.listen())
@@ -375,7 +375,7 @@ class ListenTests(ChatTestCase):
         self.failureResultOf(listening, NotConnected)
         self.assertRaises(NotConnected, self.chat.run, anext(self.bot))
 
-    def test_what_the_server_says_at_the_end_is_why(self) -> None:
+    def test_the_last_error_of_the_server_is_the_reason_of_the_end(self) -> None:
         listening = self.chat.start(self.listen())
         self.chat.hub.ask(Disconnect(CONSOLE, 0, "bot", "spam\x1b[2J"))
         self.chat.settle()
@@ -389,7 +389,7 @@ class ListenTests(ChatTestCase):
         self.chat.run(self.alice.send("bot", "hello"))
         self.assertEqual(self.texts(self.bot), ["hello"])
 
-    def test_who_is_woken_may_cancel_another_who_waits(self) -> None:
+    def test_a_task_that_is_woken_may_cancel_another_one_that_waits(self) -> None:
         async def first() -> None:
             self.heard.append((await anext(self.bot)).text)
             other.cancel()
@@ -400,7 +400,7 @@ class ListenTests(ChatTestCase):
         self.failureResultOf(other, CancelledError)
         self.assertEqual(self.heard, ["hello"])
 
-    def test_two_who_wait_get_a_message_each(self) -> None:
+    def test_two_tasks_that_wait_get_a_message_each(self) -> None:
         waiting = [self.chat.start(anext(self.bot)) for _ in range(2)]
         for text in ("one", "two"):
             self.chat.run(self.alice.send("bot", text))
@@ -482,7 +482,7 @@ class CloseTests(ChatTestCase):
         self.assertEqual(self.chat.run(talk()), [Seen("alice", State.HERE)])
         self.assertEqual(self.chat.reactor.ends, set())
 
-    def test_what_was_asked_before_is_answered_before(self) -> None:
+    def test_earlier_requests_are_answered_earlier(self) -> None:
         alice, bob = self.chat.join("alice"), self.chat.join("bob")
         sending = Deferred.fromCoroutine(alice.send("bob", "bye"))
         self.chat.run(alice.close())
@@ -490,7 +490,7 @@ class CloseTests(ChatTestCase):
         self.assertEqual(self.texts(bob), ["bye"])
         self.assertRaises(NotConnected, self.chat.run, alice.send("bob", "more"))
 
-    def test_what_comes_after_goodbye_is_left_for_the_next_login(self) -> None:
+    def test_messages_after_goodbye_are_left_for_the_next_login(self) -> None:
         bot = self.chat.join("bot")
         closing = Deferred.fromCoroutine(bot.close())
         headers = [("To", "bot"), ("Message", 1), ("Time", TIME)]
@@ -656,7 +656,7 @@ class RoomTests(ChatTestCase):
         self.chat.advance(1)
         self.assertEqual(self.chat.run(anext(self.alice)).text, "hello")
 
-    def test_who_is_forgotten_by_the_server_joins_its_rooms_again(self) -> None:
+    def test_a_user_forgotten_by_the_server_joins_its_rooms_again(self) -> None:
         for room in ("#dev", "#ops"):
             self.chat.run(self.bot.join(room))
         self.chat.run(self.bot.leave("#ops"))
@@ -668,7 +668,7 @@ class RoomTests(ChatTestCase):
             [Room("#dev", 1, True, False), Room("#plans", 1, True, True)],
         )
 
-    def test_who_was_put_out_of_a_room_does_not_join_it_again(self) -> None:
+    def test_a_user_removed_from_a_room_does_not_join_it_again(self) -> None:
         self.chat.run(self.alice.join("#dev"))
         self.chat.run(self.bot.join("#dev"))
         self.chat.run(self.alice._bot.ask("KICK", "#dev", (("User", "bot"),)))
@@ -733,7 +733,7 @@ class PresenceTests(ChatTestCase):
         self.seen.clear()
         return seen
 
-    def test_who_comes_and_goes_is_told(self) -> None:
+    def test_users_coming_and_going_are_reported(self) -> None:
         here = self.chat.run(self.bot.watch(self.seen.append))
         self.assertEqual(here, [Seen("bot", State.HERE)])
         alice = self.chat.join("alice")
@@ -749,7 +749,7 @@ class PresenceTests(ChatTestCase):
         self.chat.join("bob")
         self.assertEqual(self.take(), [])
 
-    def test_what_changed_while_the_connection_was_lost_is_told(self) -> None:
+    def test_changes_while_the_connection_was_lost_are_reported(self) -> None:
         alice = self.chat.join("alice", reconnect_for=0)
         self.chat.join("bob")
         self.chat.run(self.bot.watch(self.seen.append))
@@ -763,7 +763,7 @@ class PresenceTests(ChatTestCase):
         self.chat.join("carol")
         self.assertEqual(self.take(), [("carol", State.HERE, "")])
 
-    def test_who_is_away_is_so_for_a_server_that_has_forgotten_it(self) -> None:
+    def test_a_user_who_is_away_stays_away_for_a_server_that_has_forgotten_it(self) -> None:
         self.chat.run(self.bot.set_away("busy"))
         self.lose()
         self.chat.advance(60)
@@ -773,7 +773,7 @@ class PresenceTests(ChatTestCase):
         for why in ("a\nb", "x" * 201):
             self.assertEqual(self.refusal(self.bot.set_away(why)), 111)
 
-    def test_a_mistake_in_what_is_called_is_logged_and_harms_nothing(self) -> None:
+    def test_an_error_in_a_callback_is_logged_and_harms_nothing(self) -> None:
         def wrong(_: Seen) -> None:
             raise ZeroDivisionError
 
@@ -786,7 +786,7 @@ class PresenceTests(ChatTestCase):
 
 
 class TellTests(ChatTestCase):
-    def test_what_the_server_says_to_all_is_told_without_control_characters(self) -> None:
+    def test_notices_of_the_server_are_reported_without_control_characters(self) -> None:
         told: list[str] = []
         client = self.chat.join("alice", tell=told.append)
         client._bot.noticed("one\ntwo\x1b")
@@ -826,7 +826,7 @@ class AsyncioTests(ChatTestCase):
 
         asyncio.run(main())
 
-    def test_what_asyncio_has_for_several_coroutines_works(self) -> None:
+    def test_the_tools_of_asyncio_for_several_coroutines_work(self) -> None:
         async def main() -> None:
             alice, bob = await self.join("alice"), await self.join("bob")
 

@@ -42,7 +42,7 @@ class RememberedTests(TestCase):
         self.known.set("a", None)
         self.assertFalse(self.path.parent.exists())
 
-    def test_what_was_set_is_known_to_the_next_who_looks(self) -> None:
+    def test_a_value_that_was_set_is_known_to_the_next_reader(self) -> None:
         self.known.set("a", "1")
         self.known.set("b", "2")
         self.known.set("a", "3")
@@ -56,7 +56,7 @@ class RememberedTests(TestCase):
         self.assertIsNone(self.known.get("a"))
         self.assertEqual(self.path.read_text(), "b 2\n")
 
-    def test_nobody_else_can_read_it_whatever_the_mask_is(self) -> None:
+    def test_nobody_else_can_read_it_with_any_mask(self) -> None:
         self.addCleanup(os.umask, os.umask(0))
         self.known.set("a", "1")
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
@@ -73,7 +73,7 @@ class RememberedTests(TestCase):
         self.assertEqual(self.path.read_text(), "a 1\n")
         self.assertEqual(list(self.path.parent.iterdir()), [self.path])
 
-    def test_nothing_stays_beside_it_and_what_is_known_is_not_written_again(self) -> None:
+    def test_no_other_file_stays_and_known_values_are_not_written_again(self) -> None:
         self.known.set("a", "1")
         before = self.path.stat()
         self.known.set("a", "1")
@@ -87,7 +87,7 @@ class RememberedTests(TestCase):
         self.known.set("b", "2")
         self.assertEqual(self.known.get("a"), "1")
 
-    def test_what_can_not_be_read_or_written_is_an_error_of_the_system(self) -> None:
+    def test_a_file_that_can_not_be_read_or_written_is_an_error_of_the_system(self) -> None:
         (self.folder / "config").write_text("")
         self.assertRaises(NotADirectoryError, self.known.get, "a")
         self.assertRaises(OSError, self.known.set, "a", "1")
@@ -118,7 +118,7 @@ class SeveralClientsTests(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def test_what_twenty_remember_at_once_is_all_remembered(self) -> None:
+    def test_values_set_by_twenty_clients_at_once_are_all_remembered(self) -> None:
         path = self.folder / "known"
         clients = []
         for number in range(20):

@@ -48,7 +48,7 @@ class PipeTests(TestCase):
         for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:"):
             self.assertEqual(commands.parse(line), Mistake(FORMAT_HELP), line)
 
-    def test_what_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
+    def test_a_word_that_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
         for line, name in (("/unread", "/unread"), ("/bell on", "/bell"), ("/notify", "/notify")):
             self.assertEqual(commands.parse(line), Mistake(f"{name} is for a terminal (/help)"))
             self.assertIsInstance(commands.parse(line, "ALL"), Command)
@@ -143,7 +143,7 @@ class CommandTests(TestCase):
         ):
             self.assertEqual(commands.parse(line, "ALL"), command)
 
-    def test_what_acts_in_a_room_acts_in_the_current_one_if_none_is_named(self) -> None:
+    def test_a_command_for_a_room_acts_in_the_current_one_if_none_is_named(self) -> None:
         for line, command in (
             ("/op bob", Command("/op", "bob", None, "#dev")),
             ("/mode", Command("/mode", None, None, "#dev")),
@@ -219,7 +219,7 @@ class CommandTests(TestCase):
             commands.ask(session, command)
             self.assertEqual(session.requests, [request])
 
-    def test_what_is_wrong_is_answered_with_the_form(self) -> None:
+    def test_a_wrong_command_is_answered_with_its_form(self) -> None:
         for line in (
             "/who dev",
             "/back now",
@@ -283,7 +283,7 @@ class CommandTests(TestCase):
             ],
         )
 
-    def test_what_is_not_the_servers_is_not_asked(self) -> None:
+    def test_commands_of_the_client_alone_are_not_sent_to_the_server(self) -> None:
         session = Asked()
         for command in (
             Command("/quit"),
@@ -298,7 +298,7 @@ class CommandTests(TestCase):
             self.assertIsNone(commands.ask(session, command))
         self.assertEqual(session.requests, [])
 
-    def test_an_answer_is_about_what_was_asked(self) -> None:
+    def test_an_answer_names_the_subject_of_its_request(self) -> None:
         for command, about in (
             (Command("/history"), "#dev"),
             (Command("/history", "@bob"), "bob"),
@@ -355,7 +355,7 @@ class BanTests(TestCase):
 
 
 class NoColonTests(TestCase):
-    def test_what_begins_with_a_name_and_no_colon_is_not_said_to_everybody(self) -> None:
+    def test_a_line_that_begins_with_a_name_and_no_colon_is_not_sent_to_everybody(self) -> None:
         for text in ("@bob what do you say?", "@bob\nand: x", "@bob see http://x", "@bob hello"):
             order = commands.parse(text, "ALL")
             assert isinstance(order, Mistake)

@@ -89,7 +89,7 @@ plain = true
         found = self.read(f"[colours]\n{lines}")
         self.assertEqual((found.problems, set(found.colours)), ([], set(STYLE)))
 
-    def test_what_is_no_toml_is_named_with_its_line_and_all_is_as_it_is_by_itself(self) -> None:
+    def test_invalid_toml_is_reported_with_its_line_and_all_defaults_hold(self) -> None:
         for text, line in (
             ('user = "alice"\nbell = maybe\n', 2),
             ('user = "alice"\n\nuser = "bob"\n', 3),
@@ -101,7 +101,7 @@ plain = true
             self.assertNotIn(" line ", problem)
             self.assertEqual(config.read(self.path).user, "")
 
-    def test_what_is_wrong_is_named_with_its_line_and_as_if_it_were_not_there(self) -> None:
+    def test_a_wrong_setting_is_reported_with_its_line_and_ignored(self) -> None:
         for text, problem in (
             ('\nusr = "x"', "2: usr is nothing that can be set here (user, keys, bell, notify, "),
             ("user = 1", "1: user is a text in quotes, not 1"),
@@ -125,7 +125,7 @@ plain = true
         found = self.read('user = 1\nbell = false\n[servers.near]\nhost = "::1"')
         self.assertEqual((found.bell, list(found.servers)), (False, ["near"]))
 
-    def test_what_is_wrong_with_a_server_is_found_in_its_own_table(self) -> None:
+    def test_an_error_about_a_server_is_found_in_its_own_table(self) -> None:
         first = '[servers.a]\nhost = "a"\n[servers."b"]\nhost = "b"\n'
         for text, problem in (
             ("port = 0", "5: port: 0 is not a port"),
@@ -154,7 +154,7 @@ plain = true
             ["1: a has no host", "4: host is a text in quotes, not 1", "3: b has no host"],
         )
 
-    def test_a_host_is_what_can_be_typed(self) -> None:
+    def test_a_host_is_written_as_it_can_be_typed(self) -> None:
         for host, known in (
             ("chat.example.org:9000", KnownServer(Server("chat.example.org", 9000))),
             ("[::1]", KnownServer(Server("::1"))),
@@ -170,7 +170,7 @@ plain = true
             self.assertTrue(problem.startswith(f"{self.path}:2: host: '"), problem)
             self.assertEqual(found.servers, {})
 
-    def test_what_a_host_has_already_is_not_given_twice(self) -> None:
+    def test_a_part_that_a_host_has_already_is_not_given_twice(self) -> None:
         same = 'host = "al@h:1"\nport = 1\nuser = "AL"'
         self.assertEqual(self.problems(f"[servers.a]\n{same}"), [])
         problems = self.problems('[servers.a]\nhost = "al@h:1"\nport = 2\nuser = "bob"')

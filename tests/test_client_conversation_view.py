@@ -229,7 +229,7 @@ class Registered(TalkTestCase):
 
 
 class GreetingTests(Registered):
-    def test_one_is_told_who_one_is_and_who_is_here(self) -> None:
+    def test_the_user_is_told_their_name_and_who_is_here(self) -> None:
         self.assertEqual(
             self.greeting,
             ["· You are alice on chat.example. Here: Bob, carol. /help tells what you can do."],
@@ -259,7 +259,7 @@ class CrowdTests(Registered):
     def test_a_crowd_is_counted(self) -> None:
         self.assertIn("Here: 12 others (/who).", self.greeting[0])
 
-    def test_who_comes_and_goes_among_many_is_not_told_and_known_all_the_same(self) -> None:
+    def test_changes_of_presence_among_many_are_known_but_not_shown(self) -> None:
         self.assertEqual(self.presence("bob here", "u0 away lunch"), [])
         self.assertEqual(len(self.view.names()), 13)
         self.assertIn("bob", self.view.names())
@@ -274,14 +274,14 @@ class PresenceTests(Registered):
     def presence(self, *lines: str) -> list[str]:
         return self.hear(encode("PRESENCE", "", (), "".join(f"{line}\n" for line in lines)))
 
-    def test_who_comes_goes_is_away_or_back_is_told(self) -> None:
+    def test_users_who_come_go_are_away_or_back_are_shown(self) -> None:
         self.assertEqual(
             self.presence("dave here", "Bob away on the phone", "carol here", "BOB gone"),
             ["· dave is here", "· Bob is away: on the phone", "· carol is back", "· BOB left"],
         )
         self.assertEqual(self.view.names(), ["carol", "dave"])
 
-    def test_who_was_not_here_does_not_leave_and_oneself_is_no_news(self) -> None:
+    def test_a_user_who_was_not_here_does_not_leave_and_oneself_is_no_news(self) -> None:
         self.assertEqual(self.presence("dave gone", "ALICE away", "alice here"), [])
         self.assertEqual(self.view.names(), ["Bob", "carol"])
 
@@ -342,7 +342,7 @@ class MessageTests(Registered):
             self.assertIn((kind, tag("BOB" if to == "alice" else to)), line)
             self.assertIn((colour("bob"), "BOB:"), line)
 
-    def test_what_one_says_elsewhere_is_ones_own(self) -> None:
+    def test_ones_messages_from_another_connection_are_ones_own(self) -> None:
         self.assertEqual(
             self.forward("Bob", "from afar", "alice"), ["10:00 [@Bob] alice: from afar"]
         )
@@ -358,7 +358,7 @@ class BellTests(Registered):
         terminal.notices.clear()
         return found
 
-    def test_it_rings_for_what_is_for_oneself(self) -> None:
+    def test_it_rings_for_messages_to_oneself(self) -> None:
         for to, text, rings in (
             ("alice", "x", 1),
             ("#dev", "hello Alice!", 1),
@@ -397,7 +397,7 @@ class BellTests(Registered):
         self.assertEqual(self.rings(), (1, 1))
         self.assertEqual(self.config.notify, "on")
 
-    def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
+    def test_messages_of_an_ignored_user_are_not_shown_until_further_notice(self) -> None:
         self.assertEqual(self.type("/ignore"), ["· Ignored: nobody"])
         self.assertEqual(self.type("/ignore @BOB"), ["· BOB is ignored"])
         self.assertEqual(self.forward("alice", "x") + self.forward("#dev", "alice"), [])
@@ -408,7 +408,7 @@ class BellTests(Registered):
 
 
 class ConversationTests(Registered):
-    def test_what_has_no_address_goes_to_the_conversation_that_one_is_in(self) -> None:
+    def test_a_line_without_address_goes_to_the_current_conversation(self) -> None:
         for turn, prompt, to in (
             ("@bob", "@Bob> ", "Bob"),
             ("#DEV", "#dev> ", "#dev"),
@@ -432,7 +432,7 @@ class ConversationTests(Registered):
             self.assertEqual(self.type(turn), [words])
         self.assertEqual(self.prompt(), "ALL> ")
 
-    def test_what_is_said_elsewhere_is_counted_beside_the_prompt(self) -> None:
+    def test_messages_of_other_conversations_are_counted_beside_the_prompt(self) -> None:
         self.forward("ALL", "here")
         self.forward("#dev", "one")
         self.forward("#dev", "two")
@@ -442,7 +442,7 @@ class ConversationTests(Registered):
         self.forward("alice", "x", "dave")
         self.assertEqual(self.prompt(), "[#dev 2, @Bob 1, @carol 1, …] ALL> ")
 
-    def test_what_is_unread_is_shown_again_when_one_turns_to_it(self) -> None:
+    def test_unread_messages_are_shown_again_when_one_turns_to_them(self) -> None:
         self.forward("#dev", "one")
         self.forward("#DEV", "two\nlines", "carol")
         self.assertEqual(
@@ -492,14 +492,14 @@ class ConversationTests(Registered):
         self.assertEqual(self.prompt(), "[#dev 1] ALL> ")
         self.assertEqual(self.type("#new"), ["! You are not in #new (/join #new)"])
 
-    def test_who_is_put_out_of_a_room_is_told_and_is_in_it_no_more(self) -> None:
+    def test_a_user_removed_from_a_room_is_told_and_is_in_it_no_more(self) -> None:
         self.forward("#dev", "x")
         shown = self.hear(encode("LEFT", "#dev", [("User", "ALICE"), ("By", "Bob")]))
         self.assertEqual(shown, ["· ALICE was removed from #dev by Bob"])
         self.assertEqual(self.prompt(), "ALL> ")
         self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
 
-    def test_others_who_join_and_leave_change_nothing_about_oneself(self) -> None:
+    def test_joins_and_leaves_of_others_change_nothing_about_oneself(self) -> None:
         self.type("#dev")
         self.hear(encode("LEFT", "#dev", [("User", "Bob")]))
         self.hear(encode("JOINED", "#far", [("User", "Bob")]))
@@ -566,7 +566,7 @@ class OwnTests(Registered):
             self.assertEqual(self.sent(id, to), [f"10:00 [{to}] alice: one", "        two"])
             self.assertEqual(self.beside(), [])
 
-    def test_what_is_not_delivered_in_three_seconds_is_said_and_later_that_it_is(self) -> None:
+    def test_a_message_undelivered_after_three_seconds_is_shown_and_its_delivery_too(self) -> None:
         id = self.said("@Bob: hello\nyou")
         self.sent(id)
         self.clock.advance(2.9)
@@ -592,7 +592,7 @@ class OwnTests(Registered):
             [[], ["· ✓ Bob has it now: n1"], ["· ✓ Bob has it now: n2"]],
         )
 
-    def test_what_is_refused_stays_until_it_is_sent_again_or_dropped(self) -> None:
+    def test_a_refused_message_stays_until_it_is_sent_again_or_dropped(self) -> None:
         for error, reason in (
             ("102 Unable to send", "nobody of that name is here"),
             ("109 Too fast", "too fast"),
@@ -613,7 +613,7 @@ class OwnTests(Registered):
             self.view.drop()
             self.assertEqual((self.beside(), self.requests()), ([], []))
 
-    def test_what_is_on_its_way_is_neither_sent_again_nor_dropped(self) -> None:
+    def test_a_message_on_its_way_is_neither_sent_again_nor_dropped(self) -> None:
         self.said("@Bob: one")
         second, third = self.said("@Bob: two"), self.said("@Bob: three")
         self.refused(second)
@@ -636,7 +636,7 @@ class OwnTests(Registered):
         self.sent(id)
         self.assertEqual(self.delivered(id), [f"10:00 [@Bob] alice: {HARMLESS} (✓ delivered)"])
 
-    def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
+    def test_a_message_for_which_the_server_would_close_the_connection_is_not_sent(self) -> None:
         for line, words in (
             ("@b@d: x", "! Not sent to b@d: nobody can be called so"),
             ("@Bob: " + "é" * 501, "! Not sent to Bob: Message too long"),
@@ -671,7 +671,7 @@ class CommandTests(Registered):
         self.assertEqual(self.type("/help"), help_text(screen=True).split("\n"))
         self.assertEqual(self.type("/help rooms"), help_text("rooms", screen=True).split("\n"))
 
-    def test_what_means_nothing_is_said(self) -> None:
+    def test_a_meaningless_command_is_reported(self) -> None:
         self.assertEqual(self.type("/dance"), ["! No such command: /dance (/help)"])
         self.assertEqual(self.type("/join"), ["! Usage: /join #room [private]"])
         self.assertEqual(self.type("", "  "), [])
@@ -684,7 +684,7 @@ class CommandTests(Registered):
             ["· 3 in #dev", "alice  operator", "Bob    voice     away", "carol"],
         )
 
-    def test_who_is_a_table(self) -> None:
+    def test_the_list_of_users_is_a_table(self) -> None:
         self.asked("/who")
         body = "alice\nBob away\ncarol away at lunch\x1b\n"
         self.assertEqual(
@@ -724,7 +724,7 @@ class CommandTests(Registered):
         )
         self.assertEqual(self.refused(None, "109 Too fast"), ["! ERROR 109 : Too fast"])
 
-    def test_what_is_done_is_said(self) -> None:
+    def test_a_change_that_is_done_is_reported(self) -> None:
         self.asked("/away lunch")
         shown = self.hear(encode("STATUS", "away", [("Id", self.last_id)]))
         self.assertEqual(shown, ["· You are away"])
@@ -734,7 +734,7 @@ class CommandTests(Registered):
         )
         self.assertEqual(shown, ["· alice set the topic of #dev: plans"])
 
-    def test_what_was_said_before_is_shown_between_marks(self) -> None:
+    def test_earlier_messages_are_shown_between_marks(self) -> None:
         self.type("#dev")
         frame = self.asked("/history 2")
         self.assertEqual((frame.argument, frame.headers["count"]), ("#dev", "2"))
@@ -867,7 +867,7 @@ class ConnectionTests(Registered):
             [("REGISTER", None), ("WHO", "yes"), ("ROOMS", None)],
         )
 
-    def test_who_came_and_went_meanwhile_is_known(self) -> None:
+    def test_users_who_came_and_went_meanwhile_are_known(self) -> None:
         self.lose()
         self.users, self.known_rooms = ("alice", "dave"), ("#new 1 member",)
         self.come_back()
@@ -875,7 +875,7 @@ class ConnectionTests(Registered):
         self.assertEqual((self.view.names(), self.view.rooms()), (["dave"], ["#new"]))
         self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
 
-    def test_who_is_in_a_room_no_more_when_the_connection_stands_again_is_told(self) -> None:
+    def test_a_user_no_longer_in_a_room_after_a_reconnect_is_told(self) -> None:
         self.type("#dev")
         self.lose()
         self.come_back()
@@ -888,14 +888,14 @@ class ConnectionTests(Registered):
         self.assertEqual(shown, ["! You are not in #dev any more (/join #dev, @ALL)"])
         self.assertEqual(self.prompt(), "#dev> ")  # otherwise the next line would go to everybody
 
-    def test_a_server_that_has_lost_what_was_shown_is_told_of_in_one_line(self) -> None:
+    def test_a_server_that_has_lost_shown_messages_is_reported_in_one_line(self) -> None:
         self.forward("alice", "one", number=7)
         self.lose()
         shown = self.come_back(last=6)
         self.assertEqual(len([line for line in shown if "lost the last messages" in line]), 1)
         self.assertEqual(self.forward("alice", "two", number=7), ["10:00 [@Bob] Bob: two"])
 
-    def test_what_is_typed_meanwhile_is_sent_then_and_nothing_twice(self) -> None:
+    def test_lines_typed_meanwhile_are_sent_then_and_nothing_twice(self) -> None:
         self.forward("alice", "one", number=1)
         first = self.said("@Bob: early")
         settled = self.said("@ALL: settled")
@@ -915,7 +915,7 @@ class ConnectionTests(Registered):
         self.assertEqual(self.sent(first), [])
         self.assertEqual(len(self.delivered(first)), 1)
 
-    def test_what_was_asked_when_the_connection_went_is_asked_once_again(self) -> None:
+    def test_a_request_under_way_when_the_connection_went_is_sent_once_again(self) -> None:
         self.asked("/who")
         for _ in range(3):
             self.lose()
@@ -930,7 +930,7 @@ class ConnectionTests(Registered):
             )
         self.assertEqual((self.view.names(), self.view.rooms()), (["erin"], ["#new"]))
 
-    def test_a_server_that_does_not_tell_who_is_here_is_asked_again_after_the_next_loss(
+    def test_a_failed_list_of_users_is_requested_again_after_the_next_loss(
         self,
     ) -> None:
         for _ in range(2):
@@ -941,7 +941,7 @@ class ConnectionTests(Registered):
             for frame in frames:
                 self.assertEqual(self.refused(frame.id, "104 Unknown command"), [])
 
-    def test_a_server_that_stays_away_is_the_end_and_what_was_not_sent_is_said(self) -> None:
+    def test_a_server_that_stays_away_is_the_end_and_unsent_messages_are_reported(self) -> None:
         self.away = True
         self.lose()
         self.type("@Bob: one\n\x1btwo")
@@ -960,7 +960,7 @@ class ConnectionTests(Registered):
 
 
 class MissedTests(TalkTestCase):
-    def test_what_was_said_while_one_was_not_here_is_marked_once(self) -> None:
+    def test_messages_sent_while_one_was_not_here_are_marked_once(self) -> None:
         self.hear(registered(last=8))
         self.shown()
         shown = []
@@ -978,7 +978,7 @@ class MissedTests(TalkTestCase):
             ],
         )
 
-    def test_what_is_said_now_is_not(self) -> None:
+    def test_new_messages_are_not_marked(self) -> None:
         self.hear(registered(last=8))
         self.shown()
         headers = [("To", "ALL"), ("Message", 9), ("Time", TIME)]
@@ -1027,7 +1027,7 @@ class EndTests(Registered):
         self.assertEqual(self.terminal.stopped, [(0, "")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_who_asked_to_leave_while_offline_leaves_when_all_is_sent(self) -> None:
+    def test_a_user_who_asked_to_leave_while_offline_leaves_when_all_is_sent(self) -> None:
         self.away = True
         self.lose()
         self.type("@ALL: two", "/quit")
@@ -1091,7 +1091,7 @@ class BeforeTests(TalkTestCase):
     def connect_at_last(self) -> None:
         super().connect()
 
-    def test_what_is_typed_is_sent_when_one_is_registered(self) -> None:
+    def test_typed_lines_are_sent_when_one_is_registered(self) -> None:
         self.assertEqual(self.type("@Bob: x"), [])
         self.assertEqual(self.beside(), ["[@Bob] alice: x (on its way)"])
         self.connect_at_last()
@@ -1148,7 +1148,7 @@ class PartsTests(TestCase):
 
 
 class LeftOverTests(Registered):
-    def test_what_was_missed_rings_no_bell(self) -> None:
+    def test_missed_messages_ring_no_bell(self) -> None:
         self.view.session.last = 5
         self.forward("alice", "missed", number=4)
         self.assertEqual((self.terminal.rings, self.terminal.notices), (0, []))
@@ -1173,13 +1173,13 @@ class LeftOverTests(Registered):
         self.assertIn("hello (sent, not delivered yet)", "\n".join(self.shown()))
         self.assertEqual(self.beside(), [])
 
-    def test_who_is_ignored_is_remembered(self) -> None:
+    def test_ignored_users_are_remembered(self) -> None:
         kept: list[list[str]] = []
         self.view._remember_ignored = lambda names: kept.append(list(names))
         self.type("/ignore bob", "/ignore Carol", "/unignore BOB", "/ignore")
         self.assertEqual(kept, [["bob"], ["bob", "Carol"], ["Carol"]])
 
-    def test_who_comes_back_with_the_server_is_not_announced_but_who_came_later_is(self) -> None:
+    def test_users_who_return_with_the_server_are_no_news_but_later_ones_are(self) -> None:
         self.lose()
         self.users = ("alice",)
         self.come_back()
@@ -1202,7 +1202,7 @@ class LeftOverTests(Registered):
             self.hear(encode("ERROR", error, [("Id", frame.id)]))
             self.assertIn(f"({reason};", self.beside()[-1])
 
-    def test_what_is_typed_for_a_room_that_one_is_put_out_of_does_not_go_to_everybody(self) -> None:
+    def test_a_line_for_a_room_that_one_is_removed_from_does_not_go_to_everybody(self) -> None:
         self.type("#dev")
         self.hear(encode("LEFT", "#dev", [("User", "alice"), ("By", "Bob")]))
         self.requests()
@@ -1310,7 +1310,7 @@ class ExportTests(Registered):
             self.assertEqual([frame.verb for frame in asked], verbs)
         self.assertEqual(asked[0].headers["erase"], "yes")
 
-    def test_what_one_has_said_is_saved_page_by_page(self) -> None:
+    def test_ones_own_messages_are_saved_page_by_page(self) -> None:
         path = Path(tempfile.mkdtemp()) / "said"
         self.addCleanup(shutil.rmtree, path.parent)
         self.asked(f"/account export {path}")
@@ -1358,7 +1358,7 @@ class ReadTests(Registered):
         self.type("#dev")
         self.assertEqual(self.markers(), [("#dev", "9")])
 
-    def test_what_is_shown_is_read_when_the_user_does_something(self) -> None:
+    def test_shown_messages_are_read_when_the_user_does_something(self) -> None:
         self.type("@Bob")
         self.forward("alice", "one", number=7)
         self.assertEqual(self.markers(), [])
@@ -1370,7 +1370,7 @@ class ReadTests(Registered):
         self.type("@ALL")
         self.assertEqual(self.markers(), [("Bob", "9")])
 
-    def test_what_is_read_on_another_connection_is_unread_no_more(self) -> None:
+    def test_messages_read_on_another_connection_are_unread_no_more(self) -> None:
         for number in (7, 8, 9):
             self.forward("#dev", f"n{number}", number=number)
         read = encode("READ", "#dev", [("Message", 8)])

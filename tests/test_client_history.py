@@ -31,7 +31,7 @@ class HistoryTests(HistoryTestCase):
     def tearDown(self) -> None:
         self.assertEqual(self.told, [])
 
-    def test_what_is_typed_is_there_the_next_time(self) -> None:
+    def test_typed_lines_are_there_the_next_time(self) -> None:
         history = self.open()
         history.store_string("one")
         history.store_string("two\nlines")
@@ -41,7 +41,7 @@ class HistoryTests(HistoryTestCase):
         self.open().store_string("a\udcff")
         self.assertEqual(self.kept(), ["a?"])
 
-    def test_it_is_for_the_users_eyes_alone_whatever_the_mask_is_and_it_was_before(self) -> None:
+    def test_only_the_user_can_read_it_with_any_mask_and_any_mode_it_had_before(self) -> None:
         self.addCleanup(os.umask, os.umask(0))
         self.kept()
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)

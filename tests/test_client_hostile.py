@@ -247,7 +247,7 @@ class EndTests(HostileTestCase):
                 self.play(make, instead("HISTORY", endless), thing), "an answer without an end"
             )
 
-    def test_a_body_is_no_longer_than_the_client_takes_whatever_the_server_says(self) -> None:
+    def test_a_body_is_limited_to_the_clients_maximum_with_any_limit_of_the_server(self) -> None:
         def huge(request: Frame) -> bytes:
             greeting = encode(
                 "REGISTERED", "alice", [("Max-message", "9" * 18), ("Last", 0), ("Session", "x")]

@@ -52,7 +52,7 @@ class OwnKeyTests(IdentityTestCase):
         public = self.identity().public()
         self.assertEqual(self.identity().public(), public)
 
-    def test_half_a_key_is_kept_and_said_with_what_can_be_done(self) -> None:
+    def test_half_a_key_is_kept_and_reported_with_a_remedy(self) -> None:
         self.identity().public()
         half = self.path.read_bytes()[:100]
         self.path.write_bytes(half)
@@ -70,7 +70,7 @@ class PublicKeyTests(IdentityTestCase):
         self.path.write_bytes(b"\xef\xbb\xbfssh-ed25519 AAAA bob\n")
         self.assertEqual(read_key(str(self.path)), "ssh-ed25519 AAAA bob")
 
-    def test_what_is_no_file_or_no_key_is_one_line(self) -> None:
+    def test_an_invalid_file_or_key_is_one_line(self) -> None:
         (self.folder / "binary").write_bytes(b"\xff\xfe")
         for name, reason in (
             ("a\0b", "not a public key"),

@@ -38,7 +38,7 @@ class TokenTests(TestCase):
         one.set(None)
         self.assertEqual((self.kept(), self.token().get()), ("", ""))
 
-    def test_what_several_clients_have_is_kept_for_the_last(self) -> None:
+    def test_state_shared_by_several_clients_is_kept_for_the_last(self) -> None:
         one, two = self.token(), self.token()
         for token in (one, two):
             token.set("x")
@@ -47,7 +47,7 @@ class TokenTests(TestCase):
         two.set(None)
         self.assertEqual(self.token().get(), "")
 
-    def test_whoever_has_another_does_not_forget_this_one(self) -> None:
+    def test_a_client_with_another_session_does_not_forget_this_one(self) -> None:
         one, two = self.token(), self.token()
         one.set("x")
         two.set("y")  # the server had forgotten the user

@@ -142,7 +142,7 @@ class TypingTests(Registered):
         self.assertEqual(self.type("@Alice: x\n"), "")
         self.assertEqual([(f.argument, f.body) for f in self.requests()], [("Alice", "x")])
 
-    def test_what_the_server_would_close_the_connection_for_is_not_sent(self) -> None:
+    def test_a_message_for_which_the_server_would_close_the_connection_is_not_sent(self) -> None:
         for line, words in (
             ("@b@d: x", "ERROR 102 : Unable to Send : Message not delivered to b@d"),
             (
@@ -541,7 +541,7 @@ class CommandTests(Registered):
     def test_a_file_that_is_no_key_is_said(self) -> None:
         self.assertEqual(self.type("/keys add /nowhere\n"), "/nowhere: No such file or directory\n")
 
-    def test_who_is_ignored_is_not_heard_until_further_notice(self) -> None:
+    def test_messages_of_an_ignored_user_are_not_shown_until_further_notice(self) -> None:
         said = "FORWARD bob\nTo: alice\nMessage: {}\nTime: 2026-11-23T10:00:00.123Z\n"
         said += "Content-length: 1\n\nx"
         self.assertEqual(self.type("/ignore @Bob\n"), "Bob is ignored\n")
