@@ -332,6 +332,14 @@ class HelpTests(TestCase):
             for line in text.split("\n"):
                 self.assertLess(len(line), 100)
 
+    def test_the_help_of_one_command_is_its_line(self) -> None:
+        line = "/nick name                       change your name, as a guest"
+        self.assertEqual(commands.help_text("nick"), line)
+        self.assertEqual(commands.help_text("account"), commands.help_text("account", screen=True))
+        self.assertEqual(commands.parse("/help /nick"), Command("/help", "nick"))
+        self.assertTrue(commands.help_text("bell").startswith("No such topic"))
+        self.assertTrue(commands.help_text("bell", screen=True).startswith("/bell"))
+
     def test_an_unknown_topic_is_answered_with_those_that_there_are(self) -> None:
         text = commands.help_text("fish")
         for word in ("fish", *TOPICS):

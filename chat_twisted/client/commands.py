@@ -239,7 +239,7 @@ COMMANDS = {
         ("on|off",),
         screen=True,
     ),
-    "/help": CommandSpec(r"(\w+)?", "[topic]", "this text", "program", ("TOPIC",)),
+    "/help": CommandSpec(r"/?(\w+)?", "[topic]", "this text", "program", ("TOPIC",)),
     "/quit": CommandSpec("", "", "leave; so does the end of input", "program"),
 }
 
@@ -319,8 +319,12 @@ def _in_room(command: Command, room: str) -> Command:
 
 
 def help_text(topic: str | None = None, *, screen: bool = False) -> str:
-    """Return the help: all of it, or one of ``TOPICS``; on a terminal, an overview by default."""
+    """Return the help: all of it, or of one of ``TOPICS``, or of one command; on a terminal, an
+    overview by default.
+    """
     if topic is not None and topic not in TOPICS:
+        if f"/{topic}" in command_names(screen=screen):
+            return _line_of(f"/{topic}")
         return f"No such topic: {topic}. There are: {', '.join(TOPICS)}"
     if topic is None and screen:
         return _OVERVIEW + "\n".join(f"/help {name:10} {TOPICS[name]}" for name in TOPICS)
@@ -345,8 +349,13 @@ def _help_of(topic: str, screen: bool) -> str:
     lines = []
     for name, form in COMMANDS.items():
         if form.topic == topic and (screen or not form.screen):
-            lines.append(f"{f'{name} {form.usage}'.rstrip():32} {form.what}")
+            lines.append(_line_of(name))
     return "\n".join(lines)
+
+
+def _line_of(name: str) -> str:
+    form = COMMANDS[name]
+    return f"{f'{name} {form.usage}'.rstrip():32} {form.what}"
 
 
 def command_names(*, screen: bool) -> Iterator[str]:
