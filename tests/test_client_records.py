@@ -475,7 +475,7 @@ class PipeTests(TestCase):
     def test_bad_input_is_a_mistake_and_the_next_line_is_read(self) -> None:
         self.pipe.dataReceived(
             b'{"id": 5}\n\xff\n{"to": "bob", "text": "\\ud800", "id": 6}\n'
-            b'{"to": "Alice", "text": "x", "id": 7}\n{"to": "bob", "text": "\\u0000", "id": 8}\n'
+            b'{"to": "", "text": "x", "id": 7}\n{"to": "bob", "text": "\\u0000", "id": 8}\n'
             b'{"to": "bob", "text": "ok"}\n'
         )
         self.assertEqual(
