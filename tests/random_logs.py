@@ -80,7 +80,7 @@ class Maker:
             (4, lambda: c.Part(*self.member(), "bye")),
             (3, lambda: c.RemoveMember(*self.two_members(), "why")),
             (4, lambda: c.Invite(*self.member(), self.name())),
-            (2, lambda: c.SetTopic(*self.member(), "tea")),
+            (2, lambda: c.SetTopic(*self.member(), "tea", self.time)),
             (4, lambda: c.SetRank(*self.two_members(), self.pick((0, 1, 2)))),
             (3, lambda: c.SetMode(*self.member(), self.pick(c.MODES), self.maybe(2))),
             (3, self.ban_from_room),
@@ -182,7 +182,7 @@ class Maker:
         found = self.state.room_names.get(fold(room))
         if found is not None and found.bans and self.maybe(2):
             return c.BanFromRoom(user, epoch, room, self.pick(list(found.bans)), False)
-        return c.BanFromRoom(user, epoch, room, self.name(), not self.maybe(4), "why")
+        return c.BanFromRoom(user, epoch, room, self.name(), not self.maybe(4), "why", self.time)
 
     def set_operator(self) -> Any:
         owner, accounts = self.owner(), [user.name for user in self.state.accounts.after("")]

@@ -110,8 +110,8 @@ class ToldTests(TestCase):
         self.tells(c.SetAway(*bob, "tea"), (AwayChanged("rob", "tea"), [bob, ann]))
 
     def test_a_topic_is_told_with_its_author(self) -> None:
-        topic = TopicChanged("#dev", "tea", "bob", self.chat.now)
-        self.tells(c.SetTopic(*self.bob, "#dev", "tea"), (topic, [self.ann, self.bob]))
+        topic = TopicChanged("#dev", "tea", "bob", 12_000)
+        self.tells(c.SetTopic(*self.bob, "#dev", "tea", 12_000), (topic, [self.ann, self.bob]))
 
     def test_of_a_user_who_is_elsewhere_those_here_are_told(self) -> None:
         self.routes.detach(self.bob, self.bob[0])

@@ -506,9 +506,9 @@ class RoomTests(StateTests):
         chat = self.chat
         chat.join(self.ann, "#dev")
         chat.join(self.bob, "#dev")
-        chat.do(c.SetTopic(*self.bob, "#dev", " tea "))
+        chat.do(c.SetTopic(*self.bob, "#dev", " tea ", 12_000))
         [room] = chat.state.rooms.values()
-        self.assertEqual((room.topic, room.topic_author, room.topic_time), ("tea", "bob", chat.now))
+        self.assertEqual((room.topic, room.topic_author, room.topic_time), ("tea", "bob", 12_000))
         chat.do(c.SetMode(*self.ann, "#dev", c.TOPIC_LOCKED, True))
         self.refuses(errors.RoomOperatorRequired, chat.ask(c.SetTopic(*self.bob, "#dev", "x")))
         self.refuses(errors.TextTooLong, chat.ask(c.SetTopic(*self.ann, "#dev", "a\nb")))
@@ -527,7 +527,9 @@ class RoomTests(StateTests):
         chat = self.chat
         chat.join(self.ann, "#dev")
         chat.join(self.bob, "#dev")
-        chat.do(c.BanFromRoom(*self.ann, "#dev", "Bob", True, "loud"))
+        chat.do(c.BanFromRoom(*self.ann, "#dev", "Bob", True, "loud", 12_000))
+        [room] = chat.state.rooms.values()
+        self.assertEqual(room.bans["bob"].time, 12_000)
         self.refuses(errors.BannedFromRoom, chat.say(self.bob, "#dev"))
         chat.do(c.RemoveMember(*self.ann, "#dev", "bob"))
         self.refuses(errors.BannedFromRoom, chat.ask(c.Join(*self.bob, "#dev", 9)))

@@ -243,12 +243,16 @@ class Invite(NamedTuple):
 
 
 class SetTopic(NamedTuple):
-    """Set the topic of a room."""
+    """Set the topic of a room.
+
+    :ivar time: the time of day, in milliseconds.
+    """
 
     user: int
     epoch: int
     room: str
     topic: str
+    time: int = 0
 
 
 class SetRank(NamedTuple):
@@ -275,6 +279,7 @@ class BanFromRoom(NamedTuple):
     """Ban a name from a room, or lift that ban. Only the room's operators may.
 
     :ivar on: True to ban, False to lift the ban.
+    :ivar time: the time of day, in milliseconds.
     """
 
     user: int
@@ -283,6 +288,7 @@ class BanFromRoom(NamedTuple):
     whom: str
     on: bool
     reason: str = ""
+    time: int = 0
 
 
 class MakeAccount(NamedTuple):

@@ -158,7 +158,7 @@ def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
         raise BannedFromRoom
     if len(command.topic) > MAX_TOPIC or len(command.topic.splitlines()) > 1:
         raise TextTooLong("a topic that is too long")
-    topic = TopicSet(room.id, command.topic.strip(), user.name, now, user.id)
+    topic = TopicSet(room.id, command.topic.strip(), user.name, command.time, user.id)
     return Outcome((topic,), InRoom(room.id))
 
 
@@ -199,7 +199,7 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
     if len(room.bans) >= MAX_BANNED and name not in room.bans:
         raise TooManyThere("too many are banned")
     reason = _checked_reason(model, room, user, command.reason, now)
-    banned = RoomBanned(room.id, name, user.name, now, reason, user.id)
+    banned = RoomBanned(room.id, name, user.name, command.time, reason, user.id)
     other = model.names.get(name)
     if other is not None and other.id in room.invited:
         return Outcome((banned, Uninvited(room.id, other.id)), InRoom(room.id))

@@ -314,7 +314,13 @@ def _ban_from_room(session: Version2, frame: Frame) -> None:
         _list(session, frame, room, bans, lambda item: item[0], lambda i: describe_room_ban(*i))
         return
     whom, reason = frame.text("user"), frame.body or ""
-    session.ask(frame, commands.BanFromRoom(user, epoch, room, whom, on, reason))
+    time = _time_of_day(session)
+    session.ask(frame, commands.BanFromRoom(user, epoch, room, whom, on, reason, time))
+
+
+def _time_of_day(session: Version2) -> int:
+    # The log's own time may lag behind for an hour after the server did not run.
+    return int(session.door.hub.settled() * 1000)
 
 
 def _invite(session: Version2, frame: Frame) -> None:
@@ -324,8 +330,8 @@ def _invite(session: Version2, frame: Frame) -> None:
 
 def _topic(session: Version2, frame: Frame) -> None:
     if frame.body is not None:
-        topic = commands.SetTopic(session.user, session.epoch, frame.argument, frame.body)
-        session.ask(frame, topic)
+        user, epoch, time = session.user, session.epoch, _time_of_day(session)
+        session.ask(frame, commands.SetTopic(user, epoch, frame.argument, frame.body, time))
         return
     room = session.door.hub.queries.room(session, frame.argument)
     session.connection.write(encode("TOPIC", room.name, reply_headers(frame.id), room.topic))
