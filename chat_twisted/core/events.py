@@ -48,7 +48,7 @@ class ModeChanged(NamedTuple):
 class TopicChanged(NamedTuple):
     """A room has another topic.
 
-    :ivar time: in milliseconds of the log's clock.
+    :ivar time: the time of day, in milliseconds.
     """
 
     room: str

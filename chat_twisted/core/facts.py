@@ -5,7 +5,8 @@ facts, ``state`` applies them, ``storage.tables`` writes them, ``routes`` turns 
 
 ``ordinal`` orders things of one kind: it is the version of the state that the fact leads to. ``by``
 is the user who caused the change, 0 for nobody or the console. ``by`` and ``reason`` are for events
-and not part of the state. Times are milliseconds of the log's clock, which never goes back.
+and not part of the state. Times are milliseconds of the log's clock, which never goes back;
+messages, topics, bans from a room and the ends of sanctions have the time of day.
 """
 
 from __future__ import annotations
