@@ -14,7 +14,7 @@ from chat_twisted.core.entries import Progress
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.reads import Span
-from chat_twisted.storage import archive, index, tables
+from chat_twisted.storage import archive, index, lookup, tables
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.testing import MemoryStore as InlineStore
 from chat_twisted.testing import quick_passwords
@@ -94,14 +94,12 @@ class ArchiveTestCase(TestCase):
         self.connection.commit()
 
     def missed(self, user: int, after: int = 0, *, own: bool = False) -> list[str]:
-        page = archive.missed(self.cursor, user, after, self.number, own=own)
+        page = lookup.missed(self.cursor, user, after, self.number, own=own)
         return [message.text for message in page.messages]
 
     def history(self, conversation: Conversation, *bounds, **more) -> list[str]:
-        return [
-            m.text for m in archive.history(self.cursor, conversation, Span(*bounds, **more))[0]
-        ]
+        return [m.text for m in lookup.history(self.cursor, conversation, Span(*bounds, **more))[0]]
 
     def search(self, query: str, user: int = ALICE, rooms=(), conversation=None) -> list[str]:
-        found = archive.search(self.cursor, user, rooms, conversation, query, 10)
+        found = lookup.search(self.cursor, user, rooms, conversation, query, 10)
         return [message.text for message in found]

@@ -20,7 +20,7 @@ from chat_twisted.core.entries import LoggedIn
 from chat_twisted.core.message import Message
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import Asker
-from chat_twisted.storage import archive
+from chat_twisted.storage import lookup
 from chat_twisted.testing import MemoryServer
 from tests.store import InlineStore, settle
 from tests.test_hub import ListDoor, ListSession
@@ -112,7 +112,7 @@ class CatchingUpTests(TestCase):
     def test_everything_comes_once_and_in_order_whatever_happens_in_between(
         self, steps: list[Any], scan: int
     ) -> None:
-        self.patch(archive, "SCAN", scan)
+        self.patch(lookup, "SCAN", scan)
         self.start()
         for step in steps:
             self.take(step)

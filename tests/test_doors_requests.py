@@ -6,7 +6,7 @@ import re
 
 from chat_twisted.core.commands import CONSOLE, SetOperator
 from chat_twisted.doors import encoding
-from chat_twisted.storage import archive
+from chat_twisted.storage import lookup
 from tests.door import Client, DoorTestCase
 
 
@@ -409,7 +409,7 @@ class DeleteTests(RequestTestCase):
         self.assertTrue(told.endswith(b"Deleted: yes\nContent-length: 0\n\n"))
 
     def test_a_user_who_catches_up_gets_no_text_that_is_deleted_meanwhile(self) -> None:
-        self.patch(archive, "PAGE", 0)
+        self.patch(lookup, "PAGE", 0)
         bob, token = self.another(self.bob, "bob")
         bob.gone()
         self.commit()
@@ -535,7 +535,7 @@ class OwnMessagesTests(RequestTestCase):
         self.assertTrue(told.endswith(b"ACCOUNT messages\nCount: 1\n\n"))
 
     def test_a_page_may_have_no_messages_and_says_where_it_goes_on(self) -> None:
-        self.patch(archive, "SCAN_OF_AUTHOR", 1)
+        self.patch(lookup, "SCAN_OF_AUTHOR", 1)
         told = self.ask(self.bob, "ACCOUNT messages\nAfter: 1\n\n")
         self.assertEqual(told, b"ACCOUNT messages\nCount: 0\nMore: 2\n\n")
 

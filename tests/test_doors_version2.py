@@ -14,7 +14,7 @@ from chat_twisted.core.presence import TELL_AFTER
 from chat_twisted.doors import encoding, requests, version2
 from chat_twisted.doors.encoding import bodies
 from chat_twisted.doors.framed import FramedFactory
-from chat_twisted.storage import archive
+from chat_twisted.storage import lookup
 from tests.door import Client, DoorTestCase
 
 TIME = b"1970-01-01T00:00:00.000Z"
@@ -396,7 +396,7 @@ class ComingBackTests(DoorTestCase):
         )
 
     def test_missed_messages_come_no_faster_than_they_are_read(self) -> None:
-        self.patch(archive, "SCAN", 2)
+        self.patch(lookup, "SCAN", 2)
         alice = self.user("alice")
         bob, answer = self.register("bob")
         bob.gone()

@@ -39,7 +39,7 @@ from chat_twisted.core.presence import TELL_AFTER, Presence
 from chat_twisted.core.reads import Span
 from chat_twisted.core.sanctions import parse_duration
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
-from chat_twisted.storage import archive
+from chat_twisted.storage import lookup
 from chat_twisted.testing import MemoryServer, MemoryStore
 from tests.store import settle
 
@@ -606,7 +606,7 @@ class KeptTests(HubTestCase):
         self.assertEqual(self.join("carol", carol.token, resume=0).texts(), ["after"])
 
     def test_missed_messages_come_before_newer_ones_and_each_comes_once(self) -> None:
-        self.patch(archive, "SCAN", 3)
+        self.patch(lookup, "SCAN", 3)
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         for i in range(10):
@@ -621,7 +621,7 @@ class KeptTests(HubTestCase):
         self.assertEqual(again.texts(), [str(i) for i in range(20)])
 
     def test_a_slow_session_is_brought_the_next_page_when_it_is_ready(self) -> None:
-        self.patch(archive, "SCAN", 3)
+        self.patch(lookup, "SCAN", 3)
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         for i in range(9):
@@ -878,7 +878,7 @@ class WorkTests(HubTestCase):
             self.hub.usage.checked_asker(applicant)
 
     def test_a_user_who_comes_back_waits_for_the_next_page_and_gets_all_messages(self) -> None:
-        self.patch(archive, "SCAN", 1)
+        self.patch(lookup, "SCAN", 1)
         alice, bob = self.join("alice"), self.join("bob")
         self.leave(bob)
         for i in range(8):
@@ -1089,7 +1089,7 @@ class CatchingUpTests(HubTestCase):
     """Events that are committed while a session catches up."""
 
     def test_they_come_among_the_messages_where_they_belong(self) -> None:
-        self.patch(archive, "SCAN", 2)
+        self.patch(lookup, "SCAN", 2)
         alice, bob = self.join("alice"), self.join("bob")
         for session in (alice, bob):
             self.enter(session, "#dev")

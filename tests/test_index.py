@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from chat_twisted.core.facts import Deleted
 from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
-from chat_twisted.storage import archive, index, maintenance
+from chat_twisted.storage import archive, index, lookup, maintenance
 from tests.store import ALICE, BOB, CAROL, ArchiveTestCase, InlineStore, write
 
 
@@ -185,7 +185,7 @@ class FileTests(ArchiveTestCase):
             ]
             expected = there[:limit] if oldest_first else there[-limit:]
             span_asked = Span(limit, after, before, oldest_first=oldest_first)
-            messages, more = archive.history(self.cursor, conversation, span_asked)
+            messages, more = lookup.history(self.cursor, conversation, span_asked)
             self.assertEqual([message.text for message in messages], expected)
             self.assertEqual(more, len(there) > limit)
         connection.close()

@@ -62,6 +62,7 @@ LAYERS = {
         "storage.tables",
         "storage.index",
         "storage.archive",
+        "storage.lookup",
         "storage.maintenance",
         "storage.reading",
         "storage.writing",

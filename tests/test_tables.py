@@ -23,7 +23,7 @@ from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import _TAKE, State
-from chat_twisted.storage import archive, tables, upgrade
+from chat_twisted.storage import archive, lookup, tables, upgrade
 from tests.random_logs import Maker, everything, lower_bounds, plain
 
 SCHEMA = Path(archive.__file__).with_name("schema")
@@ -418,7 +418,7 @@ class RealFileTests(UpgradeTestCase):
     def test_what_was_missed_and_said_is_read(self) -> None:
         self.migrate()
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            page = archive.missed(connection.cursor(), self.ERIN, 0, 5, own=False)
+            page = lookup.missed(connection.cursor(), self.ERIN, 0, 5, own=False)
         self.assertEqual([m.text for m in page.messages], ["hello all", "read this when you come"])
 
 

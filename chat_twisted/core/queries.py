@@ -82,7 +82,7 @@ class Queries:
         """Read a part of a conversation of the session's user.
 
         :param argument: the other user, a room or ALL.
-        :return: fires with the result of ``archive.history``; fails with a ``ChatError`` if the
+        :return: fires with the result of ``lookup.history``; fails with a ``ChatError`` if the
             argument is not valid or the user is not a member of the room.
         :raises TooFast: if the session has read too much.
         """
@@ -101,7 +101,7 @@ class Queries:
     ) -> Deferred[tuple[list[Message], int | None]]:
         """Read messages that the session's user has sent, oldest first.
 
-        :return: fires with the result of ``archive.sent_by``.
+        :return: fires with the result of ``lookup.sent_by``.
         :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)

@@ -51,7 +51,7 @@ class Reads(Protocol):
     def missed(
         self, user: int, after: int, upto: Callable[[], int], asker: Asker, *, own: bool
     ) -> Deferred[Page]:
-        """Read the next page of messages that a user has missed (``archive.missed``).
+        """Read the next page of messages that a user has missed (``lookup.missed``).
 
         :param upto: called when the reading starts, in any thread; returns the number up to which
             messages are read.
@@ -63,12 +63,12 @@ class Reads(Protocol):
     def sent_by(
         self, user: int, after: int, count: int, asker: Asker
     ) -> Deferred[tuple[list[Message], int | None]]:
-        """Read messages that a user has sent (``archive.sent_by``)."""
+        """Read messages that a user has sent (``lookup.sent_by``)."""
 
     def history(
         self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:
-        """Read a part of a conversation (``archive.history``)."""
+        """Read a part of a conversation (``lookup.history``)."""
 
     def search(
         self,
@@ -79,4 +79,4 @@ class Reads(Protocol):
         count: int,
         asker: Asker,
     ) -> Deferred[list[Message]]:
-        """Search messages (``archive.search``)."""
+        """Search messages (``lookup.search``)."""

@@ -17,7 +17,7 @@ from typing import Any
 from chat_twisted import files
 from chat_twisted.core.commands import ACTION, NOTICE, TEXT
 from chat_twisted.files import FilesError, Say
-from chat_twisted.storage import archive, index, upgrade
+from chat_twisted.storage import archive, index, lookup, upgrade
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
@@ -251,7 +251,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def count_missed(folder: Path, confirmed: Iterable[tuple[int, int]]) -> list[int]:
-    """Return how many messages each of some users has not confirmed, of the ``archive.SCAN``
+    """Return how many messages each of some users has not confirmed, of the ``lookup.SCAN``
     newest.
 
     :param confirmed: the users' numbers, each with the number of the last message confirmed.
@@ -259,7 +259,7 @@ def count_missed(folder: Path, confirmed: Iterable[tuple[int, int]]) -> list[int
     """
     with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
         cursor = connection.cursor()
-        return [archive.count_missed(cursor, user, after) for user, after in confirmed]
+        return [lookup.count_missed(cursor, user, after) for user, after in confirmed]
 
 
 def describe(connection: sqlite3.Connection) -> str:

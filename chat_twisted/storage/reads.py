@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from chat_twisted.core.message import Conversation, Message
 from chat_twisted.core.reads import Page, Span
 from chat_twisted.core.turns import Asker
-from chat_twisted.storage import archive
+from chat_twisted.storage import lookup
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.storage.store import Store
 
@@ -34,25 +34,25 @@ class ArchiveReads:
         """See ``Reads.missed``."""
 
         def read(cursor: Cursor) -> Page:
-            return archive.missed(cursor, user, after, upto(), own=own)
+            return lookup.missed(cursor, user, after, upto(), own=own)
 
         return self._store.read(read, asker=asker)
 
     def message(self, number: int, asker: Asker) -> Deferred[Message | None]:
         """See ``Reads.message``."""
-        return self._store.read(archive.message, number, asker=asker)
+        return self._store.read(lookup.message, number, asker=asker)
 
     def sent_by(
         self, user: int, after: int, count: int, asker: Asker
     ) -> Deferred[tuple[list[Message], int | None]]:
         """See ``Reads.sent_by``."""
-        return self._store.read(archive.sent_by, user, after, count, asker=asker)
+        return self._store.read(lookup.sent_by, user, after, count, asker=asker)
 
     def history(
         self, conversation: Conversation, span: Span, asker: Asker
     ) -> Deferred[tuple[list[Message], bool]]:
         """See ``Reads.history``."""
-        return self._store.read(archive.history, conversation, span, asker=asker)
+        return self._store.read(lookup.history, conversation, span, asker=asker)
 
     def search(
         self,
@@ -66,5 +66,5 @@ class ArchiveReads:
         """See ``Reads.search``."""
         what = (user, rooms, conversation, query, count)
         return self._when_indexed().addCallback(
-            lambda _: self._store.read(archive.search, *what, asker=asker, search=True)
+            lambda _: self._store.read(lookup.search, *what, asker=asker, search=True)
         )

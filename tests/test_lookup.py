@@ -1,0 +1,297 @@
+"""Queries that read messages for users: missed messages, history, search."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from chat_twisted.core.facts import Joined, Left, RoomGone, RoomMade
+from chat_twisted.core.message import PUBLIC, Conversation, Message
+from chat_twisted.core.reads import Span
+from chat_twisted.storage import index, lookup, tables
+from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase, write
+
+MADE = RoomMade(DEV, "#dev", False, "", 0, 1)
+
+
+def joined(room: int, user: int, since: int) -> Joined:
+    """A member of a room, who came after those of lower numbers."""
+    return Joined(room, user, 0, since, 10 - user)
+
+
+class MissedTests(ArchiveTestCase):
+    def test_it_is_what_one_is_a_party_to(self) -> None:
+        self.say(ALICE, BOB, "to bob")
+        self.say(BOB, ALICE, "to alice")
+        self.say(ALICE, 0, "to all")
+        self.say(ALICE, CAROL, "to carol")
+        self.assertEqual(self.missed(BOB), ["to bob", "to all"])
+        self.assertEqual(self.missed(BOB, own=True), ["to bob", "to alice", "to all"])
+        self.assertEqual(self.missed(BOB, 1), ["to all"])
+
+    def test_of_a_room_it_is_what_was_said_while_one_was_a_member(self) -> None:
+        self.change(MADE)
+        self.say(ALICE, DEV, "1")
+        self.change(joined(DEV, BOB, 1))
+        self.say(ALICE, DEV, "2")
+        self.change(joined(DEV, BOB, 2))  # exists already
+        self.change(Left(DEV, BOB, 2))
+        self.say(ALICE, DEV, "3")
+        self.change(joined(DEV, BOB, 3))
+        self.say(ALICE, DEV, "4")
+        self.assertEqual(self.missed(BOB), ["2", "4"])
+        self.assertEqual(self.missed(CAROL), [])
+
+    def test_it_comes_in_pages(self) -> None:
+        self.patch(lookup, "PAGE", 1000)
+        for i in range(10):
+            self.say(ALICE, BOB, f"{i}" * 400)
+        seen, upto = [], 0
+        while upto < 10:
+            page = lookup.missed(self.cursor, BOB, upto, 10, own=False)
+            self.assertLessEqual(len(page.messages), 3)
+            seen += [message.text[0] for message in page.messages]
+            upto = page.upto
+        self.assertEqual(seen, list("0123456789"))
+
+    def test_nothing_is_no_message_up_to_the_end(self) -> None:
+        self.assertEqual(lookup.missed(self.cursor, BOB, 0, 0, own=False), ([], 0))
+        self.say(ALICE, CAROL, "x")
+        self.assertEqual(lookup.missed(self.cursor, BOB, 0, 1, own=False), ([], 1))
+
+    def test_it_ends_where_it_is_told_to_whatever_is_there(self) -> None:
+        for text in "abc":
+            self.say(ALICE, BOB, text)
+        page = lookup.missed(self.cursor, BOB, 0, 2, own=False)
+        self.assertEqual(([m.text for m in page.messages], page.upto), (["a", "b"], 2))
+
+    def test_who_leaves_and_joins_before_anything_is_said_is_a_member(self) -> None:
+        self.change(MADE, joined(DEV, BOB, 0), joined(DEV, ALICE, 0))
+        self.change(Left(DEV, ALICE, 0))
+        self.change(joined(DEV, ALICE, 0))
+        self.say(BOB, DEV, "hello")
+        self.assertEqual(self.missed(ALICE), ["hello"])
+        members = [(room, user) for room, user, *_ in tables.load(self.cursor).members]
+        self.assertEqual(members, [(DEV, BOB), (DEV, ALICE)])
+
+    def test_what_was_said_in_a_room_that_is_gone_is_not_lost(self) -> None:
+        self.change(MADE, joined(DEV, BOB, 0), joined(DEV, ALICE, 0))
+        self.say(BOB, DEV, "hello")
+        self.change(Left(DEV, BOB, 1), Left(DEV, ALICE, 1), RoomGone(DEV))
+        self.assertEqual(tables.load(self.cursor).rooms, [])
+        self.assertEqual(self.missed(ALICE), ["hello"])
+
+    def test_a_reading_goes_through_so_many_messages_at_most(self) -> None:
+        self.patch(lookup, "SCAN", 2)
+        for text in "abc":
+            self.number += 1000  # numbers have gaps
+            self.say(BOB, CAROL, text)
+        self.say(BOB, ALICE, "d")
+        self.assertEqual(lookup.missed(self.cursor, ALICE, 0, 3004, own=False), ([], 2002))
+        page = lookup.missed(self.cursor, ALICE, 2002, 3004, own=False)
+        self.assertEqual(([m.text for m in page.messages], page.upto), (["d"], 3004))
+
+
+class HistoryTests(ArchiveTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for i in range(1, 7):
+            self.say(ALICE, 0 if i != 4 else BOB, str(i), time=i * 1000)
+
+    def test_it_is_cut_by_count_number_and_time_both_ways(self) -> None:
+        for bounds, texts in (
+            ({}, "12356"),
+            ({"limit": 2}, "56"),
+            ({"limit": 2, "oldest_first": True}, "12"),
+            ({"after": 2, "before": 6}, "35"),
+            ({"since": 3000, "until": 5000}, "35"),
+            ({"since": 3001, "limit": 1, "oldest_first": True}, "5"),
+            ({"until": 4999, "limit": 1}, "3"),
+            ({"after": 2, "since": 5000}, "56"),
+            ({"before": 1}, ""),
+            ({"since": 10**15}, ""),
+        ):
+            self.assertEqual(
+                "".join(self.history(PUBLIC, **{"limit": 10, **bounds})), texts, bounds
+            )
+
+    def test_it_says_whether_there_is_more_in_its_direction(self) -> None:
+        for limit, more in ((4, True), (5, False), (6, False)):
+            self.assertIs(lookup.history(self.cursor, PUBLIC, Span(limit))[1], more)
+
+    def test_a_direct_conversation_is_found_by_both_under_the_others_name(self) -> None:
+        self.say(BOB, ALICE, "answer")
+        self.assertEqual(self.history(Conversation(ALICE, "bob"), 9), ["4", "answer"])
+        self.assertEqual(self.history(Conversation(BOB, "alice"), 9), ["4", "answer"])
+        self.assertEqual(self.history(Conversation(CAROL, "bob"), 9), [])
+
+    def test_times_are_found_though_numbers_are_missing(self) -> None:
+        self.expire(2, 99)
+        self.say(ALICE, 0, "7", time=7000)
+        self.number += 5
+        self.say(ALICE, 0, "13", time=8000)
+        self.assertEqual(self.history(PUBLIC, 9, since=6500), ["7", "13"])
+        self.assertEqual(self.history(PUBLIC, 9, until=3000), ["3"])
+
+    def test_every_time_is_found_whatever_numbers_are_missing(self) -> None:
+        self.say(ALICE, 0, "7", time=7000)
+        self.connection.execute("DELETE FROM message WHERE number IN (1, 2, 4)")
+        times = [
+            row[0]
+            for row in self.connection.execute(
+                "SELECT time FROM message WHERE recipient = 0 AND room = 0 ORDER BY number"
+            )
+        ]
+        for since in range(500, 9000, 250):
+            for until in range(500, 9000, 250):
+                found, _ = lookup.history(self.cursor, PUBLIC, Span(99, since=since, until=until))
+                self.assertEqual(
+                    [message.time for message in found], [t for t in times if since <= t <= until]
+                )
+
+    def test_every_time_is_found_though_the_clock_jumped(self) -> None:
+        self.patch(index, "_SLICE", 2)
+        said = [(i, 0, i * 1000) for i in range(1, 7) if i != 4]
+        for text, to, time in (
+            *((7, 0, 10**9), (8, BOB, 10**9 + 5), (9, 0, 7000), (10, BOB, 7100), (11, 0, 7200)),
+            *((12, 0, 3500), (13, 0, 3600), (14, 0, 3000), (15, 0, 8000), (16, 0, 8000)),
+        ):
+            self.say(ALICE, to, str(text), time=time)
+            said += [(text, to, time)] if not to else []
+        late = Message(17, 3100, ALICE, "alice", 0, 0, "ALL", "17")  # not indexed yet
+        write(self.cursor, [late])
+        said.append((17, 0, 3100))
+        bounds = [0, 1000, 2999, 3000, 3001, 3600, 5000, 7000, 7200, 8000, 9000, 10**9, 10**10]
+        for since in bounds:
+            for until in bounds:
+                texts = [str(text) for text, _, time in said if since <= time <= until]
+                for limit in (1, 3, 99):
+                    for first, expected in ((True, texts[:limit]), (False, texts[-limit:])):
+                        span = Span(limit, since=since, until=until, oldest_first=first)
+                        found, more = lookup.history(self.cursor, PUBLIC, span)
+                        self.assertEqual([m.text for m in found], expected, span)
+                        self.assertEqual(more, len(texts) > limit, span)
+
+    def test_reading_costs_what_is_read_however_much_there_is(self) -> None:
+        spans = (
+            Span(50),
+            Span(50, oldest_first=True),
+            Span(50, before=500),
+            Span(50, since=500_000, oldest_first=True),
+            Span(50, until=500_000),
+            Span(50, since=0),
+        )
+        steps: list[list[int]] = []
+        for _ in range(2):
+            numbers = range(self.number + 1, self.number + 5_001)
+            self.number = numbers[-1]
+            write(
+                self.cursor,
+                [Message(n, n * 1000, ALICE, "alice", 0, 0, "ALL", "x") for n in numbers],
+            )
+            while index.extend(self.cursor, 1000) < self.number:
+                pass
+            self.connection.commit()
+            steps.append([])
+            for span in spans:
+                count = 0
+
+                def step() -> None:
+                    nonlocal count
+                    count += 1
+
+                self.connection.set_progress_handler(step, 1)
+                lookup.history(self.cursor, PUBLIC, span)
+                self.connection.set_progress_handler(None, 0)
+                steps[-1].append(count)
+        for span, few, many in zip(spans, *steps, strict=True):
+            self.assertLess(many, 1.2 * few + 500, span)
+
+    def test_of_nothing_there_is_no_history(self) -> None:
+        self.connection.execute("DELETE FROM place")
+        self.connection.execute("DELETE FROM message")
+        self.assertEqual(self.history(PUBLIC, 9, since=5, until=99), [])
+
+
+class SearchTests(ArchiveTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.say(ALICE, 0, "red wine and bread")
+        self.say(ALICE, BOB, "Red tea, résumé")
+        self.say(BOB, CAROL, "red herring")
+        self.say(BOB, DEV, "red room")
+
+    def test_all_words_must_be_there_whatever_their_case_and_accents(self) -> None:
+        self.assertEqual(self.search("WINE red"), ["red wine and bread"])
+        self.assertEqual(self.search("resume"), ["Red tea, résumé"])
+        self.assertEqual(self.search("wine tea"), [])
+
+    def test_only_what_one_may_read_is_found(self) -> None:
+        self.assertEqual(len(self.search("red")), 2)
+        self.assertEqual(len(self.search("red", CAROL)), 2)
+        self.assertEqual(len(self.search("red", ALICE, rooms=[DEV])), 3)
+        self.assertEqual(
+            self.search("red", ALICE, conversation=Conversation(ALICE, "bob")), ["Red tea, résumé"]
+        )
+        self.assertEqual(
+            self.search("red", BOB, conversation=Conversation(BOB, "alice")), ["Red tea, résumé"]
+        )
+        self.assertEqual(self.search("red", CAROL, conversation=Conversation(CAROL, "alice")), [])
+        self.assertEqual(self.search("red", ALICE, conversation=PUBLIC), ["red wine and bread"])
+        self.assertEqual(
+            self.search("red", ALICE, conversation=Conversation(DEV, "")), ["red room"]
+        )
+
+    def test_the_best_come_first(self) -> None:
+        self.say(ALICE, 0, "wine " + "and other words " * 20)
+        self.say(ALICE, 0, "wine wine wine")
+        self.assertEqual(self.search("wine")[0], "wine wine wine")
+
+    def test_what_can_not_be_parsed_is_searched_as_plain_words(self) -> None:
+        for query in (
+            '"red wine',
+            "red AND",
+            "(red",
+            "red)",
+            "foo:red",
+            "*",
+            "-",
+            '"',
+            "😀",
+            "NOT",
+        ):
+            self.search(query)  # no error
+        self.assertEqual(self.search("wine AND"), ["red wine and bread"])
+        self.assertEqual(self.search('"red wine'), ["red wine and bread"])
+        self.assertEqual(self.search("tea,"), ["Red tea, résumé"])
+        self.assertEqual(self.search("win*"), ["red wine and bread"])
+
+    def test_more_hits_than_are_ranked_at_once_are_gone_through_in_portions(self) -> None:
+        self.patch(lookup, "MAX_RANKED", 2)
+        for i in range(7):
+            self.say(BOB, 0 if i < 2 else CAROL, f"apple {i}")
+        self.assertEqual(sorted(self.search("apple")), ["apple 0", "apple 1"])
+
+    def test_a_query_never_asks_fts5_about_itself(self) -> None:
+        self.say(ALICE, 0, "an id that reads well")
+        for query in ("*id", "*reads", "*well"):
+            self.assertEqual(self.search(query), ["an id that reads well"], query)
+
+    def test_what_is_refused_with_other_words_is_searched_as_plain_words_too(self) -> None:
+        self.say(ALICE, 0, "NEAR a b c")
+        self.assertEqual(self.search("NEAR(a b, c)"), ["NEAR a b c"])
+        self.assertEqual(self.search("-near +a"), ["NEAR a b c"])
+
+    def test_a_fault_of_the_file_is_not_hidden(self) -> None:
+        self.connection.execute("DROP TABLE message")
+        with self.assertRaises(sqlite3.OperationalError):
+            self.search("red")
+
+    def test_there_are_so_many_at_most(self) -> None:
+        self.assertEqual(len(lookup.search(self.cursor, ALICE, [DEV], None, "red", 2)), 2)
+
+    def test_what_is_not_indexed_yet_is_not_there(self) -> None:
+        message = Message(99, 99, ALICE, "alice", 0, 0, "ALL", "red late", None)
+        write(self.cursor, [message])
+        self.assertEqual(self.search("late"), [])
+        self.index()
+        self.assertEqual(self.search("late"), ["red late"])
