@@ -159,9 +159,9 @@ epoch), messages (to within a thousand where old ones are deleted), unindexed (m
 be indexed), files (bytes by name; chat.sqlite-wal is the write-ahead log); and of a server that
 runs process, uptime (seconds) and connections (how many, by kind).
 
-With --users, "here" lists the users who are here: name, account, operator, sessions, from (the
-addresses), away (why, null unless they said so) and behind: how many messages to them, of the
-10,000 newest in all, their clients have not confirmed yet.""",
+With --users, "here" is a list of the present users. Each has: name, account, operator, sessions,
+from (the addresses), away (the text, or null) and behind (the number of messages to the user that
+the user's clients have not confirmed yet, among the 10,000 newest of all).""",
     )
     status.add_argument(
         "--users", action="store_true", help="also list who is here, and how far behind"

@@ -241,7 +241,7 @@ class ChatClient:
         """
         self._bot.live()
         if fold(message.sender) == fold(self.name):
-            raise refused(NotPermitted, "the message is one's own")
+            raise refused(NotPermitted, "this user has sent the message")
         if not self._answer_limit.spend(message.sender):
             raise refused(TooFast, f"{message.sender} had {ANSWERS} answers already")
         return await self.send(conversation_of(message, self.name), text)
@@ -351,7 +351,8 @@ class ChatClient:
         await self._bot.ask("RENAME", name)
 
     async def delete(self, number: int) -> None:
-        """Delete the text of a message: one's own within an hour, any in a room as its operator.
+        """Delete the text of a message. A user can delete their own messages for an hour; the
+        operators of a room can delete any message there.
 
         :raises Refused: if this user may not delete it (111).
         :raises NotConnected: as ``send``.

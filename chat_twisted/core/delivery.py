@@ -186,7 +186,7 @@ class Delivery:
                 return
             self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
             if session.catching_up is missing:
-                session.drop("what was missed can't be read")
+                session.drop("missed messages can't be read")
 
         # Never read more than was delivered to live sessions. So the position alone says whether a
         # session has caught up, and the session gets no message twice.

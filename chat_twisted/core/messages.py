@@ -122,8 +122,8 @@ def duplicate_query(model: Model, command: DuplicateQuery, now: int) -> Outcome:
 
 
 def delete(model: Model, command: Delete, now: int) -> Outcome:
-    """Delete the text of a message: one's own for an hour, any as operator of its room or of the
-    server.
+    """Delete the text of a message. A user can delete their own messages for an hour; operators
+    of its room, and of the server, can delete any.
     """
     user, _ = asking(model, command.user, command.epoch)
     room = model.rooms.get(command.room)

@@ -296,7 +296,7 @@ class Version2(Session):
     def answered(self, request: Request, result: Result, event: Event | None) -> None:
         """Called by the hub when a request has succeeded."""
         awaited = self._awaited
-        assert awaited is not None, "what is answered here was asked by ask()"
+        assert awaited is not None, "only requests of ask() are answered here"
         if awaited.answer is not None:
             data = awaited.answer(self, request, result, event)
         else:

@@ -33,7 +33,10 @@ DAY = r"── \w{3} \d\d \w{3} \d{4} ──"
 
 
 def wait_until(is_so: Callable[[], object], what: Callable[[], str]) -> object:
-    """Look until ``is_so`` is true; return what it is."""
+    """Return the first true result of ``is_so``.
+
+    It polls, because tmux reports no event when the contents of a pane change.
+    """
     end = time.monotonic() + PATIENCE
     while not (found := is_so()):
         if time.monotonic() > end:
