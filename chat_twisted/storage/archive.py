@@ -4,8 +4,8 @@ The functions take a cursor and block; the ledger decides in which thread they r
 not know sessions or the wire protocol. ``python -m chat_twisted.admin`` can read the file while a
 server writes it.
 
-``tables`` writes the rows of a commit, ``lookup`` reads messages; ``index`` fills the tables for finding
-messages afterwards.
+``tables`` writes the rows of a commit, ``lookup`` reads messages; ``index`` fills the tables for
+finding messages afterwards.
 """
 
 from __future__ import annotations
