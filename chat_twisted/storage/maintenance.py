@@ -41,8 +41,8 @@ class Unsound(Exception):
 def export(path: Path) -> Iterator[dict[str, object]]:
     """Yield all messages of an archive as the objects that ``export`` prints.
 
-    Deleted messages have no text, nor have those that are to be deleted with their author's
-    account.
+    Deleted messages have an empty text and ``deleted``, as in the client's records; so have those
+    that are to be deleted with their author's account.
 
     :raises sqlite3.Error: if it can't be read.
     """
@@ -61,7 +61,8 @@ def export(path: Path) -> Iterator[dict[str, object]]:
                 return
             for *row, kind_of in rows:
                 record = dict(zip(("message", "time", "sender", "to", "text"), row, strict=True))
-                yield {**record, "kind": KINDS[kind_of]}
+                deleted = {} if record["text"] else {"deleted": True}
+                yield {**record, "kind": KINDS[kind_of], **deleted}
             number = rows[-1][0]
 
 
