@@ -24,16 +24,16 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from chat_twisted.client import ChatClient, ClientError, main
-from chat_twisted.client.commands import COMMANDS, command_names
 from chat_twisted.client.config import Config
 from chat_twisted.client.conversation_view import ConversationView
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.layout import Line
 from chat_twisted.client.pipe import Pipe
-from chat_twisted.client.records import Records
 from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.testing import Network
+from chat_twisted.ui.commands import COMMANDS, command_names
+from chat_twisted.ui.layout import Line
+from chat_twisted.ui.records import Records
 from tests.wire import frames
 
 LONG = 600

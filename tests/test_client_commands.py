@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import commands
-from chat_twisted.client.commands import (
+from chat_twisted.ui import commands
+from chat_twisted.ui.commands import (
     COMMANDS,
     FORMAT_HELP,
     TOPICS,

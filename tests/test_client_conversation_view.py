@@ -17,15 +17,15 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client import outgoing as outgoing_module
-from chat_twisted.client.commands import help_text
 from chat_twisted.client.config import Config
 from chat_twisted.client.conversation_view import ConversationView
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.layout import NAME_COLOURS, Line, colour, table, tag
 from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.text import printable
+from chat_twisted.ui import outgoing as outgoing_module
+from chat_twisted.ui.commands import help_text
+from chat_twisted.ui.layout import NAME_COLOURS, Line, colour, table, tag
 from tests.door import Transport
 from tests.wire import frames
 

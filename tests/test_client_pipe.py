@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import pipe as pipe_module
-from chat_twisted.client.commands import FORMAT_HELP, help_text
 from chat_twisted.client.identity import Identity
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.ui.commands import FORMAT_HELP, help_text
 from tests.door import Transport
 from tests.wire import frames
 

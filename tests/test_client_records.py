@@ -16,13 +16,13 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.commands import FORMAT_HELP, Command, Mistake, Say, help_text
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.incoming import Event, Received, Room, Seen, State
 from chat_twisted.client.pipe import Pipe
-from chat_twisted.client.records import USAGE, Records
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Say, help_text
+from chat_twisted.ui.records import USAGE, Records
+from chat_twisted.ui.values import Event, Received, Room, Seen, State
 from tests.door import Transport
 from tests.wire import frames
 

@@ -28,16 +28,16 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import screen as screen_module
 from chat_twisted.client import wrapping as wrapping_module
-from chat_twisted.client.commands import COMMANDS, TOPICS
 from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
 from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.layout import Line
 from chat_twisted.client.screen import Screen, _notifying
 from chat_twisted.client.wrapping import INDENT, shorten, wrap
 from chat_twisted.frames import Frame, FrameReader, encode
+from chat_twisted.ui.commands import COMMANDS, TOPICS
+from chat_twisted.ui.layout import Line
 from tests.door import Transport
 from tests.glass import Glass
 from tests.wire import frames

@@ -12,11 +12,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.incoming import Event, Received, seen
+from chat_twisted.client.incoming import seen
 from chat_twisted.client.listener import Proof
 from chat_twisted.client.session import ClientSession
 from chat_twisted.frames import Frame, HeaderIncomplete, MessageTooLong, encode
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.values import Event, Received
 from tests.door import Transport
 from tests.wire import frames
 

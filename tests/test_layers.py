@@ -85,6 +85,18 @@ LAYERS = {
         "doors.framed",
         "doors.front",
     ],
+    "ui": [
+        "ui",
+        "ui.values",
+        "ui.errors",
+        "ui.commands",
+        "ui.wording",
+        "ui.records",
+        "ui.layout",
+        "ui.outgoing",
+        "ui.unread",
+        "ui.roster",
+    ],
     "client": [
         "client.client_state",
         "client.address",
@@ -101,23 +113,15 @@ LAYERS = {
         "client.tls",
         "client.connection",
         "client.config",
-        "client.errors",
         "client.waiting",
         "client.answers",
         "client.bot_session",
         "client.chat",
         "client",
-        "client.commands",
-        "client.wording",
-        "client.records",
         "client.export",
         "client.dialogs",
         "client.pipe",
         "client.arguments",
-        "client.layout",
-        "client.outgoing",
-        "client.unread",
-        "client.roster",
         "client.conversation_view",
         "client.wrapping",
         "client.completion",
@@ -142,7 +146,8 @@ MAY_IMPORT = {
     "hub": {"values", "tools", "state"},
     "storage": {"values", "tools", "state"},
     "doors": {"values", "tools", "wire", "auth", "gate", "state", "hub"},
-    "client": {"values", "wire"},
+    "ui": {"values", "wire"},
+    "client": {"values", "wire", "ui"},
     "control": {"values", "tools", "auth", "state", "hub"},
     "commands": {"values", "tools", "auth", "state", "hub", "storage", "control"},
     "testing": {
@@ -155,6 +160,7 @@ MAY_IMPORT = {
         "hub",
         "storage",
         "doors",
+        "ui",
         "client",
     },
     "service": {
@@ -173,7 +179,7 @@ MAY_IMPORT = {
 """Beside ``base``, which all may import."""
 
 VALUES_OF_THE_CLIENT = {"core.errors", "core.message"}
-"""Of the chat's values the client has these alone."""
+"""Of the chat's values the client and the user interface have these alone."""
 
 MAY_IMPORT_THE_REACTOR = {"service"}
 
@@ -221,7 +227,7 @@ class LayerTests(TestCase):
                     name = name.rpartition(".")[0]
                 allowed = name in before or layer_of[name] in {"base", *MAY_IMPORT[layer]} - {layer}
                 self.assertTrue(allowed, f"{module} imports {name or 'the package'}")
-                if layer == "client" and layer_of[name] == "values":
+                if layer in ("ui", "client") and layer_of[name] == "values":
                     self.assertIn(name, VALUES_OF_THE_CLIENT)
 
     def test_the_global_reactor_is_taken_by_those_who_put_the_parts_together(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.arguments import parser
-from chat_twisted.client.commands import COMMANDS
 from chat_twisted.client.screen import STYLE
+from chat_twisted.ui.commands import COMMANDS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chat_twisted.client.chat import ChatClient
-    from chat_twisted.client.errors import (
+    from chat_twisted.clocks import use_monotonic_clock
+    from chat_twisted.text import printable
+    from chat_twisted.ui.errors import (
         ClientError,
         NotConnected,
         NotDelivered,
         Refused,
         Sent,
     )
-    from chat_twisted.client.incoming import Event, Received, Room, Seen, State
-    from chat_twisted.clocks import use_monotonic_clock
-    from chat_twisted.text import printable
+    from chat_twisted.ui.values import Event, Received, Room, Seen, State
 
 __all__ = [
     "ChatClient",
@@ -41,9 +41,9 @@ _MODULES = {
     "ChatClient": "chat_twisted.client.chat",
     **dict.fromkeys(
         ("ClientError", "NotConnected", "NotDelivered", "Refused", "Sent"),
-        "chat_twisted.client.errors",
+        "chat_twisted.ui.errors",
     ),
-    **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.client.incoming"),
+    **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.ui.values"),
     "printable": "chat_twisted.text",
     "use_monotonic_clock": "chat_twisted.clocks",
 }

@@ -17,19 +17,19 @@ from chat_twisted import __version__
 from chat_twisted.client import config as config_module
 from chat_twisted.client.address import PORT, Address, parse_address, parse_port
 from chat_twisted.client.client_state import config_folder
-from chat_twisted.client.commands import Command, Mistake
 from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import Server
-from chat_twisted.client.records import Records
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.client.tls import parse_fingerprint
-from chat_twisted.client.wording import Wording
 from chat_twisted.commandline import Parser
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, check_user_name, fold, parse_target
 from chat_twisted.files import FilesError
 from chat_twisted.refusals import refusal_of
 from chat_twisted.text import printable
+from chat_twisted.ui.commands import Command, Mistake
+from chat_twisted.ui.records import Records
+from chat_twisted.ui.wording import Wording
 
 
 class Mode(enum.Enum):

@@ -16,16 +16,16 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorCore
 
 from chat_twisted.client.connection import FAILURES, Connector, Server, explain
-from chat_twisted.client.errors import ClientError, NotConnected, Refused, Sent, as_refused
 from chat_twisted.client.identity import Identity, IdentityError
-from chat_twisted.client.incoming import MAX_NAMES, Event, Received, Seen, State
-from chat_twisted.client.listener import Listed, Proof
+from chat_twisted.client.listener import Proof
 from chat_twisted.client.session import ClientSession
 from chat_twisted.client.waiting import FutureLikeDeferred, Notifier, future_like
 from chat_twisted.core.message import check_user_name, fold
 from chat_twisted.logs import Logger
 from chat_twisted.refusals import Refusal
 from chat_twisted.text import printable_lines
+from chat_twisted.ui.errors import ClientError, NotConnected, Refused, Sent, as_refused
+from chat_twisted.ui.values import MAX_NAMES, Event, Listed, Received, Seen, State
 
 T = TypeVar("T")
 

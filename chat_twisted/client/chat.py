@@ -19,9 +19,7 @@ from chat_twisted.client.answers import ANSWERS, AnswerLimit
 from chat_twisted.client.bot_session import BotSession
 from chat_twisted.client.client_state import config_folder
 from chat_twisted.client.connection import Server
-from chat_twisted.client.errors import NotConnected, NotDelivered, Sent, as_refused, refused
 from chat_twisted.client.identity import KEY_FILE, Identity
-from chat_twisted.client.incoming import Event, Received, Room, Seen, conversation_of
 from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.errors import NotPermitted, TooFast
@@ -34,6 +32,8 @@ from chat_twisted.core.message import (
 )
 from chat_twisted.files import FilesError
 from chat_twisted.frames import HeaderIncomplete, format_time
+from chat_twisted.ui.errors import NotConnected, NotDelivered, Sent, as_refused, refused
+from chat_twisted.ui.values import Event, Received, Room, Seen, conversation_of
 
 DELIVERED_WITHIN = 10
 """Default number of seconds to wait for a delivery."""

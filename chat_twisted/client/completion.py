@@ -13,8 +13,8 @@ from typing import Protocol
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from chat_twisted.client import commands
 from chat_twisted.text import printable
+from chat_twisted.ui import commands
 
 
 class Names(Protocol):

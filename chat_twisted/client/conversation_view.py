@@ -19,25 +19,25 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from chat_twisted.client import commands
-from chat_twisted.client.commands import Command, Mistake, Say, SwitchTo
 from chat_twisted.client.config import Config
 from chat_twisted.client.dialogs import agrees, change_account, prove
 from chat_twisted.client.export import Export, ExportError
 from chat_twisted.client.identity import Identity, IdentityError
-from chat_twisted.client.incoming import Event, Received, Room, Seen, conversation_of
-from chat_twisted.client.layout import ALL, Line, MessageLayout, room_row, table, tag, user_row
-from chat_twisted.client.listener import Listed, Proof
-from chat_twisted.client.outgoing import Outbox, OutgoingMessage
-from chat_twisted.client.roster import MAX_PRESENT, Roster
+from chat_twisted.client.listener import Proof
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession
-from chat_twisted.client.unread import UnreadMessages
-from chat_twisted.client.wording import Wording, describe_kept
 from chat_twisted.core.errors import ChatError, UnableToSend
 from chat_twisted.core.message import fold, parse_target
 from chat_twisted.logs import Logger
 from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import lines as lines_of
+from chat_twisted.ui import commands
+from chat_twisted.ui.commands import Command, Mistake, Say, SwitchTo
+from chat_twisted.ui.layout import ALL, Line, MessageLayout, room_row, table, tag, user_row
+from chat_twisted.ui.outgoing import Outbox, OutgoingMessage
+from chat_twisted.ui.roster import MAX_PRESENT, Roster
+from chat_twisted.ui.unread import UnreadMessages
+from chat_twisted.ui.values import Event, Listed, Received, Room, Seen, conversation_of
+from chat_twisted.ui.wording import Wording, describe_kept
 
 MAX_CONVERSATIONS = 1000
 """Maximum number of conversations in which the user's last message is remembered."""

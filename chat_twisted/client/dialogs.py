@@ -9,10 +9,10 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from chat_twisted.client.commands import Command
 from chat_twisted.client.identity import Identity, IdentityError, read_key
 from chat_twisted.client.listener import Proof
 from chat_twisted.client.session import ClientSession
+from chat_twisted.ui.commands import Command
 
 
 class Questions(Protocol):

@@ -11,8 +11,8 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from chat_twisted.client.incoming import Received
-from chat_twisted.client.records import Records
+from chat_twisted.ui.records import Records
+from chat_twisted.ui.values import Received
 
 PAGE = 1000
 """Number of messages that are requested at once."""

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import enum
 import math
 import re
 from dataclasses import dataclass
 
 from chat_twisted.core.errors import MalformedName, NoSuchRoom
-from chat_twisted.core.message import check_room_name, check_user_name, fold
+from chat_twisted.core.message import check_room_name, check_user_name
 from chat_twisted.frames import Frame, HeaderIncomplete
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.values import Event, Received, Room, Seen, State
 
 MAX_BODY_TAKEN = 4 * 1024 * 1024
 """Maximum size of a body in bytes, whatever ``Max-message`` says."""
-
-MAX_NAMES = 100_000
-"""Maximum number of users, and of rooms, whose names a listener remembers. Further ones are not
-completed or counted, but their messages are shown."""
 
 MAX_WHY = 500
 """Maximum length, in characters, of a topic, a reason or an away text; longer ones are cut."""
@@ -37,106 +33,6 @@ _ROOM_LINE = re.compile(r"(\S+) ([0-9]{1,18})((?: \S+)*)\Z")
 _RANKS = {"@": "operator", "+": "voice"}
 _WORD = re.compile(r"[a-z][a-z-]{0,30}\Z")
 _ERROR = re.compile(r"([0-9]{3})(?: (.*))?\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A received message.
-
-    :ivar number: the server's number of the message.
-    :ivar time: the time of its commit, as ``2026-11-23T10:00:00.123Z``.
-    :ivar sender: the sender's name.
-    :ivar to: the user's own name, a ``#room`` or ``ALL``.
-    :ivar text: the text, as it was sent.
-    :ivar deleted: whether the message was deleted; its text is then empty.
-    """
-
-    number: int
-    time: str
-    sender: str
-    to: str
-    text: str
-    deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change in a room, of a user's name, or of a message.
-
-    Which attributes are set depends on the verb; the others have their default values.
-
-    :ivar verb: the protocol's verb: JOINED, LEFT, TOPIC, INVITED, RANK, MODE, BAN or UNBAN in a
-        room; RENAMED; DELETED or READ.
-    :ivar room: the room's name.
-    :ivar user: the user who is affected; may be empty with TOPIC.
-    :ivar by: another user who did it, or empty.
-    :ivar topic: the topic, or None if it was not sent.
-    :ivar reason: the reason for LEFT, BAN or UNBAN.
-    :ivar rank: the user's rank: with RANK ``operator``, ``voice`` or ``none``; with JOINED one of
-        the first two, or empty.
-    :ivar mode: the room's mode that has changed: ``private``, ``moderated`` or ``topic``.
-    :ivar on: whether that mode is on now.
-    :ivar modes: all modes of the room that are on: in the answers to JOIN and to MODE without a
-        mode.
-    :ivar operators: the names of the room's operators, in the answer to JOIN.
-    :ivar new_name: the user's new name, with RENAMED.
-    :ivar conversation: the conversation of a message, with DELETED and READ: a room, ``ALL``, or
-        the other user.
-    :ivar number: the message that was deleted, or up to which the conversation was read.
-    """
-
-    verb: str
-    room: str
-    user: str
-    by: str
-    topic: str | None
-    reason: str = ""
-    rank: str = ""
-    mode: str = ""
-    on: bool = False
-    modes: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
-    new_name: str = ""
-    conversation: str = ""
-    number: int = 0
-
-
-class State(enum.Enum):
-    """A user's presence. ``GONE`` means that the user has no connection."""
-
-    HERE = "here"
-    AWAY = "away"
-    GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A user's presence.
-
-    :ivar why: the text that they gave for being away.
-    :ivar rank: in a list of a room's members, ``operator`` or ``voice`` if the user has that rank.
-    """
-
-    user: str
-    state: State
-    why: str = ""
-    rank: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A room in the list of rooms.
-
-    :ivar name: its name.
-    :ivar members: the number of its members.
-    :ivar member: whether the user is a member.
-    :ivar private: whether only invited users can join.
-    """
-
-    name: str
-    members: int
-    member: bool
-    private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +113,6 @@ def message(frame: Frame) -> Received:
     deleted = "deleted" in frame.headers and _flag(frame, "deleted")
     text = "" if deleted else frame.body or ""
     return Received(_number(frame), time(frame), _user(frame.argument), to, text, deleted)
-
-
-def conversation_of(message: Received, user: str) -> str:
-    """Return the conversation of a message as ``user`` sees it: a room, ``ALL``, or the other user.
-
-    A direct message from another user is for ``user``, also if it was sent to an earlier name.
-    """
-    if message.to == "ALL" or message.to.startswith("#") or fold(message.sender) == fold(user):
-        return message.to
-    return message.sender
 
 
 def _number(frame: Frame) -> int:

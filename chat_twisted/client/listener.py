@@ -6,12 +6,12 @@ This module must not know the wire protocol, or what a listener does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from chat_twisted.client.incoming import Event, Received, Seen
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.values import Event, Listed, Received, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,6 @@ class Proof:
     key: str = ""
     signature: bytes = b""
     password: str = ""
-
-
-Listed = list[Any]
-"""The entries of a list: ``Seen`` for WHO, ``Room`` for ROOMS, text lines for BAN, and pairs of a
-conversation and a number for READ."""
 
 
 class Listener(Protocol):

@@ -21,12 +21,12 @@ from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.connection import FAILURES, Connector, explain
 from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError, ask_at_the_terminal
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
-from chat_twisted.client.records import Records
 from chat_twisted.client.standard import StandardFiles
-from chat_twisted.client.wording import Wording
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.core.message import fold
 from chat_twisted.text import printable_lines
+from chat_twisted.ui.records import Records
+from chat_twisted.ui.wording import Wording
 
 INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from chat_twisted.client.incoming import Received
+from chat_twisted.ui.values import Received
 
 MAX_OWN_NUMBERS = 100_000
 """Maximum number of remembered message numbers that were sent by this user and are newer than the

@@ -28,20 +28,20 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client import commands
-from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say
 from chat_twisted.client.dialogs import change_account
 from chat_twisted.client.export import Export, ExportError
 from chat_twisted.client.identity import Identity, IdentityError
-from chat_twisted.client.incoming import Event, Received, Seen, conversation_of
-from chat_twisted.client.listener import Listed, Proof
-from chat_twisted.client.records import Records
+from chat_twisted.client.listener import Proof
 from chat_twisted.client.session import RECONNECT_FOR, ClientSession
-from chat_twisted.client.wording import Wording
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.refusals import Refusal, refusal_of
 from chat_twisted.text import printable_lines
+from chat_twisted.ui import commands
+from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say
+from chat_twisted.ui.records import Records
+from chat_twisted.ui.values import Event, Listed, Received, Seen, conversation_of
+from chat_twisted.ui.wording import Wording
 
 MAX_LINE = 1024 * 1024
 """Maximum bytes of a line of input; longer lines are refused."""

@@ -15,9 +15,9 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.client import incoming
-from chat_twisted.client.incoming import Received
 from chat_twisted.core.message import fold
 from chat_twisted.frames import Frame, HeaderIncomplete, MessageTooLong, encode
+from chat_twisted.ui.values import Received
 
 MAX_ARGUMENT = 480
 MAX_TEXTS = 3500

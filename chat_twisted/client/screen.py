@@ -37,9 +37,9 @@ from twisted.python.failure import Failure
 from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
 from chat_twisted.client.conversation_view import ConversationView
-from chat_twisted.client.layout import Line
 from chat_twisted.client.wrapping import length, shorten, wrap
 from chat_twisted.text import printable
+from chat_twisted.ui.layout import Line
 
 STYLE = {
     "time": "ansibrightblack",

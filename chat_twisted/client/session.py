@@ -25,7 +25,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming, login
-from chat_twisted.client.incoming import Event
 from chat_twisted.client.listener import Listener
 from chat_twisted.client.login import Login
 from chat_twisted.client.own_messages import OwnMessages
@@ -35,6 +34,7 @@ from chat_twisted.core.errors import ChatError, TooFast, Unavailable
 from chat_twisted.core.message import fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, HeaderIncomplete, encode
 from chat_twisted.refusals import Refusal, refusal_of
+from chat_twisted.ui.values import Event
 
 IDLE = 60
 """Seconds of silence after which the client sends PING. After twice as long the connection counts

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from prompt_toolkit.utils import get_cwidth
 
-from chat_twisted.client.layout import Line
 from chat_twisted.text import printable
+from chat_twisted.ui.layout import Line
 
 INDENT = 8
 """Columns by which the rest of a long line is indented, so that it does not look like a

@@ -12,10 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from chat_twisted.client.commands import Command, Mistake, ParsedLine, Say, help_text, parse
-from chat_twisted.client.incoming import Event, Received, Room, Seen
-from chat_twisted.client.listener import Listed
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say, help_text, parse
+from chat_twisted.ui.values import Event, Listed, Received, Room, Seen
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
 

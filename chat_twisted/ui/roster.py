@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from chat_twisted.client.incoming import MAX_NAMES, Room, Seen, State
 from chat_twisted.core.message import fold
+from chat_twisted.ui.values import MAX_NAMES, Room, Seen, State
 
 MAX_PRESENT = 12
 """Maximum number of users for which each change of presence is described."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from chat_twisted.client.commands import Command, ParsedLine, help_text, parse
-from chat_twisted.client.incoming import Event, Received, Room, Seen, State, conversation_of
-from chat_twisted.client.listener import Listed
 from chat_twisted.core.message import fold
 from chat_twisted.refusals import Refusal
 from chat_twisted.text import lines
+from chat_twisted.ui.commands import Command, ParsedLine, help_text, parse
+from chat_twisted.ui.values import Event, Listed, Received, Room, Seen, State, conversation_of
 
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.client.layout import Line, tag
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.refusals import Refusal
+from chat_twisted.ui.layout import Line, tag
 
 DELIVERED_WITHIN = 3
 """Seconds for which a sent direct message stays beside the prompt to wait for its delivery."""

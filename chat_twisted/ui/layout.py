@@ -10,10 +10,10 @@ import datetime
 import zlib
 from collections.abc import Sequence
 
-from chat_twisted.client.incoming import Received, Room, Seen, State, conversation_of
-from chat_twisted.client.wording import describe_room, text_of
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
+from chat_twisted.ui.values import Received, Room, Seen, State, conversation_of
+from chat_twisted.ui.wording import describe_room, text_of
 
 Line = list[tuple[str, str]]
 """One line: pieces of text, each with a style such as ``class:time``."""

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chat_twisted.client.incoming import Received
 from chat_twisted.core.message import fold
+from chat_twisted.ui.values import Received
 
 MAX_UNREAD = 50
 """Maximum number of unread messages of a conversation that are shown again on switching to it."""
