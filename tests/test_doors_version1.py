@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_twisted.core.commands import ACTION, NOTICE, TEXT
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
 from chat_twisted.core.sessions import DISCONNECTED, Dismissal
@@ -388,9 +389,9 @@ class RateTests(DoorTestCase):
 
 
 class PiecesTests(DoorTestCase):
-    def pieces(self, text: str) -> list[str]:
+    def pieces(self, text: str, kind: int = TEXT) -> list[str]:
         """What the original client would print, having taken one recv(2048) a frame."""
-        message = Message(1, 0, 7, "a" * 32, 0, 0, "ALL", text)
+        message = Message(1, 0, 7, "a" * 32, 0, 0, "ALL", text, kind=kind)
         shown = []
         for piece in pieces(message):
             self.assertLessEqual(len(piece), 2048)
@@ -411,6 +412,10 @@ class PiecesTests(DoorTestCase):
     def test_an_empty_line_becomes_a_blank_and_a_last_line_end_nothing(self) -> None:
         self.assertEqual(self.pieces("a\n\nb\n"), ["a", " ", "b"])
         self.assertEqual(self.pieces("\n"), [" "])
+
+    def test_an_action_begins_with_a_star_and_a_notice_is_its_text(self) -> None:
+        self.assertEqual(self.pieces("waves\nand smiles", ACTION), ["* waves", "and smiles"])
+        self.assertEqual(self.pieces("built", NOTICE), ["built"])
 
     def test_control_characters_are_replaced(self) -> None:
         self.assertEqual(self.pieces("a\x1b[2Jb\tc"), ["a␛[2Jb\tc"])

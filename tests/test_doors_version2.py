@@ -175,6 +175,28 @@ class TalkTests(DoorTestCase):
         self.bob.say("RECEIVED alice\nMessage: 1\n\n")
         self.assertEqual(self.alice.transport.take(), b"")
 
+    def test_a_message_has_its_kind_when_it_comes_and_when_it_is_read(self) -> None:
+        for kind, header in (("action", b"Kind: action\n"), ("notice", b"Kind: notice\n")):
+            self.alice.ask(f"SEND bob\nKind: {kind}\nContent-length: 5\n\nwaves")
+            self.assertIn(header + b"Content-length: 5\n\nwaves", self.bob.transport.take())
+            read = self.bob.ask("HISTORY alice\nCount: 1\n\n")
+            self.assertIn(header + b"Content-length: 5\n\nwaves", read)
+        self.alice.ask("SEND bob\nKind: text\nContent-length: 5\n\nhello")
+        self.assertNotIn(b"Kind", self.bob.transport.take())
+
+    def test_without_an_instance_another_kind_is_another_message(self) -> None:
+        sends = ("", "Kind: text\n", "Kind: action\n", "Kind: notice\n", "Kind: action\n")
+        answers = [
+            self.alice.ask(f"SEND bob\nId: 1\n{kind}Content-length: 1\n\nx") for kind in sends
+        ]
+        numbers = [re.search(rb"Message: (.)", answer)[1] for answer in answers]
+        self.assertEqual(numbers, [b"1", b"1", b"2", b"3", b"2"])
+
+    def test_an_action_reaches_the_original_client_as_text(self) -> None:
+        _, receiving = self.original("carol")
+        self.alice.ask("SEND carol\nKind: action\nContent-length: 5\n\nwaves")
+        self.assertEqual(receiving.transport.take(), b"FORWARD alice\nContent-length: 7\n\n* waves")
+
     def test_pipelined_requests_are_answered_each_with_its_id(self) -> None:
         sends = "".join(f"SEND bob\nId: {id}\nContent-length: 1\n\nx" for id in "abc")
         self.alice.say(sends + "SEND nobody\nId: d\nContent-length: 1\n\nxJOIN x\nId: e\n\n")

@@ -17,7 +17,10 @@ CONSOLE = 0
 """Stands for a user in commands of the operator at the server's machine, who may do everything."""
 
 TEXT, ACTION, NOTICE = range(3)
-"""Kinds of messages."""
+"""Kinds of messages: said; what the sender does (``waves``); of a program, which nobody answers."""
+
+KINDS = {TEXT: "text", ACTION: "action", NOTICE: "notice"}
+"""The names of these kinds."""
 
 NONE, VOICE, OPERATOR = range(3)
 """Ranks of a room's members."""

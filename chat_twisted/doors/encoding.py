@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from chat_twisted.core.audit import CONSOLE_NAME
-from chat_twisted.core.commands import NONE, OPERATOR, VOICE
+from chat_twisted.core.commands import KINDS, NONE, OPERATOR, VOICE
 from chat_twisted.core.events import (
     BanChanged,
     Event,
@@ -49,10 +49,11 @@ def encode_message(verb: str, message: Message, id: str | None = None) -> bytes:
     # Not by encode(), which takes five times as long.
     mark = "" if id is None else f"Id: {id}\n"
     body = message.text.encode()
+    kind = f"Kind: {KINDS[message.kind]}\n" if message.kind else ""
     deleted = "" if body else "Deleted: yes\n"  # only deleted texts are empty
     head = (
         f"{verb} {message.sender}\n{mark}To: {message.to}\nMessage: {message.number}\n"
-        f"Time: {format_time(message.time)}\n{deleted}Content-length: {len(body)}\n\n"
+        f"Time: {format_time(message.time)}\n{kind}{deleted}Content-length: {len(body)}\n\n"
     )
     return head.encode() + body
 

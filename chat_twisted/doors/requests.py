@@ -16,7 +16,7 @@ from heapq import nsmallest
 
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
-from chat_twisted.core.commands import BAN, MODES, MUTE, NONE, new_id
+from chat_twisted.core.commands import BAN, KINDS, MODES, MUTE, NONE, TEXT, new_id
 from chat_twisted.core.entries import Disconnected, InRoom, Read, Result
 from chat_twisted.core.errors import EncryptionRequired, MalformedName, NotPermitted
 from chat_twisted.core.events import Event, MemberJoined, ModeChanged, NameChanged, RankChanged
@@ -83,18 +83,26 @@ def _is_list(frame: Frame) -> bool:
 def _send(session: Version2, frame: Frame) -> None:
     if not frame.argument or not frame.body:
         raise HeaderIncomplete("no recipient or no text")
+    kind = _KINDS_OF_MESSAGES.get(frame.headers.get("kind", "text"))
+    if kind is None:
+        raise HeaderIncomplete("no such kind of message")
     # The connection has checked that the Id is a token.
     id = frame.headers.get("id")
-    key = deduplication_key(session.instance, frame.argument, frame.body, id)
-    session.door.hub.send(session, frame.argument, frame.body, id, key)
+    key = deduplication_key(session.instance, frame.argument, frame.body, id, kind)
+    session.door.hub.send(session, frame.argument, frame.body, id, key, kind)
     session.pending += 1
 
 
-def deduplication_key(instance: str, to: str, text: str, id: str | None) -> str | None:
+_KINDS_OF_MESSAGES = {name: kind for kind, name in KINDS.items()}
+
+
+def deduplication_key(
+    instance: str, to: str, text: str, id: str | None, kind: int = TEXT
+) -> str | None:
     """Return the deduplication key of a message (``commands.Send``).
 
-    It has the client's instance and the Id. Without an instance it has the Id, the recipient and
-    the text, because another client of the same user may use the same Id.
+    It has the client's instance and the Id. Without an instance it has the Id, the recipient, the
+    text and the kind, because another client of the same user may use the same Id.
 
     :return: None if the message has no Id.
     """
@@ -102,7 +110,9 @@ def deduplication_key(instance: str, to: str, text: str, id: str | None) -> str 
         return None
     if instance:
         return f"{id}\n{instance}"  # neither has a line end
-    digest = hashlib.blake2b(f"{fold(to)}\n{text}".encode(), digest_size=9).digest()
+    of_kind = KINDS[kind].encode() if kind else b""
+    said = f"{fold(to)}\n{text}".encode()
+    digest = hashlib.blake2b(said, digest_size=9, person=of_kind).digest()
     return f"{id}\n\n{b2a_base64(digest, newline=False).decode()}"
 
 

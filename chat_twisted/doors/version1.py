@@ -15,6 +15,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from chat_twisted.core.commands import ACTION
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result
 from chat_twisted.core.errors import (
     ChatError,
@@ -308,10 +309,13 @@ def pieces(message: Message) -> Iterator[bytes]:
 
     The original client prints the fourth line of one ``recv`` as the text, and treats an empty one
     as an error. So each line of the text becomes a FORWARD; an empty line becomes a space; a long
-    line is split into frames of at most 2048 bytes; and control characters are replaced.
+    line is split into frames of at most 2048 bytes; and control characters are replaced. An action
+    begins with ``*``.
     """
     room = ORIGINAL_RECV - len(encode("FORWARD", message.sender, [("Content-length", 9999)]))
     text = message.text.removesuffix("\n")
+    if message.kind == ACTION:
+        text = f"* {text}"
     begin = 0
     while begin <= len(text):
         end = text.find("\n", begin)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_twisted import files
-from chat_twisted.core.commands import ACTION, NOTICE, TEXT
+from chat_twisted.core.commands import KINDS
 from chat_twisted.files import FilesError, Say
 from chat_twisted.storage import archive, index, lookup, upgrade
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
@@ -23,9 +23,6 @@ from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_
 REPLACED = "-replaced-"
 """Part of the names of files that ``restore`` has replaced; a number follows."""
 
-
-KINDS = {TEXT: "text", ACTION: "action", NOTICE: "notice"}
-"""Kinds of messages, as ``export`` prints them."""
 
 FIRST_WITH_DELETION = 6
 """The first schema whose messages have kinds and can be deleted."""
