@@ -94,6 +94,7 @@ LAYERS = {
         "ui.records",
         "ui.layout",
         "ui.outgoing",
+        "ui.conversations",
         "ui.unread",
         "ui.roster",
     ],
