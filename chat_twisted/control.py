@@ -22,8 +22,7 @@ from twisted.internet.defer import Deferred
 from chat_twisted import __version__
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
-from chat_twisted.core.audit import CONSOLE_NAME
-from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Command, new_id
+from chat_twisted.core.commands import BAN, CONSOLE, CONSOLE_NAME, MUTE, Command, new_id
 from chat_twisted.core.entries import Disconnected, Result
 from chat_twisted.core.errors import (
     ChatError,
@@ -216,7 +215,8 @@ def _command(request: dict[str, Any], now: float) -> Command:
             _check_name(name)
             _check_hash(hash)
             public, comment = parse_key(key) if key else ("", "")
-            return commands.MakeAccount(*by, public, comment, hash, name, new_id())
+            time = int(now * 1000)
+            return commands.MakeAccount(*by, public, comment, hash, name, new_id(), time)
         case {"ask": "remove account", "name": str(name)}:
             return commands.DropAccount(*by, name=name)
         case {"ask": "set password", "name": str(name), "hash": str(hash)}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from chat_twisted.core.commands import CONSOLE_NAME
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
@@ -25,7 +26,7 @@ from chat_twisted.core.errors import (
     UnableToSend,
     Unavailable,
 )
-from chat_twisted.frames import HeaderIncomplete, MessageTooLong, format_until
+from chat_twisted.frames import HeaderIncomplete, MessageTooLong, format_time, format_until
 
 
 class NotRegistered(ChatError):
@@ -87,7 +88,11 @@ def refusal_headers(error: ChatError) -> Iterator[tuple[str, object]]:
         yield "Retry-after", error.retry_after
     if isinstance(error, Sanctioned):
         yield "Until", format_until(error.until)
+        yield "By", error.by or CONSOLE_NAME
         if error.why:
             yield "Reason", error.why
+    elif isinstance(error, NameInUse):
+        if error.until:
+            yield "Until", format_time(error.until)
     elif (reason := _REASONS.get(type(error))) is not None:
         yield "Reason", reason

@@ -214,6 +214,7 @@ class Maker:
             not self.maybe(4),
             self.pick(HOSTS),
             self.pick((0, 0, 1)),
+            self.time + 7,
         )
 
     def send(self) -> Any:
@@ -229,7 +230,7 @@ class Maker:
 
     def make_account(self) -> Any:
         key, hash = self.pick((*PROOFS[:2], "")), self.pick((*PROOFS[2:], ""))
-        return c.MakeAccount(*self.owner(), key, "c", hash, self.name(), self.new())
+        return c.MakeAccount(*self.owner(), key, "c", hash, self.name(), self.new(), self.time + 7)
 
     def impose(self) -> Any:
         kind, duration = self.kind(), self.pick((0, 40_000, 400_000))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from chat_twisted.core.commands import CONSOLE, SetOperator
-from chat_twisted.doors import encoding
+from chat_twisted.core.snapshot import dump, load
+from chat_twisted.doors import encoding, requests
+from chat_twisted.frames import MAX_HEADERS
 from chat_twisted.storage import lookup
 from tests.door import Client, DoorTestCase
 
@@ -48,6 +50,69 @@ class RequestTestCase(DoorTestCase):
         self.assertIn(b"ACCOUNT", self.ask(client, "ACCOUNT register\nContent-length: 1\n\nx"))
         self.hub.ask(SetOperator(CONSOLE, 0, name, True))
         self.commit()
+
+
+class WhoisTests(RequestTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock.advance(90)
+
+    def whois(self, client: Client, name: str) -> str:
+        return self.ask(client, f"WHOIS {name}\nId: 1\n\n").decode()
+
+    def test_a_guest_is_known_since_they_came_and_by_the_rooms_in_common(self) -> None:
+        dave = self.user("Dave")
+        self.ask(dave, "JOIN #dev\n\n")
+        self.clock.advance(60)
+        self.assertEqual(
+            self.whois(self.alice, "DAVE"),
+            "WHOIS Dave\nId: 1\nAccount: no\nSince: 1970-01-01T00:01:30.000Z\nState: here\n"
+            "Rooms: #dev\n\n",
+        )
+
+    def test_rooms_are_those_that_both_are_in(self) -> None:
+        for room in ("#Zoo", "#art"):
+            self.ask(self.alice, f"JOIN {room}\nPrivate: yes\n\n")
+            self.ask(self.alice, f"INVITE {room}\nUser: bob\n\n")
+            self.ask(self.bob, f"JOIN {room}\n\n")
+        self.ask(self.bob, "JOIN #bobs\n\n")
+        self.assertIn("\nRooms: #art #dev #Zoo\n", self.whois(self.alice, "bob"))
+        self.assertNotIn("Rooms", self.whois(self.carol, "bob"))
+
+    def test_an_account_is_known_since_it_was_made(self) -> None:
+        self.make_operator(self.bob, "bob")
+        self.assertEqual(
+            self.whois(self.carol, "bob"),
+            "WHOIS bob\nId: 1\nAccount: yes\nSince: 1970-01-01T00:01:30.000Z\nOperator: yes\n"
+            "State: here\n\n",
+        )
+        self.ask(self.bob, "QUIT\n\n")
+        self.assertIn("\nState: gone\n", self.whois(self.carol, "bob"))
+
+    def test_it_says_where_a_user_is_and_why(self) -> None:
+        self.ask(self.bob, "STATUS away\nContent-length: 5\n\nlunch")
+        found = self.whois(self.carol, "bob")
+        self.assertIn("\nState: away\nContent-length: 5\n\nlunch", found)
+        self.bob.gone()
+        self.commit()
+        self.assertTrue(self.whois(self.carol, "bob").endswith("\nState: gone\n\n"))
+        self.assertIn("\nState: here\n", self.whois(self.carol, "carol"))
+
+    def test_when_a_user_came_outlasts_a_restart_of_the_server(self) -> None:
+        self.user("dave")
+        self.assertEqual(load(dump(self.hub.state)).names["dave"].time, 90_000)
+
+    def test_a_time_that_is_not_known_is_left_out(self) -> None:
+        self.hub.state.names["bob"].time = 0
+        self.assertNotIn("Since", self.whois(self.alice, "bob"))
+
+    def test_the_rooms_are_so_many_that_headers_are_short_enough(self) -> None:
+        self.patch(requests, "MAX_COMMON", 2)
+        for client in (self.alice, self.bob):
+            for number in range(3):
+                self.ask(client, f"JOIN #r{number}\n\n")
+        self.assertIn("\nRooms: #dev #r0\n", self.whois(self.alice, "bob"))
+        self.assertLess(100 * 34, MAX_HEADERS - 200)
 
 
 class AnswerTests(RequestTestCase):
@@ -167,7 +232,7 @@ class RenameTests(RequestTestCase):
 
     def test_a_user_banned_from_a_room_keeps_the_name_while_there(self) -> None:
         self.ask(self.alice, "BAN #dev\nUser: bob\n\n")
-        self.assertEqual(self.ask(self.bob, "RENAME b\n\n"), b"ERROR 111 Not permitted\n\n")
+        self.assertIn(b"ERROR 111 Not permitted\n", self.ask(self.bob, "RENAME b\n\n"))
         self.ask(self.bob, "LEAVE #dev\n\n")
         self.assertEqual(self.ask(self.bob, "RENAME b\n\n"), b"RENAMED bob\nTo: b\n\n")
 
@@ -309,7 +374,9 @@ class RoomBanTests(RequestTestCase):
         told = b"BAN #dev\nUser: bob\nBy: alice\nContent-length: 4\n\nspam"
         self.assertEqual(self.told(self.bob), told)
         message = "SEND #dev\nContent-length: 1\n\nx"
-        self.assertEqual(self.ask(self.bob, message), b"ERROR 111 Not permitted\n\n")
+        refused = b"ERROR 111 Not permitted\nUntil: ever\nBy: alice\nReason: spam\n\n"
+        for request in (message, "TOPIC #dev\nContent-length: 1\n\nx", "RENAME b\n\n"):
+            self.assertEqual(self.ask(self.bob, request), refused)
         unbanned = b"UNBAN #dev\nUser: bob\nBy: alice\n\n"
         self.assertEqual(self.ask(self.alice, "UNBAN #dev\nUser: bob\n\n"), unbanned)
         self.assertEqual(self.told(self.bob), unbanned)
@@ -317,7 +384,8 @@ class RoomBanTests(RequestTestCase):
 
     def test_a_banned_user_can_not_join_unless_invited(self) -> None:
         self.ask(self.alice, "BAN #dev\nUser: carol\n\n")
-        self.assertEqual(self.ask(self.carol, "JOIN #dev\n\n"), b"ERROR 111 Not permitted\n\n")
+        refused = b"ERROR 111 Not permitted\nUntil: ever\nBy: alice\n\n"
+        self.assertEqual(self.ask(self.carol, "JOIN #dev\n\n"), refused)
         self.ask(self.alice, "INVITE #dev\nUser: carol\n\n")
         self.assertIn(b"JOINED #dev\n", self.ask(self.carol, "JOIN #dev\n\n"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from twisted.trial.unittest import TestCase
 
@@ -10,7 +11,7 @@ from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Impose, SetOperator
 from chat_twisted.core.errors import TookTooLong
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.model import Room, User
-from chat_twisted.core.presence import TELL_AFTER
+from chat_twisted.core.presence import TELL_AFTER, Presence
 from chat_twisted.doors import encoding, requests, version2
 from chat_twisted.doors.encoding import bodies
 from chat_twisted.doors.framed import FramedFactory
@@ -107,17 +108,22 @@ class FullTests(DoorTestCase):
 
 
 class SanctionTests(DoorTestCase):
-    def test_the_muted_and_the_banned_read_until_when_and_why(self) -> None:
+    def test_the_muted_and_the_banned_read_until_when_why_and_by_whom(self) -> None:
         bob = self.user("bob")
         self.hub.ask(Impose(CONSOLE, 0, MUTE, "bob", 90_000, "too loud"))
         self.assertEqual(
             bob.ask("SEND ALL\nId: 1\nContent-length: 2\n\nhi"),
             b"ERROR 111 Not permitted\nId: 1\n"
-            b"Until: 1970-01-01T00:01:30.000Z\nReason: too loud\n\n",
+            b"Until: 1970-01-01T00:01:30.000Z\nBy: admin\nReason: too loud\n\n",
         )
-        self.hub.ask(Impose(CONSOLE, 0, BAN, "bob", 0, ""))
+        op = self.user("op")
+        op.ask("ACCOUNT register\nContent-length: 1\n\nx")
+        self.clock.advance(1)
+        self.hub.ask(SetOperator(CONSOLE, 0, "op", True))
+        self.assertIn(b"BAN bob", op.ask("BAN bob\n\n"))
         self.assertEqual(
-            self.connect().ask("REGISTER bob\n\n"), b"ERROR 111 Not permitted\nUntil: ever\n\n"
+            self.connect().ask("REGISTER bob\n\n"),
+            b"ERROR 111 Not permitted\nUntil: ever\nBy: op\n\n",
         )
 
 
@@ -305,9 +311,9 @@ class TalkTests(DoorTestCase):
     def test_long_lists_are_answered_a_page_a_turn_and_later_requests_wait(self) -> None:
         describe = requests.describe_user
 
-        def slowly(user: User, room: Room | None) -> str:
+        def slowly(user: User, room: Room | None, *, identities: bool) -> str:
             self.clock.rightNow += version2.LIST_TIME
-            return describe(user, room)
+            return describe(user, room, identities=identities)
 
         self.patch(requests, "describe_user", slowly)
         page = b"WHO\nCount: 2\nContent-length: 10\n\nalice\nbob\n"
@@ -371,7 +377,21 @@ class ComingBackTests(DoorTestCase):
         self.user("bob").gone()
         for headers in ((), ("Session: x",), ("Session: ",)):
             _, answer = self.register("bob", *headers)
-            self.assertEqual(answer, b"ERROR 105 Name in use\n\n")
+            self.assertIn(b"ERROR 105 Name in use\n", answer)
+
+    def test_a_client_reads_until_when_a_name_is_held(self) -> None:
+        bob, alice = self.user("bob"), self.user("alice")
+        self.assertEqual(alice.ask("RENAME bob\n\n"), b"ERROR 105 Name in use\n\n")
+        self.clock.advance(60)
+        bob.gone()
+        self.commit()
+        self.clock.advance(60)
+        held = b"ERROR 105 Name in use\nUntil: 1970-01-01T00:11:00.000Z\n\n"
+        self.assertEqual(alice.ask("RENAME bob\n\n"), held)
+        self.assertEqual(self.register("BOB")[1], held)
+        self.clock.advance(540)
+        self.commit()
+        self.assertIn(b"RENAMED alice\n", alice.ask("RENAME bob\n\n"))
 
     def test_a_resume_that_is_no_number_is_error_103(self) -> None:
         _, answer = self.register("bob", "Resume: x")
@@ -753,6 +773,95 @@ class PresenceTests(DoorTestCase):
             b"PRESENCE\nContent-length: 21\n\ncarol here\ndave here\n"
             b"PRESENCE\nContent-length: 10\n\nerin here\n",
         )
+
+
+class IdentityTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.user("alice")
+
+    def identity(self, name: str) -> str:
+        """Return the identity in the line of a user's name."""
+        answer = self.alice.ask("WHO\nIdentities: yes\n\n").decode()
+        found = re.search(rf"^{name}!(\S*)$", answer, re.MULTILINE)
+        assert found is not None, answer
+        return found[1]
+
+    def presence(self, client: Client | None = None) -> str:
+        self.commit()
+        self.clock.advance(TELL_AFTER)
+        return (client or self.alice).transport.take().decode().partition("\n\n")[2]
+
+    def test_a_guest_has_one_and_an_account_has_none(self) -> None:
+        self.user("bob").ask("ACCOUNT register\nContent-length: 1\n\nx")
+        self.assertRegex(self.identity("alice"), r"^[A-Za-z0-9_-]{6}$")
+        self.assertEqual(self.identity("bob"), "")
+
+    def test_it_is_that_of_the_guest_for_as_long_as_they_are_kept(self) -> None:
+        bob, answer = self.register("bob")
+        token = re.search(rb"Session: (\S+)", answer)[1].decode()
+        first = self.identity("bob")
+        bob.gone()
+        self.commit()
+        again, _ = self.register("bob", f"Session: {token}")
+        self.assertEqual(self.identity("bob"), first)
+        again.ask("RENAME bobby\n\n")
+        self.assertEqual(self.identity("bobby"), first)
+        again.ask("RENAME bob\n\n")
+        again.ask("QUIT\n\n")
+        self.user("bob")
+        self.assertNotEqual(self.identity("bob"), first)
+
+    def test_it_is_not_the_number_of_the_user(self) -> None:
+        number = self.hub.state.names["alice"].id
+        self.assertNotIn(self.identity("alice"), (str(number), f"{number:x}"))
+
+    def test_it_is_between_the_name_and_where_the_user_is(self) -> None:
+        self.alice.ask("JOIN #dev\n\n")
+        self.alice.ask("STATUS away\nContent-length: 5\n\nlunch")
+        who = self.alice.ask("WHO #dev\nRanks: yes\nIdentities: yes\n\n").decode()
+        self.assertRegex(who, r"\n\n@alice!\S{6} away lunch\n$")
+        self.assertIn(
+            "\n\n@alice away lunch\n", self.alice.ask("WHO #dev\nRanks: yes\n\n").decode()
+        )
+
+    def test_who_watches_with_identities_is_notified_with_them_and_others_without(self) -> None:
+        carol, erin = self.user("carol"), self.user("erin")
+        self.alice.ask("WHO\nWatch: yes\nIdentities: yes\n\n")
+        for plain in (carol, erin):
+            plain.ask("WHO\nWatch: yes\n\n")
+        encoded: list[bool] = []
+        encode_presence = version2.encode_presence
+
+        def counted(seen: Sequence[Presence], *, identities: bool) -> bytes:
+            encoded.append(identities)
+            return encode_presence(seen, identities=identities)
+
+        self.patch(version2, "encode_presence", counted)
+        bob = self.user("bob")
+        told = self.presence()
+        self.assertEqual(told, f"bob!{self.identity('bob')} here\n")
+        self.assertEqual(self.presence(carol), "bob here\n")
+        self.assertEqual(self.presence(erin), "bob here\n")
+        self.assertEqual(encoded, [False, True])  # once for all who watch in the same way
+        bob.ask("QUIT\n\n")
+        self.assertEqual(self.presence(), told.replace("here", "gone"))
+        self.alice.ask("WHO\nWatch: yes\n\n")
+        self.user("bob")
+        self.assertEqual(self.presence(), "bob here\n")
+
+    def test_a_guest_who_makes_an_account_is_news_to_those_who_see_identities(self) -> None:
+        bob, carol = self.user("bob"), self.user("carol")
+        self.alice.ask("WHO\nWatch: yes\nIdentities: yes\n\n")
+        carol.ask("WHO\nWatch: yes\n\n")
+        guest = self.identity("bob")
+        bob.ask("ACCOUNT register\nContent-length: 1\n\nx")
+        self.assertEqual((self.presence(), self.presence(carol)), ("bob! here\n", ""))
+        bob.ask("ACCOUNT unregister\n\n")
+        self.assertEqual((self.presence(), self.presence(carol)), (f"bob!{guest} here\n", ""))
+        bob.ask("STATUS away\n\n")
+        bob.ask("ACCOUNT register\nContent-length: 1\n\nx")
+        self.assertEqual((self.presence(), self.presence(carol)), ("bob! away\n", "bob away\n"))
 
 
 class RefusedWatchTests(DoorTestCase):

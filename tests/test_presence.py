@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import facts
-from chat_twisted.core.model import Session, User
+from chat_twisted.core.model import Account, Session, User
 from chat_twisted.core.presence import (
     AWAY,
     GONE,
@@ -16,6 +16,8 @@ from chat_twisted.core.presence import (
     TELL_AFTER,
     Presence,
     Watchers,
+    identity,
+    identity_of,
     presence_of,
 )
 
@@ -26,11 +28,15 @@ class WatchersTests(TestCase):
         self.told: list[list[str]] = []
         names = {1: "alice", 2: "bob"}
         self.watchers: Watchers[str] = Watchers(
-            self.clock, [(1, 5)], names.__getitem__, lambda name: Presence(name, HERE), self.tell
+            self.clock, [(1, 5)], names.__getitem__, self.look, self.tell
         )
         self.watchers.watching["somebody"] = None
 
+    def look(self, name: str, user: int) -> Presence:
+        return Presence(name, HERE, identity=str(user))
+
     def tell(self, seen: Sequence[Presence]) -> None:
+        self.seen = list(seen)
         self.told.append([presence.name for presence in seen])
 
     def come(self, user: int, epoch: int, *, present: bool = True) -> None:
@@ -76,11 +82,36 @@ class WatchersTests(TestCase):
         self.watchers.follow(facts.UserRenamed(1, "alicia"))
         self.assertEqual(self.take(), [["alice", "alicia"]])
 
+    def test_an_account_changes_the_identity_alone(self) -> None:
+        self.watchers.follow(facts.AccountMade(1, 5))
+        self.assertEqual(self.take(), [["alice"]])
+        self.assertEqual(self.seen, [Presence("alice", HERE, identity="1", identity_only=True)])
+        self.watchers.follow(facts.AccountGone(2))  # who is not here
+        self.assertEqual(self.take(), [])
+        for first, then in (
+            (facts.AccountMade(1, 5), facts.AwaySet(1, "lunch")),
+            (facts.AwaySet(1, "lunch"), facts.AccountGone(1)),
+        ):
+            self.watchers.follow(first)
+            self.watchers.follow(then)
+            self.assertEqual(self.take(), [["alice"]])
+            self.assertFalse(self.seen[0].identity_only)
+
     def test_nothing_is_gathered_for_nobody(self) -> None:
         self.watchers.watching.clear()
         self.come(2, 1)
         self.watchers.watching["somebody"] = None
         self.assertEqual(self.take(), [])
+
+
+class IdentityTests(TestCase):
+    def test_a_guest_has_one_of_their_own_and_an_account_none(self) -> None:
+        user = User(2**62, "alice", True, 0, 1)
+        self.assertEqual(identity_of(user), identity(2**62))
+        self.assertRegex(identity_of(user), "^[A-Za-z0-9_-]{6}$")
+        self.assertEqual(len({identity(number) for number in range(1, 2000)}), 1999)
+        user.account = Account(5)
+        self.assertEqual(identity_of(user), "")
 
 
 class PresenceTests(TestCase):

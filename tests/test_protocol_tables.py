@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.commands import CONSOLE, SetOperator
-from chat_twisted.core.errors import ChatError, Sanctioned
+from chat_twisted.core.errors import ChatError, NameInUse, Sanctioned
 from chat_twisted.doors.framed import State
 from chat_twisted.refusals import REFUSALS, refusal_headers, refusal_of
 from tests.door import Client, DoorTestCase
@@ -93,6 +93,7 @@ class TableTests(DoorTestCase):
     def setUp(self) -> None:
         """Make what the page says there is."""
         super().setUp()
+        self.clock.advance(1)  # a time of 0 is one that is not known
         self.alice, self.bob, self.dora = (self.user(name) for name in ("alice", "bob", "dora"))
         self.ask(self.dora, "ACCOUNT register\n\nright")
         for client, room in ((self.alice, "#dev"), (self.bob, "#dev"), (self.bob, "#club")):
@@ -100,6 +101,7 @@ class TableTests(DoorTestCase):
         self.ask(self.bob, "JOIN #den\nPrivate: yes")
         self.set_operator(on=True)
         self.ask(self.dora, "BAN eve")
+        self.user("frank").gone()
         self.set_operator(on=False)
 
     def set_operator(self, *, on: bool) -> None:
@@ -187,7 +189,10 @@ class ErrorTests(TestCase):
         }
         found = {("Methods", 106), ("Challenge", 106)}  # of the connection, not the error
         for kind in classes(ChatError):
-            error = kind(1, "why") if issubclass(kind, Sanctioned) else kind(retry_after=1)
+            if issubclass(kind, Sanctioned):
+                error: ChatError = kind(1, "why", "op")
+            else:
+                error = kind(1) if kind is NameInUse else kind(retry_after=1)
             code = refusal_of(kind).code
             headers = {header for header, _ in refusal_headers(error)} - {"Retry-after"}
             found |= {(header, code) for header in headers}

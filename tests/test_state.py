@@ -399,6 +399,20 @@ class NameTests(StateTests):
         with self.assertRaises(errors.NameInUse):
             chat.login("ann", may_authenticate=False)
 
+    def test_a_held_name_is_refused_with_the_time_of_day_until_which_it_is(self) -> None:
+        chat = Chat()
+        ann, bob = chat.login("ann"), chat.login("bob")
+        self.assertEqual(chat.ask(c.Rename(*ann, "bob", 50_000)).result.until, 0)
+        chat.do(c.Detach(*bob))
+        hold = chat.state.holds.get(bob[0])
+        assert hold is not None
+        chat.after(1000)  # the log's clock, which may lag behind the time of day
+        until = 50_000 + hold.until - chat.now
+        self.assertEqual(chat.ask(c.Rename(*ann, "bob", 50_000)).result.until, until)
+        with self.assertRaises(errors.NameInUse) as caught:
+            chat.login("bob", time=50_000)
+        self.assertEqual(caught.exception.until, until)
+
     def test_a_guest_is_renamed_and_an_account_is_not(self) -> None:
         chat = Chat()
         ann, bob = chat.login("ann"), chat.login("bob")

@@ -37,7 +37,7 @@ def steps(upto: int) -> str:
 
 def new_file() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
-    connection.executescript(steps(6))
+    connection.executescript(steps(upgrade.newest_schema()))
     return connection
 
 
@@ -253,6 +253,16 @@ class UpgradeTests(UpgradeTestCase):
             self.assertLessEqual({"Bob", "cyd"}, {user.name for user in state.users.values()})
             self.assertIn("#dev", state.room_names)
             self.assertEqual(dump(load(dump(state))), dump(state))
+
+    def test_the_version_before_did_not_know_when_users_came(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(
+                f"{steps(6)}; INSERT INTO user VALUES (1, 'ann', 1, 2, 3, 4, 5, 'lunch');"
+                "PRAGMA user_version = 6"
+            )
+        self.migrate()
+        ann = self.load().users[1]
+        self.assertEqual((ann.name, ann.epoch, ann.away, ann.time), ("ann", 5, "lunch", 0))
 
     def test_a_step_that_is_ended_anywhere_is_taken_wholly_or_not_at_all(self) -> None:
         self.make(5)

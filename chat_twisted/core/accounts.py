@@ -61,7 +61,7 @@ def make(model: Model, command: MakeAccount, now: int) -> Outcome:
         if fold(name) in model.names:
             raise HasAccount("the name of somebody")
         id = command.id
-        facts.append(UserCame(id, name, True, model.number, ordinal))
+        facts.append(UserCame(id, name, True, model.number, ordinal, command.time))
     else:
         user, session = asking(model, command.user, command.epoch)
         if user.account is not None:
@@ -69,7 +69,7 @@ def make(model: Model, command: MakeAccount, now: int) -> Outcome:
         if session.proof:  # of an account that another session has given up
             raise NotProven
         id = user.id
-    facts.append(AccountMade(id, now))
+    facts.append(AccountMade(id, command.time))
     if command.key:
         facts.append(KeyAdded(id, command.key, command.comment, ordinal))
     if command.hash:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chat_twisted.core import commands
-from chat_twisted.core.commands import CONSOLE, Command
+from chat_twisted.core.commands import CONSOLE, CONSOLE_NAME, Command
 from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import ChatError
 from chat_twisted.logs import Logger
-
-CONSOLE_NAME = "admin"
-"""The name in lines about actions of the console."""
 
 _log = Logger()
 

@@ -16,6 +16,9 @@ from typing import NamedTuple
 CONSOLE = 0
 """Stands for a user in commands of the operator at the server's machine, who may do everything."""
 
+CONSOLE_NAME = "admin"
+"""The name of that operator, for users and in the log."""
+
 TEXT, ACTION, NOTICE = range(3)
 """Kinds of messages: said; what the sender does (``waves``); of a program, which nobody answers."""
 
@@ -84,6 +87,7 @@ class Login(NamedTuple):
     :ivar may_authenticate: whether the session's dialect can send proofs.
     :ivar host: the peer's address; empty for a local socket.
     :ivar node: the node that has the session.
+    :ivar time: the time of day.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Login(NamedTuple):
     may_authenticate: bool = True
     host: str = ""
     node: int = 0
+    time: int = 0
 
 
 class Arrive(NamedTuple):
@@ -118,11 +123,15 @@ class Detach(NamedTuple):
 
 
 class Rename(NamedTuple):
-    """Rename a guest."""
+    """Rename a guest.
+
+    :ivar time: the time of day.
+    """
 
     user: int
     epoch: int
     name: str
+    time: int = 0
 
 
 class SetAway(NamedTuple):
@@ -301,6 +310,7 @@ class MakeAccount(NamedTuple):
     :ivar hash: the hash of a password. Either ``key`` or ``hash`` may be empty.
     :ivar name: the name of the account, if the console asks; else the asker's account is meant.
     :ivar id: the number of the new user, if the console asks.
+    :ivar time: the time of day.
     """
 
     user: int
@@ -310,6 +320,7 @@ class MakeAccount(NamedTuple):
     hash: str = ""
     name: str = ""
     id: int = 0
+    time: int = 0
 
 
 class DropAccount(NamedTuple):

@@ -28,7 +28,15 @@ class UnableToSend(ChatError):
 
 
 class NameInUse(ChatError):
-    """Another user has the name."""
+    """Another user has the name.
+
+    :ivar until: if its guest is gone, and the name only held: the time of day until which it is, in
+        milliseconds since the epoch; otherwise 0.
+    """
+
+    def __init__(self, until: int = 0) -> None:
+        super().__init__()
+        self.until = until
 
 
 class AuthenticationRequired(ChatError):
@@ -79,12 +87,14 @@ class Sanctioned(NotPermitted):
 
     :ivar until: its end, in milliseconds since the epoch; 0 means never.
     :ivar why: the operator's reason; may be empty.
+    :ivar by: the name of the operator; empty for the console.
     """
 
-    def __init__(self, until: int = 0, why: str = "") -> None:
+    def __init__(self, until: int = 0, why: str = "", by: str = "") -> None:
         super().__init__()
         self.until = until
         self.why = why
+        self.by = by
 
 
 class Banned(Sanctioned):
@@ -115,7 +125,7 @@ class RoomIsPublic(NotPermitted):
     """The user wants a private room, and there is a public room of that name."""
 
 
-class BannedFromRoom(NotPermitted):
+class BannedFromRoom(Sanctioned):
     """The user's name is banned from the room: they can't join it, or can't send to it."""
 
 

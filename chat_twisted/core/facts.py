@@ -6,7 +6,8 @@ facts, ``state`` applies them, ``storage.tables`` writes them, ``routes`` turns 
 ``ordinal`` orders things of one kind: it is the version of the state that the fact leads to. ``by``
 is the user who caused the change, 0 for nobody or the console. ``by`` and ``reason`` are for events
 and not part of the state. Times are milliseconds of the log's clock, which never goes back;
-messages, topics, bans from a room and the ends of sanctions have the time of day.
+messages, new users and accounts, topics, bans from a room and the ends of sanctions have the time
+of day.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class UserCame(NamedTuple):
     kept: bool
     since: int
     ordinal: int
+    time: int = 0
 
 
 class UserRenamed(NamedTuple):

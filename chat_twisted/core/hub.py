@@ -64,7 +64,14 @@ from chat_twisted.core.message import (
 )
 from chat_twisted.core.model import User
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.presence import GONE, Presence, Watchers, presence_of
+from chat_twisted.core.presence import (
+    GONE,
+    Presence,
+    Watchers,
+    identity,
+    identity_of,
+    presence_of,
+)
 from chat_twisted.core.queries import Queries
 from chat_twisted.core.reads import Reads
 from chat_twisted.core.sessions import BANNED, DISCONNECTED, REMOVED, Dismissal, Request, Session
@@ -151,6 +158,7 @@ class Hub:
             self._watchers,
             limiter,
             clock,
+            settled,
             start.node,
             max_clients,
         )
@@ -366,9 +374,11 @@ class Hub:
         else:
             self._watchers.watching.pop(session, None)
 
-    def _presence(self, name: str) -> Presence:
+    def _presence(self, name: str, number: int) -> Presence:
         user = self.state.names.get(fold(name))
-        return Presence(name, GONE) if user is None else presence_of(user)
+        if user is None:
+            return Presence(name, GONE, identity=identity(number))
+        return presence_of(user)._replace(identity=identity_of(user))
 
     def _tell_presence(self, seen: Sequence[Presence]) -> None:
         for door, sessions in by_door(self._watchers.watching).items():

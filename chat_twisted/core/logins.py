@@ -37,6 +37,7 @@ class Logins:
     :param state: returns the state, which may be ahead of the delivery.
     :param propose: proposes a command; raises ``Unavailable`` if too many commands wait.
     :param clock: a monotonic clock.
+    :param settled: the time of day, protected from jumps of the wall clock.
     :param node: the number of this node.
     :param max_clients: the maximum number of sessions.
     """
@@ -49,6 +50,7 @@ class Logins:
         watchers: Watchers[Session],
         limiter: Limiter,
         clock: IReactorTime,
+        settled: Callable[[], float],
         node: int,
         max_clients: int,
     ) -> None:
@@ -59,6 +61,7 @@ class Logins:
         self._watchers = watchers
         self._limiter = limiter
         self._clock = clock
+        self._settled = settled
         self._node = node
         self._max_clients = max_clients
         self._stopping = False
@@ -102,6 +105,7 @@ class Logins:
             policy.may_authenticate,
             session.host or "",
             self._node,
+            int(self._settled() * 1000),
         )
         request = Request(session, command, token or "", label)
         self._propose(command, request)

@@ -11,7 +11,6 @@ from chat_twisted.core import sanctions
 from chat_twisted.core.commands import NONE, OPERATOR, Delete, DuplicateQuery, MarkRead, Send
 from chat_twisted.core.entries import Duplicate, Outcome, Read
 from chat_twisted.core.errors import (
-    BannedFromRoom,
     NoSession,
     NoSuchRoom,
     NotAMember,
@@ -102,8 +101,7 @@ def check_may_speak(room: Room, user: User) -> None:
     if rank == NONE:
         if "moderated" in room.modes:
             raise RoomIsModerated
-        if user.key in room.bans:
-            raise BannedFromRoom
+        sanctions.check_room_ban(room, user)
 
 
 def _is_there(other: User, user: User, epoch: int) -> bool:

@@ -61,7 +61,7 @@ class Session:
 class Account:
     """The account of a user.
 
-    :ivar time: the time when it was made.
+    :ivar time: the time of day when it was made; 0 if it is not known.
     :ivar operator: whether the user is an operator of the server.
     :ivar password: the hash of the password; empty without one.
     :ivar keys: the comment and the ordinal of each public key.
@@ -91,6 +91,7 @@ class User:
     :ivar key: the folded name.
     :ivar kept: whether a guest's name is held after the last session.
     :ivar since: the number of the last message before the user existed.
+    :ivar time: the time of day when the user came; 0 if it is not known.
     :ivar cursor: the acknowledgement cursor: the user has all messages up to this number.
     :ivar epoch: the number of the last login.
     :ivar away: the text that others see while the user is away; None if the user is not away.
@@ -120,16 +121,20 @@ class User:
         "sent",
         "sessions",
         "since",
+        "time",
         "tokens",
     )
 
-    def __init__(self, id: int, name: str, kept: bool, since: int, ordinal: int) -> None:
+    def __init__(
+        self, id: int, name: str, kept: bool, since: int, ordinal: int, time: int = 0
+    ) -> None:
         self.id = id
         self.name = name
         self.key = fold(name)
         self.kept = kept
         self.since = since
         self.ordinal = ordinal
+        self.time = time
         self.cursor = since
         self.epoch = 0
         self.away: str | None = None

@@ -23,7 +23,6 @@ from chat_twisted.core.entries import LoggedIn, Outcome
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
-    BannedFromRoom,
     HasAccount,
     NameInUse,
     NoSession,
@@ -109,7 +108,7 @@ def login(model: Model, command: Login, now: int) -> Outcome:
         token = user.find_token(digest) if digest else None
         if token is None:
             if user.account is None or not command.may_authenticate:
-                raise NameInUse
+                raise _in_use(model, user, now, command.time)
             raise AuthenticationRequired
         proof = token.proof
     facts.append(_session(command, user.id, user.epoch + 1, digest, proof))
@@ -124,15 +123,23 @@ def _claim(model: Model, command: Login) -> Outcome:
     if not model.options.guests:
         raise AuthenticationRequired if command.may_authenticate else NameInUse
     id, digest = command.id, command.fresh
-    facts: list[Fact] = [UserCame(id, command.name, command.kept, model.number, model.version + 1)]
+    ordinal = model.version + 1
+    came = UserCame(id, command.name, command.kept, model.number, ordinal, command.time)
+    facts: list[Fact] = [came]
     if command.kept:
-        facts.append(TokenAdded(id, digest, "", model.version + 1))
+        facts.append(TokenAdded(id, digest, "", ordinal))
     facts.append(_session(command, id, 1, digest, ""))
     return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, ()))
 
 
 def _session(command: Login, user: int, epoch: int, token: bytes, proof: str) -> SessionCame:
     return SessionCame(user, epoch, command.node, command.host, token, proof, command.present)
+
+
+def _in_use(model: Model, user: User, now: int, time: int) -> NameInUse:
+    # The log's own time may lag behind the time of day.
+    hold = model.holds.get(user.id)
+    return NameInUse(0 if hold is None else time + max(0, hold.until - now))
 
 
 def arrive(model: Model, command: Arrive, now: int) -> Outcome:
@@ -209,12 +216,14 @@ def rename(model: Model, command: Rename, now: int) -> Outcome:
         raise HasAccount("an account keeps its name")
     # Otherwise guests could escape a sanction of their name.
     sanctions.check_voice(model, user, now)
-    if any(user.key in room.bans for room in user.rooms.values()):
-        raise BannedFromRoom
+    for room in user.rooms.values():
+        sanctions.check_room_ban(room, user)
     sanctions.check_ban(model, command.name, session.host, now)
     other = model.names.get(fold(command.name))
     if other is not None and other is not user:
-        raise NameInUse if other.account is None else AuthenticationRequired
+        if other.account is not None:
+            raise AuthenticationRequired
+        raise _in_use(model, other, now, command.time)
     if command.name == user.name:
         return Outcome(())
     return Outcome((UserRenamed(user.id, command.name),))

@@ -7,6 +7,8 @@ not know protocols.
 
 from __future__ import annotations
 
+import hashlib
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -28,11 +30,15 @@ class Presence(NamedTuple):
     :ivar name: the user's name.
     :ivar state: ``HERE``, ``AWAY`` or ``GONE``.
     :ivar why: the away text, if any.
+    :ivar identity: the user's identity (``identity_of``), in notifications.
+    :ivar identity_only: whether only the identity has changed.
     """
 
     name: str
     state: str
     why: str = ""
+    identity: str = ""
+    identity_only: bool = False
 
 
 W = TypeVar("W")
@@ -45,7 +51,8 @@ class Watchers(Generic[W]):
     :param clock: a monotonic clock.
     :param present: the user and the epoch of each session that is present at the start.
     :param name_of: returns the name of a user.
-    :param look: returns the current presence of the user with a given name.
+    :param look: returns the current presence of the user with a given name; it also gets the number
+        of the user who had the name when it changed.
     :param tell: called with the changed presences, one for each name, if any session watches.
     """
 
@@ -54,7 +61,7 @@ class Watchers(Generic[W]):
         clock: IReactorTime,
         present: Iterable[tuple[int, int]],
         name_of: Callable[[int], str],
-        look: Callable[[str], Presence],
+        look: Callable[[str, int], Presence],
         tell: Callable[[Sequence[Presence]], None],
     ) -> None:
         self.watching: dict[W, None] = {}
@@ -65,7 +72,9 @@ class Watchers(Generic[W]):
         self._epochs: dict[int, set[int]] = {}
         for user, epoch in present:
             self._epochs.setdefault(user, set()).add(epoch)
-        self._changed: dict[str, None] = {}
+        self._changed: dict[
+            str, tuple[int, bool]
+        ] = {}  # user, and whether it is the identity alone
         self._telling: IDelayedCall | None = None
 
     def follow(self, fact: Fact) -> None:
@@ -74,30 +83,37 @@ class Watchers(Generic[W]):
             case facts.SessionCame(user, epoch, present=True) | facts.SessionArrived(user, epoch):
                 epochs = self._epochs.setdefault(user, set())
                 if not epochs:
-                    self._note(self._name_of(user))
+                    self._note(self._name_of(user), user)
                 epochs.add(epoch)
             case facts.SessionGone(user, epoch) if user in self._epochs:
                 self._epochs[user].discard(epoch)
                 if not self._epochs[user]:
                     del self._epochs[user]
-                    self._note(self._name_of(user))
+                    self._note(self._name_of(user), user)
             case facts.AwaySet(user) if user in self._epochs:
-                self._note(self._name_of(user))
+                self._note(self._name_of(user), user)
             case facts.UserRenamed(user, name) if user in self._epochs:
-                self._note(self._name_of(user))
-                self._note(name)
+                self._note(self._name_of(user), user)
+                self._note(name, user)
+            case facts.AccountMade(user) | facts.AccountGone(user) if user in self._epochs:
+                self._note(self._name_of(user), user, identity_only=True)
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, user: int, *, identity_only: bool = False) -> None:
         if self.watching:
-            self._changed[name] = None
+            _, before = self._changed.get(name, (user, True))
+            self._changed[name] = user, before and identity_only
             if self._telling is None:
                 self._telling = self._clock.callLater(TELL_AFTER, self._tell_all)
 
     def _tell_all(self) -> None:
         self._telling = None
         changed, self._changed = self._changed, {}
+        seen = (
+            self._look(name, user)._replace(identity_only=identity_only)
+            for name, (user, identity_only) in changed.items()
+        )
         # A user whose name has only changed in case is notified once.
-        self._tell(list(dict.fromkeys(self._look(name) for name in changed)))
+        self._tell(list(dict.fromkeys(seen)))
 
 
 def presence_of(user: User) -> Presence:
@@ -105,3 +121,20 @@ def presence_of(user: User) -> Presence:
     if not user.present:
         return Presence(user.name, GONE)
     return Presence(user.name, HERE) if user.away is None else Presence(user.name, AWAY, user.away)
+
+
+def identity_of(user: User) -> str:
+    """Return the identity by which clients tell the users of a name apart: empty for an account,
+    whose name is nobody else's; for a guest that of ``identity``.
+    """
+    return "" if user.account is not None else identity(user.id)
+
+
+def identity(guest: int) -> str:
+    """Return the identity of a guest: the same for as long as the guest is kept, also under another
+    name, and another one for every other guest.
+
+    :param guest: their number. It has 62 random bits, so 36 bits of its hash don't reveal it.
+    """
+    digest = hashlib.blake2b(b"%d" % guest, digest_size=6, person=b"identity").digest()
+    return urlsafe_b64encode(digest)[:6].decode()

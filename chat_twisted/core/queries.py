@@ -21,6 +21,7 @@ from chat_twisted.core.errors import (
     NotYours,
     SearchTooBroad,
     TookTooLong,
+    UnableToSend,
 )
 from chat_twisted.core.message import (
     EVERYBODY,
@@ -32,7 +33,7 @@ from chat_twisted.core.message import (
     parse_target,
     seen_by,
 )
-from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User
+from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User, room_key
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.reads import Reads, Span
 from chat_twisted.core.sessions import Session
@@ -184,6 +185,18 @@ class Queries:
         if account is None:
             raise NoAccount
         return account
+
+    def named(self, session: Session, name: str) -> tuple[User, list[Room]]:
+        """Return the user of a name, with the rooms that they have in common with the session's
+        user, by name.
+
+        :raises UnableToSend: if nobody has the name.
+        """
+        user, asker = self._state().names.get(fold(name)), self.user(session)
+        if user is None:
+            raise UnableToSend("nobody has the name")
+        fewer, more = sorted((user.rooms, asker.rooms), key=len)
+        return user, sorted((room for id, room in fewer.items() if id in more), key=room_key)
 
     def room(self, session: Session, name: str) -> Room:
         """Return a room that the session's user may know of.

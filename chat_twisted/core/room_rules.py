@@ -28,7 +28,6 @@ from chat_twisted.core.commands import (
 from chat_twisted.core.entries import InRoom, Outcome
 from chat_twisted.core.errors import (
     AlreadyThere,
-    BannedFromRoom,
     LastOperator,
     NotPermitted,
     NotThere,
@@ -92,8 +91,7 @@ def join(model: Model, command: Join, now: int) -> Outcome:
     if user.id not in room.invited:
         if room.private:
             raise RoomIsPrivate
-        if user.key in room.bans:
-            raise BannedFromRoom
+        sanctions.check_room_ban(room, user)
     return Outcome((Joined(room.id, user.id, NONE, model.number, ordinal),), InRoom(room.id))
 
 
@@ -154,8 +152,8 @@ def set_topic(model: Model, command: SetTopic, now: int) -> Outcome:
     rank = room.members[user.id].rank
     if TOPIC_LOCKED in room.modes and rank != OPERATOR:
         raise RoomOperatorRequired
-    if rank == NONE and user.key in room.bans:
-        raise BannedFromRoom
+    if rank == NONE:
+        sanctions.check_room_ban(room, user)
     if len(command.topic) > MAX_TOPIC or len(command.topic.splitlines()) > 1:
         raise TextTooLong("a topic that is too long")
     topic = TopicSet(room.id, command.topic.strip(), user.name, command.time, user.id)

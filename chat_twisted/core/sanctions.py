@@ -15,6 +15,7 @@ from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Disconnect, Impose, L
 from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import (
     Banned,
+    BannedFromRoom,
     MalformedName,
     Muted,
     NoSession,
@@ -27,7 +28,7 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.facts import Fact, Imposed, Lifted, SessionGone
 from chat_twisted.core.message import check_user_name, fold
-from chat_twisted.core.model import Model, Sanction, User
+from chat_twisted.core.model import Model, Room, Sanction, User
 
 MAX_SANCTIONS = 10_000
 
@@ -137,7 +138,7 @@ def check_ban(model: Model, name: str, host: str, now: int) -> None:
     if ban is None and host:
         ban = banned_address(model, host, now)
     if ban is not None:
-        raise Banned(ban.until, ban.reason)
+        raise Banned(ban.until, ban.reason, ban.author)
 
 
 def check_voice(model: Model, user: User, now: int) -> None:
@@ -146,7 +147,16 @@ def check_voice(model: Model, user: User, now: int) -> None:
     :raises Muted: if they are.
     """
     if model.sanctions and (mute := find(model, MUTE, user.key, now)) is not None:
-        raise Muted(mute.until, mute.reason)
+        raise Muted(mute.until, mute.reason, mute.author)
+
+
+def check_room_ban(room: Room, user: User) -> None:
+    """Check that a user's name is not banned from a room.
+
+    :raises BannedFromRoom: if it is.
+    """
+    if (ban := room.bans.get(user.key)) is not None:
+        raise BannedFromRoom(why=ban.reason, by=ban.author)
 
 
 def due(model: Model, now: int, limit: int) -> list[Fact]:

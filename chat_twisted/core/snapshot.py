@@ -73,7 +73,10 @@ def dump(state: State) -> Snapshot:
 def _dump_user(state: State, user: User, to: Snapshot) -> None:
     id = user.id
     to.users.append(
-        (id, user.name, user.kept, user.since, user.ordinal, user.cursor, user.epoch, user.away)
+        (
+            *(id, user.name, user.kept, user.since, user.ordinal),
+            *(user.cursor, user.epoch, user.away, user.time),
+        )
     )
     to.tokens.extend((id, digest, *token) for digest, token in user.tokens.items())
     to.sessions.extend(
@@ -106,8 +109,8 @@ def load(snapshot: Snapshot) -> State:
 
 def _load_users(state: State, snapshot: Snapshot) -> None:
     users = state.users
-    for id, name, kept, since, ordinal, cursor, epoch, away in snapshot.users:
-        user = User(id, name, bool(kept), since, ordinal)
+    for id, name, kept, since, ordinal, cursor, epoch, away, time in snapshot.users:
+        user = User(id, name, bool(kept), since, ordinal, time)
         user.cursor, user.epoch, user.away = cursor, epoch, away
         state.add_user(user)
     for id, digest, proof, ordinal in snapshot.tokens:

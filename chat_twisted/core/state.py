@@ -262,7 +262,7 @@ def _take_numbers(state: State, fact: facts.NumbersSkipped) -> None:
 
 
 def _take_user(state: State, fact: facts.UserCame) -> None:
-    state.add_user(User(fact.id, fact.name, fact.kept, fact.since, fact.ordinal))
+    state.add_user(User(fact.id, fact.name, fact.kept, fact.since, fact.ordinal, fact.time))
 
 
 def _take_name(state: State, fact: facts.UserRenamed) -> None:

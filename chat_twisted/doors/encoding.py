@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from chat_twisted.core.audit import CONSOLE_NAME
-from chat_twisted.core.commands import KINDS, NONE, OPERATOR, VOICE
+from chat_twisted.core.commands import CONSOLE_NAME, KINDS, NONE, OPERATOR, VOICE
 from chat_twisted.core.events import (
     BanChanged,
     Event,
@@ -26,7 +25,7 @@ from chat_twisted.core.events import (
 from chat_twisted.core.message import Message
 from chat_twisted.core.model import Room, RoomBan, Sanction, User
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.presence import AWAY, HERE, presence_of
+from chat_twisted.core.presence import AWAY, HERE, Presence, identity_of, presence_of
 from chat_twisted.frames import MAX_BODY, Frame, encode, format_time, format_until, reply_headers
 
 T = TypeVar("T")
@@ -133,6 +132,21 @@ def encode_page(
     return encode(frame.verb, argument, headers, "".join(lines))
 
 
+def encode_presence(seen: Sequence[Presence], *, identities: bool) -> bytes:
+    """Encode changes of presence.
+
+    :param identities: whether each name is followed by the identity. Without it, a user of whom
+        only the identity has changed is left out.
+    """
+    lines = [
+        f"{one.name}{f'!{one.identity}' if identities else ''} {one.state} {one.why}".rstrip()
+        + "\n"
+        for one in seen
+        if identities or not one.identity_only
+    ]
+    return b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines))
+
+
 def bodies(lines: Sequence[str]) -> Iterator[str]:
     """Join ``lines`` to bodies that are short enough for every client."""
     first = size = 0
@@ -146,15 +160,17 @@ def bodies(lines: Sequence[str]) -> Iterator[str]:
         yield "".join(lines[first:])
 
 
-def describe_user(user: User, room: Room | None = None) -> str:
+def describe_user(user: User, room: Room | None = None, *, identities: bool = False) -> str:
     """Return the line of a user in a list.
 
     :param room: the room whose members are listed with their ranks; None to leave out ranks.
+    :param identities: whether the name is followed by the identity.
     """
     mark = "" if room is None else _MARKS[room.members[user.id].rank]
-    name, state, why = presence_of(user)
+    seen = presence_of(user)
+    name = f"{mark}{seen.name}!{identity_of(user)}" if identities else f"{mark}{seen.name}"
     # Absent members are listed as away.
-    return f"{mark}{name}" if state == HERE else f"{mark}{name} {AWAY} {why}".rstrip()
+    return name if seen.state == HERE else f"{name} {AWAY} {seen.why}".rstrip()
 
 
 _MARKS = {OPERATOR: "@", VOICE: "+", NONE: ""}

@@ -24,6 +24,7 @@ from chat_twisted.core.hub import Hashing
 from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room
 from chat_twisted.core.ordered import Listing
+from chat_twisted.core.presence import presence_of
 from chat_twisted.core.reads import Span
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.sessions import Request
@@ -37,7 +38,14 @@ from chat_twisted.doors.encoding import (
     encode_page,
 )
 from chat_twisted.doors.version2 import Answer, Version2
-from chat_twisted.frames import Frame, HeaderIncomplete, encode, parse_time, reply_headers
+from chat_twisted.frames import (
+    Frame,
+    HeaderIncomplete,
+    encode,
+    format_time,
+    parse_time,
+    reply_headers,
+)
 from chat_twisted.refusals import UnknownCommand
 
 HISTORY_COUNT = 50
@@ -48,6 +56,9 @@ MAX_SEARCH = 100
 
 MAX_OPERATORS = 20
 """Maximum number of operators in the answer to JOIN."""
+
+MAX_COMMON = 100
+"""Maximum number of rooms in the answer to WHOIS; headers are limited."""
 
 VERSION_1 = ("TOSEND", "TORECV")
 """The first words after REGISTER in version 1; they are not valid as names."""
@@ -185,6 +196,7 @@ def _answer_read(session: Version2, request: Request, result: Result, event: Eve
 def _who(session: Version2, frame: Frame) -> None:
     hub, name, watches = session.door.hub, "", frame.flag("watch")
     with_ranks, ranked = frame.flag("ranks"), None
+    identities = frame.flag("identities") or False
     if frame.argument:
         room = hub.queries.room(session, frame.argument)
         name, ranked = room.name, room if with_ranks else None
@@ -193,14 +205,31 @@ def _who(session: Version2, frame: Frame) -> None:
         users = hub.who(_after(frame))
     if watches is not None:
         hub.watch(session, watches=watches)
+        session.identities = identities
     _list(
         session,
         frame,
         name,
         users,
         lambda user: user.name,
-        lambda user: describe_user(user, ranked),
+        lambda user: describe_user(user, ranked, identities=identities),
     )
+
+
+def _whois(session: Version2, frame: Frame) -> None:
+    user, rooms = session.door.hub.queries.named(session, frame.argument)
+    account = user.account
+    came = user.time if account is None else account.time
+    headers = reply_headers(frame.id, ("Account", "no" if account is None else "yes"))
+    if came:
+        headers.append(("Since", format_time(came)))
+    if user.operator:
+        headers.append(("Operator", "yes"))
+    name, state, why, *_ = presence_of(user)
+    headers.append(("State", state))
+    if rooms:
+        headers.append(("Rooms", " ".join(room.name for room in rooms[:MAX_COMMON])))
+    session.connection.write(encode("WHOIS", name, headers, why or None))
 
 
 def _status(session: Version2, frame: Frame) -> None:
@@ -230,7 +259,8 @@ def _after(frame: Frame) -> str:
 def _rename(session: Version2, frame: Frame) -> None:
     if frame.argument in VERSION_1:
         raise MalformedName("nobody could register under that name")
-    command = commands.Rename(session.user, session.epoch, frame.argument)
+    time = _time_of_day(session)
+    command = commands.Rename(session.user, session.epoch, frame.argument, time)
     session.ask(frame, command, _event_or(lambda: NameChanged(name_of(session), name_of(session))))
 
 
@@ -415,7 +445,8 @@ def _account(session: Version2, frame: Frame) -> None:
     match frame.argument:
         case "register":
             key, comment = parse_key(text) if text else ("", "")
-            making = commands.MakeAccount(user, epoch, key, comment)
+            time = _time_of_day(session)
+            making = commands.MakeAccount(user, epoch, key, comment, time=time)
             session.ask_hashed(frame, making, _hashing(session, frame))
         case "password":
             setting = commands.SetPassword(user, epoch, "")
@@ -462,6 +493,7 @@ VERBS: dict[str, Callable[[Version2, Frame], None]] = {
     "DELETE": _delete,
     "READ": _read,
     "WHO": _who,
+    "WHOIS": _whois,
     "STATUS": _status,
     "RENAME": _rename,
     "JOIN": _join,

@@ -7,15 +7,14 @@ requests (``requests``), how connections are read, or the steps before registrat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chat_twisted.auth.gate import Gate
-from chat_twisted.core.audit import CONSOLE_NAME
-from chat_twisted.core.commands import Command, MakeAccount, SetPassword
+from chat_twisted.core.commands import CONSOLE_NAME, Command, MakeAccount, SetPassword
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result
 from chat_twisted.core.errors import ChatError, Unavailable
 from chat_twisted.core.events import Event
@@ -25,7 +24,7 @@ from chat_twisted.core.presence import Presence
 from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Request, Session
 from chat_twisted.core.turns import Paced
 from chat_twisted.doors import Channel, Nowhere
-from chat_twisted.doors.encoding import bodies, encode_event, encode_message
+from chat_twisted.doors.encoding import encode_event, encode_message, encode_presence
 from chat_twisted.frames import Frame, HeaderIncomplete, encode, format_time, reply_headers
 from chat_twisted.logs import Logger
 
@@ -93,12 +92,21 @@ class _Awaited(NamedTuple):
 class Version2(Session):
     """A session of version 2, with one connection.
 
+    :ivar identities: whether changes of presence are notified with identities.
     :ivar instance: the client's ``Instance``; empty without one.
     :ivar pending: the number of unanswered requests.
     :param greeting: the REGISTER frame.
     """
 
-    __slots__ = ("_awaited", "_greeting", "_then", "connection", "instance", "pending")
+    __slots__ = (
+        "_awaited",
+        "_greeting",
+        "_then",
+        "connection",
+        "identities",
+        "instance",
+        "pending",
+    )
 
     door: Version2Door
     _log: ClassVar[Logger] = Logger()
@@ -106,6 +114,7 @@ class Version2(Session):
     def __init__(self, door: Version2Door, connection: Connection, greeting: Frame) -> None:
         super().__init__(door, connection.host)
         self.connection = connection
+        self.identities = False
         self.instance = ""
         self._greeting: Frame | None = greeting  # until the answer
         self._awaited: _Awaited | None = None
@@ -372,8 +381,10 @@ class Version2Door:
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.show``."""
-        lines = [f"{name} {state} {why}".rstrip() + "\n" for name, state, why in seen]
-        _write(b"".join(encode("PRESENCE", "", (), body) for body in bodies(lines)), sessions)
+        for identities in (False, True):
+            asked = [s for s in sessions if cast("Version2", s).identities is identities]
+            if asked and (data := encode_presence(seen, identities=identities)):
+                _write(data, asked)
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.tell``."""

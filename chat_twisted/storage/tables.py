@@ -28,7 +28,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.OptionsSet: (),  # see below
     facts.NumbersSkipped: (),  # ``write`` stores the progress
     facts.UserCame: (
-        "INSERT INTO user VALUES (:id, :name, :kept, :since, :ordinal, :since, 0, NULL)",
+        "INSERT INTO user VALUES (:id, :name, :kept, :since, :ordinal, :since, 0, NULL, :time)",
     ),
     facts.UserRenamed: ("UPDATE user SET name = :name WHERE id = :id",),
     facts.UserGone: (
@@ -166,7 +166,8 @@ def load(cursor: Cursor) -> Snapshot:
         Progress._make(progress),
         options,
         users=rows(
-            "SELECT id, name, kept, since, ordinal, cursor, epoch, away FROM user ORDER BY ordinal"
+            "SELECT id, name, kept, since, ordinal, cursor, epoch, away, time FROM user "
+            "ORDER BY ordinal"
         ),
         tokens=rows("SELECT user, digest, proof, ordinal FROM token ORDER BY ordinal"),
         sessions=rows(
