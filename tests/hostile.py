@@ -44,7 +44,11 @@ CHALLENGE = "A" * 43 + "="
 
 COMMAND_LINES = {
     "": "@bob: hello",
+    "/msg": "/msg bob hello",
+    "/me": "/me waves",
+    "/say": "/say /hello",
     "/who": "/who #dev",
+    "/whois": "/whois bob",
     "/away": "/away lunch",
     "/join": "/join #new",
     "/leave": "/leave #dev",
@@ -61,6 +65,10 @@ COMMAND_LINES = {
     "/kick": "/kick bob",
     "/history": "/history #dev 5",
     "/search": "/search hello",
+    "/unhide": "/unhide joins",
+    "/highlight": "/highlight deploy",
+    "/unhighlight": "/unhighlight deploy",
+    "/show": "/show 7",
     "/password": "/password",
     "/keys": "/keys",
     "/ban": "/ban bob 2h spam",

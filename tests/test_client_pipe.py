@@ -122,7 +122,7 @@ class TypingTests(Registered):
 
     def test_a_wrong_command_is_answered_about_the_command(self) -> None:
         for line, shown in (
-            ("/jion #dev", "No such command: /jion (/help)"),
+            ("/jion #dev", "No such command: /jion; did you mean /join? (/help)"),
             ("/join", "Usage: /join #room [private]"),
             ("/bell on", "/bell is for a terminal (/help)"),
         ):
@@ -475,10 +475,10 @@ class CommandTests(Registered):
         for line, usage in (
             ("/join", "/join #room [private]"),
             ("/join dev secret", "/join #room [private]"),
-            ("/search", "/search words"),
+            ("/search", "/search words [#room] [@author] [since|before time]"),
             ("/invite #dev", "/invite #room name"),
             ("/rooms x", "/rooms"),
-            ("/history a b c", "/history [#room|@user] [n]"),
+            ("/history a b c", "/history [#room|@user] [since|before time] [n]"),
         ):
             self.assertEqual(self.type(line + "\n"), f"Usage: {usage}\n")
 

@@ -20,7 +20,7 @@ from chat_twisted.client.identity import Identity
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.refusals import Refusal
-from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Say, help_text
+from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Reading, Say, help_text
 from chat_twisted.ui.records import USAGE, Records
 from chat_twisted.ui.values import Event, Received, Room, Seen, State
 from tests.door import Transport
@@ -48,7 +48,11 @@ class InputTests(TestCase):
 
     def test_a_command_is_one_that_can_be_typed(self) -> None:
         for line, order in (
-            ('{"command": "/history #dev 5"}', Command("/history", "#dev", "5")),
+            (
+                '{"command": "/history #dev 5"}',
+                Command("/history", "#dev", "5", reading=Reading(place="#dev", count=5)),
+            ),
+            ('{"command": "/msg bob hi"}', Say("bob", "hi")),
             ('{"command": "/join"}', Mistake("Usage: /join #room [private]")),
             ('{"command": "/dance"}', Mistake("No such command: /dance (/help)")),
             ('{"command": "dance"}', Mistake(USAGE)),

@@ -89,6 +89,8 @@ LAYERS = {
         "ui",
         "ui.values",
         "ui.errors",
+        "ui.suggestions",
+        "ui.when",
         "ui.commands",
         "ui.wording",
         "ui.records",

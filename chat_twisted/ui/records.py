@@ -75,7 +75,7 @@ class Records:
                 return Say(to.removeprefix("@"), text), mark
             case {"command": str(command)} if _is_text(command):
                 order = parse(command) if command.lstrip().startswith("/") else None
-                if isinstance(order, Command | Mistake):
+                if isinstance(order, Command | Say | Mistake):
                     return order, mark
         return Mistake(USAGE), mark
 
