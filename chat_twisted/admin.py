@@ -5,6 +5,9 @@ This module has the command line, its help and its exit codes; the actions are i
 
 from __future__ import annotations
 
+import chat_twisted.dependencies  # noqa: F401  ends the process if one is missing
+
+# isort: split
 import argparse
 import os
 import sqlite3

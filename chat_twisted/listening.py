@@ -1,4 +1,5 @@
-"""Listens for clients on the endpoints of the command line, before twistd makes a daemon.
+"""Listens for clients on the endpoints of the command line, before twistd makes a daemon; and says
+how other machines reach the server.
 
 If an endpoint is invalid or in use, or the system allows too few open files, the start ends with
 one line.
@@ -7,22 +8,25 @@ one line.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import re
 import resource
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
+from chat_twisted.doors import is_loopback
 from chat_twisted.doors.front import MAX_UNDECIDED, FrontFactory
 from chat_twisted.logs import Logger
-from chat_twisted.options import HINT, fail
+from chat_twisted.options import HINT, PORT, fail
 
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux also has net.core.somaxconn."""
@@ -121,6 +125,29 @@ def _remove_stale_socket(error: BaseException | None) -> bool:
     except OSError:
         pass
     return False
+
+
+def ways_in(addresses: Iterable[IAddress], machine: str, fingerprint: str) -> Iterator[str]:
+    """Yield lines for the log that tell how other machines reach the server: the port for the
+    firewall, and the command of the client. There is none for loopback addresses and Unix sockets.
+
+    :param addresses: those on which the server listens.
+    :param machine: the name of this machine.
+    :param fingerprint: that of the server's certificate.
+    """
+    if not machine or machine.startswith("localhost"):
+        machine = "HOST"
+    places: dict[tuple[str, int], None] = {}
+    for address in addresses:
+        if isinstance(address, IPv4Address | IPv6Address) and not is_loopback(address.host):
+            anywhere = ipaddress.ip_address(address.host.partition("%")[0]).is_unspecified
+            places[machine if anywhere else address.host, address.port] = None
+    for port in dict.fromkeys(port for _, port in places):
+        yield f"clients on other machines need TCP port {port}: a firewall must let it through"
+    for host, port in places:
+        if port != PORT:
+            host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield f"on another machine: chat-twisted NAME {host} --fingerprint {fingerprint}"
 
 
 def count_connections(clients: int) -> int:

@@ -21,7 +21,10 @@ from chat_twisted.frames import MAX_BODY
 from chat_twisted.logfile import KEPT, MAX_SIZE
 from chat_twisted.text import printable
 
-DEFAULT_LISTEN = "tcp:8828"
+PORT = 8828
+"""The port that clients use if they are given none."""
+
+DEFAULT_LISTEN = f"tcp:{PORT}"
 DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
 DEFAULT_GRACE = 600  # seconds

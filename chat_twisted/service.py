@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -39,7 +40,7 @@ from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError
 from chat_twisted.doors.version1 import Version1
 from chat_twisted.files import FilesError, InUse, ProcessFile, acting_as
-from chat_twisted.listening import count_connections, listen, make_endpoints
+from chat_twisted.listening import count_connections, listen, make_endpoints, ways_in
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.options import DEFAULT_LISTEN, Options, fail
@@ -109,11 +110,17 @@ class ChatService(Service):
         self._log_fingerprint()
         for port in self._ports:
             self._log.info("listening on {address}", address=describe(port.getHost()))
+        self._log_ways_in()
 
     def _log_fingerprint(self) -> None:
         self._log.info(
             "the certificate's fingerprint is {fingerprint}", fingerprint=self._tls.fingerprint
         )
+
+    def _log_ways_in(self) -> None:
+        addresses = [port.getHost() for port in self._ports]
+        for line in ways_in(addresses, socket.gethostname(), self._tls.fingerprint):
+            self._log.info("{line}", line=line)
 
     def reload(self) -> None:
         """Reopen the log file, and reload the certificate. A file that can't be used is logged, and
@@ -130,6 +137,7 @@ class ChatService(Service):
             self._log.error("the certificate stays as it was: {reason}", reason=str(error))
         else:
             self._log_fingerprint()
+            self._log_ways_in()
 
     def stopService(self) -> Deferred[Any]:
         """Close all connections, and finish writing. Called by Twisted.

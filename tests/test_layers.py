@@ -13,7 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "chat_twisted"
 # The layers from the bottom up: a module may import modules of its own layer that come before it,
 # and what its layer may. A module that is not here has no place in the house yet.
 LAYERS = {
-    "base": ["", "text", "logs", "clocks", "commandline", "files", "logfile", "memory"],
+    "base": [
+        "",
+        "dependencies",
+        "text",
+        "logs",
+        "clocks",
+        "commandline",
+        "files",
+        "logfile",
+        "memory",
+    ],
     "values": [
         "core",
         "core.errors",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
 
-from chat_twisted.listening import listen, make_endpoints
+from chat_twisted.client.address import PORT, Address, parse_address
+from chat_twisted.listening import listen, make_endpoints, ways_in
+from chat_twisted.options import PORT as SERVERS_PORT
 from tests.start import CommandTestCase
 
 
@@ -79,3 +82,56 @@ class ListeningTests(CommandTestCase):
         for description in ("foo", "tcp:port", ""):
             text = f"--listen {description}: not an endpoint"
             self.assertFails(text, make_endpoints, ["tcp:0", description], Clock())
+
+
+class WaysInTests(TestCase):
+    """How other machines reach the server, as it logs it."""
+
+    def ways(self, *places: tuple[str, int]) -> list[str]:
+        addresses = [
+            (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
+            for host, port in places
+        ]
+        return list(ways_in(addresses, "tower", "SHA256:abc"))
+
+    def addresses(self, *places: tuple[str, int]) -> list[Address]:
+        """Return the addresses in the client's commands."""
+        lines = [line.partition(": ")[2].split() for line in self.ways(*places)]
+        commands = [words for words in lines if words[0] == "chat-twisted"]
+        for command, name, _, *fingerprint in commands:
+            self.assertEqual((command, name), ("chat-twisted", "NAME"))
+            self.assertEqual(fingerprint, ["--fingerprint", "SHA256:abc"])
+        return [parse_address(words[2]) for words in commands]
+
+    def test_a_finished_line_and_the_port_for_the_firewall(self) -> None:
+        self.assertEqual(
+            self.ways(("0.0.0.0", 8828)),
+            [
+                "clients on other machines need TCP port 8828: a firewall must let it through",
+                "on another machine: chat-twisted NAME tower --fingerprint SHA256:abc",
+            ],
+        )
+
+    def test_the_client_can_read_each_address(self) -> None:
+        for place, address in (
+            (("0.0.0.0", 8828), Address("tower")),
+            (("0.0.0.0", 9000), Address("tower", 9000)),
+            (("::", 9000), Address("tower", 9000)),
+            (("192.0.2.1", 8828), Address("192.0.2.1")),
+            (("2001:db8::1", 8828), Address("2001:db8::1")),
+            (("2001:db8::1", 9000), Address("2001:db8::1", 9000)),
+        ):
+            self.assertEqual(self.addresses(place), [address])
+        self.assertEqual(PORT, SERVERS_PORT)
+
+    def test_a_server_for_this_machine_alone_says_nothing(self) -> None:
+        self.assertEqual(self.ways(("127.0.0.1", 8828), ("::1", 8828)), [])
+        self.assertEqual(list(ways_in([UNIXAddress("/run/chat")], "tower", "SHA256:abc")), [])
+
+    def test_a_machine_without_a_name_of_its_own_is_to_be_named(self) -> None:
+        for machine in ("", "localhost", "localhost.localdomain"):
+            [_, line] = ways_in([IPv4Address("TCP", "0.0.0.0", 8828)], machine, "SHA256:abc")
+            self.assertEqual(line.split()[5], "HOST")
+
+    def test_a_machine_that_listens_on_both_families_is_named_once(self) -> None:
+        self.assertEqual(len(self.ways(("0.0.0.0", 8828), ("::", 8828), ("127.0.0.1", 1))), 2)

@@ -31,6 +31,7 @@ def run() -> None:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         _open_standard_files()
+        import chat_twisted.dependencies  # noqa: F401  ends the process if one is missing
         from chat_twisted.client.arguments import Mode, parse
 
         arguments = parse()

@@ -37,11 +37,12 @@ class Channel(NamedTuple):
     @property
     def local(self) -> bool:
         """Whether the peer is on this machine, so that nobody on a network can listen."""
-        return self.host is None or _is_loopback(self.host)
+        return self.host is None or is_loopback(self.host)
 
 
 @lru_cache(maxsize=256)
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether an IP address is of this machine alone."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
