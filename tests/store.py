@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core.entries import Progress
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import Span
+from chat_twisted.core.reads import Found, Search, Span
 from chat_twisted.storage import archive, index, lookup, tables
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.testing import MemoryStore as InlineStore
@@ -100,6 +100,12 @@ class ArchiveTestCase(TestCase):
     def history(self, conversation: Conversation, *bounds, **more) -> list[str]:
         return [m.text for m in lookup.history(self.cursor, conversation, Span(*bounds, **more))[0]]
 
-    def search(self, query: str, user: int = ALICE, rooms=(), conversation=None) -> list[str]:
-        found = lookup.search(self.cursor, user, rooms, conversation, query, 10)
-        return [message.text for message in found]
+    def search(
+        self, query: str, user: int = ALICE, rooms=(), conversation=None, **more
+    ) -> list[str]:
+        found = self.find(query, user, rooms, conversation, **more)
+        return [message.text for message in found.messages]
+
+    def find(self, query: str, user: int = ALICE, rooms=(), conversation=None, **more) -> Found:
+        search = Search(query, **{"limit": 10, **more})
+        return lookup.search(self.cursor, user, rooms, conversation, search)

@@ -607,6 +607,47 @@ class ReadingTests(DoorTestCase):
         self.assertEqual((texts, end), ([b"3"], b"SEARCH\nId: 9\nCount: 1\n\n"))
         self.assertEqual(self.read("SEARCH ALL\nContent-length: 4\n\n(AND")[0], [])
 
+    def test_all_that_there_is_is_counted_if_requested(self) -> None:
+        for request, end in (
+            ("HISTORY ALL\nTotal: yes\nCount: 1\nBefore: 3\n\n", "Count: 1\nTotal: 5\nMore: yes\n"),
+            ("HISTORY bob\nTotal: yes\n\n", "Count: 0\nTotal: 0\n"),
+            (
+                "HISTORY ALL\nTotal: yes\nSince: 1970-01-01T00:00:03Z\n\n",
+                "Count: 2\nTotal: 2\n",
+            ),
+            ("HISTORY ALL\nTotal: no\nCount: 5\n\n", "Count: 5\n"),
+            (
+                "SEARCH\nTotal: yes\nCount: 2\nSkip: 1\nContent-length: 6\n\nnumber",
+                "Count: 2\nTotal: 5\nMore: yes\n",
+            ),
+        ):
+            found = self.read(request)[1].decode().partition("\n")[2]
+            self.assertEqual(found, f"{end}\n", request)
+
+    def test_a_search_goes_on_selects_an_author_and_times(self) -> None:
+        self.bob.say("SEND ALL\nContent-length: 9\n\nnumber 6\n")
+        self.commit()
+        self.alice.transport.clear()
+        body = "Content-length: 6\n\nnumber"
+        for headers, texts, end in (
+            ("Count: 2\n", [b"6", b"5"], "Count: 2\nMore: yes\n"),
+            ("Count: 2\nSkip: 4\n", [b"2", b"1"], "Count: 2\n"),
+            ("Skip: 1000\n", [], "Count: 0\n"),
+            ("From: BOB\n", [b"6"], "Count: 1\n"),
+            ("From: alice\nCount: 1\n", [b"5"], "Count: 1\nMore: yes\n"),
+            ("From: carol\n", [], "Count: 0\n"),
+            (
+                "Since: 1970-01-01T00:00:01Z\nUntil: 1970-01-01T00:00:02Z\n",
+                [b"3", b"2"],
+                "Count: 2\n",
+            ),
+        ):
+            self.assertEqual(
+                self.read(f"SEARCH ALL\n{headers}{body}"),
+                (texts, f"SEARCH ALL\n{end}\n".encode()),
+                headers,
+            )
+
     def test_wrong_bounds_are_refused(self) -> None:
         for number, request in enumerate(
             ("HISTORY ALL\nAfter: x\n\n", "HISTORY ALL\nSince: now\n\n", "SEARCH\n\n")

@@ -36,7 +36,7 @@ from chat_twisted.core.events import (
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
 from chat_twisted.core.presence import TELL_AFTER, Presence
-from chat_twisted.core.reads import Span
+from chat_twisted.core.reads import Search, Span
 from chat_twisted.core.sanctions import parse_duration
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.storage import lookup
@@ -789,9 +789,7 @@ class FailureTests(HubTestCase):
 class ReadingTests(HubTestCase):
     def read(self, reading) -> list[str]:
         self.commit()
-        result = self.successResultOf(reading)
-        messages = result[0] if isinstance(result, tuple) else result
-        return [message.text for message in messages]
+        return [message.text for message in self.successResultOf(reading).messages]
 
     def test_the_next_of_a_name_reads_nothing_of_the_one_before(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")
@@ -800,7 +798,7 @@ class ReadingTests(HubTestCase):
         self.quit(bob)
         bob = self.join("bob")
         self.assertEqual(self.read(self.hub.queries.history(bob, "alice", Span(10))), [])
-        self.assertEqual(self.read(self.hub.queries.search(bob, "", "secret", 9)), [])
+        self.assertEqual(self.read(self.hub.queries.search(bob, "", None, Search("secret", 9))), [])
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7u3T+rJRRpOSuhLfdWWLOIlgvFYs5vyQCPsb0hw9Wr"
@@ -854,7 +852,7 @@ class WorkTests(HubTestCase):
                 self.read(alice)
         self.assertEqual(caught.exception.retry_after, 1)
         with self.assertRaises(TooFast):
-            self.hub.queries.search(alice, "", "x", 9)
+            self.hub.queries.search(alice, "", None, Search("x", 9))
         self.read(bob)
         self.clock.advance(1)
         self.read(alice)
@@ -1197,7 +1195,7 @@ class PermittedTests(HubTestCase):
         ):
             reading = self.hub.queries.history(session, about, Span(10))
             self.commit()
-            messages, _ = self.successResultOf(reading)
+            messages = self.successResultOf(reading).messages
             self.assertEqual([message.text for message in messages], texts)
         reading = self.hub.queries.history(carol, "#dev", Span(10))
         self.commit()

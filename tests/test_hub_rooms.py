@@ -219,7 +219,7 @@ class AccountTests(HubTestCase):
                 bob = self.join("bob", bob.token)
             reading = self.hub.queries.history(bob, "ALL", Span(10))
             self.commit()
-            messages, _ = self.successResultOf(reading)
+            messages = self.successResultOf(reading).messages
             self.assertEqual([message.text for message in messages], ["", "other"])
 
     def test_name_that_a_guest_has_left_can_be_made_an_account_at_once(self) -> None:

@@ -176,18 +176,22 @@ class FileTests(ArchiveTestCase):
             (Conversation(BOB, "alice"), BOB),
         ):
             there = [
-                str(i)
+                i
                 for i, (to, _) in enumerate(said, 1)
-                if to == party
-                and (i >= deleted_before or i > indexed or i == len(said))
-                and (after is None or i > after)
-                and (before is None or i < before)
+                if to == party and (i >= deleted_before or i > indexed or i == len(said))
+            ]
+            in_all = len(there)
+            there = [
+                str(i)
+                for i in there
+                if (after is None or i > after) and (before is None or i < before)
             ]
             expected = there[:limit] if oldest_first else there[-limit:]
-            span_asked = Span(limit, after, before, oldest_first=oldest_first)
-            messages, more = lookup.history(self.cursor, conversation, span_asked)
+            span_asked = Span(limit, after, before, oldest_first=oldest_first, total=True)
+            messages, more, total = lookup.history(self.cursor, conversation, span_asked)
             self.assertEqual([message.text for message in messages], expected)
             self.assertEqual(more, len(there) > limit)
+            self.assertEqual(total, in_all)
         connection.close()
 
     def test_the_write_ahead_log_begins_anew_when_all_of_it_is_in_the_file(self) -> None:

@@ -68,6 +68,7 @@ LAYERS = {
     "storage": [
         "storage",
         "storage.sql",
+        "storage.terms",
         "storage.upgrade",
         "storage.tables",
         "storage.index",

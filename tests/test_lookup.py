@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from chat_twisted.core.facts import Joined, Left, RoomGone, RoomMade
+from chat_twisted.core.facts import Deleted, Joined, Left, RoomGone, RoomMade
 from chat_twisted.core.message import PUBLIC, Conversation, Message
 from chat_twisted.core.reads import Span
-from chat_twisted.storage import index, lookup, tables
+from chat_twisted.storage import archive, index, lookup, maintenance, tables
 from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase, write
 
 MADE = RoomMade(DEV, "#dev", False, "", 0, 1)
@@ -143,9 +143,10 @@ class HistoryTests(ArchiveTestCase):
         ]
         for since in range(500, 9000, 250):
             for until in range(500, 9000, 250):
-                found, _ = lookup.history(self.cursor, PUBLIC, Span(99, since=since, until=until))
+                found = lookup.history(self.cursor, PUBLIC, Span(99, since=since, until=until))
                 self.assertEqual(
-                    [message.time for message in found], [t for t in times if since <= t <= until]
+                    [message.time for message in found.messages],
+                    [t for t in times if since <= t <= until],
                 )
 
     def test_every_time_is_found_though_the_clock_jumped(self) -> None:
@@ -166,10 +167,11 @@ class HistoryTests(ArchiveTestCase):
                 texts = [str(text) for text, _, time in said if since <= time <= until]
                 for limit in (1, 3, 99):
                     for first, expected in ((True, texts[:limit]), (False, texts[-limit:])):
-                        span = Span(limit, since=since, until=until, oldest_first=first)
-                        found, more = lookup.history(self.cursor, PUBLIC, span)
+                        span = Span(limit, since=since, until=until, oldest_first=first, total=True)
+                        found, more, total = lookup.history(self.cursor, PUBLIC, span)
                         self.assertEqual([m.text for m in found], expected, span)
                         self.assertEqual(more, len(texts) > limit, span)
+                        self.assertEqual(total, len(texts), span)
 
     def test_reading_costs_what_is_read_however_much_there_is(self) -> None:
         spans = (
@@ -246,7 +248,13 @@ class SearchTests(ArchiveTestCase):
         self.say(ALICE, 0, "wine wine wine")
         self.assertEqual(self.search("wine")[0], "wine wine wine")
 
-    def test_what_can_not_be_parsed_is_searched_as_plain_words(self) -> None:
+    def test_among_equals_the_newest_come_first(self) -> None:
+        for _ in range(5):
+            self.say(ALICE, 0, "apple")
+        numbers = [message.number for message in self.find("apple").messages]
+        self.assertEqual(numbers, sorted(numbers, reverse=True))
+
+    def test_whatever_is_typed_is_words(self) -> None:
         for query in (
             '"red wine',
             "red AND",
@@ -260,10 +268,71 @@ class SearchTests(ArchiveTestCase):
             "NOT",
         ):
             self.search(query)  # no error
-        self.assertEqual(self.search("wine AND"), ["red wine and bread"])
+        self.say(ALICE, 0, "wine and tea AND milk")
+        self.assertEqual(self.search("tea AND"), ["wine and tea AND milk"])
         self.assertEqual(self.search('"red wine'), ["red wine and bread"])
-        self.assertEqual(self.search("tea,"), ["Red tea, résumé"])
-        self.assertEqual(self.search("win*"), ["red wine and bread"])
+        self.assertEqual(self.search("résumé,"), ["Red tea, résumé"])
+
+    def test_a_word_is_a_prefix_with_a_star_or_if_nothing_else_is_found(self) -> None:
+        self.say(ALICE, 0, "deployed again")
+        self.say(ALICE, 0, "deployment failed")
+        self.assertEqual(len(self.search("deplo*")), 2)
+        self.assertEqual(len(self.search("deplo")), 2)
+        self.assertEqual(self.search("deplo fail"), ["deployment failed"])
+        self.say(ALICE, 0, "deplo")
+        self.assertEqual(self.search("deplo"), ["deplo"])
+        self.assertEqual(self.search("deplo", skip=1), [])  # there was something else
+        self.assertEqual(self.search('"deployme"'), [])
+        self.assertEqual(self.search("d"), [])
+
+    def test_words_are_found_in_texts_without_blanks(self) -> None:
+        texts = (
+            "東京都庁に行きました",
+            "このサーバーを再起動する",
+            "서울에서 만나요",
+            "我们明天部署node.js新版本",
+        )
+        for text in texts:
+            self.say(ALICE, 0, text)
+        for query, number in (
+            *(
+                ("東京", 0),
+                ("京都", 0),
+                ("都庁", 0),
+                ("庁", 0),
+                ("東", 0),
+                ("た", 0),
+                ("行きまし", 0),
+            ),
+            *(
+                ("サーバー", 1),
+                ("再起動", 1),
+                ("서울", 2),
+                ("만나", 2),
+                ("部署", 3),
+                ("明天 部署", 3),
+            ),
+            *(("node", 3), ("NODE.JS", 3), ("部署node.js", 3), ("版本", 3), ("本", 3)),
+        ):
+            self.assertEqual(self.search(query), [texts[number]], query)
+        for query in ("京東", "都京", "明部"):
+            self.assertEqual(self.search(query), [], query)
+
+    def test_names_with_marks_are_found_as_typed(self) -> None:
+        texts = ("I like C++, really", "C# is sharp", "c is old", "node.js", "to foo@example.org")
+        for text in texts:
+            self.say(ALICE, 0, text)
+        for query, found in (
+            ("C++", texts[:1]),
+            ("c++", texts[:1]),
+            ("C#", texts[1:2]),
+            ("c", texts[2::-1]),
+            ("node.js", texts[3:4]),
+            ("foo@example.org", texts[4:]),
+            ("@example.org", texts[4:]),
+            ("#sharp", texts[1:2]),
+        ):
+            self.assertEqual(sorted(self.search(query)), sorted(found), query)
 
     def test_more_hits_than_are_ranked_at_once_are_gone_through_in_portions(self) -> None:
         self.patch(lookup, "MAX_RANKED", 2)
@@ -276,7 +345,7 @@ class SearchTests(ArchiveTestCase):
         for query in ("*id", "*reads", "*well"):
             self.assertEqual(self.search(query), ["an id that reads well"], query)
 
-    def test_what_is_refused_with_other_words_is_searched_as_plain_words_too(self) -> None:
+    def test_functions_of_fts5_are_words_too(self) -> None:
         self.say(ALICE, 0, "NEAR a b c")
         self.assertEqual(self.search("NEAR(a b, c)"), ["NEAR a b c"])
         self.assertEqual(self.search("-near +a"), ["NEAR a b c"])
@@ -287,7 +356,94 @@ class SearchTests(ArchiveTestCase):
             self.search("red")
 
     def test_there_are_so_many_at_most(self) -> None:
-        self.assertEqual(len(lookup.search(self.cursor, ALICE, [DEV], None, "red", 2)), 2)
+        self.assertEqual(len(self.search("red", rooms=[DEV], limit=2)), 2)
+
+    def test_pages_follow_each_other(self) -> None:
+        for portion in (3, lookup.MAX_RANKED):
+            self.patch(lookup, "MAX_RANKED", portion)
+            for limit in (1, 2, 3, 50):
+                pages, skip, more = [], 0, True
+                while more:
+                    page = self.find("red", rooms=[DEV], limit=limit, skip=skip, total=True)
+                    self.assertEqual(page.total, 3)
+                    self.assertLessEqual(len(page.messages), limit)
+                    pages += [message.number for message in page.messages]
+                    skip, more = skip + len(page.messages), page.more
+                self.assertEqual(sorted(pages), [1, 2, 4], (portion, limit))
+        self.assertEqual(self.find("red", skip=9, total=True), ([], False, 2))
+        self.assertEqual(self.find("red", limit=0, total=True), ([], True, 2))
+        self.assertEqual(self.find("nowhere", total=True), ([], False, 0))
+        self.assertIsNone(self.find("red").total)
+
+    def test_there_is_no_more_than_can_be_skipped(self) -> None:
+        self.patch(lookup, "MAX_SKIP", 2)
+        for i in range(5):
+            self.say(ALICE, 0, f"apple {i}")
+        self.assertTrue(self.find("apple", limit=2).more)
+        self.assertTrue(self.find("apple", limit=1, skip=1).more)
+        self.assertFalse(self.find("apple", limit=2, skip=2).more)
+
+    def test_it_is_counted_up_to_a_bound(self) -> None:
+        self.patch(lookup, "MAX_TOTAL", 3)
+        for i in range(5):
+            self.say(ALICE, 0, f"apple {i}")
+        for limit in (1, 2, 4, 5, 9):
+            self.assertEqual(self.find("apple", limit=limit, total=True).total, 3)
+        span = Span(1, total=True)
+        self.assertEqual(lookup.history(self.cursor, PUBLIC, span).total, 3)
+
+    def test_those_of_one_author_are_found_under_the_name_and_by_the_number(self) -> None:
+        self.say(BOB, 0, "red bread")
+        self.assertEqual(self.search("red", author=("bob", 0)), ["red bread"])
+        self.assertEqual(self.search("red", author=("bobby", BOB)), ["red bread"])
+        self.assertEqual(self.search("red", author=("nobody", 0)), [])
+        self.assertEqual(self.find("red", author=("alice", ALICE), total=True).total, 2)
+        self.assertEqual(
+            self.search("red", conversation=PUBLIC, author=("bob", BOB)), ["red bread"]
+        )
+
+    def test_those_of_a_time_are_found_though_the_clock_jumped(self) -> None:
+        self.patch(index, "_SLICE", 2)
+        times = [5000, 6000, 7000, 10**9, 7100, 7200, 5500, 8000, 8000]
+        for time in times:
+            self.say(BOB, 0, f"apple {time}", time=time)
+        for since in (None, 0, 5000, 5001, 7000, 8000, 10**9, 10**10):
+            for until in (None, 0, 5000, 6999, 7100, 8000, 10**9):
+                expected = [
+                    f"apple {time}"
+                    for time in times
+                    if (since is None or since <= time) and (until is None or time <= until)
+                ]
+                found = self.find("apple", since=since, until=until, limit=20, total=True)
+                self.assertEqual(
+                    sorted(message.text for message in found.messages), sorted(expected)
+                )
+                self.assertEqual(found.total, len(expected))
+
+    def test_deleted_texts_are_neither_found_nor_counted(self) -> None:
+        for text in ("red tea", "東京 C++ red", "red"):
+            self.say(ALICE, 0, text)
+        number = self.number - 1
+        self.change(Deleted(number, ALICE, 0, 0, ALICE))
+        self.assertEqual(self.find("red", total=True).total, 4)
+        self.assertEqual(self.search("東京"), [])
+        archive.forget_deletions(self.cursor, index.remove_texts(self.cursor, 10))
+        self.connection.commit()
+        self.cursor.execute("SELECT count(*) FROM words WHERE words MATCH ?", ('"東京"',))
+        self.assertEqual(self.cursor.fetchone(), (0,))
+        self.cursor.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 0)")
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
+
+    def test_texts_that_expire_leave_the_index_as_they_came(self) -> None:
+        self.patch(index, "_REWRITTEN", 2)
+        for i in range(7):
+            self.say(ALICE, 0, f"東京都 C++ {i}" if i % 3 else f"plain {i}")
+        self.say(ALICE, 0, "last")
+        self.assertTrue(self.expire(self.number - 1, 100))
+        for word in ("東京", "都", "c", "plain"):
+            self.cursor.execute("SELECT count(*) FROM words WHERE words MATCH ?", (f'"{word}"',))
+            self.assertEqual(self.cursor.fetchone(), (0,), word)
+        self.assertEqual(maintenance.check(self.folder / archive.FILE), [])
 
     def test_what_is_not_indexed_yet_is_not_there(self) -> None:
         message = Message(99, 99, ALICE, "alice", 0, 0, "ALL", "red late", None)

@@ -35,7 +35,7 @@ from chat_twisted.core.message import (
 )
 from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User, room_key
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.reads import Reads, Span
+from chat_twisted.core.reads import Found, Reads, Search, Span
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.state import State
 from chat_twisted.core.usage import Usage
@@ -77,9 +77,7 @@ class Queries:
             raise NoSession
         return user
 
-    def history(
-        self, session: Session, argument: str, span: Span
-    ) -> Deferred[tuple[list[Message], bool]]:
+    def history(self, session: Session, argument: str, span: Span) -> Deferred[Found]:
         """Read a part of a conversation of the session's user.
 
         :param argument: the other user, a room or ALL.
@@ -89,11 +87,11 @@ class Queries:
         """
         asker = self._usage.checked_asker(session)
 
-        async def read() -> tuple[list[Message], bool]:
+        async def read() -> Found:
             user = await self._turn(session)
             within = self._conversation(user, argument)
-            found, more = await self._reads.history(within, span, asker)
-            return seen_by(user.id, user.name, found), more
+            found = await self._reads.history(within, span, asker)
+            return found._replace(messages=seen_by(user.id, user.name, found.messages))
 
         return Deferred.fromCoroutine(read())
 
@@ -115,26 +113,29 @@ class Queries:
         return Deferred.fromCoroutine(read())
 
     def search(
-        self, session: Session, argument: str, query: str, count: int
-    ) -> Deferred[list[Message]]:
+        self, session: Session, argument: str, author: str | None, search: Search
+    ) -> Deferred[Found]:
         """Search the messages that the session's user may read.
 
         :param argument: the conversation, as for ``history``; all if it is empty.
-        :return: fires with the messages, best match first; fails as ``history`` does, and with
+        :param author: the name of the user whose messages are searched; None for all.
+        :return: fires with the result of ``lookup.search``; fails as ``history`` does, and with
             ``SearchTooBroad`` if it takes too long.
         :raises TooFast: if the session has read too much.
         """
         asker = self._usage.checked_asker(session)
 
-        async def read() -> list[Message]:
+        async def read() -> Found:
             user = await self._turn(session)
             within = self._conversation(user, argument) if argument else None
-            rooms = list(user.rooms)
+            of_author = search._replace(author=None if author is None else self._author(author))
             try:
-                found = await self._reads.search(user.id, rooms, within, query, count, asker)
+                found = await self._reads.search(
+                    user.id, list(user.rooms), within, of_author, asker
+                )
             except TookTooLong:
                 raise SearchTooBroad from None
-            return seen_by(user.id, user.name, found)
+            return found._replace(messages=seen_by(user.id, user.name, found.messages))
 
         return Deferred.fromCoroutine(read())
 
@@ -163,6 +164,13 @@ class Queries:
             return Conversation(messages.joined(self._state(), target.key, user).id, "")
         other = self._state().names.get(target.key)
         return Conversation(user.id, target.key, 0 if other is None else other.id)
+
+    def _author(self, name: str) -> tuple[str, int]:
+        target = parse_target(name)
+        if target.audience is not Audience.USER:
+            raise UnableToSend("no user can have that name")
+        user = self._state().names.get(target.key)
+        return target.key, 0 if user is None else user.id
 
     # The state
 

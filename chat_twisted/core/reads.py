@@ -31,6 +31,7 @@ class Span(NamedTuple):
     :ivar since: only messages of this time or later, in milliseconds since the epoch.
     :ivar until: only messages of this time or earlier.
     :ivar oldest_first: whether to return the first messages of the part, instead of the last.
+    :ivar total: whether to count the messages of these times.
     """
 
     limit: int
@@ -39,6 +40,47 @@ class Span(NamedTuple):
     since: int | None = None
     until: int | None = None
     oldest_first: bool = False
+    total: bool = False
+
+
+class Search(NamedTuple):
+    """A search for messages. None means no bound.
+
+    :ivar query: words, as people type them (``terms``).
+    :ivar limit: the maximum number of messages.
+    :ivar skip: how many of the best messages to leave out.
+    :ivar author: only messages under this folded name, or of the user with this number.
+    :ivar since: only messages of this time or later, in milliseconds since the epoch.
+    :ivar until: only messages of this time or earlier.
+    :ivar total: whether to count all messages that are found.
+    """
+
+    query: str
+    limit: int
+    skip: int = 0
+    author: tuple[str, int] | None = None
+    since: int | None = None
+    until: int | None = None
+    total: bool = False
+
+
+class Found(NamedTuple):
+    """Messages that were found.
+
+    :ivar more: whether there are more in the direction of reading.
+    :ivar total: the number of all messages, up to ``MAX_TOTAL``; None if it was not asked for.
+    """
+
+    messages: list[Message]
+    more: bool
+    total: int | None = None
+
+
+MAX_TOTAL = 10_000
+"""The number up to which messages are counted."""
+
+MAX_SKIP = 1000
+"""The number of hits of a search that can be left out."""
 
 
 class Reads(Protocol):
@@ -65,9 +107,7 @@ class Reads(Protocol):
     ) -> Deferred[tuple[list[Message], int | None]]:
         """Read messages that a user has sent (``lookup.sent_by``)."""
 
-    def history(
-        self, conversation: Conversation, span: Span, asker: Asker
-    ) -> Deferred[tuple[list[Message], bool]]:
+    def history(self, conversation: Conversation, span: Span, asker: Asker) -> Deferred[Found]:
         """Read a part of a conversation (``lookup.history``)."""
 
     def search(
@@ -75,8 +115,7 @@ class Reads(Protocol):
         user: int,
         rooms: Sequence[int],
         conversation: Conversation | None,
-        query: str,
-        count: int,
+        search: Search,
         asker: Asker,
-    ) -> Deferred[list[Message]]:
+    ) -> Deferred[Found]:
         """Search messages (``lookup.search``)."""

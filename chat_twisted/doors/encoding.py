@@ -57,6 +57,17 @@ def encode_message(verb: str, message: Message, id: str | None = None) -> bytes:
     return head.encode() + body
 
 
+def encode_messages(messages: Sequence[Message], frame: Frame, last: Headers = ()) -> bytes:
+    """Encode the answer to a request for messages.
+
+    :param frame: the request.
+    :param last: the headers after ``Count``.
+    """
+    parts = [encode_message("MESSAGE", message, frame.id) for message in messages]
+    headers = [*reply_headers(frame.id, ("Count", len(messages))), *last]
+    return b"".join([*parts, encode(frame.verb, frame.argument, headers)])
+
+
 def encode_event(
     event: Event, first: Headers = (), last: Headers = (), body: str | None = None
 ) -> bytes:

@@ -21,11 +21,11 @@ from chat_twisted.core.entries import Disconnected, InRoom, Read, Result
 from chat_twisted.core.errors import EncryptionRequired, MalformedName, NotPermitted
 from chat_twisted.core.events import Event, MemberJoined, ModeChanged, NameChanged, RankChanged
 from chat_twisted.core.hub import Hashing
-from chat_twisted.core.message import fold
+from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import Room
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.presence import presence_of
-from chat_twisted.core.reads import Span
+from chat_twisted.core.reads import MAX_SKIP, Found, Search, Span
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.sessions import Request
 from chat_twisted.doors.encoding import (
@@ -35,6 +35,7 @@ from chat_twisted.doors.encoding import (
     describe_sanction,
     describe_user,
     encode_event,
+    encode_messages,
     encode_page,
 )
 from chat_twisted.doors.version2 import Answer, Version2
@@ -132,26 +133,35 @@ def _received(session: Version2, frame: Frame) -> None:
 
 
 def _history(session: Version2, frame: Frame) -> None:
-    headers = frame.headers
-
-    def time(name: str) -> int | None:
-        return parse_time(headers[name]) if name in headers else None
-
-    after, since = _number(frame, "after"), time("since")
+    after, since = _number(frame, "after"), _time(frame, "since")
     span = Span(
         _count(frame, HISTORY_COUNT),
         after,
         _number(frame, "before"),
         since,
-        time("until"),
+        _time(frame, "until"),
         oldest_first=after is not None or since is not None,
+        total=frame.flag("total") or False,
     )
     found = session.door.hub.queries.history(session, frame.argument, span)
-    session.answer_with(frame, found.addCallback(lambda read: (read[0], "yes" if read[1] else "")))
+    session.answer_with(frame, found.addCallback(_encode_found, frame))
+
+
+def _encode_found(found: Found, frame: Frame) -> bytes:
+    headers: list[tuple[str, object]] = []
+    if found.total is not None:
+        headers.append(("Total", found.total))
+    if found.more:
+        headers.append(("More", "yes"))
+    return encode_messages(found.messages, frame, headers)
 
 
 def _number(frame: Frame, name: str) -> int | None:
     return frame.number(name) if name in frame.headers else None
+
+
+def _time(frame: Frame, name: str) -> int | None:
+    return parse_time(frame.headers[name]) if name in frame.headers else None
 
 
 def _count(frame: Frame, otherwise: int, most: int = MAX_HISTORY) -> int:
@@ -165,9 +175,20 @@ def _search(session: Version2, frame: Frame) -> None:
         raise HeaderIncomplete("nothing to search for")
     if len(query) > MAX_QUERY:
         raise NotPermitted("too much to search for")
-    count = _count(frame, SEARCH_COUNT, MAX_SEARCH)
-    found = session.door.hub.queries.search(session, frame.argument, query, count)
-    session.answer_with(frame, found.addCallback(lambda messages: (messages, "")))
+    skip = _number(frame, "skip") or 0
+    if skip > MAX_SKIP:
+        raise NotPermitted("too much to leave out")
+    search = Search(
+        query,
+        _count(frame, SEARCH_COUNT, MAX_SEARCH),
+        skip,
+        since=_time(frame, "since"),
+        until=_time(frame, "until"),
+        total=frame.flag("total") or False,
+    )
+    author = frame.headers.get("from")
+    found = session.door.hub.queries.search(session, frame.argument, author, search)
+    session.answer_with(frame, found.addCallback(_encode_found, frame))
 
 
 def _delete(session: Version2, frame: Frame) -> None:
@@ -465,15 +486,18 @@ def _account(session: Version2, frame: Frame) -> None:
             found = hub.queries.sent(
                 session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT)
             )
-            session.answer_with(
-                frame, found.addCallback(lambda read: (read[0], str(read[1] or "")))
-            )
+            session.answer_with(frame, found.addCallback(_encode_sent, frame))
         case "keys":
             keys = hub.queries.account(session).keys.items()
             lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
             session.connection.write(encode("ACCOUNT", "keys", reply_headers(frame.id), lines))
         case _:
             raise UnknownCommand("no such thing can be done with an account")
+
+
+def _encode_sent(sent: tuple[list[Message], int | None], frame: Frame) -> bytes:
+    messages, more = sent
+    return encode_messages(messages, frame, [] if more is None else [("More", more)])
 
 
 def _hashing(session: Version2, frame: Frame) -> Hashing | None:

@@ -243,27 +243,16 @@ class Version2(Session):
             self.connection.hold()
             handling.addCallback(self._have_read)
 
-    def answer_with(self, frame: Frame, reading: Deferred[tuple[list[Message], str]]) -> None:
-        """Answer with messages when they are read. Further requests wait.
+    def answer_with(self, frame: Frame, reading: Deferred[bytes]) -> None:
+        """Answer when something is read. Further requests wait.
 
-        :param reading: fires with the messages and the value of ``More``, empty without more.
+        :param reading: fires with the encoded answer.
         """
         self.pending += 1
         self.connection.hold()
-        answered = reading.addCallbacks(
-            self._bring, self._not_read, callbackArgs=(frame,), errbackArgs=(frame,)
-        )
+        answered = reading.addCallbacks(self.connection.write, self._not_read, errbackArgs=(frame,))
         answered.addErrback(lambda fault: self._log.failure("while messages were read", fault))
         answered.addCallback(self._have_read)
-
-    def _bring(self, read: tuple[list[Message], str], frame: Frame) -> None:
-        messages, more = read
-        parts = [encode_message("MESSAGE", message, frame.id) for message in messages]
-        headers = reply_headers(frame.id, ("Count", len(messages)))
-        if more:
-            headers.append(("More", more))
-        parts.append(encode(frame.verb, frame.argument, headers))
-        self.connection.write(b"".join(parts))
 
     def _have_read(self, _: None) -> None:
         self.connection.go_on()

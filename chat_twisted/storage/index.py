@@ -17,6 +17,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from chat_twisted.core.message import Conversation
 from chat_twisted.storage.sql import (
@@ -27,11 +28,12 @@ from chat_twisted.storage.sql import (
     make_file,
     uris_to_read,
 )
+from chat_twisted.storage.terms import MAY_CHANGE, rewrite
 
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # if this file exists, the index is rebuilt
 
-VERSION = 4
+VERSION = 5
 """Version of the index schema. An index with another one is rebuilt."""
 
 # Read early: the server may later run as a user who can't read the file.
@@ -47,7 +49,14 @@ _TEXT = (
     "message.text)"
 )
 
+# The rows of table "place" that may have messages of a conversation between two numbers.
+_ROWS = (
+    "(one, other) = (:one, :other) AND first < :high AND first >= ifnull((SELECT max(first) "
+    "FROM place WHERE (one, other) = (:one, :other) AND first <= :low), 0)"
+)
+
 _SLICE = 1000  # messages that one statement indexes, about 1 ms; also the size of a row of "step"
+_REWRITTEN = 64  # texts that are rewritten at once, which bounds the memory: they may be long
 _MERGED = 50  # pages of the full text that one step of a purge rewrites, some milliseconds
 _yield_thread: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
@@ -223,15 +232,41 @@ def _extend(cursor: Cursor, limit: int) -> int:
                 "FROM message WHERE number IN (SELECT value FROM json_each(?))",
                 (firsts,),
             )
-        cursor.execute(
-            f"INSERT INTO words (rowid, text) SELECT number, {_TEXT} FROM message "
-            "WHERE number > ? AND number <= ?",
-            between,
-        )
+        texts = f"SELECT number, {_TEXT} AS text FROM message WHERE number > ? AND number <= ?"
+        _add_texts(cursor, texts, between)
         _yield_thread()
     if upto > done:
         cursor.execute("UPDATE indexed SET upto = ?", (upto,))
     return int(upto)
+
+
+def _add_texts(
+    cursor: Cursor, texts: str, parameters: tuple[Any, ...], *, delete: bool = False
+) -> None:
+    """Add texts to the full text, or delete them from it; these must be the same.
+
+    :param texts: a query for numbers of messages, and their texts.
+    """
+    begin = "INSERT INTO words (rowid, text) SELECT"
+    if delete:
+        begin = "INSERT INTO words (words, rowid, text) SELECT 'delete',"
+    cursor.execute(f"{begin} number, text FROM ({texts}) WHERE NOT {MAY_CHANGE}", parameters)
+    # Not by a function that SQLite calls: each call would wait for the lock of the interpreter.
+    last = -1
+    while True:
+        cursor.execute(
+            "SELECT json_group_array(json_array(number, text)), max(number) FROM (SELECT * FROM "
+            f"({texts}) WHERE {MAY_CHANGE} AND number > ? ORDER BY number LIMIT {_REWRITTEN})",
+            (*parameters, last),
+        )
+        some, last = cursor.fetchone()
+        if last is None:
+            return
+        rewritten = [(number, rewrite(text)) for number, text in json.loads(some)]
+        cursor.execute(
+            f"{begin} json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)",
+            (json.dumps(rewritten, ensure_ascii=False),),
+        )
 
 
 def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
@@ -263,12 +298,11 @@ def remove_texts(cursor: Cursor, limit: int) -> list[int]:
     )
     numbers = [number for (number,) in cursor.fetchall()]
     # They may be removed already, by a server that was killed before ``forget_deletions``.
-    cursor.execute(
-        "INSERT INTO words (words, rowid, text) SELECT 'delete', number, text FROM deletion "
-        "WHERE number IN (SELECT value FROM json_each(?)) "
-        "AND number IN (SELECT id FROM words_docsize)",
-        (json.dumps(numbers),),
+    texts = (
+        "SELECT number, text FROM deletion WHERE number IN (SELECT value FROM json_each(?)) "
+        "AND number IN (SELECT id FROM words_docsize)"
     )
+    _add_texts(cursor, texts, (json.dumps(numbers),), delete=True)
     return numbers
 
 
@@ -308,14 +342,17 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     span: tuple[int, int] = cursor.fetchone()
     if span[0] is None:
         return None
+    # They may be removed already, by a server that was killed before it deleted them.
+    texts = (
+        f"SELECT number, {_TEXT} AS text FROM message WHERE number BETWEEN ? AND ? "
+        "AND number IN (SELECT id FROM words_docsize)"
+    )
+    _add_texts(cursor, texts, span, delete=True)
     for statement in (
         # A row that also has later messages is deleted with the last of them: "first" is in the
         # key.
         "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
         f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
-        # They may be removed already, by a server that was killed before it deleted them.
-        f"INSERT INTO words (words, rowid, text) SELECT 'delete', number, {_TEXT} FROM message "
-        "WHERE number BETWEEN ? AND ? AND number IN (SELECT id FROM words_docsize)",
         "DELETE FROM step WHERE last <= ?2",
         "UPDATE indexed SET deleted = ?2",
     ):
@@ -363,6 +400,57 @@ def numbers(
     return found
 
 
+def count_messages(
+    cursor: Cursor, conversation: Conversation, times: tuple[int, int] | None, limit: int
+) -> int:
+    """Count the messages of a conversation, those that are not indexed yet included.
+
+    :param times: as for ``numbers``.
+    :param limit: count up to this.
+    """
+    cursor.execute("SELECT upto, (SELECT ifnull(min(number), 0) FROM message) FROM indexed")
+    upto, oldest = cursor.fetchone()
+    found = 0
+    timed = ""
+    if times is not None:
+        timed = (
+            "AND EXISTS (SELECT 1 FROM message WHERE number = base + value "
+            "AND time >= :since AND time <= :until)"
+        )
+    since, until = times or (0, 0)
+    spans = [(-1, 2**63 - 1)] if times is None else _spans(cursor, times, "ASC")
+    keys = _conversations(cursor, conversation)
+    for low, high in spans:
+        bounds = {"low": max(low, oldest - 1), "high": min(high, upto + 1)}
+        for one, other in keys:
+            cursor.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM place, json_each(numbers) WHERE {_ROWS} "
+                f"AND base + value > :low AND base + value < :high {timed} LIMIT :limit)",
+                {"one": one, "other": other, "since": since, "until": until, **bounds}
+                | {"limit": limit - found},
+            )
+            found += cursor.fetchone()[0]
+    condition, parameters = conversation_filter(conversation)
+    in_time = "" if times is None else "AND time >= ? AND time <= ?"
+    cursor.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM message WHERE number > ? AND {condition} {in_time} "
+        "LIMIT ?)",
+        (upto, *parameters, *(times or ()), limit - found),
+    )
+    return found + int(cursor.fetchone()[0])
+
+
+def numbers_within(cursor: Cursor, times: tuple[int, int]) -> tuple[int, int]:
+    """Return the first and the last number of indexed messages that may have a time in a range."""
+    cursor.execute(
+        "SELECT ifnull(min(first), 1), ifnull(max(last), 0) FROM step "
+        "WHERE latest >= ? AND earliest <= ?",
+        times,
+    )
+    first, last = cursor.fetchone()
+    return first, last
+
+
 def _spans(cursor: Cursor, times: tuple[int, int], order: str) -> list[tuple[int, int]]:
     """Return ranges of numbers that may contain messages of some time.
 
@@ -403,10 +491,7 @@ def _numbers(
     found: list[int] = []
     for one, other in _conversations(cursor, conversation):
         cursor.execute(
-            "SELECT base, numbers FROM place WHERE (one, other) = (:one, :other) AND first < :high "
-            "AND first >= ifnull((SELECT max(first) FROM place "
-            "WHERE (one, other) = (:one, :other) AND first <= :low), 0) "
-            f"ORDER BY first {order}",
+            f"SELECT base, numbers FROM place WHERE {_ROWS} ORDER BY first {order}",
             {"one": one, "other": other, "low": low, "high": min(high, upto + 1)},
         )
         enough = len(found) + limit

@@ -7,15 +7,15 @@ sessions, the wire protocol, or how the file is opened and written (``archive``)
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import Page, Span
+from chat_twisted.core.reads import MAX_SKIP, MAX_TOTAL, Found, Page, Search, Span
 from chat_twisted.storage import index
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.storage.tables import COLUMNS
+from chat_twisted.storage.terms import expressions
 
 PAGE = 128 * 1024
 """Maximum bytes of text in one page of messages, plus one message. A page is encoded at once, which
@@ -119,22 +119,15 @@ def sent_by(cursor: Cursor, user: int, after: int, count: int) -> tuple[list[Mes
     return messages, upto
 
 
-def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[list[Message], bool]:
-    """Read a part of a conversation.
-
-    :return: the messages, oldest first, and whether there are more in the direction of reading.
-    """
+def history(cursor: Cursor, conversation: Conversation, span: Span) -> Found:
+    """Read a part of a conversation; its messages, oldest first."""
     low = -1 if span.after is None else span.after
     high = 2**63 - 1 if span.before is None else span.before
-    times = None
-    if span.since is not None or span.until is not None:
-        times = (
-            -(2**63) if span.since is None else span.since,
-            2**63 - 1 if span.until is None else span.until,
-        )
+    times = _times(span)
     order = "ASC" if span.oldest_first else "DESC"
     with index.flag_corruption(cursor):
         numbers = index.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
+        total = index.count_messages(cursor, conversation, times, MAX_TOTAL) if span.total else None
     cursor.execute(
         f"SELECT {COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
@@ -143,7 +136,17 @@ def history(cursor: Cursor, conversation: Conversation, span: Span) -> tuple[lis
     messages, cut = _take_page(iter(cursor.fetchone, None))
     more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
-    return messages if span.oldest_first else messages[::-1], more
+    return Found(messages if span.oldest_first else messages[::-1], more, total)
+
+
+def _times(within: Span | Search) -> tuple[int, int] | None:
+    """Return the earliest and the latest time, in milliseconds since the epoch; None for all."""
+    if within.since is None and within.until is None:
+        return None
+    return (
+        -(2**63) if within.since is None else within.since,
+        2**63 - 1 if within.until is None else within.until,
+    )
 
 
 def search(
@@ -151,20 +154,17 @@ def search(
     user: int,
     rooms: Iterable[int],
     conversation: Conversation | None,
-    query: str,
-    count: int,
-) -> list[Message]:
-    """Search the messages that ``user`` may read; best match first.
+    search: Search,
+) -> Found:
+    """Search the messages that ``user`` may read; best match first, the newest among equals.
 
     With more than ``MAX_RANKED`` hits, newer portions of that many hits come first.
 
     :param user: the user's number.
     :param rooms: the rooms that the user is a member of.
     :param conversation: the conversation to search; None for all.
-    :param query: an FTS5 query, or plain words.
-    :param count: the maximum number of messages.
     """
-    mine, parameters = (
+    condition, parameters = (
         (
             "(recipient = 0 AND room = 0 OR recipient = ? OR author = ? "
             f"OR room IN ({','.join(str(int(room)) for room in rooms)}))",
@@ -173,44 +173,84 @@ def search(
         if conversation is None
         else index.conversation_filter(conversation)
     )
-    joined = f"CROSS JOIN message ON message.number = words.rowid AND {mine} AND message.text != ''"
+    if search.author is not None:
+        condition += " AND (lower(sender) = ? OR author = ?)"
+        parameters = (*parameters, *search.author)
+    first, last = 1, 2**63 - 1
     with index.flag_corruption(cursor):
-        try:
-            # A leading * would be a special command of FTS5.
-            return _search(cursor, f" {query}", joined, parameters, count)
-        except sqlite3.OperationalError as error:
-            # Usually FTS5 can't parse the query; another error will be raised again.
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                raise
-            return _search(cursor, _quote_words(query), joined, parameters, count)
+        if (times := _times(search)) is not None:
+            condition += " AND time >= ? AND time <= ?"
+            parameters = (*parameters, *times)
+            first, last = index.numbers_within(cursor, times)
+        hits = _Hits(cursor, condition, parameters, first, last)
+        for words in expressions(search.query):
+            found, total = hits.find(words, search.skip + search.limit + 1, count=search.total)
+            if found:
+                break
+        else:
+            found, total = [], 0
+    numbers = found[search.skip :][: search.limit]
+    cursor.execute(
+        f"SELECT {COLUMNS} FROM json_each(?) CROSS JOIN message ON number = value ORDER BY key",
+        (json.dumps(numbers),),
+    )
+    messages, cut = _take_page(iter(cursor.fetchone, None))
+    more = cut or len(found) > search.skip + search.limit
+    more = more and search.skip + len(messages) <= MAX_SKIP
+    return Found(messages, more, total if search.total else None)
 
 
-def _search(
-    cursor: Cursor, words: str, joined: str, parameters: tuple[Any, ...], count: int
-) -> list[Message]:
-    """Search portions of the hits, newest first, until there are enough; rank within each."""
-    columns = ", ".join(f"message.{column}" for column in COLUMNS.split(", "))
-    found: list[Message] = []
-    below = 2**63 - 1
-    cut = False
-    while below and len(found) < count and not cut:
-        cursor.execute(
-            "SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? "
-            "ORDER BY rowid DESC LIMIT 1 OFFSET ?",
-            (words, below, MAX_RANKED - 1),
+class _Hits:
+    """The messages that match a condition and are searched for words.
+
+    :param condition: an SQL condition for rows of ``message``, and its parameters.
+    :param first: the lowest and the highest number that may match.
+    """
+
+    def __init__(
+        self, cursor: Cursor, condition: str, parameters: tuple[Any, ...], first: int, last: int
+    ) -> None:
+        self._cursor = cursor
+        self._parameters = parameters
+        self._first = first
+        self._last = last
+        self._rows = (
+            f"FROM words CROSS JOIN message ON number = words.rowid AND {condition} "
+            "AND message.text != '' WHERE words MATCH ? AND words.rowid >= ? AND words.rowid < ?"
         )
-        [start] = cursor.fetchone() or (0,)
-        # The function bm25 is evaluated only for rows that remain; the column rank for every hit.
+
+    def find(self, words: str, limit: int, *, count: bool) -> tuple[list[int], int]:
+        """Search portions of the hits, newest first, until there are enough; rank within each.
+
+        :param words: an FTS5 expression.
+        :param limit: the maximum number of hits.
+        :param count: whether to count all hits.
+        :return: the numbers of the messages; and the number of all hits up to ``MAX_TOTAL``, if
+            they are to be counted.
+        """
+        cursor = self._cursor
+        found: list[int] = []
+        below = min(self._last, 2**63 - 2) + 1
+        while below > self._first and len(found) < limit:
+            cursor.execute(
+                "SELECT rowid FROM words WHERE words MATCH ? AND rowid >= ? AND rowid < ? "
+                "ORDER BY rowid DESC LIMIT 1 OFFSET ?",
+                (words, self._first, below, MAX_RANKED - 1),
+            )
+            [start] = cursor.fetchone() or (self._first,)
+            # The function bm25 is evaluated only for rows that remain; the column rank for every
+            # hit. The numbers come as one row, because each row waits for the interpreter's lock.
+            cursor.execute(
+                f"SELECT json_group_array(number) FROM (SELECT number {self._rows} "
+                "ORDER BY bm25(words), number DESC LIMIT ?)",
+                (*self._parameters, words, start, below, limit - len(found)),
+            )
+            found += json.loads(cursor.fetchone()[0])
+            below = start
+        if len(found) < limit or not count:
+            return found, min(len(found), MAX_TOTAL)
         cursor.execute(
-            f"SELECT {columns} FROM words {joined} WHERE words MATCH ? AND words.rowid >= ? "
-            "AND words.rowid < ? ORDER BY bm25(words) LIMIT ?",
-            (*parameters, words, start, below, count - len(found)),
+            f"SELECT count(*) FROM (SELECT 1 {self._rows} LIMIT ?)",
+            (*self._parameters, words, self._first, min(self._last, 2**63 - 2) + 1, MAX_TOTAL),
         )
-        page, cut = _take_page(iter(cursor.fetchone, None))
-        found += page
-        below = start
-    return found
-
-
-def _quote_words(query: str) -> str:
-    return " ".join(f'"{word}"' for word in query.replace('"', " ").split()) or '""'
+        return found, cursor.fetchone()[0]

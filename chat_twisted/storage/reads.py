@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import Page, Span
+from chat_twisted.core.reads import Found, Page, Search, Span
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import lookup
 from chat_twisted.storage.sql import Cursor
@@ -48,9 +48,7 @@ class ArchiveReads:
         """See ``Reads.sent_by``."""
         return self._store.read(lookup.sent_by, user, after, count, asker=asker)
 
-    def history(
-        self, conversation: Conversation, span: Span, asker: Asker
-    ) -> Deferred[tuple[list[Message], bool]]:
+    def history(self, conversation: Conversation, span: Span, asker: Asker) -> Deferred[Found]:
         """See ``Reads.history``."""
         return self._store.read(lookup.history, conversation, span, asker=asker)
 
@@ -59,12 +57,11 @@ class ArchiveReads:
         user: int,
         rooms: Sequence[int],
         conversation: Conversation | None,
-        query: str,
-        count: int,
+        search: Search,
         asker: Asker,
-    ) -> Deferred[list[Message]]:
+    ) -> Deferred[Found]:
         """See ``Reads.search``."""
-        what = (user, rooms, conversation, query, count)
+        what = (user, rooms, conversation, search)
         return self._when_indexed().addCallback(
             lambda _: self._store.read(lookup.search, *what, asker=asker, search=True)
         )
