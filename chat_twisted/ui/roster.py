@@ -13,13 +13,26 @@ from chat_twisted.ui.values import MAX_NAMES, Room, Seen, State
 MAX_PRESENT = 12
 """Maximum number of users for which each change of presence is described."""
 
+MAX_PARTNERS = 1000
+"""Maximum number of users that are remembered as those to whom the user has talked."""
+
+GUEST = "~"
+"""Stands before the name of a guest."""
+
 
 class Roster:
-    """Names of users and rooms, by their folded form."""
+    """Names of users and rooms, by their folded form.
+
+    :ivar last_speaker: the name of the user who last spoke to the user; empty if nobody has.
+    """
 
     def __init__(self) -> None:
+        self.last_speaker = ""
         self._present: dict[str, str] = {}
+        self._away: set[str] = set()
         self._returning: set[str] = set()  # users whose next arrival is no news
+        self._identities: dict[str, str] = {}  # see Seen.identity
+        self._partners: dict[str, str] = {}  # those of the users to whom the user has talked
         self._rooms: dict[str, str] = {}
         self._own_rooms: dict[str, str] = {}
 
@@ -38,9 +51,49 @@ class Roster:
         """Return whether a user is present."""
         return fold(name) in self._present
 
-    def set_present(self, seen: Sequence[Seen]) -> None:
-        """Replace the list of users who are present."""
+    def is_guest(self, name: str) -> bool:
+        """Return whether a user is known to be a guest."""
+        return bool(self._identities.get(fold(name)))
+
+    def marked(self, name: str) -> str:
+        """Return a user's name with the mark of a guest, if the user is one."""
+        return GUEST + name if self.is_guest(name) else name
+
+    def set_present(self, seen: Sequence[Seen]) -> list[str]:
+        """Replace the list of users who are present; return the sentences about names that other
+        users have now.
+        """
         self._present = {fold(user.user): user.user for user in seen[:MAX_NAMES]}
+        self._away = {fold(u.user) for u in seen[:MAX_NAMES] if u.state is State.AWAY}
+        strangers = [(user.user, self._identify(user, stayed=False)) for user in seen]
+        return [f"{self.marked(name)} is {stranger}" for name, stranger in strangers if stranger]
+
+    def talked(self, name: str, *, spoken_to: bool = False) -> None:
+        """Note that the user and another user talk to each other; ``spoken_to`` says that the other
+        one has spoken.
+        """
+        if spoken_to:
+            self.last_speaker = name
+        identity = self._identities.get(fold(name))
+        if identity is not None:
+            _put(self._partners, fold(name), identity, MAX_PARTNERS)
+
+    def _identify(self, seen: Seen, *, stayed: bool) -> str:
+        """Note who has a name. If that is not the user to whom the user has talked, say so.
+
+        :param stayed: whether the name was taken all the time: then a guest has made an account.
+        """
+        key, identity = fold(seen.user), seen.identity
+        if identity is None:
+            return ""
+        _put(self._identities, key, identity, MAX_NAMES)
+        before = self._partners.get(key)
+        if before is None or before == identity:
+            return ""
+        self._partners[key] = identity
+        if stayed and not identity:
+            return ""
+        return f"not the {GUEST if before else ''}{seen.user} you talked to"
 
     def disconnected(self) -> None:
         """Remember who is present: their arrival after the reconnect is no news."""
@@ -51,13 +104,22 @@ class Roster:
 
         :param user: the user's own name.
         """
-        key, name = fold(seen.user), seen.user
-        was_here = key in self._present
+        key = fold(seen.user)
+        was_here, was_away = key in self._present, key in self._away
+        stranger = self._identify(seen, stayed=was_here)
+        name = self.marked(seen.user)
+        self._away.discard(key)
         if seen.state is State.GONE:
             self._present.pop(key, None)
         elif was_here or len(self._present) < MAX_NAMES:
-            self._present[key] = name
-        if key == fold(user) or len(self._present) > MAX_PRESENT:
+            self._present[key] = seen.user
+            if seen.state is State.AWAY:
+                self._away.add(key)
+        if key == fold(user):
+            return ""
+        if stranger:
+            return f"{name} is here, {stranger}"
+        if len(self._present) > MAX_PRESENT:
             return ""
         returning = key in self._returning
         self._returning.discard(key)
@@ -66,13 +128,24 @@ class Roster:
                 return f"{name} is away{': ' if seen.why else ''}{seen.why}"
             case State.GONE:
                 return f"{name} left" if was_here else ""
-        return "" if returning else f"{name} is {'back' if was_here else 'here'}"
+        if was_away:
+            return f"{name} is back"
+        return "" if returning or was_here else f"{name} is here"
 
     def rename(self, old: str, new: str) -> None:
         """Use the new name of a user. The change of presence that follows is no news."""
-        if self._present.pop(fold(old), None) is not None:
-            self._present[fold(new)] = new
-            self._returning.add(fold(new))
+        before, after = fold(old), fold(new)
+        if self._present.pop(before, None) is not None:
+            self._present[after] = new
+            self._returning.add(after)
+        if before in self._away:
+            self._away.remove(before)
+            self._away.add(after)
+        for names in (self._identities, self._partners):
+            if before in names:
+                names[after] = names.pop(before)
+        if fold(self.last_speaker) == before:
+            self.last_speaker = new
 
     # Rooms
 
@@ -106,3 +179,11 @@ class Roster:
     def spelling(self, name: str) -> str:
         """Return a user's or a room's name as its owner spells it, if it is known."""
         return self._rooms.get(fold(name)) or self._present.get(fold(name)) or name
+
+
+def _put(names: dict[str, str], key: str, value: str, limit: int) -> None:
+    """Put a value at the end of ``names``, and drop the first beyond ``limit``."""
+    names.pop(key, None)
+    names[key] = value
+    if len(names) > limit:
+        del names[next(iter(names))]

@@ -27,6 +27,7 @@ class Received:
     :ivar to: the user's own name, a ``#room`` or ``ALL``.
     :ivar text: the text, as it was sent.
     :ivar deleted: whether the message was deleted; its text is then empty.
+    :ivar kind: ``text``, ``action`` (what the sender does: ``* bob waves``) or ``notice``.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Received:
     to: str
     text: str
     deleted: bool = False
+    kind: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,15 @@ class Seen:
 
     :ivar why: the text that they gave for being away.
     :ivar rank: in a list of a room's members, ``operator`` or ``voice`` if the user has that rank.
+    :ivar identity: which user has the name: empty for an account, for a guest a token that another
+        guest of the same name does not have; None if it was not asked for.
     """
 
     user: str
     state: State
     why: str = ""
     rank: str = ""
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
