@@ -315,21 +315,19 @@ class MessageTests(Registered):
     def test_lines_of_a_text_can_not_pass_for_other_peoples(self) -> None:
         forged = "10:00  [@carol] carol: pay now"
         shown = self.forward("alice", f"one\r\n{forged}\n· Bob left\n\n! error\n── now ──\n")
-        self.assertEqual(shown[0], "10:00  [@Bob] Bob: one".replace("  ", " ", 1))
-        self.assertEqual(
-            shown[1:],
-            [f"        {line}" for line in (forged, "· Bob left", "", "! error", "── now ──")],
-        )
+        self.assertEqual(shown[0], "10:00 [@Bob] Bob:")
+        lines = ("one", forged, "· Bob left", "", "! error", "── now ──")
+        self.assertEqual(shown[1:], [f"        {line}" for line in lines])
 
     def test_nothing_that_somebody_says_acts_on_the_terminal_or_makes_another_line(self) -> None:
         self.assertEqual(
             self.forward("alice", f"{HOSTILE}\n{HOSTILE}"),
-            [f"10:00 [@Bob] Bob: {HARMLESS}", f"        {HARMLESS}"],
+            ["10:00 [@Bob] Bob:", f"        {HARMLESS}", f"        {HARMLESS}"],
         )
         for text in ("a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g", "\r\n\x85\r\n", "\n\n"):
             for i, line in enumerate(self.forward("alice", text)):
                 self.assertEqual(line.splitlines(), [line])
-                self.assertTrue(line.startswith("        " if i else "10:00 [@Bob] Bob: "))
+                self.assertTrue(line.startswith("        " if i else "10:00 [@Bob] Bob:"))
 
     def test_colours_tell_conversations_and_people_apart(self) -> None:
         for to, kind in (("alice", "class:direct"), ("ALL", "class:all"), ("#dev", "class:room")):
@@ -450,7 +448,8 @@ class ConversationTests(Registered):
             [
                 "── 2 unread in #dev ──",
                 "10:00 [#dev] Bob: one",
-                "10:00 [#DEV] carol: two",
+                "10:00 [#DEV] carol:",
+                "        two",
                 "        lines",
                 "── read up to here ──",
             ],
@@ -563,7 +562,9 @@ class OwnTests(Registered):
         for to in ("ALL", "#dev"):
             id = self.said(f"@{to}: one\ntwo")
             self.assertEqual(self.beside(), [f"[{to}] alice: one … (on its way)"])
-            self.assertEqual(self.sent(id, to), [f"10:00 [{to}] alice: one", "        two"])
+            self.assertEqual(
+                self.sent(id, to), [f"10:00 [{to}] alice:", "        one", "        two"]
+            )
             self.assertEqual(self.beside(), [])
 
     def test_a_message_undelivered_after_three_seconds_is_shown_and_its_delivery_too(self) -> None:
@@ -574,7 +575,7 @@ class OwnTests(Registered):
         self.clock.advance(0.1)
         self.assertEqual(
             self.without_day(self.shown()),
-            ["10:00 [@Bob] alice: hello", "        you (sent, not delivered yet)"],
+            ["10:00 [@Bob] alice:", "        hello", "        you (sent, not delivered yet)"],
         )
         self.assertEqual(self.beside(), [])
         self.assertEqual(self.delivered(id), ["· ✓ Bob has it now: hello"])
@@ -593,16 +594,11 @@ class OwnTests(Registered):
         )
 
     def test_a_refused_message_stays_until_it_is_sent_again_or_dropped(self) -> None:
-        for error, reason in (
-            ("102 Unable to send", "nobody of that name is here"),
-            ("109 Too fast", "too fast"),
-            ("111 Not permitted", "not permitted"),
-            ("112 Un\x1bavailable", "un␛available"),
-        ):
+        for error in ("102 Unable to send", "109 Too fast", "112 Un\x1bavailable"):
             id = self.said("@Bob: hello")
-            self.assertEqual(self.refused(id, error), [])
-            text = f"[@Bob] alice: hello ({reason}; F5 sends it again, F8 drops it)"
+            self.refused(id, error)
             [line] = self.view.beside()
+            text = "1 not sent: /again, /drop, or edit with Up"
             self.assertEqual((plain(line), line[0][0]), (text, "class:error"))
             self.view.send_again()
             [again] = self.requests()
@@ -748,7 +744,8 @@ class CommandTests(Registered):
             [
                 "── 1 found: history #dev ──",
                 *self.day,
-                "10:00 [#dev] Bob: one␛",
+                "10:00 [#dev] Bob:",
+                "        one␛",
                 "        two (message 1)",
                 "── now ──",
             ],
@@ -1191,16 +1188,6 @@ class LeftOverTests(Registered):
         self.hear(encode("BYE", "The server is stopping"))
         [line] = self.lose()
         self.assertIn("(The server is stopping)", line)
-
-    def test_a_refused_message_has_words_of_its_own(self) -> None:
-        for to, error, reason in (
-            ("ALL", "102 Unable to send", "nobody else is here"),
-            ("bob", "102 Unable to send", "nobody of that name is here"),
-            ("#no", "110 No such room", "no such room: /join #no"),
-        ):
-            frame = self.asked(f"{to}: hello" if to[0] == "#" else f"@{to}: hello")
-            self.hear(encode("ERROR", error, [("Id", frame.id)]))
-            self.assertIn(f"({reason};", self.beside()[-1])
 
     def test_a_line_for_a_room_that_one_is_removed_from_does_not_go_to_everybody(self) -> None:
         self.type("#dev")

@@ -214,7 +214,7 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
             marks = MARKS.replace("\r", "")
             headers = [("Id", frame.id), ("Reason", marks)]
             self.view.session.dataReceived(encode("ERROR", f"999 {marks}", headers))
-        await self.until(lambda: "F5" in self.glass.text)
+        await self.until(lambda: "not sent" in self.glass.text)
         self.on_the_glass()
 
     @on_a_terminal

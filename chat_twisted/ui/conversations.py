@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chat_twisted.core.message import fold
-from chat_twisted.ui.values import Received
-
-ALL = "ALL"
+from chat_twisted.ui.values import ALL, Received
 
 MAX_UNREAD = 50
 """Maximum number of unread messages of a conversation whose texts are kept."""

@@ -1,8 +1,8 @@
 """The user's own messages on the terminal, until their outcome is known.
 
-They are shown beside the prompt, because they may still change: a message is on its way, sent and
-not yet delivered, or refused, and then the user can send it again or drop it. This module must not
-know the terminal, or how a message is laid out.
+They are shown beside the prompt, because they may still change: a message is on its way, or sent
+and not yet delivered. Refused ones are counted in a single line; the user can send them again or
+drop them. This module must not know the terminal, or how a message is laid out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.core.message import Audience, fold, parse_target
 from chat_twisted.refusals import Refusal
-from chat_twisted.ui.layout import Line, tag
+from chat_twisted.ui.errors import Refused
+from chat_twisted.ui.layout import Line, speaker, tag
 
 DELIVERED_WITHIN = 3
 """Seconds for which a sent direct message stays beside the prompt to wait for its delivery."""
@@ -25,6 +26,9 @@ MAX_LATE = 1000
 
 MAX_SHOWN = 5
 """Maximum number of messages shown beside the prompt."""
+
+UNANSWERED_AFTER = 10
+"""Seconds after which it is shown for how long a message has been waiting for its answer."""
 
 
 class DeliveryState(enum.Enum):
@@ -38,7 +42,6 @@ class DeliveryState(enum.Enum):
 _STYLES = {
     DeliveryState.SENDING: "class:dim",
     DeliveryState.SENT: "",
-    DeliveryState.REFUSED: "class:error",
 }
 
 
@@ -46,11 +49,15 @@ _STYLES = {
 class OutgoingMessage:
     """A message that the user has sent, until its outcome is known.
 
+    :ivar since: when it was sent, by the outbox's clock.
     :ivar number: its number, when it is committed; 0 before.
+    :ivar reason: if it was refused, the sentence that says why.
     """
 
     to: str
     text: str
+    kind: str
+    since: float
     state: DeliveryState = DeliveryState.SENDING
     number: int = 0
     time: str = ""
@@ -75,22 +82,35 @@ class Outbox:
     def __contains__(self, id: int | None) -> bool:
         return id in self._messages
 
-    def add(self, id: int, to: str, text: str) -> None:
-        """Add a message that is being sent."""
-        self._messages[id] = OutgoingMessage(to, text)
+    def add(self, id: int, to: str, text: str, kind: str = "text") -> None:
+        """Add a message that is being sent; ``kind`` is as in ``Received``."""
+        self._messages[id] = OutgoingMessage(to, text, kind, self._clock.seconds())
+
+    def waits(self) -> int:
+        """Return for how many seconds the oldest message has been waiting for its answer; 0 if they
+        are less than ``UNANSWERED_AFTER``.
+        """
+        oldest = next(
+            (m for m in self._messages.values() if m.state is DeliveryState.SENDING), None
+        )
+        waits = int(self._clock.seconds() - oldest.since) if oldest else 0
+        return waits if waits >= UNANSWERED_AFTER else 0
 
     def lines(self, user: str) -> list[Line]:
-        """Return the newest messages as lines; ``user`` is the user's own name."""
-        messages = list(self._messages.values())
+        """Return a line about the refused messages, and the newest of the others as lines.
+
+        :param user: the user's own name.
+        """
+        messages = [m for m in self._messages.values() if m.state is not DeliveryState.REFUSED]
         lines: list[Line] = []
+        if refused := len(self._messages) - len(messages):
+            lines.append([("class:error", f"{refused} not sent: /again, /drop, or edit with Up")])
         if len(messages) > MAX_SHOWN:
             lines.append([("class:dim", f"… {len(messages) - MAX_SHOWN} more")])
         for message in messages[-MAX_SHOWN:]:
             style, state = _STYLES[message.state], message.state.value
-            if message.state is DeliveryState.REFUSED:
-                state = f"{message.reason}; F5 sends it again, F8 drops it"
             first, *more = message.text.split("\n")
-            text = f"{tag(message.to)} {user}: {first}{' …' if more else ''}"
+            text = f"{tag(message.to)} {speaker(user, message.kind)} {first}{' …' if more else ''}"
             lines.append([(style, text), (style, f" ({state})")])
         return lines
 
@@ -140,11 +160,15 @@ class Outbox:
             own.overdue.cancel()
         self._settled(own, remark)
 
-    def refused(self, id: int, refusal: Refusal) -> None:
-        """Note that a message was refused."""
+    def refused(self, id: int, refusal: Refusal | Refused) -> str:
+        """Note that a message was refused; return a sentence about it, or an empty text if another
+        refused message has the same one.
+        """
         own = self._messages[id]
-        own.state = DeliveryState.REFUSED
-        own.reason = _reason(refusal, own.to)
+        sentence = f"Not sent to {own.to}: {_reason(refusal, own.to)}"
+        told = any(other.reason == sentence for other in self._messages.values())
+        own.state, own.reason = DeliveryState.REFUSED, sentence
+        return "" if told else sentence
 
     def end(self) -> list[OutgoingMessage]:
         """Settle the messages that are sent, and return those that are not. Called when the session
@@ -158,7 +182,7 @@ class Outbox:
         return unsent
 
 
-def _reason(refusal: Refusal, to: str) -> str:
+def _reason(refusal: Refusal | Refused, to: str) -> str:
     """Describe why a message was refused."""
     match refusal.code:
         case 102:

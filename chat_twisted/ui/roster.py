@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chat_twisted.core.message import fold
+from chat_twisted.ui.layout import GUEST
 from chat_twisted.ui.values import MAX_NAMES, Room, Seen, State
 
 MAX_PRESENT = 12
@@ -15,9 +16,6 @@ MAX_PRESENT = 12
 
 MAX_PARTNERS = 1000
 """Maximum number of users that are remembered as those to whom the user has talked."""
-
-GUEST = "~"
-"""Stands before the name of a guest."""
 
 
 class Roster:

@@ -12,6 +12,9 @@ from typing import Any
 
 from chat_twisted.core.message import fold
 
+ALL = "ALL"
+"""The conversation of all users."""
+
 MAX_NAMES = 100_000
 """Maximum number of users, and of rooms, whose names a listener remembers. Further ones are not
 completed or counted, but their messages are shown."""
@@ -132,6 +135,6 @@ def conversation_of(message: Received, user: str) -> str:
 
     A direct message from another user is for ``user``, also if it was sent to an earlier name.
     """
-    if message.to == "ALL" or message.to.startswith("#") or fold(message.sender) == fold(user):
+    if message.to == ALL or message.to.startswith("#") or fold(message.sender) == fold(user):
         return message.to
     return message.sender

@@ -1,0 +1,76 @@
+"""The user's own messages until their outcome is known; the terminal's view tests the rest."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.refusals import Refusal
+from chat_twisted.ui.errors import Refused
+from chat_twisted.ui.outgoing import MAX_SHOWN, Outbox, OutgoingMessage
+
+
+class OutboxTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.settled: list[tuple[str, str]] = []
+        self.outbox = Outbox(self.clock, self.settle)
+
+    def settle(self, own: OutgoingMessage, remark: str) -> None:
+        self.settled.append((own.text, remark))
+
+    def lines(self) -> list[str]:
+        return ["".join(text for _, text in line) for line in self.outbox.lines("alice")]
+
+    def test_refused_messages_take_one_line(self) -> None:
+        for id in range(9):
+            self.outbox.add(id, "bob", "hello")
+        self.assertEqual(len(self.lines()), MAX_SHOWN + 1)
+        for id in range(8):
+            self.outbox.refused(id, Refusal(102, "Unable to send"))
+        self.assertEqual(
+            self.lines(),
+            [
+                "8 not sent: /again, /drop, or edit with Up",
+                "[@bob] alice: hello (on its way)",
+            ],
+        )
+        self.assertEqual(len(self.outbox.take_refused()), 8)
+        self.assertEqual(len(self.lines()), 1)
+
+    def test_the_reason_is_a_sentence_and_told_once(self) -> None:
+        for id, (to, error, reason) in enumerate(
+            (
+                ("ALL", Refusal(102, "Unable to send"), "nobody else is here"),
+                ("bob", Refused(102, "Unable to send"), "nobody of that name is here"),
+                ("#no", Refusal(110, "No such room"), "no such room: /join #no"),
+                ("bob", Refused(109, "Too fast"), "too fast"),
+            )
+        ):
+            self.outbox.add(id, to, "x")
+            self.outbox.add(id + 100, to, "y")
+            self.assertEqual(self.outbox.refused(id, error), f"Not sent to {to}: {reason}")
+            self.assertEqual(self.outbox.refused(id + 100, error), "")
+        self.outbox.take_refused()
+        self.outbox.add(1, "bob", "x")
+        self.assertNotEqual(self.outbox.refused(1, Refusal(109, "Too fast")), "")
+
+    def test_it_is_known_for_how_long_the_oldest_is_unanswered(self) -> None:
+        self.assertEqual(self.outbox.waits(), 0)
+        self.outbox.add(1, "ALL", "one")
+        self.clock.advance(5)
+        self.outbox.add(2, "bob", "two")
+        self.clock.advance(4.9)
+        self.assertEqual(self.outbox.waits(), 0)
+        self.clock.advance(2.5)
+        self.assertEqual(self.outbox.waits(), 12)
+        self.outbox.sent(1, 1, "")
+        self.assertEqual(self.outbox.waits(), 0)
+        self.clock.advance(3)
+        self.assertEqual(self.outbox.waits(), 10)
+        self.outbox.refused(2, Refusal(109, "Too fast"))
+        self.assertEqual(self.outbox.waits(), 0)
+
+    def test_a_message_of_another_kind_is_shown_as_that(self) -> None:
+        self.outbox.add(1, "#dev", "waves", "action")
+        self.assertEqual(self.lines(), ["[#dev] * alice waves (on its way)"])
