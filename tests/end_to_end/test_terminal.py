@@ -584,7 +584,8 @@ class LossTests(TerminalTestCase):
         bob.say("alice", "while you were dead")
         other = self.client("alice")
         self.assertEqual(other.wait(), 2)
-        self.assertRegex("\n".join(other.err), r"\AERROR 105 : Name in use until [-0-9T:.]+Z : alice\Z")
+        [refused] = other.err
+        self.assertRegex(refused, r"\AERROR 105 : Name in use until [-0-9T:.]+Z : alice\Z")
         again = self.talk("alice", name="again")
         again.see(
             rf"^── what was said while you were not here ──\n(?:{DAY}\n)?"
