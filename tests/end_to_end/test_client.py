@@ -88,6 +88,13 @@ class RoomTests(ClientTestCase):
         self.assertNoTraceback()
 
 
+class FirstHelloTests(ClientTestCase):
+    def test_a_message_to_all_is_taken_while_nobody_else_is_there(self) -> None:
+        taken = (0, "Message delivered to ALL")
+        self.assertEqual(self.run_client("alice", "@ALL: hello\n")[:2], taken)
+        self.assertEqual(self.run_client("bob", "", "--once", "@ALL: hello")[:2], taken)
+
+
 class FilterTests(ClientTestCase):
     def test_a_message_is_sent_answered_and_shown(self) -> None:
         bob = self.client("bob")

@@ -251,6 +251,14 @@ class TerminalTestCase(ServerTestCase):
         return friend
 
 
+class FirstHelloTests(TerminalTestCase):
+    def test_the_first_hello_on_an_empty_server_is_taken(self) -> None:
+        alice = self.talk("alice")
+        alice.say("hello")
+        alice.see(r"^\d\d:\d\d \[ALL\] alice: hello$")
+        alice.see_last("ALL>")
+
+
 class LineTests(TerminalTestCase):
     """What is typed stands in its own line, whatever comes."""
 

@@ -7,6 +7,7 @@ names and are gone with the processes that hold them.
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -161,6 +162,18 @@ class TwoMachinesTests(unittest.TestCase):
         heard = [spy.next_line() for _ in words]
         self.assertEqual(heard, [f"{word} not heard" for word in words[:3]] + ["mallory heard"])
         self.assertNotIn("Traceback", "\n".join(server.out + server.err))
+
+    def test_the_line_that_the_server_logs_brings_somebody_in_from_the_other_machine(self) -> None:
+        state = str(Path(self.folder) / "state")
+        server = self.run_on(self.here, TWISTD, "-n", "chatserver", "--state", state)
+        server.wait_for("other machines need TCP port 8828: a firewall must let it through")
+        logged = server.wait_for(r"on another machine: chat-twisted NAME (\S+) (--fingerprint \S+)$")
+        self.assertEqual(logged[1], socket.gethostname())
+        # The other machine does not know that name.
+        bob = self.client("bob", *logged[2].split(), "--once", "@ALL: hello")
+        self.assertEqual((bob.wait(), bob.out), (0, ["Message delivered to ALL"]), bob.err)
+        self.assertEqual(bob.err, [])
+        server.wait_for(f"bob came from {CLIENT}:")
 
     def test_a_machine_that_vanishes_leaves_its_names_soon(self) -> None:
         state = str(Path(self.folder) / "state")
