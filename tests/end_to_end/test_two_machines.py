@@ -167,7 +167,7 @@ class TwoMachinesTests(unittest.TestCase):
         state = str(Path(self.folder) / "state")
         server = self.run_on(self.here, TWISTD, "-n", "chatserver", "--state", state)
         server.wait_for("other machines need TCP port 8828: a firewall must let it through")
-        logged = server.wait_for(r"on another machine: chat-twisted NAME (\S+) (--fingerprint \S+)$")
+        logged = server.wait_for(r": chat-twisted NAME (\S+) (--fingerprint \S+)$")
         self.assertEqual(logged[1], socket.gethostname())
         # The other machine does not know that name.
         bob = self.client("bob", *logged[2].split(), "--once", "@ALL: hello")
