@@ -82,6 +82,19 @@ class PublicKeyTests(IdentityTestCase):
                 read_key(name)
             self.assertEqual(str(caught.exception), f"{name}: {reason}")
 
+    def test_a_private_key_is_called_one(self) -> None:
+        file = self.folder / "key"
+        for line in (
+            "-----BEGIN OPENSSH PRIVATE KEY-----",
+            "-----BEGIN EC PRIVATE KEY-----",
+            "PuTTY-User-Key-File-3: ssh-ed25519",
+        ):
+            file.write_text(f"{line}\nsecret\n")
+            with self.assertRaises(IdentityError) as caught:
+                read_key(str(file))
+            self.assertIn("key is a private key", str(caught.exception))
+            self.assertIn("key.pub", str(caught.exception))
+
     def test_a_file_without_end_is_read_for_so_long_and_no_longer(self) -> None:
         self.patch(identity_module, "MAX_KEY", 5)
         self.path.parent.mkdir()

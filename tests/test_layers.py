@@ -103,6 +103,7 @@ LAYERS = {
         "ui.suggestions",
         "ui.when",
         "ui.commands",
+        "ui.sentences",
         "ui.wording",
         "ui.records",
         "ui.folds",

@@ -170,14 +170,17 @@ class Identity:
 def read_key(file: str) -> str:
     """Return the first line of a public key file, as ssh-keygen writes it.
 
-    :raises IdentityError: if it can't be read.
+    :raises IdentityError: if it can't be read, or is the file of a private key.
     """
     try:
         with open(os.path.expanduser(file), encoding="utf-8-sig") as stream:
-            return stream.readline(MAX_KEY).strip()
+            line = stream.readline(MAX_KEY).strip()
     except (OSError, ValueError) as error:  # not UTF-8, or not a valid file name
         reason = getattr(error, "strerror", None) or "not a public key"
         raise IdentityError(f"{file}: {reason}") from None
+    if "PRIVATE KEY" in line or line.startswith("PuTTY-User-Key-File"):
+        raise IdentityError(f"{file} is a private key; the server gets the public one: {file}.pub")
+    return line
 
 
 def ask_at_the_terminal(what: str) -> str:

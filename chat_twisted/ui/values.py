@@ -84,6 +84,25 @@ class Event:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the server has refused a request (docs/protocol.rst, Errors).
+
+    :ivar code: the code.
+    :ivar reason: the reason that belongs to the code.
+    :ivar until: the end of the ban, the mute or the hold of a name that is the cause: a time of the
+        protocol, ``ever``, or empty.
+    :ivar why: a text for people, as the operator's reason for a ban; may be empty.
+    :ivar by: the user who has imposed the ban or mute; empty if it is not known.
+    """
+
+    code: int
+    reason: str
+    until: str = ""
+    why: str = ""
+    by: str = ""
+
+
 class State(enum.Enum):
     """A user's presence. ``GONE`` means that the user has no connection."""
 
