@@ -154,6 +154,13 @@ class NamesTests(ArgumentsTestCase):
         said = self.refused("alice")
         self.assertIn("alice is no server in config.toml; else both USER and HOST", said)
 
+    def test_the_help_fits_a_narrow_terminal(self) -> None:
+        self.patch(os, "environ", {**os.environ, "COLUMNS": "40"})
+        usage, _, rest = arguments.parser().format_help().partition("\n\n")
+        self.assertIn("  1    a message was refused or not\n       answered,", rest)
+        for line in rest.splitlines():
+            self.assertLess(len(line), 40)
+
     def test_somebody_must_be_named(self) -> None:
         self.configure('[servers.home]\nhost = "x"')
         self.assertIn("who are you? Give USER, or set user in config.toml", self.refused("home"))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import enum
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,15 +129,15 @@ and a line of output is:
 
 exit status:
   0    the server has accepted every message
-  1    a message was refused or not answered, the server or the reader of the output went away,
-       or the server broke the protocol
+  1    a message was refused or not answered, the server or the reader of the output went away, \
+or the server broke the protocol
   2    could not connect or register, or the command line is wrong; the reason is on standard error
   129  ended by SIGHUP, as when the terminal is closed
   130  interrupted, as by Ctrl-C
   143  ended by SIGTERM
 
-After a lost connection the client tries to reconnect (--wait). Then it gets the messages that it
-has missed; nothing is lost or shown twice.
+After a lost connection the client tries to reconnect (--wait). Then it gets the messages \
+that it has missed; nothing is lost or shown twice.
 
 files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
   config.toml      servers by short names, keys, colours, bell
@@ -153,6 +155,23 @@ examples:
 """
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the epilog, and wraps a line that is too long below its second column."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for line in text.splitlines():
+            begin = len(line) - len(line.lstrip())
+            second = re.match(r" *\S.*?\s{2,}(?=\S)", line)
+            if second and second.end() <= width / 2:
+                begin = second.end()
+            more = " " * begin
+            lines += textwrap.wrap(line, width, subsequent_indent=more, break_on_hyphens=False) or [
+                ""
+            ]
+        return "\n".join(lines)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, which is also the source of the man page."""
     made = Parser(
@@ -160,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s [option]... USER HOST[:PORT]\n       %(prog)s [option]... [USER] SERVER",
         description="Talk to others on a chat_twisted server: on a terminal, or in a pipe.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     made.add_argument(
         "names",
