@@ -156,7 +156,7 @@ class NamesTests(ArgumentsTestCase):
 
     def test_the_help_fits_a_narrow_terminal(self) -> None:
         self.patch(os, "environ", {**os.environ, "COLUMNS": "40"})
-        usage, _, rest = arguments.parser().format_help().partition("\n\n")
+        _, _, rest = arguments.parser().format_help().partition("\n\n")
         self.assertIn("  1    a message was refused or not\n       answered,", rest)
         for line in rest.splitlines():
             self.assertLess(len(line), 40)
