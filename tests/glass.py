@@ -7,7 +7,7 @@ import re
 from prompt_toolkit.utils import get_cwidth
 
 _TOKEN = re.compile(
-    r"\x1b\](?P<osc>[^\x07\x1b]*)(?:\x07|\x1b\\)|\x1b\[([?0-9;]*)([A-Za-z])|.", re.S
+    r"\x1b\](?P<osc>[^\x07\x1b]*)(?:\x07|\x1b\\)|\x1b\[([?>0-9;]*)([A-Za-z])|.", re.S
 )
 
 _STYLE_OR_MODE = "mhl"
@@ -21,6 +21,7 @@ class Glass:
     an unknown sequence as an attack, and fails.
 
     :ivar raw: all output.
+    :ivar asked: the number of questions for the terminal's device attributes.
     :ivar told: the operating system commands, such as notifications.
     """
 
@@ -28,6 +29,7 @@ class Glass:
         self.columns = columns
         self.raw = ""
         self.rings = 0
+        self.asked = 0
         self.told: list[str] = []
         self._lines: list[list[str]] = [[]]
         self._row = self._column = 0
@@ -82,6 +84,8 @@ class Glass:
                 del self._line()[self._column :], self._lines[self._row + 1 :]
             case "K":
                 del self._line()[self._column :]
+            case "c" if argument == ">":
+                self.asked += 1
             case _ if argument == "?7":
                 self._breaks = kind == "h"
             case _:

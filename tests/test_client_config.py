@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.client import config
 from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import PORT, Server
-from chat_twisted.client.screen import STYLE
+from chat_twisted.client.themes import THEMES
 from chat_twisted.client.tls import parse_fingerprint
 
 DIGITS = "ab" * 32
@@ -49,6 +49,12 @@ user = "alice"
 keys = "vi"
 bell = false
 notify = "on"
+history = 50
+highlight = ["deploy", " on call "]
+hide = ["joins"]
+back = false
+view = "current"
+theme = "light"
 
 [colours]
 own = "bold #ff0000"
@@ -70,6 +76,10 @@ plain = true
         self.assertEqual(
             (found.user, found.keys, found.bell, found.notify), ("alice", "vi", False, "on")
         )
+        self.assertEqual(
+            (found.history, found.highlight, found.hide, found.back, found.view, found.theme),
+            (50, ("deploy", "on call"), ("joins",), False, "current", "light"),
+        )
         self.assertEqual(found.colours, {"own": "bold #ff0000", "name-0": ""})
         self.assertEqual(
             found.servers,
@@ -85,9 +95,9 @@ plain = true
         )
 
     def test_every_style_of_the_screen_can_be_set(self) -> None:
-        lines = "".join(f'{name} = "bold"\n' for name in STYLE)
+        lines = "".join(f'{name} = "bold"\n' for name in THEMES["dark"])
         found = self.read(f"[colours]\n{lines}")
-        self.assertEqual((found.problems, set(found.colours)), ([], set(STYLE)))
+        self.assertEqual((found.problems, set(found.colours)), ([], set(THEMES["dark"])))
 
     def test_invalid_toml_is_reported_with_its_line_and_all_defaults_hold(self) -> None:
         for text, line in (
@@ -109,6 +119,14 @@ plain = true
             ("bell = 1", "1: bell is true or false, not 1"),
             ('keys = "nano"', '1: keys is "emacs" or "vi", not \'nano\''),
             ("notify = [1]", '1: notify is "auto" or "on" or "off", not [1]'),
+            ("history = -1", "1: history: -1 is not a number from 0 to 1000"),
+            ("history = true", "1: history: True is not a number from 0 to 1000"),
+            ('highlight = "deploy"', '1: highlight: not a list of words like ["deploy"]'),
+            ('highlight = [" "]', '1: highlight: not a list of words like ["deploy"]'),
+            ('hide = ["topics"]', '1: hide: not a list of "joins"'),
+            ("back = 1", "1: back is true or false, not 1"),
+            ('view = "one"', '1: view is "all" or "current", not \'one\''),
+            ('theme = "red"', '1: theme is "dark" or "light" or "auto", not \'red\''),
             ("servers = 5", "1: servers is a table, not 5"),
             ('servers.x = "y"', "1: x is a table, [servers.x]"),
             ("\n\n[colours]\nown = 5", "3: colours: own is not a colour"),

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -14,12 +15,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
@@ -27,14 +28,17 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import screen as screen_module
+from chat_twisted.client import themes
 from chat_twisted.client import wrapping as wrapping_module
 from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
 from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
-from chat_twisted.client.screen import Screen, _notifying
-from chat_twisted.client.wrapping import INDENT, shorten, wrap
+from chat_twisted.client.screen import Screen
+from chat_twisted.client.terminal_kind import AnsweringParser, TerminalKind
+from chat_twisted.client.themes import THEMES
+from chat_twisted.client.wrapping import INDENT, SEQUENCE, shorten, wrap
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.ui.commands import COMMANDS, TOPICS
 from chat_twisted.ui.layout import Line
@@ -48,6 +52,9 @@ PATIENCE = 60
 """Seconds after which a test fails; a passing test never waits so long."""
 
 F5, F8, ALT_ENTER, CTRL_C, CTRL_D, UP = "\x1b[15~", "\x1b[19~", "\x1b\r", "\x03", "\x04", "\x1b[A"
+TAB, SHIFT_TAB, PAGE_UP, PAGE_DOWN = "\t", "\x1b[Z", "\x1b[5~", "\x1b[6~"
+
+test_module = sys.modules[__name__]
 
 
 def texts(line: Line, columns: int) -> list[str]:
@@ -165,20 +172,162 @@ class WrapTests(TestCase):
             self.assertLess(len(texts(line, columns)), 20)
 
 
-class NotifyingTests(TestCase):
-    def test_the_way_of_a_terminal_that_is_known(self) -> None:
-        for environment, way in (
+class LinkTests(TestCase):
+    long = "https://example.org/" + "a-b/" * 20 + "?q=%20x&y=(z)"
+
+    def rows(self, text: str, columns: int = 40) -> list[str]:
+        """The rows of a message, with the addresses that are left whole in angle brackets."""
+        line = [("", "10:00 [@bob] bob:"), ("x", f" {text}")]
+        found = []
+        for row in wrap(line, columns, whole_links=True):
+            is_whole = any(style == SEQUENCE for style, _ in row)
+            parts = [text for style, text in row if style != SEQUENCE]
+            found.append("".join(parts[:-1]) + f"<{parts[-1]}>" if is_whole else "".join(parts))
+        return found
+
+    def test_an_address_that_is_longer_than_a_row_is_left_to_the_terminal(self) -> None:
+        rest = " " * INDENT
+        self.assertEqual(
+            self.rows(f"see {self.long} and more"),
+            ["10:00 [@bob] bob: see ", f"{rest}<{self.long}>", f"{rest}and more"],
+        )
+        self.assertEqual(self.rows(self.long)[1:], [f"{rest}<{self.long}>"])
+        self.assertEqual(
+            self.rows(f"{self.long}, ({self.long})")[1:],
+            [f"{rest}<{self.long},>", f"{rest}(", f"{rest}<{self.long})>"],
+        )
+        first, *more = wrap([("", self.long)], 40, whole_links=True)
+        self.assertEqual((first[0], more), (("", ""), []))
+
+    def test_one_that_fits_into_a_row_is_never_broken(self) -> None:
+        link = "https://example.org/abc"  # 23 columns
+        for before in ("", "x" * 10 + " ", "(", "see: " + "(" * 9, "a-" * 30):
+            found = "\n".join(self.rows(f"{before}{link} is it"))
+            self.assertIn(link, found)
+            self.assertNotIn("<", found)
+
+    def test_what_the_terminal_puts_at_its_edge_can_not_look_like_a_message(self) -> None:
+        for forged in ("10:00 [@carol] carol: pay now", "10:00\u00a0[ALL]\u3000carol:", "日" * 30):
+            for row in self.rows(f"{self.long}{forged}"):
+                if "<" in row:
+                    self.assertRegex(row, r"\A {8}<https?://[^\s\[\]\u0080-\U0010ffff]*>\Z")
+                else:
+                    self.assertTrue(row.startswith((" " * INDENT, "10:00 [@bob]")), row)
+
+    def test_without_the_option_no_row_is_wider_than_the_terminal(self) -> None:
+        for row in texts([("", "10:00 [@bob] bob: "), ("", self.long)], 40):
+            self.assertLess(len(row), 40)
+
+
+class TerminalKindTests(TestCase):
+    def test_the_way_to_notify_of_a_terminal_that_is_known(self) -> None:
+        nine, seven = "\x1b]9;a: b\x1b\\", "\x1b]777;notify;a;b\x1b\\"
+        in_tmux = "\x1bPtmux;\x1b\x1b]9;a: b\x07\x1b\\"
+        in_screen = "\x1bP\x1b]9;a: b\x07\x1b\\"
+        for environment, told in (
             ({}, ""),
             ({"TERM": "xterm-256color"}, ""),
-            ({"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}, "9"),
-            ({"TERM_PROGRAM": "iTerm.app"}, "9"),
+            ({"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}, nine),
+            ({"TERM_PROGRAM": "iTerm.app"}, nine),
             ({"TERM_PROGRAM": "Apple_Terminal"}, ""),
-            ({"TERM": "foot-extra"}, "777"),
-            ({"TERM": "rxvt-unicode-256color"}, "777"),
+            ({"TERM": "foot-extra"}, seven),
+            ({"TERM": "rxvt-unicode-256color"}, seven),
             ({"TERM": "tmux", "TMUX": "/tmp/x", "TERM_PROGRAM": "WezTerm"}, ""),
-            ({"TERM": "screen.foot", "KITTY_WINDOW_ID": "1"}, ""),
+            ({"TERM": "tmux", "TMUX": "/tmp/x", "WEZTERM_PANE": "0"}, in_tmux),
+            ({"TERM": "screen.foot", "KITTY_WINDOW_ID": "1"}, in_screen),
+            ({"TERM": "screen", "STY": "1.x"}, ""),
         ):
-            self.assertEqual(_notifying(environment), way, environment)
+            kind = TerminalKind(environment)
+            self.assertEqual(kind.notification("a", "b", always=False), told, environment)
+
+    def test_one_that_is_not_known_notifies_if_that_is_switched_on(self) -> None:
+        for environment, told in (
+            ({"TERM": "xterm"}, "\x1b]9;a: b\x1b\\"),
+            ({"TERM": "tmux-256color"}, "\x1bPtmux;\x1b\x1b]9;a: b\x07\x1b\\"),
+            ({"TERM": "screen"}, "\x1bP\x1b]9;a: b\x07\x1b\\"),
+        ):
+            self.assertEqual(TerminalKind(environment).notification("a", "b", always=True), told)
+
+    def test_a_notification_is_short_and_one_character_is_not_cut(self) -> None:
+        kind = TerminalKind({"TERM": "screen"})
+        told = kind.notification("a", "日" * 1000, always=True)
+        self.assertLess(len(told.encode()), 620)
+        self.assertNotIn("\ufffd", told)
+
+    def test_whether_it_rewraps_is_known_or_asked(self) -> None:
+        for environment, known in (
+            ({"TERM": "xterm", "VTE_VERSION": "1"}, True),
+            ({"TERM": "screen", "TMUX": "/tmp/x"}, True),
+            ({"TERM": "foot"}, True),
+            ({"TERM": "xterm-256color"}, None),
+            ({"TERM": "screen-256color"}, None),
+            ({"TERM": "screen", "STY": "1", "KITTY_WINDOW_ID": "1"}, None),
+            ({"TERM": "linux"}, False),
+        ):
+            kind = TerminalKind(environment)
+            self.assertEqual((kind.rewraps, kind.is_known), (known is True, known is not None))
+        for answer, rewraps in (
+            ("84;0;0", True),  # tmux
+            ("65;6800;1", True),  # VTE
+            ("1;4000;21", True),  # kitty
+            ("41;370;0", False),  # xterm
+            ("83;40900;0", False),  # screen
+            ("0;136;0", False),  # PuTTY
+        ):
+            kind = TerminalKind({"TERM": "xterm"})
+            kind.answered(answer)
+            self.assertEqual((kind.rewraps, kind.is_known), (rewraps, True))
+
+    def test_the_answer_is_no_key_however_it_arrives(self) -> None:
+        for pieces in (
+            ["ab\x1b[>84;0;0ccd"],
+            ["ab\x1b[>8", "4;0", ";0", "ccd"],
+            ["ab", "\x1b[>", "84;0;0c", "cd"],
+        ):
+            keys: list[KeyPress] = []
+            answers: list[str] = []
+            parser = AnsweringParser(keys.append, answers.append)
+            for piece in pieces:
+                parser.feed(piece)
+            self.assertEqual("".join(press.data for press in keys), "abcd")
+            self.assertEqual(answers, ["84;0;0"])
+
+    def test_other_keys_are_not_kept_back(self) -> None:
+        keys: list[KeyPress] = []
+        parser = AnsweringParser(keys.append, self.fail)
+        for piece in ("a", "\x1b[A", "\x1b[>x", "b"):
+            parser.feed(piece)
+        found = [press.data for press in keys]
+        self.assertEqual(found[:2] + found[-1:], ["a", "\x1b[A", "b"])
+
+
+class ThemeTests(TestCase):
+    def test_the_background_decides_if_the_terminal_names_it(self) -> None:
+        for theme, background, chosen in (
+            ("auto", "", "dark"),
+            ("auto", "15;0", "dark"),
+            ("auto", "0;15", "light"),
+            ("auto", "0;default;7", "light"),
+            ("auto", "12;8", "dark"),
+            ("dark", "0;15", "dark"),
+            ("light", "15;0", "light"),
+        ):
+            found = themes.styles(theme, {"COLORFGBG": background} if background else {})
+            self.assertEqual(found, THEMES[chosen], (theme, background))
+
+    def test_both_themes_have_the_same_styles(self) -> None:
+        self.assertEqual(list(THEMES["dark"]), list(THEMES["light"]))
+
+    def test_colours_can_be_read_on_their_background(self) -> None:
+        # the contrast of WCAG 2, which asks for 4.5
+        for theme, background in (("light", 1.0), ("dark", 0.0)):
+            for name, style in THEMES[theme].items():
+                for colour in re.findall(r"#(\w{6})", style):
+                    parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+                    r, g, b = (((x + 0.055) / 1.055) ** 2.4 if x > 0.04 else x / 13 for x in parts)
+                    light, dark = sorted((0.2126 * r + 0.7152 * g + 0.0722 * b, background))[::-1]
+                    self.assertGreater((light + 0.05) / (dark + 0.05), 4.5, (theme, name))
+            self.assertNotRegex(" ".join(THEMES["light"].values()), "ansi")
 
 
 ScreenTest = Callable[[Any], Awaitable[None]]
@@ -200,7 +349,6 @@ class ScreenTestCase(TestCase):
     environment: dict[str, str] = {"TERM": "xterm"}
 
     def setUp(self) -> None:
-        self.patch(os, "environ", dict(self.environment))
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.clock = Clock()
@@ -232,7 +380,9 @@ class ScreenTestCase(TestCase):
             term="xterm",
             enable_cpr=False,
         )
-        self.screen = Screen(self.config, self.history, input=input, output=output)
+        self.screen = Screen(
+            self.config, self.history, environment=self.environment, input=input, output=output
+        )
         self.view = self.screen.view = ConversationView(
             "alice",
             Identity(self.folder / "key", own=True),
@@ -363,6 +513,18 @@ class ShowingTests(ScreenTestCase):
             await self.see(*lines, "ALL>")
 
     @on_a_terminal
+    async def test_a_terminal_that_is_not_known_is_asked_once_and_its_answer_is_not_typed(
+        self,
+    ) -> None:
+        self.hear("hello")
+        await self.see("10:00 [ALL] Bob: hello", "ALL>")
+        self.assertEqual(self.glass.asked, 1)
+        self.assertFalse(self.screen._kind.rewraps)
+        self.press("a\x1b[>84;0;0cb")
+        await self.until(lambda: self.typed == "ab")
+        self.assertTrue(self.screen._kind.rewraps)
+
+    @on_a_terminal
     async def test_what_one_says_is_beside_the_prompt_with_its_end_until_it_is_settled(
         self,
     ) -> None:
@@ -438,15 +600,15 @@ class ColourTests(ScreenTestCase):
         await self.see("! No such command: /dance (/help)", "ALL>")
         style = self.screen._style.get_attrs_for_style_str
         self.assertEqual((style("class:error").color, style("class:dim").color), ("123456", ""))
-        self.assertEqual(style("class:mark").color, "ansiyellow")
+        self.assertEqual(style("class:mark").color, "d7af00")
 
 
 class NoColourTests(TestCase):
     def test_who_wants_no_colours_gets_none(self) -> None:
         with create_pipe_input() as input:
             for environment, is_plain in (({"NO_COLOR": "1"}, True), ({}, False)):
-                self.patch(os, "environ", {"TERM": "xterm", **environment})
-                screen = Screen(Config(), InMemoryHistory(), input=input)
+                environment = {"TERM": "xterm", **environment}
+                screen = Screen(Config(), InMemoryHistory(), environment=environment, input=input)
                 depth = screen._session.app.color_depth
                 self.assertEqual(depth is ColorDepth.DEPTH_1_BIT, is_plain)
 
@@ -527,15 +689,31 @@ class KeysTests(ScreenTestCase):
         self.assertEqual(set(self.kept()), {text})
 
     @on_a_terminal
-    async def test_ctrl_c_drops_what_is_typed_and_then_leaves(self) -> None:
+    async def test_two_ctrl_c_within_a_second_leave_and_the_first_drops_what_is_typed(
+        self,
+    ) -> None:
+        self.patch(screen_module, "LEAVE_WITHIN", 1000.0)
         await self.type("hello", "hello")
         await self.type(CTRL_C, "")
+        await self.see("Ctrl-C once more leaves", "ALL>")
         self.assertEqual(self.requests(), [])
         self.press(CTRL_C)
         self.assertEqual((await self.request()).verb, "QUIT")
         self.clock.advance(0.5)
         self.assertEqual(await self.end(), (130, ""))
         self.assertEqual(self.kept(), [])
+        self.assertNotIn("once more", self.glass.text)
+
+    @on_a_terminal
+    async def test_one_ctrl_c_on_an_empty_line_does_not_leave_nor_one_that_comes_later(
+        self,
+    ) -> None:
+        self.patch(screen_module, "LEAVE_WITHIN", 0.0)
+        self.press(CTRL_C * 3)
+        await self.type("x", "x")
+        await self.see_last("ALL> x")
+        self.assertNotIn("once more", self.glass.text)
+        self.assertEqual(self.requests(), [])
 
     @on_a_terminal
     async def test_ctrl_d_leaves_where_nothing_is_typed(self) -> None:
@@ -602,7 +780,7 @@ class QuestionTests(ScreenTestCase):
             await self.until(lambda asked=asked: asked.called)
             self.assertEqual(self.successResultOf(asked), answered)
             await self.see_last("ALL> half a sentence")
-            await self.type(CTRL_C, "")
+            await self.type("\x15", "")
         self.assertEqual(self.kept(), [])
 
     @on_a_terminal
@@ -639,14 +817,13 @@ class QuestionTests(ScreenTestCase):
 
 class CompletionTests(ScreenTestCase):
     starts = False
+    files = True
 
     def complete(self, typed: str) -> list[str]:
         """The completed lines."""
-        completer = CommandCompleter(lambda: self.view)
-        return [
-            typed[: len(typed) + found.start_position] + found.text
-            for found in completer.get_completions(Document(typed), CompleteEvent())
-        ]
+        start = max(map(typed.rfind, " \n")) + 1
+        completer = CommandCompleter(lambda: self.view, files=self.files)
+        return [typed[:start] + found for found in completer.completions(typed)]
 
     @on_a_terminal
     async def test_a_line_begins_with_a_name_a_room_or_a_command(self) -> None:
@@ -657,6 +834,8 @@ class CompletionTests(ScreenTestCase):
             ("@a", []),  # a user who types "@a" means alice, not ALL
             ("#", ["#dev: ", "#ops: "]),
             ("/unr", ["/unread "]),
+            ("b", ["@Bob: "]),
+            ("CAR", ["@carol: "]),
             ("x", []),
         ):
             self.assertEqual(self.complete(typed), lines)
@@ -667,7 +846,9 @@ class CompletionTests(ScreenTestCase):
     async def test_within_a_text_there_are_names_and_rooms(self) -> None:
         self.assertEqual(self.complete("see you @"), ["see you @Bob ", "see you @carol "])
         self.assertEqual(self.complete("in #D"), ["in #dev "])
-        self.assertEqual(self.complete("well, ca"), [])
+        self.assertEqual(self.complete("well, ca"), ["well, carol "])
+        self.assertEqual(self.complete("two lines\nb"), ["two lines\nBob "])
+        self.assertEqual(self.complete("well, "), [])
         self.assertEqual(self.complete("/nothing @b"), ["/nothing @Bob "])
 
     @on_a_terminal
@@ -699,8 +880,10 @@ class CompletionTests(ScreenTestCase):
         self.assertNotIn(f"{line}.hidden", self.complete(line))
         self.assertEqual(self.complete(f"{line}.h"), [f"{line}.hidden"])
         self.assertEqual(self.complete("/keys add /nowhere/x"), [])
-        os.environ["HOME"] = str(self.folder)
+        self.patch(os, "environ", {"HOME": str(self.folder)})
         self.assertEqual(self.complete("/keys add ~/o"), ["/keys add ~/other"])
+        self.files = False
+        self.assertEqual(self.complete("/keys add ~/o"), [])
 
 
 class TabTests(ScreenTestCase):
@@ -710,3 +893,121 @@ class TabTests(ScreenTestCase):
         await self.type("in #d\t", "@Bob: in #dev ")
         self.press("\r")
         self.assertEqual((await self.request()).body, "in #dev")
+
+    @on_a_terminal
+    async def test_repeated_tabs_go_round_and_shift_tab_goes_back(self) -> None:
+        await self.type("see #", "see #")
+        for key, typed in (
+            (TAB, "see #dev "),
+            (TAB, "see #ops "),
+            (TAB, "see #"),
+            (SHIFT_TAB, "see #ops "),
+            (SHIFT_TAB, "see #dev "),
+            (SHIFT_TAB, "see #"),
+            (TAB, "see #dev "),
+        ):
+            await self.type(key, typed)
+            await self.see("#dev  #ops", f"ALL> {typed}".rstrip())
+        await self.type("x", "see #dev x")
+        await self.see("ALL> see #dev x")
+        self.assertNotIn("#ops", self.glass.text)  # no list is left behind
+        await self.type(TAB, "see #dev x")
+
+    @on_a_terminal
+    async def test_completions_take_one_row(self) -> None:
+        self.glass.columns = 40
+        await self.type("/un", "/un")
+        commands = [name for name in COMMANDS if name.startswith("/un")]
+        for command in [*commands, "/un"]:
+            await self.type(TAB, f"{command} " if command in commands else command)
+            await self.see_last(f"ALL> {self.typed}")
+            above = self.glass.lines[-2]
+            self.assertIn("/un", above)
+            self.assertLess(len(above), 40)
+
+    @on_a_terminal
+    async def test_the_cursor_need_not_be_at_the_end(self) -> None:
+        await self.type("see # now", "see # now")
+        self.press("\x1b[D" * 4)
+        await self.type(TAB, "see #dev  now")
+        await self.type("!", "see #dev ! now")
+
+    @on_a_terminal
+    async def test_an_answer_is_not_completed(self) -> None:
+        self.screen.ask("Password: ", secret=False)
+        await self.see_last("Password: ")
+        self.press("@b\t\x1b[Z")
+        await self.see_last("Password: @b")
+
+
+class PromptTests(ScreenTestCase):
+    columns = 40
+
+    @on_a_terminal
+    async def test_there_is_room_for_the_input_whatever_the_prompt_says(self) -> None:
+        self.view.prompt = lambda: [  # type: ignore[method-assign]
+            ("class:error", "(not connected) "),
+            ("class:unread", "[#dev 12, @bob 3] "),
+            ("class:prompt", "#a-room-with-the-longest-name-of-32> "),
+        ]
+        self.screen.refresh()
+        await self.see("(not connected) [#dev 12, @bob 3]", "#a-room-with-the…>")
+        self.view.prompt = lambda: [("", "[#b 1] "), ("", "#dev> ")]  # type: ignore[method-assign]
+        self.screen.refresh()
+        await self.see("[#b 1] #dev>")
+
+    @on_a_terminal
+    async def test_lines_beside_the_prompt_leave_room_for_it(self) -> None:
+        self.view.beside = lambda: [  # type: ignore[method-assign]
+            [("", f"[@bob] alice: {number}")] for number in range(50)
+        ]
+        self.screen.refresh()
+        await self.see("[@bob] alice: 49", "ALL>")
+        self.assertEqual(self.glass.text.count("[@bob]"), 12)
+
+
+class SharedProcessTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_two_screens_of_one_process_are_independent(self) -> None:
+        first = self.screen, self.view, self.glass, self.server
+        with create_pipe_input() as other:
+            self.server, self.reader = Transport(), FrameReader()
+            self.make(other)
+            self.screen.start()
+            await self.see_last("ALL> ")
+            self.press("for the first")
+            other.send_text("#d\t")
+            await self.see_last("ALL> #dev: ")
+            self.screen.stop(0, "second")
+            self.assertEqual(await self.end(), (0, "second"))
+        self.screen, self.view, self.glass, self.server = first
+        await self.see_last("ALL> for the first")
+        await self.type(CTRL_C, "")
+        await self.type("#o\t", "#ops: ")
+
+
+class ForeignMachineTests(ScreenTestCase):
+    """A screen whose user has no rights on this machine, as that of an ssh session."""
+
+    def make(self, input: PipeInput) -> None:
+        screen = functools.partial(Screen, local=False)
+        self.patch(test_module, "Screen", screen)
+        super().make(input)
+
+    @on_a_terminal
+    async def test_there_is_no_editor_no_stop_and_no_file(self) -> None:
+        def fail(*_: object) -> None:
+            raise AssertionError
+
+        self.patch(Buffer, "open_in_editor", fail)
+        self.patch(os, "kill", fail)
+        self.patch(os, "scandir", fail)
+        self.press("\x18\x05\x1a/keys add /\t")
+        await self.see_last("ALL> /keys add /")
+
+    @on_a_terminal
+    async def test_it_is_drawn_for_the_size_that_it_is_told(self) -> None:
+        await self.type("x" * 30, "x" * 30)
+        self.glass.columns = 30
+        self.screen.resized()
+        await self.see("ALL> " + "x" * 25, "     xxxxx")

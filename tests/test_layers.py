@@ -142,6 +142,8 @@ LAYERS = {
         "client.conversation_view",
         "client.wrapping",
         "client.completion",
+        "client.themes",
+        "client.terminal_kind",
         "client.screen",
         "client.main",
         "client.__main__",

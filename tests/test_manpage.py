@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.arguments import parser
-from chat_twisted.client.screen import STYLE
+from chat_twisted.client.themes import THEMES
 from chat_twisted.ui.commands import COMMANDS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,7 +34,7 @@ class ManPageTests(TestCase):
             self.assertIn(form.what, self.page)
 
     def test_every_colour_is_there(self) -> None:
-        for name in STYLE:
+        for name in THEMES["dark"]:
             if not re.fullmatch(r"name-[1-6]", name):
                 self.assertRegex(self.page, rf"\b{name}\b")
 

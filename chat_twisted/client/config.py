@@ -19,6 +19,12 @@ from chat_twisted.core.message import fold
 
 FILE = "config.toml"
 
+MAX_SHOWN = 1000
+"""Maximum of ``history``: the server returns no more at once."""
+
+EVENTS = ("joins",)
+"""The kinds of events that can be hidden."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownServer:
@@ -39,7 +45,15 @@ class Config:
     :ivar bell: whether the bell rings for messages to the user.
     :ivar notify: desktop notifications: ``on``, ``off``, or ``auto`` for terminals known to support
         them.
-    :ivar colours: prompt_toolkit styles by the names of ``screen.STYLE``; an empty style is plain.
+    :ivar history: the number of earlier messages that are shown when the user comes in or turns to
+        a conversation.
+    :ivar highlight: words that are for the user, like their name.
+    :ivar hide: the kinds of events that are not shown, of ``EVENTS``.
+    :ivar back: whether a message of the user ends their being away.
+    :ivar view: ``all`` to show every conversation in one stream, or ``current``.
+    :ivar theme: ``dark``, ``light``, or ``auto`` for the one that suits the background, if it is
+        known.
+    :ivar colours: prompt_toolkit styles by the names of ``themes.THEMES``; an empty style is plain.
     :ivar servers: the servers by their short names.
     :ivar problems: the mistakes in the file, one line each.
     """
@@ -48,6 +62,12 @@ class Config:
     keys: str = "emacs"
     bell: bool = True
     notify: str = "auto"
+    history: int = 20
+    highlight: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+    back: bool = True
+    view: str = "all"
+    theme: str = "auto"
     colours: dict[str, str] = field(default_factory=dict)
     servers: dict[str, KnownServer] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -129,6 +149,26 @@ def _rooms(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _history(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_SHOWN:
+        raise ValueError(f"{value!r} is not a number from 0 to {MAX_SHOWN}")
+    return value
+
+
+def _highlight(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(word, str) and word.strip() for word in value
+    ):
+        raise ValueError('not a list of words like ["deploy"]')
+    return tuple(word.strip() for word in value)
+
+
+def _hide(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(event in EVENTS for event in value):
+        raise ValueError("not a list of " + " and ".join(f'"{event}"' for event in EVENTS))
+    return tuple(value)
+
+
 def _colours(value: Any) -> dict[str, str]:
     from prompt_toolkit.styles import Style  # imported late: it is slow, and few users set colours
 
@@ -177,6 +217,12 @@ def read(path: Path) -> Config:
             "keys": ("emacs", "vi"),
             "bell": bool,
             "notify": ("auto", "on", "off"),
+            "history": _history,
+            "highlight": _highlight,
+            "hide": _hide,
+            "back": bool,
+            "view": ("all", "current"),
+            "theme": ("dark", "light", "auto"),
             "colours": _colours,
             "servers": dict,
         },

@@ -139,7 +139,7 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
         raise _fail(str(problem)) from None
     token, ignored = _SessionToken(arguments), _StateValue(arguments, IGNORED)
     history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: view.tell(notice))
-    screen = Screen(arguments.config, history)
+    screen = Screen(arguments.config, history, environment=os.environ)
     connector = Connector(reactor, arguments.server, lambda notice: view.tell(notice))
     view = ConversationView(
         arguments.user,

@@ -12,57 +12,46 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.filters import Condition, Filter, emacs_mode, has_focus, vi_navigation_mode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
-from prompt_toolkit.input import Input
+from prompt_toolkit.input import Input, create_input
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
-from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted.client.completion import CommandCompleter
+from chat_twisted.client import themes
+from chat_twisted.client.completion import CommandCompleter, CompletionRound, Names
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import ConversationView
-from chat_twisted.client.wrapping import length, shorten, wrap
+from chat_twisted.client.terminal_kind import QUESTION, AnsweringParser, TerminalKind
+from chat_twisted.client.wrapping import (
+    BREAKS,
+    NO_BREAKS,
+    SEQUENCE,
+    length,
+    shorten,
+    width,
+    wrap,
+)
 from chat_twisted.text import printable
 from chat_twisted.ui.layout import Line
 
-STYLE = {
-    "time": "ansibrightblack",
-    "direct": "ansimagenta bold",
-    "room": "ansicyan",
-    "all": "ansigreen",
-    "own": "bold",
-    "mention": "bold",
-    "dim": "ansibrightblack",
-    "error": "ansired",
-    "mark": "ansiyellow",
-    "unread": "ansiyellow bold",
-    "prompt": "bold",
-    "name-0": "ansired",
-    "name-1": "ansigreen",
-    "name-2": "ansiyellow",
-    "name-3": "ansiblue",
-    "name-4": "ansimagenta",
-    "name-5": "ansicyan",
-    "name-6": "ansibrightred",
-    "name-7": "ansibrightblue",
-}
-"""The styles, which ``config.toml`` can change under [colours]."""
+Handler = Callable[[KeyPressEvent], None]
 
 SHOWN_AT_ONCE = 100
 """Number of lines that are written before the keyboard is read again."""
@@ -70,34 +59,73 @@ SHOWN_AT_ONCE = 100
 MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
 """Lines, and characters in them, that may wait for the terminal before receiving is paused."""
 
-NO_BREAKS, BREAKS = "\x1b[?7l", "\x1b[?7h"
-"""DECAWM: disable or enable line breaks by the terminal. A character that the terminal draws wider
-than ``wrap`` assumes, such as some newer emoji, would otherwise continue on the next row."""
+LEAVE_WITHIN = 1.0
+"""Maximum seconds between two presses of Ctrl-C that leave."""
 
-OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
-"""Values of TERM_PROGRAM of terminals that show OSC 9 as a desktop notification."""
+
+class Session(Protocol):
+    """The part of a session that this module uses."""
+
+    def pauseProducing(self) -> None:
+        """Receive nothing for now."""
+
+    def resumeProducing(self) -> None:
+        """Receive again."""
+
+
+class View(Names, Protocol):
+    """The view that is shown: ``conversation_view.ConversationView``."""
+
+    @property
+    def session(self) -> Session:
+        """The session from which the lines come."""
+
+    def beside(self) -> list[Line]:
+        """Return the lines above the prompt that may still change."""
+
+    def prompt(self) -> Line:
+        """Return the text before the input; the last piece is the name of the conversation."""
+
+    def take(self, line: str) -> None:
+        """Handle a typed line."""
+
+    def send_again(self) -> None:
+        """Send the refused messages again."""
+
+    def drop(self) -> None:
+        """Drop the refused messages."""
+
+    def interrupt(self) -> object:
+        """Leave."""
 
 
 class Screen:
     """A terminal, as ``conversation_view.Terminal`` describes it.
 
+    Several can run in one process, each on its own terminal.
+
     :ivar view: the view that is shown; to be set before ``start``.
     :ivar done: fires with the exit code and the reason, which may be empty, when the screen has
         ended.
     :param history: the input history.
-    :param input: the source of keys; None for the terminal.
-    :param output: the output to draw on; None for the terminal.
+    :param environment: the environment variables of the terminal.
+    :param input: the source of keys; None for the process's terminal.
+    :param output: the output to draw on; None for the process's terminal.
+    :param local: whether the user may use this machine: its editor, the names of its files, and
+        Ctrl-Z, which stops the process.
     """
 
-    view: ConversationView
+    view: View
 
     def __init__(
         self,
         config: Config,
         history: History,
         *,
+        environment: Mapping[str, str],
         input: Input | None = None,
         output: Output | None = None,
+        local: bool = True,
     ) -> None:
         self.done: Deferred[tuple[int, str]] = Deferred()
         self._lines: deque[Line] = deque()
@@ -111,35 +139,42 @@ class Screen:
         self._accepting = False
         self._result: tuple[int, str] | None = None
         self._config = config
-        self._notifying = _notifying(os.environ)
+        self._is_editing = False  # in an editor
+        self._leaving_until = 0.0  # the loop's time until which Ctrl-C leaves
+        self._kind = TerminalKind(environment)
         # The cursor's position is not requested: no menu needs to fit below it.
         self._output: Output = output or _Output(
             sys.stdout,
             _size,
-            term=os.environ.get("TERM"),
-            default_color_depth=ColorDepth.from_env(),  # NO_COLOR
+            term=environment.get("TERM"),
+            default_color_depth=ColorDepth.DEPTH_1_BIT if environment.get("NO_COLOR") else None,
             enable_cpr=False,
         )
-        self._style = Style(list({**STYLE, **config.colours}.items()))
+        self._input = input or create_input()
+        if isinstance(self._input, Vt100Input) and not self._kind.is_known:
+            self._input.vt100_parser = AnsweringParser(
+                self._input.vt100_parser.feed_key_callback, self._kind.answered
+            )
+        colours = themes.styles(config.theme, environment)
+        self._style = Style(list({**colours, **config.colours}.items()))
+        completer = CommandCompleter(lambda: self.view, files=local)
+        self._completions = CompletionRound(completer)
         self._session: PromptSession[str] = PromptSession(
             self._message,
             history=history,
-            completer=CommandCompleter(lambda: self.view),
-            complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
-            enable_suspend=True,
+            enable_suspend=local,
             erase_when_done=True,
             reserve_space_for_menu=0,
             vi_mode=config.keys == "vi",
-            key_bindings=self._bindings(),
+            key_bindings=self._bindings(local),
             style=self._style,
             prompt_continuation=lambda width, line, wrapped: " " * width,
             input_processors=[_Printable()],
-            input=input,
+            input=self._input,
             output=self._output,
         )
         self._session.default_buffer.accept_handler = self._accept
-        self._reflows = _reflows(os.environ)
         self._drawn_columns = 0
         app = self._session.app
         app.after_render += self._is_drawn
@@ -150,9 +185,10 @@ class Screen:
         """Draw and read keys until the end, then fire ``done``."""
         try:
             if self._result is None:
-                await self._session.prompt_async(
-                    pre_run=self._flush_soon, handle_sigint=False, set_exception_handler=False
-                )
+                with create_app_session(self._input, self._output):
+                    await self._session.prompt_async(
+                        pre_run=self._flush_soon, handle_sigint=False, set_exception_handler=False
+                    )
         except (EOFError, OSError):  # the terminal is gone: only QUIT remains
             self._is_gone = True
             self.view.interrupt()
@@ -174,45 +210,96 @@ class Screen:
 
     # Keys
 
-    def _bindings(self) -> KeyBindings:
+    def _bindings(self, local: bool) -> KeyBindings:
         bindings = KeyBindings()
+        buffer = has_focus(DEFAULT_BUFFER)
         asked = Condition(lambda: bool(self._questions))
         empty = Condition(lambda: not self._session.default_buffer.text)
 
-        @bindings.add("c-c", filter=asked, eager=True)
-        @bindings.add("c-d", filter=asked & empty, eager=True)
+        def key(
+            *keys: str, filter: Filter = ~asked & buffer, eager: bool = False
+        ) -> Callable[[Handler], Handler]:
+            return bindings.add(*keys, filter=filter, eager=eager)
+
+        @key("c-c", filter=asked, eager=True)
+        @key("c-d", filter=asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
             self._answer("")
 
-        @bindings.add("enter", filter=asked & has_focus(DEFAULT_BUFFER))
+        @key("enter", filter=asked & buffer)
         def _(event: KeyPressEvent) -> None:
             self._answer(event.current_buffer.text)
 
-        @bindings.add("c-c", filter=~asked & empty, eager=True)
+        @key("tab", filter=asked)
+        @key("s-tab", filter=asked)
+        @key("pageup", filter=buffer)
+        @key("pagedown", filter=buffer)
+        @key("c-z", filter=Condition(lambda: not local))
         def _(event: KeyPressEvent) -> None:
-            self.view.interrupt()
+            """Do nothing: the library has other uses for these keys."""
 
-        @bindings.add("c-c", filter=~asked & ~empty, eager=True)
+        @key("c-c", eager=True)
         def _(event: KeyPressEvent) -> None:
-            event.current_buffer.reset()
+            self._clear_or_leave()
 
-        @bindings.add("c-d", filter=~asked & empty, eager=True)
+        @key("c-d", filter=~asked & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
             self.view.take("/quit")
 
-        @bindings.add("escape", "enter", filter=~asked)
+        @key("escape", "enter")
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
 
-        @bindings.add("f5")
+        @key("tab", filter=~asked & buffer & ~vi_navigation_mode)
+        def _(event: KeyPressEvent) -> None:
+            self._complete(1)
+
+        @key("s-tab", filter=~asked & buffer & ~vi_navigation_mode)
+        def _(event: KeyPressEvent) -> None:
+            self._complete(-1)
+
+        @key("f5", filter=buffer)
         def _(event: KeyPressEvent) -> None:
             self.view.send_again()
 
-        @bindings.add("f8")
+        @key("f8", filter=buffer)
         def _(event: KeyPressEvent) -> None:
             self.view.drop()
 
+        if local:
+
+            @key("c-x", "c-e", filter=~asked & buffer & emacs_mode)
+            @key("v", filter=~asked & buffer & vi_navigation_mode)
+            def _(event: KeyPressEvent) -> None:
+                self._is_editing = True
+                event.current_buffer.open_in_editor().add_done_callback(self._is_edited)
+
         return bindings
+
+    def _is_edited(self, task: asyncio.Task[None]) -> None:
+        self._is_editing = False
+        self._flush_soon()
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self.show([[("class:error", f"! The editor: {problem}")]])
+
+    def _clear_or_leave(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._leaving_until:
+            self._leaving_until = 0
+            self.view.interrupt()
+            return
+        self._leaving_until = loop.time() + LEAVE_WITHIN
+        loop.call_later(LEAVE_WITHIN, self.refresh)
+        self._session.default_buffer.reset()
+        self.refresh()
+
+    def _complete(self, step: int) -> None:
+        buffer = self._session.default_buffer
+        completed = self._completions.turn(buffer.document, step)
+        if completed != buffer.document:
+            buffer.save_to_undo_stack()
+            buffer.document = completed
+        self.refresh()
 
     def _accept(self, buffer: Buffer) -> bool:
         """Handle a finished line; return whether to keep it. Called by prompt_toolkit."""
@@ -270,13 +357,13 @@ class Screen:
         return max(len(self._lines) / MAX_WAITING, self._waiting_text / MAX_WAITING_TEXT)
 
     def _flush_soon(self) -> None:
-        if self._flushing is None and self._session.app.is_running:
+        if self._flushing is None and self._session.app.is_running and not self._is_editing:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
-        if not self._session.app.is_running:
-            return  # written when it runs, or at the end
+        if not self._session.app.is_running or self._is_editing:
+            return  # written when it runs, after the editor, or at the end
         self._session.app.renderer.erase()
         self._write(SHOWN_AT_ONCE)
         self._session.app.invalidate()
@@ -288,6 +375,9 @@ class Screen:
             self.view.session.resumeProducing()
 
     def _is_drawn(self, _: object) -> None:
+        if not self._drawn_columns and not self._kind.is_known:
+            self._output.write_raw(QUESTION)  # now that its answer is not echoed
+            self._output.flush()
         self._drawn_columns = self._output.get_size().columns
 
     def _erase(self, leave_alternate_screen: bool = True) -> None:
@@ -298,7 +388,7 @@ class Screen:
         """
         columns, app = self._output.get_size().columns, self._session.app
         drawn = app.renderer.last_rendered_screen
-        if self._reflows and drawn is not None and columns < self._drawn_columns:
+        if self._kind.rewraps and drawn is not None and columns < self._drawn_columns:
             cursor = drawn.get_cursor_position(app.layout.current_window)
             widths = (max(drawn.data_buffer[row], default=0) + 1 for row in range(cursor.y))
             more = sum((width - 1) // columns for width in widths) + cursor.x // columns
@@ -315,12 +405,12 @@ class Screen:
         for _ in range(min(count, len(self._lines))):
             waited = self._lines.popleft()
             self._waiting_text -= length(waited)
-            for line in wrap(waited, columns):
+            for line in wrap(waited, columns, whole_links=True):
                 text.extend(line)
                 text.append(("", "\n"))
         if text:
-            text.insert(0, ("[ZeroWidthEscape]", NO_BREAKS))
-            text.append(("[ZeroWidthEscape]", BREAKS))
+            text.insert(0, (SEQUENCE, NO_BREAKS))
+            text.append((SEQUENCE, BREAKS))
             app = self._session.app
             print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
 
@@ -334,14 +424,15 @@ class Screen:
 
     def notify(self, title: str, text: str) -> None:
         """Show a desktop notification with an escape sequence of the terminal."""
-        kind = self._notifying or ("9" if self._config.notify == "on" else "")
+        always = self._config.notify == "on"
         title, text = (printable(part).replace("\t", " ") for part in (title, text))
-        if kind == "777":
-            title, text = title.replace(";", ","), text.replace(";", ",")
-            self._output.write_raw(f"\x1b]777;notify;{title};{text}\x1b\\")
-        elif kind:
-            self._output.write_raw(f"\x1b]9;{title}: {text}\x1b\\")
+        self._output.write_raw(self._kind.notification(title, text, always=always))
         self._output.flush()
+
+    def resized(self) -> None:
+        """Draw for the new size. To be called if the terminal is not that of the process."""
+        if self._session.app.is_running:
+            self._session.app._on_resize()
 
     def stop(self, code: int, reason: str) -> None:
         """End with this exit code and reason."""
@@ -359,13 +450,37 @@ class Screen:
         text: StyleAndTextTuples = []
         if self._questions:
             return [("class:prompt", printable(self._questions[0][0]))]
-        columns = self._output.get_size().columns
-        for line in self.view.beside():
-            for piece in wrap(shorten(line, columns), columns):
-                text.extend(piece)
-                text.append(("", "\n"))
-        text.extend((style, printable(piece)) for style, piece in self.view.prompt())
+        size = self._output.get_size()
+        *state, (style, name) = self.view.prompt()
+        lines = [shorten(line, size.columns) for line in self.view.beside()]
+        texts, at = self._completions.shown(self._session.default_buffer.document)
+        if texts:
+            lines.append(_menu(texts, at, size.columns))
+        if asyncio.get_running_loop().time() < self._leaving_until:
+            lines.append([("class:dim", "Ctrl-C once more leaves")])
+        # There must be room for the input.
+        end = shorten([(style, name[:-2]), (style, name[-2:])], size.columns // 2)
+        if state and width([*state, *end]) > size.columns // 2:
+            lines.append(state)
+            state = []
+        rows = [row for line in lines for row in wrap(line, size.columns)]
+        for row in rows[-max(1, size.rows // 2) :]:
+            text.extend(row)
+            text.append(("", "\n"))
+        text.extend((style, printable(piece)) for style, piece in [*state, *end])
         return text
+
+
+def _menu(texts: Sequence[str], at: int, columns: int) -> Line:
+    """Return those of ``texts`` that fit into a row with the one at the index ``at``."""
+    row: Line = []
+    for i, text in enumerate(texts):
+        if row and width([*row, ("", text)]) >= columns:
+            if i > at or at == len(texts):
+                break
+            row = []
+        row += [("reverse" if i == at else "class:dim", text.strip()), ("", "  ")]
+    return row
 
 
 class _Printable(Processor):
@@ -397,26 +512,6 @@ class _Output(Vt100_Output):
             super().disable_bracketed_paste()
 
 
-def _reflows(environment: Mapping[str, str]) -> bool:
-    """Return whether the terminal is known to rewrap its rows when its width changes."""
-    return (
-        any(name in environment for name in ("TMUX", "VTE_VERSION", "KITTY_WINDOW_ID"))
-        or environment.get("TERM_PROGRAM") in OSC_9
-        or environment.get("TERM", "").startswith(("alacritty", "foot"))
-    )
-
-
 def _size() -> Size:
     columns, rows = os.get_terminal_size()
     return Size(rows or 24, columns or 80)
-
-
-def _notifying(environment: Any) -> str:
-    """Return the OSC number for notifications, ``9`` or ``777``; empty if it is not known."""
-    if "TMUX" in environment or environment.get("TERM", "").startswith("screen"):
-        return ""  # it drops both sequences
-    if environment.get("TERM_PROGRAM") in OSC_9 or "KITTY_WINDOW_ID" in environment:
-        return "9"
-    if environment.get("TERM", "").startswith(("foot", "rxvt")):
-        return "777"
-    return ""

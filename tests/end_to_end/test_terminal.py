@@ -213,9 +213,13 @@ class TerminalTestCase(ServerTestCase):
         *command: str,
         home: str = "",
         term: str = "screen-256color",
+        ssh: bool = False,
         **variables: str,
     ) -> Terminal:
-        """Run the client on a new terminal. ``name`` is the terminal's."""
+        """Run the client on a new terminal. ``name`` is the terminal's; with ``ssh`` the client
+        does not have the terminal's variables.
+        """
+        before = "unset TMUX TMUX_PANE TERM_PROGRAM; " if ssh else ""
         files = Path(self.folder.name) / f"terminal-{name}"
         files.with_suffix(".written").touch()
         variables["XDG_CONFIG_HOME"] = str(self.home(home or name).parent)
@@ -227,7 +231,7 @@ class TerminalTestCase(ServerTestCase):
             *("set-option", "-gq", "scroll-on-clear", "off", ";"),
             *("new-session", "-d", "-P", "-F", "#{pane_id}", "-s", name, "-c", self.folder.name),
             *("-x", str(COLUMNS), "-y", str(ROWS), *settings),
-            *("sh", "-c", f"{TO_THE_END} > '{files}.code'", sys.executable),
+            *("sh", "-c", f"{before}{TO_THE_END} > '{files}.code'", sys.executable),
             *("-m", "chat_twisted.client", *command, ";"),
             *("pipe-pane", "-t", name, f"cat >> '{files}.written'"),
         )
@@ -235,11 +239,13 @@ class TerminalTestCase(ServerTestCase):
         self._terminals.append(terminal)
         return terminal
 
-    def talk(self, user: str, *options: str, name: str = "", **variables: str) -> Terminal:
+    def talk(
+        self, user: str, *options: str, name: str = "", ssh: bool = False, **variables: str
+    ) -> Terminal:
         """Somebody who has just come, on a terminal."""
         server = ("127.0.0.1", "--port", str(self.port), "--fingerprint", self.fingerprint)
         name = name or user
-        terminal = self.terminal(name, user, *server, *options, home=user, **variables)
+        terminal = self.terminal(name, user, *server, *options, home=user, ssh=ssh, **variables)
         terminal.see(rf"^· You are {user} on 127\.0\.0\.1:\d+\. Here: ")
         terminal.see(r"\bALL>\Z")
         return terminal
@@ -327,6 +333,62 @@ class LineTests(TerminalTestCase):
         self.assertEqual(shown.count("ALL> what is typed"), 0, shown)
         self.assertEqual(shown.count("said is longer than"), 2, shown)
         self.assertEqual(shown.count("· You are alice"), 1, shown)
+
+    def test_through_ssh_a_change_of_the_width_leaves_no_copy_of_the_line(self) -> None:
+        bob, alice = self.friend("bob"), self.talk("alice", ssh=True)
+        for number in range(30):
+            bob.say("ALL", f"message {number}")
+        alice.see("bob: message 29$")
+        typed = "what is typed, and longer than thirty columns, and than forty"
+        alice.type(typed)
+        alice.see_last(f"ALL> {typed}")
+        for columns in (60, 40, 25, 90, 33, COLUMNS):
+            alice.resize(columns)
+            rows = [typed[i : i + columns - 5] for i in range(0, len(typed), columns - 5)]
+            prompt = re.escape("ALL> " + "\n     ".join(row.rstrip() for row in rows))
+            alice.see(rf"^{prompt}\Z")
+            bob.say("ALL", f"w{columns}")
+            alice.see(rf"bob: w{columns}\n{prompt}\Z")
+            self.assertEqual(alice.all().count("ALL> what is typed"), 1, alice.all())
+        alice.press("Enter")
+        alice.see(r"\] alice: what is typed,.*\nALL>\Z")
+        shown = alice.all()
+        self.assertNotIn("ALL> w", shown)
+        for number in range(30):
+            self.assertEqual(len(re.findall(rf"bob: message {number}$", shown, re.M)), 1, shown)
+
+    def test_refused_messages_leave_no_copy_of_the_prompt_on_terminals_of_any_size(self) -> None:
+        for columns, rows in ((90, 24), (40, 10), (60, 6)):
+            alice = self.talk("alice", name=f"alice-{columns}")
+            alice.resize(columns, rows)
+            for number in range(7):
+                alice.say(f"@n{number}: hello")
+                alice.see(rf"^{number + 1} not sent\b[^>]*\nALL>\Z")
+            alice.press("F8")
+            alice.see(r"\A(?:(?!not sent)[^>])*^ALL>\Z")
+            shown = alice.all()
+            self.assertEqual(shown.count("ALL>"), 1, shown)
+            self.assertNotIn("not sent", shown)
+            alice.press("C-d")
+            self.assertEqual(alice.code(), 0)
+
+    def test_a_long_address_is_one_for_the_terminal(self) -> None:
+        bob, alice = self.friend("bob"), self.talk("alice")
+        address = "https://example.org/" + "long/" * 40
+        alice.resize(50)
+        bob.say("ALL", f"see {address} there")
+        alice.see("^ {8}there$")
+        joined = alice.screen("-J")
+        self.assertIn(f"bob: see\n        {address}\n        there\nALL>", joined)
+
+    def test_page_up_leaves_the_input_alone(self) -> None:
+        alice = self.talk("alice")
+        alice.say("said before")
+        alice.see(r"alice: said before\nALL>\Z")
+        alice.type("half")
+        alice.press("PPage", "NPage")
+        alice.type(" a line")
+        alice.see_last("ALL> half a line")
 
     def test_wide_and_combined_characters_keep_the_line_straight(self) -> None:
         bob, alice = self.friend("bob"), self.talk("alice")
@@ -443,17 +505,13 @@ class CompletionTests(TerminalTestCase):
             alice.see(rf"{re.escape(completed[-15:])} ?\|")
             alice.press("C-u")
             alice.see_last("ALL>")
-        alice.type("/un")
-        alice.press("Tab", "Tab")
-        listed = alice.see("^/un.*").string
-        for command in ("/unban", "/unignore", "/unmute", "/unread"):
-            self.assertIn(command, listed.split())
-        alice.see_last("ALL> /un")
-        alice.press("C-u")
         alice.type("/join #de")
-        alice.press("Tab", "Tab")
-        alice.see("#design +#dev")
-        alice.see_last("ALL> /join #de")
+        for key, completed in (("Tab", "#design"), ("Tab", "#dev"), ("BTab", "#design")):
+            alice.press(key)
+            alice.see(rf"^#design  #dev\nALL> /join {completed}\Z")
+        alice.press("Enter")
+        alice.see(r"^· alice joined #design\n")
+        self.assertNotIn("#design  #dev", alice.all())
 
 
 class TalkTests(TerminalTestCase):
@@ -615,14 +673,18 @@ class LossTests(TerminalTestCase):
 
 
 class EndTests(TerminalTestCase):
-    def test_control_c_and_control_d_on_an_empty_line_leave(self) -> None:
+    def test_control_d_and_two_control_c_on_an_empty_line_leave(self) -> None:
         for key, code in (("C-c", 130), ("C-d", 0)):
             alice = self.talk("alice", name=f"with-{key}")
             alice.type("x")
             alice.press(key)  # what is typed is not left in a hurry
             if key == "C-d":
                 alice.press("BSpace")
-            alice.see_last("ALL>")
+                alice.see_last("ALL>")
+            else:
+                alice.see(r"^Ctrl-C once more leaves\nALL>\Z")
+                alice.see(r"^(?!Ctrl).*\nALL>\Z")  # a second later
+                alice.press(key)
             alice.press(key)
             self.assertEqual(alice.code(), code)
             self.assertNotIn("ALL>", alice.screen())
