@@ -2,11 +2,13 @@
 
 If Python is too old, or a package is missing, as in a checkout that is not installed, importing it
 ends the process with exit code 2 and one sentence on standard error. So its syntax must be that of
-old versions of Python, and it must import nothing of the project.
+old versions of Python, and it must import nothing of the project but ``text``, which is as plain.
 """
 
 import sys
 from importlib.util import find_spec
+
+from chat_twisted.text import printable
 
 PYTHON = (3, 11)
 """The oldest version of Python that can run the project; setup.cfg has it too."""
@@ -42,7 +44,7 @@ def _is_there(module: str) -> bool:
 
 
 def _end(reason: str) -> None:
-    sys.stderr.write(reason + "\n")
+    sys.stderr.write(printable(reason) + "\n")
     raise SystemExit(2)
 
 

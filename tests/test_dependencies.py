@@ -50,6 +50,7 @@ class DependencyTests(TestCase):
     def test_old_pythons_can_parse_what_comes_before_the_sentence(self) -> None:
         for name in (
             "__init__",
+            "text",
             "dependencies",
             "client/__init__",
             "client/__main__",

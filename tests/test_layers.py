@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "chat_twisted"
 LAYERS = {
     "base": [
         "",
-        "dependencies",
         "text",
+        "dependencies",
         "logs",
         "clocks",
         "commandline",

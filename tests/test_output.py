@@ -48,6 +48,7 @@ WRITERS = {
     ("client.screen", "_write"),
     ("client.screen", "notify"),
     ("options", "fail"),
+    ("dependencies", "_end"),
     ("admin_actions", "complain"),
     ("admin_actions", "export"),
     ("admin_actions", "_print"),
