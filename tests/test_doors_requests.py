@@ -574,6 +574,35 @@ class ReadMarkerTests(RequestTestCase):
         self.ask(self.bob, "LEAVE #dev\n\n")
         self.assertIn(b"Count: 3\n", self.ask(self.bob, "READ\n\n"))
 
+    def test_unread_messages_are_counted_by_conversation_and_by_page(self) -> None:
+        for to in ("#DEV", "ALL"):
+            self.ask(self.alice, f"SEND {to}\nContent-length: 1\n\nx")
+        self.ask(self.bob, "READ carol\nMessage: 1\n\n")
+        self.ask(self.bob, "SEND dora\nContent-length: 1\n\nx")
+        self.ask(self.bob, "SEND #dev\nContent-length: 1\n\nx")
+        self.assertEqual(
+            self.ask(self.bob, "READ\nId: 1\nUnread: yes\n\n"),
+            b"READ\nId: 1\nCount: 2\nContent-length: 19\n\n#dev 0 1\ncarol 1 2\n",
+        )
+        self.ask(self.bob, "READ all\nMessage: 4\n\n")
+        self.assertIn(b"\n\n#dev 0 1\nALL 4 1\ncarol 1 2\n", self.unread(self.bob))
+        self.assertEqual(self.unread(self.carol), b"READ\nCount: 0\nContent-length: 0\n\n")
+        self.patch(lookup, "UNREAD_PAGE", 2)
+        page = b"READ\nCount: 2\nMore: ALL\nContent-length: 17\n\n#dev 0 1\nALL 4 1\n"
+        self.assertEqual(self.unread(self.bob), page)
+        page = b"READ\nCount: 1\nContent-length: 10\n\ncarol 1 2\n"
+        self.assertEqual(self.unread(self.bob, "After: ALL\n"), page)
+        self.ask(self.bob, "LEAVE #dev\n\n")
+        self.assertNotIn(b"#dev", self.unread(self.bob))
+
+    def unread(self, client: Client, headers: str = "") -> bytes:
+        return self.ask(client, f"READ\nUnread: yes\n{headers}\n")
+
+    def test_requests_behind_the_unread_messages_wait(self) -> None:
+        told = self.ask(self.bob, "READ\nUnread: yes\n\nPING\n\n")
+        self.assertTrue(told.startswith(b"READ\n"), told)
+        self.assertTrue(told.endswith(b"PONG\n\n"), told)
+
     def test_no_marker_is_beyond_the_last_message(self) -> None:
         answer = self.ask(self.bob, "READ carol\nMessage: 99\n\n")
         self.assertEqual(answer, b"READ carol\nMessage: 3\n\n")

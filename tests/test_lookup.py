@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from chat_twisted.core.facts import Deleted, Joined, Left, RoomGone, RoomMade
+from chat_twisted.core.facts import Deleted, Joined, Left, RoomGone, RoomMade, UserCame, UserRenamed
 from chat_twisted.core.message import PUBLIC, Conversation, Message
-from chat_twisted.core.reads import Span
+from chat_twisted.core.reads import RoomMarker, Span
 from chat_twisted.storage import archive, index, lookup, maintenance, tables
-from tests.store import ALICE, BOB, CAROL, DEV, ArchiveTestCase, write
+from tests import store
+from tests.store import ALICE, BOB, CAROL, DEV, NAMES, ArchiveTestCase, write
 
 MADE = RoomMade(DEV, "#dev", False, "", 0, 1)
 
@@ -212,6 +213,131 @@ class HistoryTests(ArchiveTestCase):
         self.connection.execute("DELETE FROM place")
         self.connection.execute("DELETE FROM message")
         self.assertEqual(self.history(PUBLIC, 9, since=5, until=99), [])
+
+
+class UnreadTests(ArchiveTestCase):
+    def unread(self, user: int, after: str = "", rooms=(), **markers: int) -> dict[str, tuple]:
+        page = lookup.unread(self.cursor, user, after, dict(rooms), markers)
+        self.more = page.more
+        return {key: (marker, number) for key, marker, number in page.conversations}
+
+    def name(self, user: int, name: str) -> None:
+        self.change(UserCame(user, name, True, 0, user))
+
+    def test_messages_of_others_after_the_marker_count(self) -> None:
+        for i in range(3):
+            self.say(ALICE, BOB, f"to bob {i}")
+            self.say(BOB, ALICE, "to alice")
+            self.say(CAROL, BOB, "from carol")
+        self.assertEqual(self.unread(BOB), {"alice": (0, 3), "carol": (0, 3)})
+        self.assertEqual(self.unread(BOB, alice=1), {"alice": (1, 2), "carol": (0, 3)})
+        self.assertEqual(self.unread(BOB, alice=4, carol=9), {"alice": (4, 1), "carol": (9, 0)})
+        self.assertEqual(self.unread(ALICE), {"bob": (0, 3)})
+        self.assertEqual(self.unread(CAROL), {})
+        self.assertEqual(self.unread(CAROL, nobody=2), {"nobody": (2, 0)})
+        self.say(ALICE, ALICE, "a note")
+        self.assertEqual(self.unread(ALICE), {"bob": (0, 3)})
+
+    def test_in_rooms_those_since_joining_or_the_marker_count(self) -> None:
+        for to in (DEV, 0, DEV, 0, DEV):
+            self.say(ALICE, to, "x")
+        self.say(BOB, DEV, "own")
+        rooms = {"#dev": RoomMarker(DEV, 0, 2)}
+        self.assertEqual(self.unread(BOB, rooms=rooms), {"#dev": (0, 2)})
+        rooms = {"#dev": RoomMarker(DEV, 5, 5), "all": RoomMarker(0, 2, 2)}
+        self.assertEqual(self.unread(BOB, rooms=rooms), {"#dev": (5, 0), "all": (2, 1)})
+        self.assertEqual(self.unread(BOB, rooms={"#dev": RoomMarker(DEV, 0, 5)}), {})
+
+    def test_deleted_and_expired_messages_do_not_count(self) -> None:
+        for _ in range(4):
+            self.say(ALICE, BOB, "x")
+        self.change(Deleted(2, ALICE, BOB, 0, ALICE))
+        self.assertEqual(self.unread(BOB), {"alice": (0, 3)})
+        self.expire(1, 9)
+        self.assertEqual(self.unread(BOB), {"alice": (0, 2)})
+
+    def test_counting_has_bounds(self) -> None:
+        self.patch(lookup, "MAX_UNREAD", 3)
+        self.patch(lookup, "UNREAD_SCAN", 5)
+        for _ in range(4):
+            self.say(ALICE, BOB, "x")
+        self.assertEqual(self.unread(BOB), {"alice": (0, 3)})
+        for _ in range(4):
+            self.say(BOB, ALICE, "y")
+        self.assertEqual(self.unread(BOB), {"alice": (0, 1)})
+
+    def test_pages_have_each_conversation_once(self) -> None:
+        markers = {"alice": 1, "nobody": 2, "zoe": 3}
+        for user, name in enumerate("fgeabcd", 20):
+            message = Message(user, user, user, name, BOB, 0, "Bob", "x")
+            self.change(message)
+        self.change(Message(30, 30, BOB, "Bob", 50, 0, "c2", "own"))
+        self.index()
+        rooms = {
+            "#dev": RoomMarker(DEV, 4, 4),
+            "#x": RoomMarker(8, 0, 4),
+            "all": RoomMarker(0, 5, 5),
+        }
+        whole = self.unread(BOB, rooms=rooms, **markers)
+        self.assertEqual(self.more, "")
+        self.assertEqual(list(whole), ["#dev", "a", "alice", "all", *"bcdefg", "nobody", "zoe"])
+        for size in range(1, 15):
+            self.patch(lookup, "UNREAD_PAGE", size)
+            found, pages = self.unread(BOB, rooms=rooms, **markers), 1
+            while self.more:
+                page = self.unread(BOB, self.more, rooms, **markers)
+                self.assertFalse(found.keys() & page.keys())
+                found |= page
+                pages += 1
+            self.assertEqual(list(found.items()), list(whole.items()), size)
+            self.assertLessEqual(pages, 14 // size + 2)
+
+    def test_a_partner_with_several_names_has_one_conversation(self) -> None:
+        self.name(ALICE, "alice")
+        self.say(ALICE, BOB, "1")
+        self.patch(store, "NAMES", {**NAMES, ALICE: "ann"})
+        self.say(ALICE, BOB, "2")
+        self.assertEqual(self.unread(BOB), {"alice": (0, 2)})
+        self.change(UserRenamed(ALICE, "Ann"))
+        self.assertEqual(self.unread(BOB), {"ann": (0, 2)})
+        self.assertEqual(self.unread(BOB, "alice"), {"ann": (0, 2)})
+        self.assertEqual(self.unread(BOB, alice=1), {"alice": (1, 0), "ann": (1, 1)})
+        self.patch(store, "NAMES", {**NAMES, CAROL: "alice"})
+        self.name(CAROL, "alice")
+        self.say(CAROL, BOB, "3")  # whose name it is now, so the marker may be about these
+        self.assertEqual(self.unread(BOB, alice=1), {"alice": (1, 1), "ann": (0, 2)})
+
+    def test_users_who_had_a_name_one_after_the_other_have_one_line(self) -> None:
+        self.say(ALICE, BOB, "1")
+        self.patch(store, "NAMES", {**NAMES, CAROL: "Alice"})
+        self.say(CAROL, BOB, "2")
+        self.assertEqual(self.unread(BOB), {"alice": (0, 2)})
+        self.assertEqual(self.unread(BOB, alice=1), {"alice": (1, 1)})
+
+    def test_the_cost_is_that_of_the_unread_messages(self) -> None:
+        steps: list[int] = []
+        for _ in range(2):
+            numbers = range(self.number + 1, self.number + 3001)
+            self.number = numbers[-1]
+            write(
+                self.cursor,
+                [
+                    Message(n, n, ALICE, "alice", BOB if n % 2 else 0, 0, "Bob", "x")
+                    for n in numbers
+                ],
+            )
+            while index.extend(self.cursor, 1000) < self.number:
+                pass
+            steps.append(0)
+
+            def step() -> None:
+                steps[-1] += 1
+
+            self.connection.set_progress_handler(step, 1)
+            found = self.unread(BOB, alice=self.number - 400)
+            self.connection.set_progress_handler(None, 0)
+            self.assertEqual(found, {"alice": (self.number - 400, 200)})
+        self.assertLess(steps[1], 1.2 * steps[0] + 500)
 
 
 class SearchTests(ArchiveTestCase):

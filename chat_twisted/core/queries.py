@@ -35,7 +35,7 @@ from chat_twisted.core.message import (
 )
 from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User, room_key
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.reads import Found, Reads, Search, Span
+from chat_twisted.core.reads import Found, Reads, RoomMarker, Search, Span
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.state import State
 from chat_twisted.core.usage import Usage
@@ -136,6 +136,41 @@ class Queries:
             except TookTooLong:
                 raise SearchTooBroad from None
             return found._replace(messages=seen_by(user.id, user.name, found.messages))
+
+        return Deferred.fromCoroutine(read())
+
+    def unread(
+        self, session: Session, after: str
+    ) -> Deferred[tuple[list[tuple[str, int, int]], str]]:
+        """Count the unread messages in the conversations of the session's user.
+
+        :param after: only conversations with folded names after this.
+        :return: fires with the name, the marker and the number of unread messages of each
+            conversation on a page, and the name after which there may be more, or an empty one.
+        :raises TooFast: if the session has read too much.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> tuple[list[tuple[str, int, int]], str]:
+            user = await self._turn(session)
+            rooms, names = {}, {EVERYBODY.key: EVERYBODY.name}
+            if marker := user.markers.get((0, ""), 0):
+                rooms[EVERYBODY.key] = RoomMarker(0, marker, marker)
+            for room in user.rooms.values():
+                marker = user.markers.get((room.id, ""), 0)
+                after_number = marker or room.members[user.id].since
+                rooms[room.key] = RoomMarker(room.id, marker, after_number)
+                names[room.key] = room.name
+            direct = {key: marker for (_, key), marker in user.markers.items() if key}
+            page = await self._reads.unread(user.id, after, rooms, direct, asker)
+            users = self._state().names
+
+            def name(key: str) -> str:
+                return names.get(key) or (users[key].name if key in users else key)
+
+            return [
+                (name(key), marker, number) for key, marker, number in page.conversations
+            ], name(page.more)
 
         return Deferred.fromCoroutine(read())
 

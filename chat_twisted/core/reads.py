@@ -6,7 +6,7 @@ stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -76,6 +76,45 @@ class Found(NamedTuple):
     total: int | None = None
 
 
+class RoomMarker(NamedTuple):
+    """The position of a user in a room, or (number 0) in the conversation of all users.
+
+    :ivar room: the number of the room.
+    :ivar marker: the read marker, or 0.
+    :ivar after: messages with higher numbers may be unread.
+    """
+
+    room: int
+    marker: int
+    after: int
+
+
+class Unread(NamedTuple):
+    """The unread messages of a conversation: those of others after the read marker.
+
+    :ivar key: the folded name of the other user or the room; or ``all``.
+    :ivar marker: the read marker, or 0.
+    :ivar number: how many these are, up to ``MAX_UNREAD``.
+    """
+
+    key: str
+    marker: int
+    number: int
+
+
+class UnreadPage(NamedTuple):
+    """A page of conversations that have a marker or unread messages, in the order of their keys.
+
+    :ivar more: the key after which there may be more; empty if there are no more.
+    """
+
+    conversations: list[Unread]
+    more: str
+
+
+MAX_UNREAD = 1000
+"""The number up to which unread messages of a conversation are counted."""
+
 MAX_TOTAL = 10_000
 """The number up to which messages are counted."""
 
@@ -109,6 +148,16 @@ class Reads(Protocol):
 
     def history(self, conversation: Conversation, span: Span, asker: Asker) -> Deferred[Found]:
         """Read a part of a conversation (``lookup.history``)."""
+
+    def unread(
+        self,
+        user: int,
+        after: str,
+        rooms: Mapping[str, RoomMarker],
+        markers: Mapping[str, int],
+        asker: Asker,
+    ) -> Deferred[UnreadPage]:
+        """Count the unread messages of conversations (``lookup.unread``)."""
 
     def search(
         self,

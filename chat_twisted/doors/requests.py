@@ -86,6 +86,8 @@ def take(session: Version2, frame: Frame) -> None:
 
 
 def _is_list(frame: Frame) -> bool:
+    if frame.verb == "READ":  # unread messages are counted elsewhere
+        return not frame.argument and not frame.flag("unread")
     return not frame.argument or (frame.argument.startswith("#") and "user" not in frame.headers)
 
 
@@ -196,6 +198,10 @@ def _delete(session: Version2, frame: Frame) -> None:
 
 
 def _read(session: Version2, frame: Frame) -> None:
+    if not frame.argument and frame.flag("unread"):
+        unread = session.door.hub.queries.unread(session, _after(frame))
+        session.answer_with(frame, unread.addCallback(_encode_unread, frame))
+        return
     if not frame.argument:
         markers = session.door.hub.queries.markers(session, _after(frame))
         _list(session, frame, "", markers, lambda marker: marker[0], lambda m: f"{m[0]} {m[1]}")
@@ -203,6 +209,15 @@ def _read(session: Version2, frame: Frame) -> None:
     number = frame.number("message")
     command = commands.MarkRead(session.user, session.epoch, frame.argument, number)
     session.ask(frame, command, _answer_read)
+
+
+def _encode_unread(page: tuple[list[tuple[str, int, int]], str], frame: Frame) -> bytes:
+    conversations, more = page
+    headers = reply_headers(frame.id, ("Count", len(conversations)))
+    if more:
+        headers.append(("More", more))
+    lines = "".join(f"{name} {marker} {count}\n" for name, marker, count in conversations)
+    return encode("READ", "", headers, lines)
 
 
 def _answer_read(session: Version2, request: Request, result: Result, event: Event | None) -> bytes:

@@ -14,10 +14,10 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chat_twisted.core.message import Conversation
 from chat_twisted.storage.sql import (
@@ -33,7 +33,7 @@ from chat_twisted.storage.terms import MAY_CHANGE, rewrite
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # if this file exists, the index is rebuilt
 
-VERSION = 5
+VERSION = 6
 """Version of the index schema. An index with another one is rebuilt."""
 
 # Read early: the server may later run as a user who can't read the file.
@@ -544,6 +544,79 @@ def _conversations(cursor: Cursor, conversation: Conversation) -> list[tuple[int
     if other:
         partners[other] = None
     return [(min(party, partner), max(party, partner)) for partner in partners]
+
+
+class Partner(NamedTuple):
+    """A user with whom another one has talked.
+
+    :ivar key: the folded name under which their conversation is listed: the current name if they
+        have talked under it, else one that the partner had.
+    :ivar keys: all names that the partner had, and no other partner of that user.
+    """
+
+    number: int
+    key: str
+    keys: list[str]
+
+
+def partners(cursor: Cursor, user: int, after: str, limit: int) -> tuple[list[Partner], str]:
+    """Return the partners of a user by the names that they had.
+
+    :param after: only names after this.
+    :param limit: the maximum number of names.
+    :return: the partners, and the last name if there are more.
+    """
+    cursor.execute(
+        "SELECT json_group_array(json_array(name, partners)) FROM "
+        "(SELECT name, json_group_array(partner) AS partners FROM partner "
+        "WHERE user = ? AND name > ? GROUP BY name ORDER BY name LIMIT ?)",
+        (user, after, limit + 1),
+    )
+    found = json.loads(cursor.fetchone()[0])
+    more = found[limit - 1][0] if len(found) > limit else ""
+    numbers = {number for _, some in found[:limit] for number in json.loads(some)}
+    cursor.execute(
+        "SELECT json_group_array(json_array(partner, name, (SELECT count(*) FROM partner AS same "
+        "WHERE same.user = partner.user AND same.name = partner.name), "
+        "(SELECT lower(user.name) FROM user WHERE id = partner) = name)) FROM partner "
+        "WHERE user = ? AND partner IN (SELECT value FROM json_each(?))",
+        (user, json.dumps(list(numbers))),
+    )
+    keys: dict[int, str] = {}
+    alone: dict[int, list[str]] = {number: [] for number in numbers}
+    for number, name, owners, is_current in json.loads(cursor.fetchone()[0]):
+        if is_current or number not in keys:
+            keys[number] = name
+        if owners == 1:
+            alone[number].append(name)
+    return [Partner(number, keys[number], alone[number]) for number in numbers], more
+
+
+def count_unread(
+    cursor: Cursor, user: int, conversations: Sequence[tuple[int, int, int]], scan: int, limit: int
+) -> list[int]:
+    """Count the messages of others than ``user`` in conversations; deleted ones don't count.
+
+    Messages that are not indexed yet are not counted.
+
+    :param conversations: for each one, the two columns of its key in table ``place``, and the
+        number after which messages are counted.
+    :param scan: how many of the newest messages of each conversation are looked at.
+    :param limit: count up to this.
+    """
+    # One statement for all, because each row of a result waits for the interpreter's lock.
+    cursor.execute(
+        "WITH asked(at, one, other, low) AS (SELECT key, json_extract(value, '$[0]'), "
+        "json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:asked)) "
+        "SELECT json_group_array((SELECT count(*) FROM (SELECT 1 FROM "
+        "(SELECT base + value AS number FROM place, json_each(numbers) "
+        "WHERE (place.one, place.other) = (asked.one, asked.other) AND first >= ifnull((SELECT "
+        "max(first) FROM place WHERE (one, other) = (asked.one, asked.other) AND first <= low), 0) "
+        "AND base + value > low ORDER BY first DESC LIMIT :scan) CROSS JOIN message USING (number) "
+        "WHERE author != :user AND text != '' LIMIT :limit))) FROM asked",
+        {"asked": json.dumps(conversations), "user": user, "scan": scan, "limit": limit},
+    )
+    return [int(number) for number in json.loads(cursor.fetchone()[0])]
 
 
 # Checks

@@ -7,11 +7,22 @@ sessions, the wire protocol, or how the file is opened and written (``archive``)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import MAX_SKIP, MAX_TOTAL, Found, Page, Search, Span
+from chat_twisted.core.reads import (
+    MAX_SKIP,
+    MAX_TOTAL,
+    MAX_UNREAD,
+    Found,
+    Page,
+    RoomMarker,
+    Search,
+    Span,
+    Unread,
+    UnreadPage,
+)
 from chat_twisted.storage import index
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.storage.tables import COLUMNS
@@ -26,6 +37,12 @@ SCAN = 10_000
 
 SCAN_OF_AUTHOR = 100_000
 """Maximum number of messages that are scanned for one page of an author's messages."""
+
+UNREAD_PAGE = 50
+"""Maximum number of conversations whose unread messages are counted at once."""
+
+UNREAD_SCAN = 2000
+"""How many of the newest messages of a conversation are looked at to count its unread ones."""
 
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
@@ -137,6 +154,56 @@ def history(cursor: Cursor, conversation: Conversation, span: Span) -> Found:
     more = cut or len(numbers) > span.limit
     messages = messages[: span.limit]
     return Found(messages if span.oldest_first else messages[::-1], more, total)
+
+
+def unread(
+    cursor: Cursor,
+    user: int,
+    after: str,
+    rooms: Mapping[str, RoomMarker],
+    markers: Mapping[str, int],
+) -> UnreadPage:
+    """Count the unread messages of the next ``UNREAD_PAGE`` conversations of a user.
+
+    A partner who had several names has one conversation, and the highest of its markers counts.
+
+    :param after: only conversations with keys after this.
+    :param rooms: the user's rooms, and the conversation of all if it has a marker, by their keys.
+    :param markers: the markers of direct conversations, by the folded names of the partners.
+    """
+    with index.flag_corruption(cursor):
+        partners, last = index.partners(cursor, user, after, UNREAD_PAGE)
+        direct: dict[str, list[index.Partner]] = {}
+        for partner in partners:
+            direct.setdefault(partner.key, []).append(partner)
+        keys = sorted(key for key in {*rooms, *markers, *direct} if key > after)
+        if last:
+            keys = [key for key in keys if key <= last]
+        more = last
+        if len(keys) > UNREAD_PAGE:
+            keys = keys[:UNREAD_PAGE]
+            more = keys[-1]
+        found = dict.fromkeys(keys, 0)
+        marked: dict[str, int] = {}
+        asked: list[tuple[str, tuple[int, int, int]]] = []
+        for key in keys:
+            if (room := rooms.get(key)) is not None:
+                marked[key] = room.marker
+                asked.append((key, (0, room.room, room.after)))
+                continue
+            names = {key, *(name for partner in direct.get(key, ()) for name in partner.keys)}
+            marked[key] = marker = max(markers.get(name, 0) for name in names)
+            asked += [
+                (key, (min(user, number), max(user, number), marker))
+                for number, _, _ in direct.get(key, ())
+            ]
+        counts = index.count_unread(
+            cursor, user, [place for _, place in asked], UNREAD_SCAN, MAX_UNREAD
+        )
+    for (key, _), count in zip(asked, counts, strict=True):
+        found[key] = min(found[key] + count, MAX_UNREAD)
+    unread = [Unread(key, marked[key], count) for key, count in found.items()]
+    return UnreadPage([each for each in unread if each.marker or each.number], more)
 
 
 def _times(within: Span | Search) -> tuple[int, int] | None:

@@ -1,17 +1,18 @@
 """Reads messages from the archive for users; the queries are in ``archive``.
 
 The state has decided before whether a user may read (``core.reads``). A reading sees all messages
-that were committed before it was requested; a search first waits until these are indexed.
+that were committed before it was requested; a search first waits until these are
+indexed, and so does counting unread messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import Found, Page, Search, Span
+from chat_twisted.core.reads import Found, Page, RoomMarker, Search, Span, UnreadPage
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import lookup
 from chat_twisted.storage.sql import Cursor
@@ -51,6 +52,20 @@ class ArchiveReads:
     def history(self, conversation: Conversation, span: Span, asker: Asker) -> Deferred[Found]:
         """See ``Reads.history``."""
         return self._store.read(lookup.history, conversation, span, asker=asker)
+
+    def unread(
+        self,
+        user: int,
+        after: str,
+        rooms: Mapping[str, RoomMarker],
+        markers: Mapping[str, int],
+        asker: Asker,
+    ) -> Deferred[UnreadPage]:
+        """See ``Reads.unread``."""
+        what = (user, after, rooms, markers)
+        return self._when_indexed().addCallback(
+            lambda _: self._store.read(lookup.unread, *what, asker=asker, search=True)
+        )
 
     def search(
         self,

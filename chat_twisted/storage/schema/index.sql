@@ -41,6 +41,7 @@ CREATE TABLE looked_up.partner (
     partner INTEGER NOT NULL,
     PRIMARY KEY (user, name, partner)
 ) WITHOUT ROWID;
+CREATE INDEX looked_up.partner_names ON partner (user, partner);
 
 -- The full text; "rowid" is the number of the message, in whose table the text is.
 CREATE VIRTUAL TABLE looked_up.words USING fts5 (
