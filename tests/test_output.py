@@ -62,7 +62,6 @@ WITHOUT_FOREIGN_TEXT = {
     ("admin_actions", "_ask_password"),
     ("accounts", "main"),
     ("archive", "main"),
-    ("dependencies", "_end"),
 }
 """Functions that may write for people without ``text``: they write nothing foreign."""
 
