@@ -25,15 +25,19 @@ from twisted.python.failure import Failure
 
 from chat_twisted.client import ChatClient, ClientError, main
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import ConversationView
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.session import ClientSession
+from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.testing import Network
 from chat_twisted.ui.commands import COMMANDS, command_names
+from chat_twisted.ui.conversation_view import ConversationView
 from chat_twisted.ui.layout import Line
 from chat_twisted.ui.records import Records
+from chat_twisted.ui.session import Listener
+from chat_twisted.ui.settings import Memory
 from tests.wire import frames
 
 LONG = 600
@@ -157,7 +161,11 @@ def right(request: Frame, text: str = "text") -> bytes | None:
         case "READ" if request.argument:
             return encode("READ", request.argument, [*id, ("Message", 42)])
         case "READ":
-            return encode("READ", "", [*id, ("Count", 2)], "#dev 42\nbob 7\n")
+            counts = (" 3", " 1") if "unread" in request.headers else ("", "")
+            return encode("READ", "", [*id, ("Count", 2)], "#dev 42{}\nbob 7{}\n".format(*counts))
+        case "WHOIS":
+            about = [("Account", "yes"), ("Since", TIME[1]), ("State", "away"), ("Rooms", "#dev")]
+            return encode("WHOIS", request.argument, [*id, *about], line)
         case "BAN" | "UNBAN" if "user" in request.headers:
             ban = [("User", request.headers["user"]), ("By", "alice")]
             return encode(request.verb, request.argument, [*id, *ban], line)
@@ -249,6 +257,17 @@ class Face:
         self._folder = Path(tempfile.gettempdir(), secrets.token_hex(16))
         self.identity = Identity(self._folder / "key", own=True, ask=lambda what: "secret")
 
+    def session(self, face: Listener, ask: Callable[[str], Deferred[str]]) -> ClientSession:
+        """Return a session for the face."""
+        return ClientSession(
+            "alice",
+            face,
+            Credentials(self.identity, ask),
+            self.network,
+            self.connect,
+            reconnect_for=self.reconnect_for,
+        )
+
     def connect(self, session: ClientSession) -> Deferred[Any]:
         endpoint = HostnameEndpoint(self.network, "127.0.0.1", 8828)
         return connectProtocol(endpoint, session)
@@ -287,14 +306,14 @@ class PipeFace(Face):
         self._stdio: _Stdio | None = None
         self.pipe = Pipe(
             "alice",
-            self.identity,
+            LocalFiles(self.identity),
             self.network,
             self._attach,
             greet=True,
             output_format=output_format,
-            reconnect=self.connect,
-            reconnect_for=self.reconnect_for,
+            ask_password=self.identity.ask_password,
         )
+        self.pipe.session = self.session(self.pipe, self.pipe.ask_password)
         self.pipe.done.addCallback(self._is_over)
         self.connect(self.pipe.session)
         self.pass_time()
@@ -349,14 +368,9 @@ class TerminalFace(Face):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         self.view = ConversationView(
-            "alice",
-            self.identity,
-            self.network,
-            self,
-            Config(),
-            reconnect=self.connect,
-            reconnect_for=self.reconnect_for,
+            "alice", LocalFiles(self.identity), self.network, self, Config(), Memory()
         )
+        self.view.session = self.session(self.view, lambda what: self.ask(what, secret=True))
         self.connect(self.view.session)
         self.pass_time()
 
@@ -366,6 +380,12 @@ class TerminalFace(Face):
     def refresh(self) -> None:
         pieces = [*self.view.beside(), self.view.prompt()]
         self.output.extend("".join(text for _, text in line) for line in pieces)
+
+    def columns(self) -> int:
+        return 80
+
+    def clear(self) -> None:
+        pass
 
     def ring(self) -> None:
         pass

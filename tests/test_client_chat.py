@@ -99,7 +99,7 @@ class ConnectTests(ChatTestCase):
 
     def test_an_account_is_its_owners(self) -> None:
         alice = self.chat.join("alice")
-        self.chat.run(alice._bot.ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(alice.ask("ACCOUNT", "register", (), "secret"))
         self.chat.run(alice.close())
         self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder())})
         self.assertEqual(self.refusal(self.chat.client("alice").connect()), 106)
@@ -112,7 +112,7 @@ class ConnectTests(ChatTestCase):
         alice = self.chat.join("alice")
         folder = self.folder()
         key = Identity(folder / "key", own=True)
-        self.chat.run(alice._bot.ask("ACCOUNT", "register", (("Key", key.public()),)))
+        self.chat.run(alice.ask("ACCOUNT", "register", (("Key", key.public()),)))
         self.assertEqual(self.chat.join("alice", identity=folder / "key").name, "alice")
         (folder / "key").unlink()
         problem = self.assertRaises(
@@ -187,7 +187,7 @@ class SendTests(ChatTestCase):
         self.assertEqual(self.texts(self.bob), ["a", "b", "c"])
 
     def test_the_next_session_of_an_account_sends_its_own_messages(self) -> None:
-        self.chat.run(self.alice._bot.ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(self.alice.ask("ACCOUNT", "register", (), "secret"))
         numbers = []
         for text in ("build 1 is done", "build 2 is done"):
             alice = self.chat.join("alice", password="secret")
@@ -247,7 +247,7 @@ class SendTests(ChatTestCase):
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
         listener = self.alice._bot
-        self.assertEqual((listener._asked, listener._undelivered), ({}, {}), "nobody waits")
+        self.assertEqual((listener._awaited, listener._undelivered), (0, {}), "nobody waits")
         self.chat.advance(5)
         self.chat.store.seconds = 0
         self.assertEqual(self.chat.run(self.alice.send("bob", "more")).number, 2)
@@ -671,7 +671,7 @@ class RoomTests(ChatTestCase):
     def test_a_user_removed_from_a_room_does_not_join_it_again(self) -> None:
         self.chat.run(self.alice.join("#dev"))
         self.chat.run(self.bot.join("#dev"))
-        self.chat.run(self.alice._bot.ask("KICK", "#dev", (("User", "bot"),)))
+        self.chat.run(self.alice.ask("KICK", "#dev", (("User", "bot"),)))
         self.lose()
         self.chat.advance(60)
         self.assertEqual(self.chat.run(self.bot.rooms()), [Room("#dev", 1, False, False)])
@@ -680,11 +680,11 @@ class RoomTests(ChatTestCase):
         self.chat.run(self.alice.join("#dev", private=True))
         self.chat.run(self.alice.invite("#dev", "bot"))
         self.chat.run(self.bot.join("#dev"))
-        self.chat.run(self.alice._bot.ask("ACCOUNT", "register", (), "secret"))
+        self.chat.run(self.alice.ask("ACCOUNT", "register", (), "secret"))
         self.lose()
         self.chat.advance(60)
         self.assertEqual(self.chat.run(self.bot.rooms()), [])
-        self.assertEqual(self.bot._bot.rooms, {})
+        self.assertEqual(self.bot._bot.session._restoration._rooms, {})
 
 
 class ReadingTests(ChatTestCase):

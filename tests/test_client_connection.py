@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from twisted.internet import defer, error
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -31,6 +31,7 @@ from chat_twisted.client.connection import (
     Server,
     explain,
 )
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.session import ClientSession
 from chat_twisted.client.tls import (
     NotEncrypted,
@@ -39,7 +40,7 @@ from chat_twisted.client.tls import (
 )
 from chat_twisted.doors.tls import ServerTLS, ensure
 from tests.door import Transport
-from tests.test_client_session import Log
+from tests.test_client_session import Key, Log
 
 SERVER = Server("Chat.example")
 
@@ -83,8 +84,9 @@ class ConnectionTestCase(TestCase):
 
     def session(self, connector: Connector | None = None) -> ClientSession:
         reconnect = None if connector is None else connector.reconnect
+        credentials = Credentials(Key(key=False), fail)
         return ClientSession(
-            "alice", self.log, self.reactor, reconnect, chance=lambda: 0, instance="i"
+            "alice", self.log, credentials, self.reactor, reconnect, chance=lambda: 0, instance="i"
         )
 
     def accept(self) -> tuple[Any, Transport]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import identity as identity_module
-from chat_twisted.client.identity import Identity, IdentityError, read_key
+from chat_twisted.client.identity import Identity, read_key
+from chat_twisted.ui.errors import IdentityError
 
 
 class IdentityTestCase(TestCase):

@@ -15,7 +15,10 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import pipe as pipe_module
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.pipe import Pipe
+from chat_twisted.client.session import ClientSession
+from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.ui.commands import FORMAT_HELP, help_text
 from tests.door import Transport
@@ -47,13 +50,20 @@ class PipeTestCase(TestCase):
         self.identity = Identity(self.folder / "key", own=True, ask=self.ask)
         self.pipe = Pipe(
             "alice",
-            self.identity,
+            LocalFiles(self.identity),
             self.clock,
             self.attach,
             greet=self.greet,
             tail=self.tail,
-            token="x",
+            ask_password=self.identity.ask_password,
             remember=self.remembered.append,
+        )
+        self.pipe.session = ClientSession(
+            "alice",
+            self.pipe,
+            Credentials(self.identity, self.pipe.ask_password),
+            self.clock,
+            token="x",
             first_id=1,
         )
         self.server = Transport()
@@ -423,7 +433,7 @@ class CommandTests(Registered):
 
     def test_each_command_is_a_request(self) -> None:
         for line, request in (
-            ("/who #dev", ("WHO", "#dev", {"ranks": "yes"}, None)),
+            ("/who #dev", ("WHO", "#dev", {"ranks": "yes", "identities": "yes"}, None)),
             ("/nick bobby", ("RENAME", "bobby", {}, None)),
             ("/delete 42", ("DELETE", "", {"message": "42"}, None)),
             ("/op #dev bob", ("RANK", "#dev", {"user": "bob", "rank": "operator"}, None)),
@@ -435,11 +445,11 @@ class CommandTests(Registered):
                 "/account unregister erase",
                 ("ACCOUNT", "unregister", {"erase": "yes"}, None),
             ),
-            ("/history", ("HISTORY", "ALL", {"count": "20"}, None)),
-            ("/history 5", ("HISTORY", "ALL", {"count": "5"}, None)),
-            ("/history #dev", ("HISTORY", "#dev", {"count": "20"}, None)),
-            ("/history @bob 3", ("HISTORY", "bob", {"count": "3"}, None)),
-            ("/search red wine", ("SEARCH", "", {}, "red wine")),
+            ("/history", ("HISTORY", "ALL", {"count": "20", "total": "yes"}, None)),
+            ("/history 5", ("HISTORY", "ALL", {"count": "5", "total": "yes"}, None)),
+            ("/history #dev", ("HISTORY", "#dev", {"count": "20", "total": "yes"}, None)),
+            ("/history @bob 3", ("HISTORY", "bob", {"count": "3", "total": "yes"}, None)),
+            ("/search red wine", ("SEARCH", "", {"count": "20", "total": "yes"}, "red wine")),
             ("/rooms", ("ROOMS", "", {}, None)),
             ("/join #dev", ("JOIN", "#dev", {}, None)),
             ("/join #dev private", ("JOIN", "#dev", {"private": "yes"}, None)),
@@ -585,8 +595,3 @@ class TailTests(PipeTestCase):
         self.assertEqual([frame.verb for frame in self.requests()], ["QUIT"])
         self.lose()
         self.assertEqual(self.successResultOf(self.pipe.done), 1)
-
-    def test_a_guest_who_was_forgotten_joins_again(self) -> None:
-        self.pipe.session.forgotten = True
-        self.pipe.reconnected()
-        self.assertEqual([(f.verb, f.argument) for f in self.requests()], [("JOIN", "#dev")])

@@ -17,12 +17,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.pipe import Pipe
+from chat_twisted.client.session import ClientSession
+from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.frames import Frame, FrameReader, encode
-from chat_twisted.refusals import Refusal
 from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Reading, Say, help_text
 from chat_twisted.ui.records import USAGE, Records
-from chat_twisted.ui.values import Event, Received, Room, Seen, State
+from chat_twisted.ui.values import Event, Received, Refusal, Room, Seen, State
 from tests.door import Transport
 from tests.wire import frames
 
@@ -378,14 +380,21 @@ class PipeTests(TestCase):
         self.stdio = StringTransport()
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
+        identity = Identity(folder / "key", own=True)
         self.pipe = Pipe(
             "alice",
-            Identity(folder / "key", own=True),
+            LocalFiles(identity),
             self.clock,
             lambda pipe: pipe.makeConnection(self.stdio),
             greet=True,
             output_format=Records("alice"),
-            reconnect=lambda session: fail(ConnectionDone()) if self.away else self.connect(),
+        )
+        self.pipe.session = ClientSession(
+            "alice",
+            self.pipe,
+            Credentials(identity, self.pipe.ask_password),
+            self.clock,
+            lambda session: fail(ConnectionDone()) if self.away else self.connect(),
         )
         self.connect()
         self.events = self.hear(encode("REGISTERED", "alice", self.registered(0)))

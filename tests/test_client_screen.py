@@ -32,16 +32,20 @@ from chat_twisted.client import themes
 from chat_twisted.client import wrapping as wrapping_module
 from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
-from chat_twisted.client.conversation_view import MAX_PASTE, ConversationView
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.screen import Screen
+from chat_twisted.client.session import ClientSession
 from chat_twisted.client.terminal_kind import AnsweringParser, TerminalKind
 from chat_twisted.client.themes import THEMES
+from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.client.wrapping import INDENT, SEQUENCE, shorten, wrap
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.ui.commands import COMMANDS, TOPICS
+from chat_twisted.ui.conversation_view import MAX_PASTE, ConversationView
 from chat_twisted.ui.layout import Line
+from chat_twisted.ui.settings import Memory
 from tests.door import Transport
 from tests.glass import Glass
 from tests.wire import frames
@@ -383,22 +387,32 @@ class ScreenTestCase(TestCase):
         self.screen = Screen(
             self.config, self.history, environment=self.environment, input=input, output=output
         )
+        identity = Identity(self.folder / "key", own=True)
         self.view = self.screen.view = ConversationView(
             "alice",
-            Identity(self.folder / "key", own=True),
+            LocalFiles(identity),
             self.clock,
             self.screen,
             self.config,
+            Memory(),
             timezone=UTC,
+        )
+        self.view.session = ClientSession(
+            "alice",
+            self.view,
+            Credentials(identity, lambda what: self.screen.ask(what, secret=True)),
+            self.clock,
         )
         self.view.session.makeConnection(self.server)
         headers = [("Version", 2), ("Session", "x"), ("Max-message", 65536), ("Last", 0)]
         self.view.session.dataReceived(encode("REGISTERED", "alice", headers))
-        for frame in self.requests():
-            body = {"WHO": "alice\nBob\ncarol\n", "ROOMS": "#dev 2 member\n#ops 1\n"}
-            if frame.verb in body:
-                answer = encode(frame.verb, "", [("Id", frame.id)], body[frame.verb])
-                self.view.session.dataReceived(answer)
+        body = {"WHO": "alice\nBob\ncarol\n", "ROOMS": "#dev 2 member\n#ops 1\n", "READ": ""}
+        while asked := self.requests():
+            for frame in asked:
+                if frame.verb in body or frame.verb == "HISTORY":
+                    text = body.get(frame.verb)
+                    answer = encode(frame.verb, frame.argument, [("Id", frame.id)], text)
+                    self.view.session.dataReceived(answer)
 
     async def until(self, is_so: Callable[[], object]) -> None:
         try:
@@ -480,7 +494,7 @@ class ShowingTests(ScreenTestCase):
     @on_a_terminal
     async def test_nothing_that_somebody_says_acts_on_the_terminal(self) -> None:
         self.hear("a\x1b]0;x\x07\x9b2J\x1b[31m\rb\u2028c", "alice")
-        await self.see("10:00 [@Bob] Bob: a␛]0;x␇\ufffd2J␛[31m␍b\ufffdc", "[@Bob 1] ALL>")
+        await self.see("10:00 [@Bob] Bob: a␛]0;x␇\ufffd2J␛[31m␍b\ufffdc", "[3:@Bob!] ALL>")
         self.assertEqual(self.glass.told, [])
 
     @on_a_terminal
@@ -500,7 +514,7 @@ class ShowingTests(ScreenTestCase):
                 self.hear(f"{filling}{'x' * gap}{forged}\n{filling}{' ' * gap}{forged}")
         self.hear("the last")
         await self.see("10:00 [ALL] Bob: the last", "ALL>")
-        for line in self.glass.lines[2:-2]:
+        for line in self.glass.lines[3:-2]:
             self.assertRegex(line, r"\A(10:00 \[ALL\] Bob:|        )")
 
     @on_a_terminal
@@ -543,7 +557,8 @@ class ShowingTests(ScreenTestCase):
     async def test_much_is_written_piece_by_piece_while_nothing_more_is_received(self) -> None:
         self.patch(screen_module, "MAX_WAITING", 50)
         self.patch(screen_module, "SHOWN_AT_ONCE", 10)
-        self.hear("\n".join(f"line{i}" for i in range(60)))
+        for first in range(0, 60, 15):
+            self.hear("\n".join(f"line{i}" for i in range(first, first + 15)))
         self.assertEqual(self.server.producerState, "paused")
         await self.until(lambda: self.server.producerState == "producing")
         self.assertNotIn("line50", self.glass.text)
@@ -569,7 +584,8 @@ class ShowingTests(ScreenTestCase):
     @on_a_terminal
     async def test_what_is_written_at_the_end_is_all(self) -> None:
         self.patch(screen_module, "SHOWN_AT_ONCE", 1)
-        self.hear("\n".join(f"line{i}" for i in range(30)))
+        for first in (0, 15):
+            self.hear("\n".join(f"line{i}" for i in range(first, first + 15)))
         self.screen.stop(1, "gone")
         self.assertEqual(await self.end(), (1, "gone"))
         found = re.findall(r"line\d+", self.glass.text)

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.themes import THEMES
 from chat_twisted.ui import folds as folds_module
 from chat_twisted.ui import highlight as highlight_module
 from chat_twisted.ui.conversations import Active
@@ -149,6 +150,10 @@ class CodeTests(LayoutTestCase):
             for line in ("a\rb", "\ufeffx", "\x1b[2J\x00", "\t'\\", "<a\xa0b", ""):
                 shown = highlight([line, "x = 1"], language)
                 self.assertEqual(list(map(plain, shown)), [line, "x = 1"])
+
+    def test_each_style_has_a_colour(self) -> None:
+        styles = {style.removeprefix("class:") for _, style in highlight_module._STYLES}
+        self.assertLessEqual(styles | {"code"}, set(THEMES["dark"]))
 
     def test_much_text_is_not_highlighted(self) -> None:
         self.patch(highlight_module, "MAX_CODE", 10)

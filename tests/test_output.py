@@ -25,11 +25,12 @@ from twisted.trial.unittest import TestCase
 from chat_twisted import accounts, admin, archive, options
 from chat_twisted.client import ClientError, arguments, main
 from chat_twisted.client.completion import CommandCompleter as Completer
-from chat_twisted.client.identity import Identity, IdentityError, ask_at_the_terminal
+from chat_twisted.client.identity import Identity, ask_at_the_terminal
 from chat_twisted.doors.framed import describe
 from chat_twisted.frames import Frame, encode
 from chat_twisted.logs import Logger
 from chat_twisted.text import printable
+from chat_twisted.ui.errors import IdentityError
 from tests.hostile import FACES, BotFace, RecordsFace, TerminalFace, right, unasked
 from tests.test_client_screen import ScreenTestCase, on_a_terminal
 from tests.test_layers import modules

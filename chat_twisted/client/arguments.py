@@ -50,7 +50,8 @@ class Arguments:
     :ivar server: the server to connect to.
     :ivar mode: the kind of user interface.
     :ivar config: the settings of ``config.toml``.
-    :ivar wait: seconds for which a lost connection is tried again.
+    :ivar wait: seconds for which a lost connection is tried again; None for the default: a
+        terminal tries for ever, a pipe for ``RECONNECT_FOR``.
     :ivar identity: the private key file; None for the client's own.
     :ivar password_file: a file with the password in its first line, or None.
     :ivar once: the only message or command; if empty, input is read.
@@ -62,7 +63,7 @@ class Arguments:
     server: Server
     mode: Mode
     config: Config
-    wait: int = RECONNECT_FOR
+    wait: int | None = None
     identity: Path | None = None
     password_file: Path | None = None
     once: str = ""
@@ -145,6 +146,7 @@ files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
   id_ed25519       your key, made when it is needed first
   input_history    the lines that you typed on a terminal
   ignored          the users whose messages are hidden
+  places           the conversations that you were in last
   sessions         tokens with which a guest resumes after a crash
 
 examples:
@@ -211,9 +213,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--wait",
         type=_seconds,
-        default=RECONNECT_FOR,
         metavar="SECONDS",
-        help=f"how long to try to reconnect ({RECONNECT_FOR}); 0: not at all",
+        help=f"how long to try to reconnect (on a terminal for ever, else {RECONNECT_FOR}); "
+        "0: not at all",
     )
     made.add_argument(
         "--identity",

@@ -1,31 +1,29 @@
 """A session of a bot: its answers and messages are awaited by coroutines.
 
-``BotSession`` connects a ``ClientSession``, gives its answers to the callers that wait for them,
-queues its messages, and restores what the server has forgotten after a lost connection. It must not
-know the requests that a bot can make, or the purpose of a bot.
+``BotSession`` connects a ``ClientSession`` and queues its messages. It must not know the requests
+that a bot can make, or the purpose of a bot.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorCore
 
 from chat_twisted.client.connection import FAILURES, Connector, Server, explain
-from chat_twisted.client.identity import Identity, IdentityError
-from chat_twisted.client.listener import Proof
+from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.session import ClientSession
 from chat_twisted.client.waiting import FutureLikeDeferred, Notifier, future_like
 from chat_twisted.core.message import check_user_name, fold
 from chat_twisted.logs import Logger
-from chat_twisted.refusals import Refusal
 from chat_twisted.text import printable_lines
-from chat_twisted.ui.errors import ClientError, NotConnected, Refused, Sent, as_refused
-from chat_twisted.ui.values import MAX_NAMES, Event, Listed, Received, Seen, State
+from chat_twisted.ui.errors import ClientError, NotConnected, Refused, as_refused
+from chat_twisted.ui.values import MAX_NAMES, Event, Received, Seen, State
 
 T = TypeVar("T")
 
@@ -43,15 +41,12 @@ LEAST = 1024
 class BotSession:
     """One session of a bot, and the listener of its ``ClientSession``.
 
-    :ivar name: the user's own name, as the server spells it; empty before registration.
+    :ivar is_registered: whether the user was ever registered.
     :ivar session: the session with the server; None before ``connect``.
     :ivar over: whether the session has ended.
     :ivar problem: the error that ended the session, or None.
     :ivar notifier: notified when a message has come or one of these attributes has changed.
     :ivar watcher: called with each change of a user's presence.
-    :ivar away: the user's away text, or None if the user is here.
-    :ivar rooms: the joined rooms by their folded names: each name, and whether it was joined as a
-        private room.
     :param reconnect_for, listen, tell, on_event: as in ``ChatClient``.
     :raises FilesError: if the folder of the known certificates is not known.
     """
@@ -70,14 +65,12 @@ class BotSession:
         tell: Callable[[str], object] | None,
         on_event: Callable[[Event], object] | None,
     ) -> None:
-        self.name = ""
+        self.is_registered = False
         self.session: ClientSession | None = None
         self.over = False
         self.problem: ClientError | None = None
         self.notifier = Notifier()
         self.watcher: Callable[[Seen], object] | None = None
-        self.away: str | None = None
-        self.rooms: dict[str, tuple[str, bool]] = {}
         self._user = user
         self._identity = identity
         self._server = server
@@ -90,12 +83,17 @@ class BotSession:
         self._listen = listen
         self._tell = tell or self._note
         self._on_event = on_event
-        self._asked: dict[int, FutureLikeDeferred[Any]] = {}
+        self._awaited = 0  # the number of answers that are awaited
         self._undelivered: dict[int, FutureLikeDeferred[bool]] = {}
         self._messages: deque[Received] = deque()
         self._weight = 0  # of the messages in the queue, see LEAST
         self._paused = False
         self._here: dict[str, Seen] = {}  # the presence of users, as the watcher knows it
+
+    @property
+    def name(self) -> str:
+        """The user's own name, as the server spells it; empty before registration."""
+        return self.session.user if self.session is not None and self.is_registered else ""
 
     def _note(self, notice: str) -> None:
         self._log.info("{notice}", notice=notice)
@@ -124,6 +122,7 @@ class BotSession:
         self.session = session = ClientSession(
             self._user,
             self,
+            Credentials(self._identity, lambda what: succeed("")),
             self._reactor,
             self._connector.reconnect,
             reconnect_for=self._reconnect_for,
@@ -191,59 +190,30 @@ class BotSession:
 
     # Waiting for answers
 
-    async def answer(self, id: int) -> Any:
-        """Wait for the answer to a request.
+    async def answer(self, answered: Awaitable[T]) -> T:
+        """Wait for the answer to a request; meanwhile more messages are received than otherwise.
 
         :raises Refused, NotConnected: if it was not carried out.
         """
-
-        def forget(_: object) -> None:
-            self._asked.pop(id, None)
-            self.throttle()
-
-        wait: FutureLikeDeferred[Any] = FutureLikeDeferred(forget)
-        self._asked[id] = wait
+        self._awaited += 1
         self.throttle()
-        return await wait
-
-    async def ask(
-        self,
-        verb: str,
-        argument: str = "",
-        headers: tuple[tuple[str, object], ...] = (),
-        body: str | None = None,
-    ) -> Any:
-        """Send a request, and wait for its answer.
-
-        :raises Refused, NotConnected: if it was not carried out.
-        """
-        session = self.live()
-        with as_refused():
-            id = session.ask(verb, argument, headers, body)
-        return await self.answer(id)
-
-    def expect_delivery(self, id: int) -> FutureLikeDeferred[bool]:
-        """Start to wait for a delivery; the result says whether it was confirmed."""
-
-        def forget(_: object) -> None:
-            self._undelivered.pop(id, None)
+        try:
+            return await answered
+        finally:
+            self._awaited -= 1
             self.throttle()
 
-        wait: FutureLikeDeferred[bool] = FutureLikeDeferred(forget)
-        self._undelivered[id] = wait
+    def expect_delivery(self, number: int) -> FutureLikeDeferred[bool]:
+        """Start to wait for the delivery of a message; the result says whether it was confirmed."""
+        wait: FutureLikeDeferred[bool] = FutureLikeDeferred()
+        self._undelivered[number] = wait
         return wait
 
-    def settle_delivery(self, id: int, arrived: bool) -> None:
+    def settle_delivery(self, number: int, arrived: bool) -> None:
         """End the wait for a delivery with its result."""
-        wait = self._undelivered.pop(id, None)
+        wait = self._undelivered.pop(number, None)
         if wait is not None:
             wait.callback(arrived)
-            self.throttle()
-
-    def _answered(self, id: int, result: Any) -> None:
-        wait = self._asked.pop(id, None)
-        if wait is not None:
-            wait.callback(result)
             self.throttle()
 
     # Messages
@@ -271,7 +241,7 @@ class BotSession:
         assert session is not None
         if not self._closing and (self._weight >= MAX_QUEUE or self._weight < QUEUE):
             session.skip_messages(self._weight >= MAX_QUEUE)
-        awaits = self._asked or self._undelivered or self._closing
+        awaits = self._awaited or self._undelivered or self._closing
         pause = self._weight >= QUEUE and not awaits
         if pause != self._paused and not self.over:
             self._paused = pause
@@ -284,26 +254,12 @@ class BotSession:
 
     def registered(self, name: str) -> None:
         """Called by the session when the user is registered."""
-        self.name = name
+        self.is_registered = True
         self.notifier.notify_all()
 
-    def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        """Called by the session when the name has an account; see ``Listener.authenticate``."""
-        identity = self._identity
-        match identity.next_method(methods, tries):
-            case "publickey":
-                try:
-                    binding = b"" if self.session is None else self.session.binding
-                    return Proof(*identity.sign(challenge, self._user, binding))
-                except IdentityError as error:
-                    self.problem = NotConnected(str(error))
-            case "password":
-                return Proof(password=identity.password) if identity.password else None
-        return None
-
-    def not_registered(self, refusal: Refusal) -> None:
-        """Called by the session when the server refuses the registration."""
-        self.problem = self.problem or Refused(refusal.code, refusal.reason)
+    def not_registered(self, problem: ClientError) -> None:
+        """Called by the session when the user can't be registered."""
+        self.problem = self.problem or problem
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
@@ -315,48 +271,19 @@ class BotSession:
             self.throttle()
             self.notifier.notify_all()
 
-    def sent(self, id: int, number: int, time: str) -> None:
-        """Called by the session when a message of this client is committed."""
-        self._answered(id, Sent(number, time))
-
-    def delivered(self, id: int) -> None:
+    def delivered(self, number: int) -> None:
         """Called by the session when a direct message was delivered."""
-        self.settle_delivery(id, True)
+        self.settle_delivery(number, True)
 
-    def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Called by the session when a request was refused."""
-        wait = self._asked.pop(id, None) if id is not None else None
-        if wait is not None:
-            wait.errback(Refused(refusal.code, refusal.reason))
-            self.throttle()
-        elif id is None:
-            self._log.warn(
-                "refused: ERROR {code} {reason}", code=refusal.code, reason=refusal.reason
-            )
+    def refused(self, problem: Refused) -> None:
+        """Called by the session when something was refused that is no request of the bot."""
+        self._log.warn("refused: {problem}", problem=str(problem))
 
-    def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Called by the session when a change of the account, the status or a sanction is done."""
-        self._answered(id, None)
-
-    def listed(self, id: int, found: Listed) -> None:
-        """Called by the session with the answer to WHO, ROOMS, BAN or READ."""
-        self._answered(id, found)
-
-    def found(self, id: int, messages: list[Received]) -> None:
-        """Called by the session with the answer to HISTORY, SEARCH or ACCOUNT messages."""
-        self._answered(id, messages)
-
-    def told(self, id: int | None, event: Event) -> None:
-        """Called by the session with each event."""
-        if event.verb == "LEFT" and fold(event.user) == fold(self.name):
-            self.rooms.pop(fold(event.room), None)
-        elif event.verb == "RENAMED" and fold(event.user) == fold(self.name):
-            self.name = event.new_name
-        elif event.verb == "DELETED":
+    def told(self, event: Event) -> None:
+        """Called by the session with each event that the bot did not ask for."""
+        if event.verb == "DELETED":
             self._forget(event.number)
-        if id is not None:
-            self._answered(id, event)
-        elif self._on_event is not None:
+        if self._on_event is not None:
             self._call(self._on_event, event)
 
     def seen(self, users: list[Seen]) -> None:
@@ -383,47 +310,26 @@ class BotSession:
     def reconnected(self) -> None:
         """Called by the session when it is connected again."""
         self._log.info("connected again")
-        Deferred.fromCoroutine(self._restore())
 
     def went_back(self) -> None:
         """Called by the session when the server has lost the newest messages."""
         self.tell("the server has lost the last messages: an older state of it was restored")
 
-    async def _restore(self) -> None:
-        """Restore the state that the server has forgotten with the connection or the user."""
-        if self.session is not None and self.session.forgotten:
-            for room, private in list(self.rooms.values()):
-                await self._rejoin(room, private)
-        try:
-            if self.away is not None:
-                await self.ask("STATUS", "away", (), self.away or None)
-            if self.watcher is not None:
-                await self.watch(again=True)
-        except ClientError as problem:
-            self._log.info("after coming back: {problem}", problem=str(problem))
-
-    async def _rejoin(self, room: str, private: bool) -> None:
-        try:
-            await self.ask("JOIN", room, (("Private", "yes"),) if private else ())
-        except ClientError as problem:
-            self._log.warn("can't join {room} again: {problem}", room=room, problem=str(problem))
-            self.rooms.pop(fold(room), None)
-
-    async def watch(self, *, again: bool = False) -> list[Seen]:
-        """Subscribe to presence, for the watcher; return the users who are present.
-
-        :param again: also call the watcher for the changes since the last known state.
-        """
-        users: list[Seen] = await self.ask("WHO", "", (("Watch", "yes"),))
-        before, self._here = self._here, {fold(user.user): user for user in users}
-        if again:
-            for key, user in before.items():
-                if key not in self._here:
-                    self._show(Seen(user.user, State.GONE))
-            for key, user in list(self._here.items()):
-                if before.get(key) != user:
-                    self._show(user)
+    async def watch(self) -> list[Seen]:
+        """Subscribe to presence, for the watcher; return the users who are present."""
+        users = await self.answer(self.live().watch())
+        self._here = {fold(user.user): user for user in users}
         return users
+
+    def present(self, users: list[Seen]) -> None:
+        """Called by the session with all present users after a reconnect."""
+        before, self._here = self._here, {fold(user.user): user for user in users}
+        for key, user in before.items():
+            if key not in self._here:
+                self._show(Seen(user.user, State.GONE))
+        for key, user in list(self._here.items()):
+            if before.get(key) != user:
+                self._show(user)
 
     def lost(self, reason: str) -> None:
         """Called by the session when it has ended."""
@@ -434,9 +340,6 @@ class BotSession:
         if not self._closing:
             reason = " ".join(reason.split("\n")) or "the server has closed the connection"
             self.problem = self.problem or NotConnected(reason)
-        asked, self._asked = self._asked, {}
-        for wait in asked.values():
-            wait.errback(self.closed_error())
         for id in list(self._undelivered):
             self.settle_delivery(id, False)
         self.notifier.notify_all()

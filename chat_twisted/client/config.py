@@ -16,6 +16,7 @@ from chat_twisted.client.address import PORT, parse_address
 from chat_twisted.client.connection import Server
 from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.message import fold
+from chat_twisted.ui.settings import Settings
 
 FILE = "config.toml"
 
@@ -37,20 +38,11 @@ class KnownServer:
 
 
 @dataclass(slots=True)
-class Config:
+class Config(Settings):
     """The settings.
 
     :ivar user: the user's name for servers that set none.
     :ivar keys: ``emacs`` or ``vi``.
-    :ivar bell: whether the bell rings for messages to the user.
-    :ivar notify: desktop notifications: ``on``, ``off``, or ``auto`` for terminals known to support
-        them.
-    :ivar history: the number of earlier messages that are shown when the user comes in or turns to
-        a conversation.
-    :ivar highlight: words that are for the user, like their name.
-    :ivar hide: the kinds of events that are not shown, of ``EVENTS``.
-    :ivar back: whether a message of the user ends their being away.
-    :ivar view: ``all`` to show every conversation in one stream, or ``current``.
     :ivar theme: ``dark``, ``light``, or ``auto`` for the one that suits the background, if it is
         known.
     :ivar colours: prompt_toolkit styles by the names of ``themes.THEMES``; an empty style is plain.
@@ -60,13 +52,6 @@ class Config:
 
     user: str = ""
     keys: str = "emacs"
-    bell: bool = True
-    notify: str = "auto"
-    history: int = 20
-    highlight: tuple[str, ...] = ()
-    hide: tuple[str, ...] = ()
-    back: bool = True
-    view: str = "all"
     theme: str = "auto"
     colours: dict[str, str] = field(default_factory=dict)
     servers: dict[str, KnownServer] = field(default_factory=dict)

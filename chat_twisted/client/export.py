@@ -9,76 +9,59 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from chat_twisted.ui.errors import IdentityError
 from chat_twisted.ui.records import Records
+from chat_twisted.ui.requests import ChatRequests
 from chat_twisted.ui.values import Received
 
 PAGE = 1000
 """Number of messages that are requested at once."""
 
 
-class ExportError(Exception):
-    """The export can't go on. Its text is for people, and may contain a file's name."""
-
-
-class Session(Protocol):
-    """The part of a session that this module uses."""
-
-    def ask(self, verb: str, argument: str, headers: tuple[tuple[str, object], ...]) -> int:
-        """Send a request; return the ID that its answer will have."""
-
-
 class Export:
     """An export that is under way.
 
-    :ivar count: the number of messages in the file.
     :param name: the file's name as the user has typed it. The file must not exist.
-    :raises ExportError: if the file can't be created.
+    :raises IdentityError: if the file can't be created.
     """
 
-    def __init__(self, name: str, user: str) -> None:
-        self.count = 0
-        self._last = 0
-        self._records = Records(user)
+    def __init__(self, name: str) -> None:
+        self._count = 0
+        self._last = 0  # the number of the last message
+        self._records = Records("")
         self._name = name
         self._path = os.path.expanduser(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             self._file: BinaryIO = open(os.open(self._path, flags, 0o600), "wb")  # noqa: SIM115
         except (OSError, ValueError) as problem:
-            raise self._error(problem) from None
+            raise self.error(problem) from None
 
-    def ask(self, session: Session) -> int:
-        """Request the next page; return the ID of the request."""
-        headers = (("After", self._last), ("Count", PAGE))
-        return session.ask("ACCOUNT", "messages", headers)
+    def add(self, messages: Sequence[Received]) -> None:
+        """Write a page.
 
-    def add(self, messages: Sequence[Received]) -> bool:
-        """Write a page; return whether there may be another one. An empty page is the last.
-
-        :raises ExportError: if the file can't be written, or the server repeats messages; the file
-            is removed then.
+        :raises OSError: if the file can't be written.
+        :raises IdentityError: if the server repeats messages.
         """
-        try:
-            for message in messages:
-                if message.number <= self._last:
-                    raise ExportError("The server lists messages without an end")
-                self._last = message.number
-                self._file.write(f"{self._records.received(message)}\n".encode())
-            self.count += len(messages)
-            if messages:
-                return True
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        except OSError as problem:
-            self.abandon()
-            raise self._error(problem) from None
-        except ExportError:
-            self.abandon()
-            raise
-        return False
+        for message in messages:
+            if message.number <= self._last:
+                raise IdentityError("The server lists messages without an end")
+            self._last = message.number
+            self._file.write(f"{self._records.received(message)}\n".encode())
+        self._count += len(messages)
+
+    def finish(self) -> str:
+        """Make the file durable, and close it; say for people that the export is complete.
+
+        :raises OSError: if the file can't be written.
+        """
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        messages = "1 message" if self._count == 1 else f"{self._count} messages"
+        return f"{messages} saved in {self._name}"
 
     def abandon(self) -> None:
         """Remove the file, which is not complete."""
@@ -87,12 +70,30 @@ class Export:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    @property
-    def done(self) -> str:
-        """Say that the export is complete, for people."""
-        messages = "1 message" if self.count == 1 else f"{self.count} messages"
-        return f"{messages} saved in {self._name}"
-
-    def _error(self, problem: OSError | ValueError) -> ExportError:
+    def error(self, problem: OSError | ValueError) -> IdentityError:
+        """Describe an error of the file for people."""
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-        return ExportError(f"{self._name}: {reason}")
+        return IdentityError(f"{self._name}: {reason}")
+
+
+async def export(session: ChatRequests, name: str) -> str:
+    """Save all messages of a user in a new file; say for people that it is complete.
+
+    After an error there is no file.
+
+    :raises IdentityError: if the file can't be made or written, or the server repeats messages.
+    """
+    file, after, more = Export(name), 0, True
+    try:
+        while more:
+            page = await session.own_page(after=after, count=PAGE)
+            file.add(page.messages)
+            more = page.more and page.after > after
+            after = page.after
+        return file.finish()
+    except OSError as problem:
+        file.abandon()
+        raise file.error(problem) from None
+    except BaseException:
+        file.abandon()
+        raise

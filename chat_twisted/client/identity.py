@@ -24,19 +24,19 @@ from cryptography.hazmat.primitives.serialization import (
 
 from chat_twisted.client.client_state import locked, replace
 from chat_twisted.text import printable
+from chat_twisted.ui.errors import IdentityError
 
 KEY_FILE = "id_ed25519"
 
 MAX_KEY = 16 * 1024
 """Maximum number of characters read from a public key file."""
 
+MAX_TRIES = 3
+"""Number of refused proofs after which a server closes the connection."""
+
 _CONTEXT = b"chat_twisted auth v2\0"
 
 Private = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-
-class IdentityError(Exception):
-    """A key or password is not available. The message is one line for the user."""
 
 
 class Identity:
@@ -66,19 +66,19 @@ class Identity:
         """Return whether the user named a key file, or the client's own key exists."""
         return not self._own or self._is_there()
 
-    def next_method(self, methods: Sequence[str], tries: int) -> str | None:
-        """Return the next login method to try: ``publickey`` or ``password``, or None if all were
-        tried.
+    def ways(self, methods: Sequence[str]) -> list[str]:
+        """Return the login methods to try, in order: ``publickey`` or ``password``.
 
-        The key comes first unless a password is given.
+        The key comes first unless a password is given. A password can be tried again, until there
+        are ``MAX_TRIES`` proofs.
 
         :param methods: the methods that the server accepts.
-        :param tries: how many methods have failed so far.
         """
         ways = ["publickey"] if "publickey" in methods and self.has_key() else []
         if "password" in methods:
             ways.insert(0 if self.password else len(ways), "password")
-        return ways[tries] if tries < len(ways) else None
+            ways += ["password"] * (MAX_TRIES - len(ways))
+        return ways
 
     def unlock(self) -> None:
         """Load the key now, if there is one, so that its passphrase is asked for early.

@@ -17,8 +17,18 @@ from dataclasses import dataclass
 from chat_twisted.core.errors import MalformedName, NoSuchRoom
 from chat_twisted.core.message import check_room_name, check_user_name
 from chat_twisted.frames import Frame, HeaderIncomplete
-from chat_twisted.refusals import Refusal
-from chat_twisted.ui.values import Event, Received, Room, Seen, State
+from chat_twisted.ui.values import (
+    Done,
+    Event,
+    Found,
+    Marker,
+    Profile,
+    Received,
+    Refusal,
+    Room,
+    Seen,
+    State,
+)
 
 MAX_BODY_TAKEN = 4 * 1024 * 1024
 """Maximum size of a body in bytes, whatever ``Max-message`` says."""
@@ -26,11 +36,17 @@ MAX_BODY_TAKEN = 4 * 1024 * 1024
 MAX_WHY = 500
 """Maximum length, in characters, of a topic, a reason or an away text; longer ones are cut."""
 
+MAX_IDENTITY = 32
+"""Maximum characters of a guest's identity that are kept."""
+
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 _TOKEN = re.compile(r"[^\x00-\x1f\x7f-\x9f]{0,256}\Z")
-_MARKER_LINE = re.compile(r"(\S+) ([0-9]{1,18})(?: .*)?\Z")
+_MARKER_LINE = re.compile(r"(\S+) ([0-9]{1,18})(?: ([0-9]{1,18}))?(?: .*)?\Z")
 _ROOM_LINE = re.compile(r"(\S+) ([0-9]{1,18})((?: \S+)*)\Z")
 _RANKS = {"@": "operator", "+": "voice"}
+KINDS = ("text", "action", "notice")
+"""The kinds of messages."""
+
 _WORD = re.compile(r"[a-z][a-z-]{0,30}\Z")
 _ERROR = re.compile(r"([0-9]{3})(?: (.*))?\Z")
 
@@ -112,7 +128,9 @@ def message(frame: Frame) -> Received:
     to = _conversation(frame.headers.get("to", ""))
     deleted = "deleted" in frame.headers and _flag(frame, "deleted")
     text = "" if deleted else frame.body or ""
-    return Received(_number(frame), time(frame), _user(frame.argument), to, text, deleted)
+    kind = frame.headers.get("kind", "text").lower()
+    kind = kind if kind in KINDS else "text"  # one that only a newer server knows
+    return Received(_number(frame), time(frame), _user(frame.argument), to, text, deleted, kind)
 
 
 def _number(frame: Frame) -> int:
@@ -152,12 +170,14 @@ def refusal(frame: Frame) -> Refusal:
     match = _ERROR.match(frame.argument)
     if match is None:
         raise HeaderIncomplete("an ERROR without a code")
-    reason = match[2] or ""
-    if until := frame.headers.get("until"):
-        reason += " for ever" if until == "ever" else f" until {until}"
-    if why := frame.headers.get("reason"):
-        reason = f"{reason}: {why}"
-    return Refusal(int(match[1]), _line(reason))
+    by = frame.headers.get("by", "")
+    return Refusal(
+        int(match[1]),
+        _line(match[2] or ""),
+        _line(frame.headers.get("until", "")),
+        _line(frame.headers.get("reason", "")),
+        _user(by) if by else "",
+    )
 
 
 def retry_after(frame: Frame) -> int | None:
@@ -222,12 +242,17 @@ def seen(line: str) -> Seen:
     """Parse a line of WHO or PRESENCE."""
     user, _, rest = line.partition(" ")
     rank = _RANKS.get(user[:1], "")
-    user = _user(user[1:] if rank else user)
+    user, mark, identity = user[1 if rank else 0 :].partition("!")
     state, _, why = rest.partition(" ")
+    known = identity[:MAX_IDENTITY] if mark else None
+    return Seen(_user(user), _state(state), _line(why), rank, known)
+
+
+def _state(word: str) -> State:
     try:
-        return Seen(user, State(state or State.HERE.value), _line(why), rank)
+        return State(word or State.HERE.value)
     except ValueError:  # a state that only a newer server knows
-        return Seen(user, State.HERE, "", rank)
+        return State.HERE
 
 
 def room(line: str) -> Room:
@@ -244,9 +269,36 @@ def sanction(line: str) -> str:
     return _line(line)
 
 
-def marker(line: str) -> tuple[str, int]:
-    """Parse a line of READ: a conversation, and the number up to which it was read."""
+def marker(line: str) -> Marker:
+    """Parse a line of READ."""
     match = _MARKER_LINE.match(line)
     if match is None:
         raise HeaderIncomplete("a line of READ that is none")
-    return _conversation(match[1]), int(match[2])
+    return Marker(_conversation(match[1]), int(match[2]), int(match[3] or 0))
+
+
+def found(frame: Frame, messages: list[Received]) -> Found:
+    """Parse the end of the answer to HISTORY, SEARCH or ACCOUNT messages."""
+    total = frame.number("total") if "total" in frame.headers else None
+    more = frame.headers.get("more", "")
+    after = frame.number("more") if frame.verb == "ACCOUNT" and more else 0
+    return Found(messages, bool(more), total, after)
+
+
+def profile(frame: Frame) -> Profile:
+    """Parse the answer to WHOIS."""
+    headers = frame.headers
+    return Profile(
+        _user(frame.argument),
+        _flag(frame, "account"),
+        "operator" in headers and _flag(frame, "operator"),
+        headers.get("since", ""),
+        _state(headers.get("state", "")),
+        tuple(map(_room, headers.get("rooms", "").split())),
+        _line(frame.body or ""),
+    )
+
+
+def done(frame: Frame) -> Done:
+    """Parse the answer to a request that changes an account, a status or a sanction."""
+    return Done(frame.argument, tuple(lines(frame)))

@@ -1,49 +1,71 @@
 """Proves on one connection who the user is, if their name has an account.
 
-The protocol is in docs/protocol.rst, Accounts. This module must not know where proofs come from, or
-what follows a login.
+The protocol is in docs/protocol.rst, Accounts. This module must not know how a password is asked
+for, or what follows a login.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
 from chat_twisted.client import incoming
-from chat_twisted.client.listener import Listener, Proof
+from chat_twisted.client.identity import Identity
 from chat_twisted.core.errors import AuthenticationFailed, AuthenticationRequired
 from chat_twisted.frames import Frame, HeaderIncomplete, encode
-from chat_twisted.refusals import Refusal, refusal_of
+from chat_twisted.refusals import refusal_of
+from chat_twisted.ui.errors import ClientError, IdentityError, NotConnected, Refused
+from chat_twisted.ui.values import Refusal
 
 REQUIRED = refusal_of(AuthenticationRequired).code
 CODES = (REQUIRED, refusal_of(AuthenticationFailed).code)
 """The codes of the refusals that this module handles."""
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the proofs of a login come from.
+
+    :ivar ask_password: asks the user for a password; the result is empty if nobody can be asked, or
+        fails with ``IdentityError``.
+    """
+
+    identity: Identity
+    ask_password: Callable[[str], Deferred[str]]
+
+
 class Login:
     """The challenge of one connection, and the proofs that answer it.
 
     :ivar proven: whether a proof was requested on this connection.
+    :param user: the user's name.
+    :param binding: the channel binding, which is empty without TLS.
     :param write: writes a frame to the server.
-    :param no_proof: called with the last refusal if there is no further proof.
+    :param no_proof: called with the reason if there is no further proof.
     """
 
     def __init__(
         self,
-        listener: Listener,
+        credentials: Credentials,
+        user: str,
+        binding: bytes,
         write: Callable[[bytes], object],
-        no_proof: Callable[[Refusal], object],
+        no_proof: Callable[[ClientError], object],
     ) -> None:
         self.proven = False
-        self._listener = listener
+        self._identity = credentials.identity
+        self._ask_password = credentials.ask_password
+        self._user = user
+        self._binding = binding
         self._write = write
         self._no_proof = no_proof
-        self._methods: list[str] = []
+        self._ways: list[str] = []  # the login methods that are still to be tried
+        self._password_tried = ""
         self._challenge = b""  # empty until the server has sent one
         self._proving = False  # whether a proof was sent and not yet answered
-        self._tries = 0  # how many proofs were refused
         self._is_over = False
 
     @property
@@ -56,38 +78,53 @@ class Login:
         self._is_over = True
 
     def refused(self, frame: Frame, refusal: Refusal) -> None:
-        """Answer a refusal, one of ``CODES``, with the listener's next proof.
+        """Answer a refusal, one of ``CODES``, with the next proof.
 
         :raises HeaderIncomplete: if the server must not send it now.
         """
         if refusal.code == REQUIRED:
             if self._challenge:
                 raise HeaderIncomplete("a second challenge")
-            self._tries = 0
-            self._methods = frame.headers.get("methods", "").split()
+            self._ways = self._identity.ways(frame.headers.get("methods", "").split())
             self._challenge = incoming.challenge(frame)
         elif not self._proving:
             raise HeaderIncomplete("an answer to a proof that was not given")
-        else:
-            self._tries += 1
         self._proving = False
         self.proven = True
-        asked = self._listener.authenticate(self._methods, self._challenge, self._tries)
-        if isinstance(asked, Deferred):
-            asked.addCallback(self._prove, refusal)
-        else:
-            self._prove(asked, refusal)
+        Deferred.fromCoroutine(self._prove(refusal))
 
-    def _prove(self, proof: Proof | None, refusal: Refusal) -> None:
+    async def _prove(self, refusal: Refusal) -> None:
+        try:
+            proof = await self._next_proof()
+        except IdentityError as problem:
+            if not self._is_over:
+                self._no_proof(NotConnected(str(problem)))
+            return
         if self._is_over:
             return
-        if proof is None:
-            self._no_proof(refusal)
+        if not proof:
+            self._no_proof(Refused(refusal.code, refusal.text, refusal))
             return
         self._proving = True
-        if proof.key:
-            signature = base64.b64encode(proof.signature).decode()
-            headers = [("Key", proof.key), ("Signature", signature)]
-            self._write(encode("AUTH", "publickey", headers))
-        else:
-            self._write(encode("AUTH", "password", (), proof.password))
+        self._write(proof)
+
+    async def _next_proof(self) -> bytes:
+        """Return the frame of the next proof; empty if there is none.
+
+        :raises IdentityError: if there is none, with the reason.
+        """
+        if not self._ways:
+            return b""
+        if self._ways.pop(0) == "password":
+            return await self._password()
+        key, signature = self._identity.sign(self._challenge, self._user, self._binding)
+        encoded = base64.b64encode(signature).decode()
+        return encode("AUTH", "publickey", [("Key", key), ("Signature", encoded)])
+
+    async def _password(self) -> bytes:
+        identity = self._identity
+        if not identity.password or identity.password == self._password_tried:
+            wrong = "Wrong password. " if self._password_tried else ""
+            identity.password = await self._ask_password(f"{wrong}Password of {self._user}: ")
+        self._password_tried = identity.password  # kept by the identity for a reconnect
+        return encode("AUTH", "password", (), identity.password) if identity.password else b""

@@ -7,6 +7,7 @@ line and in ``config.toml``.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -19,18 +20,24 @@ from twisted.internet.error import ConnectingCancelledError
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.connection import FAILURES, Connector, explain
-from chat_twisted.client.identity import KEY_FILE, Identity, IdentityError, ask_at_the_terminal
+from chat_twisted.client.identity import KEY_FILE, Identity, ask_at_the_terminal
+from chat_twisted.client.login import Credentials
 from chat_twisted.client.pipe import INTERRUPTED, NOT_CONNECTED, Pipe
+from chat_twisted.client.session import RECONNECT_FOR, ClientSession
 from chat_twisted.client.standard import StandardFiles
+from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.core.message import fold
 from chat_twisted.text import printable_lines
+from chat_twisted.ui.errors import IdentityError
 from chat_twisted.ui.records import Records
+from chat_twisted.ui.settings import Memory
 from chat_twisted.ui.wording import Wording
 
 INPUT_HISTORY = "input_history"
 SESSIONS = "sessions"
 IGNORED = "ignored"
+PLACES = "places"
 """Names of files in the client's folder."""
 
 MAX_SESSIONS = 1000
@@ -96,20 +103,27 @@ async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> N
     connector = Connector(reactor, arguments.server, _tell)
     pipe = Pipe(
         arguments.user,
-        identity,
+        LocalFiles(identity),
         reactor,
         attach,
         greet=reads and (is_json or os.isatty(0)),
         output_format=(Records if is_json else Wording)(arguments.user),
         once=arguments.once,
         tail=arguments.tail,
-        reconnect=connector.reconnect,
-        reconnect_for=arguments.wait,
-        token="" if proves else token.get(),
+        ask_password=identity.ask_password,
         remember=token.set,
         renamed=token.rename,
     )
-    connecting = connector.connect(pipe.session)
+    pipe.session = session = ClientSession(
+        arguments.user,
+        pipe,
+        Credentials(identity, pipe.ask_password),
+        reactor,
+        connector.reconnect,
+        reconnect_for=RECONNECT_FOR if arguments.wait is None else arguments.wait,
+        token="" if proves else token.get(),
+    )
+    connecting = connector.connect(session)
 
     def interrupt(code: int) -> Deferred[int]:
         connecting.cancel()
@@ -129,37 +143,56 @@ async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> N
 
 
 async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
-    from chat_twisted.client.conversation_view import ConversationView
     from chat_twisted.client.history import InputHistory
     from chat_twisted.client.screen import Screen
+    from chat_twisted.ui.conversation_view import ConversationView
 
     try:
         identity.unlock()  # before the screen uses the terminal
     except IdentityError as problem:
         raise _fail(str(problem)) from None
-    token, ignored = _SessionToken(arguments), _StateValue(arguments, IGNORED)
+    token = _SessionToken(arguments)
+    ignored, place = _StateValue(arguments, IGNORED), _StateValue(arguments, PLACES, MAX_SESSIONS)
     history = InputHistory(config_folder() / INPUT_HISTORY, lambda notice: view.tell(notice))
     screen = Screen(arguments.config, history, environment=os.environ)
     connector = Connector(reactor, arguments.server, lambda notice: view.tell(notice))
+
+    async def ask_password(what: str) -> str:
+        password = await screen.ask(what, secret=True)
+        if not password:
+            raise IdentityError(f"No password of {arguments.user} was given")
+        return password
+
     view = ConversationView(
         arguments.user,
-        identity,
+        LocalFiles(identity),
         reactor,
         screen,
         arguments.config,
+        Memory(
+            ignored.get().split(","),
+            place.get(),
+            lambda names: ignored.set(",".join(names) or None),
+            place.set,
+            token.set,
+            token.rename,
+        ),
         where=arguments.server.address,
         rooms=arguments.rooms,
-        reconnect=connector.reconnect,
-        reconnect_for=arguments.wait,
+    )
+    view.session = session = ClientSession(
+        arguments.user,
+        view,
+        Credentials(identity, lambda what: Deferred.fromCoroutine(ask_password(what))),
+        reactor,
+        connector.reconnect,
+        reconnect_for=math.inf if arguments.wait is None else arguments.wait,
         token=token.get(),
-        remember=token.set,
-        renamed=token.rename,
-        ignored=ignored.get().split(","),
-        remember_ignored=lambda names: ignored.set(",".join(names) or None),
+        other_name=lambda refusal: Deferred.fromCoroutine(view.other_name(refusal)),
     )
     screen.view = view
     screen.start()
-    connecting = connector.connect(view.session)
+    connecting = connector.connect(session)
 
     def interrupt(code: int) -> Deferred[tuple[int, str]]:
         connecting.cancel()

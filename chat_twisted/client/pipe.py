@@ -12,7 +12,7 @@ After the end of input, the client stays until every message is answered. So the
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,19 +28,23 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client.dialogs import change_account
-from chat_twisted.client.export import Export, ExportError
-from chat_twisted.client.identity import Identity, IdentityError
-from chat_twisted.client.listener import Proof
-from chat_twisted.client.session import RECONNECT_FOR, ClientSession
-from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, fold, parse_target
-from chat_twisted.refusals import Refusal, refusal_of
+from chat_twisted.logs import Logger
 from chat_twisted.text import printable_lines
-from chat_twisted.ui import commands
+from chat_twisted.ui.asking import Answer, Asker, UserFiles, about
 from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say
+from chat_twisted.ui.errors import ClientError, IdentityError, NotConnected, Refused, Sent
 from chat_twisted.ui.records import Records
-from chat_twisted.ui.values import Event, Listed, Received, Seen, conversation_of
+from chat_twisted.ui.session import ChatSession
+from chat_twisted.ui.values import (
+    Done,
+    Event,
+    Found,
+    Profile,
+    Received,
+    Seen,
+    conversation_of,
+)
 from chat_twisted.ui.wording import Wording
 
 MAX_LINE = 1024 * 1024
@@ -67,21 +71,16 @@ INTERRUPTED_WITHIN = 0.5
 OutputFormat = Wording | Records
 
 
-@dataclass(slots=True)
-class _Asked:
-    """An unanswered request: a message or a command.
+@dataclass(frozen=True, slots=True)
+class _Undelivered:
+    """A direct message that is sent and not yet delivered.
 
-    :ivar to: the target of the message, or the subject of the command.
     :ivar mark: the user's own ID of the request, or None.
-    :ivar overdue: the timer of a direct message that is sent but not delivered.
-    :ivar export: the export of which a page is requested.
     """
 
     to: str
-    mark: object = None
-    command: Command | None = None
-    overdue: IDelayedCall | None = None
-    export: Export | None = None
+    mark: object
+    overdue: IDelayedCall
 
 
 @implementer(IHalfCloseableProtocol)
@@ -90,28 +89,30 @@ class Pipe(LineReceiver):
 
     :ivar done: fires with the exit code when everything has ended and was written.
     :ivar failure: why there was no session, in one line, if the exit code is ``NOT_CONNECTED``.
+    :ivar session: the session; to be set before it is connected.
+    :param files: the user's key and files.
     :param attach: makes this the protocol of standard input and output. It is called once, when the
         user is registered, so that no input is read before it can be sent.
     :param greet: whether to print a greeting and the changes of the connection.
     :param once: the only line of input; standard input is then not read.
     :param tail: a conversation: only its messages are printed, and standard input is not read.
-    :param reconnect: as in ``ClientSession``.
-    :param reconnect_for: seconds, as in ``ClientSession``.
-    :param token: the stored session token, if the process last ended without QUIT.
+    :param ask_password: asks the user for a password; the result is empty if nobody can be asked.
     :param remember: called with a session token to store, and with None after QUIT; not called for
         a user who has logged in with a key or password.
     :param renamed: called with the user's new name.
-    :param first_id: as in ``ClientSession``.
     """
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_LINE
     transport: Any  # StandardFiles
+    session: ChatSession
+
+    _log = Logger()
 
     def __init__(
         self,
         user: str,
-        identity: Identity,
+        files: UserFiles,
         clock: IReactorTime,
         attach: Callable[[Pipe], object],
         *,
@@ -119,26 +120,15 @@ class Pipe(LineReceiver):
         output_format: OutputFormat | None = None,
         once: str = "",
         tail: str = "",
-        reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
-        reconnect_for: float = RECONNECT_FOR,
-        token: str = "",
+        ask_password: Callable[[str], str] = lambda what: "",
         remember: Callable[[str | None], None] = lambda token: None,
         renamed: Callable[[str], None] = lambda name: None,
-        first_id: int | None = None,
     ) -> None:
         self.done: Deferred[int] = Deferred()
         self.failure = ""
-        self.session = ClientSession(
-            user,
-            self,
-            clock,
-            reconnect,
-            reconnect_for=reconnect_for,
-            token=token,
-            first_id=first_id,
-        )
         self._user = user
-        self._identity = identity
+        self._files = files
+        self._ask_password = ask_password
         self._clock = clock
         self._attach = attach
         self._greet = greet
@@ -153,14 +143,13 @@ class Pipe(LineReceiver):
         self._renamed = renamed
         self._registered = False
         self._connected = False  # whether there is a registered connection
-        self._proven = False  # whether the user has logged in with a key or password
         self._interrupted = False
         self._leaving = False
         self._ignored: dict[str, str] = {}  # names as they were typed, by folded name
         self._session_over = False
         self._code = OK
-        self._unanswered: dict[int, _Asked] = {}  # requests without an answer, by ID
-        self._undelivered: dict[int, _Asked] = {}
+        self._unanswered = 0  # the number of requests without an answer
+        self._undelivered: dict[int, _Undelivered] = {}  # by the numbers of the messages
         self._last_sent = 0  # the number of the message that was sent last
 
     # Standard input and output
@@ -183,8 +172,8 @@ class Pipe(LineReceiver):
 
     def _take(self, order: ParsedLine | None, mark: object) -> None:
         match order:
-            case Say(to, text):
-                self._send(to, text, mark)
+            case Say():
+                self._start(self._send(order, mark))
             case Command("/quit"):
                 self._quitting = True
                 self._leave_if_done()
@@ -192,16 +181,14 @@ class Pipe(LineReceiver):
                 self._show(self._format.help(mark, topic))
             case Command("/ignore" | "/unignore", name):
                 self._ignore(order, name or "", mark)
-            case Command("/account", "export", file):
-                self._export(order, file or "", mark)
             case Command("/delete", None) if not self._last_sent:
                 self._complain(
                     self._format.mistake(mark, "No message was sent yet; /delete NUMBER")
                 )
             case Command("/delete", None):
-                self._command(replace(order, first=str(self._last_sent)), mark)
+                self._start(self._command(replace(order, first=str(self._last_sent)), mark))
             case Command():
-                self._command(order, mark)
+                self._start(self._command(order, mark))
             case Mistake(text):
                 self._complain(self._format.mistake(mark, text))
 
@@ -248,50 +235,80 @@ class Pipe(LineReceiver):
 
     def _read_or_not(self) -> None:
         wait = (
-            self._stuck
-            or len(self._unanswered) >= WINDOW
-            or len(self._undelivered) >= DELIVERY_WINDOW
+            self._stuck or self._unanswered >= WINDOW or len(self._undelivered) >= DELIVERY_WINDOW
         )
         if wait and not self.paused:
             self.pauseProducing()  # type: ignore[no-untyped-call]
         elif self.paused and not wait:
             self.resumeProducing()  # type: ignore[no-untyped-call]
 
-    def _send(self, to: str, text: str, mark: object) -> None:
-        try:
-            self.session.check(to, text)
-        except ChatError as error:
-            self._complain(self._format.not_sent(mark, to, refusal_of(type(error))))
-            return
-        self._await(self.session.send(to, text), _Asked(to, mark))
+    def _start(self, request: Coroutine[Any, Any, None]) -> None:
+        """Send a request, and handle its answer when it comes."""
+        self._unanswered += 1
+        Deferred.fromCoroutine(request).addBoth(self._answered)
+        self._go_on_reading()
 
-    def _command(self, command: Command, mark: object) -> None:
+    def _answered(self, result: object) -> None:
+        self._unanswered -= 1
+        self._go_on_reading()
+        self._leave_if_done()
+        if isinstance(result, Failure):
+            self._log.failure("while a request was handled", result)
+
+    async def _send(self, message: Say, mark: object) -> None:
+        to = message.to
         try:
-            id = commands.ask(self.session, command)
-        except ChatError as error:
-            self._refused(command, mark, error)
-            return
-        if id is None:
-            Deferred.fromCoroutine(self._change_account(command, mark))
+            sent = await self.session.send(to, message.text, message.kind)
+        except Refused as problem:
+            self._complain(self._format.not_sent(mark, to, problem.refusal))
+        except NotConnected:
+            self._is_unanswered(mark, to)
         else:
-            self._await(id, _Asked(commands.about(command), mark, command))
+            self._sent(to, mark, sent)
 
-    def _export(self, command: Command, file: str, mark: object) -> None:
+    def _is_unanswered(self, mark: object, to: str) -> None:
+        """Called when the session has ended without an answer to a request."""
+        if not self._interrupted:
+            self._complain(self._format.unanswered(mark, to))
+
+    def _sent(self, to: str, mark: object, sent: Sent) -> None:
+        self._last_sent = sent.number
+        if parse_target(to).audience is Audience.USER:
+            overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, sent.number)
+            self._undelivered[sent.number] = _Undelivered(to, mark, overdue)
+            self._show(self._format.accepted(mark, to, sent.number, sent.time))
+        else:
+            self._show(self._format.sent(mark, to, sent.number, sent.time))
+
+    async def _command(self, command: Command, mark: object) -> None:
+        subject = "export" if command.first == "export" else about(command)
         try:
-            export = Export(file, self._user)
-        except ExportError as problem:
+            answer = await Asker(self.session, self, self._files).perform(command)
+        except Refused as problem:
+            self._complain(self._format.refused(mark, command, subject, problem.refusal))
+            if self._tail:  # the conversation of --tail is not available
+                self._leave()
+        except NotConnected:
+            self._is_unanswered(mark, subject)
+        except IdentityError as problem:
             self._complain(self._format.mistake(mark, str(problem)))
-            return
-        self._await(export.ask(self.session), _Asked("export", mark, command, export=export))
+        else:
+            self._show(self._describe(command, mark, answer))
 
-    def _exported(self, asked: _Asked, export: Export, messages: list[Received]) -> None:
-        try:
-            if export.add(messages):
-                self._await(export.ask(self.session), asked)
-            else:
-                self._show(self._format.noted(asked.mark, export.done))
-        except ExportError as problem:
-            self._complain(self._format.mistake(asked.mark, str(problem)))
+    def _describe(self, command: Command, mark: object, answer: Answer | str) -> str:
+        """Return the text of an answer."""
+        match answer:
+            case str():
+                return self._format.noted(mark, answer)
+            case Done(what, lines):
+                return self._format.changed(mark, command, what, lines)
+            case Event():
+                return self._take_event(answer, mark)
+            case Found(messages):
+                return self._format.found(mark, command, messages)
+            case Profile():
+                return self._format.described(mark, answer)
+        return self._format.listed(mark, command, about(command), answer)
 
     def _ignore(self, command: Command, name: str, mark: object) -> None:
         if not name:
@@ -305,31 +322,8 @@ class Pipe(LineReceiver):
         self._show(self._format.noted(mark, words))
 
     def ask(self, what: str, *, secret: bool) -> Deferred[str]:
-        """Ask the user for a password, see ``dialogs.Questions``."""
-        return succeed(self._identity.ask_password(what))
-
-    async def _change_account(self, command: Command, mark: object) -> None:
-        try:
-            id = await change_account(self, self._identity, self.session, command)
-        except IdentityError as error:
-            self._complain(self._format.mistake(mark, str(error)))
-        except ChatError as error:
-            self._refused(command, mark, error)
-        else:
-            self._await(id, _Asked(commands.about(command), mark, command))
-
-    def _refused(self, command: Command, mark: object, error: ChatError) -> None:
-        refusal = refusal_of(type(error))
-        self._complain(self._format.refused(mark, command, commands.about(command), refusal))
-
-    def _await(self, id: int, asked: _Asked) -> None:
-        self._unanswered[id] = asked
-        self._read_or_not()
-
-    def _answered(self, id: int) -> _Asked:
-        asked = self._unanswered.pop(id)
-        self._go_on_reading()
-        return asked
+        """Ask the user for a password, see ``asking.Questions``."""
+        return succeed(self._ask_password(what))
 
     def _go_on_reading(self) -> None:
         if self.transport is not None:
@@ -355,32 +349,23 @@ class Pipe(LineReceiver):
         if self._once:
             self._take(*self._format.parse_once(self._once))
         if self._tail.startswith("#"):
-            self._command(Command("/join", self._tail), None)
+            self._start(self._command(Command("/join", self._tail), None))
 
     def _has_come(self) -> None:
         self._connected = True
-        if not self._proven:
+        if not self.session.proven:
             self._remember(self.session.token)
 
-    def authenticate(self, methods: list[str], challenge: bytes, tries: int) -> Proof | None:
-        """Called by the session when the name has an account; see ``Listener.authenticate``."""
-        self._proven = True
-        identity = self._identity
-        match identity.next_method(methods, tries):
-            case "publickey":
-                try:
-                    return Proof(*identity.sign(challenge, self._user, self.session.binding))
-                except IdentityError as error:
-                    self.failure = str(error)
-            case "password":
-                if not identity.password and not self._registered:
-                    identity.password = identity.ask_password(f"Password of {self._user}: ")
-                return Proof(password=identity.password) if identity.password else None
-        return None
+    def ask_password(self, what: str) -> Deferred[str]:
+        """Ask for the password of the login; not at a reconnect, when nobody may be there."""
+        return succeed("" if self._registered else self._ask_password(what))
 
-    def not_registered(self, refusal: Refusal) -> None:
-        """Called by the session when the server refuses the registration."""
-        self.failure = self.failure or f"ERROR {refusal.code} : {refusal.reason} : {self._user}"
+    def not_registered(self, problem: ClientError) -> None:
+        """Called by the session when the user can't be registered."""
+        if isinstance(problem, Refused):
+            self.failure = f"ERROR {problem.code} : {problem.reason} : {self._user}"
+        else:
+            self.failure = str(problem)
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
@@ -392,90 +377,47 @@ class Pipe(LineReceiver):
                 return
         self._show(self._format.received(message))
 
-    def sent(self, id: int, number: int, time: str) -> None:
-        """Called by the session when a message of this user is committed."""
-        asked = self._answered(id)
-        self._last_sent = number
-        if parse_target(asked.to).audience is Audience.USER:
-            asked.overdue = self._clock.callLater(DELIVERY_WITHIN, self._overdue, id)
-            self._undelivered[id] = asked
-            self._go_on_reading()
-            self._show(self._format.accepted(asked.mark, asked.to, number, time))
-        else:
-            self._show(self._format.sent(asked.mark, asked.to, number, time))
-        self._leave_if_done()
-
-    def delivered(self, id: int) -> None:
+    def delivered(self, number: int) -> None:
         """Called by the session when a direct message was delivered."""
-        asked = self._undelivered.pop(id, None)
-        if asked is not None and asked.overdue is not None:
-            asked.overdue.cancel()
+        message = self._undelivered.pop(number, None)
+        if message is not None:
+            message.overdue.cancel()
             self._go_on_reading()
-            self._show(self._format.delivered(asked.mark, asked.to))
+            self._show(self._format.delivered(message.mark, message.to))
             self._leave_if_done()
 
-    def _overdue(self, id: int) -> None:
-        asked = self._undelivered.pop(id)
+    def _overdue(self, number: int) -> None:
+        message = self._undelivered.pop(number)
         self._go_on_reading()
-        self._show(self._format.overdue(asked.mark, asked.to))
+        self._show(self._format.overdue(message.mark, message.to))
         self._leave_if_done()
 
-    def refused(self, id: int | None, refusal: Refusal) -> None:
-        """Called by the session when a request was refused."""
-        asked = self._unanswered.get(id) if id is not None else None
-        if id is None or asked is None:
-            self._complain(self._format.not_sent(None, "anybody", refusal))
-            return
-        self._answered(id)
-        if asked.export is not None:
-            asked.export.abandon()
-        if asked.command is None:
-            self._complain(self._format.not_sent(asked.mark, asked.to, refusal))
-        else:
-            self._complain(self._format.refused(asked.mark, asked.command, asked.to, refusal))
-            if self._tail:  # the conversation of --tail is not available
-                self._leave()
-        self._leave_if_done()
+    def refused(self, problem: Refused) -> None:
+        """Called by the session when something was refused that is not known here."""
+        self._complain(self._format.not_sent(None, "anybody", problem.refusal))
 
-    def changed(self, id: int, what: str, lines: list[str]) -> None:
-        """Called by the session when a change of the account, the status or a sanction is done."""
-        asked = self._answered(id)
-        assert asked.command is not None
-        self._show(self._format.changed(asked.mark, asked.command, what, lines))
-        self._leave_if_done()
+    def told(self, event: Event) -> None:
+        """Called by the session with each event that was not asked for."""
+        self._show(self._take_event(event, None))
 
-    def listed(self, id: int, found: Listed) -> None:
-        """Called by the session with the answer to WHO, ROOMS or BAN."""
-        asked = self._answered(id)
-        assert asked.command is not None
-        self._show(self._format.listed(asked.mark, asked.command, asked.to, found))
-        self._leave_if_done()
-
-    def found(self, id: int, messages: list[Received]) -> None:
-        """Called by the session with the answer to HISTORY, SEARCH or ACCOUNT messages."""
-        asked = self._answered(id)
-        assert asked.command is not None
-        if asked.export is not None:
-            self._exported(asked, asked.export, messages)
-        else:
-            self._show(self._format.found(asked.mark, asked.command, messages))
-        self._leave_if_done()
-
-    def told(self, id: int | None, event: Event) -> None:
-        """Called by the session with each event."""
+    def _take_event(self, event: Event, mark: object) -> str:
+        """Follow an event; return its text."""
         if event.verb == "RENAMED" and fold(event.new_name) == fold(self.session.user):
             self._user = self._format.user = event.new_name
             self._renamed(event.new_name)
-        mark = None if id is None else self._answered(id).mark
+        text = self._format.told(mark, event)
         if not self._tail:
-            self._show(self._format.told(mark, event))
-        elif event.verb == "LEFT" and (fold(event.user), fold(event.room)) == (
+            return text
+        if event.verb == "LEFT" and (fold(event.user), fold(event.room)) == (
             fold(self._user),
             fold(self._tail),
         ):
-            self._complain(self._format.told(mark, event))
+            self._complain(text)
             self._leave()
-        self._leave_if_done()
+        return ""
+
+    def present(self, users: list[Seen]) -> None:
+        """Called by the session after a reconnect, if presence is watched."""
 
     def seen(self, users: list[Seen]) -> None:
         """Called by the session when the presence of users has changed."""
@@ -497,8 +439,6 @@ class Pipe(LineReceiver):
         self._has_come()
         if self._greet:
             self._show(self._format.reconnected())
-        if self.session.forgotten and self._tail.startswith("#"):
-            self._command(Command("/join", self._tail), None)
         if self._leaving:
             self.session.quit()
 
@@ -509,22 +449,16 @@ class Pipe(LineReceiver):
 
     def lost(self, reason: str) -> None:
         """Called by the session when it has ended."""
-        for asked in self._undelivered.values():
-            if asked.overdue is not None:
-                asked.overdue.cancel()
+        for message in self._undelivered.values():
+            message.overdue.cancel()
         self._undelivered.clear()
         self._session_over = True
         if not self._registered:
             self._code = NOT_CONNECTED
             self.failure = self.failure or reason or Wording(self._user).over("")
-        elif not self._interrupted:
-            for asked in self._unanswered.values():
-                if asked.export is not None:
-                    asked.export.abandon()
-                self._complain(self._format.unanswered(asked.mark, asked.to))
-            if not self._leaving:
-                self._complain(self._format.over(reason))
-        if self._leaving and self._connected and not self._proven:
+        elif not self._interrupted and not self._leaving:
+            self._complain(self._format.over(reason))
+        if self._leaving and self._connected and not self.session.proven:
             self._remember(None)  # otherwise the server reserves the name for a return
         self._leaving = True
         if self.transport is None:
@@ -585,4 +519,4 @@ class _Throttle:
         self._pipe.throttle(False)
 
     def stopProducing(self) -> None:
-        self._pipe.session.stopProducing()
+        self._pipe.session.resumeProducing()  # a paused session would not notice its end

@@ -79,6 +79,12 @@ class Reconnection:
         self._attempt = None
         self._connect().addErrback(self.try_later)
 
+    def next_attempt(self) -> float | None:
+        """Return the seconds until the next attempt; None if none is planned."""
+        if self._attempt is None:
+            return None
+        return max(0.0, self._attempt.getTime() - self._clock.seconds())
+
     def end(self) -> None:
         """Make no further attempt."""
         self._has_ended = True

@@ -15,8 +15,10 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.client import incoming
+from chat_twisted.client.waiting import FutureLikeDeferred
 from chat_twisted.core.message import fold
 from chat_twisted.frames import Frame, HeaderIncomplete, MessageTooLong, encode
+from chat_twisted.ui.requests import Headers
 from chat_twisted.ui.values import Received
 
 MAX_ARGUMENT = 480
@@ -60,8 +62,6 @@ _LINES: dict[str, Callable[[str], Any]] = {
     "READ": incoming.marker,
 }
 """How a line of a list is parsed."""
-
-Headers = tuple[tuple[str, object], ...]
 
 
 def draw_id() -> int:
@@ -108,21 +108,25 @@ class Request:
     :ivar frame: the encoded frame, to send it again.
     :ivar verb: its verb.
     :ivar argument: its argument.
+    :ivar headers: its headers, except its ID.
     :ivar answer: the verb of its answer.
     :ivar lists: whether the answer is a list, which may have several pages.
     :ivar gathered: the parts of the answer that have come so far.
     :ivar size: the size of ``gathered`` in bytes, see ``MAX_GATHERED``.
     :ivar after: the cursor of the requested page.
+    :ivar answered: fires with the answer, or fails with a ``ClientError``.
     """
 
     frame: bytes
     verb: str
     argument: str
+    headers: Headers
     answer: str
     lists: bool
     gathered: list[Any] = field(default_factory=list)
     size: int = 0
     after: str = ""
+    answered: FutureLikeDeferred[Any] = field(default_factory=FutureLikeDeferred)
 
 
 class Requests:
@@ -164,15 +168,24 @@ class Requests:
         if verb == "KICK" and argument.startswith("#"):
             answer = "LEFT"
         lists = is_list(verb, argument, any(name == "User" for name, _ in headers))
-        self._waiting[self._last_id] = Request(frame, verb, argument, answer, lists)
+        self._waiting[self._last_id] = Request(frame, verb, argument, headers, answer, lists)
         return self._last_id
 
-    def settle(self, id: int) -> list[Any]:
-        """Remove a request that was answered; return the gathered parts of the answer."""
+    def answered(self, id: int) -> FutureLikeDeferred[Any]:
+        """Return the Deferred of a request's answer."""
+        return self._waiting[id].answered
+
+    def settle(self, id: int) -> Request:
+        """Remove a request that was answered; return it, with the gathered parts of the answer."""
         request = self._waiting.pop(id)
-        found = request.gathered
-        self._forget_parts(request)
-        return found
+        self._size -= request.size
+        return request
+
+    def fail(self, problem: Exception) -> None:
+        """Remove all requests, which will not be answered; their Deferreds fail, in order."""
+        waiting, self._waiting = self._waiting, {}
+        for request in waiting.values():
+            request.answered.errback(problem)
 
     def forget_parts(self, id: int | None = None) -> None:
         """Drop the parts of the answer to a request that will be sent again, or to all requests."""
@@ -231,15 +244,16 @@ class Requests:
         id, request = asked
         parse = _LINES[frame.verb]
         lines = incoming.lines(frame)
-        size = sum(map(len, lines)) + LEAST_LINE * len(lines)
+        size = sum(map(len, lines)) + LEAST_LINE * (len(lines) + 1)
         self._gather(request, [parse(line) for line in lines], size)
         after = frame.headers.get("more")
         if after is None:
             return id, b""
-        if not lines or not after or len(after) > MAX_CURSOR or after == request.after:
+        if not after or len(after) > MAX_CURSOR or after == request.after:
             raise HeaderIncomplete("a list that goes on from nowhere")
         request.after = after
-        return id, encode(frame.verb, frame.argument, [("Id", id), ("After", after)])
+        headers: list[tuple[str, object]] = [("Id", id), *request.headers, ("After", after)]
+        return id, encode(frame.verb, frame.argument, headers)
 
     def _gather(self, request: Request, found: list[Any], size: int) -> None:
         request.gathered.extend(found)

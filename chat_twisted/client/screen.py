@@ -86,7 +86,7 @@ class View(Names, Protocol):
     def prompt(self) -> Line:
         """Return the text before the input; the last piece is the name of the conversation."""
 
-    def take(self, line: str) -> None:
+    def take(self, line: str) -> object:
         """Handle a typed line."""
 
     def send_again(self) -> None:
@@ -413,6 +413,14 @@ class Screen:
             text.append((SEQUENCE, BREAKS))
             app = self._session.app
             print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
+
+    def columns(self) -> int:
+        """Return the width of the terminal, in columns."""
+        return self._output.get_size().columns
+
+    def clear(self) -> None:
+        """Clear the screen above the prompt."""
+        self._session.app.renderer.clear()
 
     def refresh(self) -> None:
         """Draw the prompt again."""

@@ -3,10 +3,10 @@ Version 2).
 
 ``ClientSession`` is the Twisted protocol of the connection, and of the next one after it was lost:
 it resumes as the same user, repeats requests without an answer (``requests``), and receives missed
-messages. It reports events and answers to a ``Listener``. It must not know the kind of listener: a
-pipe, a terminal or a bot. It is long because it handles every frame that a server sends; what has a
-state of its own has a module of its own (``requests``, ``own_messages``, ``login``,
-``reconnection``).
+messages. It reports events to a ``Listener``; requests return their answers. It must not know the
+kind of listener: a pipe, a terminal or a bot. It is long because it handles every frame that a
+server sends; what has a state of its own has a module of its own (``requests``, ``own_messages``,
+``login``, ``reconnection``, ``restoration``).
 """
 
 from __future__ import annotations
@@ -20,25 +20,32 @@ from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming, login
-from chat_twisted.client.listener import Listener
-from chat_twisted.client.login import Login
+from chat_twisted.client.liveness import Liveness
+from chat_twisted.client.login import Credentials, Login
 from chat_twisted.client.own_messages import OwnMessages
 from chat_twisted.client.reconnection import Reconnection
-from chat_twisted.client.requests import Repeater, Requests, check_request, draw_id, is_list
-from chat_twisted.core.errors import ChatError, TooFast, Unavailable
+from chat_twisted.client.requests import (
+    Repeater,
+    Request,
+    Requests,
+    check_request,
+    draw_id,
+    is_list,
+)
+from chat_twisted.client.restoration import Restoration
+from chat_twisted.client.waiting import FutureLikeDeferred
+from chat_twisted.core.errors import ChatError, NameInUse, TooFast, Unavailable
 from chat_twisted.core.message import fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, HeaderIncomplete, encode
-from chat_twisted.refusals import Refusal, refusal_of
-from chat_twisted.ui.values import Event
-
-IDLE = 60
-"""Seconds of silence after which the client sends PING. After twice as long the connection counts
-as lost."""
+from chat_twisted.refusals import refusal_of
+from chat_twisted.ui.errors import ClientError, NotConnected, Refused, Sent, as_refused
+from chat_twisted.ui.requests import Headers
+from chat_twisted.ui.session import ChatSession, Listener
+from chat_twisted.ui.values import Event, Refusal, Seen
 
 ANSWERED_WITHIN = 20
 """Seconds to wait for the server's first bytes on a connection."""
@@ -49,6 +56,7 @@ GOODBYE_WITHIN = 2
 HEADER_INCOMPLETE = refusal_of(HeaderIncomplete).code
 UNAVAILABLE = refusal_of(Unavailable).code
 TOO_FAST = refusal_of(TooFast).code
+NAME_IN_USE = refusal_of(NameInUse).code
 
 RECONNECT_FOR = 600
 """Default number of seconds for which a client tries to reconnect: the default time for which a
@@ -58,7 +66,7 @@ _BEFORE_REGISTERED = ("REGISTERED", "ERROR", "BYE", "PING", "PONG")
 
 
 @implementer(IPushProducer)
-class ClientSession(protocol.Protocol):
+class ClientSession(ChatSession, protocol.Protocol):
     """A session with a server, over one or more connections.
 
     It is a push producer of events: while it is paused, it receives nothing.
@@ -74,6 +82,8 @@ class ClientSession(protocol.Protocol):
         for a while, so the next session of the same user must start with another one; see
         ``draw_id``.
     :param instance: identifies this client to the server on each connection.
+    :param other_name: called if the name is in use; its result is another name to register, or
+        empty.
     """
 
     transport: Any  # ITCPTransport, or a substitute in tests
@@ -82,6 +92,7 @@ class ClientSession(protocol.Protocol):
         self,
         user: str,
         listener: Listener,
+        credentials: Credentials,
         clock: IReactorTime,
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         *,
@@ -90,6 +101,7 @@ class ClientSession(protocol.Protocol):
         chance: Callable[[], float] = random.random,
         first_id: int | None = None,
         instance: str | None = None,
+        other_name: Callable[[Refusal], Deferred[str]] | None = None,
     ) -> None:
         self.user = user
         self.where = ""  # the server's address, for messages to the user
@@ -100,7 +112,9 @@ class ClientSession(protocol.Protocol):
         # Whether the server had forgotten the user, or lost its newest messages, before the session
         # was resumed. It may then have forgotten the user's rooms.
         self.forgotten = False
+        self.proven = False
         self._listener = listener
+        self._credentials = credentials
         self._clock = clock
         self._reconnect = reconnect if reconnect_for else None
         self._reconnection = Reconnection(
@@ -110,12 +124,15 @@ class ClientSession(protocol.Protocol):
         self.token = token
         self._was_registered = False  # whether the user was ever registered
         self._is_refused = False  # whether the registration was refused
+        self._other_name = other_name
+        self._choosing_name = False  # whether another name is awaited
         self._last_received = 0  # the number of the last received message
         self._skips_messages = False  # whether messages are left to the server
         self._has_skipped = False  # whether messages were left on this connection
         self._requests = Requests(draw_id() if first_id is None else first_id)
         self._repeater = Repeater(clock, self._send_again, reconnect_for)
         self._own = OwnMessages(listener.received)
+        self._restoration = Restoration(self, listener)
         self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._registered = False  # on this connection
         self._first_answer_timer: IDelayedCall | None = (
@@ -123,65 +140,74 @@ class ClientSession(protocol.Protocol):
         )
         self._registered_at = 0.0
         self._is_lost = False
-        self._login = Login(listener, self._write_proof, self._no_proof)
+        self._login = self._new_login()
         self._over = False
         self._quit_timer: IDelayedCall | None = None
         self._reason = ""
-        self._got_data = False
-        self._silent_checks = 0
-        self._answers_came = False  # since the last check
+        self._liveness = Liveness(
+            clock,
+            self._waits_for_answers,
+            lambda: self._paused,
+            lambda: self._write("PING", encode("PING", "idle")),
+            lambda: self._give_up("the server does not answer"),
+        )
         self._paused = False
         self._output = _Output(self._write_postponed)
         self._postponed: dict[str, bytes] = {}  # frames to write when the server reads again
-        self._watch = LoopingCall(self._check_connection)
-        self._watch.clock = clock
 
     # Requests of the user
 
-    def send(self, to: str, text: str) -> int:
-        """Send a message; the listener gets ``sent`` or ``refused``, and later perhaps
-        ``delivered``.
-
-        :param to: a user, a ``#room`` or ``ALL``.
-        :return: the ID of the request.
-        :raises HeaderIncomplete, MessageTooLong: as ``check``.
-        """
-        id = self.ask("SEND", to, (), text)
-        self._own.sending(id)
-        return id
-
-    def check(self, to: str, text: str) -> None:
-        """Check a message without sending it.
-
-        :raises UnableToSend, HeaderIncomplete: if the server would refuse it, or close the
-            connection.
-        :raises MessageTooLong: if it is too long.
-        """
-        parse_target(to)
-        check_request(to, (), text, self.max_message)
+    async def send(self, to: str, text: str, kind: str = "text") -> Sent:
+        """Send a message; see ``ChatSession.send``."""
+        with as_refused():
+            parse_target(to)
+            if not text:
+                raise HeaderIncomplete("no text")
+        headers: Headers = () if kind == "text" else (("Kind", kind),)
+        sent: Sent = await self.ask("SEND", to, headers, text)
+        return sent
 
     def ask(
-        self,
-        verb: str,
-        argument: str = "",
-        headers: tuple[tuple[str, object], ...] = (),
-        body: str | None = None,
-    ) -> int:
-        """Send a request of the protocol.
+        self, verb: str, argument: str = "", headers: Headers = (), body: str | None = None
+    ) -> FutureLikeDeferred[Any]:
+        """Send a request of the protocol; the result fires with its answer.
 
-        The listener gets ``listed``, ``found``, ``told``, ``changed`` or ``refused``.
-
-        :return: the ID of the request.
-        :raises HeaderIncomplete, MessageTooLong: if the server would close the connection for it.
+        :raises Refused: if the server would close the connection for it.
+        :raises NotConnected: if the session has ended.
         """
-        check_request(argument, headers, body, self.max_message)
-        self._answers_came |= not self._requests  # starts to wait now
+        if self._over:
+            raise NotConnected("the session has ended")
+        with as_refused():
+            check_request(argument, headers, body, self.max_message)
+        if not self._requests:
+            self._liveness.answered()  # starts to wait now
         id = self._requests.add(verb, argument, headers, body)
+        answered = self._requests.answered(id)
+        if verb == "SEND":
+            self._own.sending(id)
+        elif verb == "STATUS":
+            answered.addCallback(self._restoration.status_is, argument, body)
         if self._repeater.is_waiting:  # it must not overtake requests that wait
             self._repeater.follow(id)
         elif self._registered:
             self.transport.write(self._requests.frame(id))
-        return id
+        return answered
+
+    async def watch(self) -> list[Seen]:
+        """Subscribe to presence; see ``ChatSession.watch``."""
+        present = await self._restoration.watch()
+        self._restoration.watching = True  # before that, the request itself is repeated
+        return present
+
+    async def unwatch(self) -> list[Seen]:
+        """End the subscription to presence; return the users who are present."""
+        self._restoration.watching = False
+        found: list[Seen] = await self.ask("WHO", "", (("Watch", "no"),))
+        return found
+
+    def next_attempt(self) -> float | None:
+        """Return the seconds until the next attempt to connect; see ``ChatSession``."""
+        return self._reconnection.next_attempt()
 
     def quit(self) -> None:
         """Send QUIT. The server closes the connection, then the listener gets ``lost``."""
@@ -232,15 +258,16 @@ class ClientSession(protocol.Protocol):
         self._output.is_full = False
         self._postponed.clear()
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
-        self._got_data = self._answers_came = True
-        self._silent_checks = 0
-        self._login = Login(self._listener, self._write_proof, self._no_proof)
+        self._login = self._new_login()
         self._has_skipped = False
         self._reason = ""
-        self._watch.start(IDLE, now=False)
+        self._liveness.start()
         self._first_answer_timer = self._clock.callLater(
             ANSWERED_WITHIN, self._first_answer_timed_out
         )
+        self._register()
+
+    def _register(self) -> None:
         headers: list[tuple[str, object]] = [("Version", 2), ("Instance", self._instance)]
         if self.token:
             headers.append(("Session", self.token))
@@ -251,8 +278,7 @@ class ClientSession(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Reconnect or end. Called by Twisted when the connection is lost."""
         self.connected = 0
-        if self._watch.running:
-            self._watch.stop()
+        self._liveness.stop()
         self._cancel_first_answer_timer()
         self._login.cancel()
         if not self._reason and not reason.check(ConnectionDone, ConnectionLost):
@@ -287,28 +313,15 @@ class ClientSession(protocol.Protocol):
         if not self._over:
             self._over = True
             self._own.end()
+            why = " ".join(reason.split("\n")) or "the server has closed the connection"
+            self._requests.fail(NotConnected("closed" if self._quit_timer is not None else why))
             self._listener.lost(reason)
-
-    def _check_connection(self) -> None:
-        waits = self._waits_for_answers()
-        answers_came, self._answers_came = self._answers_came, not waits
-        if waits and not answers_came:
-            self._give_up("the server does not answer")
-        elif self._got_data or self._paused:
-            self._got_data = False
-            self._silent_checks = 0
-        else:
-            self._silent_checks += 1
-            if self._silent_checks == 1:
-                self._write("PING", encode("PING", "idle"))
-            else:
-                self._give_up("the server does not answer")
 
     def _waits_for_answers(self) -> bool:
         """Return whether an answer is due from the server, rather than input from the user or a
         timer.
         """
-        if self._paused or self._repeater.is_waiting:
+        if self._paused or self._repeater.is_waiting or self._choosing_name:
             return False
         if self._registered:
             return bool(self._requests)
@@ -343,7 +356,7 @@ class ClientSession(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Handle the frames in ``data``. Called by Twisted when data is received."""
-        self._got_data = True
+        self._liveness.heard()
         self._cancel_first_answer_timer()
         before, sender = self._last_received, ""
         try:
@@ -386,22 +399,21 @@ class ClientSession(protocol.Protocol):
             self._own.received(self._last_received)
 
     def _sent(self, frame: Frame) -> None:
-        number, time = frame.number("message"), incoming.time(frame)
-        if (answered := self._answered(frame)) is not None:
-            self._own.sent(number, self._last_received)
-            self._listener.sent(answered[0], number, time)
+        sent = Sent(frame.number("message"), incoming.time(frame))
+        if (request := self._answered(frame)) is not None:
+            self._own.sent(sent.number, self._last_received)
+            request.answered.callback(sent)
             self._own.report()
 
     def _delivered(self, frame: Frame) -> None:
-        self._listener.delivered(frame.number("id"))
+        self._listener.delivered(frame.number("message"))
 
     def _message_found(self, frame: Frame) -> None:
         self._requests.add_message(frame, incoming.message(frame))
 
     def _found(self, frame: Frame) -> None:
-        if (answered := self._answered(frame)) is not None:
-            id, found = answered
-            self._listener.found(id, found)
+        if (request := self._answered(frame)) is not None:
+            request.answered.callback(incoming.found(frame, request.gathered))
 
     def _list_or_event(self, frame: Frame) -> None:
         """Handle BAN, UNBAN and READ: a list, an event, or the answer to a ban from the server."""
@@ -415,8 +427,13 @@ class ClientSession(protocol.Protocol):
     def _changed(self, frame: Frame) -> None:
         if frame.argument == "messages":
             self._found(frame)
-        elif (answered := self._answered(frame)) is not None:
-            self._listener.changed(answered[0], frame.argument, incoming.lines(frame))
+        elif (request := self._answered(frame)) is not None:
+            request.answered.callback(incoming.done(frame))
+
+    def _described(self, frame: Frame) -> None:
+        profile = incoming.profile(frame)
+        if (request := self._answered(frame)) is not None:
+            request.answered.callback(profile)
 
     def _presence_changed(self, frame: Frame) -> None:
         self._listener.seen([incoming.seen(line) for line in incoming.lines(frame)])
@@ -439,18 +456,16 @@ class ClientSession(protocol.Protocol):
         self._has_skipped = self._has_skipped or self._skips_messages
         return self._has_skipped
 
-    def _answered(self, frame: Frame) -> tuple[int, list[Any]] | None:
-        """Handle the last frame of an answer; return the request's ID and the gathered parts."""
+    def _answered(self, frame: Frame) -> Request | None:
+        """Handle the last frame of an answer; return its request."""
         asked = self._requests.find(frame)
-        if asked is None:
-            return None
-        return asked[0], self._settle(asked[0], done=True)
+        return None if asked is None else self._settle(asked[0], done=True)
 
-    def _settle(self, id: int, *, done: bool) -> list[Any]:
-        """Remove a request that was answered; return the gathered parts of the answer."""
+    def _settle(self, id: int, *, done: bool) -> Request:
+        """Remove a request that was answered; return it."""
         self._own.settled(id)
         self._repeater.settled(id, done=done)
-        self._answers_came = True
+        self._liveness.answered()
         self._reconnection.answered()
         return self._requests.settle(id)
 
@@ -461,7 +476,8 @@ class ClientSession(protocol.Protocol):
         old_name = self.user if fold(welcome.name) != fold(self.user) else ""
         if old_name and (not self.token or welcome.token != self.token):
             raise HeaderIncomplete("REGISTERED with another name")
-        self._registered = self._answers_came = True
+        self._registered = True
+        self._liveness.answered()
         self._registered_at = self._clock.seconds()
         self.max_message = welcome.max_message
         self.last = welcome.last
@@ -484,12 +500,15 @@ class ClientSession(protocol.Protocol):
             self._reconnection.answered()
         if self._paused:
             self.transport.pauseProducing()
-        for request in self._requests.frames():
-            self.transport.write(request)
+        unanswered = self._requests.frames()
+        self.user = welcome.name
         if old_name:  # the session has missed that its user was renamed
-            self.user = welcome.name
             event = Event("RENAMED", "", old_name, "", None, new_name=welcome.name)
-            self._listener.told(None, event)
+            self._listener.told(event)
+        if not first:  # before all else, which may need the rooms
+            self._restoration.reconnected(forgotten=self.forgotten)
+        for request in unanswered:
+            self.transport.write(request)
         if first:
             self._listener.registered(welcome.name)
         else:
@@ -499,16 +518,20 @@ class ClientSession(protocol.Protocol):
 
     def _event_came(self, frame: Frame) -> None:
         event = incoming.event(frame)
-        id: int | None = None
-        if frame.id:
-            if (answered := self._answered(frame)) is None:
-                return
-            id = answered[0]
-        if event.verb == "RENAMED" and fold(event.user) == fold(self.user):
+        request = self._answered(frame) if frame.id else None
+        if frame.id and request is None:
+            return
+        own = fold(event.user) == fold(self.user)
+        if event.verb == "RENAMED" and own:
             self.user = event.new_name
         elif event.verb == "DELETED":
             self._own.drop(event.number)
-        self._listener.told(id, event)
+        elif event.verb in ("JOINED", "LEFT") and own:
+            self._restoration.moved(event)
+        if request is None:
+            self._listener.told(event)
+        else:
+            request.answered.callback(event)
 
     def _refused(self, frame: Frame) -> None:
         refusal = incoming.refusal(frame)
@@ -520,21 +543,46 @@ class ClientSession(protocol.Protocol):
                 # The server closes the connection; the request would be sent again on the next one.
                 id = self._requests.oldest()
             if id is None or id in self._requests:
-                if id is not None:
-                    self._settle(id, done=False)
-                self._listener.refused(id, refusal)
+                problem = Refused(refusal.code, refusal.text, refusal)
+                if id is None:
+                    self._listener.refused(problem)
+                else:
+                    self._settle(id, done=False).answered.errback(problem)
                 self._own.report()
         elif refusal.code in login.CODES:
+            self.proven = True
             self._login.refused(frame, refusal)
         elif not self._was_registered:
-            self._is_refused = True
-            self._listener.not_registered(refusal)
-            self.quit()
+            problem = Refused(refusal.code, refusal.text, refusal)
+            if refusal.code == NAME_IN_USE and self._other_name is not None:
+                self._choosing_name = True
+                Deferred.fromCoroutine(self._take_other_name(self._other_name(refusal), problem))
+            else:
+                self._is_not_registered(problem)
         elif refusal.code in (UNAVAILABLE, TOO_FAST):
             self.transport.abortConnection()  # then it is tried again
         else:
-            self._end(f"ERROR {refusal}")
+            self._end(f"ERROR {refusal.code} {refusal.text}")
             self.transport.abortConnection()
+
+    def _is_not_registered(self, problem: Refused) -> None:
+        self._is_refused = True
+        self._listener.not_registered(problem)
+        self.quit()
+
+    async def _take_other_name(self, chosen: Deferred[str], problem: Refused) -> None:
+        """Register under another name than the one that is in use."""
+        name = await chosen
+        self._choosing_name = False
+        if not self.connected:
+            return  # the session has ended
+        if not name:
+            self._is_not_registered(problem)
+            return
+        self.user, self.token = name, ""
+        self._login = self._new_login()
+        self._liveness.answered()  # starts to wait now
+        self._register()
 
     def _repeat(self, id: int | None, code: int, seconds: int | None) -> bool:
         """Repeat a temporarily refused request after ``seconds``; return whether it can be."""
@@ -545,7 +593,7 @@ class ClientSession(protocol.Protocol):
         if not self._repeater.refused(id, seconds):
             return False
         self._requests.forget_parts(id)  # a list starts again with its first page
-        self._answers_came = True
+        self._liveness.answered()
         return True
 
     def _send_again(self, ids: list[int]) -> bool:
@@ -558,15 +606,18 @@ class ClientSession(protocol.Protocol):
         return True
 
     def _write_proof(self, frame: bytes) -> None:
-        self._answers_came = True  # starts to wait now
+        self._liveness.answered()  # starts to wait now
         self.transport.write(frame)
 
-    def _no_proof(self, refusal: Refusal) -> None:
+    def _new_login(self) -> Login:
+        return Login(self._credentials, self.user, self.binding, self._write_proof, self._no_proof)
+
+    def _no_proof(self, problem: ClientError) -> None:
         """End the session. Called when there is no further proof of who the user is."""
         if self._was_registered:
-            self._end(f"ERROR {refusal}")
+            self._end(str(problem))
         else:
-            self._listener.not_registered(refusal)
+            self._listener.not_registered(problem)
         self.transport.abortConnection()  # there is nothing more to say
 
     def _listed(self, frame: Frame) -> None:
@@ -576,8 +627,11 @@ class ClientSession(protocol.Protocol):
         id, next_page = asked
         if next_page:
             self.transport.write(next_page)
-        else:
-            self._listener.listed(id, self._settle(id, done=True))
+            return
+        request = self._settle(id, done=True)
+        if request.verb == "ROOMS":
+            self._restoration.rooms_are(request.gathered)
+        request.answered.callback(request.gathered)
 
     _FRAMES: ClassVar[dict[str, Callable[[ClientSession, Frame], None]]] = {
         "FORWARD": _forwarded,
@@ -587,6 +641,7 @@ class ClientSession(protocol.Protocol):
         "WHO": _listed,
         "ROOMS": _listed,
         "MESSAGE": _message_found,
+        "WHOIS": _described,
         **dict.fromkeys(("HISTORY", "SEARCH"), _found),
         **dict.fromkeys(
             ("JOINED", "LEFT", "TOPIC", "INVITED", "RANK", "MODE", "RENAMED", "DELETED"),

@@ -29,6 +29,12 @@ THEMES = {
         "name-5": "ansicyan",
         "name-6": "#ff875f",
         "name-7": "#87afd7",
+        "code": "",
+        "code-keyword": "#87afff",
+        "code-name": "ansicyan",
+        "code-string": "#afd75f",
+        "code-number": "#d7af5f",
+        "code-comment": "#949494",
     },
     "light": {
         "time": "#626262",
@@ -51,6 +57,12 @@ THEMES = {
         "name-5": "#005f5f",
         "name-6": "#af005f",
         "name-7": "#5f5f87",
+        "code": "",
+        "code-keyword": "#0000af",
+        "code-name": "#005f87",
+        "code-string": "#005f00",
+        "code-number": "#870087",
+        "code-comment": "#626262",
     },
 }
 """The styles of prompt_toolkit by their names, which ``config.toml`` can change under [colours]."""

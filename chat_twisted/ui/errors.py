@@ -1,4 +1,4 @@
-"""The errors of the library for bots. Their texts are for people, and safe to print.
+"""The errors of requests, also for bots. Their texts are for people, and safe to print.
 
 This module must not know when they are raised.
 """
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from chat_twisted.core.errors import ChatError
 from chat_twisted.refusals import refusal_of
 from chat_twisted.text import printable_lines
+from chat_twisted.ui.values import Refusal
 
 
 class ClientError(Exception):
-    """An error of ``ChatClient``. Its text is for people, and safe to print on a terminal."""
+    """An error of a session. Its text is for people, and safe to print on a terminal."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable_lines(text))
@@ -31,20 +32,27 @@ class NotConnected(ClientError):
 class Refused(ClientError):
     """The server has refused a request, or would refuse it.
 
+    :ivar refusal: why.
     :ivar code: the code in the protocol's table (docs/protocol.rst, Errors).
-    :ivar reason: the reason, from the same table.
+    :ivar reason: the reason, from the same table, with what else the server tells about it.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, refusal: Refusal | None = None) -> None:
         super().__init__(f"ERROR {code} {reason}")
         self.code = code
         self.reason = reason
+        self.refusal = refusal or Refusal(code, reason)
 
 
 def refused(error: type[ChatError], why: str = "") -> Refused:
     """Return what the server's refusal for ``error`` raises; ``why`` is added to the reason."""
     code, reason, _ = refusal_of(error)
-    return Refused(code, f"{reason}: {why}" if why else reason)
+    refusal = Refusal(code, reason, why=why)
+    return Refused(code, refusal.text, refusal)
+
+
+class IdentityError(Exception):
+    """A key, a password or a file of the user is not available. Its text is one line for people."""
 
 
 class NotDelivered(ClientError):

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chat_twisted.core.message import Audience, fold, parse_target
-from chat_twisted.refusals import Refusal
-from chat_twisted.ui.errors import Refused
+from chat_twisted.core.message import Audience, parse_target
 from chat_twisted.ui.layout import Line, speaker, tag
 
 DELIVERED_WITHIN = 3
@@ -66,7 +64,7 @@ class OutgoingMessage:
 
 
 class Outbox:
-    """The outgoing messages by the IDs of their requests, in the order in which they were sent.
+    """The outgoing messages by the IDs that the view gives them, in the order of sending.
 
     :param settled: called with a message whose state is final, and a remark about it.
     """
@@ -139,17 +137,19 @@ class Outbox:
             self._settle(id, "")
         return own
 
-    def delivered(self, id: int) -> OutgoingMessage | None:
+    def delivered(self, number: int) -> OutgoingMessage | None:
         """Note that a direct message was delivered; return it if it was settled before."""
-        if id not in self._messages:
-            return self._late.pop(id, None)
+        waiting = (id for id, own in self._messages.items() if own.number == number)
+        id = next(waiting, None)
+        if id is None:
+            return self._late.pop(number, None)
         self._settle(id, "✓ delivered")
         return None
 
     def _overdue(self, id: int) -> None:
         own = self._messages[id]
         own.overdue = None
-        self._late[id] = own
+        self._late[own.number] = own
         if len(self._late) > MAX_LATE:
             del self._late[next(iter(self._late))]
         self._settle(id, "sent, not delivered yet")
@@ -160,12 +160,14 @@ class Outbox:
             own.overdue.cancel()
         self._settled(own, remark)
 
-    def refused(self, id: int, refusal: Refusal | Refused) -> str:
-        """Note that a message was refused; return a sentence about it, or an empty text if another
-        refused message has the same one.
+    def refused(self, id: int, sentence: str) -> str:
+        """Note that a message was refused.
+
+        :param sentence: why.
+        :return: the sentence for the user; empty if another refused message has the same one.
         """
         own = self._messages[id]
-        sentence = f"Not sent to {own.to}: {_reason(refusal, own.to)}"
+        sentence = f"Not sent to {own.to}: {sentence}"
         told = any(other.reason == sentence for other in self._messages.values())
         own.state, own.reason = DeliveryState.REFUSED, sentence
         return "" if told else sentence
@@ -180,13 +182,3 @@ class Outbox:
         unsent = list(self._messages.values())
         self._messages.clear()
         return unsent
-
-
-def _reason(refusal: Refusal | Refused, to: str) -> str:
-    """Describe why a message was refused."""
-    match refusal.code:
-        case 102:
-            return "nobody else is here" if fold(to) == "all" else "nobody of that name is here"
-        case 110 | 111 if to.startswith("#"):
-            return f"{refusal.reason.lower()}: /join {to}"
-    return refusal.reason.lower()

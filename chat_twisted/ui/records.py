@@ -12,9 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from chat_twisted.refusals import Refusal
 from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say, help_text, parse
-from chat_twisted.ui.values import Event, Listed, Received, Room, Seen
+from chat_twisted.ui.values import Event, Listed, Profile, Received, Refusal, Room, Seen
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'
 
@@ -103,7 +102,7 @@ class Records:
 
     def not_sent(self, mark: object, to: str, refusal: Refusal) -> str:
         """Format: a message was refused."""
-        return _event("refused", mark, to=to, code=refusal.code, reason=refusal.reason)
+        return _event("refused", mark, to=to, code=refusal.code, reason=refusal.text)
 
     def unanswered(self, mark: object, to: str) -> str:
         """Format: the session has ended without an answer to a request."""
@@ -118,7 +117,7 @@ class Records:
             command=command.name,
             **about,
             code=refusal.code,
-            reason=refusal.reason,
+            reason=refusal.text,
         )
 
     def changed(self, mark: object, command: Command, what: str, lines: Sequence[str]) -> str:
@@ -140,6 +139,20 @@ class Records:
         """Format: the answer to /history or /search."""
         found = [_message(message) for message in messages]
         return _event(command.name.removeprefix("/"), mark, messages=found)
+
+    def described(self, mark: object, profile: Profile) -> str:
+        """Format: the answer to /whois."""
+        return _event(
+            "whois",
+            mark,
+            user=profile.user,
+            account=profile.account,
+            operator=profile.operator,
+            since=profile.since,
+            state=profile.state.value,
+            rooms=profile.rooms,
+            **_given({"why": profile.why}),
+        )
 
     def help(self, mark: object, topic: str | None) -> str:
         """Format: the help."""

@@ -7,7 +7,7 @@ not know how they were received, or how they are shown.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from chat_twisted.core.message import fold
@@ -84,25 +84,6 @@ class Event:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why the server has refused a request (docs/protocol.rst, Errors).
-
-    :ivar code: the code.
-    :ivar reason: the reason that belongs to the code.
-    :ivar until: the end of the ban, the mute or the hold of a name that is the cause: a time of the
-        protocol, ``ever``, or empty.
-    :ivar why: a text for people, as the operator's reason for a ban; may be empty.
-    :ivar by: the user who has imposed the ban or mute; empty if it is not known.
-    """
-
-    code: int
-    reason: str
-    until: str = ""
-    why: str = ""
-    by: str = ""
-
-
 class State(enum.Enum):
     """A user's presence. ``GONE`` means that the user has no connection."""
 
@@ -125,7 +106,7 @@ class Seen:
     state: State
     why: str = ""
     rank: str = ""
-    identity: str | None = None
+    identity: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +126,99 @@ class Room:
 
 
 Listed = list[Any]
-"""The entries of a list: ``Seen`` for WHO, ``Room`` for ROOMS, text lines for BAN, and pairs of a
-conversation and a number for READ."""
+"""The entries of a list: ``Seen`` for WHO, ``Room`` for ROOMS, text lines for BAN, and ``Marker``
+for READ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Messages that were read.
+
+    :ivar more: whether there are more in the direction of reading.
+    :ivar total: how many there are in all, or ``MAX_TOTAL`` for that many or more; None if it was
+        not asked.
+    :ivar after: the number after which there may be more, for a user's own messages.
+    """
+
+    messages: list[Received]
+    more: bool = False
+    total: int | None = None
+    after: int = 0
+
+
+MAX_TOTAL = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A conversation and the user's read marker in it.
+
+    :ivar conversation: a user, a room or ``ALL``.
+    :ivar number: the number up to which it was read; 0 without a marker.
+    :ivar unread: the number of unread messages, if it was asked.
+    """
+
+    conversation: str
+    number: int
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the server tells about a user.
+
+    :ivar account: whether they have an account.
+    :ivar operator: whether they are an operator of the server.
+    :ivar since: the time when the account was made, or the guest came.
+    :ivar rooms: the rooms that both users are in.
+    :ivar why: the text that they gave for being away.
+    """
+
+    user: str
+    account: bool
+    operator: bool
+    since: str
+    state: State
+    rooms: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to a request that changes an account, a status or a sanction.
+
+    :ivar what: the argument of the request.
+    :ivar lines: the keys, if they were requested.
+    """
+
+    what: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request was refused.
+
+    :ivar code: the code in the protocol's table (docs/protocol.rst, Errors).
+    :ivar reason: the reason, from the same table.
+    :ivar until: the time at which it ends, as in ``Received``, or ``ever``; empty if it is not
+        known.
+    :ivar why: the server's or an operator's reason.
+    :ivar by: who has imposed it.
+    """
+
+    code: int
+    reason: str
+    until: str = ""
+    why: str = ""
+    by: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it but the code, for people and programs that know the protocol."""
+        until = f" until {self.until}" if self.until else ""
+        until = " for ever" if self.until == "ever" else until
+        return f"{self.reason}{until}{': ' if self.why else ''}{self.why}"
 
 
 def conversation_of(message: Received, user: str) -> str:

@@ -11,10 +11,19 @@ import math
 from collections.abc import Sequence
 
 from chat_twisted.core.message import fold
-from chat_twisted.refusals import Refusal
 from chat_twisted.text import lines
 from chat_twisted.ui.commands import Command, ParsedLine, help_text, parse
-from chat_twisted.ui.values import Event, Listed, Received, Room, Seen, State, conversation_of
+from chat_twisted.ui.values import (
+    Event,
+    Listed,
+    Profile,
+    Received,
+    Refusal,
+    Room,
+    Seen,
+    State,
+    conversation_of,
+)
 
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
@@ -69,7 +78,7 @@ class Wording:
 
     def not_sent(self, mark: object, to: str, refusal: Refusal) -> str:
         """Format: a message was refused."""
-        words = _WORDS.get(refusal.code, refusal.reason)
+        words = _WORDS.get(refusal.code, refusal.text)
         return f"ERROR {refusal.code} : {words} : Message not delivered to {to}"
 
     def unanswered(self, mark: object, to: str) -> str:
@@ -79,7 +88,7 @@ class Wording:
     def refused(self, mark: object, command: Command, to: str, refusal: Refusal) -> str:
         """Format: a command was refused."""
         about = f" {to}" if to else ""
-        return f"ERROR {refusal.code} : {refusal.reason} : {command.name}{about}"
+        return f"ERROR {refusal.code} : {refusal.text} : {command.name}{about}"
 
     def changed(self, mark: object, command: Command, what: str, lines: Sequence[str]) -> str:
         """Format: a command was carried out."""
@@ -116,6 +125,18 @@ class Wording:
         return "\n".join(
             self._message(f"{m.time[:16].replace('T', ' ')} {m.sender} to {m.to}", m)
             for m in messages
+        )
+
+    def described(self, mark: object, profile: Profile) -> str:
+        """Format: the answer to /whois."""
+        kind = "an account" if profile.account else "a guest"
+        operator = ", an operator of the server" if profile.operator else ""
+        since = profile.since[:16].replace("T", " ")
+        why = f": {profile.why}" if profile.why else ""
+        rooms = " ".join(profile.rooms) or "none"
+        return (
+            f"{profile.user} is {kind}{operator} since {since}, {profile.state.value}{why}; "
+            f"rooms with you: {rooms}"
         )
 
     def help(self, mark: object, topic: str | None) -> str:

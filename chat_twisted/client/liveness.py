@@ -1,0 +1,89 @@
+"""Notices that a server does not answer any more, although the connection stands.
+
+This module must not know what is asked of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+CHECK_EVERY = 10
+"""Seconds between two checks."""
+
+IDLE = 60
+"""Seconds of silence after which the client sends PING, and seconds to wait for the answer, while
+nothing else is asked."""
+
+PING_AFTER = 10
+SILENT_FOR = 40
+"""The same while an answer is due: seconds of silence after which the client sends PING, and after
+which the connection counts as lost."""
+
+ANSWERED_FOR = 120
+"""Seconds after which the connection counts as lost although something is received, if no request
+is answered."""
+
+
+class Liveness:
+    """Watches one connection after the other.
+
+    :param waits: returns whether an answer of the server is due.
+    :param paused: returns whether nothing is received for now.
+    :param ping: sends PING.
+    :param give_up: called when the server does not answer any more.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        waits: Callable[[], bool],
+        paused: Callable[[], bool],
+        ping: Callable[[], object],
+        give_up: Callable[[], object],
+    ) -> None:
+        self._clock = clock
+        self._waits = waits
+        self._paused = paused
+        self._ping = ping
+        self._give_up = give_up
+        self._heard_at = 0.0  # when something was received last
+        self._answered_at = 0.0  # when an answer was received, or the first request made
+        self._has_pinged = False
+        self._checks = LoopingCall(self._check)
+        self._checks.clock = clock
+
+    def start(self) -> None:
+        """Start to watch a new connection."""
+        self.heard()
+        self.answered()
+        self._checks.start(CHECK_EVERY, now=False)
+
+    def stop(self) -> None:
+        """Watch no longer: the connection is lost."""
+        if self._checks.running:
+            self._checks.stop()
+
+    def heard(self) -> None:
+        """Note that something was received."""
+        self._heard_at = self._clock.seconds()
+        self._has_pinged = False
+
+    def answered(self) -> None:
+        """Note that a request was answered, or is the first to wait for an answer."""
+        self._answered_at = self._clock.seconds()
+
+    def _check(self) -> None:
+        if self._paused():
+            self.heard()
+        waits, now = self._waits(), self._clock.seconds()
+        if not waits:
+            self.answered()
+        silent = now - self._heard_at
+        if silent >= (SILENT_FOR if waits else 2 * IDLE) or now - self._answered_at >= ANSWERED_FOR:
+            self._give_up()
+        elif silent >= (PING_AFTER if waits else IDLE) and not self._has_pinged:
+            self._has_pinged = True
+            self._ping()

@@ -1,0 +1,70 @@
+"""Whether a server still answers."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.client.liveness import ANSWERED_FOR, CHECK_EVERY, IDLE, Liveness
+
+
+class LivenessTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.waits = self.paused = False
+        self.pings: list[float] = []
+        self.given_up: list[float] = []
+        self.liveness = Liveness(
+            self.clock,
+            lambda: self.waits,
+            lambda: self.paused,
+            lambda: self.pings.append(self.clock.seconds()),
+            self.give_up,
+        )
+        self.liveness.start()
+
+    def give_up(self) -> None:
+        self.given_up.append(self.clock.seconds())
+        self.liveness.stop()
+
+    def pass_time(self, seconds: int) -> None:
+        self.clock.pump([CHECK_EVERY] * (seconds // CHECK_EVERY))
+
+    def test_a_silent_connection_is_asked_after_a_minute_and_given_up_after_two(self) -> None:
+        self.pass_time(3 * IDLE)
+        self.assertEqual((self.pings, self.given_up), ([60], [120]))
+
+    def test_while_an_answer_is_due_it_is_asked_after_ten_seconds_and_given_up_after_forty(
+        self,
+    ) -> None:
+        self.waits = True
+        self.pass_time(IDLE)
+        self.assertEqual((self.pings, self.given_up), ([10], [40]))
+
+    def test_a_server_that_answers_the_ping_alone_has_two_minutes_for_the_request(self) -> None:
+        self.waits = True
+        for _ in range(20):
+            self.liveness.heard()
+            self.pass_time(CHECK_EVERY)
+        self.assertEqual(self.given_up, [ANSWERED_FOR])
+
+    def test_answers_keep_a_busy_connection(self) -> None:
+        self.waits = True
+        for _ in range(20):
+            self.liveness.heard()
+            self.liveness.answered()
+            self.pass_time(CHECK_EVERY)
+        self.assertEqual(self.given_up, [])
+
+    def test_what_is_not_received_for_now_is_no_silence(self) -> None:
+        self.paused = True
+        self.pass_time(10 * IDLE)
+        self.assertEqual((self.pings, self.given_up), ([], []))
+
+    def test_nothing_is_checked_between_two_connections(self) -> None:
+        self.liveness.stop()
+        self.pass_time(10 * IDLE)
+        self.assertEqual((self.pings, self.given_up), ([], []))
+        self.liveness.start()
+        self.pass_time(IDLE)
+        self.assertEqual(self.pings, [self.clock.seconds()])
