@@ -43,8 +43,9 @@ from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.client.wrapping import INDENT, SEQUENCE, shorten, wrap
 from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.ui.commands import COMMANDS, TOPICS
-from chat_twisted.ui.conversation_view import MAX_PASTE, ConversationView
+from chat_twisted.ui.conversation_view import ConversationView
 from chat_twisted.ui.layout import Line
+from chat_twisted.ui.sending import MAX_PASTE
 from chat_twisted.ui.settings import Memory
 from tests.door import Transport
 from tests.glass import Glass

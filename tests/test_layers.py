@@ -115,9 +115,12 @@ LAYERS = {
         "ui.layout",
         "ui.outgoing",
         "ui.roster",
-        "ui.sentences",
         "ui.pages",
         "ui.asking",
+        "ui.console",
+        "ui.turning",
+        "ui.sending",
+        "ui.commanding",
         "ui.conversation_view",
     ],
     "client": [

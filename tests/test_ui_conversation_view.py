@@ -26,10 +26,11 @@ from chat_twisted.frames import Frame, FrameReader, encode
 from chat_twisted.text import printable
 from chat_twisted.ui import outgoing as outgoing_module
 from chat_twisted.ui.commands import help_text
-from chat_twisted.ui.conversation_view import MARKED_AFTER, ConversationView
+from chat_twisted.ui.conversation_view import ConversationView
 from chat_twisted.ui.errors import IdentityError
 from chat_twisted.ui.layout import NAME_COLOURS, Line, colour, table, tag
 from chat_twisted.ui.settings import Memory
+from chat_twisted.ui.turning import MARKED_AFTER
 from tests.door import Transport
 from tests.wire import frames
 
@@ -1416,7 +1417,7 @@ class DeletedTests(Registered):
         self.assertEqual(self.without_day(shown), ["10:00 [#dev] Bob: (deleted)"])
 
     def test_without_a_number_it_is_ones_last_message_in_the_conversation(self) -> None:
-        no_message = ["! There is no message of yours here; /delete NUMBER (see /history)"]
+        no_message = ["! There is no message of yours here; /delete NUMBER (/numbers shows them)"]
         self.assertEqual(self.type("/delete"), no_message)
         self.sent(self.said("one"), "ALL")
         self.sent(self.said("two"), "ALL")
