@@ -69,7 +69,8 @@ class StreamTests(ConversationsTestCase):
         self.talks.view = "current"
         self.assertFalse(self.talks.answered("#dev", 2))
         self.assertEqual(self.active(), [])
-        self.assertEqual(self.turn("#dev", 1, 2), ([2], []))
+        self.assertTrue(self.talks.answered("#dev", 3, here=True))
+        self.assertEqual(self.turn("#dev", 1, 2, 3), ([2], []))
 
 
 class TurningTests(ConversationsTestCase):

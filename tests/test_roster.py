@@ -102,6 +102,25 @@ class GuestTests(RosterTestCase):
         self.assertEqual(self.follow("dan", identity="t1"), "")
         self.assertEqual((self.roster.marked("dan"), self.roster.last_speaker), ("~dan", "dan"))
 
+    def test_who_speaks_before_they_are_known_does_not_look_like_an_account(self) -> None:
+        self.roster.spoke("dave")
+        self.assertFalse(self.roster.is_guest("dave"))  # the server tells nobody's identity
+        self.follow("erin", identity="")
+        self.roster.spoke("dave")
+        self.roster.spoke("erin")
+        self.roster.talked("dave")
+        self.assertEqual([self.roster.marked(n) for n in ("dave", "erin")], ["~dave", "erin"])
+        self.assertEqual(self.follow("dave", identity=""), "dave is here")
+
+    def test_it_is_told_although_comings_are_hidden(self) -> None:
+        self.follow("dave", identity="t1")
+        self.roster.talked("dave")
+        gone, here = (
+            Seen("dave", state, identity=i) for state, i in ((State.GONE, "t1"), (State.HERE, "t2"))
+        )
+        self.assertEqual(self.roster.follow(gone, "alice", hide=True), "")
+        self.assertIn("not the ~dave", self.roster.follow(here, "alice", hide=True))
+
     def test_what_is_remembered_has_limits(self) -> None:
         self.patch(module, "MAX_PARTNERS", 2)
         self.patch(module, "MAX_NAMES", 3)

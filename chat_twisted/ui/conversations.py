@@ -241,12 +241,14 @@ class Conversations:
                 while oldest.newest and self._size > MAX_UNREAD_TEXT and not self._waits(oldest):
                     self._size -= _weight(oldest.newest.popleft())
 
-    def answered(self, place: str, number: int) -> bool:
-        """Take a message that the user has sent, here or on another connection; return whether to
-        show it. Its conversation is read up to it.
+    def answered(self, place: str, number: int, *, here: bool = False) -> bool:
+        """Take a message that the user has sent; return whether to show it. Its conversation is
+        read up to it.
+
+        :param here: whether it was sent on this connection: then it is always shown.
         """
         conversation = self.open(place)
-        shown = self._is_streamed(conversation)
+        shown = here or self._is_streamed(conversation)
         self._show(conversation, number, shown)
         if not self._waits(conversation):
             self._read_here(conversation, number)

@@ -14,6 +14,9 @@ from chat_twisted.ui.values import MAX_NAMES, Room, Seen, State
 MAX_PRESENT = 12
 """Maximum number of users for which each change of presence is described."""
 
+UNKNOWN = "?"
+"""Stands for the identity of a user who has spoken before it is known who they are."""
+
 MAX_PARTNERS = 1000
 """Maximum number of users that are remembered as those to whom the user has talked."""
 
@@ -50,8 +53,15 @@ class Roster:
         return fold(name) in self._present
 
     def is_guest(self, name: str) -> bool:
-        """Return whether a user is known to be a guest."""
+        """Return whether a user is known to be a guest, or has spoken and is not known yet."""
         return bool(self._identities.get(fold(name)))
+
+    def spoke(self, name: str) -> None:
+        """Note that a user has spoken. Their presence may be told a little later: until then they
+        must not look like a user with an account.
+        """
+        if self._identities and fold(name) not in self._identities:
+            _put(self._identities, fold(name), UNKNOWN, MAX_NAMES)
 
     def marked(self, name: str) -> str:
         """Return a user's name with the mark of a guest, if the user is one."""
@@ -72,8 +82,8 @@ class Roster:
         """
         if spoken_to:
             self.last_speaker = name
-        identity = self._identities.get(fold(name))
-        if identity is not None:
+        identity = self._identities.get(fold(name), UNKNOWN)
+        if identity != UNKNOWN:
             _put(self._partners, fold(name), identity, MAX_PARTNERS)
 
     def _identify(self, seen: Seen, *, stayed: bool) -> str:
@@ -97,10 +107,11 @@ class Roster:
         """Remember who is present: their arrival after the reconnect is no news."""
         self._returning = set(self._present)
 
-    def follow(self, seen: Seen, user: str) -> str:
+    def follow(self, seen: Seen, user: str, *, hide: bool = False) -> str:
         """Follow a change of presence; return its description, or an empty text if it is no news.
 
         :param user: the user's own name.
+        :param hide: whether only the name of another user than before is news.
         """
         key = fold(seen.user)
         was_here, was_away = key in self._present, key in self._away
@@ -117,7 +128,7 @@ class Roster:
             return ""
         if stranger:
             return f"{name} is here, {stranger}"
-        if len(self._present) > MAX_PRESENT:
+        if hide or len(self._present) > MAX_PRESENT:
             return ""
         returning = key in self._returning
         self._returning.discard(key)
