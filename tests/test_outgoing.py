@@ -12,10 +12,14 @@ class OutboxTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.settled: list[tuple[str, str]] = []
-        self.outbox = Outbox(self.clock, self.settle)
+        self.drawn = 0
+        self.outbox = Outbox(self.clock, self.settle, self.redraw)
 
     def settle(self, own: OutgoingMessage, remark: str) -> None:
         self.settled.append((own.text, remark))
+
+    def redraw(self) -> None:
+        self.drawn += 1
 
     def lines(self) -> list[str]:
         return ["".join(text for _, text in line) for line in self.outbox.lines("alice")]
@@ -60,6 +64,17 @@ class OutboxTests(TestCase):
         self.assertEqual(self.outbox.waits(), 10)
         self.outbox.refused(2, "too fast")
         self.assertEqual(self.outbox.waits(), 0)
+
+    def test_the_prompt_is_drawn_while_it_counts_the_seconds(self) -> None:
+        for id, end in ((1, lambda: self.outbox.sent(1, 1, "")), (2, self.outbox.end)):
+            self.drawn = 0
+            self.outbox.add(id, "ALL", "x")
+            self.clock.pump([1] * 9)
+            self.assertEqual(self.drawn, 0)
+            self.clock.pump([1] * 4)
+            self.assertEqual(self.drawn, 4)
+            end()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_message_of_another_kind_is_shown_as_that(self) -> None:
         self.outbox.add(1, "#dev", "waves", "action")

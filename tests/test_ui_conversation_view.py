@@ -330,6 +330,20 @@ class PresenceTests(Registered):
     def presence(self, *lines: str) -> list[str]:
         return self.hear(encode("PRESENCE", "", (), "".join(f"{line}\n" for line in lines)))
 
+    def test_guests_and_accounts_are_told_apart(self) -> None:
+        self.assertEqual(
+            self.presence("dave!x1 here", "erin! here"), ["· ~dave is here", "· erin is here"]
+        )
+        for sender, shown in (("dave", "~dave"), ("erin", "erin"), ("too_early", "~too_early")):
+            self.assertEqual(self.forward("ALL", "hi", sender), [f"10:00 [ALL] {shown}: hi"])
+
+    def test_another_guest_under_a_name_is_told_of_although_comings_are_hidden(self) -> None:
+        self.type("/hide joins")
+        self.assertEqual(self.presence("dave!x1 here"), [])
+        self.forward("alice", "hi", "dave")
+        news = self.presence("dave!x1 gone", "dave!x2 here")
+        self.assertEqual(news, ["· ~dave is here, not the ~dave you talked to"])
+
     def test_users_who_come_go_are_away_or_back_are_shown(self) -> None:
         self.assertEqual(
             self.presence("dave here", "Bob away on the phone", "carol here", "BOB gone"),
@@ -508,6 +522,18 @@ class ConversationTests(Registered):
             headers = [("Id", asked.id), ("To", asked.argument), ("Message", number)]
             yield encode("MESSAGE", sender, [*headers, ("Time", TIME)], text)
         yield encode("HISTORY", asked.argument, [("Id", asked.id), ("Count", len(messages))])
+
+    def test_messages_of_an_ignored_user_are_not_shown_when_one_turns_to_them(self) -> None:
+        self.type("/ignore bob")
+        shown = self.turn("#dev", (6, "Bob", "one"), (7, "carol", "two"))
+        self.assertEqual(shown, ["10:00 [#dev] carol: two"])
+
+    def test_ones_own_messages_are_not_shown_again_when_one_turns_to_them(self) -> None:
+        self.type("/view current")
+        id = self.said("#dev: one")
+        self.number_of[id] = 7
+        self.assertEqual(self.sent(id, "#dev"), ["10:00 [#dev] alice: one"])
+        self.assertEqual(self.turn("#dev", (7, "alice", "one")), [])
 
     def test_messages_that_were_shown_are_not_shown_again_when_one_turns_to_them(self) -> None:
         self.forward("#dev", "one", number=7)

@@ -16,7 +16,7 @@ from chat_twisted.ui.commands import Command, Reading
 from chat_twisted.ui.console import Console
 from chat_twisted.ui.conversations import is_direct
 from chat_twisted.ui.errors import IdentityError, NotConnected, Refused
-from chat_twisted.ui.layout import room_row, table, tag, user_lines
+from chat_twisted.ui.layout import guest_marked, room_row, table, tag, user_lines
 from chat_twisted.ui.pages import Pages
 from chat_twisted.ui.roster import MAX_PRESENT
 from chat_twisted.ui.sending import Sending
@@ -27,7 +27,6 @@ from chat_twisted.ui.values import Done, Event, Found, Listed, Profile, Room
 class Commanding:
     """Carries out commands.
 
-    :ivar ignored: the names of the users whose messages are not shown, by their folded form.
     :param files: the user's key and files.
     :param follow: called with the event that a command has caused.
     :param know_rooms: called with a list of all rooms.
@@ -42,7 +41,6 @@ class Commanding:
         follow: Callable[[Event], object],
         know_rooms: Callable[[Sequence[Room]], object],
     ) -> None:
-        self.ignored = {fold(name): name for name in console.memory.ignored if name}
         self._console = console
         self._turning = turning
         self._sending = sending
@@ -173,7 +171,7 @@ class Commanding:
         except (Refused, NotConnected):
             return  # left again
         others = [seen for seen in members if fold(seen.user) != fold(self._console.user)]
-        names = ", ".join(seen.user for seen in others[:MAX_PRESENT]) or "nobody else"
+        names = ", ".join(map(guest_marked, others[:MAX_PRESENT])) or "nobody else"
         more = f" and {len(others) - MAX_PRESENT} more" if len(others) > MAX_PRESENT else ""
         self._console.tell(f"In {room}: {names}{more}")
 
@@ -240,15 +238,15 @@ class Commanding:
     def _ignore(self, command: Command) -> None:
         name = command.first or ""
         if not name:
-            self._console.tell(f"Ignored: {', '.join(self.ignored.values()) or 'nobody'}")
+            self._console.tell(f"Ignored: {', '.join(self._console.ignored.values()) or 'nobody'}")
             return
         if command.name == "/ignore":
-            self.ignored[fold(name)] = name
+            self._console.ignored[fold(name)] = name
             self._console.tell(f"{name} is ignored")
         else:
-            self.ignored.pop(fold(name), None)
+            self._console.ignored.pop(fold(name), None)
             self._console.tell(f"{name} is not ignored any more")
-        self._console.memory.remember_ignored(self.ignored.values())
+        self._console.memory.remember_ignored(self._console.ignored.values())
 
     def other_view(self) -> str:
         """Return the view that is not the present one."""

@@ -67,6 +67,7 @@ class Console:
     :ivar user: the user's name.
     :ivar connected: whether the session is connected.
     :ivar away: the user's away text, or None.
+    :ivar ignored: the names of the users whose messages are not shown, by their folded form.
     :ivar folds: long messages that were not shown wholly.
     :param timezone: the zone of displayed times; None for the local one.
     :param now: returns the time of day, to which typed times are relative.
@@ -94,6 +95,7 @@ class Console:
         self.now = now
         self.connected = False
         self.away: str | None = None
+        self.ignored = {fold(name): name for name in memory.ignored if name}
         self.conversations = Conversations(settings.view)
         self.roster = Roster()
         self.folds = Folds()

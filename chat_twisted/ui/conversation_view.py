@@ -389,7 +389,7 @@ class ConversationView:
         for news in self._console.roster.set_present(seen):
             self._console.tell(news)
         where = f" on {self._where}" if self._where else ""
-        here = ", ".join(self.names()) or "nobody else"
+        here = ", ".join(map(self._console.roster.marked, self.names())) or "nobody else"
         if len(self._console.roster) > MAX_PRESENT:
             here = f"{len(self._console.roster) - 1} others (/who)"
         self._console.tell(
@@ -428,7 +428,7 @@ class ConversationView:
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
-        if fold(message.sender) in self._commanding.ignored:
+        if fold(message.sender) in self._console.ignored:
             return
         old = message.number <= self._console.session.last
         place = conversation_of(message, self._console.user)
@@ -438,6 +438,7 @@ class ConversationView:
             self._sending.note_own(place, message.number)
             shown = self._console.conversations.answered(place, message.number)
         else:
+            self._console.roster.spoke(message.sender)
             if mentioned or is_direct(place):
                 self._console.roster.talked(message.sender, spoken_to=True)
             shown = self._console.conversations.came(place, message, mentioned)
@@ -510,10 +511,10 @@ class ConversationView:
         self._console.roster.rename(old, new)
         self._console.conversations.rename(old, new)
         self._sending.rename(old, new)
-        if before in self._commanding.ignored:
-            del self._commanding.ignored[before]
-            self._commanding.ignored[after] = new
-            self._console.memory.remember_ignored(self._commanding.ignored.values())
+        if before in self._console.ignored:
+            del self._console.ignored[before]
+            self._console.ignored[after] = new
+            self._console.memory.remember_ignored(self._console.ignored.values())
 
     def _forget_message(self, event: Event) -> None:
         """Forget a deleted message that may be shown again."""
@@ -524,8 +525,8 @@ class ConversationView:
     def seen(self, users: list[Seen]) -> None:
         """Called by the session when the presence of users has changed."""
         for user in users:
-            news = self._console.roster.follow(user, self._console.user)
-            if news and "joins" not in self._console.settings.hide:
+            hide = "joins" in self._console.settings.hide
+            if news := self._console.roster.follow(user, self._console.user, hide=hide):
                 self._console.tell(news)
 
     def present(self, users: list[Seen]) -> None:

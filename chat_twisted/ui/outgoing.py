@@ -67,13 +67,19 @@ class Outbox:
     """The outgoing messages by the IDs that the view gives them, in the order of sending.
 
     :param settled: called with a message whose state is final, and a remark about it.
+    :param redraw: called when ``waits`` has changed.
     """
 
     def __init__(
-        self, clock: IReactorTime, settled: Callable[[OutgoingMessage, str], None]
+        self,
+        clock: IReactorTime,
+        settled: Callable[[OutgoingMessage, str], None],
+        redraw: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._settled = settled
+        self._redraw = redraw
+        self._timer: IDelayedCall | None = None  # while messages are on their way
         self._messages: dict[int, OutgoingMessage] = {}
         self._late: dict[int, OutgoingMessage] = {}
 
@@ -83,6 +89,17 @@ class Outbox:
     def add(self, id: int, to: str, text: str, kind: str = "text") -> None:
         """Add a message that is being sent; ``kind`` is as in ``Received``."""
         self._messages[id] = OutgoingMessage(to, text, kind, self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(UNANSWERED_AFTER, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._clock.callLater(1, self._tick)
+        self._redraw()
+
+    def _is_answered(self) -> None:
+        if self._timer is not None and not self.count_sending():
+            self._timer.cancel()
+            self._timer = None
 
     def waits(self) -> int:
         """Return for how many seconds the oldest message has been waiting for its answer; 0 if they
@@ -129,9 +146,9 @@ class Outbox:
         own = self._messages.get(id)
         if own is None:
             return None
-        own.number, own.time = number, time
+        own.number, own.time, own.state = number, time, DeliveryState.SENT
+        self._is_answered()
         if parse_target(own.to).audience is Audience.USER:
-            own.state = DeliveryState.SENT
             own.overdue = self._clock.callLater(DELIVERED_WITHIN, self._overdue, id)
         else:
             self._settle(id, "")
@@ -170,6 +187,7 @@ class Outbox:
         sentence = f"Not sent to {own.to}: {sentence}"
         told = any(other.reason == sentence for other in self._messages.values())
         own.state, own.reason = DeliveryState.REFUSED, sentence
+        self._is_answered()
         return "" if told else sentence
 
     def end(self) -> list[OutgoingMessage]:
@@ -181,4 +199,5 @@ class Outbox:
             self._settle(id, "sent, not delivered yet")
         unsent = list(self._messages.values())
         self._messages.clear()
+        self._is_answered()
         return unsent

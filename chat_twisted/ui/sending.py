@@ -34,7 +34,7 @@ class Sending:
     """
 
     def __init__(self, console: Console, turning: Turning, come_back: Callable[[], object]) -> None:
-        self.outbox = Outbox(console.clock, self._show_own)
+        self.outbox = Outbox(console.clock, self._show_own, console.terminal.refresh)
         self._console = console
         self._turning = turning
         self._come_back = come_back
@@ -76,7 +76,7 @@ class Sending:
             return  # ``lost`` says which messages were not sent
         else:
             self.note_own(message.to, sent.number)
-            self._console.conversations.answered(message.to, sent.number)
+            self._console.conversations.answered(message.to, sent.number, here=True)
             self.outbox.sent(id, sent.number, sent.time)
             self._turning.mark_soon()
         self._console.terminal.refresh()

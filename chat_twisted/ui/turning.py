@@ -98,6 +98,7 @@ class Turning:
         if count:
             with contextlib.suppress(Refused, NotConnected):
                 found = await self._console.session.history(place, count)
+        found = [m for m in found if fold(m.sender) not in self._console.ignored]
         shown = self._console.conversations.filled(turn, found)
         if shown.more:
             self._console.tell(
