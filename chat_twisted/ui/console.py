@@ -164,16 +164,24 @@ class Console:
         """Show a dividing line."""
         self.terminal.show([divider(text)])
 
-    def show_message(self, message: Received, state: str = "", *, dim: bool = False) -> None:
+    def show_message(
+        self,
+        message: Received,
+        state: str = "",
+        *,
+        dim: bool = False,
+        mentioned: bool | None = None,
+    ) -> None:
         """Show a message.
 
         :param state: a remark behind it.
         :param dim: whether it is shown for its context.
+        :param mentioned: the result of ``mentions``, if it is known.
         """
+        if mentioned is None:
+            mentioned = self.mentions(message)
         self.terminal.show(
-            self.layout.lines(
-                message, self.user, mentioned=self.mentions(message), state=state, dim=dim
-            )
+            self.layout.lines(message, self.user, mentioned=mentioned, state=state, dim=dim)
         )
 
     def mentions(self, message: Received) -> bool:

@@ -428,29 +428,32 @@ class ConversationView:
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
-        if fold(message.sender) in self._console.ignored:
+        console, conversations = self._console, self._console.conversations
+        sender = fold(message.sender)
+        if sender in console.ignored:
             return
-        old = message.number <= self._console.session.last
-        place = conversation_of(message, self._console.user)
-        own = fold(message.sender) == fold(self._console.user)
-        mentioned = self._console.mentions(message)
+        old = message.number <= console.session.last
+        place = conversation_of(message, console.user)
+        own, calls = sender == fold(console.user), is_direct(place)
+        mentioned = not own and console.mentions(message)
         if own:
             self._sending.note_own(place, message.number)
-            shown = self._console.conversations.answered(place, message.number)
+            shown = conversations.answered(place, message.number)
         else:
-            self._console.roster.spoke(message.sender)
-            if mentioned or is_direct(place):
-                self._console.roster.talked(message.sender, spoken_to=True)
-            shown = self._console.conversations.came(place, message, mentioned)
+            calls = calls or mentioned
+            console.roster.spoke(message.sender)
+            if calls:
+                console.roster.talked(message.sender, spoken_to=True)
+            shown = conversations.came(place, message, mentioned)
         if shown:
             if self._missed and old:
-                self._console.mark("what was said while you were not here")
+                console.mark("what was said while you were not here")
             self._missed = self._missed and not old
-            self._console.show_message(message)
+            console.show_message(message, mentioned=mentioned)
         self._turning.mark_soon()
-        self._console.terminal.refresh()
-        if not own and not old and (mentioned or is_direct(place)):  # missed ones don't ring
-            self._console.call_attention(message)
+        console.terminal.refresh()
+        if calls and not own and not old:  # missed ones don't ring
+            console.call_attention(message)
 
     def delivered(self, number: int) -> None:
         """Called by the session when a direct message was delivered."""

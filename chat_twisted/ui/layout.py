@@ -65,6 +65,8 @@ class MessageLayout:
         self._folds = folds
         self._is_guest = is_guest
         self._day = ""
+        self._minute = ""  # the minute of the last message, and that time in the zone
+        self._in_zone = ("", "")
 
     def lines(
         self,
@@ -121,11 +123,15 @@ class MessageLayout:
 
     def _local(self, time: str) -> tuple[str, str]:
         """Return the local date and time of day."""
-        try:
-            local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
-        except (ValueError, OverflowError):
-            return self._day, "--:--"
-        return local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
+        minute = time[:16]
+        if minute != self._minute:  # many messages have the same one
+            try:
+                local = datetime.datetime.fromisoformat(time).astimezone(self._timezone)
+            except (ValueError, OverflowError):
+                return self._day, "--:--"
+            self._minute = minute
+            self._in_zone = local.strftime("%a %d %b %Y"), local.strftime("%H:%M")
+        return self._in_zone
 
 
 def tag(place: str) -> str:
