@@ -14,7 +14,8 @@ _STYLE_OR_MODE = "mhl"
 
 
 class Glass:
-    """A terminal of ``columns`` columns, from which no line is scrolled out.
+    """A terminal of ``columns`` columns, from which no line is scrolled out. It has an alternate
+    screen.
 
     It wraps lines at its edge unless that is disabled, has tab stops every eight columns, and shows
     a character followed by VARIATION SELECTOR-16 in two columns, as newer terminals do. It treats
@@ -34,6 +35,7 @@ class Glass:
         self._lines: list[list[str]] = [[]]
         self._row = self._column = 0
         self._breaks = True
+        self._under = self._lines, 0, 0  # the screen and the cursor under the alternate screen
 
     def write(self, text: str) -> None:
         self.raw += text
@@ -84,6 +86,13 @@ class Glass:
                 del self._line()[self._column :], self._lines[self._row + 1 :]
             case "K":
                 del self._line()[self._column :]
+            case "H":
+                self._row = self._column = 0
+            case "h" if argument == "?1049":
+                self._under = self._lines, self._row, self._column
+                self._lines, self._row, self._column = [[]], 0, 0
+            case "l" if argument == "?1049":
+                self._lines, self._row, self._column = self._under
             case "c" if argument == ">":
                 self.asked += 1
             case _ if argument == "?7":

@@ -57,7 +57,7 @@ PATIENCE = 60
 """Seconds after which a test fails; a passing test never waits so long."""
 
 F5, F8, ALT_ENTER, CTRL_C, CTRL_D, UP = "\x1b[15~", "\x1b[19~", "\x1b\r", "\x03", "\x04", "\x1b[A"
-TAB, SHIFT_TAB, PAGE_UP, PAGE_DOWN = "\t", "\x1b[Z", "\x1b[5~", "\x1b[6~"
+TAB, SHIFT_TAB, PAGE_UP, PAGE_DOWN, DOWN = "\t", "\x1b[Z", "\x1b[5~", "\x1b[6~", "\x1b[B"
 
 test_module = sys.modules[__name__]
 
@@ -614,7 +614,7 @@ class ColourTests(ScreenTestCase):
     async def test_colours_and_keys_are_those_of_the_config(self) -> None:
         self.assertEqual(self.screen._session.editing_mode, EditingMode.VI)
         self.press("/dance\r")
-        await self.see("! No such command: /dance (/help)", "ALL>")
+        await self.see("! No such command: /dance (/help)", "ALL> /dance")
         style = self.screen._style.get_attrs_for_style_str
         self.assertEqual((style("class:error").color, style("class:dim").color), ("123456", ""))
         self.assertEqual(style("class:mark").color, "d7af00")
@@ -955,6 +955,47 @@ class TabTests(ScreenTestCase):
         await self.see_last("Password: ")
         self.press("@b\t\x1b[Z")
         await self.see_last("Password: @b")
+
+
+class ViewKeysTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_keys_turn_to_conversations_and_change_what_is_shown(self) -> None:
+        done: list[object] = []
+        self.view.next_unread = lambda: done.append("next")  # type: ignore[method-assign]
+        self.view.turn_to = done.append  # type: ignore[method-assign]
+        self.view.toggle_view = lambda: done.append("view")  # type: ignore[method-assign]
+        self.press("\x1ba\x1b1\x1b9\x1bv\x1b[17~\x1b[18~x")
+        await self.until(lambda: self.typed == "x")
+        self.assertEqual(done, ["next", 1, 9, "view", "next", "view"])
+
+    @on_a_terminal
+    async def test_what_the_view_does_not_take_stays_and_tab_puts_its_offer_there(self) -> None:
+        taken: list[str] = []
+
+        def take(line: str) -> str:
+            taken.append(line)
+            return line if len(taken) == 1 else ""
+
+        self.view.take = take  # type: ignore[method-assign]
+        offered = property(lambda view: "@Bob: hello" if len(taken) == 1 else "")
+        self.patch(ConversationView, "offered", offered)
+        self.press("@Bob hello\r")
+        await self.until(lambda: taken)
+        await self.see_last("ALL> @Bob hello")
+        await self.type("!", "@Bob hello!")
+        await self.type(TAB, "@Bob hello!")  # another text is not replaced
+        await self.type("\x7f", "@Bob hello")
+        await self.type(TAB, "@Bob: hello")
+        self.press("\r")
+        await self.type("", "")
+        self.assertEqual(taken, ["@Bob hello", "@Bob: hello"])
+
+    @on_a_terminal
+    async def test_tab_on_an_empty_line_answers_who_spoke_last(self) -> None:
+        await self.type(TAB, "")
+        self.hear("hello", "alice")
+        await self.see("10:00 [@Bob] Bob: hello")
+        await self.type(TAB, "@Bob: ")
 
 
 class PromptTests(ScreenTestCase):

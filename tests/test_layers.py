@@ -153,6 +153,7 @@ LAYERS = {
         "client.completion",
         "client.themes",
         "client.terminal_kind",
+        "client.reader",
         "client.screen",
         "client.main",
         "client.__main__",

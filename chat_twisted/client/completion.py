@@ -28,6 +28,9 @@ class Names(Protocol):
     def rooms(self) -> list[str]:
         """Return the names of all known rooms."""
 
+    def last_speaker(self) -> str:
+        """Return the name of the user who spoke to this user last; empty if nobody did."""
+
 
 class CommandCompleter:
     """Completes names, rooms, commands and the arguments of commands.
@@ -65,7 +68,8 @@ class CommandCompleter:
 
     def _first(self, names: Names, word: str) -> Iterable[tuple[str, str]]:
         if not word:
-            return ()
+            speaker = names.last_speaker()
+            return _same([f"@{speaker}: "] if speaker else [])
         if word[0] == "/":
             return _same(f"{name} " for name in commands.command_names(screen=True))
         if word[0] == "#":

@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from chat_twisted.client import themes
 from chat_twisted.client.completion import CommandCompleter, CompletionRound, Names
 from chat_twisted.client.config import Config
+from chat_twisted.client.reader import Reader, ReaderPages
 from chat_twisted.client.terminal_kind import QUESTION, AnsweringParser, TerminalKind
 from chat_twisted.client.wrapping import (
     BREAKS,
@@ -58,6 +59,10 @@ SHOWN_AT_ONCE = 100
 
 MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
 """Lines, and characters in them, that may wait for the terminal before receiving is paused."""
+
+TIMEOUT, READER_TIMEOUT, ESCAPE_TIMEOUT = 1.0, 0.05, 0.1
+"""Maximum seconds between the keys of a sequence, at the prompt and in the reader; and those after
+which an escape character is the key of that name."""
 
 LEAVE_WITHIN = 1.0
 """Maximum seconds between two presses of Ctrl-C that leave."""
@@ -86,8 +91,24 @@ class View(Names, Protocol):
     def prompt(self) -> Line:
         """Return the text before the input; the last piece is the name of the conversation."""
 
-    def take(self, line: str) -> object:
-        """Handle a typed line."""
+    def take(self, line: str) -> str:
+        """Handle a typed line; return the text that stays in the input, which may be empty."""
+
+    @property
+    def offered(self) -> str:
+        """The line that replaces the text that stays in the input; empty if none is offered."""
+
+    def next_unread(self) -> None:
+        """Turn to the next conversation that has something unread."""
+
+    def turn_to(self, number: int) -> None:
+        """Turn to a conversation by its number in the prompt."""
+
+    def toggle_view(self) -> None:
+        """Show the current conversation alone, or all."""
+
+    def reader_pages(self) -> ReaderPages:
+        """Return the current conversation, to read back in it."""
 
     def send_again(self) -> None:
         """Send the refused messages again."""
@@ -139,6 +160,8 @@ class Screen:
         self._accepting = False
         self._result: tuple[int, str] | None = None
         self._config = config
+        self._kept = ""  # the line that the view left in the input
+        self._reader: Reader | None = None  # that is shown
         self._is_editing = False  # in an editor
         self._leaving_until = 0.0  # the loop's time until which Ctrl-C leaves
         self._kind = TerminalKind(environment)
@@ -178,6 +201,7 @@ class Screen:
         self._drawn_columns = 0
         app = self._session.app
         app.after_render += self._is_drawn
+        app.ttimeoutlen = ESCAPE_TIMEOUT
         self._erase_as_drawn = app.renderer.erase
         app.renderer.erase = self._erase  # type: ignore[method-assign]
 
@@ -212,7 +236,7 @@ class Screen:
 
     def _bindings(self, local: bool) -> KeyBindings:
         bindings = KeyBindings()
-        buffer = has_focus(DEFAULT_BUFFER)
+        buffer = has_focus(DEFAULT_BUFFER)  # not in the reader, nor in a search
         asked = Condition(lambda: bool(self._questions))
         empty = Condition(lambda: not self._session.default_buffer.text)
 
@@ -221,8 +245,8 @@ class Screen:
         ) -> Callable[[Handler], Handler]:
             return bindings.add(*keys, filter=filter, eager=eager)
 
-        @key("c-c", filter=asked, eager=True)
-        @key("c-d", filter=asked & empty, eager=True)
+        @key("c-c", filter=asked & buffer, eager=True)
+        @key("c-d", filter=asked & buffer & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
             self._answer("")
 
@@ -232,7 +256,7 @@ class Screen:
 
         @key("tab", filter=asked)
         @key("s-tab", filter=asked)
-        @key("pageup", filter=buffer)
+        @key("pageup", filter=asked)
         @key("pagedown", filter=buffer)
         @key("c-z", filter=Condition(lambda: not local))
         def _(event: KeyPressEvent) -> None:
@@ -242,7 +266,7 @@ class Screen:
         def _(event: KeyPressEvent) -> None:
             self._clear_or_leave()
 
-        @key("c-d", filter=~asked & empty, eager=True)
+        @key("c-d", filter=~asked & buffer & empty, eager=True)
         def _(event: KeyPressEvent) -> None:
             self.view.take("/quit")
 
@@ -257,6 +281,26 @@ class Screen:
         @key("s-tab", filter=~asked & buffer & ~vi_navigation_mode)
         def _(event: KeyPressEvent) -> None:
             self._complete(-1)
+
+        @key("pageup")
+        def _(event: KeyPressEvent) -> None:
+            self._open_reader()
+
+        @key("escape", "a", filter=~asked & buffer & emacs_mode)
+        @key("f6")
+        def _(event: KeyPressEvent) -> None:
+            self.view.next_unread()
+
+        @key("escape", "v", filter=~asked & buffer & emacs_mode)
+        @key("f7")
+        def _(event: KeyPressEvent) -> None:
+            self.view.toggle_view()
+
+        for digit in "123456789":
+
+            @key("escape", digit, filter=~asked & buffer & emacs_mode)
+            def _(event: KeyPressEvent) -> None:
+                self.view.turn_to(int(event.key_sequence[-1].key))
 
         @key("f5", filter=buffer)
         def _(event: KeyPressEvent) -> None:
@@ -295,7 +339,10 @@ class Screen:
 
     def _complete(self, step: int) -> None:
         buffer = self._session.default_buffer
-        completed = self._completions.turn(buffer.document, step)
+        if (offered := self.view.offered) and buffer.text == self._kept:
+            completed = Document(offered)
+        else:
+            completed = self._completions.turn(buffer.document, step)
         if completed != buffer.document:
             buffer.save_to_undo_stack()
             buffer.document = completed
@@ -310,10 +357,12 @@ class Screen:
             return True  # the line from before the question has been restored
         self._accepting = True
         try:
-            self.view.take(text)
+            self._kept = self.view.take(text)
         finally:
             self._accepting = False
-        return bool(self._questions)
+        if self._kept and not self._questions:
+            buffer.document = Document(self._kept)
+        return bool(self._kept or self._questions)
 
     def _answer(self, text: str) -> None:
         _, _, answered = self._questions.popleft()
@@ -325,6 +374,7 @@ class Screen:
         self.refresh()
 
     def _put_question(self) -> None:
+        self._close_reader()
         buffer = self._session.default_buffer
         if self._accepting:
             buffer.append_to_history()
@@ -332,6 +382,33 @@ class Screen:
         self._typed = buffer.document
         self._session.is_password = self._questions[0][1]
         buffer.reset()
+        self.refresh()
+
+    # The reader, which has the terminal's alternate screen, if there is one
+
+    def _open_reader(self) -> None:
+        app = self._session.app
+        self._reader = Reader(
+            self.view.reader_pages(), self._output.get_size, self.refresh, self._close_reader
+        )
+        app.renderer.erase()
+        self._write(len(self._lines))
+        self._resume()  # the reader waits for answers
+        app.renderer.full_screen = True
+        app.layout = self._reader.layout
+        app.timeoutlen = READER_TIMEOUT
+        self.refresh()
+
+    def _close_reader(self) -> None:
+        if self._reader is None:
+            return
+        app = self._session.app
+        self._reader = None
+        app.renderer.erase()
+        app.renderer.full_screen = False
+        app.layout = self._session.layout
+        app.timeoutlen = TIMEOUT
+        self._flush_soon()
         self.refresh()
 
     # The Terminal interface
@@ -348,7 +425,7 @@ class Screen:
         """Show lines above the prompt, as soon as they can be drawn."""
         self._lines.extend(lines)
         self._waiting_text += sum(map(length, lines))
-        if not self._paused and self._fullness() > 1:
+        if not self._paused and self._fullness() > 1 and self._reader is None:
             self._paused = True
             self.view.session.pauseProducing()
         self._flush_soon()
@@ -364,12 +441,17 @@ class Screen:
         self._flushing = None
         if not self._session.app.is_running or self._is_editing:
             return  # written when it runs, after the editor, or at the end
+        if self._reader is not None and self._fullness() < 1:
+            return  # written behind the reader when they are many, or after it
         self._session.app.renderer.erase()
-        self._write(SHOWN_AT_ONCE)
+        self._write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
         self._session.app.invalidate()
         if self._lines:
             # after input from the keyboard and the server
             self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
+        self._resume()
+
+    def _resume(self) -> None:
         if self._paused and self._fullness() < 0.5:
             self._paused = False
             self.view.session.resumeProducing()
@@ -388,7 +470,8 @@ class Screen:
         """
         columns, app = self._output.get_size().columns, self._session.app
         drawn = app.renderer.last_rendered_screen
-        if self._kind.rewraps and drawn is not None and columns < self._drawn_columns:
+        narrower = columns < self._drawn_columns and not app.renderer.full_screen
+        if self._kind.rewraps and narrower and drawn is not None:
             cursor = drawn.get_cursor_position(app.layout.current_window)
             widths = (max(drawn.data_buffer[row], default=0) + 1 for row in range(cursor.y))
             more = sum((width - 1) // columns for width in widths) + cursor.x // columns
@@ -445,6 +528,7 @@ class Screen:
     def stop(self, code: int, reason: str) -> None:
         """End with this exit code and reason."""
         if self._result is None:
+            self._close_reader()
             self._result = code, reason
             if self._is_gone:
                 self._is_done()

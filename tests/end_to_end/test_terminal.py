@@ -381,14 +381,37 @@ class LineTests(TerminalTestCase):
         joined = alice.screen("-J")
         self.assertIn(f"bob: see\n        {address}\n        there\nALL>", joined)
 
-    def test_page_up_leaves_the_input_alone(self) -> None:
-        alice = self.talk("alice")
-        alice.say("said before")
-        alice.see(r"alice: said before\nALL>\Z")
-        alice.type("half")
-        alice.press("PPage", "NPage")
-        alice.type(" a line")
-        alice.see_last("ALL> half a line")
+    def test_page_up_reads_back_in_the_conversation_with_and_without_an_alternate_screen(
+        self,
+    ) -> None:
+        bob = self.friend("bob")
+        for number in range(250):
+            bob.say("ALL", f"message {number}.")
+        last = "the last"
+        bob.say("ALL", last)
+        for alternate in ("on", "off"):
+            alice = self.talk("alice", name=f"alice-{alternate}")
+            self.tmux("set-option", "-t", alice.name, "-w", "alternate-screen", alternate)
+            alice.type("half a line")
+            alice.see_last("ALL> half a line")
+            alice.press("PPage")
+            alice.see(rf"bob: {last}\n ALL Esc back, / search\Z")
+            self.assertNotIn("half a line", alice.screen())
+            for _ in range(4):
+                alice.press("Home")
+                alice.see(r"\A(?!.*…).*(?:\n(?!.*…).*)*\Z")
+            alice.see(r"bob: message 0\.$")
+            alice.press("/")
+            alice.say("message 1.")
+            alice.press("End")
+            alice.see(f"bob: {last}$")
+            last = f"meanwhile {alternate}"
+            bob.say("ALL", last)
+            alice.press("Escape")
+            alice.see(rf"bob: {last}\nALL> half a line\Z")
+            self.assertNotIn("Esc back", alice.screen())
+            alice.press("C-u", "C-d")
+            self.assertEqual(alice.code(), 0)
 
     def test_wide_and_combined_characters_keep_the_line_straight(self) -> None:
         bob, alice = self.friend("bob"), self.talk("alice")
