@@ -203,6 +203,7 @@ class TerminalWalkTests(WalkTestCase, ScreenTestCase):
         self.view.take(MARKS)
         self.view.disconnected(MARKS)
         self.view.tell(f"{MARKS}\n{MARKS}")
+        self.view.take("/view all")  # one of the commands was /view
         self.hear("the end")
         await self.until(lambda: "the end" in self.glass.text)
         self.assertTrue(self.glass.told)
