@@ -128,12 +128,23 @@ class TurningTests(ConversationsTestCase):
         self.assertEqual(self.turn("#dev"), ([], [3]))
 
     def test_messages_beyond_a_limit_do_not_wait(self) -> None:
+        self.patch(module, "MAX_HELD", MAX_UNREAD)
         turn = self.talks.turned("#dev")
         shown = self.come("#dev", *range(1, MAX_UNREAD + 3))
         self.assertEqual(shown, [False] * MAX_UNREAD + [True] * 2)
         old, new = numbers(self.talks.filled(turn, [message(n) for n in range(40, 53)]))
         self.assertEqual((old, new), ([], list(range(1, MAX_UNREAD + 1))))
         self.assertEqual(self.talks.marker_to_send("#dev"), MAX_UNREAD + 2)
+
+    def test_all_that_wait_are_kept(self) -> None:
+        turn = self.talks.turned("#dev")
+        self.come("#dev", *range(1, 301))
+        self.assertEqual(len(self.talks.filled(turn, []).new), 300)
+
+    def test_too_much_text_does_not_wait(self) -> None:
+        self.patch(module, "MAX_UNREAD_TEXT", 1000)
+        self.talks.turned("#dev")
+        self.assertEqual(self.come("#dev", *range(1, 7)), [False] * 4 + [True] * 2)
 
     def test_own_messages_do_not_wait_and_are_not_shown_twice(self) -> None:
         self.talks.counted([("#dev", 1, 1)], 2)

@@ -379,7 +379,7 @@ class StartRoomsTests(Registered):
     def test_rooms_of_the_config_are_joined_and_the_first_of_them_is_turned_to(self) -> None:
         joins = [frame for frame in self.first if frame.verb == "JOIN"]
         self.assertEqual([frame.argument for frame in joins], ["#a", "#b"])
-        self.assertEqual(self.prompt(), "ALL> ")
+        self.assertEqual(self.prompt(), "#a> ")
         shown = self.hear(
             encode("JOINED", "#a", [("Id", joins[0].id), ("User", "alice")], ""),
             encode("ERROR", "111 Not permitted", [("Id", joins[1].id)]),
@@ -405,6 +405,13 @@ class StartRoomsTests(Registered):
             if frame.verb == "JOIN":
                 self.refused(frame.id, "111 Not permitted")
         self.assertEqual(self.prompt(), "ALL> ")
+
+    def test_what_was_typed_for_it_does_not_go_to_everybody(self) -> None:
+        self.type("the password is hunter2")
+        joins = [frame for frame in self.first if frame.verb == "JOIN"]
+        shown = [line for join in joins for line in self.refused(join.id, "111 Not permitted")]
+        self.assertIn("! Not sent: the password is hunter2", shown)
+        self.assertEqual([f for f in self.requests() if f.verb == "SEND"], [])
 
     def test_they_are_joined_again_when_the_server_has_forgotten_the_guest(self) -> None:
         self.hear(
@@ -859,13 +866,44 @@ class ConnectionTests(Registered):
 
 
 class MissedTests(TalkTestCase):
+    place = "#dev"
+
+    def missed(self, to: str, *numbers: int) -> list[str]:
+        shown = []
+        for number in numbers:
+            headers = [("To", to), ("Message", number), ("Time", TIME)]
+            shown += self.hear(encode("FORWARD", "Bob", headers, f"n{number}"))
+        return shown
+
+    def test_missed_messages_of_the_first_conversation_stand_below_its_history(self) -> None:
+        self.hear(registered(last=8))
+        self.assertEqual(self.missed("#dev", 7, 8, 9), [])
+        lists = {"WHO": "alice\nBob\n", "ROOMS": "#dev 2 member\n", "READ": "#dev 6 2\n"}
+        self.shown()
+        for frame in self.requests("REGISTER", "RECEIVED"):
+            self.hear(encode(frame.verb, "", [("Id", frame.id)], lists[frame.verb]))
+        [asked] = self.requests()
+        self.assertEqual((asked.verb, asked.argument), ("HISTORY", "#dev"))
+        self.shown()
+        for number in (5, 6, 7, 8):
+            headers = [("Id", asked.id), ("To", "#dev"), ("Message", number), ("Time", TIME)]
+            self.hear(encode("MESSAGE", "Bob", headers, f"n{number}"))
+        shown = self.hear(encode("HISTORY", "#dev", [("Id", asked.id), ("Count", 4)]))
+        self.assertEqual(
+            shown,
+            [
+                "── Mon 23 Nov 2026 ──",
+                "10:00 [#dev] Bob: n5",
+                "10:00 [#dev] Bob: n6",
+                "── new ──",
+                *(f"10:00 [#dev] Bob: n{number}" for number in (7, 8, 9)),
+            ],
+        )
+
     def test_messages_sent_while_one_was_not_here_are_marked_once(self) -> None:
         self.hear(registered(last=8))
         self.shown()
-        shown = []
-        for number in (7, 8, 9):
-            headers = [("To", "ALL"), ("Message", number), ("Time", TIME)]
-            shown += self.hear(encode("FORWARD", "Bob", headers, f"n{number}"))
+        shown = self.missed("ALL", 7, 8, 9)
         self.assertEqual(
             shown,
             [
@@ -880,9 +918,7 @@ class MissedTests(TalkTestCase):
     def test_new_messages_are_not_marked(self) -> None:
         self.hear(registered(last=8))
         self.shown()
-        headers = [("To", "ALL"), ("Message", 9), ("Time", TIME)]
-        shown = self.hear(encode("FORWARD", "Bob", headers, "x"))
-        self.assertEqual(shown[1:], ["10:00 [ALL] Bob: x"])
+        self.assertEqual(self.missed("ALL", 9)[1:], ["10:00 [ALL] Bob: n9"])
 
 
 class FarTests(Registered):

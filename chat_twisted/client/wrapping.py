@@ -45,6 +45,10 @@ def wrap(line: Line, columns: int, *, whole_links: bool = False) -> Iterator[Lin
     after_link = False
     for style, text in line:
         text = printable(text).expandtabs(TAB)  # the terminal's own tabs could pass its edge
+        if text.isascii() and used + len(text) <= space:  # the usual case
+            piece.append((style, text))
+            used += len(text)
+            continue
         start = cut = 0
         links = _links(text) if whole_links and "://" in text else {}
         for i, character in enumerate(text):

@@ -36,7 +36,7 @@ from chat_twisted.ui.sentences import explain_login, name_rule, other_name
 from chat_twisted.ui.session import ChatSession
 from chat_twisted.ui.settings import Memory, Settings
 from chat_twisted.ui.turning import Turning
-from chat_twisted.ui.values import ALL, Event, Received, Refusal, Room, Seen, conversation_of
+from chat_twisted.ui.values import Event, Received, Refusal, Room, Seen, conversation_of
 from chat_twisted.ui.wording import describe_kept
 
 MAX_HELD, MAX_HELD_SHOWN = 100, 5
@@ -315,6 +315,7 @@ class ConversationView:
         self._console.connected = self._registered = True
         self._console.memory.remember_token(self._console.session.token)
         self._missed = bool(self._console.session.last)
+        self._turning.expect([*self._rooms_at_start[:1], self._console.memory.place])
         self._console.start(self._while_turning(self._arrive()))
         self._turns -= 1  # since the start
         self._leave_if_wanted()
@@ -328,12 +329,7 @@ class ConversationView:
             self._learn(),
         )
         self._list_rooms()
-        wanted = [*self._rooms_at_start[:1], self._console.memory.place, ALL]
-        place = next(name for name in wanted if self._turning.can_turn_to(name))
-        place = self._console.roster.spelling(place) if place != ALL else ALL
-        self._turning.turn_there(
-            place, remember=False
-        )  # a room that is missing today stays remembered
+        self._turning.arrive()
         self._console.terminal.refresh()
 
     def _list_rooms(self) -> None:
@@ -403,7 +399,7 @@ class ConversationView:
         roster.set_rooms(rooms)
         for room in roster.own_rooms():
             self._console.conversations.open(room)
-        if current.startswith("#") and not roster.is_member(current):
+        if current.startswith("#") and not roster.is_member(current) and not self._turns:
             self._console.complain(f"You are not in {current} any more (/join {current}, @ALL)")
 
     def not_registered(self, problem: ClientError) -> None:

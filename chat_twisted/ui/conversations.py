@@ -20,6 +20,10 @@ from chat_twisted.ui.values import ALL, Received
 MAX_UNREAD = 50
 """Maximum number of unread messages of a conversation whose texts are kept."""
 
+MAX_HELD = 1000
+"""Maximum number of messages that wait for the history of their conversation. Beyond it, and beyond
+``MAX_UNREAD_TEXT``, messages are shown before those that came earlier, so that none is lost."""
+
 MAX_UNREAD_TEXT = 8 * 1024 * 1024
 """Maximum characters of all texts that are kept. Beyond it, the texts of the conversation that has
 been unread for longest are dropped first. A text counts as at least ``LEAST``."""
@@ -190,8 +194,11 @@ class Conversations:
         conversation = self.open(place)
         shown = self._is_streamed(conversation)
         if self._waits(conversation):
-            # Beyond a limit the order is given up, so that no message is lost.
-            shown = self._held >= MAX_UNREAD or message.number <= conversation._read
+            shown = (
+                message.number <= conversation._read
+                or self._held >= MAX_HELD
+                or self._size >= MAX_UNREAD_TEXT
+            )
             self._held += not shown
         self._show(conversation, message.number, shown)
         if shown and conversation is self._current:
@@ -230,7 +237,7 @@ class Conversations:
         if self._is_forgotten(conversation):
             return
         newest = conversation.newest
-        if len(newest) == MAX_UNREAD:
+        if len(newest) >= MAX_UNREAD and not self._waits(conversation):
             self._size -= _weight(newest.popleft())
         newest.append(message)
         self._size += _weight(message)

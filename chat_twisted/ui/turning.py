@@ -6,6 +6,7 @@ This module must not know what is typed.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -33,6 +34,7 @@ class Turning:
     def __init__(self, console: Console) -> None:
         self.removed_from = ""
         self._console = console
+        self._wanted = [ALL]  # the conversations of which the first one is turned to at the start
         self._marking: IDelayedCall | None = None
         self._over = False
 
@@ -67,7 +69,25 @@ class Turning:
         self._console.terminal.refresh()
         return True
 
-    def can_turn_to(self, place: str) -> bool:
+    def expect(self, wanted: Sequence[str]) -> None:
+        """Prepare to turn to the first of these conversations that there is, or else to ``ALL``.
+
+        Its missed messages, which may come before that is known, wait for its history.
+        """
+        self._wanted = [*wanted, ALL]
+        self._console.conversations.turned(next(filter(None, self._wanted)))
+
+    def arrive(self) -> None:
+        """Turn to the first conversation. A room that is missing today stays remembered."""
+        expected = self._console.current
+        place = next(name for name in self._wanted if self._can_turn_to(name))
+        place = self._console.roster.spelling(place) if place != ALL else ALL
+        self.turn_there(place, remember=False)
+        if fold(place) != fold(expected):  # lines that were typed meanwhile were meant for it
+            self.removed_from = expected
+            self._console.conversations.pop(expected)
+
+    def _can_turn_to(self, place: str) -> bool:
         """Return whether a name is that of a conversation, and of no room but the user's."""
         if place.startswith("#"):
             return self._console.roster.is_member(place)
