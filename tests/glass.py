@@ -82,6 +82,11 @@ class Glass:
                 self._column = min(self._column + number, self.columns - 1)
             case "D":
                 self._column = max(min(self._column, self.columns - 1) - number, 0)
+            case "H":
+                row, _, column = argument.partition(";")
+                self._row, self._column = (max(int(n or 1) - 1, 0) for n in (row, column))
+            case "J" if argument == "2":
+                self._lines = [[]]
             case "J":
                 del self._line()[self._column :], self._lines[self._row + 1 :]
             case "K":

@@ -16,7 +16,6 @@ from chat_twisted import __version__
 from chat_twisted.client import arguments
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.connection import PORT, Server
-from chat_twisted.client.session import RECONNECT_FOR
 from chat_twisted.client.tls import parse_fingerprint
 
 DIGITS = "ab" * 32
@@ -77,7 +76,7 @@ class NamesTests(ArgumentsTestCase):
     def test_user_and_host_are_enough(self) -> None:
         given = self.parse("alice chat.example.org")
         self.assertEqual((given.user, given.server), ("alice", Server("chat.example.org", PORT)))
-        self.assertEqual((given.wait, given.rooms), (RECONNECT_FOR, ()))
+        self.assertEqual((given.wait, given.rooms), (None, ()))
         self.assertEqual((given.identity, given.password_file), (None, None))
         self.assertEqual((given.once, given.tail), ("", ""))
 

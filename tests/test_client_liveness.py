@@ -68,3 +68,21 @@ class LivenessTests(TestCase):
         self.liveness.start()
         self.pass_time(IDLE)
         self.assertEqual(self.pings, [self.clock.seconds()])
+
+    def test_a_process_that_was_stopped_reads_first_what_came_meanwhile(self) -> None:
+        self.waits = True
+        self.clock.advance(10 * IDLE)
+        self.assertEqual((self.pings, self.given_up), ([], []))
+        self.pass_time(IDLE)
+        self.assertEqual(
+            (self.pings, self.given_up), ([10 * IDLE + CHECK_EVERY], [10 * IDLE + 4 * CHECK_EVERY])
+        )
+
+    def test_the_silence_before_a_request_does_not_count_against_its_answer(self) -> None:
+        self.pass_time(IDLE - CHECK_EVERY)
+        self.waits = True
+        self.liveness.answered()  # a request is made
+        self.pass_time(3 * CHECK_EVERY)
+        self.assertEqual((self.pings, self.given_up), ([IDLE], []))
+        self.pass_time(CHECK_EVERY)
+        self.assertEqual(self.given_up, [IDLE + 3 * CHECK_EVERY])

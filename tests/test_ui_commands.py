@@ -20,17 +20,6 @@ from chat_twisted.ui.commands import (
 )
 
 
-class Asked:
-    """A session that records requests."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[object, ...]] = []
-
-    def ask(self, *request: object) -> int:
-        self.requests.append(request)
-        return len(self.requests)
-
-
 class Known:
     """The names that a terminal knows."""
 
@@ -223,49 +212,6 @@ class CommandTests(TestCase):
             assert isinstance(order, Mistake)
             self.assertIn("duration", order.text)
 
-    def test_requests_in_rooms_and_of_names_and_messages(self) -> None:
-        for command, request in (
-            (Command("/nick", "bobby"), ("RENAME", "bobby")),
-            (Command("/delete", "42"), ("DELETE", "", (("Message", 42),))),
-            (
-                Command("/op", "bob", None, "#a"),
-                ("RANK", "#a", (("User", "bob"), ("Rank", "operator"))),
-            ),
-            (
-                Command("/voice", "bob", None, "#a"),
-                ("RANK", "#a", (("User", "bob"), ("Rank", "voice"))),
-            ),
-            (
-                Command("/deop", "bob", None, "#a"),
-                ("RANK", "#a", (("User", "bob"), ("Rank", "none"))),
-            ),
-            (Command("/mode", None, None, "#a"), ("MODE", "#a", ())),
-            (
-                Command("/mode", "topic", None, "#a"),
-                ("MODE", "#a", (("Mode", "topic"), ("On", "yes"))),
-            ),
-            (
-                Command("/mode", "topic", "off", "#a"),
-                ("MODE", "#a", (("Mode", "topic"), ("On", "no"))),
-            ),
-            (
-                Command("/ban", "bob", "spam", "#a"),
-                ("BAN", "#a", (("User", "bob"),), "spam"),
-            ),
-            (Command("/unban", "bob", None, "#a"), ("UNBAN", "#a", (("User", "bob"),), None)),
-            (Command("/kick", "bob", "loud", "#a"), ("KICK", "#a", (("User", "bob"),), "loud")),
-            (Command("/bans", None, None, "#a"), ("BAN", "#a")),
-            (Command("/leave", "#a", "so long"), ("LEAVE", "#a", (), "so long")),
-            (Command("/who", "#a"), ("WHO", "#a", (("Ranks", "yes"),))),
-            (
-                Command("/account", "unregister", "erase"),
-                ("ACCOUNT", "unregister", (("Erase", "yes"),)),
-            ),
-        ):
-            session = Asked()
-            commands.ask(session, command)
-            self.assertEqual(session.requests, [request])
-
     def test_a_wrong_command_is_answered_with_its_form(self) -> None:
         for line in (
             "/who dev",
@@ -312,60 +258,6 @@ class CommandTests(TestCase):
                 Mistake(f"Usage: {name} {COMMANDS[name].usage}".rstrip()),
             )
 
-    def test_history_is_of_the_conversation_that_one_is_in_if_it_does_not_say(self) -> None:
-        for command, current, request in (
-            (Command("/history"), "#dev", ("HISTORY", "#dev", (("Count", 20),))),
-            (Command("/history", None, "3"), "bob", ("HISTORY", "bob", (("Count", 3),))),
-            (Command("/history", "@carol"), "bob", ("HISTORY", "carol", (("Count", 20),))),
-            (Command("/history"), "ALL", ("HISTORY", "ALL", (("Count", 20),))),
-        ):
-            session = Asked()
-            self.assertEqual(commands.ask(session, command, current), 1)
-            self.assertEqual(session.requests, [request])
-
-    def test_being_away_has_a_reason_or_none(self) -> None:
-        session = Asked()
-        commands.ask(session, Command("/away", "lunch"))
-        commands.ask(session, Command("/away"))
-        commands.ask(session, Command("/back"))
-        self.assertEqual(
-            session.requests,
-            [
-                ("STATUS", "away", (), "lunch"),
-                ("STATUS", "away", (), None),
-                ("STATUS", "here"),
-            ],
-        )
-
-    def test_commands_of_the_client_alone_are_not_sent_to_the_server(self) -> None:
-        session = Asked()
-        for command in (
-            Command("/quit"),
-            Command("/help"),
-            Command("/ignore", "bob"),
-            Command("/bell"),
-            Command("/unread"),
-            Command("/password"),
-            Command("/register"),
-            Command("/keys", "add", "x"),
-        ):
-            self.assertIsNone(commands.ask(session, command))
-        self.assertEqual(session.requests, [])
-
-    def test_an_answer_names_the_subject_of_its_request(self) -> None:
-        for command, about in (
-            (Command("/history"), "#dev"),
-            (Command("/history", "@bob"), "bob"),
-            (Command("/search", "wine"), ""),
-            (Command("/away", "lunch"), ""),
-            (Command("/kick", "bob", None, "#x"), "#x"),
-            (Command("/kick", "bob"), "bob"),
-            (Command("/mode", "private", None, "#x"), "#x"),
-            (Command("/who", "#x"), "#x"),
-            (Command("/who"), ""),
-        ):
-            self.assertEqual(commands.about(command, "#dev"), about)
-
 
 class HelpTests(TestCase):
     def test_every_command_is_in_the_help_and_of_a_topic(self) -> None:
@@ -402,18 +294,6 @@ class HelpTests(TestCase):
     def test_the_names_of_all_commands(self) -> None:
         self.assertEqual(list(commands.command_names(screen=True)), list(COMMANDS))
         self.assertNotIn("/bell", list(commands.command_names(screen=False)))
-
-
-class BanTests(TestCase):
-    def test_a_number_without_a_unit_belongs_to_the_reason(self) -> None:
-        for given, request in (
-            ("3 strikes", ("BAN", "bob", (), "3 strikes")),
-            ("3d too loud", ("BAN", "bob", (("Duration", "3d"),), "too loud")),
-            ("3d", ("BAN", "bob", (("Duration", "3d"),), None)),
-        ):
-            session = Asked()
-            commands.ask(session, Command("/ban", "bob", given))
-            self.assertEqual(session.requests, [request])
 
 
 class NoColonTests(TestCase):
@@ -465,11 +345,6 @@ class NoColonTests(TestCase):
         self.assertEqual(offer.there, "#elsewhere: hello")
         self.assertEqual(typed("#DEV: hello"), Say("#DEV", "hello"))
         self.assertEqual(typed("#elsewhere"), SwitchTo("#elsewhere"))
-
-    def test_a_room_to_join_needs_no_sign(self) -> None:
-        session = Asked()
-        commands.ask(session, Command("/join", "dev"))
-        self.assertEqual(session.requests, [("JOIN", "#dev", ())])
 
     def test_the_help_fits_a_terminal(self) -> None:
         for topic in (None, *TOPICS):

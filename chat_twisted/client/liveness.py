@@ -52,6 +52,7 @@ class Liveness:
         self._heard_at = 0.0  # when something was received last
         self._answered_at = 0.0  # when an answer was received, or the first request made
         self._has_pinged = False
+        self._checked_at = 0.0
         self._checks = LoopingCall(self._check)
         self._checks.clock = clock
 
@@ -59,6 +60,7 @@ class Liveness:
         """Start to watch a new connection."""
         self.heard()
         self.answered()
+        self._checked_at = self._clock.seconds()
         self._checks.start(CHECK_EVERY, now=False)
 
     def stop(self) -> None:
@@ -76,12 +78,15 @@ class Liveness:
         self._answered_at = self._clock.seconds()
 
     def _check(self) -> None:
-        if self._paused():
-            self.heard()
         waits, now = self._waits(), self._clock.seconds()
-        if not waits:
+        # After a stop (Ctrl-Z), what was sent meanwhile is not read yet.
+        was_stopped = now - self._checked_at > 2 * CHECK_EVERY
+        self._checked_at = now
+        if was_stopped or self._paused():
+            self.heard()
+        if was_stopped or not waits:
             self.answered()
-        silent = now - self._heard_at
+        silent = now - (max(self._heard_at, self._answered_at) if waits else self._heard_at)
         if silent >= (SILENT_FOR if waits else 2 * IDLE) or now - self._answered_at >= ANSWERED_FOR:
             self._give_up()
         elif silent >= (PING_AFTER if waits else IDLE) and not self._has_pinged:
