@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import count
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from tests.door import Transport
 from tests.wire import frames
 
 TIME = "2026-11-23T10:00:59.123Z"
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 def plain(line: Line) -> str:
@@ -118,6 +119,7 @@ class TalkTestCase(TestCase):
             where="chat.example",
             rooms=self.rooms,
             timezone=self.timezone,
+            now=lambda: NOW.astimezone(self.timezone),
         )
         view.session = ClientSession(
             "alice",

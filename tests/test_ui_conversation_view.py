@@ -243,9 +243,10 @@ class ConversationTests(Registered):
     def test_one_can_not_turn_to_where_one_can_not_be(self) -> None:
         for turn, words in (
             ("#ops", "! You are not in #ops (/join #ops)"),
-            ("#new", "! You are not in #new (/join #new)"),
-            ("@b@d:", "! Nobody can be called b@d"),
-            ("@\x1b:", "! Nobody can be called ␛"),
+            ("#new", "! There is no room #new (/join #new makes one)"),
+            ("#dve", "! There is no room #dve; did you mean #dev?"),
+            ("@b@d:", "! A name has only letters (a to z), digits, _ and -; not @"),
+            ("@\x1b:", "! A name has only letters (a to z), digits, _ and -; not U+001B"),
         ):
             self.assertEqual(self.type(turn), [words])
         self.assertEqual(self.prompt(), "ALL> ")
@@ -385,7 +386,13 @@ class StartRoomsTests(Registered):
             encode("ERROR", "111 Not permitted", [("Id", joins[1].id)]),
         )
         self.assertEqual(
-            shown, ["· alice joined #a", "! /join #b: Not permitted", "· Your rooms: #a, #dev"]
+            shown,
+            [
+                "· alice joined #a",
+                "! #b is private (a member can /invite you), your name is banned from it, or you "
+                "are in too many rooms",
+                "· Your rooms: #a, #dev",
+            ],
         )
         self.assertEqual(self.prompt(), "#a> ")
 
@@ -526,7 +533,10 @@ class OwnTests(Registered):
                 "@b@d: x",
                 "! Not sent to b@d: A name has only letters (a to z), digits, _ and -; not @",
             ),
-            ("@Bob: " + "é" * 501, "! Not sent to Bob: The text has 1,002 bytes"),
+            (
+                "@Bob: " + "é" * 501,
+                "! Not sent to Bob: The text has 1,002 bytes; at most 1,000 are possible",
+            ),
             (
                 "@Bob: a\0b",
                 "! Not sent to Bob: The server can't read that: it is too long, or has a "
@@ -772,7 +782,7 @@ class ConnectionTests(Registered):
         self.come_back()
         self.look_around()
         self.assertEqual((self.view.names(), self.view.rooms()), (["dave"], ["#new"]))
-        self.assertEqual(self.type("#dev"), ["! You are not in #dev (/join #dev)"])
+        self.assertEqual(self.type("#dev"), ["! There is no room #dev (/join #dev makes one)"])
 
     def test_a_user_no_longer_in_a_room_after_a_reconnect_is_told(self) -> None:
         self.type("#dev")

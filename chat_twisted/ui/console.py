@@ -17,15 +17,15 @@ from twisted.internet.interfaces import IReactorTime
 from chat_twisted.core.message import fold
 from chat_twisted.logs import Logger
 from chat_twisted.ui.commands import Command, Say
-from chat_twisted.ui.conversations import Conversations
+from chat_twisted.ui.conversations import Conversations, is_direct
 from chat_twisted.ui.folds import Folds
 from chat_twisted.ui.layout import Line, MessageLayout
 from chat_twisted.ui.layout import mark as divider
 from chat_twisted.ui.roster import Roster
-from chat_twisted.ui.sentences import explain
+from chat_twisted.ui.sentences import explain, room_of
 from chat_twisted.ui.session import ChatSession
 from chat_twisted.ui.settings import Memory, Settings
-from chat_twisted.ui.values import Received, Refusal
+from chat_twisted.ui.values import Received, Refusal, conversation_of
 from chat_twisted.ui.wording import Wording
 
 MAX_NOTICE = 200
@@ -132,8 +132,12 @@ class Console:
     def find_mentions(self) -> None:
         """Find the user's name, and the words of the settings, in messages from now on."""
         # Whole names only: not in "alice_" or "al-alice", but in "- alice" and "alice-".
-        words = "|".join(map(re.escape, (self.user, *self.settings.highlight)))
-        self._mention = re.compile(rf"(?<!\w)(?<!\w-)(?:{words})(?!\w|-\w)", re.IGNORECASE)
+        self._name, self._mention = (
+            re.compile(
+                rf"(?<!\w)(?<!\w-)(?:{'|'.join(map(re.escape, words))})(?!\w|-\w)", re.IGNORECASE
+            )
+            for words in ((self.user,), (self.user, *self.settings.highlight))
+        )
 
     def call_attention(self, message: Received) -> None:
         """Ring and notify for a message, as the settings say."""
@@ -189,10 +193,23 @@ class Console:
         own = fold(message.sender) == fold(self.user)
         return not own and self._mention.search(message.text) is not None
 
+    def is_spoken_to(self, message: Received) -> bool:
+        """Return whether a message of another user is for this one, or has their name."""
+        direct = is_direct(conversation_of(message, self.user))
+        return direct or self._name.search(message.text) is not None
+
     def refused(self, asked: Command | Say, refusal: Refusal) -> None:
         """Say why a command was refused."""
         self.complain(self.explain(asked, refusal))
 
     def explain(self, asked: Command | Say, refusal: Refusal) -> str:
         """Return a sentence that says why a message or a command was refused."""
-        return explain(refusal, asked, known=self, now=self.now)
+        room = room_of(asked)
+        return explain(
+            refusal,
+            asked,
+            known=self,
+            member=self.roster.is_member(room) if room else None,
+            max_message=self.session.max_message,
+            now=self.now,
+        )

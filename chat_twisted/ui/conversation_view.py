@@ -22,7 +22,7 @@ from twisted.internet.task import LoopingCall
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
 from chat_twisted.ui import commands
-from chat_twisted.ui.asking import UserFiles
+from chat_twisted.ui.asking import UserFiles, room_of
 from chat_twisted.ui.commanding import Commanding
 from chat_twisted.ui.commands import Command, Mistake, Offer, Say, SwitchTo
 from chat_twisted.ui.console import Console, Terminal
@@ -36,7 +36,7 @@ from chat_twisted.ui.sentences import explain_login, name_rule, other_name
 from chat_twisted.ui.session import ChatSession
 from chat_twisted.ui.settings import Memory, Settings
 from chat_twisted.ui.turning import Turning
-from chat_twisted.ui.values import Event, Received, Refusal, Room, Seen, conversation_of
+from chat_twisted.ui.values import ALL, Event, Received, Refusal, Room, Seen, State, conversation_of
 from chat_twisted.ui.wording import describe_kept
 
 MAX_HELD, MAX_HELD_SHOWN = 100, 5
@@ -188,9 +188,7 @@ class ConversationView:
         offer, self._offer = self._offer, None
         if offer is not None and offer[0] == line:
             return self._handle(line, offer[1].here)
-        order = commands.parse(
-            line, self._console.current, known=self._console, now=self._console.now
-        )
+        order = self._parse(line, self._console.current)
         match order:
             case None | Mistake() | Offer() | Command("/quit" | "/help"):
                 return self._handle(line, order)
@@ -202,20 +200,28 @@ class ConversationView:
         self._held.append(line)
         return ""
 
-    async def _while_turning(self, task: Coroutine[Any, Any, None]) -> None:
-        """Run a task that may turn to another conversation; lines that are typed meanwhile are
-        meant for that one.
-        """
+    def _parse(self, line: str, current: str) -> commands.ParsedLine | None:
+        return commands.parse(line, current, known=self._console, now=self._console.now)
+
+    async def _while_turning(self, task: Coroutine[Any, Any, None], place: str) -> None:
+        """Run a task that turns to ``place``; lines that are typed meanwhile are meant for it."""
         self._turns += 1
         await self._console.start(task)
         self._turns -= 1
+        arrived = fold(self._console.current) == fold(place)
         held, self._held = self._held, []
         for line in held:
-            if self._take(line):  # it was meant for what is not there now
+            # If the place can't be had, such a line must go nowhere else.
+            if not (arrived or self._names_place(line)) or self._take(line):
                 self._console.complain(f"Not sent: {line}")
+        self._offer = None  # the line is not in the input
         if self._console.connected:
             self._leave_if_wanted()
         self._console.terminal.refresh()
+
+    def _names_place(self, line: str) -> bool:
+        """Return whether a line means the same in all conversations."""
+        return self._parse(line, ALL) == self._parse(line, "#")
 
     def _handle(self, line: str, order: commands.ParsedLine | None) -> str:
         """Do what a line means; return the text that stays in the input."""
@@ -231,7 +237,8 @@ class ConversationView:
             case Command("/quit"):
                 self._quit()
             case Command("/join"):
-                self._console.start(self._while_turning(self._commanding.ask(order)))
+                room = room_of(order.first or "")
+                self._console.start(self._while_turning(self._commanding.ask(order), room))
             case Command():
                 self._commanding.carry_out(order)
             case Offer():
@@ -280,6 +287,7 @@ class ConversationView:
     # The end
 
     def _come_back(self) -> None:
+        self._console.away = None  # once for several messages
         self._console.start(self._commanding.ask(Command("/back")))
 
     def _quit(self) -> None:
@@ -316,7 +324,7 @@ class ConversationView:
         self._console.memory.remember_token(self._console.session.token)
         self._missed = bool(self._console.session.last)
         self._turning.expect([*self._rooms_at_start[:1], self._console.memory.place])
-        self._console.start(self._while_turning(self._arrive()))
+        self._console.start(self._while_turning(self._arrive(), self._console.current))
         self._turns -= 1  # since the start
         self._leave_if_wanted()
         self._console.terminal.refresh()
@@ -350,7 +358,7 @@ class ConversationView:
         try:
             self._follow(await self._console.session.enter(room))
         except Refused as problem:
-            self._console.complain(f"/join {room}: {problem.reason}")
+            self._console.refused(Command("/join", room), problem.refusal)
         except NotConnected:
             return  # ``lost`` is told why
 
@@ -381,9 +389,7 @@ class ConversationView:
         self._console.conversations.counted(counts, self._console.session.last)
 
     async def _greet(self) -> None:
-        seen = await self._console.session.watch()
-        for news in self._console.roster.set_present(seen):
-            self._console.tell(news)
+        self.present(await self._console.session.watch())
         where = f" on {self._where}" if self._where else ""
         here = ", ".join(map(self._console.roster.marked, self.names())) or "nobody else"
         if len(self._console.roster) > MAX_PRESENT:
@@ -438,7 +444,7 @@ class ConversationView:
         else:
             calls = calls or mentioned
             console.roster.spoke(message.sender)
-            if calls:
+            if calls and console.is_spoken_to(message):
                 console.roster.talked(message.sender, spoken_to=True)
             shown = conversations.came(place, message, mentioned)
         if shown:
@@ -523,13 +529,19 @@ class ConversationView:
 
     def seen(self, users: list[Seen]) -> None:
         """Called by the session when the presence of users has changed."""
+        self._follow_own_state(users)
         for user in users:
             hide = "joins" in self._console.settings.hide
             if news := self._console.roster.follow(user, self._console.user, hide=hide):
                 self._console.tell(news)
 
+    def _follow_own_state(self, users: list[Seen]) -> None:
+        for own in (user for user in users if fold(user.user) == fold(self._console.user)):
+            self._console.away = own.why if own.state is State.AWAY else None
+
     def present(self, users: list[Seen]) -> None:
         """Called by the session with all present users after a reconnect."""
+        self._follow_own_state(users)
         for news in self._console.roster.set_present(users):
             self._console.tell(news)
 
@@ -591,11 +603,3 @@ class ConversationView:
     def tell(self, text: str) -> None:
         """Show a notice of the program."""
         self._console.tell(text)
-
-
-def _changed(words: tuple[str, ...], word: str | None, *, add: bool) -> tuple[str, ...]:
-    """Return ``words`` with a word, or without it."""
-    if word is None:
-        return words
-    others = tuple(other for other in words if fold(other) != fold(word))
-    return (*others, word) if add else others

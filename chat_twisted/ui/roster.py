@@ -166,6 +166,10 @@ class Roster:
         """Return the names of the rooms that the user has joined."""
         return self._own_rooms.values()
 
+    def is_known(self, room: str) -> bool:
+        """Return whether there is a room, as far as it is known."""
+        return fold(room) in self._rooms
+
     def is_member(self, room: str) -> bool:
         """Return whether the user has joined a room."""
         return fold(room) in self._own_rooms

@@ -186,7 +186,8 @@ def _taken(refusal: Refusal, name: str, taken: Iterable[str], now: Callable[[], 
     return f"{name} {state}; {other_name(name, taken)} may be free"
 
 
-def _did_you_mean(word: str, candidates: Iterable[str]) -> str:
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """Return a question for the end of a sentence about a word that is not known; or nothing."""
     meant = nearest(word, candidates)
     return f"; did you mean {meant}?" if meant and fold(meant) != fold(word) else ""
 
@@ -198,11 +199,11 @@ def _nobody(asked: Say | Command, name: str, known: Names | None) -> str:
         name = asked.second or ""
     if rule := name_rule(name):
         return rule
-    return f"There is no {name} here{_did_you_mean(name, known.names() if known else ())}"
+    return f"There is no {name} here{did_you_mean(name, known.names() if known else ())}"
 
 
-def _room_of(asked: Say | Command) -> str:
-    """Return the room that was asked for, or an empty text."""
+def room_of(asked: Say | Command) -> str:
+    """Return the room that a message or a command is for, or an empty text."""
     if isinstance(asked, Say):
         return asked.to if asked.to.startswith("#") else ""
     if asked.reading is not None:
@@ -212,10 +213,10 @@ def _room_of(asked: Say | Command) -> str:
 
 
 def _no_room(asked: Say | Command, known: Names | None) -> str:
-    room = _room_of(asked)
+    room = room_of(asked)
     if not _ROOM_NAME.fullmatch(room):
         return f"A room is # and 1 to {MAX_NAME} letters (a to z), digits, _ and -"
-    meant = _did_you_mean(room, known.rooms() if known else ())
+    meant = did_you_mean(room, known.rooms() if known else ())
     if isinstance(asked, Command) and asked.name == "/search":
         meant = meant or f'. To search for the word: "{room}"'
     return f"There is no room {room}{meant or f' (/join {room} makes one)'}"
@@ -228,7 +229,7 @@ def _too_long(asked: Say | Command, max_message: int) -> str:
 
 
 def _not_permitted(asked: Say | Command, member: bool | None) -> str:
-    room = _room_of(asked)
+    room = room_of(asked)
     if isinstance(asked, Say):
         if not room:
             return f"You may not write to {asked.to}"

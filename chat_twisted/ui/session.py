@@ -18,6 +18,7 @@ class ChatSession(ChatRequests):
     """A user's session with a chat server.
 
     :ivar user: the user's name.
+    :ivar max_message: maximum length of a text in bytes, when the session is connected.
     :ivar last: the number of the newest message when the session was connected.
     :ivar kept: for how many seconds messages are kept: ``math.inf`` for ever, 0 if they are not
         kept, None if the server does not say.
@@ -26,6 +27,7 @@ class ChatSession(ChatRequests):
     """
 
     user: str
+    max_message: int
     last: int
     kept: float | None
     token: str

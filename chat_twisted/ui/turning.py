@@ -12,10 +12,12 @@ from twisted.internet.interfaces import IDelayedCall
 
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import fold, parse_target
+from chat_twisted.ui.commands import Say
 from chat_twisted.ui.console import Console
 from chat_twisted.ui.conversations import is_direct
 from chat_twisted.ui.errors import NotConnected, Refused
-from chat_twisted.ui.values import ALL, Received
+from chat_twisted.ui.sentences import did_you_mean
+from chat_twisted.ui.values import ALL, Received, Refusal
 
 MAX_HISTORY = 200
 """Maximum number of messages that are shown on turning to a conversation."""
@@ -54,18 +56,20 @@ class Turning:
 
     def turn(self, to: str) -> bool:
         """Turn to a conversation by its typed name; return whether there is one."""
-        if to.startswith("#") and not self._console.roster.is_member(to):
-            self._console.complain(f"You are not in {to} (/join {to})")
+        roster = self._console.roster
+        if to.startswith("#") and not roster.is_member(to):
+            code = 111 if roster.is_known(to) else 110
+            self._console.refused(Say(to, ""), Refusal(code, ""))
             return False
         try:
             parse_target(to)
         except ChatError:
-            self._console.complain(f"Nobody can be called {to}")
+            self._console.refused(Say(to, ""), Refusal(100, ""))
             return False
         to = ALL if fold(to) == fold(ALL) else to
-        self.turn_there(self._console.roster.spelling(to) if to != ALL else ALL)
-        if is_direct(to) and not self._console.roster.is_present(to):
-            self._console.tell(f"{to} is not here")
+        self.turn_there(roster.spelling(to) if to != ALL else ALL)
+        if is_direct(to) and not roster.is_present(to):
+            self._console.tell(f"{to} is not here{did_you_mean(to, self._console.names())}")
         self._console.terminal.refresh()
         return True
 

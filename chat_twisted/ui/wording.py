@@ -131,11 +131,11 @@ class Wording:
         """Format: the answer to /whois."""
         kind = "an account" if profile.account else "a guest"
         operator = ", an operator of the server" if profile.operator else ""
-        since = profile.since[:16].replace("T", " ")
+        since = f" since {profile.since[:16].replace('T', ' ')}" if profile.since else ""
         why = f": {profile.why}" if profile.why else ""
         rooms = " ".join(profile.rooms) or "none"
         return (
-            f"{profile.user} is {kind}{operator} since {since}, {profile.state.value}{why}; "
+            f"{profile.user} is {kind}{operator}{since}, {profile.state.value}{why}; "
             f"rooms with you: {rooms}"
         )
 
