@@ -213,8 +213,8 @@ class ConversationView:
         for line in held:
             # If the place can't be had, such a line must go nowhere else.
             if not (arrived or self._names_place(line)) or self._take(line):
+                self._offer = None  # the line is not in the input
                 self._console.complain(f"Not sent: {line}")
-        self._offer = None  # the line is not in the input
         if self._console.connected:
             self._leave_if_wanted()
         self._console.terminal.refresh()
