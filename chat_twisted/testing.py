@@ -21,12 +21,13 @@ import sqlite3
 import sys
 from collections.abc import Callable, Coroutine
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import argon2
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.error import ConnectionRefusedError as Refusal
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
@@ -38,6 +39,10 @@ from zope.interface import implementer
 from chat_twisted.auth.gate import Gate
 from chat_twisted.auth.passwords import Passwords
 from chat_twisted.client.chat import ChatClient
+from chat_twisted.client.connection import Connector, Server
+from chat_twisted.client.identity import Identity
+from chat_twisted.client.login import Credentials
+from chat_twisted.client.session import ClientSession
 from chat_twisted.clocks import LogTime, SettledTime
 from chat_twisted.core.commands import Options, Start
 from chat_twisted.core.errors import Unavailable
@@ -53,6 +58,7 @@ from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.sql import Cursor
+from chat_twisted.ui.session import Listener
 
 BUFFER = 65536
 """Unread bytes with which a connection asks its writer to pause."""
@@ -455,6 +461,22 @@ class Chat:
         client = self.client(user, **options)
         self.run(client.connect())
         return client
+
+    def session(self, user: str, listener: Listener, **options: Any) -> ClientSession:
+        """Make a session in memory, and connect it: for tests of user interfaces.
+
+        :param options: those of ``ClientSession``, and ``credentials``.
+        """
+        server = Server("chat.example", plain=True)
+        connector = Connector(self.reactor, server, listener.noticed)
+        credentials = options.pop("credentials", None) or Credentials(
+            Identity(Path("no key"), own=True), lambda what: succeed("")
+        )
+        session = ClientSession(
+            user, listener, credentials, self.reactor, connector.reconnect, **options
+        )
+        connector.connect(session)
+        return session
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Start a bot, and run it until it waits.
