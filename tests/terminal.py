@@ -32,6 +32,7 @@ from tests.door import Transport
 from tests.wire import frames
 
 TIME = "2026-11-23T10:00:59.123Z"
+LOST = "! Connection lost, trying again. What you write is sent then."
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
@@ -129,6 +130,7 @@ class TalkTestCase(TestCase):
             self.reconnect,
             token=self.token,
             first_id=1,
+            other_name=lambda refusal: Deferred.fromCoroutine(view.other_name(refusal)),
         )
         return view
 

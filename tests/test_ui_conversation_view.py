@@ -19,9 +19,8 @@ from chat_twisted.ui import outgoing as outgoing_module
 from chat_twisted.ui.commands import help_text
 from chat_twisted.ui.layout import NAME_COLOURS, colour, table, tag
 from chat_twisted.ui.turning import MARKED_AFTER
-from tests.terminal import TIME, Registered, TalkTestCase, plain, registered
+from tests.terminal import LOST, TIME, Registered, TalkTestCase, plain, registered
 
-LOST = "! Connection lost, trying again. What you write is sent then."
 HOSTILE = "a\x1b[2J\x07\x9b1m\x85\u2028\u202e\rb"
 HARMLESS = "a␛[2J␇\ufffd1m\ufffd\ufffd\ufffd␍b"
 

@@ -319,6 +319,8 @@ class ConversationView:
 
     def registered(self, name: str) -> None:
         """Called by the session when the user is registered."""
+        if fold(name) != fold(self._console.user):  # the one they wanted is taken
+            self._console.memory.renamed(name)
         self._console.name_is(name)
         self._console.connected = self._registered = True
         self._console.memory.remember_token(self._console.session.token)
@@ -417,14 +419,15 @@ class ConversationView:
 
     async def other_name(self, refusal: Refusal) -> str:
         """Ask for another name, because the user's is in use."""
-        self._console.complain(
-            explain_login(refusal, self._console.session.user, now=self._console.now)
-        )
-        offered = other_name(self._console.session.user)
+        taken = self._console.session.user
+        self.failure = explain_login(refusal, taken, now=self._console.now)  # if it ends meanwhile
+        self._console.complain(self.failure)
+        offered = other_name(taken)
         while True:
             answer = await self._console.terminal.ask(f"Another name [{offered}]: ", secret=False)
             name = answer.strip() or offered
             if not (rule := name_rule(name)):
+                self.failure = ""
                 return name
             self._console.complain(rule)
 

@@ -168,7 +168,8 @@ class Conversations:
             come after the list, are in the server's counts.
         """
         self._counted = max(self._counted, newest)
-        for place, marker, unread in listed:
+        unread_first = sorted(listed, key=lambda each: not each[2])
+        for place, marker, unread in unread_first[:MAX_CONVERSATIONS]:
             self.read(place, marker)
             conversation = self._find(place)
             if conversation is self._current and not self._filling:
