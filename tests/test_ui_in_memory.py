@@ -1,4 +1,4 @@
-"""The terminal's view with a real server, in memory: what users see on several devices."""
+"""The terminal's view with a real server, in memory: what several users and devices see."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import DeferredLock
+
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
 from chat_twisted.ui import commands
@@ -50,6 +52,7 @@ class Commanding:
         # the last /history or /search, and its pages
         self._asked_for = Command("/history")
         self._pages: Pages | None = None
+        self._reading = DeferredLock()  # one page after the other
 
     def carry_out(self, command: Command) -> None:
         """Carry out a command."""
@@ -82,8 +85,7 @@ class Commanding:
             case Command("/ignore" | "/unignore"):
                 self._ignore(command)
             case Command("/history" | "/search", reading=Reading() as reading):
-                self._pages = Pages(self._console.session, reading)
-                self._console.start(self._read(command))
+                self._console.start(self._read(command, Pages(self._console.session, reading)))
             case Command("/more"):
                 self._console.start(self._read(command))
             case Command("/delete", None):
@@ -117,8 +119,14 @@ class Commanding:
             self._answer(command, about(command, current), answer)
         self._console.terminal.refresh()
 
-    async def _read(self, command: Command) -> None:
+    async def _read(self, command: Command, pages: Pages | None = None) -> None:
         """Show a page of what was asked for by /history or /search."""
+        async with self._reading:
+            self._pages = pages or self._pages
+            await self._read_page(command)
+        self._console.terminal.refresh()
+
+    async def _read_page(self, command: Command) -> None:
         pages = self._pages
         if pages is None or not pages.more:
             self._console.tell(
@@ -134,7 +142,6 @@ class Commanding:
             return  # ``lost`` is told why
         else:
             self._show_found(self._asked_for, pages, found)
-        self._console.terminal.refresh()
 
     def _answer(self, command: Command, subject: str, answer: Answer | str) -> None:
         """Show the answer to a command."""

@@ -389,6 +389,22 @@ class Conversations:
         """Return the conversations, and the markers, that the server does not know yet."""
         return [(c.name, c._read) for c in self._conversations.values() if c._read > c.marker]
 
+    def went_back(self, last: int) -> None:
+        """Forget the messages after ``last``, which the server has lost: their numbers are used
+        again.
+        """
+        self._counted = min(self._counted, last)
+        self._overtaking = {number for number in self._overtaking if number <= last}
+        for conversation in self._conversations.values():
+            conversation.marker = min(conversation.marker, last)
+            conversation._read = min(conversation._read, last)
+            conversation._highlight = min(conversation._highlight, last)
+            while conversation.newest and conversation.newest[-1].number > last:
+                self._size -= _weight(conversation.newest.pop())
+            conversation.unread = len(conversation.newest)  # until the server has counted again
+            runs = (range(run.start, min(run.stop, last + 1)) for run in conversation._shown)
+            conversation._shown = deque(filter(None, runs), MAX_RUNS)
+
     # Changes of conversations
 
     def mute(self, place: str, on: bool = True) -> None:
