@@ -84,11 +84,11 @@ class OtherNameTests(TalkTestCase):
             self.taken(("Until", UNTIL)),
             ["! alice is kept until 12:30 for a guest who has left; alice_ may be free"],
         )
-        self.assertEqual(self.terminal.questions[0][:2], ("Another name [alice_]: ", False))
-        self.answer("")
+        question = "Another name (such as alice_; none leaves): "
+        self.assertEqual(self.terminal.questions[0][:2], (question, False))
+        self.answer("alice_")
         self.assertEqual(self.names(), ["alice_"])
         self.assertEqual(self.taken(), ["! alice_ is taken; alice__ may be free"])
-        self.assertEqual(self.terminal.questions[0][0], "Another name [alice__]: ")
         self.assertEqual(
             self.answer("al ice"),
             ["! A name has only letters (a to z), digits, _ and -; not U+0020"],
@@ -97,6 +97,13 @@ class OtherNameTests(TalkTestCase):
         self.assertEqual(self.names(), ["alicia"])
         self.hear(registered(name="alicia"))
         self.assertEqual((self.view.user, self.renames), ("alicia", ["alicia"]))
+
+    def test_without_another_name_it_is_over(self) -> None:
+        self.taken()
+        self.answer("")  # also Ctrl-C
+        self.assertEqual(self.names(), [])
+        self.lose()
+        self.assertEqual(self.terminal.stopped, [(2, "alice is taken; alice_ may be free")])
 
     def test_the_session_ends_while_another_name_is_asked_for(self) -> None:
         self.taken()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chat_twisted.frames import Frame, encode
+from chat_twisted.ui import conversation_view, outgoing
 from tests.terminal import Registered
 
 UNTIL = "2026-11-27T14:00:00.000Z"
@@ -100,6 +101,29 @@ class LongTests(Registered):
         self.assertEqual((self.requests(), self.answer("n")), ([], ["· Not sent"]))
         self.type("y" * 1000)
         self.assertEqual((len(self.requests()), self.terminal.questions), (1, []))
+
+
+class LimitTests(Registered):
+    def test_not_more_messages_than_a_limit_wait_and_the_next_stays_in_the_input(self) -> None:
+        self.patch(outgoing, "MAX_UNSENT", 2)
+        self.away = True
+        self.lose()
+        self.type("one", "two")
+        self.assertEqual(self.view.take("three"), "three")
+        self.assertEqual(self.shown(), ["! Too many messages wait already (/drop)"])
+        self.come_back()
+        asked = [frame for frame in self.requests() if frame.verb == "SEND"]
+        self.assertEqual([frame.body for frame in asked], ["one", "two"])
+        self.sent(asked[0].id or "", "ALL")
+        self.assertEqual(self.view.take("three"), "")
+
+    def test_not_more_lines_than_a_limit_wait_for_a_room(self) -> None:
+        self.patch(conversation_view, "MAX_HELD", 2)
+        self.asked("/join #new")
+        self.type("one", "two")
+        self.assertEqual(self.view.take("three"), "three")
+        self.assertEqual(self.shown(), ["! Too many lines wait already"])
+        self.assertEqual(self.beside(), ["one (waits)", "two (waits)"])
 
 
 class AwayTests(Registered):

@@ -231,7 +231,7 @@ class ConversationView:
                 text = f"You are not in {room} any more. Enter once more says it here, in {to}"
                 return self._offer_meanings(line, Offer(text, order, line))
             case Say():
-                self._sending.say(order)
+                return "" if self._sending.say(order) else line
             case SwitchTo(to):
                 return "" if self._turning.turn(to) else line
             case Command("/quit"):
@@ -418,18 +418,21 @@ class ConversationView:
             self.failure = str(problem)
 
     async def other_name(self, refusal: Refusal) -> str:
-        """Ask for another name, because the user's is in use."""
+        """Ask for another name, because the user's is in use; return an empty text if the user
+        wants none.
+        """
         taken = self._console.session.user
         self.failure = explain_login(refusal, taken, now=self._console.now)  # if it ends meanwhile
         self._console.complain(self.failure)
         offered = other_name(taken)
-        while True:
-            answer = await self._console.terminal.ask(f"Another name [{offered}]: ", secret=False)
-            name = answer.strip() or offered
+        # Ctrl-C answers with nothing, which must not take a name.
+        question = f"Another name (such as {offered}; none leaves): "
+        while name := (await self._console.terminal.ask(question, secret=False)).strip():
             if not (rule := name_rule(name)):
                 self.failure = ""
-                return name
+                break
             self._console.complain(rule)
+        return name
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""

@@ -25,6 +25,9 @@ MAX_LATE = 1000
 MAX_SHOWN = 5
 """Maximum number of messages shown beside the prompt."""
 
+MAX_UNSENT = 1000
+"""Maximum number of messages that are on their way or refused."""
+
 UNANSWERED_AFTER = 10
 """Seconds after which it is shown for how long a message has been waiting for its answer."""
 
@@ -85,6 +88,11 @@ class Outbox:
 
     def __contains__(self, id: int | None) -> bool:
         return id in self._messages
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no message can be added before others are answered, sent again or dropped."""
+        return len(self._messages) >= MAX_UNSENT
 
     def add(self, id: int, to: str, text: str, kind: str = "text") -> None:
         """Add a message that is being sent; ``kind`` is as in ``Received``."""

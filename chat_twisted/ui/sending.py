@@ -42,8 +42,11 @@ class Sending:
         # the number of the user's last message in each conversation, by its folded name
         self._last_own: dict[str, int] = {}
 
-    def say(self, message: Say) -> None:
-        """Send a message; a long one if the user agrees."""
+    def say(self, message: Say) -> bool:
+        """Send a message, a long one if the user agrees; return whether that is possible now."""
+        if self.outbox.is_full:
+            self._console.complain("Too many messages wait already (/drop)")
+            return False
         lines, characters = message.text.count("\n") + 1, len(message.text)
         if lines > MAX_PASTE:
             self._console.start(self._confirm(message, f"{lines} lines"))
@@ -51,6 +54,7 @@ class Sending:
             self._console.start(self._confirm(message, f"{characters} characters"))
         else:
             self._send(message)
+        return True
 
     async def _confirm(self, message: Say, amount: str) -> None:
         if await agrees(self._console.terminal, f"Send {amount} to {message.to}?"):
