@@ -20,7 +20,8 @@ from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.session import ClientSession
 from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.frames import Frame, FrameReader, encode
-from chat_twisted.ui.commands import FORMAT_HELP, help_text
+from chat_twisted.ui.commands import FORMAT_HELP
+from chat_twisted.ui.help import help_text
 from tests.door import Transport
 from tests.wire import frames
 

@@ -106,6 +106,8 @@ LAYERS = {
         "ui.suggestions",
         "ui.when",
         "ui.commands",
+        "ui.parsing",
+        "ui.help",
         "ui.sentences",
         "ui.wording",
         "ui.records",

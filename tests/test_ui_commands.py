@@ -18,6 +18,8 @@ from chat_twisted.ui.commands import (
     Say,
     SwitchTo,
 )
+from chat_twisted.ui.help import help_text
+from chat_twisted.ui.parsing import parse
 
 
 class Known:
@@ -32,7 +34,7 @@ class Known:
 
 def typed(line: str, current: str = "ALL") -> object:
     """The meaning of a line on a terminal that knows names."""
-    return commands.parse(line, current, known=Known(), now=lambda: NOW)
+    return parse(line, current, known=Known(), now=lambda: NOW)
 
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)  # a Friday
@@ -45,7 +47,7 @@ def at(day: int, hour: int = 0, minute: int = 0) -> datetime:
 class PipeTests(TestCase):
     def test_nothing_is_nothing(self) -> None:
         for line in ("", "  ", "\t\n"):
-            self.assertIsNone(commands.parse(line))
+            self.assertIsNone(parse(line))
 
     def test_a_message_has_its_address(self) -> None:
         for line, said in (
@@ -57,16 +59,16 @@ class PipeTests(TestCase):
             ("@#dev: x", Say("#dev", "x")),
             ("@b@d: x", Say("b@d", "x")),
         ):
-            self.assertEqual(commands.parse(line), said)
+            self.assertEqual(parse(line), said)
 
     def test_a_line_without_an_address_is_no_message(self) -> None:
         for line in ("hello", "@bob hello", "@bob", "#dev", "@bob:", "@: x", "#dev:"):
-            self.assertEqual(commands.parse(line), Mistake(FORMAT_HELP), line)
+            self.assertEqual(parse(line), Mistake(FORMAT_HELP), line)
 
     def test_a_word_that_makes_sense_on_a_terminal_alone_is_no_command(self) -> None:
         for line, name in (("/unread", "/unread"), ("/bell on", "/bell"), ("/notify", "/notify")):
-            self.assertEqual(commands.parse(line), Mistake(f"{name} is for a terminal (/help)"))
-            self.assertIsInstance(commands.parse(line, "ALL"), Command)
+            self.assertEqual(parse(line), Mistake(f"{name} is for a terminal (/help)"))
+            self.assertIsInstance(parse(line, "ALL"), Command)
 
 
 class TerminalTests(TestCase):
@@ -80,12 +82,12 @@ class TerminalTests(TestCase):
             ("//bin/ls is a file", "/bin/ls is a file"),
             ("//", "/"),
         ):
-            self.assertEqual(commands.parse(line, "#dev"), Say("#dev", said))
+            self.assertEqual(parse(line, "#dev"), Say("#dev", said))
 
     def test_an_address_goes_before_the_conversation_that_one_is_in(self) -> None:
-        self.assertEqual(commands.parse("@bob: a\nb", "#dev"), Say("bob", "a\nb"))
-        self.assertEqual(commands.parse("@ALL: x", "bob"), Say("ALL", "x"))
-        self.assertEqual(commands.parse("#x: y", "bob"), Say("#x", "y"))
+        self.assertEqual(parse("@bob: a\nb", "#dev"), Say("bob", "a\nb"))
+        self.assertEqual(parse("@ALL: x", "bob"), Say("ALL", "x"))
+        self.assertEqual(parse("#x: y", "bob"), Say("#x", "y"))
 
     def test_an_address_alone_turns_to_a_conversation(self) -> None:
         for line, to in (
@@ -96,7 +98,7 @@ class TerminalTests(TestCase):
             ("@bob:", "bob"),
             ("#dev: ", "#dev"),
         ):
-            self.assertEqual(commands.parse(line, "carol"), SwitchTo(to))
+            self.assertEqual(parse(line, "carol"), SwitchTo(to))
 
     def test_an_unknown_command_is_named_and_not_said_to_anybody(self) -> None:
         for current in ("ALL", None):
@@ -106,11 +108,9 @@ class TerminalTests(TestCase):
                 ("/hsitory #dev", "No such command: /hsitory; did you mean /history? (/help)"),
                 ("/qery bob", "No such command: /qery; did you mean /query? (/help)"),
             ):
-                self.assertEqual(commands.parse(line, current), Mistake(answer))
-        self.assertIsInstance(commands.parse("/", "ALL"), Mistake)
-        self.assertEqual(
-            commands.parse("/etc/passwd x"), Mistake("No such command: /etc/passwd (/help)")
-        )
+                self.assertEqual(parse(line, current), Mistake(answer))
+        self.assertIsInstance(parse("/", "ALL"), Mistake)
+        self.assertEqual(parse("/etc/passwd x"), Mistake("No such command: /etc/passwd (/help)"))
 
     def test_a_path_is_a_text(self) -> None:
         for line in ("/usr/lib/x: cannot open", "/etc/passwd x", "/etc/passwd", "/s/foo/bar/"):
@@ -121,8 +121,8 @@ class TerminalTests(TestCase):
     def test_a_number_is_a_text_where_there_is_no_such_room(self) -> None:
         for line in ("#42: fixed", "#42", "#42:", "#42 is fixed"):
             self.assertEqual(typed(line), Say("ALL", line))
-        self.assertEqual(commands.parse("#42: fixed", "ALL"), Say("#42", "fixed"))
-        self.assertEqual(commands.parse("#42: fixed"), Say("#42", "fixed"))
+        self.assertEqual(parse("#42: fixed", "ALL"), Say("#42", "fixed"))
+        self.assertEqual(parse("#42: fixed"), Say("#42", "fixed"))
 
     def test_the_first_of_several_lines_keeps_its_indentation(self) -> None:
         for line, said in (
@@ -177,7 +177,7 @@ class CommandTests(TestCase):
             ("/bell off", Command("/bell", "off")),
             ("/help rooms", Command("/help", "rooms")),
         ):
-            self.assertEqual(commands.parse(line, "ALL"), command)
+            self.assertEqual(parse(line, "ALL"), command)
 
     def test_a_command_for_a_room_acts_in_the_current_one_if_none_is_named(self) -> None:
         for line, command in (
@@ -190,25 +190,23 @@ class CommandTests(TestCase):
             ("/bans", Command("/bans", None, None, "#dev")),
             ("/op #ops bob", Command("/op", "bob", None, "#ops")),
         ):
-            self.assertEqual(commands.parse(line, "#dev"), command)
+            self.assertEqual(parse(line, "#dev"), command)
 
     def test_an_address_is_banned_from_the_server_wherever_one_is(self) -> None:
         for line, command in (
             ("/ban 192.0.2.1 2h", Command("/ban", "192.0.2.1", "2h")),
             ("/unban 2001:db8::/32", Command("/unban", "2001:db8::/32")),
         ):
-            self.assertEqual(commands.parse(line, "#dev"), command)
+            self.assertEqual(parse(line, "#dev"), command)
 
     def test_a_command_that_needs_a_room_asks_for_it(self) -> None:
         for current in ("ALL", "bob", None):
-            self.assertEqual(
-                commands.parse("/op bob", current), Mistake("Which room? /op #room name")
-            )
-            self.assertIsInstance(commands.parse("/mode private", current), Mistake)
+            self.assertEqual(parse("/op bob", current), Mistake("Which room? /op #room name"))
+            self.assertIsInstance(parse("/mode private", current), Mistake)
 
     def test_a_ban_from_a_room_for_a_time_is_not_taken_for_one_for_ever(self) -> None:
         for line in ("/ban bob 2h spam", "/ban #dev bob 2h"):
-            order = commands.parse(line, "#dev")
+            order = parse(line, "#dev")
             assert isinstance(order, Mistake)
             self.assertIn("duration", order.text)
 
@@ -254,40 +252,40 @@ class CommandTests(TestCase):
         ):
             name = line.split()[0]
             self.assertEqual(
-                commands.parse(line, "ALL"),
+                parse(line, "ALL"),
                 Mistake(f"Usage: {name} {COMMANDS[name].usage}".rstrip()),
             )
 
 
 class HelpTests(TestCase):
     def test_every_command_is_in_the_help_and_of_a_topic(self) -> None:
-        text = commands.help_text()
+        text = help_text()
         for name, form in COMMANDS.items():
             self.assertIn(form.topic, TOPICS)
             self.assertEqual(f"\n{name} " in text, not form.screen, name)
-            on_screen = f"\n{commands.help_text(form.topic, screen=True)}\n"
+            on_screen = f"\n{help_text(form.topic, screen=True)}\n"
             self.assertIn(f"\n{name} ", on_screen)
             self.assertIn(form.what, on_screen)
 
     def test_on_a_terminal_there_is_first_an_overview(self) -> None:
-        overview = commands.help_text(screen=True)
+        overview = help_text(screen=True)
         for topic in TOPICS:
             self.assertIn(f"/help {topic}", overview)
         self.assertNotIn("/invite", overview)
-        for text in (overview, *(commands.help_text(topic, screen=True) for topic in TOPICS)):
+        for text in (overview, *(help_text(topic, screen=True) for topic in TOPICS)):
             for line in text.split("\n"):
                 self.assertLess(len(line), 100)
 
     def test_the_help_of_one_command_is_its_line(self) -> None:
         line = "/nick name                       change your name, as a guest"
-        self.assertEqual(commands.help_text("nick"), line)
-        self.assertEqual(commands.help_text("account"), commands.help_text("account", screen=True))
-        self.assertEqual(commands.parse("/help /nick"), Command("/help", "nick"))
-        self.assertTrue(commands.help_text("bell").startswith("No such topic"))
-        self.assertTrue(commands.help_text("bell", screen=True).startswith("/bell"))
+        self.assertEqual(help_text("nick"), line)
+        self.assertEqual(help_text("account"), help_text("account", screen=True))
+        self.assertEqual(parse("/help /nick"), Command("/help", "nick"))
+        self.assertTrue(help_text("bell").startswith("No such topic"))
+        self.assertTrue(help_text("bell", screen=True).startswith("/bell"))
 
     def test_an_unknown_topic_is_answered_with_those_that_there_are(self) -> None:
-        text = commands.help_text("fish")
+        text = help_text("fish")
         for word in ("fish", *TOPICS):
             self.assertIn(word, text)
 
@@ -348,15 +346,15 @@ class NoColonTests(TestCase):
 
     def test_the_help_fits_a_terminal(self) -> None:
         for topic in (None, *TOPICS):
-            for line in commands.help_text(topic, screen=True).split("\n"):
+            for line in help_text(topic, screen=True).split("\n"):
                 self.assertLess(len(line), 80, line)
 
     def test_the_help_fits_a_narrow_terminal(self) -> None:
         for topic in (None, *TOPICS, *(name[1:] for name in COMMANDS), "fish"):
-            for line in commands.help_text(topic, screen=True, width=40).split("\n"):
+            for line in help_text(topic, screen=True, width=40).split("\n"):
                 self.assertLess(len(line), 40, line)
         self.assertEqual(
-            commands.help_text("kick", screen=True, width=40),
+            help_text("kick", screen=True, width=40),
             "/kick [#room] name [reason]\n    remove from a room or the server\nalso /k",
         )
 
@@ -380,7 +378,7 @@ class OtherNamesTests(TestCase):
             ("/UNREGISTER", Command("/account", "unregister")),
         ):
             self.assertEqual(typed(line), command)
-        self.assertEqual(commands.parse("/LIST"), Command("/rooms"))
+        self.assertEqual(parse("/LIST"), Command("/rooms"))
 
     def test_a_message_can_be_a_command(self) -> None:
         for line, said in (
@@ -396,15 +394,15 @@ class OtherNamesTests(TestCase):
             self.assertEqual(typed(line, "#dev"), said)
 
     def test_in_a_pipe_a_message_has_an_address(self) -> None:
-        self.assertEqual(commands.parse("/msg bob hi"), Say("bob", "hi"))
-        self.assertEqual(commands.parse("/msg bob"), Mistake(FORMAT_HELP))
-        self.assertEqual(commands.parse("/me waves"), Mistake("/me is for a terminal (/help)"))
+        self.assertEqual(parse("/msg bob hi"), Say("bob", "hi"))
+        self.assertEqual(parse("/msg bob"), Mistake(FORMAT_HELP))
+        self.assertEqual(parse("/me waves"), Mistake("/me is for a terminal (/help)"))
 
     def test_the_help_tells_the_other_names(self) -> None:
-        text = commands.help_text("part")
+        text = help_text("part")
         self.assertTrue(text.startswith("/leave "))
         self.assertTrue(text.endswith("also /part, /p"))
-        self.assertIn("did you mean rooms?", commands.help_text("roms"))
+        self.assertIn("did you mean rooms?", help_text("roms"))
 
     def test_no_other_name_is_a_command(self) -> None:
         for alias, name in commands.ALIASES.items():
@@ -436,7 +434,7 @@ class CurrentRoomTests(TestCase):
                 ("/leave dev", "/leave #room [reason]"),
                 ("/topic plans", "/topic #room [text]"),
             ):
-                self.assertEqual(commands.parse(line, current), Mistake(f"Which room? {usage}"))
+                self.assertEqual(parse(line, current), Mistake(f"Which room? {usage}"))
 
     def test_a_room_without_its_sign_is_not_taken_for_a_reason(self) -> None:
         mistake = typed("/leave ops", "#dev")
@@ -452,7 +450,7 @@ class CurrentRoomTests(TestCase):
             ("/unmute bob", Command("/unmute", "bob")),
         ):
             self.assertEqual(typed(line), command)
-        mistake = commands.parse("/mute #dev")
+        mistake = parse("/mute #dev")
         assert isinstance(mistake, Mistake)
         self.assertIn("terminal", mistake.text)
 
@@ -470,7 +468,7 @@ class CurrentRoomTests(TestCase):
             ("/clear", Command("/clear")),
         ):
             self.assertEqual(typed(line), command)
-            mistake = commands.parse(line)
+            mistake = parse(line)
             assert isinstance(mistake, Mistake)
             self.assertIn("is for a terminal", mistake.text)
 
@@ -497,7 +495,7 @@ class ReadingTests(TestCase):
             ("/history @all", "ALL", None),
         ):
             self.assertEqual(self.reading(line, "#ops"), Reading(place=place, count=count))
-        command = commands.parse("/history")
+        command = parse("/history")
         assert isinstance(command, Command)
         self.assertEqual(command.reading, Reading(place="ALL"))
 

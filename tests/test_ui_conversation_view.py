@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.client.identity import MAX_TRIES
 from chat_twisted.frames import encode
 from chat_twisted.ui import outgoing as outgoing_module
-from chat_twisted.ui.commands import help_text
+from chat_twisted.ui.help import help_text
 from chat_twisted.ui.layout import NAME_COLOURS, colour, table, tag
 from chat_twisted.ui.turning import MARKED_AFTER
 from tests.terminal import LOST, TIME, Registered, TalkTestCase, plain, registered

@@ -22,7 +22,8 @@ from chat_twisted.client.pipe import Pipe
 from chat_twisted.client.session import ClientSession
 from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.frames import Frame, FrameReader, encode
-from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Reading, Say, help_text
+from chat_twisted.ui.commands import FORMAT_HELP, Command, Mistake, Reading, Say
+from chat_twisted.ui.help import help_text
 from chat_twisted.ui.records import USAGE, Records
 from chat_twisted.ui.values import Event, Received, Refusal, Room, Seen, State
 from tests.door import Transport

@@ -7,7 +7,8 @@ import math
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.text import MAX_LINES
-from chat_twisted.ui.commands import Command, Mistake, Say, help_text
+from chat_twisted.ui.commands import Command, Mistake, Say
+from chat_twisted.ui.help import help_text
 from chat_twisted.ui.values import Event, Received, Refusal, Room, Seen, State
 from chat_twisted.ui.wording import Wording, describe_kept
 

@@ -12,12 +12,12 @@ from twisted.internet.defer import DeferredLock
 
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
-from chat_twisted.ui import commands
 from chat_twisted.ui.asking import Answer, Asker, UserFiles, about, agrees
 from chat_twisted.ui.commands import Command, Reading
 from chat_twisted.ui.console import Console
 from chat_twisted.ui.conversations import is_direct
 from chat_twisted.ui.errors import IdentityError, NotConnected, Refused
+from chat_twisted.ui.help import help_text
 from chat_twisted.ui.layout import guest_marked, room_row, table, tag, user_lines
 from chat_twisted.ui.pages import Pages
 from chat_twisted.ui.roster import MAX_PRESENT
@@ -59,7 +59,7 @@ class Commanding:
         match command:
             case Command("/help", topic):
                 width = self._console.terminal.columns()
-                for line in commands.help_text(topic, screen=True, width=width).split("\n"):
+                for line in help_text(topic, screen=True, width=width).split("\n"):
                     self._console.terminal.show([[("", line)]])
             case Command("/unread"):
                 self._show_unread()

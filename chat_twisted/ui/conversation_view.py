@@ -21,15 +21,15 @@ from twisted.internet.task import LoopingCall
 
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
-from chat_twisted.ui import commands
 from chat_twisted.ui.asking import UserFiles, room_of
 from chat_twisted.ui.commanding import Commanding
-from chat_twisted.ui.commands import Command, Mistake, Offer, Say, SwitchTo
+from chat_twisted.ui.commands import Command, Mistake, Offer, ParsedLine, Say, SwitchTo
 from chat_twisted.ui.console import Console, Terminal
 from chat_twisted.ui.conversations import is_direct
 from chat_twisted.ui.errors import ClientError, NotConnected, Refused
 from chat_twisted.ui.layout import Line, MessageLayout, activity_line, tag
 from chat_twisted.ui.pages import ConversationPages
+from chat_twisted.ui.parsing import parse
 from chat_twisted.ui.roster import MAX_PRESENT
 from chat_twisted.ui.sending import Sending
 from chat_twisted.ui.sentences import explain_login, name_rule, other_name
@@ -200,8 +200,8 @@ class ConversationView:
         self._held.append(line)
         return ""
 
-    def _parse(self, line: str, current: str) -> commands.ParsedLine | None:
-        return commands.parse(line, current, known=self._console, now=self._console.now)
+    def _parse(self, line: str, current: str) -> ParsedLine | None:
+        return parse(line, current, known=self._console, now=self._console.now)
 
     async def _while_turning(self, task: Coroutine[Any, Any, None], place: str) -> None:
         """Run a task that turns to ``place``; lines that are typed meanwhile are meant for it."""
@@ -223,7 +223,7 @@ class ConversationView:
         """Return whether a line means the same in all conversations."""
         return self._parse(line, ALL) == self._parse(line, "#")
 
-    def _handle(self, line: str, order: commands.ParsedLine | None) -> str:
+    def _handle(self, line: str, order: ParsedLine | None) -> str:
         """Do what a line means; return the text that stays in the input."""
         match order:
             case Say(to) if self._turning.removed_from and to == self._console.current:

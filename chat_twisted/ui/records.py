@@ -12,7 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say, help_text, parse
+from chat_twisted.ui.commands import Command, Mistake, ParsedLine, Say
+from chat_twisted.ui.help import help_text
+from chat_twisted.ui.parsing import parse
 from chat_twisted.ui.values import Event, Listed, Profile, Received, Refusal, Room, Seen
 
 USAGE = 'an object a line: {"to": "bob", "text": "hello"} or {"command": "/who"}'

@@ -95,7 +95,7 @@ def explain_login(
 
     :param name: the name under which the user wanted to log in.
     :param taken: other names that are known to be taken.
-    :param now: returns the time of day, as in ``commands.parse``.
+    :param now: returns the time of day, as in ``parsing.parse``.
     """
     match refusal.code:
         case 100:
@@ -131,7 +131,7 @@ def explain(
     :param known: known names, for "did you mean".
     :param member: whether the user is in the room that was asked for; None if it is not known.
     :param max_message: maximum length of a text in bytes; 0 if it is not known.
-    :param now: returns the time of day, as in ``commands.parse``.
+    :param now: returns the time of day, as in ``parsing.parse``.
     """
     first = asked.first or "" if isinstance(asked, Command) else asked.to
     match refusal.code:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines
-from chat_twisted.ui.commands import Command, ParsedLine, help_text, parse
+from chat_twisted.ui.commands import Command, ParsedLine
+from chat_twisted.ui.help import help_text
+from chat_twisted.ui.parsing import parse
 from chat_twisted.ui.values import (
     Event,
     Listed,
