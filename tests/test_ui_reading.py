@@ -37,6 +37,18 @@ class PlaceTests(Reading):
         self.assertEqual(self.first[-1].headers["count"], "20")
 
 
+class ManyTests(Reading):
+    known_rooms = tuple(f"#r{i} 1 member" for i in range(3000))
+    marker_lines = tuple(f"u{i} 1 1" for i in range(2000))
+
+    def test_of_many_rooms_and_unread_conversations_some_are_named(self) -> None:
+        rooms, unread = self.greeting[1:3]
+        self.assertTrue(rooms.startswith("· Your rooms: #r0, #r1, #r10,"))
+        self.assertTrue(rooms.endswith(" and 2980 more (/rooms)"))
+        self.assertTrue(unread.startswith("· Unread: @u"))
+        self.assertRegex(unread, r" and [0-9]+ more \(/unread\)\Z")
+
+
 class TurnTests(Reading):
     marker_lines = ("#dev 6 2",)
 

@@ -233,6 +233,24 @@ class StrangerTests(Registered):
         self.assertIn("· ~Bob is not the ~Bob you talked to", self.look_around())
 
 
+class GuestTests(Registered):
+    users = ("alice!own", "Bob!one", "carol!")
+
+    def test_guests_are_marked_wherever_they_are_named(self) -> None:
+        self.assertIn("Here: ~Bob, carol.", self.greeting[0])
+        for user, mark in (("Bob", "~"), ("carol", ""), ("alice", "")):
+            shown = self.forward("ALL", "hi", user)
+            self.assertEqual(shown, [f"10:00 [ALL] {mark}{user}: hi"])
+            joined = encode("JOINED", "#ops", [("User", user)])
+            self.assertEqual(self.hear(joined), [f"· {mark}{user} joined #ops"])
+        kick = encode("LEFT", "#ops", [("User", "carol"), ("By", "Bob")])
+        self.assertEqual(self.hear(kick), ["· carol was removed from #ops by ~Bob"])
+        invited = encode("INVITED", "#new", [("User", "alice"), ("By", "Bob")])
+        self.assertEqual(self.hear(invited), ["· ~Bob invites you to #new (/join #new)"])
+        renamed = encode("RENAMED", "Bob", [("To", "bobby")])
+        self.assertEqual(self.hear(renamed), ["· Bob is ~bobby now"])
+
+
 class WhoisTests(Registered):
     def whois(self, line: str, *headers: tuple[str, str]) -> list[str]:
         frame = self.asked(line)

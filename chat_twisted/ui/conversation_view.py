@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,7 +27,7 @@ from chat_twisted.ui.asking import UserFiles, room_of
 from chat_twisted.ui.commanding import Commanding
 from chat_twisted.ui.commands import Command, Mistake, Offer, ParsedLine, Say, SwitchTo
 from chat_twisted.ui.console import Console, Terminal
-from chat_twisted.ui.conversations import is_direct
+from chat_twisted.ui.conversations import MAX_CONVERSATIONS, is_direct
 from chat_twisted.ui.errors import ClientError, NotConnected, Refused
 from chat_twisted.ui.layout import Line, MessageLayout, activity_line, tag
 from chat_twisted.ui.pages import ConversationPages
@@ -42,6 +44,9 @@ from chat_twisted.ui.wording import describe_kept
 MAX_HELD, MAX_HELD_SHOWN = 100, 5
 """Maximum number of typed lines that wait until the user is in the conversation that they are
 for, and of those that are shown beside the prompt."""
+
+MAX_LISTED = 20
+"""Maximum number of rooms, and of unread conversations, that are named at the start."""
 
 INTERRUPTED_WITHIN = 0.5
 """Maximum seconds to wait for the server's BYE after Ctrl-C."""
@@ -349,11 +354,15 @@ class ConversationView:
         for room in sorted(self._console.roster.own_rooms(), key=fold):
             conversation = unread.pop(fold(room), None)
             parts.append(f"{room} ({conversation.unread} unread)" if conversation else room)
-        if parts:
-            self._console.tell(f"Your rooms: {', '.join(parts)}")
-        if unread:
-            others = [f"{tag(c.name)[1:-1]} ({c.unread})" for c in unread.values()]
-            self._console.tell(f"Unread: {', '.join(others)}")
+        others = [f"{tag(c.name)[1:-1]} ({c.unread})" for c in unread.values()]
+        for what, places, command in (
+            ("Your rooms", parts, "/rooms"),
+            ("Unread", others, "/unread"),
+        ):
+            more = len(places) - MAX_LISTED
+            rest = f" and {more} more ({command})" if more > 0 else ""
+            if places:
+                self._console.tell(f"{what}: {', '.join(places[:MAX_LISTED])}{rest}")
 
     async def _enter_quietly(self, room: str) -> None:
         """Join a room without turning to it."""
@@ -405,7 +414,7 @@ class ConversationView:
     def _know_rooms(self, rooms: Sequence[Room]) -> None:
         roster, current = self._console.roster, self._console.current
         roster.set_rooms(rooms)
-        for room in roster.own_rooms():
+        for room in islice(roster.own_rooms(), MAX_CONVERSATIONS):
             self._console.conversations.open(room)
         if current.startswith("#") and not roster.is_member(current) and not self._turns:
             self._console.complain(f"You are not in {current} any more (/join {current}, @ALL)")
@@ -490,9 +499,20 @@ class ConversationView:
             self._forget_message(event)
         elif event.room:
             self._room_changed(event)
-        said = self._console.words.told(None, event)
+        said = self._console.words.told(None, self._marked(event))
         if said and not self._is_hidden(event):
             self._console.tell(said)
+
+    def _marked(self, event: Event) -> Event:
+        """Mark the names of guests in an event, except the user's own."""
+
+        def mark(name: str) -> str:
+            own = fold(name) == fold(self._console.user)
+            return name if own else self._console.roster.marked(name)
+
+        return replace(
+            event, user=mark(event.user), by=mark(event.by), new_name=mark(event.new_name)
+        )
 
     def _is_hidden(self, event: Event) -> bool:
         """Return whether the user does not want to hear of an event."""
