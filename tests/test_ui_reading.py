@@ -215,6 +215,24 @@ class ViewTests(Reading):
         self.view.turn_to(9)
         self.assertEqual(self.prompt(), "ALL> ")
 
+    def test_events_in_conversations_that_are_not_shown_are_not_told(self) -> None:
+        topic = encode("TOPIC", "#dev", [("User", "Bob")], "plans")
+        for line, again in (("/view current", "/view all"), ("/mute #dev", "/unmute #dev")):
+            self.type(line)
+            joined = encode("JOINED", "#dev", [("User", "carol")])
+            deleted = encode("DELETED", "#dev", [("Message", 7), ("By", "Bob")])
+            self.assertEqual(self.hear(topic, joined, deleted), [])
+            self.type(again)
+            self.assertEqual(len(self.hear(topic, joined, deleted)), 3)
+        self.type("/view current")
+        self.asked("/topic #dev other plans")
+        shown = self.hear(
+            encode("TOPIC", "#dev", [("Id", self.last_id), ("User", "alice")], "other plans")
+        )
+        self.assertEqual(shown, ["· alice set the topic of #dev: other plans"])
+        removed = encode("LEFT", "#dev", [("User", "alice"), ("By", "Bob")])
+        self.assertEqual(self.hear(removed), ["· alice was removed from #dev by Bob"])
+
     def test_joins_can_be_hidden(self) -> None:
         coming = encode("JOINED", "#dev", [("User", "Bob")])
         leaving = encode("LEFT", "#dev", [("User", "Bob")])

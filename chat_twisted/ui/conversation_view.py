@@ -486,11 +486,11 @@ class ConversationView:
 
     def told(self, event: Event) -> None:
         """Called by the session with each event that was not asked for."""
-        self._follow(event)
+        self._follow(event, hide=self._is_hidden(event))
         self._console.terminal.refresh()
 
-    def _follow(self, event: Event) -> None:
-        """Follow an event, and say what has happened."""
+    def _follow(self, event: Event, *, hide: bool = False) -> None:
+        """Follow an event, and say what has happened, unless that is hidden."""
         if event.verb == "READ":
             self._console.conversations.read(event.conversation, event.number)
         elif event.verb == "RENAMED":
@@ -500,7 +500,7 @@ class ConversationView:
         elif event.room:
             self._room_changed(event)
         said = self._console.words.told(None, self._marked(event))
-        if said and not self._is_hidden(event):
+        if said and not hide:
             self._console.tell(said)
 
     def _marked(self, event: Event) -> Event:
@@ -516,9 +516,13 @@ class ConversationView:
 
     def _is_hidden(self, event: Event) -> bool:
         """Return whether the user does not want to hear of an event."""
+        if fold(event.user) == fold(self._console.user):
+            return False
+        place = event.room or event.conversation
+        if place and not self._console.conversations.shows(place):
+            return True
         moves = event.verb in ("JOINED", "LEFT") and not event.by
-        own = fold(event.user) == fold(self._console.user)
-        return moves and not own and "joins" in self._console.settings.hide
+        return moves and "joins" in self._console.settings.hide
 
     def _room_changed(self, event: Event) -> None:
         own = fold(event.user) == fold(self._console.user)

@@ -210,6 +210,11 @@ class Conversations:
                 conversation._highlight = message.number
         return shown
 
+    def shows(self, place: str) -> bool:
+        """Return whether news of a conversation are shown now."""
+        conversation = self.get(place)
+        return self.view == "all" if conversation is None else self._is_streamed(conversation)
+
     def _is_streamed(self, conversation: Conversation) -> bool:
         if conversation is self._current or self._is_forgotten(conversation):
             return True
