@@ -42,8 +42,10 @@ class NotConnectedTests(Registered):
         self.assertRegex(
             self.prompt(), r"\A\(not connected for 12 s, next try in [0-9]{1,2} s\) ALL> \Z"
         )
+        self.clock.pump([10] * 18)
+        self.assertRegex(self.prompt(), r"\A\(not connected for 3 min, next try in")
         self.away = False
-        self.clock.pump([1] * 30)
+        self.clock.pump([1] * 31)
         self.hear(registered())
         drawn = self.terminal.refreshed
         self.assertEqual(self.prompt(), "ALL> ")

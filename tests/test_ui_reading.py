@@ -27,7 +27,7 @@ class Reading(Registered):
 
 class PlaceTests(Reading):
     place = "#dev"
-    marker_lines = ("#dev 6 2", "Bob 3 5")
+    marker_lines = ("#dev 6 2", "bob 3 5")
 
     def test_the_last_conversation_is_the_current_one_again(self) -> None:
         self.assertEqual(self.prompt(), "[3:@Bob!] #dev> ")

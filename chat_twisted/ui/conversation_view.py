@@ -162,7 +162,8 @@ class ConversationView:
         seconds = int(self._console.clock.seconds() - self._disconnected_at)
         attempt = self._console.session.next_attempt()
         again = f", next try in {int(attempt) + 1} s" if attempt is not None else ""
-        return f"not connected for {seconds} s{again}" if seconds else "not connected"
+        lasted = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+        return f"not connected for {lasted}{again}" if seconds else "not connected"
 
     def names(self) -> list[str]:
         """Return the names of the other users who are present."""
@@ -396,7 +397,8 @@ class ConversationView:
 
     async def _learn_unread(self) -> None:
         found = await self._console.session.unread()
-        counts = [(marker.conversation, marker.number, marker.unread) for marker in found]
+        spelling = self._console.roster.spelling  # the server may write names in lower case
+        counts = [(spelling(m.conversation), m.number, m.unread) for m in found]
         self._console.conversations.counted(counts, self._console.session.last)
 
     async def _greet(self) -> None:
