@@ -185,6 +185,17 @@ class JoiningTests(Registered):
         self.assertEqual([(f.argument, f.body) for f in self.requests()], [("Bob", "hi")])
         self.assertEqual(self.asked("hello").argument, "ALL")
 
+    def test_keys_do_not_turn_elsewhere_while_lines_wait(self) -> None:
+        frame = self.joining()
+        self.view.turn_to(2)
+        self.view.next_unread()
+        words = "! Not yet: another conversation is being turned to"
+        self.assertEqual((self.shown(), self.prompt()), ([words] * 2, "ALL> "))
+        self.hear(encode("JOINED", "#new", [("Id", frame.id), ("User", "alice")]))
+        self.look_around()
+        self.view.turn_to(2)
+        self.assertEqual(self.prompt(), "#dev> ")
+
     def test_joining_says_who_is_there(self) -> None:
         frame = self.asked("/join #new")
         self.hear(encode("JOINED", "#new", [("Id", frame.id), ("User", "alice")]))

@@ -271,11 +271,19 @@ class ConversationView:
 
     def next_unread(self) -> None:
         """Turn to the next conversation with unread messages."""
-        self._turning.next_unread()
+        if not self._is_turning():
+            self._turning.next_unread()
 
     def turn_to(self, number: int) -> None:
         """Turn to the conversation with a number."""
-        self._turning.turn_to(number)
+        if not self._is_turning():
+            self._turning.turn_to(number)
+
+    def _is_turning(self) -> bool:
+        """Return whether lines that are typed now wait for a conversation; then say so."""
+        if self._turns:
+            self._console.complain("Not yet: another conversation is being turned to")
+        return bool(self._turns)
 
     def toggle_view(self) -> None:
         """Show the current conversation alone, or all."""
