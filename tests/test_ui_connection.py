@@ -30,6 +30,16 @@ class UnansweredTests(Registered):
         self.clock.advance(5)
         self.assertEqual(self.terminal.refreshed, drawn)
 
+    def test_the_prompt_says_so_of_a_room_for_which_lines_wait(self) -> None:
+        frame = self.asked("/join #new")
+        self.type("hello")
+        drawn = self.terminal.refreshed
+        self.clock.pump([1] * 12)
+        self.assertEqual(self.prompt(), "(no answer for 12 s) ALL> ")
+        self.assertGreaterEqual(self.terminal.refreshed - drawn, 12)
+        self.hear(encode("JOINED", "#new", [("Id", frame.id), ("User", "alice")]))
+        self.assertEqual(self.prompt(), "#new> ")
+
 
 class NotConnectedTests(Registered):
     def test_the_prompt_says_for_how_long_and_when_it_is_tried_again(self) -> None:

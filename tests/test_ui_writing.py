@@ -196,6 +196,12 @@ class JoiningTests(Registered):
         self.view.turn_to(2)
         self.assertEqual(self.prompt(), "#dev> ")
 
+    def test_lines_that_wait_when_the_session_ends_are_told_once(self) -> None:
+        self.joining()
+        self.hear(encode("BYE", "Banned", [("Final", "yes")]))
+        shown = self.lose()
+        self.assertEqual(sorted(shown), ["! Not sent to Bob: hi", "! Not sent: the secret"])
+
     def test_joining_says_who_is_there(self) -> None:
         frame = self.asked("/join #new")
         self.hear(encode("JOINED", "#new", [("Id", frame.id), ("User", "alice")]))

@@ -30,6 +30,7 @@ from chat_twisted.ui.console import Console, Terminal
 from chat_twisted.ui.conversations import MAX_CONVERSATIONS, is_direct
 from chat_twisted.ui.errors import ClientError, NotConnected, Refused
 from chat_twisted.ui.layout import Line, MessageLayout, activity_line, tag
+from chat_twisted.ui.outgoing import UNANSWERED_AFTER
 from chat_twisted.ui.pages import ConversationPages
 from chat_twisted.ui.parsing import parse
 from chat_twisted.ui.roster import MAX_PRESENT
@@ -98,7 +99,7 @@ class ConversationView:
         self._learning = False  # whether it is asked which rooms there are
         self._missed = False  # whether missed messages are being shown
         self._registered = False  # whether the user was ever registered
-        self._disconnected_at = 0.0
+        self._disconnected_at = self._turning_at = 0.0
         self._leaving = False
         self._code: int | None = None  # the exit code, if it is set already
         self._over = False
@@ -144,7 +145,7 @@ class ConversationView:
             line.append(("class:dim", "(connecting) "))
         elif not self._console.connected:
             line.append(("class:error", f"({self._describe_outage()}) "))
-        elif seconds := self._sending.outbox.waits():
+        elif seconds := max(self._sending.outbox.waits(), self._turning_waits()):
             line.append(("class:error", f"(no answer for {seconds} s) "))
         line += activity_line(
             self._console.conversations.activity(), self._console.terminal.columns()
@@ -157,6 +158,19 @@ class ConversationView:
             else self._console.current
         )
         return [*line, ("class:prompt", f"{name}> ")]
+
+    def _turning_waits(self) -> int:
+        """Return for how many seconds a conversation has been awaited; 0 if they are few."""
+        waits = int(self._console.clock.seconds() - self._turning_at) if self._turns else 0
+        return waits if waits >= UNANSWERED_AFTER else 0
+
+    def _tick_if_needed(self) -> None:
+        """Draw the prompt every second while it counts seconds."""
+        needed = self._registered and bool(self._turns or not self._console.connected)
+        if needed and not self._over and not self._ticking.running:
+            self._ticking.start(1)
+        elif self._ticking.running and (self._over or not needed):
+            self._ticking.stop()
 
     def _describe_outage(self) -> str:
         seconds = int(self._console.clock.seconds() - self._disconnected_at)
@@ -212,8 +226,11 @@ class ConversationView:
     async def _while_turning(self, task: Coroutine[Any, Any, None], place: str) -> None:
         """Run a task that turns to ``place``; lines that are typed meanwhile are meant for it."""
         self._turns += 1
+        self._turning_at = self._console.clock.seconds()
+        self._tick_if_needed()
         await self._console.start(task)
         self._turns -= 1
+        self._tick_if_needed()
         arrived = fold(self._console.current) == fold(place)
         held, self._held = self._held, []
         for line in held:
@@ -596,14 +613,12 @@ class ConversationView:
         why = f" ({reason})" if reason else ""
         self._console.complain(f"Connection lost{why}, trying again. What you write is sent then.")
         self._console.roster.disconnected()
-        if not self._ticking.running:
-            self._ticking.start(1)
+        self._tick_if_needed()
 
     def reconnected(self) -> None:
         """Called by the session when it is connected again."""
         self._console.connected = True
-        if self._ticking.running:
-            self._ticking.stop()
+        self._tick_if_needed()
         self._console.memory.remember_token(self._console.session.token)
         self._console.start(self._learn())
         self._console.tell("Connected again")
@@ -620,8 +635,7 @@ class ConversationView:
         if self._over:
             return
         self._over = True
-        if self._ticking.running:
-            self._ticking.stop()
+        self._tick_if_needed()
         self._turning.end()
         for own in self._sending.outbox.end():
             self._console.complain(f"Not sent to {own.to}: {own.text}")
