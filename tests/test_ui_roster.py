@@ -70,7 +70,7 @@ class GuestTests(RosterTestCase):
         self.roster.talked("dave")
         self.follow("dave", "gone", "t1")
         self.assertEqual(
-            self.follow("dave", identity=""), "dave is here, not the ~dave you talked to"
+            self.follow("dave", identity=""), "dave is here, perhaps not the ~dave you talked to"
         )
 
     def test_a_guest_who_makes_an_account_is_the_same(self) -> None:

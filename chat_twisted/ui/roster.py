@@ -101,7 +101,9 @@ class Roster:
         self._partners[key] = identity
         if stayed and not identity:
             return ""
-        return f"not the {GUEST if before else ''}{seen.user} you talked to"
+        # A guest may have made an account meanwhile.
+        doubt = "not" if identity else "perhaps not"
+        return f"{doubt} the {GUEST if before else ''}{seen.user} you talked to"
 
     def disconnected(self) -> None:
         """Remember who is present: their arrival after the reconnect is no news."""

@@ -1,5 +1,5 @@
-"""The screens of docs/terminal.rst are what real terminals show: the script that writes them into
-the page runs its scenes again.
+"""The screens of README.rst and docs/terminal.rst are what real terminals show: the script that
+writes them into these pages runs its scenes again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ def script() -> Any:
 class ScreenshotTests(unittest.TestCase):
     maxDiff = None
 
-    def test_the_screens_of_the_page_are_what_the_scenes_show(self) -> None:
+    def test_the_screens_of_the_pages_are_what_the_scenes_show(self) -> None:
         screenshots = script()
-        page = screenshots.blocks(screenshots.PAGE.read_text())
+        blocks: dict[str, str] = {}
+        for page in screenshots.PAGES:
+            blocks |= screenshots.blocks(page.read_text())
         shots = screenshots.captured()
-        self.assertEqual(set(page), set(shots))
+        self.assertEqual(set(blocks), set(shots))
         for name, shot in shots.items():
-            self.assertEqual(screenshots.lasting(page[name]), screenshots.lasting(shot), name)
+            self.assertEqual(screenshots.lasting(blocks[name]), screenshots.lasting(shot), name)
         for name in screenshots.COLOURED:
             self.assertTrue((DOCS / f"terminal-{name}.svg").exists(), name)
