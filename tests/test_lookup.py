@@ -307,6 +307,15 @@ class UnreadTests(ArchiveTestCase):
         self.say(CAROL, BOB, "3")  # whose name it is now, so the marker may be about these
         self.assertEqual(self.unread(BOB, alice=1), {"alice": (1, 1), "ann": (0, 2)})
 
+    def test_what_was_read_under_a_name_without_messages_is_read(self) -> None:
+        self.name(ALICE, "alice")
+        self.say(ALICE, BOB, "1")
+        self.change(UserRenamed(ALICE, "Ann"))
+        self.assertEqual(self.unread(BOB, ann=1), {"alice": (1, 0), "ann": (1, 0)})
+        self.patch(store, "NAMES", {**NAMES, CAROL: "ann"})
+        self.say(CAROL, BOB, "2")  # as Ann before, so the marker may be about this
+        self.assertEqual(self.unread(BOB, ann=2), {"alice": (0, 1), "ann": (2, 0)})
+
     def test_users_who_had_a_name_one_after_the_other_have_one_line(self) -> None:
         self.say(ALICE, BOB, "1")
         self.patch(store, "NAMES", {**NAMES, CAROL: "Alice"})

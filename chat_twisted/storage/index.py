@@ -551,7 +551,7 @@ class Partner(NamedTuple):
 
     :ivar key: the folded name under which their conversation is listed: the current name if they
         have talked under it, else one that the partner had.
-    :ivar keys: all names that the partner had, and no other partner of that user.
+    :ivar keys: all names that the partner had or has, and no other partner of that user had.
     """
 
     number: int
@@ -589,6 +589,15 @@ def partners(cursor: Cursor, user: int, after: str, limit: int) -> tuple[list[Pa
             keys[number] = name
         if owners == 1:
             alone[number].append(name)
+    # HISTORY of the current name has all messages, even if there are none under it.
+    cursor.execute(
+        "SELECT json_group_array(json_array(id, lower(user.name))) FROM user WHERE id IN "
+        "(SELECT value FROM json_each(?)) AND NOT EXISTS "
+        "(SELECT 1 FROM partner WHERE partner.user = ? AND partner.name = lower(user.name))",
+        (json.dumps(list(numbers)), user),
+    )
+    for number, name in json.loads(cursor.fetchone()[0]):
+        alone[number].append(name)
     return [Partner(number, keys[number], alone[number]) for number in numbers], more
 
 
