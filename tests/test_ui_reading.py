@@ -118,6 +118,17 @@ class MarkerTests(Reading):
         shown = self.page(self.asked("#dev"), 5, 6)
         self.assertEqual(shown[-2:], ["── new ──", "10:00 [#dev] Bob: n6"])
 
+    def test_the_last_message_that_can_be_deleted_is_none_of_those_that_were_lost(self) -> None:
+        id = self.said("one")
+        self.number_of[id] = 8
+        self.sent(id, "ALL")
+        self.forward("ALL", "two", number=9)
+        self.lose()
+        self.come_back(last=5)
+        self.look_around()
+        self.assertEqual(len(self.type("/delete")), 1)
+        self.assertEqual([f for f in self.requests() if f.verb == "DELETE"], [])
+
 
 class HistoryTests(Reading):
     def test_more_goes_on_and_says_how_many_there_are(self) -> None:

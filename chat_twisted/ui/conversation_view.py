@@ -628,6 +628,7 @@ class ConversationView:
     def went_back(self) -> None:
         """Called by the session when the server has lost the newest messages."""
         self._console.conversations.went_back(self._console.session.last)
+        self._sending.went_back(self._console.session.last)
         self._console.complain(self._console.words.went_back())
 
     def lost(self, reason: str) -> None:

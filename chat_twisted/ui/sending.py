@@ -120,6 +120,10 @@ class Sending:
         if self._last_own.get(fold(place)) == number:
             del self._last_own[fold(place)]
 
+    def went_back(self, last: int) -> None:
+        """Forget the messages after ``last``, whose numbers the server uses again for others."""
+        self._last_own = {place: n for place, n in self._last_own.items() if n <= last}
+
     def rename(self, old: str, new: str) -> None:
         """Use the new name of a user."""
         if fold(old) in self._last_own:
