@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.identity import MAX_TRIES
 from chat_twisted.frames import encode
+from chat_twisted.ui import conversation_view as view_module
 from chat_twisted.ui import outgoing as outgoing_module
 from chat_twisted.ui.help import help_text
 from chat_twisted.ui.layout import NAME_COLOURS, colour, table, tag
@@ -909,25 +910,42 @@ class MissedTests(TalkTestCase):
             ],
         )
 
-    def test_messages_sent_while_one_was_not_here_are_marked_once(self) -> None:
+    def greeted(self) -> list[str]:
+        """Say who is here; return the output after the greeting."""
+        [who] = [frame for frame in self.requests() if frame.verb == "WHO"]
+        shown = self.hear(encode("WHO", "", [("Id", who.id)], "alice!\nBob!x1\n"))
+        self.assertIn("Here: ~Bob.", shown[0])
+        return shown[1:]
+
+    def test_messages_sent_while_one_was_not_here_follow_the_greeting_and_are_marked_once(
+        self,
+    ) -> None:
         self.hear(registered(last=8))
+        self.assertEqual(self.missed("ALL", 6, 7, 8), [])
+        self.hear(encode("DELETED", "ALL", [("Message", 6)]))
         self.shown()
-        shown = self.missed("ALL", 7, 8, 9)
         self.assertEqual(
-            shown,
+            [*self.greeted(), *self.missed("ALL", 9)],
             [
                 "── what was said while you were not here ──",
                 "── Mon 23 Nov 2026 ──",
-                "10:00 [ALL] Bob: n7",
-                "10:00 [ALL] Bob: n8",
-                "10:00 [ALL] Bob: n9",
+                "10:00 [ALL] ~Bob: n7",
+                "10:00 [ALL] ~Bob: n8",
+                "10:00 [ALL] ~Bob: n9",
             ],
         )
 
     def test_new_messages_are_not_marked(self) -> None:
         self.hear(registered(last=8))
-        self.shown()
-        self.assertEqual(self.missed("ALL", 9)[1:], ["10:00 [ALL] Bob: n9"])
+        self.greeted()
+        self.assertEqual(self.missed("ALL", 9)[1:], ["10:00 [ALL] ~Bob: n9"])
+
+    def test_of_messages_that_wait_for_the_greeting_none_is_lost(self) -> None:
+        self.patch(view_module, "MAX_EARLY", 1)
+        self.hear(registered(last=8))
+        self.assertEqual(self.missed("ALL", 7, 8)[2:], ["10:00 [ALL] Bob: n8"])
+        self.hear(encode("BYE", "Banned", [("Final", "yes")]))
+        self.assertIn("10:00 [ALL] Bob: n7", self.lose())
 
 
 class FarTests(Registered):

@@ -42,6 +42,9 @@ from chat_twisted.ui.turning import Turning
 from chat_twisted.ui.values import ALL, Event, Received, Refusal, Room, Seen, State, conversation_of
 from chat_twisted.ui.wording import describe_kept
 
+MAX_EARLY = 1000
+"""Maximum number of messages that wait for the greeting; more are shown before it."""
+
 MAX_HELD, MAX_HELD_SHOWN = 100, 5
 """Maximum number of typed lines that wait until the user is in the conversation that they are
 for, and of those that are shown beside the prompt."""
@@ -97,6 +100,8 @@ class ConversationView:
         self._turns = 1
         self._held: list[str] = []  # lines that were typed meanwhile
         self._learning = False  # whether it is asked which rooms there are
+        self._greeted = False  # whether it was said who is here
+        self._early: list[Received] = []  # messages that came before
         self._missed = False  # whether missed messages are being shown
         self._registered = False  # whether the user was ever registered
         self._disconnected_at = self._turning_at = 0.0
@@ -427,7 +432,13 @@ class ConversationView:
         self._console.conversations.counted(counts, self._console.session.last)
 
     async def _greet(self) -> None:
-        self.present(await self._console.session.watch())
+        try:
+            self.present(await self._console.session.watch())
+            self._say_who_is_here()
+        finally:
+            self._take_early()
+
+    def _say_who_is_here(self) -> None:
         where = f" on {self._where}" if self._where else ""
         here = ", ".join(map(self._console.roster.marked, self.names())) or "nobody else"
         if len(self._console.roster) > MAX_PRESENT:
@@ -472,6 +483,19 @@ class ConversationView:
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
+        if not self._greeted and len(self._early) < MAX_EARLY:
+            self._early.append(message)
+        else:
+            self._take_message(message)
+
+    def _take_early(self) -> None:
+        """Show the messages that came before the greeting: it is known now who is a guest."""
+        self._greeted = True
+        early, self._early = self._early, []
+        for message in early:
+            self._take_message(message)
+
+    def _take_message(self, message: Received) -> None:
         console, conversations = self._console, self._console.conversations
         sender = fold(message.sender)
         if sender in console.ignored:
@@ -581,6 +605,7 @@ class ConversationView:
     def _forget_message(self, event: Event) -> None:
         """Forget a deleted message that may be shown again."""
         self._sending.forget_own(event.conversation, event.number)
+        self._early = [m for m in self._early if m.number != event.number]
         self._console.folds.remove(event.number)
         self._console.conversations.remove(event.conversation, event.number)
 
@@ -636,6 +661,7 @@ class ConversationView:
         if self._over:
             return
         self._over = True
+        self._take_early()
         self._tick_if_needed()
         self._turning.end()
         for own in self._sending.outbox.end():
