@@ -140,7 +140,7 @@ class TalkTestCase(TestCase):
                 raise IdentityError("No password of alice was given")
             return password
 
-        return self.terminal.ask(what, secret=True).addCallback(given)
+        return Deferred.fromCoroutine(self.view.ask_password(what)).addCallback(given)
 
     def connect(self) -> None:
         self.server = Transport()

@@ -709,10 +709,10 @@ class AccountTests(Registered):
 
 
 class AuthenticationTests(TalkTestCase):
-    def challenge(self, methods: str) -> None:
+    def challenge(self, methods: str) -> list[str]:
         self.requests()
         headers = [("Methods", methods), ("Challenge", "A" * 43 + "=")]
-        self.hear(encode("ERROR", "106 Authentication required", headers))
+        return self.hear(encode("ERROR", "106 Authentication required", headers))
 
     def test_a_password_is_asked_for_in_secret_once_and_kept_for_the_next_connection(self) -> None:
         self.challenge("publickey password")
@@ -727,6 +727,22 @@ class AuthenticationTests(TalkTestCase):
         self.challenge("password")
         self.assertEqual([frame.body for frame in self.requests()], ["hunter22"])
         self.assertEqual(self.terminal.questions, [])
+
+    def test_what_was_typed_before_the_question_is_not_sent_because_it_may_be_the_password(
+        self,
+    ) -> None:
+        self.type("hunter22")
+        self.type("@Bob: hello")
+        shown = self.challenge("password")
+        self.assertEqual(shown, ["! What was typed before this question is not sent"])
+        self.assertEqual(self.beside(), ["@Bob: hello (waits)"])
+        self.answer("hunter22")
+        self.requests()
+        self.hear(registered())
+        for asked in self.requests():
+            self.refused(asked.id, "112 Unavailable")
+        sent = [(f.argument, f.body) for f in self.requests() if f.verb == "SEND"]
+        self.assertEqual(sent, [("Bob", "hello")])
 
     def test_a_key_proves_it_without_a_question(self) -> None:
         self.identity.public()

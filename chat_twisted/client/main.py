@@ -158,7 +158,7 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
     connector = Connector(reactor, arguments.server, lambda notice: view.tell(notice))
 
     async def ask_password(what: str) -> str:
-        password = await screen.ask(what, secret=True)
+        password = await view.ask_password(what)
         if not password:
             raise IdentityError(f"No password of {arguments.user} was given")
         return password

@@ -464,6 +464,19 @@ class ConversationView:
         else:
             self.failure = str(problem)
 
+    async def ask_password(self, what: str) -> str:
+        """Ask for a password; return an empty text if none is given.
+
+        A line that was typed before the first question may be the password. So it is not sent,
+        unless it says to whom.
+        """
+        if not self._registered:
+            kept = [line for line in self._held if self._names_place(line)]
+            if len(kept) < len(self._held):
+                self._held = kept
+                self._console.complain("What was typed before this question is not sent")
+        return await self._console.terminal.ask(what, secret=True)
+
     async def other_name(self, refusal: Refusal) -> str:
         """Ask for another name, because the user's is in use; return an empty text if the user
         wants none.
