@@ -605,6 +605,21 @@ class NotifyTests(ScreenTestCase):
         self.assertEqual(self.glass.told, ["777;notify;a,b;c,d"])
 
 
+class RewrappingTests(ScreenTestCase):
+    environment = {"TERM": "foot"}
+
+    @on_a_terminal
+    async def test_a_key_before_the_signal_of_a_new_width_leaves_no_row_of_the_prompt(self) -> None:
+        await self.type("x" * 70, "x" * 70)
+        await self.see_last("ALL> " + "x" * 70)
+        self.glass.columns = 40  # the terminal has made two rows of it
+        self.glass.raw = ""
+        await self.type("y", "x" * 70 + "y")
+        await self.until(lambda: "y" in self.glass.raw)
+        before, _, _ = self.glass.raw.partition("ALL>")
+        self.assertIn("\x1b[A", before)
+
+
 class ColourTests(ScreenTestCase):
     def setUp(self) -> None:
         super().setUp()

@@ -200,6 +200,7 @@ class Screen:
         self._session.default_buffer.accept_handler = self._accept
         self._drawn_columns = 0
         app = self._session.app
+        app.before_render += self._will_be_drawn
         app.after_render += self._is_drawn
         app.ttimeoutlen = ESCAPE_TIMEOUT
         self._erase_as_drawn = app.renderer.erase
@@ -455,6 +456,12 @@ class Screen:
         if self._paused and self._fullness() < 0.5:
             self._paused = False
             self.view.session.resumeProducing()
+
+    def _will_be_drawn(self, _: object) -> None:
+        """Erase the prompt if the width has changed, also before the signal that says so."""
+        renderer = self._session.app.renderer
+        if renderer.last_rendered_screen and self.columns() != self._drawn_columns:
+            renderer.erase(leave_alternate_screen=False)
 
     def _is_drawn(self, _: object) -> None:
         if not self._drawn_columns and not self._kind.is_known:

@@ -282,17 +282,17 @@ class LineTests(TerminalTestCase):
             alice.type(f"word{number} ")
             typed += f"word{number} "
         alice.see_last(f"ALL> {typed.rstrip()}")
-        alice.see(rf"\] bob: message {said},")
+        alice.see(rf"\] ~bob: message {said},")
         alice.see_last(f"ALL> {typed.rstrip()}")
         alice.see_cursor(len("ALL> ") + len(typed))
         shown = alice.all()
         self.assertEqual(
-            re.findall(r"^\d\d:\d\d \[ALL\] bob: message (\d+), which", shown, re.MULTILINE),
+            re.findall(r"^\d\d:\d\d \[ALL\] ~bob: message (\d+), which", shown, re.MULTILINE),
             [str(number) for number in range(1, said + 1)],
         )
         # Nothing else is there but the end of each message, and the one line that is typed in.
         rest = re.sub(
-            rf"^(?:\d\d:\d\d \[ALL\] bob: .*|        (?:fits ?)+|· .*|{DAY})\n",
+            rf"^(?:\d\d:\d\d \[ALL\] ~bob: .*|        (?:fits ?)+|· .*|── new ──|{DAY})\n",
             "",
             shown,
             flags=re.MULTILINE,
@@ -312,7 +312,7 @@ class LineTests(TerminalTestCase):
             alice.see(r"^ALL> what is typed, and longer\n {6}than thirty columns\Z")
             bob.say("ALL", "what is said is longer than thirty columns, too")
             alice.see(
-                r"^\d\d:\d\d \[ALL\] bob: what is\n"
+                r"^\d\d:\d\d \[ALL\] ~bob: what is\n"
                 r"        said is longer than\n"
                 r"        thirty columns, too\n"
                 r"ALL> what is typed, and longer\n {6}than thirty columns\Z"
@@ -422,7 +422,7 @@ class LineTests(TerminalTestCase):
         alice.see_last(f"ALL> {strange}")
         alice.see_cursor(5 + width)
         bob.say("ALL", f"{strange} | {strange}")
-        alice.see(rf"^\d\d:\d\d \[ALL\] bob: {strange} \| {strange}\nALL> {strange}\Z")
+        alice.see(rf"^\d\d:\d\d \[ALL\] ~bob: {strange} \| {strange}\nALL> {strange}\Z")
         alice.see_cursor(5 + width)
         alice.press("Left", "BSpace")
         alice.type("in")
@@ -432,7 +432,7 @@ class LineTests(TerminalTestCase):
         alice.see_cursor(5 + width)
         alice.resize(30)
         bob.say("ALL", "漢字" * 10)  # broken by the client where it is full, not by the terminal
-        alice.see(rf"^\d\d:\d\d \[ALL\] bob:\n        {'漢字' * 5}\n        {'漢字' * 5}\nALL> ")
+        alice.see(rf"^\d\d:\d\d \[ALL\] ~bob:\n        {'漢字' * 5}\n        {'漢字' * 5}\nALL> ")
         alice.press("Enter")
         alice.see(r"^\d\d:\d\d \[ALL\] alice: e\u0301漢字inñ\nALL>\Z")
         self.assertEqual([bob.hear()[0] for _ in range(1)], ["e\u0301漢字inñ"])
@@ -445,8 +445,8 @@ class LineTests(TerminalTestCase):
         bob.say("ALL", f"one\r\n{evil}\rtwo")
         bob.say("ALL", "all is said")
         alice.see("bob: all is said")
-        alice.see(rf"\[@bob\] bob: {re.escape(shown)}$")
-        alice.see(rf"^\d\d:\d\d \[ALL\] bob:\n        one\n        {re.escape(shown)}␍two$")
+        alice.see(rf"\[@bob\] ~bob: {re.escape(shown)}$")
+        alice.see(rf"^\d\d:\d\d \[ALL\] ~bob:\n        one\n        {re.escape(shown)}␍two$")
         alice.say("/history @bob")
         alice.see("── now ──")
         written = alice.written()
@@ -582,15 +582,15 @@ class TalkTests(TerminalTestCase):
         alice.say("@ALL")
         alice.see(
             r"^── 2 unread in ALL ──\n"
-            r"\d\d:\d\d \[ALL\] bob: to all 1\n"
-            r"\d\d:\d\d \[ALL\] bob: to all 2\n"
+            r"\d\d:\d\d \[ALL\] ~bob: to all 1\n"
+            r"\d\d:\d\d \[ALL\] ~bob: to all 2\n"
             r"── read up to here ──\n"
             r"\[@bob 1\] ALL>\Z"
         )
         alice.say("@bob")
         alice.see(
             r"^── 1 unread in @bob ──\n"
-            r"\d\d:\d\d \[@bob\] bob: to you\n"
+            r"\d\d:\d\d \[@bob\] ~bob: to you\n"
             r"── read up to here ──\n"
             r"@bob>\Z"
         )
@@ -625,9 +625,9 @@ class TalkTests(TerminalTestCase):
         for terminal, user in ((with_, "alice"), (without, "carol")):
             bob.say(user, "to you")
             terminal.say("@nobody: me")
-            terminal.see(r"\[ALL\] bob: to everybody$")
-            terminal.see(r"\[#dev\] bob: to the room$")
-            terminal.see(r"\[@bob\] bob: to you$")
+            terminal.see(r"\[ALL\] ~bob: to everybody$")
+            terminal.see(r"\[#dev\] ~bob: to the room$")
+            terminal.see(r"\[@bob\] ~bob: to you$")
             terminal.see("^1 not sent:")
         self.assertRegex(with_.screen("-e"), COLOUR)
         self.assertNotRegex(without.screen("-e"), COLOUR)
@@ -646,13 +646,13 @@ class LossTests(TerminalTestCase):
         self.start()
         dave = self.friend("dave")  # comes before those who wait a while between their tries
         dave.say("ALL", "a new one")
-        alice.see(r"\[@bob\] bob: said meanwhile$")
+        alice.see(r"\[@bob\] ~bob: said meanwhile$")
         bob.see(r"^\d\d:\d\d \[@alice\] bob: said meanwhile \(✓ delivered\)$")
         alice.see(r"\] ALL> half a line\Z")
         alice.press("Enter")
         bob.see(r"\[ALL\] alice: half a line$")
         for terminal in (alice, bob):
-            terminal.see(r"\[ALL\] dave: a new one$")
+            terminal.see(r"\[ALL\] ~dave: a new one$")
             shown = terminal.all()
             for once in (
                 "! Connection lost",
@@ -679,7 +679,7 @@ class LossTests(TerminalTestCase):
         again = self.talk("alice", name="again")
         again.see(
             rf"^── what was said while you were not here ──\n(?:{DAY}\n)?"
-            r"\d\d:\d\d \[@bob\] bob: while you were dead$"
+            r"\d\d:\d\d \[@bob\] ~bob: while you were dead$"
         )
         again.say("after")  # and it is not taken for what was said before
         again.see(r"\[ALL\] alice: after$")
