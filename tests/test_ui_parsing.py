@@ -505,8 +505,8 @@ class ReadingTests(TestCase):
 
     def test_what_is_no_time_is_answered_with_examples(self) -> None:
         for line, text in (
-            ("/history since lunch", "lunch is no time, as yesterday"),
-            ("/history since", "nothing is no time"),
+            ("/history since lunch", "lunch is not a time; times are yesterday"),
+            ("/history since", "A time is missing: yesterday"),
             ("/history since february 31", "There is no such time: february 31"),
             ("/search happy since then", 'To search for the word: "since"'),
             ("/history since today before yesterday", "ends before it begins"),

@@ -103,7 +103,7 @@ class SpanTests(TestCase):
         ):
             with self.assertRaises(NoTimeError) as caught:
                 parse_span(text, NOW)
-            self.assertIn("is no time, as yesterday", str(caught.exception))
+            self.assertIn("yesterday, monday, 10:30", str(caught.exception))
 
     def test_what_does_not_exist(self) -> None:
         for text in (

@@ -212,6 +212,7 @@ class ConversationView:
     def _take(self, line: str) -> str:
         offer, self._offer = self._offer, None
         if offer is not None and offer[0] == line:
+            self._turning.removed_from = ""
             return self._handle(line, offer[1].here)
         order = self._parse(line, self._console.current)
         match order:
@@ -255,7 +256,7 @@ class ConversationView:
         """Do what a line means; return the text that stays in the input."""
         match order:
             case Say(to) if self._turning.removed_from and to == self._console.current:
-                room, self._turning.removed_from = self._turning.removed_from, ""
+                room = self._turning.removed_from
                 text = f"You are not in {room} any more. Enter once more says it here, in {to}"
                 return self._offer_meanings(line, Offer(text, order, line))
             case Say():

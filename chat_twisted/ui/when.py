@@ -76,7 +76,7 @@ def take_span(words: Sequence[str], now: datetime) -> tuple[Span, int]:
             raise
         except NoTimeError:
             continue
-    raise NoTimeError(_no_time(words[0] if words else "nothing"))
+    raise NoTimeError(_no_time(words[0] if words else ""))
 
 
 def parse_span(text: str, now: datetime) -> Span:
@@ -183,4 +183,6 @@ def _instant(at: datetime) -> Span:
 
 
 def _no_time(words: str) -> str:
-    return f"{words} is no time, as {EXAMPLES} are"
+    if not words:
+        return f"A time is missing: {EXAMPLES}"
+    return f"{words} is not a time; times are {EXAMPLES}"
