@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import client
+from chat_twisted.ui.requests import ChatRequests
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,9 +22,13 @@ class ExportTests(TestCase):
             [
                 "ChatClient",
                 "ClientError",
+                "Done",
                 "Event",
+                "Found",
+                "Marker",
                 "NotConnected",
                 "NotDelivered",
+                "Profile",
                 "Received",
                 "Refused",
                 "Room",
@@ -38,6 +43,14 @@ class ExportTests(TestCase):
             self.assertEqual(getattr(client, name).__name__, name)
             self.assertIn(name, dir(client))
         self.assertRaises(AttributeError, lambda: client.Nothing)
+
+    def test_each_request_of_a_bot_is_on_the_librarys_page(self) -> None:
+        page = (ROOT / "docs/library.rst").read_text()
+        requests = [name for name in vars(ChatRequests) if name[0] != "_"]
+        self.assertGreater(len(requests), 30)
+        for name in requests:
+            if name != "ask":  # the common part of the others
+                self.assertRegex(page, rf"``{name}\b", name)
 
     def test_the_errors_are_one_family(self) -> None:
         for error in (client.NotConnected, client.NotDelivered, client.Refused):

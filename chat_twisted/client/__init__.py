@@ -19,14 +19,28 @@ if TYPE_CHECKING:
         Refused,
         Sent,
     )
-    from chat_twisted.ui.values import Event, Received, Room, Seen, State
+    from chat_twisted.ui.values import (
+        Done,
+        Event,
+        Found,
+        Marker,
+        Profile,
+        Received,
+        Room,
+        Seen,
+        State,
+    )
 
 __all__ = [
     "ChatClient",
     "ClientError",
+    "Done",
     "Event",
+    "Found",
+    "Marker",
     "NotConnected",
     "NotDelivered",
+    "Profile",
     "Received",
     "Refused",
     "Room",
@@ -43,7 +57,20 @@ _MODULES = {
         ("ClientError", "NotConnected", "NotDelivered", "Refused", "Sent"),
         "chat_twisted.ui.errors",
     ),
-    **dict.fromkeys(("Event", "Received", "Room", "Seen", "State"), "chat_twisted.ui.values"),
+    **dict.fromkeys(
+        (
+            "Done",
+            "Event",
+            "Found",
+            "Marker",
+            "Profile",
+            "Received",
+            "Room",
+            "Seen",
+            "State",
+        ),
+        "chat_twisted.ui.values",
+    ),
     "printable": "chat_twisted.text",
     "use_monotonic_clock": "chat_twisted.clocks",
 }

@@ -237,7 +237,7 @@ class ChatRequests:
         :raises Refused: also if there are no words (103) or too many (111).
         :raises ValueError: if ``count`` is negative or too large.
         """
-        return (await self.find("SEARCH", place, [("Count", natural(count))], words)).messages
+        return (await self._find("SEARCH", place, [("Count", natural(count))], words)).messages
 
     async def history_page(
         self,
@@ -254,7 +254,7 @@ class ChatRequests:
         for name, number in (("After", after), ("Before", before)):
             if number is not None:
                 headers.append((name, natural(number)))
-        return await self.find("HISTORY", place, [*headers, *_times(since, until)])
+        return await self._find("HISTORY", place, [*headers, *_times(since, until)])
 
     async def search_page(
         self,
@@ -278,9 +278,9 @@ class ChatRequests:
             headers.append(_author(author))
         if skip:
             headers.append(("Skip", natural(skip)))
-        return await self.find("SEARCH", place, [*headers, *_times(since, until)], words)
+        return await self._find("SEARCH", place, [*headers, *_times(since, until)], words)
 
-    async def find(
+    async def _find(
         self,
         verb: str,
         place: str,
