@@ -672,6 +672,7 @@ class LossTests(TerminalTestCase):
         alice.say("before")
         self.assertEqual(bob.hear()[0], "before")
         alice.say("@bob")
+        alice.see_last("@bob>")
         alice.kill()
         bob.say("alice", "while you were dead")
         other = self.client("alice")
