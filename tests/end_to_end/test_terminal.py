@@ -76,6 +76,19 @@ class Terminal:
     def resize(self, columns: int, rows: int = ROWS) -> None:
         self._tmux("resize-window", "-t", self._pane, "-x", str(columns), "-y", str(rows))
 
+    def resize_at_once(self, columns: int) -> None:
+        """Change the width, and wait until the program can see it: tmux takes its time."""
+        self.resize(columns)
+        tty = self._tmux("display-message", "-p", "-t", self._pane, "#{pane_tty}").strip()
+        descriptor = os.open(tty, os.O_RDONLY | os.O_NOCTTY)
+        try:
+            wait_until(
+                lambda: os.get_terminal_size(descriptor).columns == columns,
+                lambda: f"not {columns} columns",
+            )
+        finally:
+            os.close(descriptor)
+
     def close(self) -> None:
         """Close the terminal under the program."""
         self._tmux("kill-session", "-t", f"={self.name}")
@@ -375,7 +388,7 @@ class LineTests(TerminalTestCase):
     def test_a_long_address_is_one_for_the_terminal(self) -> None:
         bob, alice = self.friend("bob"), self.talk("alice")
         address = "https://example.org/" + "long/" * 40
-        alice.resize(50)
+        alice.resize_at_once(50)
         bob.say("ALL", f"see {address} there")
         alice.see("^ {8}there$")
         joined = alice.screen("-J")
