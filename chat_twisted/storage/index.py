@@ -250,6 +250,11 @@ def _add_texts(
     begin = "INSERT INTO words (rowid, text) SELECT"
     if delete:
         begin = "INSERT INTO words (words, rowid, text) SELECT 'delete',"
+    # The LIMIT keeps SQLite from looking up a text for each of its mentions in the condition.
+    cursor.execute(f"SELECT 1 FROM ({texts} LIMIT -1) WHERE {MAY_CHANGE} LIMIT 1", parameters)
+    if cursor.fetchone() is None:
+        cursor.execute(f"{begin} number, text FROM ({texts})", parameters)
+        return
     cursor.execute(f"{begin} number, text FROM ({texts}) WHERE NOT {MAY_CHANGE}", parameters)
     # Not by a function that SQLite calls: each call would wait for the lock of the interpreter.
     last = -1
