@@ -1,6 +1,6 @@
 """Notices that a server does not answer any more, although the connection stands.
 
-This module must not know what is asked of the server.
+This module must not know which requests the client makes.
 """
 
 from __future__ import annotations

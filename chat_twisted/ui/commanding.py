@@ -120,7 +120,7 @@ class Commanding:
         self._console.terminal.refresh()
 
     async def _read(self, command: Command, pages: Pages | None = None) -> None:
-        """Show a page of what was asked for by /history or /search."""
+        """Show the next page of the last /history or /search."""
         async with self._reading:
             self._pages = pages or self._pages
             await self._read_page(command)

@@ -1,6 +1,6 @@
 """What the parts of a terminal's view share: the session, the terminal, and what is known.
 
-``Console`` shows notices and messages. This module must not know what is typed, or which events
+``Console`` shows notices and messages. This module must not know typed lines, or which events
 there are.
 """
 

@@ -1,4 +1,4 @@
-"""The contents of a terminal and what is typed on it, without the terminal itself.
+"""The contents of a terminal, and the handling of typed lines, without the terminal itself.
 
 ``ConversationView`` listens to a session and takes the lines that the user types. It gives a
 ``Terminal`` lines of styled text: final lines, shown above the prompt, and the user's own
@@ -100,7 +100,7 @@ class ConversationView:
         self._turns = 1
         self._held: list[str] = []  # lines that were typed meanwhile
         self._learning = False  # whether it is asked which rooms there are
-        self._greeted = False  # whether it was said who is here
+        self._greeted = False  # whether the greeting was shown
         self._early: list[Received] = []  # messages that came before
         self._missed = False  # whether missed messages are being shown
         self._registered = False  # whether the user was ever registered
@@ -555,7 +555,7 @@ class ConversationView:
         self._console.terminal.refresh()
 
     def _follow(self, event: Event, *, hide: bool = False) -> None:
-        """Follow an event, and say what has happened, unless that is hidden."""
+        """Update the view after an event, and describe the event unless the user hides it."""
         if event.verb == "READ":
             self._console.conversations.read(event.conversation, event.number)
         elif event.verb == "RENAMED":

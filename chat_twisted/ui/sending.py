@@ -1,6 +1,6 @@
 """Sends the user's messages, and shows what became of them.
 
-This module must not know what is typed.
+This module must not know how the user types a request.
 """
 
 from __future__ import annotations

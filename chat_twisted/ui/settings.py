@@ -1,4 +1,4 @@
-"""The settings of a user interface, and what it remembers between two starts.
+"""The settings of a user interface, and the values that it keeps between two starts.
 
 This module must not know where they are stored.
 """

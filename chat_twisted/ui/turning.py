@@ -1,6 +1,6 @@
 """Turns to a conversation, shows the end of it, and tells the server what was read.
 
-This module must not know what is typed.
+This module must not know how the user types a request.
 """
 
 from __future__ import annotations
