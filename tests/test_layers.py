@@ -72,6 +72,7 @@ LAYERS = {
         "storage.upgrade",
         "storage.tables",
         "storage.index",
+        "storage.places",
         "storage.archive",
         "storage.lookup",
         "storage.maintenance",

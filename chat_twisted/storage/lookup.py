@@ -23,7 +23,7 @@ from chat_twisted.core.reads import (
     Unread,
     UnreadPage,
 )
-from chat_twisted.storage import index
+from chat_twisted.storage import index, places
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.storage.tables import COLUMNS
 from chat_twisted.storage.terms import expressions
@@ -143,8 +143,10 @@ def history(cursor: Cursor, conversation: Conversation, span: Span) -> Found:
     times = _times(span)
     order = "ASC" if span.oldest_first else "DESC"
     with index.flag_corruption(cursor):
-        numbers = index.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
-        total = index.count_messages(cursor, conversation, times, MAX_TOTAL) if span.total else None
+        numbers = places.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
+        total = None
+        if span.total:
+            total = places.count_messages(cursor, conversation, times, MAX_TOTAL)
     cursor.execute(
         f"SELECT {COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
         f"ORDER BY number {order}",
@@ -172,8 +174,8 @@ def unread(
     :param markers: the markers of direct conversations, by the folded names of the partners.
     """
     with index.flag_corruption(cursor):
-        partners, last = index.partners(cursor, user, after, UNREAD_PAGE)
-        direct: dict[str, list[index.Partner]] = {}
+        partners, last = places.partners(cursor, user, after, UNREAD_PAGE)
+        direct: dict[str, list[places.Partner]] = {}
         for partner in partners:
             direct.setdefault(partner.key, []).append(partner)
         keys = sorted(key for key in {*rooms, *markers, *direct} if key > after)
@@ -197,7 +199,7 @@ def unread(
                 (key, (min(user, number), max(user, number), marker))
                 for number, _, _ in direct.get(key, ())
             ]
-        counts = index.count_unread(
+        counts = places.count_unread(
             cursor, user, [place for _, place in asked], UNREAD_SCAN, MAX_UNREAD
         )
     for (key, _), count in zip(asked, counts, strict=True):
@@ -238,7 +240,7 @@ def search(
             (user, user),
         )
         if conversation is None
-        else index.conversation_filter(conversation)
+        else places.conversation_filter(conversation)
     )
     if search.author is not None:
         condition += " AND (lower(sender) = ? OR author = ?)"
@@ -248,7 +250,7 @@ def search(
         if (times := _times(search)) is not None:
             condition += " AND time >= ? AND time <= ?"
             parameters = (*parameters, *times)
-            first, last = index.numbers_within(cursor, times)
+            first, last = places.numbers_within(cursor, times)
         hits = _Hits(cursor, condition, parameters, first, last)
         for words in expressions(search.query):
             found, total = hits.find(words, search.skip + search.limit + 1, count=search.total)
