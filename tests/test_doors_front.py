@@ -100,9 +100,13 @@ class FrontTestCase(TestCase):
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         self.tls = ServerTLS(*ensure(folder))
-        self.ssh, self.framed = Door(), Door()
+        self.ssh, self.irc, self.framed = Door(), Door(), Door()
         self.factory = FrontFactory(
-            [Choice(self.ssh, (b"SSH-",), encrypted=True), Choice(self.framed, (b"REGISTER",))],
+            [
+                Choice(self.ssh, (b"SSH-",), encrypted=True),
+                Choice(self.irc, commands=frozenset({b"NICK", b"CAP"})),
+                Choice(self.framed, (b"REGISTER",)),
+            ],
             self.tls,
             self.clock,
             Limiter(OFF._replace(connections=self.connections, arrivals=Rate(0.1, self.arrivals))),
@@ -292,8 +296,20 @@ class PlainTests(FrontTestCase):
             (b"SSH-2.0-x\r\n", self.ssh),
             (b"REGISTER bob\n\n", self.framed),
             (b"GET / HTTP/1.1\r\n", self.framed),  # which refuses it in its own words
-            (b"\n", self.framed),
+            (b"\nREGISTER bob\n\n", self.framed),
             (b"x" * 512, self.framed),
+            (b"\n" * 512, self.framed),
+            (b"NICK bob\r\n", self.irc),
+            (b"nick bob\n", self.irc),
+            (b"\r\n\n\r\nCap LS 302\r\n", self.irc),
+            (b"NICK\r\n", self.irc),
+            (b"cap\n", self.irc),
+            (b"NICKNAME bob\n", self.framed),
+            (b"register bob\n", self.framed),
+            (b" NICK bob\n", self.framed),
+            (b"x\nNICK bob\n", self.framed),
+            (b"\n" * 511 + b"NICK bob\n", self.framed),
+            (b"\n" * 507 + b"NICK bob\n", self.irc),
         ):
             transport = self.connect()
             self.say(transport, first)
@@ -304,10 +320,21 @@ class PlainTests(FrontTestCase):
             guest.channel.lost()
 
     def test_bytes_may_come_one_by_one(self) -> None:
-        transport = self.connect()
-        for byte in b"REGISTER x":
-            self.say(transport, bytes([byte]))
-        self.assertEqual(self.framed.guests[0].got, b"REGISTER x")
+        for first, undecided, door in (
+            (b"REGISTER x", 7, self.framed),
+            (b"\r\n\nnick a\n", 7, self.irc),
+            (b"NICK\n", 4, self.irc),
+            (b"\nregister x\n\n", 11, self.framed),
+            (b"\r" * 600, 511, self.framed),
+        ):
+            transport = self.connect()
+            for byte in first[:undecided]:
+                self.say(transport, bytes([byte]))
+            self.assertIsInstance(transport.protocol, FrontConnection, first)
+            for byte in first[undecided:]:
+                self.say(transport, bytes([byte]))
+            self.assertEqual(door.guests[-1].got, first)
+            door.guests[-1].channel.lost()
 
     def test_a_peer_that_sends_nothing_or_not_enough_is_closed_after_ten_seconds(self) -> None:
         silent, slow = self.connect(), self.connect()

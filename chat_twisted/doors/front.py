@@ -8,6 +8,7 @@ costs nothing afterwards. This module must not know the protocols of the doors.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -105,8 +106,18 @@ class Choice(NamedTuple):
     """A door, and the first bytes of connections for it."""
 
     door: Door
-    words: tuple[bytes, ...]
+    words: tuple[bytes, ...] = ()
+    """The first bytes themselves."""
     encrypted: bool = False
+    commands: frozenset[bytes] = frozenset()
+    """The first words of lines, in upper case. The client may write them in any case, and empty
+    lines before them; a space or the end of the line follows."""
+
+
+def _first_command(line: bytes) -> bytes:
+    """Return the first word of ``line`` in upper case; empty if more of it may follow."""
+    match = re.match(rb"[^ \r\n]+(?=[ \r\n])", line)
+    return match[0].upper() if match else b""
 
 
 def _can_shake_hands(first: bytes) -> bool:
@@ -326,12 +337,16 @@ class FrontFactory(ServerFactory):
         return FrontConnection(self)
 
     def choose(self, first: bytes) -> Choice | None:
-        """Select a door by the first bytes; None if more bytes are needed."""
+        """Select a door by the first bytes; None if more bytes are needed. The door is the same
+        however the bytes were split.
+        """
+        first = first[:MAX_FIRST]
+        line = first.lstrip(b"\r\n")
+        command = _first_command(line)
         for choice in self._choices:
-            for word in choice.words:
-                if first.startswith(word):
-                    return choice
-        if b"\n" in first or len(first) >= MAX_FIRST:
+            if first.startswith(choice.words) or command in choice.commands:
+                return choice
+        if b"\n" in line or len(first) == MAX_FIRST:
             return self._choices[-1]
         return None
 
