@@ -723,8 +723,8 @@ static void take_numeric(struct link *link, const char *line, int code)
 {
     if (code == 1 && settings.workload == FANOUT)
         print_link(link, "JOIN " CHANNEL "\r\n");
-    else if (code == 1 || code == 366)  /* welcome; the end of a channel's names */
-        is_present(link->client);
+    else if (code == 1 || (code == 366 && strstr(line, " " CHANNEL " ")))
+        is_present(link->client);  /* welcomed; or has all names of the channel */
     else if (code >= 400 && code < 600 && code != 422)  /* 422: there is no message of the day */
         refused(link->client, line);
 }
