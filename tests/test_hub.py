@@ -36,7 +36,7 @@ from chat_twisted.core.events import (
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
 from chat_twisted.core.presence import TELL_AFTER, Presence
-from chat_twisted.core.reads import Search, Span
+from chat_twisted.core.reads import Search, Span, Times
 from chat_twisted.core.sanctions import parse_duration
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.storage import lookup
@@ -1205,6 +1205,24 @@ class PermittedTests(HubTestCase):
         reading = self.hub.queries.history(bob, "#dev", Span(10))
         self.commit()
         self.failureResultOf(reading, NotAMember)
+
+    def test_the_newest_messages_are_of_conversations_that_one_may_read(self) -> None:
+        alice, bob, carol = (self.join(name) for name in ("alice", "bob", "carol"))
+        for session in (alice, bob):
+            self.enter(session, "#dev")
+        for to in ("#dev", "bob", "ALL"):
+            self.hub.send(alice, to, "x")
+            self.commit()
+            self.clock.advance(1)
+        self.hub.propose(alice, c.Part(alice.user, alice.epoch, "#dev"))
+        for session, names in (
+            (alice, ["bob", "ALL"]),
+            (bob, ["#dev", "alice", "ALL"]),
+            (carol, ["ALL"]),
+        ):
+            reading = self.hub.queries.newest(session, Times(9, 0, 2**62))
+            self.commit()
+            self.assertEqual([each.name for each in self.successResultOf(reading)], names)
 
     def test_an_address_makes_so_many_accounts_at_most(self) -> None:
         alice, bob = self.join("alice"), self.join("bob")

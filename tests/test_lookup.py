@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 
-from chat_twisted.core.facts import Deleted, Joined, Left, RoomGone, RoomMade, UserCame, UserRenamed
+from chat_twisted.core.facts import (
+    Deleted,
+    Joined,
+    Left,
+    RoomGone,
+    RoomMade,
+    UserCame,
+    UserGone,
+    UserRenamed,
+)
 from chat_twisted.core.message import PUBLIC, Conversation, Message
-from chat_twisted.core.reads import RoomMarker, Span
+from chat_twisted.core.reads import RoomMarker, Span, Times
 from chat_twisted.storage import archive, index, lookup, maintenance, tables
 from tests import store
 from tests.store import ALICE, BOB, CAROL, DEV, NAMES, ArchiveTestCase, write
@@ -209,10 +218,142 @@ class HistoryTests(ArchiveTestCase):
         for span, few, many in zip(spans, *steps, strict=True):
             self.assertLess(many, 1.2 * few + 500, span)
 
+    def test_deleted_messages_are_left_out_on_request_and_others_come_instead(self) -> None:
+        self.patch(lookup, "DELETED_AT_ONCE", 2)
+        for i in range(7, 31):
+            self.say(ALICE, 0, str(i), time=i * 1000)
+        gone = {5, 6, *range(9, 22), 30}
+        self.change(*(Deleted(number, ALICE, 0, 0, ALICE) for number in gone))
+        left = [i for i in range(1, 31) if i not in gone and i != 4]
+        for low, high in ((0, 31), (8, 23), (9, 21), (5, 29), (22, 25)):
+            texts = [str(i) for i in left if low < i < high]
+            for limit in (0, 1, 2, 5, 99):
+                for bounds in (
+                    {"after": low, "before": high},
+                    {"since": low * 1000 + 1, "until": high * 1000 - 1},
+                ):
+                    for first in (True, False):
+                        span = Span(limit, **bounds, oldest_first=first, deleted=False)
+                        found, more, _ = lookup.history(self.cursor, PUBLIC, span)
+                        expected = texts[:limit] if first else texts[len(texts) - limit :]
+                        expected = texts if limit > len(texts) else expected
+                        self.assertEqual([m.text for m in found], expected, span)
+                        self.assertEqual(more, len(texts) > limit, span)
+
+    def test_a_page_without_deleted_messages_is_not_longer(self) -> None:
+        self.patch(lookup, "PAGE", 1000)
+        for i in range(9):
+            self.say(ALICE, BOB, f"{i}" * 400)
+            self.say(ALICE, BOB, "x")
+            self.change(Deleted(self.number, ALICE, BOB, 0, ALICE))
+        with_bob = Conversation(ALICE, "bob")
+        texts, more = [], True
+        before = None
+        while more:
+            span = Span(3, before=before, deleted=False)
+            found, more, _ = lookup.history(self.cursor, with_bob, span)
+            self.assertLessEqual(len(found), 3)
+            texts[:0] = [message.text[0] for message in found]
+            before = found[0].number
+        self.assertEqual("".join(texts), "4012345678")
+
     def test_of_nothing_there_is_no_history(self) -> None:
         self.connection.execute("DELETE FROM place")
         self.connection.execute("DELETE FROM message")
         self.assertEqual(self.history(PUBLIC, 9, since=5, until=99), [])
+
+
+class NewestTests(ArchiveTestCase):
+    def newest(
+        self, user: int, rooms=(), since=0, until=10**9, limit=99, oldest_first=True
+    ) -> list[tuple[str, int, int]]:
+        times = Times(limit, since, until, oldest_first)
+        return [tuple(each) for each in lookup.newest(self.cursor, user, rooms, times)]
+
+    def test_it_is_the_newest_message_of_each_conversation_in_the_order_of_times(self) -> None:
+        self.say(ALICE, DEV, "1", time=10)
+        self.say(ALICE, BOB, "2", time=90)
+        self.say(ALICE, 0, "3", time=30)
+        self.say(CAROL, ALICE, "4", time=40)
+        self.say(BOB, CAROL, "5", time=50)
+        self.say(ALICE, CAROL, "6", time=20)  # the clock was set back
+        alices = [("#dev", 1, 10), ("carol", 6, 20), ("ALL", 3, 30), ("Bob", 2, 90)]
+        self.assertEqual(self.newest(ALICE, [DEV]), alices)
+        self.assertEqual(self.newest(ALICE), alices[1:])
+        self.assertEqual(
+            self.newest(BOB, [DEV]),
+            [("#dev", 1, 10), ("ALL", 3, 30), ("carol", 5, 50), ("alice", 2, 90)],
+        )
+        for limit in range(5):
+            self.assertEqual(self.newest(ALICE, [DEV], limit=limit), alices[:limit])
+            last = self.newest(ALICE, [DEV], limit=limit, oldest_first=False)
+            self.assertEqual(last, alices[4 - limit :])
+
+    def test_a_conversation_counts_by_its_newest_message_alone(self) -> None:
+        for time in (10, 20, 30):
+            self.say(ALICE, BOB, "x", time=time)
+        self.assertEqual(self.newest(ALICE, until=29), [])
+        self.assertEqual(self.newest(ALICE, since=31), [])
+        self.assertEqual(self.newest(ALICE, since=30, until=30), [("Bob", 3, 30)])
+
+    def test_deleted_messages_do_not_count(self) -> None:
+        self.patch(lookup, "UNREAD_SCAN", 5)
+        for number in range(1, 9):
+            self.say(ALICE, BOB, "x")
+            if number > 4:
+                self.change(Deleted(number, ALICE, BOB, 0, ALICE))
+        self.assertEqual(self.newest(ALICE), [("Bob", 4, 4)])
+        self.assertEqual(self.newest(ALICE, since=5), [])
+        self.change(Deleted(4, ALICE, BOB, 0, ALICE))
+        self.assertEqual(self.newest(ALICE), [])  # no further than UNREAD_SCAN
+        self.say(ALICE, CAROL, "y")
+        self.assertEqual(self.newest(ALICE), [("carol", 9, 9)])
+        self.expire(8, 99)
+        self.assertEqual(self.newest(ALICE), [("carol", 9, 9)])
+
+    def test_a_conversation_has_the_current_name_or_else_the_last_one(self) -> None:
+        self.change(UserCame(ALICE, "alice", True, 0, 1))
+        self.say(ALICE, BOB, "1")
+        self.assertEqual(self.newest(BOB), [("alice", 1, 1)])
+        self.change(UserRenamed(ALICE, "Ann"))
+        self.assertEqual(self.newest(BOB), [("Ann", 1, 1)])
+        self.say(BOB, BOB, "a note")
+        self.assertEqual(self.newest(BOB), [("Ann", 1, 1), ("Bob", 2, 2)])
+        self.change(UserGone(ALICE, "Ann"))
+        self.assertEqual(self.newest(BOB), [("alice", 1, 1), ("Bob", 2, 2)])
+
+    def test_users_who_had_a_name_one_after_the_other_are_one_conversation(self) -> None:
+        self.say(ALICE, BOB, "1", time=10)
+        self.patch(store, "NAMES", {**NAMES, CAROL: "Alice"})
+        self.say(CAROL, BOB, "2", time=20)
+        self.assertEqual(self.newest(BOB), [("Alice", 2, 20)])
+        self.assertEqual(self.newest(BOB, until=19), [])
+
+    def test_the_cost_is_that_of_the_conversations_however_long_they_are(self) -> None:
+        steps: list[int] = []
+        for _ in range(2):
+            for to in (BOB, CAROL):
+                numbers = range(self.number + 1, self.number + 3001)
+                self.number = numbers[-1]
+                write(
+                    self.cursor,
+                    [Message(n, n, ALICE, "alice", to, 0, NAMES[to], "x") for n in numbers],
+                )
+            while index.extend(self.cursor, 1000) < self.number:
+                pass
+            self.connection.commit()
+            count = 0
+
+            def step() -> None:
+                nonlocal count
+                count += 1
+
+            self.connection.set_progress_handler(step, 1)
+            self.assertEqual([name for name, *_ in self.newest(ALICE)], ["Bob", "carol"])
+            self.connection.set_progress_handler(None, 0)
+            steps.append(count)
+        self.assertLess(steps[1], 1.2 * steps[0])
+        self.assertLess(steps[1], 1000)
 
 
 class UnreadTests(ArchiveTestCase):

@@ -35,7 +35,7 @@ from chat_twisted.core.message import (
 )
 from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User, room_key
 from chat_twisted.core.ordered import Listing
-from chat_twisted.core.reads import Found, Reads, RoomMarker, Search, Span
+from chat_twisted.core.reads import Found, Newest, Reads, RoomMarker, Search, Span, Times
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.state import State
 from chat_twisted.core.usage import Usage
@@ -171,6 +171,21 @@ class Queries:
             return [
                 (name(key), marker, number) for key, marker, number in page.conversations
             ], name(page.more)
+
+        return Deferred.fromCoroutine(read())
+
+    def newest(self, session: Session, times: Times) -> Deferred[list[Newest]]:
+        """Find the conversations of the session's user of which the newest message is of some
+        time.
+
+        :return: fires with the result of ``lookup.newest``.
+        :raises TooFast: if the session has read too much.
+        """
+        asker = self._usage.checked_asker(session)
+
+        async def read() -> list[Newest]:
+            user = await self._turn(session)
+            return await self._reads.newest(user.id, list(user.rooms), times, asker)
 
         return Deferred.fromCoroutine(read())
 

@@ -32,6 +32,7 @@ class Span(NamedTuple):
     :ivar until: only messages of this time or earlier.
     :ivar oldest_first: whether to return the first messages of the part, instead of the last.
     :ivar total: whether to count the messages of these times.
+    :ivar deleted: whether to return deleted messages, too; their texts are empty.
     """
 
     limit: int
@@ -41,6 +42,7 @@ class Span(NamedTuple):
     until: int | None = None
     oldest_first: bool = False
     total: bool = False
+    deleted: bool = True
 
 
 class Search(NamedTuple):
@@ -112,6 +114,34 @@ class UnreadPage(NamedTuple):
     more: str
 
 
+class Times(NamedTuple):
+    """A part of a user's conversations, by the times of their newest messages.
+
+    :ivar limit: the maximum number of conversations.
+    :ivar since: the earliest time, in milliseconds since the epoch.
+    :ivar until: the latest time.
+    :ivar oldest_first: whether to return the first conversations of the part, instead of the last.
+    """
+
+    limit: int
+    since: int
+    until: int
+    oldest_first: bool = False
+
+
+class Newest(NamedTuple):
+    """The newest message of a conversation.
+
+    :ivar name: the name of the conversation: the other user, the room or ALL.
+    :ivar number: the number of the message.
+    :ivar time: its time of day, in milliseconds since the epoch.
+    """
+
+    name: str
+    number: int
+    time: int
+
+
 MAX_UNREAD = 1000
 """The number up to which unread messages of a conversation are counted."""
 
@@ -158,6 +188,11 @@ class Reads(Protocol):
         asker: Asker,
     ) -> Deferred[UnreadPage]:
         """Count the unread messages of conversations (``lookup.unread``)."""
+
+    def newest(
+        self, user: int, rooms: Sequence[int], times: Times, asker: Asker
+    ) -> Deferred[list[Newest]]:
+        """Read the newest messages of conversations (``lookup.newest``)."""
 
     def search(
         self,

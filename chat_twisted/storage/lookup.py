@@ -7,7 +7,8 @@ sessions, the wire protocol, or how the file is opened and written (``archive``)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from chat_twisted.core.message import Conversation, Message
@@ -16,10 +17,12 @@ from chat_twisted.core.reads import (
     MAX_TOTAL,
     MAX_UNREAD,
     Found,
+    Newest,
     Page,
     RoomMarker,
     Search,
     Span,
+    Times,
     Unread,
     UnreadPage,
 )
@@ -42,7 +45,11 @@ UNREAD_PAGE = 50
 """Maximum number of conversations whose unread messages are counted at once."""
 
 UNREAD_SCAN = 2000
-"""How many of the newest messages of a conversation are looked at to count its unread ones."""
+"""How many of the newest messages of a conversation are looked at to count its unread ones, or to
+find one that is not deleted."""
+
+DELETED_AT_ONCE = 200
+"""How many more messages are looked at, at least, after some of a conversation were deleted."""
 
 MAX_RANKED = 50_000
 """Maximum number of search hits that are ranked at once, at 1.5 µs each."""
@@ -138,24 +145,41 @@ def sent_by(cursor: Cursor, user: int, after: int, count: int) -> tuple[list[Mes
 
 def history(cursor: Cursor, conversation: Conversation, span: Span) -> Found:
     """Read a part of a conversation; its messages, oldest first."""
-    low = -1 if span.after is None else span.after
-    high = 2**63 - 1 if span.before is None else span.before
     times = _times(span)
-    order = "ASC" if span.oldest_first else "DESC"
+    total = None
     with index.flag_corruption(cursor):
-        numbers = places.numbers(cursor, conversation, low, high, times, order, span.limit + 1)
-        total = None
         if span.total:
             total = places.count_messages(cursor, conversation, times, MAX_TOTAL)
-    cursor.execute(
-        f"SELECT {COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
-        f"ORDER BY number {order}",
-        (json.dumps(numbers),),
-    )
-    messages, cut = _take_page(iter(cursor.fetchone, None))
-    more = cut or len(numbers) > span.limit
+        rows = _rows(cursor, conversation, span, times)
+        messages, cut = _take_page(islice(rows, span.limit + 1))
+    more = cut or len(messages) > span.limit
     messages = messages[: span.limit]
     return Found(messages if span.oldest_first else messages[::-1], more, total)
+
+
+def _rows(
+    cursor: Cursor, conversation: Conversation, span: Span, times: tuple[int, int] | None
+) -> Iterator[Any]:
+    """Yield the rows of the messages of a span, in the order in which they are to be taken."""
+    low = -1 if span.after is None else span.after
+    high = 2**63 - 1 if span.before is None else span.before
+    order, wanted = ("ASC" if span.oldest_first else "DESC"), ""
+    if not span.deleted:
+        wanted = "AND text != ''"
+    count = span.limit + 1
+    while True:
+        numbers = places.numbers(cursor, conversation, low, high, times, order, count)
+        cursor.execute(
+            f"SELECT {COLUMNS} FROM message WHERE number IN (SELECT value FROM json_each(?)) "
+            f"{wanted} ORDER BY number {order}",
+            (json.dumps(numbers),),
+        )
+        yield from iter(cursor.fetchone, None)
+        if len(numbers) < count:
+            return
+        # Some of them were deleted.
+        low, high = (numbers[-1], high) if span.oldest_first else (low, numbers[-1])
+        count = max(count, DELETED_AT_ONCE)
 
 
 def unread(
@@ -206,6 +230,29 @@ def unread(
         found[key] = min(found[key] + count, MAX_UNREAD)
     unread = [Unread(key, marked[key], count) for key, count in found.items()]
     return UnreadPage([each for each in unread if each.marker or each.number], more)
+
+
+def newest(cursor: Cursor, user: int, rooms: Iterable[int], times: Times) -> list[Newest]:
+    """Find the conversations of a user of which the newest message is of some time.
+
+    A conversation with several users who had a name one after the other is one. Each conversation
+    of the user costs a few lookups, whatever it contains, and deleted messages at its end are
+    passed over up to ``UNREAD_SCAN``. All messages must be indexed.
+
+    :param rooms: the rooms that the user is a member of.
+    :return: the newest messages that are not deleted, in the order of their times.
+    """
+    with index.flag_corruption(cursor):
+        found = places.newest(
+            cursor,
+            user,
+            [0, *rooms],
+            (times.since, times.until),
+            "ASC" if times.oldest_first else "DESC",
+            times.limit,
+            UNREAD_SCAN,
+        )
+    return list(map(Newest._make, found if times.oldest_first else found[::-1]))
 
 
 def _times(within: Span | Search) -> tuple[int, int] | None:

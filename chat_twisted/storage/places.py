@@ -277,3 +277,51 @@ def count_unread(
         {"asked": json.dumps(conversations), "user": user, "scan": scan, "limit": limit},
     )
     return [int(number) for number in json.loads(cursor.fetchone()[0])]
+
+
+def newest(
+    cursor: Cursor,
+    user: int,
+    rooms: Sequence[int],
+    times: tuple[int, int],
+    order: str,
+    limit: int,
+    scan: int,
+) -> list[tuple[str, int, int]]:
+    """Return the newest messages of conversations, if they are of some time; deleted ones don't
+    count, nor those that are not indexed yet.
+
+    :param user: all direct conversations of this user are looked at.
+    :param rooms: the rooms that are looked at; 0 for the conversation of all users.
+    :param times: the earliest and the latest time, in milliseconds since the epoch.
+    :param order: ``ASC`` for the first messages by time, ``DESC`` for the last.
+    :param limit: the maximum count.
+    :param scan: how many messages of a conversation are looked at if its newest one is deleted.
+    :return: the name of each conversation, and the number and the time of the message.
+    """
+    # A conversation is left out by its last number alone, if nothing after it is of these times.
+    first, _ = numbers_within(cursor, times)
+    cursor.execute(
+        "WITH asked(one, other) AS (SELECT min(:user, partner), max(:user, partner) "
+        "FROM partner WHERE user = :user GROUP BY partner "
+        "UNION ALL SELECT 0, value FROM json_each(:rooms)), "
+        "ended(one, other, last) AS MATERIALIZED (SELECT one, other, (SELECT last FROM place "
+        "WHERE (place.one, place.other) = (asked.one, asked.other) ORDER BY first DESC LIMIT 1) "
+        "FROM asked), "
+        "newest(number) AS (SELECT ifnull((SELECT number FROM message WHERE number = ended.last "
+        "AND text != ''), (SELECT max(number) FROM (SELECT base + value AS number "
+        "FROM place, json_each(numbers) WHERE (place.one, place.other) = (ended.one, ended.other) "
+        "ORDER BY first DESC, key DESC LIMIT :scan) CROSS JOIN message USING (number) "
+        "WHERE text != '')) FROM ended WHERE last >= :first), "
+        "named AS (SELECT max(number) AS number, time, "
+        'CASE recipient WHEN 0 THEN "to" ELSE ifnull('
+        "(SELECT user.name FROM user WHERE id = CASE author WHEN :user THEN recipient ELSE author "
+        'END), CASE author WHEN :user THEN "to" ELSE sender END) END AS name '
+        "FROM newest CROSS JOIN message USING (number) GROUP BY lower(name)) "
+        "SELECT json_group_array(json_array(name, number, time)) FROM (SELECT * FROM named "
+        "WHERE time >= :since AND time <= :until "
+        f"ORDER BY time {order}, number {order} LIMIT :limit)",
+        {"user": user, "rooms": json.dumps(rooms), "scan": scan, "limit": limit}
+        | {"first": first, "since": times[0], "until": times[1]},
+    )
+    return [(name, number, time) for name, number, time in json.loads(cursor.fetchone()[0])]

@@ -1,8 +1,8 @@
 """Reads messages from the archive for users; the queries are in ``archive``.
 
 The state has decided before whether a user may read (``core.reads``). A reading sees all messages
-that were committed before it was requested; a search first waits until these are
-indexed, and so does counting unread messages.
+that were committed before it was requested; searches, and readings of many conversations at once,
+first wait until these are indexed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet.defer import Deferred
 
 from chat_twisted.core.message import Conversation, Message
-from chat_twisted.core.reads import Found, Page, RoomMarker, Search, Span, UnreadPage
+from chat_twisted.core.reads import (
+    Found,
+    Newest,
+    Page,
+    RoomMarker,
+    Search,
+    Span,
+    Times,
+    UnreadPage,
+)
 from chat_twisted.core.turns import Asker
 from chat_twisted.storage import lookup
 from chat_twisted.storage.sql import Cursor
@@ -65,6 +74,15 @@ class ArchiveReads:
         what = (user, after, rooms, markers)
         return self._when_indexed().addCallback(
             lambda _: self._store.read(lookup.unread, *what, asker=asker, search=True)
+        )
+
+    def newest(
+        self, user: int, rooms: Sequence[int], times: Times, asker: Asker
+    ) -> Deferred[list[Newest]]:
+        """See ``Reads.newest``."""
+        what = (user, rooms, times)
+        return self._when_indexed().addCallback(
+            lambda _: self._store.read(lookup.newest, *what, asker=asker, search=True)
         )
 
     def search(
