@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -33,6 +34,7 @@ from chat_twisted.doors.front import (
     Plaintext,
 )
 from chat_twisted.doors.tls import ServerTLS, ensure
+from tests.test_doors_tls import certify, openssh
 
 HERE = IPv4Address("TCP", "127.0.0.1", 5)
 THERE = IPv4Address("TCP", "192.0.2.7", 5)
@@ -457,6 +459,41 @@ class TLSTests(FrontTestCase):
         self.transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(guest.lost)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def use_certificate(self, version: int) -> str:
+        """Give the client a certificate; return its key."""
+        private = Ed25519PrivateKey.generate()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        context.use_certificate(certify(private))
+        context.use_privatekey(private)
+        self.peer = SSL.Connection(context, None)
+        self.peer.set_connect_state()
+        return openssh(private)
+
+    def test_the_door_is_told_the_key_of_the_clients_certificate(self) -> None:
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            self.transport = self.connect(THERE)
+            key = self.use_certificate(version)
+            self.shake_hands()
+            self.peer.send(b"REGISTER x\n\n")
+            self.exchange()
+            self.assertEqual(self.framed.guests[-1].channel.certificate_key, key)
+
+    def test_a_clients_certificate_that_is_none_ends_the_connection_without_a_word(self) -> None:
+        self.use_certificate(SSL.TLS1_2_VERSION)  # in which it is readable on its way
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        self.say(self.transport, self.peer.bio_read(65536))
+        self.clock.advance(0)
+        self.peer.bio_write(self.transport.value())
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        flight = self.peer.bio_read(65536)
+        at = flight.index(b"alice")
+        self.say(self.transport, flight[: at - 30] + b"\xff" * 60 + flight[at + 30 :])
+        self.clock.advance(0)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.framed.guests, [])
 
     def test_a_connection_that_is_cut_off_leaves_nothing_to_be_collected(self) -> None:
         gc.disable()

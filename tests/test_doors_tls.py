@@ -1,22 +1,30 @@
-"""The certificate: made once, checked when it is loaded, kept when what replaces it is broken."""
+"""The certificate: made once, checked when it is loaded, kept when what replaces it is broken; and
+those that clients show.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
+    PublicFormat,
 )
+from OpenSSL import SSL, crypto
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.doors.tls import ServerTLS, TLSError, ensure
+from chat_twisted.doors.tls import ServerTLS, TLSError, certificate_key, ensure
 
 
 class CertificateTests(TestCase):
@@ -113,3 +121,119 @@ class CertificateTests(TestCase):
         ensure(self.folder, said.append)
         self.assertEqual(key.stat().st_mode & 0o777, 0o600)
         self.assertEqual(said, [f"{key}: other users could read it; from now on they can't"])
+
+
+def certify(private: Any, *, days: int = 1) -> x509.Certificate:
+    """Make a self-signed certificate that is valid for some days; less than 0: it has expired."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder(name, name, private.public_key(), 1)
+        .not_valid_before(now - datetime.timedelta(days=10))
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+    without_hash = isinstance(private, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    return builder.sign(private, None if without_hash else hashes.SHA256())
+
+
+def openssh(private: Any) -> str:
+    return private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
+
+
+class ClientCertificateTests(TestCase):
+    """Both sides in memory, as bytes that are carried to and fro."""
+
+    def setUp(self) -> None:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.tls = ServerTLS(*ensure(folder))
+        self.key = ed25519.Ed25519PrivateKey.generate()
+
+    def client(
+        self, private: Any = None, certificate: Any = None, version: int = VERSIONS[1]
+    ) -> SSL.Connection:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+        if private is not None:
+            context.use_certificate(certificate or certify(private))
+            context.use_privatekey(private)
+        peer = SSL.Connection(context, None)
+        peer.set_connect_state()
+        return peer
+
+    def connect(self, peer: SSL.Connection) -> SSL.Connection:
+        """Complete the handshake of a client, and send a byte in each direction."""
+        own = self.tls.serverConnectionForTLS(None)
+        own.set_accept_state()
+        self.carried = 0
+        for _ in range(4):
+            for one, other in ((peer, own), (own, peer)):
+                with contextlib.suppress(SSL.WantReadError):
+                    one.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    self.carried += other.bio_write(one.bio_read(65536))
+        for one, other in ((peer, own), (own, peer)):
+            one.send(b"x")
+            other.bio_write(one.bio_read(65536))
+            self.assertEqual(other.recv(1), b"x")
+        return own
+
+    def test_a_client_without_a_certificate_is_served(self) -> None:
+        for version in VERSIONS:
+            self.assertEqual(certificate_key(self.connect(self.client(version=version))), "")
+
+    def test_the_key_of_each_accepted_type_is_known(self) -> None:
+        for private in (
+            self.key,
+            rsa.generate_private_key(65537, 2048),
+            ec.generate_private_key(ec.SECP256R1()),
+            ec.generate_private_key(ec.SECP384R1()),
+            ec.generate_private_key(ec.SECP521R1()),
+        ):
+            for version in VERSIONS:
+                own = self.connect(self.client(private, version=version))
+                self.assertEqual(certificate_key(own), openssh(private))
+
+    def test_whoever_has_signed_it_and_whenever_it_has_expired(self) -> None:
+        for days in (1, -1):
+            own = self.connect(self.client(self.key, certify(self.key, days=days)))
+            self.assertEqual(certificate_key(own), openssh(self.key))
+
+    def test_a_key_of_another_type_is_none_and_its_client_is_served(self) -> None:
+        for private in (
+            ed448.Ed448PrivateKey.generate(),
+            rsa.generate_private_key(65537, 1024),
+        ):
+            self.assertEqual(certificate_key(self.connect(self.client(private))), "")
+
+    def test_a_resumed_session_still_has_the_key(self) -> None:
+        for version in VERSIONS:
+            first = self.client(self.key, version=version)
+            self.connect(first)
+            full = self.carried
+            session = first.get_session()
+            assert session is not None
+            second = SSL.Connection(first.get_context(), None)
+            second.set_connect_state()
+            second.set_session(session)
+            self.assertEqual(certificate_key(self.connect(second)), openssh(self.key))
+            self.assertLess(self.carried, full - 400)  # no certificate of either side was sent
+
+    def test_a_damaged_certificate_that_is_still_one_does_no_harm(self) -> None:
+        good = certify(self.key).public_bytes(Encoding.DER)
+        known = 0
+        for place in range(len(good)):
+            damaged = good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :]
+            try:
+                peer = self.client(self.key, x509.load_der_x509_certificate(damaged))
+            except (ValueError, crypto.Error, SSL.Error):
+                continue  # not even this client's side can use it
+            found = certificate_key(self.connect(peer))
+            known += found == openssh(self.key)
+            self.assertIn(found, ("", openssh(self.key)))
+        self.assertGreater(known, 50)

@@ -21,12 +21,15 @@ class Channel(NamedTuple):
     :ivar host: the peer's address; None for a local socket.
     :ivar encrypted: whether it uses TLS.
     :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
+    :ivar certificate_key: the public key of the certificate that the client has shown, as
+        ``keys.parse_key`` returns it; empty without one.
     :ivar lost: must be called when the connection is lost.
     """
 
     host: str | None = None
     encrypted: bool = False
     binding: bytes = b""
+    certificate_key: str = ""
     lost: Callable[[], None] = lambda: None
 
     @property

@@ -24,7 +24,7 @@ from chat_twisted.core.limits import FairPool, Limiter, Rate, network
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.doors import Channel, forget_frames
 from chat_twisted.doors.sockets import prepare
-from chat_twisted.doors.tls import ServerTLS, binding
+from chat_twisted.doors.tls import ServerTLS, binding, certificate_key
 from chat_twisted.logs import Logger
 
 DECIDE_WITHIN = 10
@@ -202,8 +202,10 @@ class FrontConnection(TwistedProtocol):
         choice = self.factory.choose(first)
         assert choice is not None, "it was known before"
         if self._channel.encrypted:
-            shown = binding(self.transport.getHandle())
-            self._channel = self._channel._replace(binding=shown)
+            tls = self.transport.getHandle()
+            self._channel = self._channel._replace(
+                binding=binding(tls), certificate_key=certificate_key(tls)
+            )
         allowed = choice.encrypted or self.factory.plaintext.allows(self._channel)
         self._decided()
         # Counted only now, so that silent connections can't block others.

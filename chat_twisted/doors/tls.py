@@ -2,7 +2,8 @@
 
 The certificate is made at the first start, and can be reloaded while the server runs. ``ServerTLS``
 makes the TLS objects of connections; ``encrypt`` and ``decrypt`` use them between the handshake and
-the close. This module must not know sockets or protocols.
+the close. A client may show a certificate too: only its key counts, which the handshake proves that
+the client has. This module must not know sockets or protocols.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ import datetime
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from chat_twisted.auth.keys import parse_key
+from chat_twisted.core.errors import NotPermitted
 from chat_twisted.files import FilesError, Say, make_private, require_trusted
 
 CERTIFICATE = "certificate.pem"
@@ -33,6 +38,9 @@ RECORD = 16_384
 
 _OVERHEAD = 1024
 """Bytes by which encrypted data is usually longer at most; only the size of a read."""
+
+_SESSIONS = b"chat_twisted"
+"""The context of resumed sessions (SSL_CTX_set_session_id_context)."""
 
 VALID_FOR = datetime.timedelta(days=3650)
 
@@ -198,6 +206,28 @@ def binding(connection: SSL.Connection) -> bytes:
     return certificate.fingerprint(hashes.SHA256())
 
 
+def certificate_key(connection: SSL.Connection) -> str:
+    """Return the public key of the certificate that the client has shown, as ``keys.parse_key``
+    returns it; empty if there is no certificate, or the type of its key is not accepted.
+
+    The key is all that is read of a certificate, whose other parts nobody has checked.
+    """
+    certificate = connection.get_peer_certificate()
+    if certificate is None:
+        return ""
+    try:
+        public: Any = certificate.get_pubkey().to_cryptography_key()
+        key = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        return parse_key(key.decode())[0]
+    except (ValueError, TypeError, UnsupportedAlgorithm, crypto.Error, NotPermitted):
+        return ""  # such as a key of a type that OpenSSH does not know
+
+
+def _take_any(*_: object) -> bool:
+    """Accept a client's certificate, whoever has signed it. Called by OpenSSL in the handshake."""
+    return True
+
+
 def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
     path = certificate
     try:
@@ -225,4 +255,9 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections need no buffers
     # A cache for resuming sessions needs memory, and chat clients reconnect too rarely to gain.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # Clients may resume sessions with tickets, which also have the client's certificate. OpenSSL
+    # requires a context of these if certificates are asked for.
+    context.set_session_id(_SESSIONS)
+    context.set_verify(SSL.VERIFY_PEER, _take_any)
+    context.set_verify_depth(0)  # nobody vouches for a client, so no chain is to be checked
     return context, first.fingerprint(hashes.SHA256())
