@@ -289,7 +289,15 @@ def everything(state: State) -> dict[str, Any]:
     found["names"] = sorted((key, user.id) for key, user in state.names.items())
     found["room_names"] = sorted((key, room.id) for key, room in state.room_names.items())
     found["holds"] = sorted((hold[::-1], id) for id, hold in state.holds._all.items())
-    for name in ("token_users", "rooms_made", "private_of", "sanctions", "banned_networks"):
+    unordered = (
+        "token_users",
+        "key_users",
+        "rooms_made",
+        "private_of",
+        "sanctions",
+        "banned_networks",
+    )
+    for name in unordered:
         found[name].sort()
     return found
 

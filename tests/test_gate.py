@@ -13,10 +13,11 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.auth import gate as gate_module
 from chat_twisted.auth import passwords as passwords_module
-from chat_twisted.auth.gate import Gate, Password, Signature
+from chat_twisted.auth.gate import Certificate, Gate, Password, Signature
 from chat_twisted.auth.keys import is_signed, parse_key, signed_data
 from chat_twisted.auth.passwords import Passwords
 from chat_twisted.core import commands as c
+from chat_twisted.core import snapshot
 from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.errors import AuthenticationFailed, NotPermitted, TooFast, Unavailable
 from chat_twisted.core.state import State
@@ -221,6 +222,7 @@ class GateTests(GateTestCase):
     def test_the_right_key_and_the_right_password_are_let_in_at_once(self) -> None:
         self.assertEqual(self.successResultOf(self.login(self.signature())), KEY)
         self.assertEqual(self.successResultOf(self.login(password("ALICE", "right"))), self.right)
+        self.assertEqual(self.successResultOf(self.login(Certificate("ALICE", KEY))), KEY)
 
     def test_every_other_proof_fails_alike(self) -> None:
         challenge, binding = b"c" * 32, b"binding"
@@ -240,6 +242,10 @@ class GateTests(GateTestCase):
                 Signature("alice", KEY[:30], b"x" * 64, challenge, binding),
                 Signature("alice", "ssh-newest AAAA", b"x" * 64, challenge, binding),
                 Signature("alice", KEY, b"", challenge, binding),
+                Certificate("alice", OTHER_KEY),
+                Certificate("alice", ""),
+                Certificate("nobody", KEY),
+                Certificate("", KEY),
             )
         ):
             self.gate = self.make_gate()
@@ -264,6 +270,30 @@ class GateTests(GateTestCase):
     def test_a_key_that_was_removed_is_let_in_no_more(self) -> None:
         self.do(c.RemoveKey(c.CONSOLE, 0, KEY, "alice"))
         self.assertFails(self.signature())
+
+    def test_an_account_without_a_password_or_a_key_is_not_had_by_an_empty_one(self) -> None:
+        self.do(c.MakeAccount(c.CONSOLE, 0, hash=self.hash("x"), name="bob", id=BOB))
+        self.assertFails(Certificate("bob", ""))
+        self.assertFails(Signature("bob", "", b"", b"c" * 32, b"binding"), "192.0.2.2")
+
+    def test_the_owner_of_a_key_is_found_without_a_name_unless_it_could_be_another(self) -> None:
+        self.assertEqual(self.gate.name_owner(KEY, ""), "Alice")
+        self.assertEqual(self.gate.name_owner(KEY, "guest"), "Alice")
+        self.assertEqual(self.gate.name_owner(OTHER_KEY, "guest"), "guest")
+        self.assertEqual(self.gate.name_owner("", "guest"), "guest")
+        self.do(c.MakeAccount(c.CONSOLE, 0, key=KEY, name="bob", id=BOB))
+        self.assertEqual(self.gate.name_owner(KEY, ""), "")
+        self.assertEqual(self.gate.name_owner(KEY, "guest"), "guest")
+        self.assertEqual(self.gate.name_owner(KEY, "BOB"), "bob")
+        self.assertEqual(self.gate.name_owner(KEY, "alice"), "Alice")
+        self.do(c.DropAccount(c.CONSOLE, 0, name="bob"))
+        self.assertEqual(self.gate.name_owner(KEY, "bob"), "Alice")
+        self.do(c.AddKey(c.CONSOLE, 0, OTHER_KEY, "", "alice"))
+        self.do(c.AddKey(c.CONSOLE, 0, KEY, "a new comment", "alice"))
+        self.do(c.RemoveKey(c.CONSOLE, 0, KEY, "alice"))
+        self.assertEqual(self.gate.name_owner(KEY, ""), "")
+        self.assertEqual(snapshot.load(snapshot.dump(self.state)).key_users, {OTHER_KEY: (ALICE,)})
+        self.assertEqual(self.state.key_users, {OTHER_KEY: (ALICE,)})
 
     def seconds(self, credentials, host: str) -> float:
         """Return the seconds until a login fails."""

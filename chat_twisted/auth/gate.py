@@ -2,9 +2,9 @@
 
 ``Gate.login`` returns the proof that was verified: a key, or the stored hash of a password. The
 login is then a command (``core.names.login``), and the state checks again that the account still
-has this proof, because it may have been removed meanwhile. Keys and passwords are credentials of
-twisted.cred. This module must not know sessions, messages or the wire protocol, and it changes
-nothing.
+has this proof, because it may have been removed meanwhile. Signatures, keys of certificates and
+passwords are credentials of twisted.cred. This module must not know sessions, messages or the wire
+protocol, and it changes nothing.
 """
 
 from __future__ import annotations
@@ -75,6 +75,19 @@ class Signature:
 
 
 @implementer(ICredentials)
+class Certificate:
+    """Credentials of twisted.cred: the key of the client's TLS certificate, which the handshake has
+    proved that the client has.
+
+    :param key: as ``keys.parse_key`` returns it; empty if there is none, which is never valid.
+    """
+
+    def __init__(self, name: str, key: str) -> None:
+        self.name = name
+        self.key = key
+
+
+@implementer(ICredentials)
 class Password:
     """Credentials of twisted.cred: a password, and the asker who is charged for its
     verification.
@@ -84,6 +97,9 @@ class Password:
         self.name = name
         self.password = password
         self.asker = asker
+
+
+Credentials = Signature | Certificate | Password
 
 
 @implementer(ICredentialsChecker, IRealm)
@@ -112,13 +128,8 @@ class _Checker:
             stored = "" if account is None else account.password
             verifying = self._passwords.verify(stored, credentials.password, credentials.asker)
             return verifying.addCallback(self._proven, stored)
-        data = signed_data(credentials.challenge, credentials.name, credentials.binding)
-        try:
-            key, _ = parse_key(credentials.key)
-            good = is_signed(key, credentials.signature, data)
-        except NotPermitted:
-            key, good = "", False
-        return succeed(self._proven(good and account is not None and key in account.keys, key))
+        key = credentials.key if isinstance(credentials, Certificate) else _signing_key(credentials)
+        return succeed(self._proven(account is not None and key in account.keys, key))
 
     @staticmethod
     def _proven(good: bool, proof: str) -> bytes:
@@ -135,6 +146,16 @@ class _Checker:
         if not avatarId:
             raise UnauthorizedLogin
         return IProof, avatarId.decode(), lambda: None
+
+
+def _signing_key(credentials: Signature) -> str:
+    """Return the key whose signature was given; empty if the signature is not valid."""
+    data = signed_data(credentials.challenge, credentials.name, credentials.binding)
+    try:
+        key, _ = parse_key(credentials.key)
+        return key if is_signed(key, credentials.signature, data) else ""
+    except NotPermitted:
+        return ""
 
 
 class Gate:
@@ -157,13 +178,22 @@ class Gate:
         self._failures = PeerLog(self._log.warn, clock, **FAILURES_LOGGED)
         checker = _Checker(state, passwords)
         self._portal = Portal(checker, [checker])
+        self._state = state
         self._clock = clock
         # The number of failures, and the time from which the next attempt is allowed, in monotonic
         # seconds. The entry whose last failure is oldest comes first.
         self._suspects: dict[tuple[str, str], tuple[int, float]] = {}
         self._trying: dict[tuple[str, str], int] = {}  # attempts in progress, by account
 
-    async def login(self, credentials: Signature | Password, host: str | None) -> str:
+    def name_owner(self, key: str, name: str) -> str:
+        """Return the name to log in with a certificate's key (``Model.find_key_owner``).
+
+        :param name: the name that the client wants; it is returned if nobody else is meant.
+        """
+        owner = self._state().find_key_owner(key, name)
+        return name if owner is None else owner.name
+
+    async def login(self, credentials: Credentials, host: str | None) -> str:
         """Verify credentials.
 
         :param host: the client's address; None for a local socket.
@@ -188,7 +218,7 @@ class Gate:
 
     async def _log_in(
         self,
-        credentials: Signature | Password,
+        credentials: Credentials,
         suspects: Sequence[tuple[str, str]],
         host: str | None,
         wait: float,

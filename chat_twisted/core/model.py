@@ -436,6 +436,7 @@ class Model:
         self.names: dict[str, User] = {}
         self.token_users: dict[bytes, int] = {}  # by the digests of their tokens
         self.accounts: Ordered[User] = Ordered(user_key)
+        self.key_users: dict[str, tuple[int, ...]] = {}  # by the keys of their accounts, sorted
         self.holds = Holds()
         self.present: Ordered[User] = Ordered(user_key)
         self.rooms: dict[int, Room] = {}
@@ -460,6 +461,21 @@ class Model:
             return named
         id = self.token_users.get(token)
         return named if id is None else self.users[id]
+
+    def find_key_owner(self, key: str, name: str) -> User | None:
+        """Return the user whose account has a key: the one with this name, or else the only one.
+
+        None if several others have it: anybody can add the public key of somebody else to their
+        account, and nobody must be logged in to an account that is not meant.
+
+        :param key: a public key, as ``keys.parse_key`` returns it.
+        :param name: the name that the client wants; may be empty.
+        """
+        owners = self.key_users.get(key, ())
+        named = self.names.get(fold(name))
+        if named is not None and named.id in owners:
+            return named
+        return self.users[owners[0]] if len(owners) == 1 else None
 
     @property
     def progress(self) -> Progress:

@@ -126,9 +126,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         users[id].account = Account(time, operator=bool(operator), password=password)
     state.accounts = Ordered(user_key, (user for user in users.values() if user.account))
     for id, key, comment, ordinal in snapshot.keys:
-        account = users[id].account
-        assert account is not None, "keys are of accounts"
-        account.keys[key] = comment, ordinal
+        state.add_key(users[id], key, comment, ordinal)
 
 
 def _load_rooms(state: State, snapshot: Snapshot) -> None:

@@ -152,6 +152,20 @@ class State(Model):
         user.tokens[digest] = token
         self.token_users[digest] = user.id
 
+    def add_key(self, user: User, key: str, comment: str, ordinal: int) -> None:
+        """Add a key to the account of a user, or change its comment."""
+        keys = _account(user).keys
+        if key not in keys:
+            self.key_users[key] = tuple(sorted((*self.key_users.get(key, ()), user.id)))
+        keys[key] = comment, ordinal
+
+    def remove_key(self, user: User, key: str) -> None:
+        """Remove a key from the account of a user."""
+        del _account(user).keys[key]
+        others = tuple(id for id in self.key_users.pop(key) if id != user.id)
+        if others:
+            self.key_users[key] = others
+
     def add_room(self, room: Room) -> None:
         """Add a room without members."""
         self.rooms[room.id] = self.room_names[room.key] = room
@@ -444,30 +458,31 @@ def _take_account(state: State, fact: facts.AccountMade) -> None:
 
 def _take_account_gone(state: State, fact: facts.AccountGone) -> None:
     user = state.users[fact.user]
+    for key in list(_account(user).keys):
+        state.remove_key(user, key)
     user.account = None
     state.accounts.discard(user)
 
 
-def _account(state: State, user: int) -> Account:
-    account = state.users[user].account
-    assert account is not None, "a fact about an account that there is"
-    return account
+def _account(user: User) -> Account:
+    assert user.account is not None, "a fact about an account that there is"
+    return user.account
 
 
 def _take_key(state: State, fact: facts.KeyAdded) -> None:
-    _account(state, fact.user).keys[fact.key] = fact.comment, fact.ordinal
+    state.add_key(state.users[fact.user], fact.key, fact.comment, fact.ordinal)
 
 
 def _take_key_gone(state: State, fact: facts.KeyRemoved) -> None:
-    del _account(state, fact.user).keys[fact.key]
+    state.remove_key(state.users[fact.user], fact.key)
 
 
 def _take_password(state: State, fact: facts.PasswordSet) -> None:
-    _account(state, fact.user).password = fact.hash
+    _account(state.users[fact.user]).password = fact.hash
 
 
 def _take_operator(state: State, fact: facts.OperatorSet) -> None:
-    _account(state, fact.user).operator = fact.on
+    _account(state.users[fact.user]).operator = fact.on
 
 
 def _take_sanction(state: State, fact: facts.Imposed) -> None:
