@@ -96,6 +96,8 @@ LAYERS = {
         "doors.requests",
         "doors.framed",
         "doors.front",
+        "doors.irc",
+        "doors.irc.grammar",
     ],
     "ui": [
         "ui",
