@@ -345,6 +345,15 @@ class TalkTests(DoorTestCase):
         self.assertEqual(self.names(), ["bob"])
         self.assertEqual(self.bob.ask("SEND alice\nContent-length: 1\n\nx")[:9], b"ERROR 102")
 
+    def test_the_reason_of_a_quit_is_told_where_the_user_was(self) -> None:
+        for client in (self.bob, self.alice):
+            client.ask("JOIN #dev\n\n")
+        self.bob.transport.clear()
+        self.alice.ask("QUIT\nContent-length: 4\n\n bye")
+        self.assertEqual(
+            self.bob.transport.take(), b"LEFT #dev\nUser: alice\nContent-length: 3\n\nbye"
+        )
+
     def test_unknown_verbs_are_error_104_and_unknown_headers_are_ignored(self) -> None:
         self.assertEqual(self.alice.say("DANCE x\n\n"), b"ERROR 104 Unknown command\n\n")
         self.assertEqual(self.alice.say("PING x\nFoo: bar\n\n"), b"PONG x\n\n")

@@ -29,9 +29,13 @@ from chat_twisted.core.errors import (
 from chat_twisted.core.events import (
     Event,
     Invitation,
+    MemberInvited,
+    MemberJoined,
     MemberLeft,
     RankChanged,
     TopicChanged,
+    UserArrived,
+    UserLeft,
 )
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.message import Message
@@ -111,6 +115,12 @@ class ImmediateSession(ListSession):
     policy = Policy(False, False, False, False)
 
 
+class FollowingSession(ListSession):
+    """A session that follows everybody; the name of its user ends with it."""
+
+    policy = Policy(keeps_name=False, follows_everybody=True)
+
+
 class HubTestCase(TestCase):
     grace = 600
     limits = OFF
@@ -148,6 +158,16 @@ class HubTestCase(TestCase):
         session = ListSession(door or self.door)
         self.hub.logins.login(session, name, token=token, label="r")
         self.commit()
+        return session
+
+    def follow(self, name: str) -> FollowingSession:
+        """A session that follows everybody."""
+        session = FollowingSession(self.door)
+        self.hub.logins.login(session, name)
+        self.commit()
+        self.hub.logins.arrive(session)
+        self.commit()
+        self.assertEqual(session.heard.pop(0), ("registered",))
         return session
 
     def join(
@@ -1042,7 +1062,7 @@ class OrderTests(HubTestCase):
         self.hub.propose(self.alice, remove, "#dev", "k")
         self.hub.send(self.bob, "#dev", "still here?", "s")
         self.commit()
-        self.assertEqual(carol.got[-1], MemberLeft("#dev", "bob", "alice", ""))
+        self.assertEqual(carol.got[-1], MemberLeft("#dev", "bob", "alice", "", True))
         self.assertEqual(carol.texts(), [])
         self.assertEqual(self.bob.heard[-1], ("refused", "s", NotAMember))
 
@@ -1063,7 +1083,7 @@ class OrderTests(HubTestCase):
 
     def test_a_new_owner_is_told_to_all(self) -> None:
         self.ask(self.alice, c.Part, "#dev")
-        left = MemberLeft("#dev", "alice", "", "")
+        left = MemberLeft("#dev", "alice", "", "", True)
         self.assertEqual(self.alice.heard, [("answered", "q", left)])
         self.assertEqual(self.bob.got, [left, RankChanged("#dev", "bob", c.OPERATOR, "")])
 
@@ -1080,7 +1100,92 @@ class OrderTests(HubTestCase):
         self.hub.logins.leave(self.bob, for_good=True)
         self.assertEqual(self.alice.got, [])
         self.commit()
-        self.assertEqual(self.alice.got, [MemberLeft("#dev", "bob", "", "")])
+        self.assertEqual(self.alice.got, [MemberLeft("#dev", "bob", "", "", False)])
+
+
+class FollowingTests(HubTestCase):
+    """What is told to sessions that follow everybody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.irc = self.follow("irc")
+        self.enter(self.irc, "#dev")
+        self.irc.heard.clear()
+
+    def test_a_guest_who_ends_with_the_session_has_left_before_their_rooms_are(self) -> None:
+        bob = self.follow("bob")
+        self.enter(bob, "#dev")
+        self.hub.logins.leave(bob, for_good=True, reason="bye")
+        self.commit()
+        self.assertEqual(
+            self.irc.got,
+            [
+                UserArrived("bob", ()),
+                MemberJoined("#dev", "bob", c.NONE),
+                UserLeft("bob", ("#dev",), "bye", False, ""),
+                MemberLeft("#dev", "bob", "", "bye", False),
+            ],
+        )
+
+    def test_a_user_who_is_held_leaves_and_arrives_where_they_were(self) -> None:
+        bob = self.join("bob")
+        self.enter(bob, "#dev")
+        del self.irc.got[:]
+        self.leave(bob)
+        bob = self.join("bob", bob.token)
+        self.enter(bob, "#dev2")
+        other = self.join("bob", bob.token)
+        self.leave(bob)
+        self.assertEqual(
+            self.irc.got,
+            [UserLeft("bob", ("#dev",), "", True, ""), UserArrived("bob", ("#dev",))],
+        )
+        self.quit(other)
+
+    def test_one_goes_and_another_of_the_name_comes_at_once(self) -> None:
+        bob = self.follow("bob")
+        self.hub.logins.leave(bob, for_good=False)
+        self.hub.logins.login(FollowingSession(self.door), "bob")
+        self.commit()
+        self.assertEqual(
+            self.irc.got,
+            [UserArrived("bob", ()), UserLeft("bob", (), "", True, ""), UserArrived("bob", ())],
+        )
+
+    def test_one_of_version_1_is_told_when_both_connections_are_there(self) -> None:
+        dora = ImmediateSession(self.door)
+        self.hub.logins.login(dora, "dora", present=False)
+        self.commit()
+        self.assertEqual(self.irc.got, [])
+        self.hub.logins.arrive(dora)
+        self.commit()
+        self.assertEqual(self.irc.got, [UserArrived("dora", ())])
+
+    def test_all_are_known_as_absent_after_a_start(self) -> None:
+        bob = self.join("bob")
+        self.enter(bob, "#a")
+        self.start()
+        irc = self.follow("irc")
+        bob = self.join("bob", bob.token)
+        self.leave(bob)
+        self.assertEqual(
+            irc.got, [UserArrived("bob", ("#a",)), UserLeft("bob", ("#a",), "", True, "")]
+        )
+
+    def test_who_invites_is_answered_with_the_invitation(self) -> None:
+        bob = self.follow("bob")
+        self.enter(bob, "#dev")
+        self.join("carol")
+        del self.irc.got[:]
+        self.ask(bob, c.Invite, "#dev", "carol")
+        self.assertEqual(bob.heard[-1], ("answered", "q", Invitation("#dev", "carol", "bob")))
+        self.assertEqual(self.irc.got, [MemberInvited("#dev", "carol", "bob")])
+        self.assertEqual(bob.got[-1], UserArrived("carol", ()))
+
+    def test_others_are_not_told_of_those_with_whom_they_share_no_room(self) -> None:
+        bob = self.join("bob")
+        self.quit(self.follow("carol"))
+        self.assertEqual(bob.got, [])
 
 
 class CatchingUpTests(HubTestCase):

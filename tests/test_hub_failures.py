@@ -159,7 +159,7 @@ class LaterTests(BrokenTestCase):
         members = [user.name for user in self.hub.queries.members(self.alice, "#dev").items]
         self.assertEqual(members, ["alice", *left])
         self.mend()
-        self.assertEqual(self.alice.got, [MemberLeft("#dev", name, "", "") for name in left])
+        self.assertEqual(self.alice.got, [MemberLeft("#dev", name, "", "", False) for name in left])
         for name in left:
             self.join(name)
 
@@ -239,7 +239,7 @@ class TakenTests(BrokenTestCase):
         carol = self.join("carol")
         self.enter(carol, "#dev")
         self.quit(carol)
-        told = [MemberJoined("#dev", "carol", c.NONE), MemberLeft("#dev", "carol", "", "")]
+        told = [MemberJoined("#dev", "carol", c.NONE), MemberLeft("#dev", "carol", "", "", False)]
         self.assertEqual(self.bob.got, told)
         self.join("carol")
 

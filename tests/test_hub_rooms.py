@@ -74,7 +74,7 @@ class RoomTests(HubTestCase):
         self.assertEqual((first, second), (others, others))
         assert isinstance(topic, TopicChanged)
         self.assertEqual((topic.topic, topic.by), ("plans", "carol"))
-        self.assertEqual(left, MemberLeft("#dev", "carol", "", ""))
+        self.assertEqual(left, MemberLeft("#dev", "carol", "", "", True))
         self.assertEqual(self.hub.queries.room(self.carol, "#dev").topic, "plans")
 
     def test_joining_again_is_answered_and_told_to_nobody(self) -> None:

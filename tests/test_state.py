@@ -204,6 +204,33 @@ class OrderTests(StateTests):
         expected = [facts.SessionGone, facts.Left, facts.RankSet, facts.UserGone]
         self.assertEqual(kinds, expected)
 
+    def test_a_reason_to_leave_is_told_if_its_user_could_say_it_in_all_their_rooms(self) -> None:
+        chat = Chat()
+        ann = chat.login("ann")
+        for room, mode in (("#a", False), ("#b", True)):
+            chat.join(ann, room)
+            chat.do(c.SetMode(*ann, room, MODERATED, mode))
+
+        def reason(rooms: str, said: str) -> str:
+            bob = chat.login("bob")
+            for room in rooms.split():
+                chat.join(bob, room)
+            first, *others = chat.do(c.Detach(*bob, True, said))
+            assert isinstance(first, facts.SessionGone)
+            for fact in others:
+                if isinstance(fact, facts.Left):
+                    self.assertEqual(fact.reason, first.reason)
+            return first.reason
+
+        self.assertEqual(reason("#a", " bye "), "bye")
+        self.assertEqual(reason("#a", "é" * 100), "é" * 100)
+        for said in ("a\nb", "é" * 101, " "):
+            self.assertEqual(reason("", said), "")
+        self.assertEqual(reason("#a #b", "bye"), "")
+        chat.do(c.BanFromRoom(*ann, "#a", "cyd", True))
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))
+        self.assertEqual(reason("", "bye"), "")
+
     def test_two_clients_of_a_user_may_use_the_same_id(self) -> None:
         chat = Chat()
         ann = chat.login("ann")

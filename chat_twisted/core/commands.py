@@ -114,6 +114,7 @@ class Detach(NamedTuple):
     """A session has ended.
 
     :ivar for_good: whether the user has ended it; otherwise the connection was lost.
+    :ivar reason: the reason that the user gave; it is left out if it is not valid.
     """
 
     user: int

@@ -92,25 +92,23 @@ class Delivery:
         self.routes: Routes[Session] = Routes(
             ((user.id, user.name) for user in now.users.values()),
             ((room.id, room.name) for room in now.rooms.values()),
-            self._rooms_elsewhere,
+            (
+                (user.id, user.rooms, {epoch: s.present for epoch, s in user.sessions.items()})
+                for user in now.users.values()
+                if user.sessions
+            ),
         )
         # The live sessions by door, as messages to ALL need them, in the order of their logins.
         self._live: dict[Door, dict[Session, None]] = {}
         self._cursors: dict[int, int] = {}  # confirmed numbers of users with sessions here
         self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
 
-    def _rooms_elsewhere(self, user: int) -> Iterable[int]:
-        found = self._state().users.get(user)
-        return () if found is None else found.rooms
-
     # Sessions
 
-    def attach(self, session: Session, rooms: Iterable[int]) -> None:
-        """Add a session whose login is committed. It gets messages after ``arrive``.
-
-        :param rooms: the rooms of its user.
-        """
-        self.routes.attach(session, session.user, rooms)
+    def attach(self, session: Session) -> None:
+        """Add a session whose login is committed. It gets messages after ``arrive``."""
+        follows_everybody = session.policy.follows_everybody
+        self.routes.attach(session, session.user, follows_everybody=follows_everybody)
 
     def arrive(self, session: Session, resume: int | None = None) -> None:
         """Start to deliver messages to a session, first those that it has missed.

@@ -2,7 +2,8 @@
 
 ``routes`` makes events from facts and selects the sessions that get them; doors write them in their
 protocols. ``by`` is the name of the user who caused the event, and empty if nobody or the console
-did.
+did. ``UserArrived``, ``UserLeft`` and ``MemberInvited`` are for sessions that follow everybody
+(``sessions.Policy``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ class MemberJoined(NamedTuple):
 
 
 class MemberLeft(NamedTuple):
-    """A member has left a room, or was removed from it if ``by`` is not empty."""
+    """A member has left a room, or was removed from it if ``by`` is not empty.
+
+    :ivar present: whether the user was present. It is False if their last session had ended before:
+        then sessions that follow everybody have got ``UserLeft``.
+    """
 
     room: str
     user: str
     by: str
     reason: str
+    present: bool
 
 
 class RankChanged(NamedTuple):
@@ -65,6 +71,14 @@ class Invitation(NamedTuple):
     by: str
 
 
+class MemberInvited(NamedTuple):
+    """A user is invited to a room: the same as ``Invitation``, for the members of the room."""
+
+    room: str
+    user: str
+    by: str
+
+
 class BanChanged(NamedTuple):
     """A name was banned from a room, or that ban was lifted."""
 
@@ -96,6 +110,32 @@ class AccountChanged(NamedTuple):
     has_account: bool
 
 
+class UserArrived(NamedTuple):
+    """A user is present now, and was not before.
+
+    :ivar rooms: the names of the rooms of which they are a member.
+    """
+
+    user: str
+    rooms: tuple[str, ...]
+
+
+class UserLeft(NamedTuple):
+    """A user is not present any more.
+
+    :ivar rooms: the names of the rooms of which they were a member until then.
+    :ivar reason: the reason that they gave, or the operator who has ended their sessions.
+    :ivar lost: whether the connection was lost; otherwise somebody has ended the last session.
+    :ivar by: the operator's name; empty if it was none, or the console.
+    """
+
+    user: str
+    rooms: tuple[str, ...]
+    reason: str
+    lost: bool
+    by: str
+
+
 class MessageDeleted(NamedTuple):
     """The text of a message was deleted. ``conversation`` is where those who get this event
     have it: the other user, a room or ALL.
@@ -120,10 +160,13 @@ Event = (
     | ModeChanged
     | TopicChanged
     | Invitation
+    | MemberInvited
     | BanChanged
     | NameChanged
     | AwayChanged
     | AccountChanged
+    | UserArrived
+    | UserLeft
     | MessageDeleted
     | ReadMoved
 )

@@ -89,6 +89,7 @@ class SessionCame(NamedTuple):
     :ivar token: the digest of the session's token.
     :ivar proof: the proof by which the user logged in; empty for a guest.
     :ivar present: whether messages reach the session.
+    :ivar rooms: the rooms of the user, for events; it is not part of the state.
     """
 
     user: int
@@ -98,6 +99,7 @@ class SessionCame(NamedTuple):
     token: bytes
     proof: str
     present: bool
+    rooms: tuple[int, ...] = ()
 
 
 class SessionArrived(NamedTuple):

@@ -52,7 +52,7 @@ from chat_twisted.core.errors import (
     TooFast,
     Unavailable,
 )
-from chat_twisted.core.events import Event
+from chat_twisted.core.events import Event, MemberInvited
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.limits import Limiter
 from chat_twisted.core.logins import TRY_AGAIN, Logins
@@ -437,7 +437,11 @@ class Hub:
             told = self._routes.follow(fact)
             besides = None
             if told and asker is not None and answer is None and isinstance(fact, answered_by):
-                mine = (event for event, sessions in told if asker in sessions)
+                mine = (
+                    event
+                    for event, sessions in told
+                    if asker in sessions and not isinstance(event, MemberInvited)
+                )
                 answer, besides = next(mine, told[0].event), asker
             for event, sessions in told:
                 self._delivery.tell(event, sessions, besides)

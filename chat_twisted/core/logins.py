@@ -145,7 +145,7 @@ class Logins:
         if session.ended:  # the client has no token, so a new user can't return
             self.end(Detach(login.user, login.epoch, for_good=login.new))
             return
-        self._delivery.attach(session, login.rooms)
+        self._delivery.attach(session)
         session.registered(request, login)
 
     def arrive(self, session: Session, resume: int | None = None) -> None:
@@ -164,18 +164,19 @@ class Logins:
         session.present = True
         self._delivery.arrive(session)
 
-    def leave(self, session: Session, *, for_good: bool) -> None:
+    def leave(self, session: Session, *, for_good: bool, reason: str = "") -> None:
         """Log out a session whose connection has ended.
 
         :param for_good: whether the user has ended it; if it was the last session of a guest, the
             name is free then.
+        :param reason: the reason that the user gave, for others; it is left out if it is not valid.
         """
         if session.ended:
             return
         user, epoch = session.user, session.epoch
         self.detach(session)
         if epoch and (for_good or not self._stopping):  # without an epoch ``_logged_in`` does it
-            self.end(Detach(user, epoch, for_good))
+            self.end(Detach(user, epoch, for_good, reason))
 
     def stop(self) -> None:
         """Called when the server stops. Sessions are not ended in the state any more; the next

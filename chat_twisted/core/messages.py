@@ -8,14 +8,13 @@ and makes no other object than the message.
 from __future__ import annotations
 
 from chat_twisted.core import sanctions
-from chat_twisted.core.commands import NONE, OPERATOR, Delete, DuplicateQuery, MarkRead, Send
+from chat_twisted.core.commands import OPERATOR, Delete, DuplicateQuery, MarkRead, Send
 from chat_twisted.core.entries import Duplicate, Outcome, Read
 from chat_twisted.core.errors import (
     NoSession,
     NoSuchRoom,
     NotAMember,
     NotYours,
-    RoomIsModerated,
     UnableToSend,
 )
 from chat_twisted.core.facts import Deleted, Fact, MarkerGone, MarkerSet
@@ -46,7 +45,7 @@ def send(model: Model, command: Send, now: int) -> Outcome:
     if audience is Audience.ROOM:
         room = joined(model, target.key, user)
         if room.bans or room.modes:
-            check_may_speak(room, user)
+            sanctions.check_may_speak(room, user)
         room_id, name = room.id, room.name
     elif audience is Audience.USER:
         other = model.names.get(target.key)
@@ -89,19 +88,6 @@ def joined(model: Model, key: str, user: User) -> Room:
     if user.id not in room.members:
         raise NotAMember if room.visible(user.id) else NoSuchRoom
     return room
-
-
-def check_may_speak(room: Room, user: User) -> None:
-    """Check that a member may send to a room.
-
-    :raises RoomIsModerated: if only operators and voices may.
-    :raises BannedFromRoom: if the name is banned.
-    """
-    rank = room.members[user.id].rank
-    if rank == NONE:
-        if "moderated" in room.modes:
-            raise RoomIsModerated
-        sanctions.check_room_ban(room, user)
 
 
 def _is_there(other: User, user: User, epoch: int) -> bool:

@@ -23,6 +23,7 @@ from chat_twisted.core.entries import LoggedIn, Outcome
 from chat_twisted.core.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
+    ChatError,
     HasAccount,
     NameInUse,
     NoSession,
@@ -111,8 +112,8 @@ def login(model: Model, command: Login, now: int) -> Outcome:
                 raise _in_use(model, user, now, command.time)
             raise AuthenticationRequired
         proof = token.proof
-    facts.append(_session(command, user.id, user.epoch + 1, digest, proof))
     rooms = tuple(user.rooms)
+    facts.append(_session(command, user.id, user.epoch + 1, digest, proof, rooms))
     login = LoggedIn(user.id, user.epoch + 1, digest, False, rooms)
     return Outcome(tuple(facts), login)
 
@@ -132,8 +133,11 @@ def _claim(model: Model, command: Login) -> Outcome:
     return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, ()))
 
 
-def _session(command: Login, user: int, epoch: int, token: bytes, proof: str) -> SessionCame:
-    return SessionCame(user, epoch, command.node, command.host, token, proof, command.present)
+def _session(
+    command: Login, user: int, epoch: int, token: bytes, proof: str, rooms: tuple[int, ...] = ()
+) -> SessionCame:
+    node, host, present = command.node, command.host, command.present
+    return SessionCame(user, epoch, node, host, token, proof, present, rooms)
 
 
 def _in_use(model: Model, user: User, now: int, time: int) -> NameInUse:
@@ -159,8 +163,22 @@ def detach(model: Model, command: Detach, now: int) -> Outcome:
     if user is None or command.epoch not in user.sessions:
         return Outcome(())
     address = user.sessions[command.epoch].address
-    gone = SessionGone(user.id, command.epoch, command.for_good, address, 0, command.reason)
-    return Outcome((gone,))
+    reason = _last_words(model, user, command.reason, now)
+    return Outcome((SessionGone(user.id, command.epoch, command.for_good, address, 0, reason),))
+
+
+def _last_words(model: Model, user: User, reason: str, now: int) -> str:
+    """Return the reason why a user leaves, without surrounding white space; empty if it is not
+    valid, or if the user may not send to one of their rooms, because the members of all read it.
+    """
+    try:
+        if reason := sanctions.check_reason(reason):
+            sanctions.check_voice(model, user, now)
+            for room in user.rooms.values():
+                sanctions.check_may_speak(room, user)
+    except ChatError:  # a session that has ended can't be refused that
+        return ""
+    return reason
 
 
 def dismiss(user: User, by: int, reason: str) -> list[Fact]:

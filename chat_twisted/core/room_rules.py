@@ -55,7 +55,7 @@ from chat_twisted.core.facts import (
     Uninvited,
 )
 from chat_twisted.core.message import check_room_name, check_user_name, fold
-from chat_twisted.core.messages import check_may_speak, joined
+from chat_twisted.core.messages import joined
 from chat_twisted.core.model import Model, Room, User
 from chat_twisted.core.names import asking
 
@@ -223,7 +223,7 @@ def _checked_reason(model: Model, room: Room, user: User, reason: str, now: int)
     reason = sanctions.check_reason(reason)
     if reason:
         sanctions.check_voice(model, user, now)
-        check_may_speak(room, user)
+        sanctions.check_may_speak(room, user)
     return reason
 
 

@@ -1,14 +1,14 @@
 """Routes: the sessions of this node that a message or an event reaches.
 
 The state may be ahead of the outcomes that are being delivered, so this module keeps its own copy
-of names and of the memberships of users with a session here, and updates it fact by fact. Finding
-the sessions of a room is one lookup, whatever the number of its members. This module must not
-decide anything, or know what a session is.
+of names, and of the presence and memberships of users with sessions, and updates it fact by fact.
+Finding the sessions of a room is one lookup, whatever the number of its members. This module must
+not decide anything, or know what a session is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from chat_twisted.core import facts
@@ -18,6 +18,7 @@ from chat_twisted.core.events import (
     BanChanged,
     Event,
     Invitation,
+    MemberInvited,
     MemberJoined,
     MemberLeft,
     MessageDeleted,
@@ -26,6 +27,8 @@ from chat_twisted.core.events import (
     RankChanged,
     ReadMoved,
     TopicChanged,
+    UserArrived,
+    UserLeft,
 )
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import EVERYBODY
@@ -43,31 +46,52 @@ class Told(NamedTuple, Generic[S]):
     sessions: Collection[S]
 
 
+class _Online:
+    """A user with sessions, here or on other nodes.
+
+    :ivar rooms: the rooms of which the user is a member.
+    :ivar epochs: the epochs of the sessions, each with whether the session is present.
+    """
+
+    __slots__ = ("epochs", "rooms")
+
+    def __init__(self, rooms: Iterable[int], epochs: Mapping[int, bool]) -> None:
+        self.rooms = dict.fromkeys(rooms)
+        self.epochs = dict(epochs)
+
+    @property
+    def present(self) -> bool:
+        return True in self.epochs.values()
+
+
 class Routes(Generic[S]):
     """The sessions of this node, by user and by room, in the order of their logins.
 
     :param users: the numbers and names of all users at the start; ``rooms`` likewise.
-    :param rooms_elsewhere: returns the rooms of a user without a session here, from the state. This
-        may be ahead, which only affects events about that user, such as a new name.
+    :param online: the users who have sessions at the start, with their rooms, and the epochs of
+        their sessions, each with whether the session is present.
     """
 
     def __init__(
         self,
         users: Iterable[tuple[int, str]] = (),
         rooms: Iterable[tuple[int, str]] = (),
-        rooms_elsewhere: Callable[[int], Iterable[int]] = lambda user: (),
+        online: Iterable[tuple[int, Iterable[int], Mapping[int, bool]]] = (),
     ) -> None:
-        self._rooms_elsewhere = rooms_elsewhere
         self._names = dict(users)
         self._room_names = dict(rooms)
+        self._online = {user: _Online(rooms, epochs) for user, rooms, epochs in online}
         self._of_user: dict[int, Sessions[S]] = {}
         self._in_room: dict[int, Sessions[S]] = {}
-        self._rooms_of: dict[int, dict[int, None]] = {}  # of users with sessions here
         self._everybody: Sessions[S] = {}
+        self._following: Sessions[S] = {}  # those that follow everybody
         self._follow: dict[type, Callable[[Any], Sequence[Told[S]]]] = {
             facts.UserCame: self._came,
             facts.UserRenamed: self._renamed,
             facts.UserGone: self._gone,
+            facts.SessionCame: self._session_came,
+            facts.SessionArrived: self._session_arrived,
+            facts.SessionGone: self._session_gone,
             facts.AwaySet: self._away,
             facts.AccountMade: lambda fact: self._account(fact.user, True),
             facts.AccountGone: lambda fact: self._account(fact.user, False),
@@ -107,29 +131,28 @@ class Routes(Generic[S]):
 
     # Changes
 
-    def attach(self, session: S, user: int, rooms: Iterable[int]) -> None:
-        """Add a session. Called for the outcome of its login, in order.
+    def attach(self, session: S, user: int, *, follows_everybody: bool = False) -> None:
+        """Add a session. Called for the outcome of its login, after the facts.
 
-        :param rooms: the rooms of the user at the time of the login.
+        :param follows_everybody: as in ``sessions.Policy``.
         """
-        sessions = self._of_user.get(user)
-        if sessions is None:
-            sessions = self._of_user[user] = {}
-            self._rooms_of[user] = dict.fromkeys(rooms)
-        sessions[session] = self._everybody[session] = None
-        for room in self._rooms_of[user]:
+        self._of_user.setdefault(user, {})[session] = self._everybody[session] = None
+        for room in self._online[user].rooms:
             self._in_room.setdefault(room, {})[session] = None
+        if follows_everybody:
+            self._following[session] = None
 
     def detach(self, session: S, user: int) -> None:
-        """Remove a session, if it was attached."""
+        """Remove a session, if it was attached. Its end in the order of facts comes later."""
         sessions = self._of_user.get(user, {})
         if session not in sessions:
             return
         del sessions[session], self._everybody[session]
-        for room in self._rooms_of[user]:
+        self._following.pop(session, None)
+        for room in self._online[user].rooms:
             self._take_out(room, [session])
         if not sessions:
-            del self._of_user[user], self._rooms_of[user]
+            del self._of_user[user]
 
     def follow(self, fact: Fact) -> Sequence[Told[S]]:
         """Update the routes by a fact. Called for all facts, in order.
@@ -149,14 +172,24 @@ class Routes(Generic[S]):
             del self._in_room[room]
 
     def _around(self, user: int) -> Collection[S]:
-        """Return the sessions of a user, and of all members of the user's rooms."""
-        rooms: Iterable[int] | None = self._rooms_of.get(user)
-        if rooms is None:
-            rooms = self._rooms_elsewhere(user)
+        """Return the sessions of a user, and of all members of the user's rooms; and those that
+        follow everybody, if the user is present.
+        """
         found = dict.fromkeys(self.of_user(user))
-        for room in rooms:
-            found.update(self._in_room.get(room, {}))
+        online = self._online.get(user)
+        if online is not None:
+            for room in online.rooms:
+                found.update(self._in_room.get(room, {}))
+            if self._following and online.present:
+                found.update(self._following)
         return found
+
+    def _present(self, user: int) -> bool:
+        online = self._online.get(user)
+        return online is not None and online.present
+
+    def _rooms_named(self, online: _Online) -> tuple[str, ...]:
+        return tuple(self._room_names[room] for room in online.rooms)
 
     def _tell_room(self, room: int, event: Event) -> Sequence[Told[S]]:
         return [Told(event, self.in_room(room))]
@@ -172,6 +205,37 @@ class Routes(Generic[S]):
     def _gone(self, fact: facts.UserGone) -> Sequence[Told[S]]:
         del self._names[fact.id]
         return ()
+
+    def _session_came(self, fact: facts.SessionCame) -> Sequence[Told[S]]:
+        online = self._online.get(fact.user)
+        if online is None:
+            online = self._online[fact.user] = _Online(fact.rooms, {})
+        return self._arrived(fact.user, online, fact.epoch, present=fact.present)
+
+    def _session_arrived(self, fact: facts.SessionArrived) -> Sequence[Told[S]]:
+        return self._arrived(fact.user, self._online[fact.user], fact.epoch, present=True)
+
+    def _arrived(
+        self, user: int, online: _Online, epoch: int, *, present: bool
+    ) -> Sequence[Told[S]]:
+        before = online.present
+        online.epochs[epoch] = present
+        if before or not present or not self._following:
+            return ()
+        event = UserArrived(self.name_of(user), self._rooms_named(online))
+        return [Told(event, self._following)]
+
+    def _session_gone(self, fact: facts.SessionGone) -> Sequence[Told[S]]:
+        online = self._online[fact.user]
+        was_present = online.epochs.pop(fact.epoch)
+        if not online.epochs:
+            del self._online[fact.user]
+        if not was_present or online.present or not self._following:
+            return ()
+        name, by = self.name_of(fact.user), self.name_of(fact.by)
+        rooms = self._rooms_named(online)
+        event = UserLeft(name, rooms, fact.reason, not fact.for_good, by)
+        return [Told(event, self._following)]
 
     def _away(self, fact: facts.AwaySet) -> Sequence[Told[S]]:
         event = AwayChanged(self.name_of(fact.user), fact.why)
@@ -190,20 +254,20 @@ class Routes(Generic[S]):
         return ()
 
     def _joined(self, fact: facts.Joined) -> Sequence[Told[S]]:
-        sessions = self._of_user.get(fact.user)
-        if sessions:
-            self._rooms_of[fact.user][fact.room] = None
+        if (online := self._online.get(fact.user)) is not None:
+            online.rooms[fact.room] = None
+        if sessions := self._of_user.get(fact.user):
             self._in_room.setdefault(fact.room, {}).update(sessions)
         event = MemberJoined(self._room_names[fact.room], self.name_of(fact.user), fact.rank)
         return self._tell_room(fact.room, event)
 
     def _left(self, fact: facts.Left) -> Sequence[Told[S]]:
         hearers = list(self.in_room(fact.room))  # including the leaving user
-        if fact.user in self._rooms_of:
-            self._rooms_of[fact.user].pop(fact.room, None)
-            self._take_out(fact.room, self._of_user[fact.user])
+        if (online := self._online.get(fact.user)) is not None:
+            online.rooms.pop(fact.room, None)
+        self._take_out(fact.room, self.of_user(fact.user))
         names = (self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by))
-        return [Told(MemberLeft(*names, fact.reason), hearers)]
+        return [Told(MemberLeft(*names, fact.reason, self._present(fact.user)), hearers)]
 
     def _rank(self, fact: facts.RankSet) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user)
@@ -221,7 +285,11 @@ class Routes(Generic[S]):
 
     def _invited(self, fact: facts.Invited | facts.Asked) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by)
-        return [Told(Invitation(*names), self.of_user(fact.user))]
+        told: list[Told[S]] = [Told(Invitation(*names), self.of_user(fact.user))]
+        if self._following:
+            members = [s for s in self.in_room(fact.room) if s in self._following]
+            told.append(Told(MemberInvited(*names), members))
+        return told
 
     def _banned(self, fact: facts.RoomBanned) -> Sequence[Told[S]]:
         name = self._room_names[fact.room]

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from chat_twisted.core.commands import BAN, CONSOLE, MUTE, Disconnect, Impose, Lift
+from chat_twisted.core.commands import BAN, CONSOLE, MUTE, NONE, Disconnect, Impose, Lift
 from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import (
     Banned,
@@ -22,6 +22,7 @@ from chat_twisted.core.errors import (
     NoSuchSanction,
     NotPermitted,
     OperatorRequired,
+    RoomIsModerated,
     TextTooLong,
     TooManyThere,
     UnableToSend,
@@ -157,6 +158,19 @@ def check_room_ban(room: Room, user: User) -> None:
     """
     if (ban := room.bans.get(user.key)) is not None:
         raise BannedFromRoom(why=ban.reason, by=ban.author)
+
+
+def check_may_speak(room: Room, user: User) -> None:
+    """Check that a member may send to a room.
+
+    :raises RoomIsModerated: if only operators and voices may.
+    :raises BannedFromRoom: if the name is banned.
+    """
+    rank = room.members[user.id].rank
+    if rank == NONE:
+        if "moderated" in room.modes:
+            raise RoomIsModerated
+        check_room_ban(room, user)
 
 
 def due(model: Model, now: int, limit: int) -> list[Fact]:

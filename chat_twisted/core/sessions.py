@@ -46,12 +46,15 @@ class Policy(NamedTuple):
     :ivar may_authenticate: clients can prove that they own an account.
     :ivar reaches_absent: clients can send to users who are not present.
     :ivar confirms: clients acknowledge messages, and get those that they have missed.
+    :ivar follows_everybody: sessions get the events about all present users, not only about those
+        with whom they share a room, and events about users who come and go.
     """
 
     keeps_name: bool = True
     may_authenticate: bool = True
     reaches_absent: bool = True
     confirms: bool = True
+    follows_everybody: bool = False
 
 
 class Dismissal(NamedTuple):

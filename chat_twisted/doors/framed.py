@@ -110,6 +110,7 @@ class FramedConnection(LineReceiver):
     _challenge: Challenge | None = None
     _failures = 0  # failed logins
     _quits = False  # whether the client has sent QUIT
+    _reason = ""  # the body of QUIT
 
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
         self.factory = factory
@@ -186,7 +187,7 @@ class FramedConnection(LineReceiver):
         if session is None:
             return
         name = self.factory.hub.name_of(session)
-        session.end(why or "", for_good=self._quits)
+        session.end(why or "", for_good=self._quits, reason=self._reason)
         if name and why is not None:
             self.factory.comings.emit(
                 self.host,
@@ -480,7 +481,7 @@ class FramedConnection(LineReceiver):
         pass  # a sign of life
 
     def _quit(self, frame: Frame) -> None:
-        self._quits = True
+        self._quits, self._reason = True, frame.body or ""
         self._leave_when_answered(encode("BYE", "", reply_headers(frame.id)), "quit")
 
     def _leave_when_answered(self, last_words: bytes, why: str) -> None:

@@ -124,12 +124,12 @@ class Version1(Session):
         self.receiving = receiving
         self._hub.logins.arrive(self)
 
-    def end(self, why: str, *, for_good: bool) -> None:
+    def end(self, why: str, *, for_good: bool, reason: str = "") -> None:
         """End the session: one of its connections was lost, so close the other one."""
         if self.ended:
             return
         self.door.forget(self)
-        self._hub.logins.leave(self, for_good=for_good)
+        self._hub.logins.leave(self, for_good=for_good, reason=reason)
         self._let_go(why)
 
     def _let_go(self, why: str) -> None:

@@ -168,12 +168,13 @@ class Version2(Session):
         self.connection.registered(self)
         hub.logins.arrive(self, greeting.number("resume") if "resume" in greeting.headers else None)
 
-    def end(self, why: str, *, for_good: bool) -> None:
+    def end(self, why: str, *, for_good: bool, reason: str = "") -> None:
         """End the session when its connection is lost or closed.
 
         :param for_good: whether the user has sent QUIT.
+        :param reason: the reason in QUIT.
         """
-        self.door.hub.logins.leave(self, for_good=for_good)
+        self.door.hub.logins.leave(self, for_good=for_good, reason=reason)
         self.connection = NOWHERE
         self._then = None
 
