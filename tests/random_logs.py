@@ -74,6 +74,7 @@ class Maker:
             (2, lambda: c.Acknowledge(tuple(self.cursor() for _ in range(3)))),
             (5, lambda: c.MarkRead(*self.asker(), self.target(), self.pick((0, 1, 3, 90)))),
             (16, self.send),
+            (4, lambda: c.Signal(*self.asker(), self.target(), "typing")),
             (2, lambda: c.DuplicateQuery(self.asker()[0], self.id())),
             (2, self.delete),
             (10, self.join),

@@ -13,15 +13,17 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
 from chat_twisted.core import delivery
-from chat_twisted.core.entries import Duplicate, LoggedIn, Result
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import (
     Banned,
     ChatError,
     MalformedName,
     Muted,
     NameInUse,
+    NoSuchRoom,
     NotAMember,
     OperatorRequired,
+    TextTooLong,
     TooFast,
     UnableToSend,
     Unavailable,
@@ -67,6 +69,10 @@ class ListDoor:
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         for session in sessions:
             session.heard.append(("saw", *seen))
+
+    def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            session.got.append(signalled)
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         self.tellings.append((event, list(sessions)))
@@ -468,6 +474,96 @@ class DeliveryTests(HubTestCase):
         self.hub.received(alice2, 2)
         self.hub.received(alice, 2)
         self.assertEqual(bob.heard, [("sent", "b", 2), ("delivered", "b", 2)])
+
+
+class SignalTests(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob, self.carol = (self.join(name) for name in ("Alice", "Bob", "carol"))
+        self.also_alice = self.join("alice", self.alice.token)
+
+    def signal(self, to: str, content: str = "x") -> None:
+        self.hub.signal(self.alice, to, content, "s")
+        self.commit()
+
+    def check(self, *expected: tuple[ListSession, list[Any]]) -> None:
+        found = [(session, session.got) for session in (self.also_alice, self.bob, self.carol)]
+        self.assertEqual([(s, got) for s, got in found if got], [*expected])
+        self.assertEqual(self.alice.got, [])
+
+    def test_it_reaches_the_sessions_that_a_message_reaches_but_not_the_asking_one(self) -> None:
+        self.signal("bOB", "typing")
+        direct = Signalled("Alice", self.alice.user, self.bob.user, 0, "Bob", "typing")
+        self.check((self.also_alice, [direct]), (self.bob, [direct]))
+        self.assertEqual(self.alice.heard, [("answered", "s", None)])
+        self.signal("all", "to all")
+        to_all = Signalled("Alice", self.alice.user, 0, 0, "ALL", "to all")
+        both = [direct, to_all]
+        self.check((self.also_alice, both), (self.bob, both), (self.carol, [to_all]))
+
+    def test_in_a_room_it_reaches_the_members(self) -> None:
+        for session in (self.alice, self.carol):
+            self.enter(session, "#Dev")
+        for session in (self.alice, self.also_alice, self.carol):
+            del session.got[:]
+        self.signal("#dev")
+        [signalled] = self.carol.got
+        self.assertEqual((signalled.to, signalled.recipient), ("#Dev", 0))
+        self.check((self.also_alice, [signalled]), (self.carol, [signalled]))
+
+    def test_it_comes_in_the_order_of_what_is_said_and_is_not_kept(self) -> None:
+        self.hub.send(self.alice, "bob", "1")
+        self.hub.signal(self.alice, "bob", "2")
+        self.hub.send(self.alice, "bob", "3")
+        self.commit()
+        kinds = [type(said) for said in self.bob.got]
+        self.assertEqual(kinds, [Message, Signalled, Message])
+        again = self.join("bob", self.bob.token)
+        self.assertEqual(again.texts(), ["1", "3"])
+
+    def test_it_is_refused_where_a_message_is_and_for_absent_users(self) -> None:
+        self.leave(self.carol)  # her name is kept
+        self.hub.ask(c.MakeAccount(c.CONSOLE, 0, "", "", "hash", "dora", 77))
+        for to, error in (
+            ("carol", UnableToSend),
+            ("dora", UnableToSend),
+            ("nobody", UnableToSend),
+            ("#dev", NoSuchRoom),
+            ("b@d", UnableToSend),
+        ):
+            self.signal(to)
+            self.assertEqual(self.alice.heard.pop(), ("refused", "s", error))
+        self.hub.ask(c.Impose(c.CONSOLE, 0, c.MUTE, "alice"))
+        self.signal("bob")
+        self.assertEqual(self.alice.heard.pop(), ("refused", "s", Muted))
+        self.check()
+
+    def test_it_has_a_limited_length(self) -> None:
+        self.signal("bob", "é" * 4096)
+        self.signal("bob", "é" * 4096 + "x")
+        self.assertEqual(len(self.bob.got), 1)
+        self.assertEqual(self.alice.heard[1:], [("refused", "s", TextTooLong)])
+
+    def test_a_session_that_catches_up_does_not_get_it(self) -> None:
+        self.leave(self.bob)
+        self.say(self.alice, "bob", "missed")
+        self.store.unreadable = Unavailable()
+        bob = self.join("bob", self.bob.token)
+        self.signal("bob")
+        self.store.unreadable = None
+        self.clock.pump([1] * 3)
+        self.assertEqual([type(said) for said in bob.got], [Message])
+
+
+class SignalLimitTests(HubTestCase):
+    limits = OFF._replace(messages=Rate(1, 2))
+
+    def test_signals_count_as_messages(self) -> None:
+        alice = self.join("alice")
+        self.hub.signal(alice, "ALL", "x")
+        self.hub.signal(alice, "ALL", "x")
+        with self.assertRaises(TooFast):
+            self.hub.signal(alice, "ALL", "x")
 
 
 class FaultTests(HubTestCase):

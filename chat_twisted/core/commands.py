@@ -190,6 +190,19 @@ class Send(NamedTuple):
     reaches_absent: bool = True
 
 
+class Signal(NamedTuple):
+    """Pass something on that is not kept, to the sessions that a message would reach now.
+
+    :ivar to: as in ``Send``.
+    :ivar content: what is passed on; only doors know what it means.
+    """
+
+    user: int
+    epoch: int
+    to: str
+    content: str
+
+
 class DuplicateQuery(NamedTuple):
     """Ask whether a message with this key was sent, before it is refused for another reason."""
 
@@ -430,6 +443,7 @@ Command = (
     | Acknowledge
     | MarkRead
     | Send
+    | Signal
     | DuplicateQuery
     | Delete
     | Join

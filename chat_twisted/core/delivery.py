@@ -15,7 +15,7 @@ from itertools import groupby
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.core.entries import Duplicate
+from chat_twisted.core.entries import Duplicate, Signalled
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.events import Event, NameChanged
 from chat_twisted.core.message import Message, seen_by
@@ -269,7 +269,20 @@ class Delivery:
             self._bring([said for said, _ in block], [s for s in hearing if s is not session])
         self._bring([said for said, _ in run], [s for s in reached if s not in origins])
 
-    def _reached(self, message: Message) -> Collection[Session]:
+    def signal(self, signalled: Signalled, besides: Session | None) -> None:
+        """Pass a signal on to the live sessions that a message would reach.
+
+        :param besides: the session that has asked for it, or None.
+        """
+        if signalled.recipient or signalled.room:
+            reached = self._reached(signalled)
+        else:
+            reached = self.routes.everybody
+        hearing = (s for s in reached if s.live and s is not besides)
+        for door, of_door in by_door(hearing).items():
+            door.signal(signalled, of_door)
+
+    def _reached(self, message: Message | Signalled) -> Collection[Session]:
         """Return the sessions here of a message's recipients and of its author."""
         if message.room:
             return self.routes.in_room(message.room)

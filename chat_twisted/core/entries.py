@@ -51,6 +51,17 @@ class LoggedIn(NamedTuple):
     rooms: tuple[int, ...]
 
 
+class Signalled(NamedTuple):
+    """The result of a ``Signal``. The attributes are those of a ``Message``."""
+
+    sender: str
+    author: int
+    recipient: int
+    room: int
+    to: str
+    content: str
+
+
 class Duplicate(NamedTuple):
     """The message was sent before.
 
@@ -86,7 +97,18 @@ class Swept(NamedTuple):
     ended: int
 
 
-Result = Message | LoggedIn | Duplicate | InRoom | Disconnected | Read | Swept | ChatError | None
+Result = (
+    Message
+    | Signalled
+    | LoggedIn
+    | Duplicate
+    | InRoom
+    | Disconnected
+    | Read
+    | Swept
+    | ChatError
+    | None
+)
 
 
 class Outcome(NamedTuple):

@@ -42,11 +42,12 @@ from chat_twisted.core.commands import (
     SetPassword,
     SetRank,
     SetTopic,
+    Signal,
     Start,
     Turn,
 )
 from chat_twisted.core.delivery import Delivery, Said, by_door
-from chat_twisted.core.entries import Duplicate, Outcome, Result
+from chat_twisted.core.entries import Duplicate, Outcome, Result, Signalled
 from chat_twisted.core.errors import (
     ChatError,
     TooFast,
@@ -326,6 +327,21 @@ class Hub:
         self._propose(command, request)
         return request
 
+    def signal(self, session: Session, to: str, content: str, label: str | None = None) -> Request:
+        """Pass something on to other sessions that is not kept; it counts as a message.
+
+        Later ``Session.answered`` or ``Session.refused`` is called.
+
+        :param to: a user, a room or ALL.
+        :param label: the client's own mark of the request, or None.
+        :return: the request with which they are called.
+        :raises TooFast: if it exceeds a rate limit.
+        :raises Unavailable: if too many commands wait.
+        """
+        if session.allowance is not None:
+            session.allowance.spend(len(content.encode()), self._clock.seconds())
+        return self.propose(session, Signal(session.user, session.epoch, to, content), to, label)
+
     def received(self, session: Session, number: int) -> None:
         """Note that a client has confirmed all messages up to ``number``."""
         cursor = self._delivery.received(session, number)
@@ -445,6 +461,8 @@ class Hub:
                 answer, besides = next(mine, told[0].event), asker
             for event, sessions in told:
                 self._delivery.tell(event, sessions, besides)
+        if isinstance(outcome.result, Signalled):
+            self._delivery.signal(outcome.result, asker)
         if request is not None:
             audit(request.command, outcome, self._routes.name_of)
             self._answer(request, outcome.result, answer)

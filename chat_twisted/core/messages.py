@@ -1,4 +1,4 @@
-"""The rules of messages: sending, detecting duplicates, deleting, and read markers.
+"""The rules of messages: sending, signals, detecting duplicates, deleting, and read markers.
 
 Each rule returns the facts that follow from a command, or raises a ``ChatError`` if the command is
 refused. It changes nothing. ``send`` runs for every message, so it only looks things up in tables
@@ -8,13 +8,14 @@ and makes no other object than the message.
 from __future__ import annotations
 
 from chat_twisted.core import sanctions
-from chat_twisted.core.commands import OPERATOR, Delete, DuplicateQuery, MarkRead, Send
-from chat_twisted.core.entries import Duplicate, Outcome, Read
+from chat_twisted.core.commands import OPERATOR, Delete, DuplicateQuery, MarkRead, Send, Signal
+from chat_twisted.core.entries import Duplicate, Outcome, Read, Signalled
 from chat_twisted.core.errors import (
     NoSession,
     NoSuchRoom,
     NotAMember,
     NotYours,
+    TextTooLong,
     UnableToSend,
 )
 from chat_twisted.core.facts import Deleted, Fact, MarkerGone, MarkerSet
@@ -24,6 +25,9 @@ from chat_twisted.core.names import asking
 
 DELETE_WITHIN = 60 * 60_000
 """Milliseconds within which users may delete their own messages."""
+
+MAX_SIGNAL = 8192
+"""Maximum bytes of a signal's content."""
 
 MAX_MARKERS = 1000
 """Maximum number of a user's read markers."""
@@ -73,6 +77,19 @@ def send(model: Model, command: Send, now: int) -> Outcome:
         now,
     )
     return Outcome((message,), message)
+
+
+def signal(model: Model, command: Signal, now: int) -> Outcome:
+    """Pass on what is not kept. It is allowed if a message would be, to a user who is present."""
+    user, epoch, to, content = command
+    if len(content.encode()) > MAX_SIGNAL:
+        raise TextTooLong("a signal that is too long")
+    message = send(model, Send(user, epoch, to, content, 0), now).result
+    assert isinstance(message, Message), "without a key it is no duplicate"
+    if message.recipient and not model.users[message.recipient].present:
+        raise UnableToSend("the recipient is not here")
+    _, _, author, sender, recipient, room, name, *_ = message
+    return Outcome((), Signalled(sender, author, recipient, room, name, content))
 
 
 def joined(model: Model, key: str, user: User) -> Room:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 from chat_twisted.core.commands import Command
-from chat_twisted.core.entries import Duplicate, LoggedIn, Result
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.events import Event
 from chat_twisted.core.limits import Allowance
@@ -34,6 +34,11 @@ class Door(Protocol):
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """Write changes of presence to each of ``sessions``. It must not fail or wait."""
+
+    def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
+        """Write a signal to each of ``sessions``, if the door knows what it means. It must not fail
+        or wait.
+        """
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """Write an event to each of ``sessions``. It must not fail or wait."""

@@ -73,6 +73,7 @@ _RULES: dict[type, Rule] = {
     commands.Acknowledge: names.acknowledge,
     commands.MarkRead: messages.mark_read,
     commands.Send: messages.send,
+    commands.Signal: messages.signal,
     commands.DuplicateQuery: messages.duplicate_query,
     commands.Delete: messages.delete,
     commands.Join: room_rules.join,

@@ -16,7 +16,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.core.commands import ACTION
-from chat_twisted.core.entries import Duplicate, LoggedIn, Result
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import (
     ChatError,
     MalformedName,
@@ -386,6 +386,9 @@ class Version1Door:
 
     def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
         """Do nothing: version 1 has no presence. See ``sessions.Door.show``."""
+
+    def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
+        """Do nothing: the framed protocol has no signals. See ``sessions.Door.signal``."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """Drop a deleted message that waits to be forwarded; version 1 has no events.

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.commands import CONSOLE_NAME, Command, MakeAccount, SetPassword
-from chat_twisted.core.entries import Duplicate, LoggedIn, Result
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import ChatError, Unavailable
 from chat_twisted.core.events import Event
 from chat_twisted.core.hub import Hashing, Hub
@@ -375,6 +375,9 @@ class Version2Door:
             asked = [s for s in sessions if cast("Version2", s).identities is identities]
             if asked and (data := encode_presence(seen, identities=identities)):
                 _write(data, asked)
+
+    def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
+        """Do nothing: the framed protocol has no signals. See ``sessions.Door.signal``."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.tell``."""
