@@ -72,7 +72,12 @@ class Maker:
             (2, lambda: c.Rename(*self.asker(), self.name())),
             (1, lambda: c.SetAway(*self.asker(), self.pick((None, "", "tea")))),
             (2, lambda: c.Acknowledge(tuple(self.cursor() for _ in range(3)))),
-            (5, lambda: c.MarkRead(*self.asker(), self.target(), self.pick((0, 1, 3, 90)))),
+            (
+                5,
+                lambda: c.MarkRead(
+                    *self.asker(), self.target(), self.pick((0, 1, 3, 90)), self.pick((0, 0, 7, 8))
+                ),
+            ),
             (16, self.send),
             (4, lambda: c.Signal(*self.asker(), self.target(), "typing")),
             (2, lambda: c.DuplicateQuery(self.asker()[0], self.id())),

@@ -20,7 +20,7 @@ from chat_twisted import archive as old_archive
 from chat_twisted.core.commands import ACTION
 from chat_twisted.core.facts import AuthorErased, Deleted, UserCame
 from chat_twisted.core.message import Message
-from chat_twisted.storage import archive, index, tables
+from chat_twisted.storage import archive, index, tables, upgrade
 from tests.store import write
 from tests.test_gate import BOB, KEY
 from tests.test_tables import steps
@@ -278,7 +278,7 @@ class ExportTests(AdminTestCase):
         self.assertEqual((code, out), (1, "1 rows of users that are not there (account)\n"))
 
     def test_a_backup_of_any_version_is_exported_and_checked(self) -> None:
-        for version in range(1, 7):
+        for version in range(1, upgrade.newest_schema() + 1):
             path = self.folder / f"{version}.sqlite"
             with contextlib.closing(sqlite3.connect(path)) as connection:
                 connection.executescript(steps(version))

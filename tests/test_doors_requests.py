@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chat_twisted.core.commands import CONSOLE, SetOperator
+from chat_twisted.core.commands import CONSOLE, MarkRead, SetOperator
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.doors import encoding, requests
 from chat_twisted.frames import MAX_HEADERS
@@ -562,6 +562,14 @@ class ReadMarkerTests(RequestTestCase):
         self.assertEqual(self.ask(bob, "READ carol\nMessage: 1\n\n"), back)
         self.assertEqual(self.told(other), b"")
         self.assertEqual(self.told(self.carol), b"")
+
+    def test_a_marker_before_all_messages_is_as_none(self) -> None:
+        user = self.hub.state.names["bob"]
+        self.hub.ask(MarkRead(user.id, max(user.sessions), "carol", 0, 77))
+        self.commit()
+        self.assertEqual(user.markers, {(0, "carol"): (0, 77)})
+        self.assertNotIn(b"READ", self.told(self.bob))
+        self.assertEqual(self.ask(self.bob, "READ\n\n"), b"READ\nCount: 0\nContent-length: 0\n\n")
 
     def test_markers_are_listed_in_order_and_by_page(self) -> None:
         self.patch(encoding, "MAX_LINES", 2)

@@ -479,8 +479,32 @@ class NameTests(StateTests):
         for to in ("ALL", "#Dev", "Bob"):
             self.assertEqual(len(chat.do(c.MarkRead(*ann, to, last))), 1)
             back = chat.ask(c.MarkRead(*ann, to, last - 1))
-            self.assertEqual(back, Outcome((), Read(last)))
+            self.assertEqual(back, Outcome((), Read(last, 0)))
         self.refuses(errors.NoSuchRoom, chat.ask(c.MarkRead(*ann, "#other", last)))
+
+    def test_the_time_of_a_read_marker_moves_forward_and_is_of_its_number(self) -> None:
+        chat = Chat()
+        ann = chat.login("ann")
+        first, last = chat.say(ann, "ALL").number, chat.say(ann, "ALL").number
+        for number, time, marker in (
+            (0, 0, (0, 0)),
+            (0, 50, (0, 50)),
+            (0, 40, (0, 50)),
+            (first, 60, (first, 60)),
+            (first, 0, (first, 60)),
+            (first, 55, (first, 60)),
+            (0, 70, (first, 60)),
+            (first, 70, (first, 70)),
+            (last, 0, (last, 0)),  # when that was sent is not known
+            (first, 80, (last, 0)),
+            (last, 90, (last, 90)),
+            (last + 5, 95, (last, 95)),
+        ):
+            before = chat.state.users[ann[0]].markers.get((0, ""), (0, 0))
+            outcome = chat.ask(c.MarkRead(*ann, "ALL", number, time))
+            self.assertEqual(outcome.result, Read(*marker))
+            self.assertEqual(bool(outcome.facts), marker != before)
+            self.assertEqual(chat.state.users[ann[0]].markers.get((0, ""), (0, 0)), marker)
 
     def test_the_oldest_read_marker_makes_room(self) -> None:
         chat = Chat()

@@ -159,13 +159,16 @@ class MarkRead(NamedTuple):
     """Advance a user's read marker in a conversation.
 
     :ivar to: the conversation, as in ``Send``.
-    :ivar number: the number of the last message that the user has seen.
+    :ivar number: the number of the last message that the user has seen, or 0.
+    :ivar time: the time up to which they have seen it, in milliseconds since the epoch; 0 if only
+        the number is known.
     """
 
     user: int
     epoch: int
     to: str
     number: int
+    time: int = 0
 
 
 class Send(NamedTuple):

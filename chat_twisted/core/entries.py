@@ -86,9 +86,12 @@ class Disconnected(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Up to which message the user has read the conversation."""
+    """Up to which message, and to which time, the user has read the conversation
+    (``model.Marker``).
+    """
 
     number: int
+    time: int
 
 
 class Swept(NamedTuple):

@@ -147,10 +147,13 @@ class MessageDeleted(NamedTuple):
 
 
 class ReadMoved(NamedTuple):
-    """A user has read a conversation up to a number: another user's, a room's or that of ALL."""
+    """A user has read a conversation up to a number and a time (``model.Marker``): another user's,
+    a room's or that of ALL.
+    """
 
     conversation: str
     number: int
+    time: int
 
 
 Event = (

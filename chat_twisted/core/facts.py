@@ -160,7 +160,7 @@ class CursorMoved(NamedTuple):
 
 
 class MarkerSet(NamedTuple):
-    """A user's read marker in a conversation has advanced to ``number``.
+    """A user's read marker in a conversation has advanced (``model.Marker``).
 
     :ivar room: the number of the room, or 0.
     :ivar name: the folded name of the other user; empty for a room and for ALL.
@@ -170,6 +170,7 @@ class MarkerSet(NamedTuple):
     room: int
     name: str
     number: int
+    time: int
 
 
 class MarkerGone(NamedTuple):

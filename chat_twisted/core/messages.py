@@ -20,7 +20,7 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.facts import Deleted, Fact, MarkerGone, MarkerSet
 from chat_twisted.core.message import Audience, Message, parse_target
-from chat_twisted.core.model import Model, Room, User
+from chat_twisted.core.model import NO_MARKER, Marker, Model, Room, User
 from chat_twisted.core.names import asking
 
 DELETE_WITHIN = 60 * 60_000
@@ -155,12 +155,17 @@ def mark_read(model: Model, command: MarkRead, now: int) -> Outcome:
     elif target.audience is Audience.USER:
         name = target.key
     number = min(command.number, model.number)
-    marker = user.markers.get((room, name), 0)
-    if number <= marker:
-        return Outcome((), Read(marker))
+    marker = user.markers.get((room, name), NO_MARKER)
+    if number < marker.number:
+        return Outcome((), Read(*marker))
+    moved = Marker(number, max(command.time, marker.time))
+    if not command.time and number > marker.number:
+        moved = Marker(number, 0)
+    if moved == marker:
+        return Outcome((), Read(*marker))
     facts: list[Fact] = []
     if (room, name) not in user.markers and len(user.markers) >= MAX_MARKERS:
         oldest = min(user.markers, key=lambda place: (user.markers[place], place))
         facts.append(MarkerGone(user.id, *oldest))
-    facts.append(MarkerSet(user.id, room, name, number))
-    return Outcome(tuple(facts), Read(number))
+    facts.append(MarkerSet(user.id, room, name, *moved))
+    return Outcome(tuple(facts), Read(*moved))

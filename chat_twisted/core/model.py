@@ -85,6 +85,22 @@ class Account:
         return len(self.keys) + bool(self.password)
 
 
+class Marker(NamedTuple):
+    """A user's read marker in a conversation.
+
+    :ivar number: the number of the last message that the user has seen; 0 if there was none.
+    :ivar time: the time up to which they have seen the conversation, in milliseconds since the
+        epoch; 0 if it is not known, because a door has only set the number.
+    """
+
+    number: int
+    time: int
+
+
+NO_MARKER = Marker(0, 0)
+"""The read marker of a conversation that the user has not read."""
+
+
 class User:
     """A user: somebody who owns a name, because they have a session, are held, or have an account.
 
@@ -143,7 +159,7 @@ class User:
         self.sessions: dict[int, Session] = {}
         self.rooms: dict[int, Room] = {}
         self.invitations: dict[int, Room] = {}
-        self.markers: dict[tuple[int, str], int] = {}
+        self.markers: dict[tuple[int, str], Marker] = {}
         self.recent: dict[str, Sent] = {}
         self.older: dict[str, Sent] = {}
         self.sent = 0

@@ -33,7 +33,7 @@ from chat_twisted.core.message import (
     parse_target,
     seen_by,
 )
-from chat_twisted.core.model import Account, Room, RoomBan, Sanction, User, room_key
+from chat_twisted.core.model import NO_MARKER, Account, Room, RoomBan, Sanction, User, room_key
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.reads import Found, Newest, Reads, RoomMarker, Search, Span, Times
 from chat_twisted.core.sessions import Session
@@ -154,14 +154,14 @@ class Queries:
         async def read() -> tuple[list[tuple[str, int, int]], str]:
             user = await self._turn(session)
             rooms, names = {}, {EVERYBODY.key: EVERYBODY.name}
-            if marker := user.markers.get((0, ""), 0):
+            if marker := user.markers.get((0, ""), NO_MARKER).number:
                 rooms[EVERYBODY.key] = RoomMarker(0, marker, marker)
             for room in user.rooms.values():
-                marker = user.markers.get((room.id, ""), 0)
+                marker = user.markers.get((room.id, ""), NO_MARKER).number
                 after_number = marker or room.members[user.id].since
                 rooms[room.key] = RoomMarker(room.id, marker, after_number)
                 names[room.key] = room.name
-            direct = {key: marker for (_, key), marker in user.markers.items() if key}
+            direct = {key: marker.number for (_, key), marker in user.markers.items() if key}
             page = await self._reads.unread(user.id, after, rooms, direct, asker)
             users = self._state().names
 
@@ -301,7 +301,9 @@ class Queries:
     def markers(self, session: Session, after: str = "") -> Listing[tuple[str, int]]:
         """Return the read markers of the session's user, by the names of the conversations."""
         state, found = self._state(), []
-        for (room, key), number in self.user(session).markers.items():
+        for (room, key), (number, _) in self.user(session).markers.items():
+            if not number:
+                continue
             if not room:
                 other = state.names.get(key)
                 found.append((EVERYBODY.name if not key else other.name if other else key, number))

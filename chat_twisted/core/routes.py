@@ -317,4 +317,4 @@ class Routes(Generic[S]):
 
     def _read(self, fact: facts.MarkerSet) -> Sequence[Told[S]]:
         name = self._room_names[fact.room] if fact.room else fact.name or EVERYBODY.name
-        return [Told(ReadMoved(name, fact.number), self.of_user(fact.user))]
+        return [Told(ReadMoved(name, fact.number, fact.time), self.of_user(fact.user))]

@@ -14,6 +14,7 @@ from chat_twisted.core.entries import Progress
 from chat_twisted.core.model import (
     Account,
     Hold,
+    Marker,
     Member,
     Room,
     RoomBan,
@@ -85,7 +86,7 @@ def _dump_user(state: State, user: User, to: Snapshot) -> None:
     )
     if (hold := state.holds.get(id)) is not None:
         to.holds.append((id, *hold))
-    to.markers.extend((id, *place, number) for place, number in sorted(user.markers.items()))
+    to.markers.extend((id, *place, *marker) for place, marker in sorted(user.markers.items()))
     if (account := user.account) is not None:
         to.accounts.append((id, account.time, account.operator, account.password))
         to.keys.extend((id, key, *what) for key, what in account.keys.items())
@@ -120,8 +121,8 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
     state.present = Ordered(user_key, (user for user in users.values() if user.present))
     for id, until, address, ordinal in snapshot.holds:
         state.holds.add(id, Hold(until, address, ordinal))
-    for id, room, name, number in snapshot.markers:
-        users[id].markers[room, name] = number
+    for id, room, name, number, time in snapshot.markers:
+        users[id].markers[room, name] = Marker(number, time)
     for id, time, operator, password in snapshot.accounts:
         users[id].account = Account(time, operator=bool(operator), password=password)
     state.accounts = Ordered(user_key, (user for user in users.values() if user.account))

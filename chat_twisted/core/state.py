@@ -35,6 +35,7 @@ from chat_twisted.core.model import (
     REMEMBER,
     Account,
     Hold,
+    Marker,
     Member,
     Model,
     Room,
@@ -355,7 +356,7 @@ def _take_cursor(state: State, fact: facts.CursorMoved) -> None:
 
 
 def _take_marker(state: State, fact: facts.MarkerSet) -> None:
-    state.users[fact.user].markers[fact.room, fact.name] = fact.number
+    state.users[fact.user].markers[fact.room, fact.name] = Marker(fact.number, fact.time)
 
 
 def _take_marker_gone(state: State, fact: facts.MarkerGone) -> None:

@@ -104,7 +104,7 @@ def encode_event(
             body = reason or body
         case MessageDeleted(_, number, by):
             verb, headers = "DELETED", [("Message", str(number)), ("By", by)]
-        case ReadMoved(_, number):
+        case ReadMoved(_, number, _) if number:
             verb, headers = "READ", [("Message", str(number))]
         case _:
             return b""

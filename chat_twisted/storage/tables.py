@@ -52,7 +52,9 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.Held: ("INSERT INTO hold VALUES (:user, :until, :address, :ordinal)",),
     facts.AwaySet: ("UPDATE user SET away = :why WHERE id = :user",),
     facts.CursorMoved: ("UPDATE user SET cursor = :number WHERE id = :user",),
-    facts.MarkerSet: ("INSERT OR REPLACE INTO marker VALUES (:user, :room, :name, :number)",),
+    facts.MarkerSet: (
+        "INSERT OR REPLACE INTO marker VALUES (:user, :room, :name, :number, :time)",
+    ),
     facts.MarkerGone: ("DELETE FROM marker WHERE user = :user AND room = :room AND name = :name",),
     facts.Deleted: (
         "INSERT OR IGNORE INTO deletion SELECT number, text FROM message WHERE number = :number",
@@ -178,7 +180,7 @@ def load(cursor: Cursor) -> Snapshot:
             "SELECT user, until, address, hold.ordinal FROM hold JOIN user ON user.id = user "
             "ORDER BY hold.ordinal, user.ordinal"
         ),
-        markers=rows("SELECT user, room, name, number FROM marker"),
+        markers=rows("SELECT user, room, name, number, time FROM marker"),
         accounts=rows("SELECT user, time, operator, password FROM account"),
         keys=rows("SELECT user, key, comment, ordinal FROM key ORDER BY ordinal"),
         rooms=rows("SELECT * FROM room ORDER BY ordinal"),
