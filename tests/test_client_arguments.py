@@ -144,6 +144,10 @@ class NamesTests(ArgumentsTestCase):
             ("alice [::1]x", "'[::1]x' is no address"),
             ("alice 1:2:3", "'1:2:3' is no IP address of version 6"),
             (f"alice h --plain --fingerprint {FINGERPRINT}", "--fingerprint is of a certificate"),
+            (
+                "alice h --certificate x --tail ALL",
+                "argument --tail: not allowed with argument --c",
+            ),
             ("alice h --tail ALL --once /who", "argument --once: not allowed with argument --t"),
         ):
             self.assertIn(said, self.refused(line))

@@ -8,6 +8,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from OpenSSL import SSL
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import identity as identity_module
@@ -63,6 +76,81 @@ class OwnKeyTests(IdentityTestCase):
         )
         self.assertEqual(self.refused(own=False), f"{self.path}: {reason}")
         self.assertEqual(self.path.read_bytes(), half)
+
+
+class PassphraseTests(IdentityTestCase):
+    def test_the_package_that_opens_the_keys_of_openssh_is_named_if_it_is_missing(self) -> None:
+        def load(data: bytes, passphrase: bytes | None) -> None:
+            if passphrase is None:
+                raise TypeError("Key is password-protected")
+            raise UnsupportedAlgorithm("Need bcrypt module")
+
+        self.patch(identity_module, "load_ssh_private_key", load)
+        self.path.parent.mkdir()
+        self.path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+        self.assertRegex(self.refused(own=False), "install the Python package bcrypt$")
+
+
+class CertificateTests(IdentityTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path.parent.mkdir()
+        self.file = self.folder / "alice.pem"
+
+    def certify(self, private: PrivateKeyTypes, passphrase: str = "") -> x509.Certificate:
+        """Write a key file, and its certificate; return this, after it was checked."""
+        locked = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+        format = PrivateFormat.PKCS8 if passphrase else PrivateFormat.OpenSSH
+        self.path.write_bytes(private.private_bytes(Encoding.PEM, format, locked))
+        identity = Identity(self.path, own=False, ask=lambda _: passphrase)
+        identity.write_certificate(self.file, "alice")
+        self.assertEqual(self.file.stat().st_mode & 0o777, 0o600)
+        data = self.file.read_bytes()
+        self.file.unlink()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)  # OpenSSL can use it
+        context.use_certificate(x509.load_pem_x509_certificate(data))
+        context.use_privatekey(load_pem_private_key(data, None))
+        context.check_privatekey()
+        return x509.load_pem_x509_certificate(data)
+
+    def test_one_file_has_the_key_and_its_certificate(self) -> None:
+        for private in (
+            ed25519.Ed25519PrivateKey.generate(),
+            ec.generate_private_key(ec.SECP384R1()),
+            rsa.generate_private_key(65537, 2048),
+        ):
+            certificate = self.certify(private)
+            self.assertEqual(certificate.public_key(), private.public_key())
+            certificate.verify_directly_issued_by(certificate)
+            self.assertEqual(certificate.subject.rfc4514_string(), "CN=alice")
+
+    def test_of_a_key_with_a_passphrase_too(self) -> None:
+        private = ed25519.Ed25519PrivateKey.generate()
+        certificate = self.certify(private, "passphrase")
+        self.assertEqual(certificate.public_key(), private.public_key())
+
+    def test_the_clients_own_key_is_made_for_it(self) -> None:
+        self.identity().write_certificate(self.file, "alice")
+        private = load_pem_private_key(self.file.read_bytes(), None)
+        public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        self.assertEqual(self.identity().public(), public.decode())
+
+    def test_no_file_is_overwritten_and_nothing_of_a_failed_one_stays(self) -> None:
+        def full(_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.identity().public()
+        for file, reason in (
+            (self.path, "File exists"),
+            (self.folder / "none" / "x", "No such file or directory"),
+            (Path("a\0b"), "not a file name"),
+        ):
+            with self.assertRaisesRegex(IdentityError, f"{file}: {reason}"):
+                self.identity().write_certificate(file, "alice")
+        self.patch(os, "fsync", full)
+        with self.assertRaisesRegex(IdentityError, "No space left on device"):
+            self.identity().write_certificate(self.file, "alice")
+        self.assertFalse(self.file.exists())
 
 
 class PublicKeyTests(IdentityTestCase):

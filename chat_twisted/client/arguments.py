@@ -57,6 +57,8 @@ class Arguments:
     :ivar once: the only message or command; if empty, input is read.
     :ivar tail: the only conversation that is printed; if empty, all are, and input is read.
     :ivar rooms: rooms to join at the start.
+    :ivar certificate: the file for a certificate of the user's key, which is written instead of
+        connecting; or None.
     """
 
     user: str
@@ -69,6 +71,7 @@ class Arguments:
     once: str = ""
     tail: str = ""
     rooms: tuple[str, ...] = ()
+    certificate: Path | None = None
 
 
 def _port(text: str) -> int:
@@ -207,6 +210,13 @@ def parser() -> argparse.ArgumentParser:
         help="print the messages in #room, to @ALL or from @user, and nothing else; standard input "
         "is not read. Not with --once; with --json the output is JSON",
     )
+    one.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="write your key and a certificate of it to a new file, for IRC clients to log in "
+        "with, and leave; nothing is sent",
+    )
     made.add_argument(
         "--json", action="store_true", help="read and write a JSON object a line (docs/scripts.rst)"
     )
@@ -286,6 +296,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         given.once or "",
         given.tail or "",
         known.rooms,
+        given.certificate,
     )
 
 
@@ -352,6 +363,6 @@ def _mode(given: argparse.Namespace) -> Mode:
     if given.json:
         return Mode.JSON
     is_terminal = os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
-    if is_terminal and given.once is None and given.tail is None:
+    if is_terminal and given.once is None and given.tail is None and given.certificate is None:
         return Mode.SCREEN
     return Mode.PIPE

@@ -5,11 +5,14 @@ The server's side is ``auth.gate``. This module must not know the connection.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import getpass
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -33,6 +36,9 @@ MAX_KEY = 16 * 1024
 
 MAX_TRIES = 3
 """Number of refused proofs after which a server closes the connection."""
+
+VALID_FOR = datetime.timedelta(days=3650)
+"""How long a certificate is valid. The chat's own server doesn't check that."""
 
 _CONTEXT = b"chat_twisted auth v2\0"
 
@@ -115,6 +121,43 @@ class Identity:
             signature = key.sign(data, ec.ECDSA(hashes.SHA256()))
         return self.public(), signature
 
+    def write_certificate(self, file: Path, name: str) -> None:
+        """Write the private key, with a self-signed certificate of it, into a new file, which only
+        its owner may read. IRC clients need it to log in with the key (SASL EXTERNAL).
+
+        :param name: the name in the certificate.
+        :raises IdentityError: if the key can't be read, or the file exists or can't be written.
+        """
+        data = self._certify(name)
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with open(descriptor, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                raise
+        except (OSError, ValueError) as error:  # the latter: not a valid file name
+            reason = getattr(error, "strerror", None) or "not a file name"
+            raise IdentityError(f"{file}: {reason}") from None
+
+    def _certify(self, name: str) -> bytes:
+        """Return the key and a new certificate of it, as PEM, the key without a passphrase."""
+        key = self._load()
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))  # for servers whose clock is behind
+            .not_valid_after(now + VALID_FOR)
+            .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+        )
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private + certificate.public_bytes(Encoding.PEM)
+
     def ask_password(self, what: str) -> str:
         """Ask the user for a secret; return an empty text if nobody can be asked."""
         return self._ask(what) if self._ask is not None else ""
@@ -136,7 +179,13 @@ class Identity:
                 return self._parse(data, passphrase.encode())
         except OSError as error:
             raise IdentityError(f"{self._path}: {error.strerror}") from None
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except UnsupportedAlgorithm as error:
+            if "bcrypt" in str(error):
+                reason = "to read it with its passphrase, install the Python package bcrypt"
+            else:
+                reason = "a kind of key that is not taken here"
+            raise IdentityError(f"{self._path}: {reason}") from None
+        except (ValueError, TypeError):
             hint = "; move it away, and a new one is made" if self._own else ""
             reason = f"not a private key, or not its passphrase{hint}"
             raise IdentityError(f"{self._path}: {reason}") from None

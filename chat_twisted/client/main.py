@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -77,16 +78,29 @@ def _identity(arguments: Arguments) -> Identity:
 
 
 async def main(reactor: Any, arguments: Arguments) -> None:
-    """Connect, then run a terminal or a pipe until it ends.
+    """Connect, then run a terminal or a pipe until it ends; or only write a certificate.
 
     :raises SystemExit: with the exit code.
     """
     use_monotonic_clock(reactor)  # nothing is scheduled yet
     identity = _identity(arguments)
+    if arguments.certificate is not None:
+        _write_certificate(identity, arguments.certificate, arguments.user)
+        return
     if arguments.mode is Mode.SCREEN:
         await _run_terminal(reactor, arguments, identity)
     else:
         await _run_pipe(reactor, arguments, identity)
+
+
+def _write_certificate(identity: Identity, file: Path, user: str) -> None:
+    try:
+        identity.write_certificate(file, user)
+        public = identity.public()
+    except IdentityError as problem:
+        raise _fail(str(problem)) from None
+    _tell(f"{file} has your key without a passphrase: keep it secret. The account needs the key:")
+    _tell(public)
 
 
 async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> None:

@@ -347,6 +347,18 @@ class FilterTests(ClientTestCase):
         client.end_input()
         return client.wait(), client.err
 
+    def test_a_certificate_of_the_key_is_written_without_a_connection(self) -> None:
+        file = Path(self.folder.name) / "alice.pem"
+        command = [sys.executable, "-m", "chat_twisted.client", "alice", "nowhere.example"]
+        client = self.process(*command, "--certificate", str(file))
+        self.assertEqual(client.wait(), 0)
+        warning, public = client.err
+        self.assertIn("keep it secret", warning)
+        self.assertTrue(public.startswith("ssh-ed25519 AAAA"), public)
+        self.assertEqual((client.out, file.stat().st_mode & 0o777), ([], 0o600))
+        again = self.process(*command, "--certificate", str(file))
+        self.assertEqual((again.wait(), again.err), (2, [f"{file}: File exists"]))
+
     def test_a_server_that_is_new_is_shown_once_and_a_changed_one_refused(self) -> None:
         code, lines = self.first_line_on_error()
         self.assertEqual((code, len(lines)), (0, 1))
