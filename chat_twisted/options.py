@@ -48,7 +48,7 @@ SYNOPSIS
                            [--idle SECONDS] [--state DIR] [--sync normal|full]
                            [--grace SECONDS] [--retain DAYS]
                            [--plaintext loopback|anywhere|nowhere] [--guests yes|no]
-                           [--motd FILE] [--limits on|off] [LIMIT]...
+                           [--irc-all yes|no] [--motd FILE] [--limits on|off] [LIMIT]...
                            [--certificate FILE --private-key FILE]
 
 DESCRIPTION
@@ -130,6 +130,10 @@ OPTIONS
     --guests yes|no
         Whether users without an account may log in. Default: yes. Accounts are made by clients
         (/register), or with "python -m chat_twisted.admin accounts".
+
+    --irc-all yes|no
+        Whether clients of IRC are in the channel &ALL from the start; otherwise they join it by
+        themselves. Default: yes.
 
     --motd FILE
         A text to show to everybody who logs in.
@@ -257,6 +261,7 @@ class Options(usage.Options):
             _one_of("plaintext", "loopback", "anywhere", "nowhere"),
         ],
         ["guests", None, "yes", "", _one_of("guests", "yes", "no")],
+        ["irc-all", None, "yes", "", _one_of("irc-all", "yes", "no")],
         ["motd", None, None, "", Path],
         ["limits", None, "on", "", _one_of("limits", "on", "off")],
         ["messages", None, DEFAULTS.messages, "", _rate("messages")],

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -34,11 +34,12 @@ from chat_twisted.control_socket import ControlFactory, ControlService
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import Limiter
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.doors.framed import FIRST_WORDS, FramedConnection, FramedFactory, describe
+from chat_twisted.doors import describe
+from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
+from chat_twisted.doors.irc.connection import FIRST_COMMANDS, IRCFactory
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import ServerTLS, TLSError
-from chat_twisted.doors.version1 import Version1
 from chat_twisted.files import FilesError, InUse, ProcessFile, acting_as
 from chat_twisted.listening import count_connections, listen, make_endpoints, ways_in
 from chat_twisted.logfile import LogFile
@@ -58,7 +59,7 @@ class ChatService(Service):
     """The running server, as a Twisted service. When it is stopped, it closes all connections.
 
     :param ports: the ports, on which ``front`` listens already.
-    :param framed: a door behind ``front``.
+    :param doors: the doors behind ``front``.
     :param control: the control socket.
     :param wind_down: called first when the server stops, to interrupt readings and the like.
     :param stop_storage: called when all connections are closed, to finish writing.
@@ -72,7 +73,7 @@ class ChatService(Service):
         self,
         ports: Sequence[IListeningPort],
         front: FrontFactory,
-        framed: FramedFactory,
+        doors: Sequence[FramedFactory | IRCFactory],
         tls: ServerTLS,
         control: ControlService,
         wind_down: Callable[[], None],
@@ -83,7 +84,7 @@ class ChatService(Service):
     ) -> None:
         self._ports = ports
         self._front = front
-        self._framed = framed
+        self._doors = doors
         self._tls = tls
         self._control = control
         self._wind_down = wind_down
@@ -148,7 +149,7 @@ class ChatService(Service):
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._wind_down()
         self._front.stop()
-        stopping.append(self._framed.stop("The server is stopping"))
+        stopping += [door.stop("The server is stopping") for door in self._doors]
         stopping.append(self._control.stop())
         # Continue even if something fails, such as the removal of a Unix socket.
         stopped = DeferredList(stopping, consumeErrors=True)
@@ -162,16 +163,14 @@ class ChatService(Service):
         return result
 
 
-def _count_by_kind(framed: FramedFactory) -> Counter[str]:
-    """Count the connections by transport and version."""
+def _count_by_kind(doors: Iterable[FramedFactory | IRCFactory]) -> Counter[str]:
+    """Count the connections by transport and protocol."""
     kinds: Counter[str] = Counter()
-    for stream in framed.streams.open:
-        connection = stream.protocol
-        assert isinstance(connection, FramedConnection)
-        way = "local" if connection.host is None else "plain"
-        way = "TLS" if connection.channel.encrypted else way
-        speaks = "version 1" if isinstance(connection.session, Version1) else "version 2"
-        kinds[f"{way} {'unregistered' if connection.session is None else speaks}"] += 1
+    for door in doors:
+        for stream in door.streams.open:
+            channel = stream.protocol.channel
+            way = "local" if channel.host is None else "plain"
+            kinds[f"{'TLS' if channel.encrypted else way} {stream.protocol.kind}"] += 1
     return kinds
 
 
@@ -239,20 +238,35 @@ def makeService(options: Options) -> Service:
         storage.newest,
         max_clients=options["max-clients"],
     )
+    gate = Gate(lambda: hub.state, passwords, clock)
+    poller = Poller.over(reactor, turn)
     framed = FramedFactory(
         hub,
-        Gate(lambda: hub.state, passwords, clock),
+        gate,
         clock,
         max_message=options["max-message"],
         idle=options["idle"],
         max_unread=options.limits.unread,
         motd=options.motd,
         retain=storage.retain,
-        poller=Poller.over(reactor, turn),
+        poller=poller,
         turn=turn,
     )
+    irc = IRCFactory(
+        hub,
+        gate,
+        clock,
+        max_message=options["max-message"],
+        idle=options["idle"],
+        max_unread=options.limits.unread,
+        motd=options.motd,
+        joins_all=options["irc-all"] == "yes",
+        poller=poller,
+        turn=turn,
+    )
+    doors: list[FramedFactory | IRCFactory] = [framed, irc]
     front = FrontFactory(
-        [Choice(framed, FIRST_WORDS)],
+        [Choice(irc, commands=FIRST_COMMANDS), Choice(framed, FIRST_WORDS)],
         folder.tls,
         clock,
         limiter,
@@ -265,7 +279,7 @@ def makeService(options: Options) -> Service:
 
     def status() -> dict[str, Any]:
         uptime = round(clock.seconds() - started, 3)
-        return {"process": os.getpid(), "uptime": uptime, "connections": _count_by_kind(framed)}
+        return {"process": os.getpid(), "uptime": uptime, "connections": _count_by_kind(doors)}
 
     def wind_down() -> None:
         hub.logins.stop()
@@ -295,7 +309,7 @@ def makeService(options: Options) -> Service:
     service = ChatService(
         ports,
         front,
-        framed,
+        doors,
         folder.tls,
         control,
         wind_down,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
-from chat_twisted.doors import framed, stream
-from chat_twisted.doors.framed import FramedFactory, describe
+from chat_twisted.doors import describe, framed, stream
+from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from tests.door import Client, DoorTestCase, RecordingPoller
 from tests.store import turn

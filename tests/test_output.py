@@ -26,7 +26,7 @@ from chat_twisted import accounts, admin, archive, options
 from chat_twisted.client import ClientError, arguments, main
 from chat_twisted.client.completion import CommandCompleter as Completer
 from chat_twisted.client.identity import Identity, ask_at_the_terminal
-from chat_twisted.doors.framed import describe
+from chat_twisted.doors import describe
 from chat_twisted.frames import Frame, encode
 from chat_twisted.logs import Logger
 from chat_twisted.text import printable

@@ -62,7 +62,7 @@ class ServiceTests(CommandTestCase):
         service = ChatService(
             ports,
             self.factory,
-            self.framed,
+            [self.framed],
             self.tls,
             self.control,
             self.wind_down,

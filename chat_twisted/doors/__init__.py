@@ -6,13 +6,22 @@ A door must not hold rules of the chat, or import another door.
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
 from chat_twisted.core.errors import ChatError
+from chat_twisted.core.limits import Rate
+
+REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
+COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
+"""Rate limits of log lines about refusals, and about logins and ends of sessions: for each address
+and for all."""
 
 
 class Channel(NamedTuple):
@@ -51,6 +60,17 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def describe(address: IAddress) -> str:
+    """Describe one end of a connection, for the log."""
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, UNIXAddress) and address.name:
+        return f"unix:{os.fsdecode(address.name)}"
+    return "a local socket"
 
 
 def forget_frames(reason: Failure) -> None:
@@ -92,6 +112,12 @@ class Nowhere:
 
     def expect(self) -> None:
         """Do nothing."""
+
+    def not_registered(self, error: ChatError) -> None:
+        """Do nothing."""
+
+    def quit(self, reason: str) -> None:
+        """Do nothing: the connection is closed."""
 
     def bye(self, reason: str, *, final: bool = False) -> None:
         """Do nothing: the connection is closed."""

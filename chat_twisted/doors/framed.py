@@ -14,12 +14,10 @@ first frame over the login to the end, is a step from one state to another.
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -42,11 +40,18 @@ from chat_twisted.core.errors import (
     UnableToSend,
 )
 from chat_twisted.core.hub import Hub
-from chat_twisted.core.limits import Rate, network
+from chat_twisted.core.limits import network
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.doors import Channel, forget_frames, requests
+from chat_twisted.doors import (
+    COMINGS_LOGGED,
+    REFUSALS_LOGGED,
+    Channel,
+    describe,
+    forget_frames,
+    requests,
+)
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.proof import Challenge
 from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
@@ -70,10 +75,6 @@ FIRST_WORDS = (b"REGISTER",)
 
 MAX_FAILURES = 3
 """Number of failed logins after which a connection is closed."""
-
-REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
-COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
-"""Rate limits of log lines about logins and ends of sessions, for each address and for all."""
 
 AT_ONCE = 256
 """Maximum number of requests of a connection in one turn of the reactor; a few milliseconds."""
@@ -205,6 +206,13 @@ class FramedConnection(LineReceiver):
             peer=self.peer,
             version=version,
         )
+
+    @property
+    def kind(self) -> str:
+        """The kind of the client, for the status of the server."""
+        if self.session is None:
+            return "unregistered"
+        return "version 1" if isinstance(self.session, Version1) else "version 2"
 
     @property
     def is_registered(self) -> bool:
@@ -601,14 +609,3 @@ class FramedFactory(ServerFactory):
         self.refusals.report()
         self.comings.report()
         return self.streams.stop(reason)
-
-
-def describe(address: IAddress) -> str:
-    """Describe one end of a connection, for the log."""
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, UNIXAddress) and address.name:
-        return f"unix:{os.fsdecode(address.name)}"
-    return "a local socket"

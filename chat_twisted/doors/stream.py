@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from chat_twisted.core.limits import Limits
 from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.doors import Channel
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.doors.tls import decrypt, encrypt
@@ -51,6 +52,14 @@ DEFAULT_UNREAD = Limits().unread
 
 class StreamProtocol(Protocol):
     """The part of a door's protocol that a stream uses."""
+
+    @property
+    def channel(self) -> Channel:
+        """The properties of the connection."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the client, for the status of the server."""
 
     @property
     def is_registered(self) -> bool:

@@ -27,6 +27,24 @@ MAX_TAGS = 4094
 UNKNOWN = "*"
 """The verb of a faulty line that has no readable verb."""
 
+TEXT_AFTER: Mapping[str, int] = {
+    "301": 2,
+    "332": 2,
+    "353": 3,
+    "AWAY": 0,
+    "ERROR": 0,
+    "KICK": 2,
+    "KILL": 1,
+    "NOTICE": 1,
+    "PART": 1,
+    "PRIVMSG": 1,
+    "QUIT": 0,
+    "TOPIC": 1,
+    "WALLOPS": 0,
+}
+"""After how many parameters the last one is a text. It gets a colon even if it needs none, because
+simple clients expect that."""
+
 _WINDOW = 1 + MAX_TAGS + 1 + MAX_LINE + 1
 """Bytes of the longest line: ``@``, tags, a space, the line itself, and the first byte of its end.
 """
@@ -268,7 +286,8 @@ def encode(
         for word in words:
             # Most words are fine; each is examined here because a call would cost more.
             line += f" {word}" if word and word[0] != ":" and " " not in word else f" {_word(word)}"
-        colon = ":" if trailing or not last or last[0] == ":" or " " in last else ""
+        is_text = trailing or not last or last[0] == ":" or " " in last
+        colon = ":" if is_text or len(words) >= TEXT_AFTER.get(verb, 99) else ""
         line += f" {colon}{last}"
     if "\n" in line or "\r" in line or "\0" in line:
         clean = [_HARMFUL.sub(" ", part) for part in (verb, source, *params)]

@@ -1,0 +1,224 @@
+"""How events look on IRC: the lines that a client gets when something happens.
+
+What a client sees of an event depends on its ``View`` only, so lines are encoded once for all
+clients with the same view. This module must not know connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from chat_twisted.core import events
+from chat_twisted.core.commands import (
+    MODERATED,
+    NONE,
+    OPERATOR,
+    PRIVATE,
+    TOPIC_LOCKED,
+    VOICE,
+)
+from chat_twisted.core.events import Event
+from chat_twisted.core.message import fold
+from chat_twisted.core.model import User
+from chat_twisted.core.state import State
+from chat_twisted.doors.irc.capabilities import (
+    ACCOUNT_NOTIFY,
+    AWAY_NOTIFY,
+    EXTENDED_JOIN,
+    EXTENDED_MONITOR,
+    INVITE_NOTIFY,
+)
+from chat_twisted.doors.irc.messages import Out
+from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
+
+MODE_LETTERS = {
+    MODERATED: "m",
+    PRIVATE: "p",
+    TOPIC_LOCKED: "t",
+}
+"""The letters of the modes of rooms. ``n`` is always on: only members can send."""
+
+RANK_LETTERS = {OPERATOR: "o", VOICE: "v"}
+RANK_SIGNS = {OPERATOR: "@", VOICE: "+", NONE: ""}
+
+EVERYBODY = fold(ALL)
+
+
+class View(NamedTuple):
+    """What decides how a client sees an event.
+
+    :ivar caps: its capabilities.
+    :ivar nick: the name of its user.
+    :ivar own: whether the event is about its own user.
+    :ivar channels: the channels which it shares with the user whom the event is about.
+    :ivar monitors: whether it monitors that user.
+    """
+
+    caps: int
+    nick: str
+    own: bool
+    channels: tuple[str, ...]
+    monitors: bool
+
+    def notices(self, capability: int) -> bool:
+        """Return whether the client sees a change of the user that needs a capability."""
+        if not self.caps & capability:
+            return False
+        return bool(self.channels) or (self.monitors and bool(self.caps & EXTENDED_MONITOR))
+
+
+def by(name: str) -> str:
+    """Return the source of what a user, or the console if ``name`` is empty, does."""
+    return prefix(name) if name else SERVER
+
+
+def rank_change(before: int, after: int) -> str:
+    """Return the mode change from a rank to another one, for example ``-o+v``."""
+    off, on = RANK_LETTERS.get(before), RANK_LETTERS.get(after)
+    return (f"-{off}" if off else "") + (f"+{on}" if on else "")
+
+
+def join_line(channel: str, name: str, user: User | None, caps: int) -> Out:
+    """Return the line that says that a user has joined a channel."""
+    if not caps & EXTENDED_JOIN:
+        return Out("JOIN", (channel,), prefix(name))
+    account = "*" if user is None or user.account is None else name
+    return Out("JOIN", (channel, account, name), prefix(name))
+
+
+def _arrived(state: State, event: events.UserArrived, view: View) -> Iterator[Out]:
+    user = state.names.get(fold(event.user))
+    for channel in view.channels:
+        yield join_line(channel, event.user, user, view.caps)
+        room = state.room_names.get(fold(channel))
+        if room is not None and user is not None and user.id in room.members:
+            mode = rank_change(NONE, room.members[user.id].rank)
+            if mode:
+                yield Out("MODE", (channel, mode, event.user), SERVER)
+    if view.channels and user is not None and user.away is not None and view.caps & AWAY_NOTIFY:
+        yield Out("AWAY", (user.away or "Away",), prefix(event.user))
+    if view.monitors:
+        yield Out("730", (view.nick, prefix(event.user)), SERVER)
+
+
+def _left(state: State, event: events.UserLeft, view: View) -> Iterator[Out]:
+    if view.channels:
+        reason = event.reason or ("Connection lost" if event.lost else "Quit")
+        yield Out("QUIT", (reason,), prefix(event.user))
+    if view.monitors:
+        yield Out("731", (view.nick, event.user), SERVER)
+
+
+def _joined(state: State, event: events.MemberJoined, view: View) -> Iterator[Out]:
+    user = state.names.get(fold(event.user))
+    yield join_line(event.room, event.user, user, view.caps)
+    if user is not None and user.away is not None and not view.own and view.caps & AWAY_NOTIFY:
+        yield Out("AWAY", (user.away or "Away",), prefix(event.user))
+    mode = rank_change(NONE, event.rank)
+    if mode and not view.own:
+        yield Out("MODE", (event.room, mode, event.user), SERVER)
+
+
+def _parted(state: State, event: events.MemberLeft, view: View) -> Iterator[Out]:
+    reason = (event.reason,) if event.reason else ()
+    if event.by and (event.present or view.own):
+        yield Out("KICK", (event.room, event.user, *(reason or (event.by,))), by(event.by))
+    elif event.present or view.own:
+        yield Out("PART", (event.room, *reason), prefix(event.user))
+
+
+def _ranked(state: State, event: events.RankChanged, view: View) -> Iterator[Out]:
+    change = rank_change(NONE, event.rank)
+    names = [event.user] * sum(letter in "ov" for letter in change)
+    user = state.names.get(fold(event.user))
+    if user is not None and user.present:
+        yield Out("MODE", (event.room, change, *names), by(event.by))
+
+
+def _mode(state: State, event: events.ModeChanged, view: View) -> Iterator[Out]:
+    change = ("+" if event.on else "-") + MODE_LETTERS[event.mode]
+    yield Out("MODE", (event.room, change), by(event.by))
+
+
+def _topic(state: State, event: events.TopicChanged, view: View) -> Iterator[Out]:
+    yield Out("TOPIC", (event.room, event.topic), by(event.by))
+
+
+def _invited(state: State, event: events.Invitation, view: View) -> Iterator[Out]:
+    yield Out("INVITE", (event.user, event.room), by(event.by))
+
+
+def _member_invited(state: State, event: events.MemberInvited, view: View) -> Iterator[Out]:
+    if view.caps & INVITE_NOTIFY:
+        yield Out("INVITE", (event.user, event.room), by(event.by))
+
+
+def _banned(state: State, event: events.BanChanged, view: View) -> Iterator[Out]:
+    change = "+b" if event.on else "-b"
+    yield Out("MODE", (event.room, change, f"{event.name}!*@*"), by(event.by))
+
+
+def _renamed(state: State, event: events.NameChanged, view: View) -> Iterator[Out]:
+    if view.own or view.channels:
+        yield Out("NICK", (event.after,), prefix(event.before))
+
+
+def _away(state: State, event: events.AwayChanged, view: View) -> Iterator[Out]:
+    if view.notices(AWAY_NOTIFY):
+        why = () if event.why is None else (event.why or "Away",)
+        yield Out("AWAY", why, prefix(event.user))
+
+
+def _account(state: State, event: events.AccountChanged, view: View) -> Iterator[Out]:
+    if view.notices(ACCOUNT_NOTIFY):
+        account = event.user if event.has_account else "*"
+        yield Out("ACCOUNT", (account,), prefix(event.user))
+
+
+_LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
+    events.UserArrived: _arrived,
+    events.UserLeft: _left,
+    events.MemberJoined: _joined,
+    events.MemberLeft: _parted,
+    events.RankChanged: _ranked,
+    events.ModeChanged: _mode,
+    events.TopicChanged: _topic,
+    events.Invitation: _invited,
+    events.MemberInvited: _member_invited,
+    events.BanChanged: _banned,
+    events.NameChanged: _renamed,
+    events.AwayChanged: _away,
+    events.AccountChanged: _account,
+}
+
+
+_ABOUT_USER = (
+    events.UserArrived,
+    events.UserLeft,
+    events.MemberJoined,
+    events.MemberLeft,
+    events.AwayChanged,
+    events.AccountChanged,
+)
+
+
+def subject_of(event: Event) -> str:
+    """Return the name of the user whom an event is about; empty if it is about a room."""
+    if isinstance(event, events.NameChanged):
+        return event.after
+    return event.user if isinstance(event, _ABOUT_USER) else ""
+
+
+def rooms_of(state: State, event: Event) -> list[tuple[str, str]]:
+    """Return the rooms of the user whom an event is about, with their folded names."""
+    if isinstance(event, events.UserArrived | events.UserLeft):
+        return [(fold(room), room) for room in event.rooms]
+    user = state.names.get(fold(subject_of(event)))
+    return [] if user is None else [(room.key, room.name) for room in user.rooms.values()]
+
+
+def lines_of(state: State, event: Event, view: View) -> list[Out]:
+    """Return the lines for an event."""
+    announce = _LINES.get(type(event))
+    return [] if announce is None else list(announce(state, event, view))

@@ -1,0 +1,34 @@
+"""The commands of registered clients.
+
+Each module has a table of commands; here they are joined. A command is a coroutine that gets the
+session, the reply and the line (``session.Handler``). This package must not know connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chat_twisted.doors.irc.commands import rooms, sending, server, users
+from chat_twisted.doors.irc.grammar import Line
+from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.session import Handler, IRCSession
+
+COMMANDS: Mapping[str, Handler] = {
+    **rooms.COMMANDS,
+    **sending.COMMANDS,
+    **server.COMMANDS,
+    **users.COMMANDS,
+}
+"""All commands."""
+
+QUICK: Mapping[str, Callable[[IRCSession, Line], bool]] = {
+    "PONG": server.pong,
+    "PRIVMSG": sending.say,
+    "NOTICE": sending.say,
+}
+"""Shorter ways for the most frequent lines. They return False for lines that need the command."""
+
+
+async def unknown(session: IRCSession, reply: Reply, line: Line) -> None:
+    """Answer a command that does not exist."""
+    reply.numeric("421", line.verb, "Unknown command")

@@ -1,0 +1,350 @@
+"""The connections of IRC clients.
+
+A connection passes lines to its registration, and afterwards to its session; its ``Stream`` does
+output, backpressure and closing. This module must not know the commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chat_twisted.auth.gate import Gate
+from chat_twisted.core.errors import ChatError, EncryptionRequired
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.limits import network
+from chat_twisted.core.peerlog import PeerLog
+from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.doors import COMINGS_LOGGED, REFUSALS_LOGGED, Channel, describe, forget_frames
+from chat_twisted.doors.irc.commands import COMMANDS, QUICK, unknown
+from chat_twisted.doors.irc.context import Context
+from chat_twisted.doors.irc.door import IRCDoor
+from chat_twisted.doors.irc.grammar import BadEncoding, Line, LineReader, TooLong, encode
+from chat_twisted.doors.irc.numerics import numeric_of
+from chat_twisted.doors.irc.registration import Registration
+from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.session import IRCSession
+from chat_twisted.doors.irc.welcome import enter, welcome
+from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
+from chat_twisted.logs import Logger
+
+FIRST_COMMANDS = frozenset([b"NICK", b"USER", b"PASS", b"CAP", b"AUTHENTICATE"])
+"""The first commands of connections for this door."""
+
+AT_ONCE = 256
+"""Maximum number of lines of a connection in one turn of the reactor; a few milliseconds."""
+
+
+@implementer(IHalfCloseableProtocol)
+class IRCConnection(Protocol):
+    """The protocol of one connection."""
+
+    factory: IRCFactory
+    transport: Any
+    stream: Stream
+    _log: ClassVar[Logger] = Logger()
+
+    def __init__(self, factory: IRCFactory, channel: Channel) -> None:
+        self.factory = factory
+        self.channel = channel
+        self.peer = ""
+        self.closed = False
+        self.session: IRCSession | None = None
+        self._reader = LineReader()
+        self._registration: Registration | None = Registration(factory.door, factory.context, self)
+        self._quits: str | None = None  # the reason, if the client has sent QUIT
+
+    @property
+    def host(self) -> str | None:
+        """The peer's address; None for a local socket."""
+        return self.channel.host
+
+    # Life
+
+    def connectionMade(self) -> None:
+        """Make the stream. Called by Twisted."""
+        self.peer = describe(self.transport.getPeer())
+        source = object() if self.host is None else network(self.host)
+        self.stream = Stream(self.factory.streams, self, self.transport, source)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End the session. Called by Twisted."""
+        self.channel.lost()
+        self.stream.lost()
+        self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
+        forget_frames(reason)
+
+    def close(self, why: str) -> None:
+        """Close the connection after all output.
+
+        :param why: the reason, for the log.
+        """
+        if not self.closed:
+            self.stream.close()
+            self._let_go(why)
+
+    def abort(self, why: str) -> None:
+        """Close the connection at once, and discard output."""
+        self.stream.abort()
+        self._let_go(why)
+
+    def bye(self, reason: str) -> None:
+        """Write ERROR, and close the connection after all output."""
+        self.write(encode("ERROR", (reason,)))
+        self.close(reason)
+
+    def quit(self, reason: str) -> None:
+        """Close the connection because the client has sent QUIT."""
+        self._quits = reason
+        self.bye("Closing link: quit")
+
+    def stop(self, reason: str) -> None:
+        """Write ERROR, and close without a log line. Called when the server stops."""
+        self.write(encode("ERROR", (reason,)))
+        self.stream.stop()
+        self._let_go(None)
+
+    def _let_go(self, why: str | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._registration is not None:
+            self._registration.stop()
+            self._registration = None
+        session, self.session = self.session, None
+        if session is None:
+            return
+        name = self.factory.hub.name_of(session)
+        session.end(self._quits or "", for_good=self._quits is not None)
+        if name and why is not None:
+            line = "{user} went from {peer}: {why}"
+            comings = self.factory.comings
+            comings.emit(self.host, line, user=name, peer=self.peer, why=why)
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the client is logged in. Called by the stream."""
+        return self._registration is None
+
+    def is_silent(self, ticks: int) -> None:
+        """Called by the stream at each tick while the client is silent."""
+        if self._registration is not None:
+            if ticks >= TICKS:
+                self.bye("No registration in time")
+        elif self.session is None:
+            return
+        elif ticks >= 2 * TICKS:
+            self.bye("Silent for too long")
+        elif ticks == TICKS:
+            self.session.ping()
+        else:
+            self.session.ask_whether_read()
+
+    # Input
+
+    def dataReceived(self, data: bytes) -> None:
+        """Process received bytes. Called by Twisted."""
+        if self.closed:
+            return
+        self._reader.receive(data)
+        self._take_lines()
+        self.stream.flush()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is unprocessed input, including its end."""
+        return self._reader.has_more or self.stream.ended
+
+    def resume(self) -> None:
+        """Process input that was kept while the stream was paused. Called by the stream."""
+        self._take_lines()
+        self._leave_if_ended()
+
+    def _take_lines(self) -> None:
+        """Process lines until the stream is paused; the reader keeps the rest."""
+        next_line, stream = self._reader.next, self.stream
+        for _ in range(AT_ONCE):
+            if stream.paused or self.closed:
+                return
+            line = next_line()
+            if line is None:
+                return
+            stream.heard = True
+            if isinstance(line, Line):
+                self._take(line)
+            else:
+                self._refuse_line(line)
+        if self._reader.has_more:
+            stream.rest()
+
+    def _take(self, line: Line) -> None:
+        if self._registration is not None:
+            self._registration.take(line)
+        elif self.session is not None:
+            quick = QUICK.get(line.verb)
+            if quick is None or not quick(self.session, line):
+                self.session.take(line, COMMANDS.get(line.verb, unknown))
+
+    def _refuse_line(self, line: TooLong | BadEncoding) -> None:
+        client = self._registration or self.session
+        if client is None:
+            return
+        if isinstance(line, TooLong):
+            Reply(client).numeric("417", "Input line was too long")
+        else:
+            text = "The line is not UTF-8"
+            Reply(client).fail(line.verb or "*", "INVALID_UTF8", text=text)
+
+    def readConnectionLost(self) -> None:
+        """Called by Twisted when the client has ended its side; it may still read."""
+        self.stream.end()
+        self._leave_if_ended()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing. Called by Twisted when this side has ended."""
+
+    def _leave_if_ended(self) -> None:
+        if self.stream.ended and not self.stream.is_behind and not self.closed:
+            if self.session is not None:
+                self.session.when_answered(lambda: self.close("closed"))
+            else:
+                self.close("closed")
+
+    # Methods of the stream, for sessions
+
+    def write(self, data: bytes) -> None:
+        """Write to the client."""
+        self.stream.write(data)
+
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when no output waits for the client; perhaps at once."""
+        self.stream.when_written(then)
+
+    def hold(self) -> None:
+        """Process no further lines until ``go_on``."""
+        self.stream.hold()
+
+    def go_on(self) -> None:
+        """Process lines again, from the next turn of the reactor on."""
+        self.stream.go_on()
+
+    @property
+    def kind(self) -> str:
+        """The kind of the client, for the status of the server."""
+        return "unregistered" if self._registration is not None else "IRC"
+
+    # Registration
+
+    def refuse(self, error: ChatError) -> None:
+        """Answer with an error. Called by the front, before anything was received."""
+        if isinstance(error, EncryptionRequired):
+            self.bye("Encryption required")
+        else:
+            self.bye(numeric_of(error)[1])
+
+    def log_in(self, session: IRCSession) -> None:
+        """Wait until a session is logged in; later ``registered`` or ``not_registered`` is
+        called.
+        """
+        self.session = session
+        session.hold()
+
+    def registered(self, session: IRCSession) -> None:
+        """Called when the session is logged in."""
+        self._registration = None
+        self.stream.quiet = 0
+        self.factory.comings.emit(
+            self.host,
+            "{user} came from {peer}, IRC",
+            user=self.factory.hub.name_of(session),
+            peer=self.peer,
+        )
+        session.start(welcome(session), holding=True)
+
+    def not_registered(self, error: ChatError) -> None:
+        """Called when the login is refused."""
+        self.session = None
+        self.go_on()
+        if self._registration is not None:
+            self._registration.refused(error)
+
+    def log_refusal(self, error: ChatError) -> None:
+        """Log that the client was refused."""
+        number, _ = numeric_of(error)
+        line = "refused {peer}: {number} ({detail})"
+        refusals = self.factory.refusals
+        refusals.emit(self.host, line, peer=self.peer, number=number, detail=str(error))
+
+
+class IRCFactory(ServerFactory):
+    """The connections of IRC clients, and their door.
+
+    :param gate: verifies credentials.
+    :param clock: the reactor.
+    :param idle: seconds of silence after which a client gets a PING.
+    :param motd: the message of the day; empty without one.
+    :param joins_all: whether the server joins ``&ALL`` for every client.
+    :param max_unread, poller, turn: as in ``Streams``.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        hub: Hub,
+        gate: Gate,
+        clock: IReactorTime,
+        *,
+        max_message: int,
+        idle: float = 60,
+        max_unread: int = DEFAULT_UNREAD,
+        motd: str = "",
+        joins_all: bool = True,
+        poller: Poller | None = None,
+        turn: EndOfTurn | None = None,
+    ) -> None:
+        self.hub = hub
+        self.streams = Streams(clock, max_unread=max_unread, idle=idle, poller=poller, turn=turn)
+        self.refusals = PeerLog(IRCConnection._log.info, clock, **REFUSALS_LOGGED)
+        self.comings = PeerLog(IRCConnection._log.info, clock, **COMINGS_LOGGED)
+        self.context = Context(hub, gate, clock, max_message, motd, joins_all)
+        self.door = IRCDoor(self.context, self.streams.flush, enter)
+        self._stopping = False
+
+    def startFactory(self) -> None:
+        """Start the idle checks. Called when the first port listens."""
+        self.streams.start()
+
+    def stopFactory(self) -> None:
+        """Stop the idle checks. Called when the last port is closed."""
+        self.streams.stop_ticking()
+
+    def buildProtocol(self, addr: IAddress | None) -> IRCConnection | None:  # type: ignore[override]
+        """Make the protocol of a connection to a port of this door alone. Called by Twisted."""
+        return self.accept(Channel(getattr(addr, "host", None)))
+
+    def accept(self, channel: Channel) -> IRCConnection | None:
+        """Make the protocol of a connection. Called by the front.
+
+        :return: None if the server stops.
+        """
+        return None if self._stopping else IRCConnection(self, channel)
+
+    def stop(self, reason: str) -> Deferred[None]:
+        """Close all connections, and accept no more.
+
+        :return: fires when all are closed, within a second.
+        """
+        self._stopping = True
+        self.refusals.report()
+        self.comings.report()
+        return self.streams.stop(reason)

@@ -1,0 +1,54 @@
+"""The context: what all sessions and registrations of the door share."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from chat_twisted.auth.gate import Gate
+from chat_twisted.core.hub import Hub
+from chat_twisted.core.message import Message
+from chat_twisted.core.turns import Paced
+
+LIST_TIME = 0.002
+"""Seconds for lists in one turn of the reactor; see ``Paced``."""
+
+
+class Context:
+    """What all sessions and registrations of the door share.
+
+    :ivar lists: encodes lists.
+    :ivar started: the time of day when the server started, in seconds.
+    :param gate: verifies credentials.
+    :param clock: the reactor.
+    :param max_message: the maximum length of a text, in bytes.
+    :param motd: the message of the day; empty without one.
+    :param joins_all: whether the server joins ``&ALL`` for every client.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        gate: Gate,
+        clock: IReactorTime,
+        max_message: int,
+        motd: str,
+        joins_all: bool,
+    ) -> None:
+        self.hub = hub
+        self.gate = gate
+        self.clock = clock
+        self.max_message = max_message
+        self.motd = motd
+        self.joins_all = joins_all
+        self.lists = Paced(clock, LIST_TIME)
+        self.started = int(hub.settled())
+
+    @property
+    def takes_guests(self) -> bool:
+        """Whether users without an account may log in."""
+        return self.hub.state.options.guests
+
+    def account_of(self, message: Message) -> str:
+        """Return the account of a message's author; empty for a guest."""
+        author = self.hub.state.users.get(message.author)
+        return "" if author is None or author.account is None else author.name

@@ -1,0 +1,108 @@
+"""The IRC door: writes messages and events to its sessions, encoded once for each set of
+capabilities.
+
+This module must not know connections, or the commands of clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from chat_twisted.core.entries import Signalled
+from chat_twisted.core.events import Event, MemberJoined, MemberLeft
+from chat_twisted.core.message import Message, fold
+from chat_twisted.core.presence import Presence
+from chat_twisted.core.sessions import Session
+from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subject_of
+from chat_twisted.doors.irc.capabilities import ECHO_MESSAGE, SELF_MESSAGE
+from chat_twisted.doors.irc.context import Context
+from chat_twisted.doors.irc.grammar import encode
+from chat_twisted.doors.irc.messages import SHAPE, encode_message
+from chat_twisted.doors.irc.session import IRCSession
+
+PING_AFTER = 15
+"""Seconds after which a session that gets messages to rooms is asked again whether it has them.
+After a direct message it is asked at once."""
+
+
+class IRCDoor:
+    """The door of IRC.
+
+    :param flush: see ``sessions.Door.flush``.
+    :param enter: shows a session that it is in a channel, which another session of the same user
+        has joined.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        flush: Callable[..., None],
+        enter: Callable[[IRCSession, str], None],
+    ) -> None:
+        self.context = context
+        self.flush = flush
+        self._enter = enter
+
+    # Messages
+
+    def deliver(self, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
+        """See ``sessions.Door.deliver``."""
+        context = self.context
+        encoded: dict[tuple[int, bool], bytes] = {}
+        first, last = messages[0], messages[-1].number
+        recipients = {message.recipient for message in messages if message.recipient}
+        now, seconds = context.hub.settled() * 1000, context.clock.seconds()
+        for session in cast(Sequence[IRCSession], sessions):
+            user, caps = session.user, session.caps
+            is_own = first.author == user and first.recipient not in (0, user)
+            if is_own and not caps & (ECHO_MESSAGE | SELF_MESSAGE):
+                continue  # sent by another session of the user: few clients can show that
+            view = caps & SHAPE, EVERYBODY in session.channels
+            data = encoded.get(view)
+            if data is None:
+                data = encoded[view] = b"".join(
+                    encode_message(message, view[0], now, context.account_of(message))
+                    for message in messages
+                    if view[1] or message.recipient or message.room
+                )
+            session.written = last
+            if (recipients and user in recipients) or seconds - session.pinged > PING_AFTER:
+                session.asked = last
+                session.pinged = seconds
+                data += b"PING :m%d\r\n" % last
+            if data:
+                session.connection.write(data)
+
+    def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
+        """See ``sessions.Door.signal``."""
+
+    # Events
+
+    def show(self, seen: Sequence[Presence], sessions: Sequence[Session]) -> None:
+        """Do nothing: sessions get the events instead. See ``sessions.Door.show``."""
+
+    def tell(self, event: Event, sessions: Sequence[Session]) -> None:
+        """See ``sessions.Door.tell``."""
+        encoded: dict[View, bytes] = {}
+        state, name = self.context.hub.state, subject_of(event)
+        rooms, key = rooms_of(state, event), fold(name)
+        for session in cast(Sequence[IRCSession], sessions):
+            view = session.view(rooms, key)
+            data = encoded.get(view)
+            if data is None:
+                data = encoded[view] = b"".join(
+                    encode(line.verb, line.params, source=line.source, tags=line.tags)
+                    for line in lines_of(state, event, view)
+                )
+            if data:
+                session.connection.write(data)
+            if view.own:
+                self._follow(session, event)
+
+    def _follow(self, session: IRCSession, event: Event) -> None:
+        """Note what another session of the same user has done."""
+        if isinstance(event, MemberJoined):
+            self._enter(session, event.room)
+        elif isinstance(event, MemberLeft):
+            session.channels.discard(fold(event.room))

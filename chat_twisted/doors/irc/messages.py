@@ -1,0 +1,111 @@
+"""How a message looks on IRC: one line, or several lines for a long text or one of several lines.
+
+This module must not know connections or sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from chat_twisted.core.commands import ACTION, NOTICE
+from chat_twisted.core.message import Message
+from chat_twisted.core.state import State
+from chat_twisted.doors.irc.capabilities import (
+    ACCOUNT_TAG,
+    BATCH,
+    MESSAGE_TAGS,
+    MULTILINE,
+    SERVER_TIME,
+)
+from chat_twisted.doors.irc.grammar import encode
+from chat_twisted.doors.irc.numerics import ALL, prefix
+from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.frames import format_time
+
+SHAPE = ACCOUNT_TAG | BATCH | MESSAGE_TAGS | MULTILINE | SERVER_TIME
+"""The capabilities on which the form of a message depends."""
+
+MAX_LINE = 510
+"""Maximum bytes of a line without its tags and its end (RFC 2812, 2.3)."""
+
+OLD = 60_000
+"""Milliseconds after which a client without ``server-time`` is told the time in the text."""
+
+
+ABSENT = "is not here, and gets the message at the next login"
+
+
+class Out(NamedTuple):
+    """A line to be written."""
+
+    verb: str
+    params: tuple[str, ...]
+    source: str
+    tags: Mapping[str, str | None] = {}
+
+
+def target_of(message: Message) -> str:
+    """Return the target of a message as IRC clients see it."""
+    return message.to if message.recipient or message.room else ALL
+
+
+def lines_of(
+    message: Message, caps: int, now: float, account: str, batch: str | None = None
+) -> Iterator[Out]:
+    """Yield the lines of a message.
+
+    :param now: the time of day, in milliseconds.
+    :param account: the account of the author; empty for a guest.
+    :param batch: the batch around the message, if any.
+    """
+    verb, target, text = "PRIVMSG", target_of(message), message.text
+    source = prefix(message.sender)
+    tags: dict[str, str | None] = {}
+    if batch is not None:
+        tags["batch"] = batch
+    if caps & SERVER_TIME:
+        tags["time"] = format_time(message.time)
+    elif now - message.time > OLD:
+        text = f"[{format_time(message.time)[:16].replace('T', ' ')} UTC] {text}"
+    if caps & ACCOUNT_TAG and account:
+        tags["account"] = account
+    first = {**tags, "msgid": str(message.number)} if caps & MESSAGE_TAGS else tags
+    room = MAX_LINE - len(f":{source} PRIVMSG {target} :".encode())
+    around = "{}"
+    if message.kind == NOTICE:
+        verb = "NOTICE"
+    elif message.kind == ACTION:
+        around = "\x01ACTION {}\x01"
+        room -= len("\x01ACTION \x01")
+    for number, line in enumerate(_split(text, room)):
+        yield Out(verb, (target, around.replace("{}", line)), source, tags if number else first)
+
+
+def add_message(reply: Reply, message: Message, caps: int, account: str) -> None:
+    """Add a message to a reply, to the client that has sent it (IRCv3, echo-message)."""
+    for line in lines_of(message, caps, message.time, account):
+        reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
+
+
+def add_absence(reply: Reply, message: Message, state: State) -> None:
+    """Add RPL_AWAY to a reply if the recipient of a message is away or absent."""
+    user = state.users.get(message.recipient) if message.recipient else None
+    if user is None:
+        return
+    if not user.present:
+        reply.numeric("301", message.to, ABSENT)
+    elif user.away is not None:
+        reply.numeric("301", message.to, user.away or "Away")
+
+
+def encode_message(message: Message, caps: int, now: float, account: str) -> bytes:
+    """Encode a message for clients with the capabilities ``caps``; see ``lines_of``."""
+    return b"".join(
+        encode(verb, params, source=source, tags=tags)
+        for verb, params, source, tags in lines_of(message, caps, now, account)
+    )
+
+
+def _split(text: str, octets: int) -> list[str]:
+    return [line or " " for line in text.split("\n")]

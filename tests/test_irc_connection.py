@@ -1,0 +1,84 @@
+"""The IRC door's connections: registration, messages, channels, and how they end."""
+
+from __future__ import annotations
+
+from tests.irc import IRCTestCase
+
+
+class RegistrationTests(IRCTestCase):
+    def test_nick_and_user_in_any_case_a_byte_at_a_time_are_welcomed(self) -> None:
+        client = self.client()
+        lines: list[str] = []
+        for byte in "nick a\nuser x 0 * :é🙂\n".encode():
+            lines += client.feed(bytes([byte]))
+        self.assertIn(":chat.server 001 a :Welcome to chat_twisted, a!a@chat", lines)
+        self.assertIn(":a!a@chat JOIN &ALL", lines)
+        self.assertIn(":chat.server 353 a = &ALL :a", lines)
+
+    def test_a_taken_name_is_433_and_the_next_one_works(self) -> None:
+        self.user("alice")
+        client = self.client()
+        lines = client.say("NICK alice", "USER a 0 * :a")
+        self.assertEqual(lines, [":chat.server 433 * alice :Nickname is already in use"])
+        self.assertIn(
+            ":chat.server 001 alice_ :Welcome to chat_twisted, alice_!alice_@chat",
+            client.say("NICK alice_"),
+        )
+
+    def test_a_name_that_is_not_possible_is_432_without_a_disconnect(self) -> None:
+        client = self.client()
+        (line,) = client.say("NICK [a]")
+        self.assertIn(" 432 * [a] :", line)
+        self.assertFalse(client.closed)
+
+
+class MessageTests(IRCTestCase):
+    def test_join_message_and_ping_in_one_packet_are_answered_in_order(self) -> None:
+        client = self.join("alice")
+        lines = client.say("JOIN #a", "PRIVMSG #a :x", "PING z")
+        self.assertEqual(
+            lines,
+            [
+                ":alice!alice@chat JOIN #a",
+                ":chat.server 353 alice = #a :@alice",
+                ":chat.server 366 alice #a :End of NAMES list",
+                ":chat.server PONG chat.server z",
+            ],
+        )
+
+    def test_part_and_join_by_the_only_member(self) -> None:
+        client = self.join("alice", "#a")
+        lines = client.say("PART #a", "JOIN #a")
+        self.assertEqual(
+            [line.split()[1] for line in lines],
+            ["PART", "JOIN", "353", "366"],
+        )
+
+    def test_a_direct_message_is_delivered_when_the_client_has_answered_its_ping(self) -> None:
+        alice = self.user("alice")
+        bob = self.join("bob")
+        self.assertIn(b"SENT bob", alice.ask("SEND bob\nContent-length: 2\n\nhi"))
+        self.assertEqual(bob.lines(), [":alice!alice@chat PRIVMSG bob :hi"])
+        (receipt,) = bob.receipts
+        self.assertEqual(alice.ask(""), b"")
+        bob.say("PONG :m9999")
+        self.assertEqual(alice.ask(""), b"")
+        bob.say("PONG " + receipt.removeprefix("PING "))
+        self.assertIn(b"DELIVERED bob", alice.ask(""))
+
+    def test_a_client_that_goes_and_another_of_its_name_are_quit_and_join_in_this_order(
+        self,
+    ) -> None:
+        bob = self.join("bob", "#a")
+        alice = self.join("alice", "#a")
+        bob.lines()
+        alice.say("QUIT :bye")
+        self.join("alice", "#a")
+        self.assertEqual(
+            bob.lines(),
+            [
+                ":alice!alice@chat QUIT :bye",
+                ":alice!alice@chat JOIN &ALL",
+                ":alice!alice@chat JOIN #a",
+            ],
+        )
