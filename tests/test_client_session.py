@@ -757,6 +757,15 @@ class EventTests(SessionTestCase):
                 Event("DELETED", "", "", "bob", None, conversation="ALL", number=42),
             ),
             (
+                b"DELETED #dev\nMessage: 42\nBy: bob\nContent-length: 4\n\nspam",
+                Event(
+                    *("DELETED", "", "", "bob", None),
+                    reason="spam",
+                    conversation="#dev",
+                    number=42,
+                ),
+            ),
+            (
                 b"READ #dev\nMessage: 42\n\n",
                 Event("READ", "", "", "", None, conversation="#dev", number=42),
             ),

@@ -506,6 +506,15 @@ class DeleteTests(RequestTestCase):
         self.assertIn(b"DELETED alice\n", self.delete(self.carol, direct))
         self.assertIn(b"DELETED bob\n", self.told(self.alice))
 
+    def test_the_reason_is_told(self) -> None:
+        number = self.send(self.bob, "#dev", "x")
+        told = f"Message: {number}\nBy: alice\nContent-length: 4\n\nspam".encode()
+        request = f"DELETE\nId: 9\nMessage: {number}\nContent-length: 4\n\nspam"
+        self.assertEqual(self.ask(self.alice, request), b"DELETED #dev\nId: 9\n" + told)
+        self.assertEqual(self.told(self.bob), b"DELETED #dev\n" + told)
+        [line] = [line for line in self.logged if "audit" in line]
+        self.assertIn("'spam'", line)
+
     def test_a_message_of_others_is_answered_as_none(self) -> None:
         number = self.send(self.alice, "bob", "x")
         for each in (number, number + 1, 0, 10**17):

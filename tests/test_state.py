@@ -345,6 +345,30 @@ class MessageTests(StateTests):
         chat.do(c.SetOperator(CONSOLE, 0, "cyd", True))
         self.assertIsInstance(delete(cyd).facts[0], facts.Deleted)
 
+    def test_only_those_who_may_send_give_a_reason_for_a_deletion(self) -> None:
+        chat = Chat()
+        ann, bob = chat.login("ann"), chat.login("bob")
+        for at in (ann, bob):
+            chat.join(at, "#dev")
+
+        def delete(said: Message, reason: str) -> Outcome:
+            what = (said.number, said.author, said.recipient, said.room, said.logged)
+            return chat.ask(c.Delete(*bob, *what, reason=reason))
+
+        in_room, to_all = chat.say(bob, "#dev"), chat.say(bob, "ALL")
+        for said in (in_room, to_all):
+            self.assertEqual(delete(said, " a slip ").facts[0].reason, "a slip")
+            self.refuses(errors.TextTooLong, delete(said, "x" * 201))
+            self.refuses(errors.TextTooLong, delete(said, "a\nb"))
+        chat.do(c.SetMode(*ann, "#dev", c.MODERATED, True))
+        self.refuses(errors.RoomIsModerated, delete(in_room, "x"))
+        self.assertTrue(delete(in_room, "").facts)
+        self.assertTrue(delete(to_all, "x").facts)
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))
+        for said in (in_room, to_all):
+            self.refuses(errors.Muted, delete(said, "x"))
+            self.assertTrue(delete(said, " ").facts)
+
 
 class NameTests(StateTests):
     def test_a_guest_is_held_for_the_grace_and_then_is_no_more(self) -> None:

@@ -320,8 +320,9 @@ class OutputTests(TestCase):
                 {"event": "renamed", "user": "bob", "to": "bobby"},
             ),
             (
-                Event("DELETED", "", "", "bob", None, conversation="#a", number=42),
-                {"event": "deleted", "conversation": "#a", "number": 42, "by": "bob"},
+                Event("DELETED", "", "", "bob", None, reason="x", conversation="#a", number=42),
+                {"event": "deleted", "conversation": "#a", "number": 42, "by": "bob"}
+                | {"reason": "x"},
             ),
             (
                 Event("READ", "", "", "", None, conversation="bob", number=42),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from twisted.trial.unittest import TestCase
 
@@ -236,6 +237,10 @@ class EventTests(WordsTestCase):
             (about("DELETED", "bob"), "bob deleted message 42"),
             (about("DELETED", "#dev"), "bob deleted message 42 in #dev"),
             (about("DELETED", "ALL"), "bob deleted message 42 in ALL"),
+            (
+                replace(about("DELETED", "#dev"), reason="spam"),
+                "bob deleted message 42 in #dev: spam",
+            ),
             (about("READ", "#dev"), ""),
         ):
             self.assertEqual(self.words.told(None, event), said)

@@ -210,7 +210,8 @@ def event(frame: Frame) -> Event:
             return Event(verb, "", _user(frame.argument), "", None, new_name=name)
         case "DELETED" | "READ":
             place, number = _conversation(frame.argument), _number(frame)
-            return Event(verb, "", "", by, None, conversation=place, number=number)
+            reason = _line(frame.body or "")
+            return Event(verb, "", "", by, None, reason=reason, conversation=place, number=number)
     room = _room(frame.argument)
     if verb == "MODE":
         if "mode" not in headers:

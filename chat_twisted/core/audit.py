@@ -36,7 +36,7 @@ def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> 
             _write(name_of, command, "kick", whom, command.reason)
         case commands.Delete() if command.user != command.author:
             message = f"message {command.number} of {command.sender}"
-            _write(name_of, command, "delete", message)
+            _write(name_of, command, "delete", message, command.reason)
         case commands.SetOperator():
             what = "make operator" if command.on else "make no operator"
             _write(name_of, command, what, command.name)

@@ -227,6 +227,7 @@ class Delete(NamedTuple):
     logged: int
     sender: str = ""
     to: str = ""
+    reason: str = ""
 
 
 class Join(NamedTuple):

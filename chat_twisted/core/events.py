@@ -144,6 +144,7 @@ class MessageDeleted(NamedTuple):
     conversation: str
     number: int
     by: str
+    reason: str
 
 
 class ReadMoved(NamedTuple):

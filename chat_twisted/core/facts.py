@@ -191,6 +191,7 @@ class Deleted(NamedTuple):
     by: int
     sender: str = ""
     to: str = ""
+    reason: str = ""
 
 
 class AuthorErased(NamedTuple):

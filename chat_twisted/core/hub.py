@@ -251,7 +251,9 @@ class Hub:
         prepared.addErrback(self._not_prepared, request)
         return request
 
-    def propose_delete(self, session: Session, number: int, label: str | None) -> Request:
+    def propose_delete(
+        self, session: Session, number: int, label: str | None, reason: str = ""
+    ) -> Request:
         """Read a message, and propose to delete it; the decision depends on its author and target.
         Later ``Session.answered`` or ``Session.refused`` is called.
 
@@ -263,7 +265,8 @@ class Hub:
         def go_on(message: Message) -> None:
             _, _, author, sender, recipient, room, to, *_, logged = message
             request.command = Delete(
-                session.user, session.epoch, number, author, recipient, room, logged, sender, to
+                *(session.user, session.epoch, number, author, recipient, room, logged),
+                *(sender, to, reason),
             )
             self._propose(request.command, request)
 

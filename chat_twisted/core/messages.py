@@ -133,6 +133,9 @@ def delete(model: Model, command: Delete, now: int) -> Outcome:
     in_charge = member is not None and member.rank == OPERATOR
     if not (own or in_charge or user.operator):
         raise NotYours
+    reason = sanctions.checked_reason(
+        model, None if member is None else room, user, command.reason, now
+    )
     deleted = Deleted(
         command.number,
         command.author,
@@ -141,6 +144,7 @@ def delete(model: Model, command: Delete, now: int) -> Outcome:
         user.id,
         command.sender,
         command.to,
+        reason,
     )
     return Outcome((deleted,))
 

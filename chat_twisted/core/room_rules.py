@@ -99,7 +99,7 @@ def part(model: Model, command: Part, now: int) -> Outcome:
     """Leave a room."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
-    reason = _checked_reason(model, room, user, command.reason, now)
+    reason = sanctions.checked_reason(model, room, user, command.reason, now)
     return Outcome((Left(room.id, user.id, model.number, 0, reason),), InRoom(room.id))
 
 
@@ -117,7 +117,7 @@ def after_left(model: Model, fact: Left) -> Iterator[Fact]:
 def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
     """Remove another member."""
     user, room = in_charge(model, command.user, command.epoch, command.room)
-    reason = _checked_reason(model, room, user, command.reason, now)
+    reason = sanctions.checked_reason(model, room, user, command.reason, now)
     other = _member(model, room, command.whom)
     if other is user:
         raise NotThere("the asker must leave instead")
@@ -196,7 +196,7 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
         return Outcome((RoomUnbanned(room.id, name, user.id),), InRoom(room.id))
     if len(room.bans) >= MAX_BANNED and name not in room.bans:
         raise TooManyThere("too many are banned")
-    reason = _checked_reason(model, room, user, command.reason, now)
+    reason = sanctions.checked_reason(model, room, user, command.reason, now)
     banned = RoomBanned(room.id, name, user.name, command.time, reason, user.id)
     other = model.names.get(name)
     if other is not None and other.id in room.invited:
@@ -214,17 +214,6 @@ def in_charge(model: Model, user: int, epoch: int, name: str) -> tuple[User, Roo
     if room.members[asker.id].rank != OPERATOR:
         raise RoomOperatorRequired
     return asker, room
-
-
-def _checked_reason(model: Model, room: Room, user: User, reason: str, now: int) -> str:
-    """Return a reason without surrounding white space. All members read it, so only those who may
-    send to the room can give one.
-    """
-    reason = sanctions.check_reason(reason)
-    if reason:
-        sanctions.check_voice(model, user, now)
-        sanctions.check_may_speak(room, user)
-    return reason
 
 
 def _member(model: Model, room: Room, name: str) -> User:

@@ -304,14 +304,14 @@ class Routes(Generic[S]):
         by = self.name_of(fact.by)
         if fact.room:
             name = self._room_names.get(fact.room, fact.to)
-            return self._tell_room(fact.room, MessageDeleted(name, fact.number, by))
+            return self._tell_room(fact.room, MessageDeleted(name, fact.number, by, fact.reason))
         if not fact.recipient:
-            return [Told(MessageDeleted(fact.to, fact.number, by), self.everybody)]
+            return [Told(MessageDeleted(fact.to, fact.number, by, fact.reason), self.everybody)]
         to = self.name_of(fact.recipient) or fact.to
-        told = [Told(MessageDeleted(to, fact.number, by), self.of_user(fact.author))]
+        told = [Told(MessageDeleted(to, fact.number, by, fact.reason), self.of_user(fact.author))]
         if fact.recipient != fact.author:
             sender = self.name_of(fact.author) or fact.sender
-            event = MessageDeleted(sender, fact.number, by)
+            event = MessageDeleted(sender, fact.number, by, fact.reason)
             told.append(Told(event, self.of_user(fact.recipient)))
         return told
 

@@ -173,6 +173,18 @@ def check_may_speak(room: Room, user: User) -> None:
         check_room_ban(room, user)
 
 
+def checked_reason(model: Model, room: Room | None, user: User, reason: str, now: int) -> str:
+    """Return a reason without surrounding white space. Others read it, so only those can give one
+    who may send: to the room, if its members read it.
+    """
+    reason = check_reason(reason)
+    if reason:
+        check_voice(model, user, now)
+        if room is not None:
+            check_may_speak(room, user)
+    return reason
+
+
 def due(model: Model, now: int, limit: int) -> list[Fact]:
     """Return the facts that end sanctions whose time is over, at most ``limit`` of them."""
     found: list[Fact] = []

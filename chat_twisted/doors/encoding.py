@@ -102,8 +102,9 @@ def encode_event(
         case BanChanged(_, user, on, by, reason):
             verb, headers = "BAN" if on else "UNBAN", _whom(user, by)
             body = reason or body
-        case MessageDeleted(_, number, by):
+        case MessageDeleted(_, number, by, reason):
             verb, headers = "DELETED", [("Message", str(number)), ("By", by)]
+            body = reason or body
         case ReadMoved(_, number, _) if number:
             verb, headers = "READ", [("Message", str(number))]
         case _:

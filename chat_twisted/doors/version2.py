@@ -206,7 +206,8 @@ class Version2(Session):
 
     def ask_to_delete(self, frame: Frame) -> None:
         """Do the same for deleting a message; see ``Hub.propose_delete``."""
-        request = self.door.hub.propose_delete(self, frame.number("message"), frame.id)
+        number, reason = frame.number("message"), frame.body or ""
+        request = self.door.hub.propose_delete(self, number, frame.id, reason)
         self._await(_Awaited(request, frame.verb, None))
 
     def _await(self, awaited: _Awaited) -> None:

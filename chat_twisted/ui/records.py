@@ -187,7 +187,7 @@ class Records:
                 return _event(verb, mark, user=event.user, to=event.new_name)
             case "DELETED" | "READ":
                 about = {"conversation": event.conversation, "number": event.number}
-                return _event(verb, mark, **about, **by)
+                return _event(verb, mark, **about, **by, **_given({"reason": event.reason}))
             case "MODE" if event.mode:
                 return _event(verb, mark, room=event.room, mode=event.mode, on=event.on, **by)
             case "MODE":

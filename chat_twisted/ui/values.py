@@ -54,7 +54,7 @@ class Event:
     :ivar user: the user who is affected; may be empty with TOPIC.
     :ivar by: another user who did it, or empty.
     :ivar topic: the topic, or None if it was not sent.
-    :ivar reason: the reason for LEFT, BAN or UNBAN.
+    :ivar reason: the reason for LEFT, BAN, UNBAN or DELETED.
     :ivar rank: the user's rank: with RANK ``operator``, ``voice`` or ``none``; with JOINED one of
         the first two, or empty.
     :ivar mode: the room's mode that has changed: ``private``, ``moderated`` or ``topic``.

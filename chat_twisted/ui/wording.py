@@ -206,7 +206,7 @@ class Wording:
             case "DELETED":
                 is_public = event.conversation == "ALL" or event.conversation.startswith("#")
                 where = f" in {event.conversation}" if is_public else ""
-                return f"{by} deleted message {event.number}{where}"
+                return f"{by} deleted message {event.number}{where}{reason}"
             case "READ":
                 return ""
             case "TOPIC" if user:
