@@ -97,6 +97,8 @@ LAYERS = {
         "doors.framed",
         "doors.irc",
         "doors.irc.grammar",
+        "doors.irc.splitting",
+        "doors.irc.multiline",
         "doors.irc.numerics",
         "doors.irc.capabilities",
         "doors.irc.replies",
