@@ -71,6 +71,8 @@ class Maker:
             (2, lambda: c.Arrive(*self.asker())),
             (2, lambda: c.Rename(*self.asker(), self.name())),
             (1, lambda: c.SetAway(*self.asker(), self.pick((None, "", "tea")))),
+            (2, lambda: c.SetRealName(*self.asker(), self.pick(("", "Eve", "x" * 201)))),
+            (2, lambda: c.SetBot(*self.asker(), self.maybe(2))),
             (2, lambda: c.Acknowledge(tuple(self.cursor() for _ in range(3)))),
             (
                 5,
@@ -221,6 +223,8 @@ class Maker:
             self.pick(HOSTS),
             self.pick((0, 0, 1)),
             self.time + 7,
+            self.pick((None, None, "Ann", "")),
+            self.pick((None, None, True, False)),
         )
 
     def send(self) -> Any:
@@ -299,7 +303,7 @@ def everything(state: State) -> dict[str, Any]:
         "token_users",
         "key_users",
         "rooms_made",
-        "private_of",
+        "hidden_of",
         "sanctions",
         "banned_networks",
     )

@@ -89,6 +89,16 @@ class WhoisTests(RequestTestCase):
         self.ask(self.bob, "QUIT\n\n")
         self.assertIn("\nState: gone\n", self.whois(self.carol, "bob"))
 
+    def test_it_says_what_a_client_has_said_of_its_user(self) -> None:
+        client, _ = self.register("dave", "Real-name: Dave  D. ", "Bot: yes")
+        found = self.whois(self.carol, "dave")
+        self.assertIn("\nState: here\nReal-name: Dave  D.\nBot: yes\n\n", found)
+        session = client.protocol.session
+        assert session is not None
+        self.register("dave", f"Session: {session.token}", "Bot: no")
+        found = self.whois(self.carol, "dave")
+        self.assertIn("\nReal-name: Dave  D.\n\n", found)
+
     def test_it_says_where_a_user_is_and_why(self) -> None:
         self.ask(self.bob, "STATUS away\nContent-length: 5\n\nlunch")
         found = self.whois(self.carol, "bob")

@@ -41,6 +41,50 @@ class ListTests(TestCase):
             counts = [state.rooms_seen_by(at[0]).count for at in (self.ann, self.bob, self.cyd)]
             self.assertEqual(counts, [4, 3, 2])
 
+    def test_each_half_of_private_does_its_half(self) -> None:
+        chat = self.chat
+        for name, mode in (("#i", c.INVITE_ONLY), ("#s", c.SECRET)):
+            chat.join(self.ann, name)
+            chat.do(c.SetMode(*self.ann, name, mode, True))
+        for state in (chat.state, load(dump(chat.state))):
+            self.assertEqual(seen_by(state, self.ann), ["#i", "#s"])
+            self.assertEqual(seen_by(state, self.bob), ["#i"])
+        refusal = chat.ask(c.Join(*self.bob, "#i", 99)).result
+        self.assertIs(type(refusal), errors.RoomIsPrivate)
+        self.assertIs(type(chat.say(self.bob, "#i")), errors.NotAMember)
+        self.assertIs(type(chat.say(self.bob, "#s")), errors.NoSuchRoom)
+        for name in ("#i", "#s"):
+            refusal = chat.ask(c.Join(*self.bob, name, 99, True)).result
+            self.assertIs(type(refusal), errors.RoomIsPublic)  # it is not both
+        chat.join(self.bob, "#s")
+        chat.do(c.Invite(*self.bob, "#s", "cyd"))
+        chat.join(self.cyd, "#s")
+        chat.do(c.Invite(*self.ann, "#i", "bob"))
+        chat.join(self.bob, "#i")
+        refusal = chat.ask(c.Invite(*self.bob, "#i", "cyd")).result
+        self.assertIs(type(refusal), errors.RoomOperatorRequired)
+
+    def test_both_halves_of_private_are_private(self) -> None:
+        chat = self.chat
+        chat.join(self.ann, "#a")
+        [room] = chat.state.rooms.values()
+        for modes, private in (
+            ([c.INVITE_ONLY], False),
+            ([c.SECRET], False),
+            ([c.INVITE_ONLY, c.SECRET], True),
+            ([c.PRIVATE], True),
+            ([c.PRIVATE, c.INVITE_ONLY], True),
+        ):
+            for mode in c.MODES:
+                chat.do(c.SetMode(*self.ann, "#a", mode, mode in modes))
+            self.assertEqual(room.private, private)
+            seen = ["#a"] if modes == [c.INVITE_ONLY] else []
+            for state in (chat.state, load(dump(chat.state))):
+                self.assertEqual(seen_by(state, self.bob), seen)
+        chat.do(c.SetMode(*self.ann, "#a", c.PRIVATE, False))
+        self.assertEqual(seen_by(chat.state, self.bob), ["#a"])
+        self.assertEqual(chat.state.hidden_of, {})
+
     def test_former_member_can_not_see_a_private_room(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#den", private=True)
@@ -57,7 +101,7 @@ class ListTests(TestCase):
             chat.do(c.Invite(*self.ann, "#den", "bob"))
             chat.do(c.Part(*self.ann, "#den"))
             self.assertEqual(seen_by(chat.state, self.ann) + seen_by(chat.state, self.bob), [])
-        self.assertEqual(chat.state.private_of, {})
+        self.assertEqual(chat.state.hidden_of, {})
         chat.join(self.cyd, "#den", private=True)  # another one
         self.assertIs(type(chat.ask(c.Join(*self.bob, "#den", 99)).result), errors.RoomIsPrivate)
 

@@ -20,6 +20,7 @@ from chat_twisted.core.events import (
     MessageDeleted,
     NameChanged,
     RankChanged,
+    RealNameChanged,
     TopicChanged,
     UserArrived,
     UserLeft,
@@ -84,6 +85,8 @@ class FollowingTests(TestCase):
                         case NameChanged(before, after):
                             present[after] = present.pop(before)
                         case AwayChanged(user) | AccountChanged(user):
+                            self.assertIn(user, present)
+                        case RealNameChanged(user):
                             self.assertIn(user, present)
                         case MessageDeleted():
                             pass  # one to ALL
@@ -186,6 +189,17 @@ class ToldTests(TestCase):
         )
         self.routes.detach(dan, dan[0])
         self.tells(c.SetAway(*self.cyd, None), (AwayChanged("sid", None), [self.cyd]))
+
+    def test_a_real_name_is_told_to_who_follows_everybody(self) -> None:
+        to, token = self.follow_everybody(), self.chat.tokens[self.bob]
+        self.tells(c.SetRealName(*self.bob, "Bob B."), (RealNameChanged("bob", "Bob B."), to))
+        again = c.Login("bob", 99, b"new", token, real_name="Bob")
+        self.tells(again, (RealNameChanged("bob", "Bob"), to))
+        for epoch in (1, 2):
+            self.chat.do(c.Detach(self.bob[0], epoch))
+        back = c.Login("bob", 99, b"new", token, real_name="Rob", bot=True)
+        changed = RealNameChanged("bob", "Rob"), []
+        self.tells(back, changed, (UserArrived("bob", ("#dev",)), to))
 
     def test_a_session_that_is_closed_before_its_end_is_committed_is_left_out(self) -> None:
         [dan] = self.follow_everybody()

@@ -231,6 +231,47 @@ class OrderTests(StateTests):
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))
         self.assertEqual(reason("", "bye"), "")
 
+    def test_a_real_name_is_a_line(self) -> None:
+        chat = Chat()
+        bob = chat.login("bob", real_name=" Bob B. ")
+        user = chat.state.users[bob[0]]
+        self.assertEqual(user.real_name, "Bob B.")
+        for wrong in ("x" * 201, "a\nb", "a\0b", "a\x1bb", "a\x85b", "a\u2028b"):
+            self.refuses(errors.TextTooLong, chat.ask(c.SetRealName(*bob, wrong)))
+            chat.login("bob", chat.tokens[bob], real_name=wrong)  # is no reason to refuse that
+        self.assertEqual(chat.do(c.SetRealName(*bob, "Bob B.")), ())
+        chat.login("bob", chat.tokens[bob])
+        self.assertEqual(user.real_name, "Bob B.")
+        chat.do(c.SetRealName(*bob, "é" * 200))
+        chat.login("bob", chat.tokens[bob], real_name="")
+        self.assertEqual(user.real_name, "")
+
+    def test_a_muted_user_says_nothing_by_a_real_name(self) -> None:
+        chat = Chat()
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))
+        bob = chat.login("bob", real_name="buy")
+        self.refuses(errors.Muted, chat.ask(c.SetRealName(*bob, "buy")))
+        self.assertEqual(chat.state.users[bob[0]].real_name, "")
+        chat.do(c.Lift(CONSOLE, 0, c.MUTE, "bob"))
+        chat.do(c.SetRealName(*bob, "Bob"))
+        chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))
+        chat.login("bob", chat.tokens[bob], real_name="buy")
+        self.assertEqual(chat.state.users[bob[0]].real_name, "Bob")
+        chat.do(c.SetRealName(*bob, ""))
+
+    def test_a_user_is_a_program_until_a_client_says_that_they_are_none(self) -> None:
+        chat = Chat()
+        bob = chat.login("bob", bot=True)
+        user, token = chat.state.users[bob[0]], chat.tokens[bob]
+        chat.login("bob", token)
+        self.assertTrue(user.bot)
+        self.assertEqual(chat.do(c.SetBot(*bob, True)), ())
+        chat.do(c.SetBot(*bob, False))
+        self.assertFalse(user.bot)
+        chat.login("bob", token, bot=True)
+        chat.login("bob", token, bot=False)
+        self.assertFalse(user.bot)
+
     def test_two_clients_of_a_user_may_use_the_same_id(self) -> None:
         chat = Chat()
         ann = chat.login("ann")
@@ -671,7 +712,7 @@ class RoomTests(StateTests):
         self.assertEqual(list(room.invited), [self.bob[0]])
         chat.do(c.Part(*self.ann, "#den"))
         self.assertEqual(chat.state.users[self.bob[0]].invitations, {})
-        self.assertEqual(chat.state.private_of, {})
+        self.assertEqual(chat.state.hidden_of, {})
 
 
 class AccountTests(StateTests):

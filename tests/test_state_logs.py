@@ -193,6 +193,10 @@ class ForgottenTests(TestCase):
             ("tokens", 2, ""),
             ("holds", 1, 0),  # until when
             ("holds", 2, ""),  # for which address
+            ("users", 9, ""),  # the real name
+            ("users", 10, False),  # whether it is a program
+            ("rooms", 8, False),  # the modes
+            ("rooms", 9, False),
             ("rooms", 2, ""),  # where its maker came from
             ("members", 2, 0),  # the rank
         ):

@@ -264,6 +264,20 @@ class UpgradeTests(UpgradeTestCase):
         ann = self.load().users[1]
         self.assertEqual((ann.name, ann.epoch, ann.away, ann.time), ("ann", 5, "lunch", 0))
 
+    def test_the_version_before_had_fewer_modes_and_no_real_names(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(
+                f"{steps(7)}; INSERT INTO user VALUES (1, 'ann', 1, 2, 3, 4, 5, NULL, 6);"
+                "INSERT INTO room VALUES (9, '#a', '', 0, 7, 1, 0, 1, 'tea', 'ann', 8);"
+                "PRAGMA user_version = 7"
+            )
+        self.migrate()
+        state = self.load()
+        ann, room = state.users[1], state.rooms[9]
+        self.assertEqual((ann.time, ann.real_name, ann.bot), (6, "", False))
+        self.assertEqual(room.modes, {c.PRIVATE, c.TOPIC_LOCKED})
+        self.assertEqual((room.topic, room.topic_author, room.topic_time), ("tea", "ann", 8))
+
     def test_the_version_before_did_not_know_the_times_of_read_markers(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.executescript(

@@ -29,10 +29,12 @@ NONE, VOICE, OPERATOR = range(3)
 """Ranks of a room's members."""
 
 PRIVATE, MODERATED, TOPIC_LOCKED = "private", "moderated", "topic"
-"""Modes of a room: only invited users can join; only operators and voices can send; only operators
-can set the topic."""
+INVITE_ONLY, SECRET = "invite-only", "secret"
+"""Modes of a room: only invited users can join, or know of it; only operators and voices can send;
+only operators can set the topic. ``INVITE_ONLY`` and ``SECRET`` are each one half of ``PRIVATE``:
+only invited users can join; only members and invited users know of the room."""
 
-MODES = (PRIVATE, MODERATED, TOPIC_LOCKED)
+MODES = (PRIVATE, MODERATED, TOPIC_LOCKED, INVITE_ONLY, SECRET)
 
 BAN, MUTE = "ban", "mute"
 """Kinds of sanctions."""
@@ -88,6 +90,8 @@ class Login(NamedTuple):
     :ivar host: the peer's address; empty for a local socket.
     :ivar node: the node that has the session.
     :ivar time: the time of day.
+    :ivar real_name: as in ``SetRealName``; it is left out if it is not valid. None: as before.
+    :ivar bot: as in ``SetBot``. None: as before.
     """
 
     name: str
@@ -101,6 +105,8 @@ class Login(NamedTuple):
     host: str = ""
     node: int = 0
     time: int = 0
+    real_name: str | None = None
+    bot: bool | None = None
 
 
 class Arrive(NamedTuple):
@@ -144,6 +150,25 @@ class SetAway(NamedTuple):
     user: int
     epoch: int
     why: str | None
+
+
+class SetRealName(NamedTuple):
+    """Set a user's real name, or whatever they write about themselves.
+
+    :ivar real_name: a line without control characters; empty for none.
+    """
+
+    user: int
+    epoch: int
+    real_name: str
+
+
+class SetBot(NamedTuple):
+    """Mark a user as a program, or end that."""
+
+    user: int
+    epoch: int
+    on: bool
 
 
 class Acknowledge(NamedTuple):
@@ -444,6 +469,8 @@ Command = (
     | Detach
     | Rename
     | SetAway
+    | SetRealName
+    | SetBot
     | Acknowledge
     | MarkRead
     | Send

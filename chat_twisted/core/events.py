@@ -2,8 +2,8 @@
 
 ``routes`` makes events from facts and selects the sessions that get them; doors write them in their
 protocols. ``by`` is the name of the user who caused the event, and empty if nobody or the console
-did. ``UserArrived``, ``UserLeft`` and ``MemberInvited`` are for sessions that follow everybody
-(``sessions.Policy``).
+did. ``RealNameChanged``, ``UserArrived``, ``UserLeft`` and ``MemberInvited`` are for sessions that
+follow everybody (``sessions.Policy``).
 """
 
 from __future__ import annotations
@@ -110,6 +110,13 @@ class AccountChanged(NamedTuple):
     has_account: bool
 
 
+class RealNameChanged(NamedTuple):
+    """A user has got another real name, or none if it is empty."""
+
+    user: str
+    real_name: str
+
+
 class UserArrived(NamedTuple):
     """A user is present now, and was not before.
 
@@ -169,6 +176,7 @@ Event = (
     | NameChanged
     | AwayChanged
     | AccountChanged
+    | RealNameChanged
     | UserArrived
     | UserLeft
     | MessageDeleted

@@ -152,6 +152,20 @@ class AwaySet(NamedTuple):
     why: str | None
 
 
+class RealNameSet(NamedTuple):
+    """A user has another real name, or none if it is empty."""
+
+    user: int
+    real_name: str
+
+
+class BotSet(NamedTuple):
+    """A user is a program, or is none any more."""
+
+    user: int
+    on: bool
+
+
 class CursorMoved(NamedTuple):
     """A user's acknowledgement cursor has advanced: they have all messages up to ``number``."""
 
@@ -398,6 +412,8 @@ Fact = (
     | ProofRenewed
     | Held
     | AwaySet
+    | RealNameSet
+    | BotSet
     | CursorMoved
     | MarkerSet
     | MarkerGone

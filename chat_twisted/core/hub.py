@@ -41,6 +41,7 @@ from chat_twisted.core.commands import (
     SetMode,
     SetPassword,
     SetRank,
+    SetRealName,
     SetTopic,
     Signal,
     Start,
@@ -530,6 +531,7 @@ class Hub:
 
 _ANSWERS: dict[type, tuple[type, ...]] = {
     Rename: (facts.UserRenamed,),
+    SetRealName: (facts.RealNameSet,),
     Delete: (facts.Deleted,),
     Join: (facts.Joined,),
     Part: (facts.Left,),

@@ -74,6 +74,8 @@ class Logins:
         token: str | None = None,
         proof: str = "",
         present: bool = True,
+        real_name: str | None = None,
+        bot: bool | None = None,
         label: str | None = None,
     ) -> Request:
         """Log in a session. Later ``Session.registered`` or ``Session.refused`` is called.
@@ -82,6 +84,7 @@ class Logins:
         :param proof: the verified proof (``commands.Login``); empty without one.
         :param present: whether messages reach the session from the login on; otherwise it must
             ``arrive``.
+        :param real_name, bot: as in ``commands.Login``; None for what they were before.
         :param label: the client's own mark of the request, or None.
         :return: the request with which they are called.
         :raises TooFast: if there were too many logins from this address.
@@ -106,6 +109,8 @@ class Logins:
             session.host or "",
             self._node,
             int(self._settled() * 1000),
+            real_name,
+            bot,
         )
         request = Request(session, command, token or "", label)
         self._propose(command, request)

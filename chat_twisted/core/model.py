@@ -111,6 +111,8 @@ class User:
     :ivar cursor: the acknowledgement cursor: the user has all messages up to this number.
     :ivar epoch: the number of the last login.
     :ivar away: the text that others see while the user is away; None if the user is not away.
+    :ivar real_name: the user's real name, or whatever they write about themselves; empty for none.
+    :ivar bot: whether the user is a program.
     :ivar tokens: the valid tokens, by their digests; the oldest first.
     :ivar sessions: the sessions, by their epochs.
     :ivar invitations: the private rooms to which the user is invited.
@@ -122,6 +124,7 @@ class User:
     __slots__ = (
         "account",
         "away",
+        "bot",
         "cursor",
         "epoch",
         "id",
@@ -132,6 +135,7 @@ class User:
         "name",
         "older",
         "ordinal",
+        "real_name",
         "recent",
         "rooms",
         "sent",
@@ -154,6 +158,8 @@ class User:
         self.cursor = since
         self.epoch = 0
         self.away: str | None = None
+        self.real_name = ""
+        self.bot = False
         self.account: Account | None = None
         self.tokens: dict[bytes, Token] = {}
         self.sessions: dict[int, Session] = {}
@@ -257,13 +263,23 @@ class Room:
         self._in_order: Ordered[User] | None = None
 
     @property
+    def invite_only(self) -> bool:
+        """Whether only invited users can join the room."""
+        return "private" in self.modes or "invite-only" in self.modes
+
+    @property
+    def hidden(self) -> bool:
+        """Whether only members and invited users may know of the room."""
+        return "private" in self.modes or "secret" in self.modes
+
+    @property
     def private(self) -> bool:
         """Whether only invited users can join the room or know of it."""
-        return "private" in self.modes
+        return self.invite_only and self.hidden
 
     def visible(self, user: int) -> bool:
         """Return whether a user may know of the room."""
-        return "private" not in self.modes or user in self.members or user in self.invited
+        return not self.hidden or user in self.members or user in self.invited
 
     def list_members(self, users: dict[int, User]) -> Ordered[User]:
         """Return the members in the order of their names. The list is made at the first call, and
@@ -458,8 +474,8 @@ class Model:
         self.rooms: dict[int, Room] = {}
         self.room_names: dict[str, Room] = {}
         self.rooms_made: Counter[str] = Counter()  # by the addresses of their makers
-        self.public: Ordered[Room] = Ordered(room_key)
-        self.private_of: dict[int, Ordered[Room]] = {}  # the private rooms that a user may know of
+        self.listed: Ordered[Room] = Ordered(room_key)  # those that are not hidden
+        self.hidden_of: dict[int, Ordered[Room]] = {}  # the hidden rooms that a user may know of
         self.sanctions: dict[tuple[str, str], Sanction] = {}
         self.sanctions_in_order: Ordered[Sanction] = Ordered(lambda sanction: sanction.key)
         self.sanctions_ending: Ordered[Sanction] = Ordered(lambda s: (s.until, s.key))
@@ -511,8 +527,8 @@ class Model:
 
         :param after: the folded name after which the items begin; the count includes all rooms.
         """
-        rooms, private = self.public.after(after), self.private_of.get(user)
-        if private is None:
-            return Listing(len(self.public), rooms)
-        both: Iterator[Room] = heapq.merge(rooms, private.after(after), key=room_key)
-        return Listing(len(self.public) + len(private), both)
+        rooms, hidden = self.listed.after(after), self.hidden_of.get(user)
+        if hidden is None:
+            return Listing(len(self.listed), rooms)
+        both: Iterator[Room] = heapq.merge(rooms, hidden.after(after), key=room_key)
+        return Listing(len(self.listed) + len(hidden), both)

@@ -6,6 +6,7 @@ refused. It changes nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from chat_twisted.core import sanctions
@@ -17,6 +18,8 @@ from chat_twisted.core.commands import (
     Options,
     Rename,
     SetAway,
+    SetBot,
+    SetRealName,
     Start,
 )
 from chat_twisted.core.entries import LoggedIn, Outcome
@@ -31,12 +34,14 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.facts import (
     AwaySet,
+    BotSet,
     CursorMoved,
     Fact,
     Held,
     Left,
     NumbersSkipped,
     OptionsSet,
+    RealNameSet,
     SessionArrived,
     SessionCame,
     SessionGone,
@@ -54,6 +59,11 @@ MAX_TOKENS = 16
 
 MAX_WHY = 200
 """Maximum characters of an away text."""
+
+MAX_REAL_NAME = 200
+"""Maximum characters of a real name."""
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def asking(model: Model, user: int, epoch: int) -> tuple[User, Session]:
@@ -95,7 +105,7 @@ def login(model: Model, command: Login, now: int) -> Outcome:
         name = command.name if user is None else user.name
         sanctions.check_ban(model, name, command.host, now)
     if user is None:
-        return _claim(model, command)
+        return _claim(model, command, now)
     facts: list[Fact] = []
     digest = command.token
     if command.proof:
@@ -112,13 +122,14 @@ def login(model: Model, command: Login, now: int) -> Outcome:
                 raise _in_use(model, user, now, command.time)
             raise AuthenticationRequired
         proof = token.proof
+    facts += _described(model, command, user, now)
     rooms = tuple(user.rooms)
     facts.append(_session(command, user.id, user.epoch + 1, digest, proof, rooms))
     login = LoggedIn(user.id, user.epoch + 1, digest, False, rooms)
     return Outcome(tuple(facts), login)
 
 
-def _claim(model: Model, command: Login) -> Outcome:
+def _claim(model: Model, command: Login, now: int) -> Outcome:
     if command.proof:
         raise AuthenticationFailed("there is no such account any more")
     if not model.options.guests:
@@ -129,8 +140,25 @@ def _claim(model: Model, command: Login) -> Outcome:
     facts: list[Fact] = [came]
     if command.kept:
         facts.append(TokenAdded(id, digest, "", ordinal))
+    nobody = User(id, command.name, command.kept, 0, 0)  # before it is there
+    facts += _described(model, command, nobody, now)
     facts.append(_session(command, id, 1, digest, ""))
     return Outcome(tuple(facts), LoggedIn(id, 1, digest, True, ()))
+
+
+def _described(model: Model, command: Login, user: User, now: int) -> list[Fact]:
+    """Return the facts that follow from what a login says about its user."""
+    facts: list[Fact] = []
+    if command.real_name is not None:
+        try:
+            real_name = _check_real_name(model, user, command.real_name, now)
+        except ChatError:  # no reason to refuse the login
+            real_name = user.real_name
+        if real_name != user.real_name:
+            facts.append(RealNameSet(user.id, real_name))
+    if command.bot is not None and command.bot != user.bot:
+        facts.append(BotSet(user.id, command.bot))
+    return facts
 
 
 def _session(
@@ -258,6 +286,33 @@ def set_away(model: Model, command: SetAway, now: int) -> Outcome:
         if why:
             sanctions.check_voice(model, user, now)
     return Outcome(() if why == user.away else (AwaySet(user.id, why),))
+
+
+def set_real_name(model: Model, command: SetRealName, now: int) -> Outcome:
+    """Set a user's real name."""
+    user, _ = asking(model, command.user, command.epoch)
+    real_name = _check_real_name(model, user, command.real_name, now)
+    return Outcome(() if real_name == user.real_name else (RealNameSet(user.id, real_name),))
+
+
+def _check_real_name(model: Model, user: User, real_name: str, now: int) -> str:
+    """Return a real name without surrounding white space.
+
+    :raises TextTooLong: if it is too long, or has control characters.
+    :raises Muted: if the user is muted.
+    """
+    real_name = real_name.strip()
+    if len(real_name) > MAX_REAL_NAME or _CONTROL.search(real_name):
+        raise TextTooLong("a real name is a line")
+    if real_name:
+        sanctions.check_voice(model, user, now)
+    return real_name
+
+
+def set_bot(model: Model, command: SetBot, now: int) -> Outcome:
+    """Mark a user as a program, or end that."""
+    user, _ = asking(model, command.user, command.epoch)
+    return Outcome(() if command.on == user.bot else (BotSet(user.id, command.on),))
 
 
 def acknowledge(model: Model, command: Acknowledge, now: int) -> Outcome:

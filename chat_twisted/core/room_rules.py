@@ -89,7 +89,7 @@ def join(model: Model, command: Join, now: int) -> Outcome:
         first = Joined(made.id, user.id, OPERATOR, model.number, ordinal)
         return Outcome((made, first), InRoom(made.id))
     if user.id not in room.invited:
-        if room.private:
+        if room.invite_only:
             raise RoomIsPrivate
         sanctions.check_room_ban(room, user)
     return Outcome((Joined(room.id, user.id, NONE, model.number, ordinal),), InRoom(room.id))
@@ -125,17 +125,17 @@ def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
 
 
 def invite(model: Model, command: Invite, now: int) -> Outcome:
-    """Invite a user. In a private room, and for a banned name, only operators may."""
+    """Invite a user. To a room for invited users, and for a banned name, only operators may."""
     user, _ = asking(model, command.user, command.epoch)
     room = joined(model, fold(command.room), user)
     other = model.names.get(fold(command.whom))
     if other is None or not (other.reachable or other.present):
         raise UnableToSend("the invited user is not here")
-    if room.private and room.members[user.id].rank != OPERATOR:
+    if room.invite_only and room.members[user.id].rank != OPERATOR:
         raise RoomOperatorRequired
     if other.id in room.members:
         raise AlreadyThere
-    if not room.private and other.key not in room.bans:
+    if not room.invite_only and other.key not in room.bans:
         return Outcome((Asked(room.id, other.id, user.id),), InRoom(room.id))
     if room.members[user.id].rank != OPERATOR:
         raise RoomOperatorRequired("the name is kept out")

@@ -26,6 +26,7 @@ from chat_twisted.core.events import (
     NameChanged,
     RankChanged,
     ReadMoved,
+    RealNameChanged,
     TopicChanged,
     UserArrived,
     UserLeft,
@@ -93,6 +94,7 @@ class Routes(Generic[S]):
             facts.SessionArrived: self._session_arrived,
             facts.SessionGone: self._session_gone,
             facts.AwaySet: self._away,
+            facts.RealNameSet: self._real_name,
             facts.AccountMade: lambda fact: self._account(fact.user, True),
             facts.AccountGone: lambda fact: self._account(fact.user, False),
             facts.RoomMade: self._room_made,
@@ -240,6 +242,10 @@ class Routes(Generic[S]):
     def _away(self, fact: facts.AwaySet) -> Sequence[Told[S]]:
         event = AwayChanged(self.name_of(fact.user), fact.why)
         return [Told(event, self._around(fact.user))]
+
+    def _real_name(self, fact: facts.RealNameSet) -> Sequence[Told[S]]:
+        event = RealNameChanged(self.name_of(fact.user), fact.real_name)
+        return [Told(event, self._following if self._present(fact.user) else ())]
 
     def _account(self, user: int, has_account: bool) -> Sequence[Told[S]]:
         event = AccountChanged(self.name_of(user), has_account)

@@ -76,7 +76,7 @@ def _dump_user(state: State, user: User, to: Snapshot) -> None:
     to.users.append(
         (
             *(id, user.name, user.kept, user.since, user.ordinal),
-            *(user.cursor, user.epoch, user.away, user.time),
+            *(user.cursor, user.epoch, user.away, user.time, user.real_name, user.bot),
         )
     )
     to.tokens.extend((id, digest, *token) for digest, token in user.tokens.items())
@@ -110,9 +110,10 @@ def load(snapshot: Snapshot) -> State:
 
 def _load_users(state: State, snapshot: Snapshot) -> None:
     users = state.users
-    for id, name, kept, since, ordinal, cursor, epoch, away, time in snapshot.users:
+    for id, name, kept, since, ordinal, cursor, epoch, away, time, *about in snapshot.users:
         user = User(id, name, bool(kept), since, ordinal, time)
         user.cursor, user.epoch, user.away = cursor, epoch, away
+        user.real_name, user.bot = about[0], bool(about[1])
         state.add_user(user)
     for id, digest, proof, ordinal in snapshot.tokens:
         state.add_token(users[id], digest, Token(proof, ordinal))
@@ -132,11 +133,10 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
 
 def _load_rooms(state: State, snapshot: Snapshot) -> None:
     rooms, users = state.rooms, state.users
-    for id, name, address, time, ordinal, private, moderated, locked, *topic in snapshot.rooms:
+    for id, name, address, time, ordinal, *more in snapshot.rooms:
         room = Room(id, name, address, time, ordinal)
-        flags = zip(MODES, (private, moderated, locked), strict=True)
-        room.modes = {mode for mode, on in flags if on}
-        room.topic, room.topic_author, room.topic_time = topic
+        *flags, room.topic, room.topic_author, room.topic_time = more
+        room.modes = {mode for mode, on in zip(MODES, flags, strict=True) if on}
         state.add_room(room)
     for id, user, rank, since, ordinal in snapshot.members:
         state.add_member(rooms[id], users[user], Member(rank, since, ordinal))

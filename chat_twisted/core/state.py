@@ -71,6 +71,8 @@ _RULES: dict[type, Rule] = {
     commands.Detach: names.detach,
     commands.Rename: names.rename,
     commands.SetAway: names.set_away,
+    commands.SetRealName: names.set_real_name,
+    commands.SetBot: names.set_bot,
     commands.Acknowledge: names.acknowledge,
     commands.MarkRead: messages.mark_read,
     commands.Send: messages.send,
@@ -173,8 +175,8 @@ class State(Model):
         self.rooms[room.id] = self.room_names[room.key] = room
         if room.address:
             self.rooms_made[room.address] += 1
-        if not room.private:
-            self.public.put(room)
+        if not room.hidden:
+            self.listed.put(room)
 
     def add_member(self, room: Room, user: User, member: Member) -> None:
         """Add a member to a room."""
@@ -192,16 +194,16 @@ class State(Model):
         self.list_room(room, user.id)
 
     def list_room(self, room: Room, user: int) -> None:
-        """Update the list of private rooms that a user may know of, after a change of ``room``."""
-        rooms = self.private_of.get(user)
-        if room.private and (user in room.members or user in room.invited):
+        """Update the list of hidden rooms that a user may know of, after a change of ``room``."""
+        rooms = self.hidden_of.get(user)
+        if room.hidden and (user in room.members or user in room.invited):
             if rooms is None:
-                rooms = self.private_of[user] = Ordered(room_key)
+                rooms = self.hidden_of[user] = Ordered(room_key)
             rooms.put(room)
         elif rooms is not None:
             rooms.discard(room)
             if not rooms:
-                del self.private_of[user]
+                del self.hidden_of[user]
 
     def add_sanction(self, sanction: Sanction) -> None:
         """Add a sanction. It replaces one of the same kind for the same subject."""
@@ -351,6 +353,14 @@ def _take_away(state: State, fact: facts.AwaySet) -> None:
     state.users[fact.user].away = fact.why
 
 
+def _take_real_name(state: State, fact: facts.RealNameSet) -> None:
+    state.users[fact.user].real_name = fact.real_name
+
+
+def _take_bot(state: State, fact: facts.BotSet) -> None:
+    state.users[fact.user].bot = fact.on
+
+
 def _take_cursor(state: State, fact: facts.CursorMoved) -> None:
     state.users[fact.user].cursor = fact.number
 
@@ -377,7 +387,7 @@ def _take_room(state: State, fact: facts.RoomMade) -> None:
 def _take_room_gone(state: State, fact: facts.RoomGone) -> None:
     room = state.rooms.pop(fact.id)
     del state.room_names[room.key]
-    state.public.discard(room)
+    state.listed.discard(room)
     invited, room.invited = room.invited, {}
     for id in invited:
         del state.users[id].invitations[room.id]
@@ -419,12 +429,12 @@ def _take_mode(state: State, fact: facts.ModeSet) -> None:
         room.modes.add(fact.mode)
     else:
         room.modes.discard(fact.mode)
-    if fact.mode != commands.PRIVATE:
+    if fact.mode not in (commands.PRIVATE, commands.SECRET):
         return
-    if fact.on:
-        state.public.discard(room)
+    if room.hidden:
+        state.listed.discard(room)
     else:
-        state.public.put(room)
+        state.listed.put(room)
     for id in (*room.members, *room.invited):
         state.list_room(room, id)
 
@@ -510,6 +520,8 @@ _TAKE: dict[type, Callable[[State, Any], None]] = {
     facts.ProofRenewed: _take_proof,
     facts.Held: _take_hold,
     facts.AwaySet: _take_away,
+    facts.RealNameSet: _take_real_name,
+    facts.BotSet: _take_bot,
     facts.CursorMoved: _take_cursor,
     facts.MarkerSet: _take_marker,
     facts.MarkerGone: _take_marker_gone,

@@ -263,6 +263,10 @@ def _whois(session: Version2, frame: Frame) -> None:
         headers.append(("Operator", "yes"))
     name, state, why, *_ = presence_of(user)
     headers.append(("State", state))
+    if user.real_name:
+        headers.append(("Real-name", user.real_name))
+    if user.bot:
+        headers.append(("Bot", "yes"))
     if rooms:
         headers.append(("Rooms", " ".join(room.name for room in rooms[:MAX_COMMON])))
     session.connection.write(encode("WHOIS", name, headers, why or None))

@@ -144,10 +144,17 @@ class Version2(Session):
         if "version" in greeting.headers and greeting.number("version") < VERSION:
             raise HeaderIncomplete("an older version has another REGISTER")
         self.instance = greeting.token("instance") or ""
-        token = greeting.headers.get("session")
         if not proof:  # otherwise REGISTERED is the answer to AUTH
             label = greeting.id
-        self.door.hub.logins.login(self, self.name, token=token, proof=proof, label=label)
+        self.door.hub.logins.login(
+            self,
+            self.name,
+            token=greeting.headers.get("session"),
+            proof=proof,
+            real_name=greeting.headers.get("real-name"),
+            bot=greeting.flag("bot"),
+            label=label,
+        )
 
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called by the hub when the session is logged in."""

@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from chat_twisted.core import facts
-from chat_twisted.core.commands import MODERATED, PRIVATE, TOPIC_LOCKED, Options
+from chat_twisted.core.commands import (
+    INVITE_ONLY,
+    MODERATED,
+    MODES,
+    PRIVATE,
+    SECRET,
+    TOPIC_LOCKED,
+    Options,
+)
 from chat_twisted.core.entries import Progress
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
@@ -28,7 +36,8 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.OptionsSet: (),  # see below
     facts.NumbersSkipped: (),  # ``write`` stores the progress
     facts.UserCame: (
-        "INSERT INTO user VALUES (:id, :name, :kept, :since, :ordinal, :since, 0, NULL, :time)",
+        "INSERT INTO user VALUES "
+        "(:id, :name, :kept, :since, :ordinal, :since, 0, NULL, :time, '', 0)",
     ),
     facts.UserRenamed: ("UPDATE user SET name = :name WHERE id = :id",),
     facts.UserGone: (
@@ -51,6 +60,8 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     ),
     facts.Held: ("INSERT INTO hold VALUES (:user, :until, :address, :ordinal)",),
     facts.AwaySet: ("UPDATE user SET away = :why WHERE id = :user",),
+    facts.RealNameSet: ("UPDATE user SET real_name = :real_name WHERE id = :user",),
+    facts.BotSet: ("UPDATE user SET bot = :on WHERE id = :user",),
     facts.CursorMoved: ("UPDATE user SET cursor = :number WHERE id = :user",),
     facts.MarkerSet: (
         "INSERT OR REPLACE INTO marker VALUES (:user, :room, :name, :number, :time)",
@@ -63,7 +74,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.AuthorErased: ("INSERT OR REPLACE INTO erasure VALUES (:user, :number, 0)",),
     facts.RoomMade: (
         "INSERT INTO room VALUES "
-        "(:id, :name, :address, :time, :ordinal, :private, 0, 0, '', '', 0)",
+        "(:id, :name, :address, :time, :ordinal, :private, 0, 0, '', '', 0, 0, 0)",
     ),
     facts.RoomGone: (
         "DELETE FROM room WHERE id = :id",
@@ -110,7 +121,13 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
 }
 """The SQL statements for each kind of fact; their parameters are the fact's fields."""
 
-_MODES = {PRIVATE: "private", MODERATED: "moderated", TOPIC_LOCKED: "topic_locked"}
+_MODES = {
+    PRIVATE: "private",
+    MODERATED: "moderated",
+    TOPIC_LOCKED: "topic_locked",
+    INVITE_ONLY: "invite_only",
+    SECRET: "secret",
+}
 
 
 def write(cursor: Cursor, changes: Iterable[Fact], progress: Progress) -> None:
@@ -159,6 +176,7 @@ def load(cursor: Cursor) -> Snapshot:
         cursor.execute(sql, parameters)
         return cursor.fetchall()
 
+    modes = ", ".join(_MODES[mode] for mode in MODES)
     [progress] = rows("SELECT version, logged, newest FROM progress")
     _, logged, _ = progress
     options = Options()
@@ -168,8 +186,8 @@ def load(cursor: Cursor) -> Snapshot:
         Progress._make(progress),
         options,
         users=rows(
-            "SELECT id, name, kept, since, ordinal, cursor, epoch, away, time FROM user "
-            "ORDER BY ordinal"
+            "SELECT id, name, kept, since, ordinal, cursor, epoch, away, time, real_name, bot "
+            "FROM user ORDER BY ordinal"
         ),
         tokens=rows("SELECT user, digest, proof, ordinal FROM token ORDER BY ordinal"),
         sessions=rows(
@@ -183,7 +201,10 @@ def load(cursor: Cursor) -> Snapshot:
         markers=rows("SELECT user, room, name, number, time FROM marker"),
         accounts=rows("SELECT user, time, operator, password FROM account"),
         keys=rows("SELECT user, key, comment, ordinal FROM key ORDER BY ordinal"),
-        rooms=rows("SELECT * FROM room ORDER BY ordinal"),
+        rooms=rows(
+            f"SELECT id, name, address, time, ordinal, {modes}, "
+            "topic, topic_author, topic_time FROM room ORDER BY ordinal"
+        ),
         members=rows(
             "SELECT room, user, rank, since, ordinal FROM member WHERE until IS NULL "
             "ORDER BY ordinal"
