@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from chat_twisted.core import events
 from chat_twisted.core.commands import (
+    INVITE_ONLY,
     MODERATED,
     NONE,
     OPERATOR,
     PRIVATE,
+    SECRET,
     TOPIC_LOCKED,
     VOICE,
 )
@@ -33,8 +35,10 @@ from chat_twisted.doors.irc.messages import Out
 from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
 
 MODE_LETTERS = {
+    INVITE_ONLY: "i",
     MODERATED: "m",
     PRIVATE: "p",
+    SECRET: "s",
     TOPIC_LOCKED: "t",
 }
 """The letters of the modes of rooms. ``n`` is always on: only members can send."""

@@ -131,7 +131,7 @@ class Registration:
             self.negotiation,
         )
         try:
-            self.context.hub.logins.login(session, self._name)
+            self.context.hub.logins.login(session, self._name, real_name=self._real_name)
         except ChatError as error:
             self.refused(error)
         else:
