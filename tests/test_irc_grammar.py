@@ -247,6 +247,11 @@ class WritingTests(TestCase):
             self.assertEqual(encode("A", ["b", last]), f"A b {written}\r\n".encode())
         self.assertEqual(encode("A", ["b"], trailing=True), b"A :b\r\n")
 
+    def test_a_last_parameter_that_is_a_text_always_has_a_colon(self) -> None:
+        self.assertEqual(encode("PRIVMSG", ["b", "c"]), b"PRIVMSG b :c\r\n")
+        self.assertEqual(encode("PART", ["#b"]), b"PART #b\r\n")
+        self.assertEqual(encode("PART", ["#b", "c"]), b"PART #b :c\r\n")
+
     def test_tags_are_written_before_the_line(self) -> None:
         self.assertEqual(
             encode("A", ["é"], source="b!b@c", tags={"x": "1 2;\\\r\n\0", "y": None, "+z": ""}),
@@ -284,7 +289,7 @@ class WritingTests(TestCase):
                 data = data.removeprefix(b"@x=y ")
                 self.assertLessEqual(len(data), 512)
                 self.assertGreater(len(data) + len(text.encode()), 512)
-                self.assertTrue((start + text * 600).startswith(data[20:-2].decode()))
+                self.assertTrue((start + text * 600).startswith(data[21:-2].decode()))
         self.assertEqual(len(encode("A", 600 * ["b"])), 512)
 
     def test_cut_leaves_whole_characters(self) -> None:

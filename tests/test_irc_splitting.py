@@ -126,7 +126,7 @@ class SplittingTests(TestCase):
                 split(text, 440)
             finally:
                 sys.settrace(before)
-            self.assertLess(steps, 5 * 65536, part)
+            self.assertLess(steps, 8 * 65536, part)
 
 
 class HarmlessTests(TestCase):

@@ -276,7 +276,8 @@ def encode(
     colon; of every other part only the beginning is written that the grammar allows, and ``*`` if
     nothing is left. If the line is too long, it is cut at its end, between two characters.
 
-    :param trailing: write a colon before the last parameter even if it needs none.
+    :param trailing: write a colon before the last parameter even if it needs none, as is done for
+        texts (``TEXT_AFTER``).
     """
     line = verb if verb.isalnum() else _word(verb.lstrip("@"))
     if source:
