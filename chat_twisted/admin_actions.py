@@ -193,6 +193,11 @@ def _describe_status(found: dict[str, Any]) -> dict[str, str]:
         lines["server"] = f"chat_twisted {found['version']}, process {found['process']}, up {up}"
         kinds = (f"{count} {kind}" for kind, count in sorted(found["connections"].items()))
         lines["connections"] = ", ".join(kinds) or "none"
+        certificate = found["certificate"]
+        vouched = ", of an authority that this system trusts" if certificate["vouched"] else ""
+        lines["certificate"] = f"{certificate['fingerprint']}{vouched}"
+        for client in ("weechat", "irssi"):
+            lines[f"for {client}"] = certificate[client]
     lines["users"] = (
         f"{found['users']} here in {found['sessions']} sessions, {found['held']} guests held, "
         f"{found['accounts']} accounts"

@@ -117,6 +117,11 @@ class ChatService(Service):
         self._log.info(
             "the certificate's fingerprint is {fingerprint}", fingerprint=self._tls.fingerprint
         )
+        self._log.info(
+            "that is for weechat (tls_fingerprint) {digits}, for irssi (tls_pinned_cert) {pairs}",
+            digits=self._tls.digits,
+            pairs=self._tls.pairs,
+        )
 
     def _log_ways_in(self) -> None:
         addresses = [port.getHost() for port in self._ports]
@@ -279,7 +284,18 @@ def makeService(options: Options) -> Service:
 
     def status() -> dict[str, Any]:
         uptime = round(clock.seconds() - started, 3)
-        return {"process": os.getpid(), "uptime": uptime, "connections": _count_by_kind(doors)}
+        tls = folder.tls
+        return {
+            "process": os.getpid(),
+            "uptime": uptime,
+            "connections": _count_by_kind(doors),
+            "certificate": {
+                "fingerprint": tls.fingerprint,
+                "weechat": tls.digits,
+                "irssi": tls.pairs,
+                "vouched": tls.is_vouched_for,
+            },
+        }
 
     def wind_down() -> None:
         hub.logins.stop()

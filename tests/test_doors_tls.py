@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import shutil
 import stat
 import tempfile
@@ -18,12 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     PublicFormat,
 )
 from OpenSSL import SSL, crypto
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.doors.tls import ServerTLS, TLSError, certificate_key, ensure
 
 
@@ -94,6 +97,10 @@ class CertificateTests(TestCase):
         tls = ServerTLS(certificate, key)
         first = tls.fingerprint
         self.assertRegex(first, r"^SHA256:[A-Za-z0-9+/]{43}$")
+        self.assertRegex(tls.digits, r"^[0-9a-f]{64}$")
+        self.assertRegex(tls.pairs, r"^([0-9A-F]{2}:){31}[0-9A-F]{2}$")
+        for text in (tls.digits, tls.pairs):
+            self.assertEqual(parse_fingerprint(text), first)
         certificate.write_bytes(b"broken")
         self.assertRaises(TLSError, tls.reload)
         self.assertEqual(tls.fingerprint, first)
@@ -121,6 +128,64 @@ class CertificateTests(TestCase):
         ensure(self.folder, said.append)
         self.assertEqual(key.stat().st_mode & 0o777, 0o600)
         self.assertEqual(said, [f"{key}: other users could read it; from now on they can't"])
+
+
+class AuthorityTests(TestCase):
+    """Whether the system's authorities vouch for a certificate."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.trusted = self.folder / "trusted.pem"
+        for name, path in (("SSL_CERT_FILE", self.trusted), ("SSL_CERT_DIR", self.folder / "none")):
+            before = os.environ.get(name)
+            os.environ[name] = str(path)  # OpenSSL reads it from the process itself
+            if before is None:
+                self.addCleanup(os.environ.pop, name)
+            else:
+                self.addCleanup(os.environ.__setitem__, name, before)
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.trusted.write_text("")
+
+    def sign(self, name: str, private: Any, by: str, issuer: Any, days: int = 1) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        subject, author = (
+            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, who)]) for who in (name, by)
+        )
+        made = (
+            x509.CertificateBuilder(author, subject, private.public_key(), 1)
+            .not_valid_before(now - datetime.timedelta(days=10))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(name != "chat", None), critical=True)
+        )
+        return made.sign(issuer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def load(self, *certificates: bytes) -> ServerTLS:
+        files = self.folder / "given.pem", self.folder / "key.pem"
+        data = (
+            b"".join(certificates),
+            self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        )
+        for file, content in zip(files, data, strict=True):
+            file.write_bytes(content)
+            file.chmod(0o600)
+        return ServerTLS(*files)
+
+    def test_by_a_chain_up_to_one_that_is_trusted(self) -> None:
+        root, middle = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        first = self.sign("chat", self.key, "middle", middle)
+        between = self.sign("middle", middle, "root", root)
+        self.assertFalse(self.load(first, between).is_vouched_for)
+        self.trusted.write_bytes(self.sign("root", root, "root", root))
+        self.assertFalse(self.load(first).is_vouched_for)
+        tls = self.load(first, between)
+        self.assertTrue(tls.is_vouched_for)
+        self.load(self.sign("chat", self.key, "middle", middle, days=-1), between)
+        tls.reload()
+        self.assertFalse(tls.is_vouched_for)
+
+    def test_not_for_one_that_the_server_has_made(self) -> None:
+        self.assertFalse(ServerTLS(*ensure(self.folder)).is_vouched_for)
 
 
 def certify(private: Any, *, days: int = 1) -> x509.Certificate:

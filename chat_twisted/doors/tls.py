@@ -117,6 +117,8 @@ class ServerTLS:
 
     :param certificate: a PEM file with the certificate, followed by intermediate certificates.
     :param key: a PEM file with its private key, not encrypted.
+    :ivar is_vouched_for: whether the authorities that this system trusts vouch for the certificate,
+        as far as the system's files tell.
     :raises TLSError: if a file can't be read or used.
     """
 
@@ -129,12 +131,22 @@ class ServerTLS:
 
         :raises TLSError: if a file can't be read or used; the earlier contents stay in use.
         """
-        self._context, self._digest = _load(*self._files)
+        self._context, self._digest, self.is_vouched_for = _load(*self._files)
 
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the certificate, for people to compare."""
         return describe_fingerprint(self._digest)
+
+    @property
+    def digits(self) -> str:
+        """The fingerprint as 64 hexadecimal digits, as weechat wants it (``tls_fingerprint``)."""
+        return self._digest.hex()
+
+    @property
+    def pairs(self) -> str:
+        """The fingerprint as pairs of digits, as irssi wants it (``tls_pinned_cert``)."""
+        return self._digest.hex(":").upper()
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the TLS object of a connection. Called by Twisted."""
@@ -228,7 +240,24 @@ def _take_any(*_: object) -> bool:
     return True
 
 
-def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
+def _are_vouching(certificate: x509.Certificate, chain: list[x509.Certificate]) -> bool:
+    """Return whether the system's authorities vouch for a certificate now. Only files are read.
+
+    :param chain: the intermediate certificates.
+    """
+    trusted = SSL.Context(SSL.TLS_SERVER_METHOD)  # of which only the trusted certificates are used
+    trusted.set_default_verify_paths()
+    store = trusted.get_cert_store()
+    assert store is not None, "a context has one"
+    first, *others = map(crypto.X509.from_cryptography, (certificate, *chain))
+    try:
+        crypto.X509StoreContext(store, first, others).verify_certificate()
+    except crypto.X509StoreContextError:
+        return False
+    return True
+
+
+def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool]:
     path = certificate
     try:
         require_trusted(certificate)
@@ -260,4 +289,4 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes]:
     context.set_session_id(_SESSIONS)
     context.set_verify(SSL.VERIFY_PEER, _take_any)
     context.set_verify_depth(0)  # nobody vouches for a client, so no chain is to be checked
-    return context, first.fingerprint(hashes.SHA256())
+    return context, first.fingerprint(hashes.SHA256()), _are_vouching(first, chain)

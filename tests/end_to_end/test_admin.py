@@ -127,6 +127,16 @@ class ModerationTests(AdminTestCase):
         self.assertEqual(found["connections"], {"plain version 2": 1})
         self.assertEqual((found["users"], found["messages"], found["running"]), (1, 1, True))
         self.assertEqual(found["process"], self.server.popen.pid)
+        certificate = found["certificate"]
+        self.assertEqual(
+            (certificate["fingerprint"], certificate["vouched"]), (self.fingerprint, False)
+        )
+        logged = "\n".join(self.server.out)
+        for client in ("weechat", "irssi"):
+            self.assertRegex(logged, rf"for {client} \(\w+\) {certificate[client]}")
+        lines = self.admin("status").out
+        self.assertIn(f"certificate  {self.fingerprint}", lines)
+        self.assertIn(f"for weechat  {certificate['weechat']}", lines)
 
     def test_the_status_tells_how_far_behind_everybody_is(self) -> None:
         alice, _ = self.user("alice")
