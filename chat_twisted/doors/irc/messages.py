@@ -21,13 +21,11 @@ from chat_twisted.doors.irc.capabilities import (
 from chat_twisted.doors.irc.grammar import encode
 from chat_twisted.doors.irc.numerics import ALL, prefix
 from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.splitting import ACTION_OCTETS, action, split, text_limit
 from chat_twisted.frames import format_time
 
 SHAPE = ACCOUNT_TAG | BATCH | MESSAGE_TAGS | MULTILINE | SERVER_TIME
 """The capabilities on which the form of a message depends."""
-
-MAX_LINE = 510
-"""Maximum bytes of a line without its tags and its end (RFC 2812, 2.3)."""
 
 OLD = 60_000
 """Milliseconds after which a client without ``server-time`` is told the time in the text."""
@@ -71,15 +69,15 @@ def lines_of(
     if caps & ACCOUNT_TAG and account:
         tags["account"] = account
     first = {**tags, "msgid": str(message.number)} if caps & MESSAGE_TAGS else tags
-    room = MAX_LINE - len(f":{source} PRIVMSG {target} :".encode())
-    around = "{}"
     if message.kind == NOTICE:
         verb = "NOTICE"
-    elif message.kind == ACTION:
-        around = "\x01ACTION {}\x01"
-        room -= len("\x01ACTION \x01")
-    for number, line in enumerate(_split(text, room)):
-        yield Out(verb, (target, around.replace("{}", line)), source, tags if number else first)
+    limit = text_limit(verb, target, source)
+    if message.kind == ACTION:
+        lines = [action(line) for line in split(text, limit - ACTION_OCTETS)]
+    else:
+        lines = split(text, limit)
+    for number, line in enumerate(lines):
+        yield Out(verb, (target, line), source, tags if number else first)
 
 
 def add_message(reply: Reply, message: Message, caps: int, account: str) -> None:
@@ -105,7 +103,3 @@ def encode_message(message: Message, caps: int, now: float, account: str) -> byt
         encode(verb, params, source=source, tags=tags)
         for verb, params, source, tags in lines_of(message, caps, now, account)
     )
-
-
-def _split(text: str, octets: int) -> list[str]:
-    return [line or " " for line in text.split("\n")]

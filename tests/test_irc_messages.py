@@ -1,0 +1,44 @@
+"""Messages as lines of IRC: nothing of a long text is lost, and every line fits."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from chat_twisted.core.commands import ACTION, NOTICE, TEXT
+from chat_twisted.core.message import Message
+from chat_twisted.doors.irc.capabilities import MESSAGE_TAGS
+from chat_twisted.doors.irc.messages import encode_message
+
+
+def lines_of(text: str, kind: int = TEXT, caps: int = 0) -> list[bytes]:
+    message = Message(42, 0, 1, "alice", 0, 1, "#dev", text, kind=kind)
+    *lines, end = encode_message(message, caps, 0, "").split(b"\r\n")
+    assert end == b""
+    return lines
+
+
+class LongTextTests(TestCase):
+    def test_64_kib_with_line_ends_are_complete_in_lines_of_512_bytes(self) -> None:
+        text = "é漢 word\n" * 5000 + "😀" * 5000
+        for kind, before, after in (
+            (TEXT, b":alice!alice@chat PRIVMSG #dev :", b""),
+            (NOTICE, b":alice!alice@chat NOTICE #dev :", b""),
+            (ACTION, b":alice!alice@chat PRIVMSG #dev :\x01ACTION ", b"\x01"),
+        ):
+            lines = lines_of(text, kind)
+            for line in lines:
+                self.assertLessEqual(len(line), 510)
+                self.assertTrue(line.startswith(before) and line.endswith(after))
+            found = b"".join(line.removeprefix(before).removesuffix(after) for line in lines)
+            self.assertEqual(found.decode(), text.replace("\n", ""))
+
+    def test_the_number_is_on_the_first_line_only(self) -> None:
+        first, *others = lines_of("a\nb\nc", caps=MESSAGE_TAGS)
+        self.assertEqual(first, b"@msgid=42 :alice!alice@chat PRIVMSG #dev :a")
+        self.assertEqual(
+            others, [b":alice!alice@chat PRIVMSG #dev :" + part for part in (b"b", b"c")]
+        )
+
+    def test_no_text_is_a_command_to_a_client_or_its_terminal(self) -> None:
+        [line] = lines_of("\x01VERSION\x01\x1b[2J\0")
+        self.assertTrue(line.endswith(" :␁VERSION␁␛[2J␀".encode()))
