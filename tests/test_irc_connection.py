@@ -42,7 +42,7 @@ class MessageTests(IRCTestCase):
                 ":alice!alice@chat JOIN #a",
                 ":chat.server 353 alice = #a :@alice",
                 ":chat.server 366 alice #a :End of NAMES list",
-                ":chat.server PONG chat.server z",
+                ":chat.server PONG chat.server :z",
             ],
         )
 

@@ -37,6 +37,7 @@ TEXT_AFTER: Mapping[str, int] = {
     "KILL": 1,
     "NOTICE": 1,
     "PART": 1,
+    "PONG": 1,
     "PRIVMSG": 1,
     "QUIT": 0,
     "TOPIC": 1,

@@ -1,0 +1,103 @@
+"""The IRC door of a real server: the same chat as through the other doors, on the same port."""
+
+from __future__ import annotations
+
+import re
+
+from tests.end_to_end.irc import IRCPeer
+from tests.end_to_end.support import ServerTestCase
+
+
+class IRCEndToEnd(ServerTestCase):
+    def irc(self, nick: str = "", *channels: str, caps: str = "", tls: bool = False) -> IRCPeer:
+        """Return a client; with a nick it is registered, and has joined channels."""
+        peer = IRCPeer(self.port, tls=tls)
+        self.addCleanup(peer.close)
+        if nick:
+            peer.join(nick, *channels, caps=caps)
+        return peer
+
+
+class FirstBytesTests(IRCEndToEnd):
+    def test_clients_in_any_case_a_byte_at_a_time_or_after_an_empty_line_are_welcomed(self) -> None:
+        for number, line in enumerate(
+            ["nick {}\nuser x 0 * :é🙂\n", "\r\nNICK {}\r\nUSER x 0 * :\r\n"]
+        ):
+            peer = self.irc()
+            for byte in line.format(f"a{number}").encode():
+                peer.send(bytes([byte]))
+            peer.until(f" 001 a{number} ")
+        peer = self.connect()
+        peer.register("v2user")
+        self.assertNoTraceback()
+
+
+class EncryptionTests(IRCEndToEnd):
+    options = ("--plaintext", "nowhere")
+
+    def test_plain_clients_are_refused_in_their_protocol_and_encrypted_ones_are_not(self) -> None:
+        peer = self.irc()
+        self.assertEqual(peer.end(b"CAP LS 302\r\n"), b"ERROR :Encryption required\r\n")
+        peer = self.irc("alice", tls=True)
+        self.assertEqual(peer.ping("PRIVMSG &ALL :to whoever comes"), [])
+        self.assertNoTraceback()
+
+
+class ChatTests(IRCEndToEnd):
+    def test_200_kb_without_an_end_are_refused_once_and_the_next_line_is_taken(self) -> None:
+        peer = self.irc("alice")
+        peer.send(b"PRIVMSG #a :" + b"x" * 200_000 + b"\r\n")
+        self.assertEqual(peer.ping(), [":chat.server 417 alice :Input line was too long"])
+        self.assertEqual(peer.ping(":y", "@", "@;;= "), [])
+        peer.send(b"PRIVMSG #a :\xff\r\n")
+        (line,) = peer.ping()
+        self.assertTrue(line.startswith(":chat.server FAIL PRIVMSG INVALID_UTF8 :"), line)
+        self.assertNoTraceback()
+
+    def test_a_direct_message_is_delivered_only_when_the_client_has_answered_the_ping(self) -> None:
+        alice = self.connect()
+        alice.register("alice")
+        carol, bob = self.irc("carol"), self.irc("bob")
+        alice.ask("SEND bob", body="hello")
+        line, ping = bob.until("PING :m")
+        self.assertEqual(line, ":alice!alice@chat PRIVMSG bob :hello")
+        number = ping.removeprefix("PING :")
+        carol.ping(f"PONG :{number}")
+        self.assertEqual(alice.ask("PING before")[0], "PONG before")
+        bob.say(f"PONG :{number}")
+        start, headers, _ = alice.frame()
+        self.assertEqual((start, f"m{headers['message']}"), ("DELIVERED bob", number))
+        self.assertNoTraceback()
+
+    def test_a_line_end_in_a_quit_reason_forges_nothing(self) -> None:
+        alice, bob = self.irc("alice", "#a"), self.irc("bob", "#a")
+        alice.ping()
+        bob.send(b"QUIT :a\r:chat NOTICE alice :forged\r\n")
+        self.assertEqual(bob.rest().splitlines()[-1], b"ERROR :Closing link: quit")
+        self.assertEqual(alice.ping(), [":bob!bob@chat QUIT :a"])
+
+    def test_700_lines_at_once_come_in_order(self) -> None:
+        bob, alice = self.irc("bob", "#a"), self.irc("alice", "#a")
+        bob.ping()
+        alice.say(*(f"PRIVMSG #a :{number}" for number in range(700)))
+        got = []
+        while len(got) < 700:
+            if found := re.search(r"PRIVMSG #a :(\d+)", bob.line()):
+                got.append(int(found[1]))
+        self.assertEqual(got, list(range(700)))
+        self.assertNoTraceback()
+
+    def test_after_a_crash_of_the_server_the_name_of_a_guest_is_free(self) -> None:
+        self.irc("alice", "#a")
+        self.kill()
+        self.start()
+        alice = self.irc("alice", "#a")
+        self.assertIn(":chat.server 353 alice = #a :@alice", alice.ping("NAMES #a"))
+
+    def test_at_the_server_s_stop_every_client_is_told_and_nobody_is_seen_to_quit(self) -> None:
+        alice, _ = self.irc("alice", "#a"), self.irc("bob", "#a")
+        alice.ping()
+        self.server.popen.terminate()
+        self.assertEqual(alice.rest(), b"ERROR :The server is stopping\r\n")
+        self.server.wait()
+        self.assertNoTraceback()
