@@ -8,7 +8,6 @@ by the ``door``. This module must not know the commands, or how connections are 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -44,6 +43,10 @@ class _Named(Protocol):
 
 
 Named = TypeVar("Named", bound=_Named)
+
+
+_NOT_COUNTED = frozenset(["NOTICE", "PONG", "PRIVMSG", "QUIT"])
+"""Commands that are not counted as a message: messages are counted when they are sent."""
 
 
 class Connection(Protocol):
@@ -274,6 +277,8 @@ class IRCSession(Session):
             after = page[-1].key if len(page) == PAGE else None
 
         while after is not None:
+            if wait := self.context.hub.usage.work_wait(self):
+                await self.pause(wait)
             await self.context.lists.do(self.context.hub.usage.asker(self), show_page)
             if self.ended:
                 raise NoSession
@@ -287,12 +292,12 @@ class IRCSession(Session):
             label = line.tags.get("label")
         if label and len(label.encode()) > MAX_LABEL:
             label = None
-        command = self._handle(line, handler, Reply(self, label or None))
+        reply = Reply(self, label or None)
         if self._pending:
             self.hold()
-            self._then = partial(self.start, command, holding=True)
+            self._then = lambda: self.start(self._handle(line, handler, reply), holding=True)
         else:
-            self.start(command)
+            self.start(self._handle(line, handler, reply))
 
     def start(self, coroutine: Coroutine[Any, Any, None], *, holding: bool = False) -> None:
         """Run a coroutine. No line is processed until it has ended.
@@ -327,6 +332,8 @@ class IRCSession(Session):
 
     async def _handle(self, line: Line, handler: Handler, reply: Reply) -> None:
         try:
+            if line.verb not in _NOT_COUNTED:
+                await self.spend()
             await handler(self, reply, line)
         except NoSession:
             pass
