@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
-from chat_twisted.core import delivery
+from chat_twisted.core import delivery, departures
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import (
     Banned,
@@ -1282,6 +1282,44 @@ class FollowingTests(HubTestCase):
         bob = self.join("bob")
         self.quit(self.follow("carol"))
         self.assertEqual(bob.got, [])
+
+
+class DepartureTests(HubTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(departures, "MAX_DEPARTURES", 3)
+        self.start()
+
+    def gone(self, name: str) -> list[tuple[str, str, bool]]:
+        return [departure[:3] for departure in self.hub.departures.find(name)]
+
+    def test_those_who_had_a_name_are_found_the_newest_first(self) -> None:
+        bob = self.join("Bob")
+        self.ask(bob, c.SetRealName, "Bob B.")
+        other = self.join("bob", bob.token)
+        self.quit(bob)
+        self.assertEqual(self.gone("bob"), [])
+        self.quit(other)
+        time = self.hub.departures.find("bob")[0].time
+        self.assertEqual(time, int(self.hub.settled() * 1000))
+        bob = self.join("bOB")
+        self.ask(bob, c.MakeAccount, "ssh-ed25519 AAAA")
+        self.leave(bob)
+        self.assertEqual(self.gone("bob"), [("bOB", "", True), ("Bob", "Bob B.", False)])
+        self.assertEqual(self.gone("alice"), [])
+
+    def test_so_many_are_remembered(self) -> None:
+        for name in ("alice", "bob", "carol", "dora"):
+            self.quit(self.join(name))
+        found = [name for name in ("alice", "bob", "carol", "dora") if self.gone(name)]
+        self.assertEqual(found, ["bob", "carol", "dora"])
+
+    def test_one_who_was_never_present_has_not_gone(self) -> None:
+        dora = ImmediateSession(self.door)
+        self.hub.logins.login(dora, "dora", present=False)
+        self.commit()
+        self.leave(dora)
+        self.assertEqual(self.gone("dora"), [])
 
 
 class CatchingUpTests(HubTestCase):

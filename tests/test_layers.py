@@ -56,6 +56,7 @@ LAYERS = {
     "hub": [
         "core.events",
         "core.routes",
+        "core.departures",
         "core.presence",
         "core.sessions",
         "core.usage",

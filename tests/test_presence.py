@@ -20,16 +20,17 @@ from chat_twisted.core.presence import (
     identity_of,
     presence_of,
 )
+from chat_twisted.core.routes import Routes
 
 
 class WatchersTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.told: list[list[str]] = []
-        names = {1: "alice", 2: "bob"}
-        self.watchers: Watchers[str] = Watchers(
-            self.clock, [(1, 5)], names.__getitem__, self.look, self.tell
+        self.routes: Routes[str] = Routes(
+            [(1, "alice", ""), (2, "bob", "")], online=[(1, (), {5: True})]
         )
+        self.watchers: Watchers[str] = Watchers(self.clock, self.routes, self.look, self.tell)
         self.watchers.watching["somebody"] = None
 
     def look(self, name: str, user: int) -> Presence:
@@ -39,11 +40,16 @@ class WatchersTests(TestCase):
         self.seen = list(seen)
         self.told.append([presence.name for presence in seen])
 
+    def follow(self, fact: facts.Fact) -> None:
+        """Follow a fact, as the hub does."""
+        self.watchers.follow(fact)
+        self.routes.follow(fact)
+
     def come(self, user: int, epoch: int, *, present: bool = True) -> None:
-        self.watchers.follow(facts.SessionCame(user, epoch, 0, "", b"", "", present))
+        self.follow(facts.SessionCame(user, epoch, 0, "", b"", "", present))
 
     def go(self, user: int, epoch: int) -> None:
-        self.watchers.follow(facts.SessionGone(user, epoch, False, ""))
+        self.follow(facts.SessionGone(user, epoch, False, ""))
 
     def take(self) -> list[list[str]]:
         """What is told when it is time."""
@@ -70,30 +76,33 @@ class WatchersTests(TestCase):
     def test_a_session_is_news_when_it_is_there_to_get_messages(self) -> None:
         self.come(2, 1, present=False)
         self.assertEqual(self.take(), [])
-        self.watchers.follow(facts.SessionArrived(2, 1))
+        self.follow(facts.SessionArrived(2, 1))
         self.assertEqual(self.take(), [["bob"]])
 
     def test_of_a_user_who_is_not_here_nothing_is_told(self) -> None:
-        self.watchers.follow(facts.AwaySet(2, "lunch"))
+        self.follow(facts.AwaySet(2, "lunch"))
+        self.come(2, 1, present=False)
+        self.follow(facts.AwaySet(2, "lunch"))
         self.go(2, 1)
         self.assertEqual(self.take(), [])
 
     def test_who_is_renamed_is_told_under_both_names(self) -> None:
-        self.watchers.follow(facts.UserRenamed(1, "alicia"))
+        self.follow(facts.UserRenamed(1, "alicia"))
         self.assertEqual(self.take(), [["alice", "alicia"]])
 
     def test_an_account_changes_the_identity_alone(self) -> None:
-        self.watchers.follow(facts.AccountMade(1, 5))
+        self.follow(facts.AccountMade(1, 5))
         self.assertEqual(self.take(), [["alice"]])
         self.assertEqual(self.seen, [Presence("alice", HERE, identity="1", identity_only=True)])
-        self.watchers.follow(facts.AccountGone(2))  # who is not here
+        self.follow(facts.AccountGone(2))  # who is not here
         self.assertEqual(self.take(), [])
-        for first, then in (
+        pairs: tuple[tuple[facts.Fact, facts.Fact], ...] = (
             (facts.AccountMade(1, 5), facts.AwaySet(1, "lunch")),
             (facts.AwaySet(1, "lunch"), facts.AccountGone(1)),
-        ):
-            self.watchers.follow(first)
-            self.watchers.follow(then)
+        )
+        for first, then in pairs:
+            self.follow(first)
+            self.follow(then)
             self.assertEqual(self.take(), [["alice"]])
             self.assertFalse(self.seen[0].identity_only)
 

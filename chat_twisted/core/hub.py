@@ -48,6 +48,7 @@ from chat_twisted.core.commands import (
     Turn,
 )
 from chat_twisted.core.delivery import Delivery, Said, by_door
+from chat_twisted.core.departures import Departure, Departures
 from chat_twisted.core.entries import Duplicate, Outcome, Result, Signalled
 from chat_twisted.core.errors import (
     ChatError,
@@ -103,7 +104,7 @@ class Population(NamedTuple):
 class Hub:
     """The hub of one node.
 
-    :ivar logins, queries, usage: its parts for doors.
+    :ivar logins, queries, usage, departures: its parts for doors.
     :param ledger: decides and stores commands.
     :param reads: reads stored messages.
     :param clock: a monotonic clock.
@@ -144,15 +145,10 @@ class Hub:
         self.queries = Queries(state, reads, self.usage, self.ask)
         self._delivery = Delivery(reads, clock, state, newest, self.usage)
         self._routes = self._delivery.routes
-        present = (
-            (user.id, epoch)
-            for user in ledger.state.users.values()
-            for epoch, session in user.sessions.items()
-            if session.present
-        )
         self._watchers: Watchers[Session] = Watchers(
-            clock, present, self._routes.name_of, self._presence, self._tell_presence
+            clock, self._routes, self._presence, self._tell_presence
         )
+        self.departures = Departures()
         self.logins = Logins(
             state,
             self._propose,
@@ -449,7 +445,9 @@ class Hub:
                     cause = BANNED
                 case facts.AccountGone():
                     cause = REMOVED
-                case facts.SessionGone():
+                case facts.SessionGone(user, epoch):
+                    if self._routes.is_last(user, epoch):
+                        self._note_departure(user)
                     self._gone(fact, cause)
                 case facts.UserGone(id):
                     self._delivery.absent(id, for_good=True)
@@ -470,6 +468,13 @@ class Hub:
         if request is not None:
             audit(request.command, outcome, self._routes.name_of)
             self._answer(request, outcome.result, answer)
+
+    def _note_departure(self, user: int) -> None:
+        name, real_name = self._routes.name_of(user), self._routes.real_name_of(user)
+        known = self.state.users.get(user)  # a guest may have ended
+        has_account = known is not None and known.account is not None
+        time = int(self.settled() * 1000)
+        self.departures.add(Departure(name, real_name, has_account, time))
 
     def _gone(self, fact: facts.SessionGone, cause: str) -> None:
         """Called when a session of a user has ended, here or on another node."""

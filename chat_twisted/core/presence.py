@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chat_twisted.core import facts
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.model import User
+from chat_twisted.core.routes import Routes
 
 TELL_AFTER = 0.5
 """Seconds for which changes are gathered."""
@@ -49,8 +50,7 @@ class Watchers(Generic[W]):
 
     :ivar watching: these sessions, in the order in which they started to watch.
     :param clock: a monotonic clock.
-    :param present: the user and the epoch of each session that is present at the start.
-    :param name_of: returns the name of a user.
+    :param routes: the names and the presence of users, as of the facts that were followed.
     :param look: returns the current presence of the user with a given name; it also gets the number
         of the user who had the name when it changed.
     :param tell: called with the changed presences, one for each name, if any session watches.
@@ -59,44 +59,36 @@ class Watchers(Generic[W]):
     def __init__(
         self,
         clock: IReactorTime,
-        present: Iterable[tuple[int, int]],
-        name_of: Callable[[int], str],
+        routes: Routes[W],
         look: Callable[[str, int], Presence],
         tell: Callable[[Sequence[Presence]], None],
     ) -> None:
         self.watching: dict[W, None] = {}
         self._clock = clock
-        self._name_of = name_of
+        self._routes = routes
         self._look = look
         self._tell = tell
-        self._epochs: dict[int, set[int]] = {}
-        for user, epoch in present:
-            self._epochs.setdefault(user, set()).add(epoch)
         self._changed: dict[
             str, tuple[int, bool]
         ] = {}  # user, and whether it is the identity alone
         self._telling: IDelayedCall | None = None
 
     def follow(self, fact: Fact) -> None:
-        """Note the changes of a fact. Call this before ``name_of`` returns the new names."""
+        """Note the changes of a fact. Call this before the routes follow it."""
+        routes = self._routes
         match fact:
-            case facts.SessionCame(user, epoch, present=True) | facts.SessionArrived(user, epoch):
-                epochs = self._epochs.setdefault(user, set())
-                if not epochs:
-                    self._note(self._name_of(user), user)
-                epochs.add(epoch)
-            case facts.SessionGone(user, epoch) if user in self._epochs:
-                self._epochs[user].discard(epoch)
-                if not self._epochs[user]:
-                    del self._epochs[user]
-                    self._note(self._name_of(user), user)
-            case facts.AwaySet(user) if user in self._epochs:
-                self._note(self._name_of(user), user)
-            case facts.UserRenamed(user, name) if user in self._epochs:
-                self._note(self._name_of(user), user)
+            case facts.SessionCame(user, present=True) | facts.SessionArrived(user):
+                if not routes.is_present(user):
+                    self._note(routes.name_of(user), user)
+            case facts.SessionGone(user, epoch) if routes.is_last(user, epoch):
+                self._note(routes.name_of(user), user)
+            case facts.AwaySet(user) if routes.is_present(user):
+                self._note(routes.name_of(user), user)
+            case facts.UserRenamed(user, name) if routes.is_present(user):
+                self._note(routes.name_of(user), user)
                 self._note(name, user)
-            case facts.AccountMade(user) | facts.AccountGone(user) if user in self._epochs:
-                self._note(self._name_of(user), user, identity_only=True)
+            case facts.AccountMade(user) | facts.AccountGone(user) if routes.is_present(user):
+                self._note(routes.name_of(user), user, identity_only=True)
 
     def _note(self, name: str, user: int, *, identity_only: bool = False) -> None:
         if self.watching:

@@ -68,18 +68,24 @@ class _Online:
 class Routes(Generic[S]):
     """The sessions of this node, by user and by room, in the order of their logins.
 
-    :param users: the numbers and names of all users at the start; ``rooms`` likewise.
+    :param users: the numbers, names and real names of all users at the start.
+    :param rooms: the numbers and names of all rooms at the start.
     :param online: the users who have sessions at the start, with their rooms, and the epochs of
         their sessions, each with whether the session is present.
     """
 
     def __init__(
         self,
-        users: Iterable[tuple[int, str]] = (),
+        users: Iterable[tuple[int, str, str]] = (),
         rooms: Iterable[tuple[int, str]] = (),
         online: Iterable[tuple[int, Iterable[int], Mapping[int, bool]]] = (),
     ) -> None:
-        self._names = dict(users)
+        self._names: dict[int, str] = {}
+        self._real_names: dict[int, str] = {}  # of those who have one
+        for user, name, real_name in users:
+            self._names[user] = name
+            if real_name:
+                self._real_names[user] = real_name
         self._room_names = dict(rooms)
         self._online = {user: _Online(rooms, epochs) for user, rooms, epochs in online}
         self._of_user: dict[int, Sessions[S]] = {}
@@ -130,6 +136,22 @@ class Routes(Generic[S]):
     def name_of(self, user: int) -> str:
         """Return the name of a user; empty if there is no such user."""
         return self._names.get(user, "")
+
+    def real_name_of(self, user: int) -> str:
+        """Return the real name of a user; empty if there is none."""
+        return self._real_names.get(user, "")
+
+    def is_present(self, user: int) -> bool:
+        """Return whether a user has a present session."""
+        online = self._online.get(user)
+        return online is not None and online.present
+
+    def is_last(self, user: int, epoch: int) -> bool:
+        """Return whether a user is present by this session alone."""
+        online = self._online.get(user)
+        if online is None or not online.epochs.get(epoch):
+            return False
+        return sum(online.epochs.values()) == 1
 
     # Changes
 
@@ -186,10 +208,6 @@ class Routes(Generic[S]):
                 found.update(self._following)
         return found
 
-    def _present(self, user: int) -> bool:
-        online = self._online.get(user)
-        return online is not None and online.present
-
     def _rooms_named(self, online: _Online) -> tuple[str, ...]:
         return tuple(self._room_names[room] for room in online.rooms)
 
@@ -206,6 +224,7 @@ class Routes(Generic[S]):
 
     def _gone(self, fact: facts.UserGone) -> Sequence[Told[S]]:
         del self._names[fact.id]
+        self._real_names.pop(fact.id, None)
         return ()
 
     def _session_came(self, fact: facts.SessionCame) -> Sequence[Told[S]]:
@@ -244,8 +263,12 @@ class Routes(Generic[S]):
         return [Told(event, self._around(fact.user))]
 
     def _real_name(self, fact: facts.RealNameSet) -> Sequence[Told[S]]:
+        if fact.real_name:
+            self._real_names[fact.user] = fact.real_name
+        else:
+            self._real_names.pop(fact.user, None)
         event = RealNameChanged(self.name_of(fact.user), fact.real_name)
-        return [Told(event, self._following if self._present(fact.user) else ())]
+        return [Told(event, self._following if self.is_present(fact.user) else ())]
 
     def _account(self, user: int, has_account: bool) -> Sequence[Told[S]]:
         event = AccountChanged(self.name_of(user), has_account)
@@ -273,7 +296,7 @@ class Routes(Generic[S]):
             online.rooms.pop(fact.room, None)
         self._take_out(fact.room, self.of_user(fact.user))
         names = (self._room_names[fact.room], self.name_of(fact.user), self.name_of(fact.by))
-        return [Told(MemberLeft(*names, fact.reason, self._present(fact.user)), hearers)]
+        return [Told(MemberLeft(*names, fact.reason, self.is_present(fact.user)), hearers)]
 
     def _rank(self, fact: facts.RankSet) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user)
