@@ -1181,7 +1181,7 @@ class OrderTests(HubTestCase):
         self.ask(self.alice, c.Part, "#dev")
         left = MemberLeft("#dev", "alice", "", "", True)
         self.assertEqual(self.alice.heard, [("answered", "q", left)])
-        self.assertEqual(self.bob.got, [left, RankChanged("#dev", "bob", c.OPERATOR, "")])
+        self.assertEqual(self.bob.got, [left, RankChanged("#dev", "bob", c.OPERATOR, "", c.NONE)])
 
     def test_the_last_member_leaves_and_joins_again_at_once(self) -> None:
         self.quit(self.alice)

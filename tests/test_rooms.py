@@ -10,7 +10,7 @@ from chat_twisted.core.commands import OPERATOR, PRIVATE
 from chat_twisted.core.model import Room
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import State
-from tests.test_state import AT, Chat, StateTests
+from tests.test_state import AT, KEY, Chat, StateTests
 
 
 def seen_by(state: State, at: AT, after: str = "") -> list[str]:
@@ -129,6 +129,25 @@ class ListTests(TestCase):
         chat.do(c.Part(*dora, "#dev"))
         chat.join(self.cyd, "#dev")  # another room of that name
         self.assertEqual(members(), ["Zoe"])
+
+    def test_the_present_members_are_counted(self) -> None:
+        chat = self.chat
+        for at in (self.ann, self.bob, self.cyd):
+            chat.join(at, "#dev")
+        chat.register(self.cyd)
+        room = chat.state.room_names["#dev"]
+        self.assertEqual(room.present, 3)
+        chat.do(c.Detach(*self.cyd))
+        self.assertEqual((len(room.members), room.present), (3, 2))
+        late = chat.login("cyd", proof=KEY, present=False)
+        self.assertEqual(room.present, 2)
+        chat.do(c.Arrive(*late))
+        chat.login("cyd", proof=KEY)
+        chat.do(c.Rename(*self.bob, "Ben"))
+        self.assertEqual(room.present, 3)
+        chat.do(c.Part(*self.bob, "#dev"))
+        chat.do(c.Detach(*self.ann, True))
+        self.assertEqual(room.present, 1)
 
     def test_the_end_of_a_user_looks_at_their_own_rooms_alone(self) -> None:
         chat = self.chat

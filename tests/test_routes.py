@@ -132,7 +132,7 @@ class ToldTests(TestCase):
         self.tells(
             c.Part(*ann, "#dev", "bye"),
             (MemberLeft("#dev", "ann", "", "bye", True), [ann, cyd]),
-            (RankChanged("#dev", "cyd", 2, ""), [cyd]),
+            (RankChanged("#dev", "cyd", 2, "", 0), [cyd]),
         )
 
     def test_the_end_of_a_user_is_told_to_whom_it_concerns(self) -> None:

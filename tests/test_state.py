@@ -193,7 +193,7 @@ class OrderTests(StateTests):
         left, heir = chat.do(c.Part(*ann, "#dev"))
         self.assertIsInstance(left, facts.Left)
         assert isinstance(heir, facts.RankSet)
-        self.assertEqual((heir.user, heir.rank, heir.by), (bob[0], OPERATOR, 0))
+        self.assertEqual(heir[1:], (bob[0], OPERATOR, 0, NONE))
 
     def test_the_end_of_a_guest_is_of_their_memberships_first(self) -> None:
         chat = Chat()
@@ -649,7 +649,14 @@ class RoomTests(StateTests):
         chat.join(self.bob, "#dev")
         self.refuses(errors.LastOperator, chat.ask(c.SetRank(*self.ann, "#dev", "ann", NONE)))
         self.refuses(errors.RoomOperatorRequired, chat.ask(c.SetRank(*self.bob, "#dev", "bob", 2)))
-        chat.do(c.SetRank(*self.ann, "#dev", "bob", OPERATOR))
+        none_before = c.SetRank(*self.ann, "#dev", "bob", VOICE, NONE)
+        [voiced] = chat.do(none_before)
+        assert isinstance(voiced, facts.RankSet)
+        self.assertEqual((voiced.rank, voiced.before), (VOICE, NONE))
+        [raised] = chat.do(c.SetRank(*self.ann, "#dev", "bob", OPERATOR))
+        assert isinstance(raised, facts.RankSet)
+        self.assertEqual((raised.rank, raised.before), (OPERATOR, VOICE))
+        self.assertEqual(chat.ask(none_before).facts, ())
         self.assertEqual(len(chat.do(c.Part(*self.ann, "#dev"))), 1)  # bob needs no inheritance
         self.refuses(errors.NotThere, chat.ask(c.RemoveMember(*self.bob, "#dev", "bob")))
 
@@ -659,6 +666,9 @@ class RoomTests(StateTests):
         chat.join(self.bob, "#dev")
         chat.do(c.BanFromRoom(*self.ann, "#dev", "Bob", True, "loud", 12_000))
         [room] = chat.state.rooms.values()
+        self.assertEqual(
+            chat.ask(c.BanFromRoom(*self.ann, "#dev", "bob", True, "", 13_000)).facts, ()
+        )
         self.assertEqual(room.bans["bob"].time, 12_000)
         self.refuses(errors.BannedFromRoom, chat.say(self.bob, "#dev"))
         chat.do(c.RemoveMember(*self.ann, "#dev", "bob"))

@@ -311,13 +311,18 @@ class SetTopic(NamedTuple):
 
 
 class SetRank(NamedTuple):
-    """Set the rank of a member. Only the room's operators may."""
+    """Set the rank of a member. Only the room's operators may.
+
+    :ivar before: the rank that the member must have now; if it is another one, nothing changes.
+        None means any.
+    """
 
     user: int
     epoch: int
     room: str
     whom: str
     rank: int
+    before: int | None = None
 
 
 class SetMode(NamedTuple):

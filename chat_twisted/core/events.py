@@ -34,12 +34,15 @@ class MemberLeft(NamedTuple):
 
 
 class RankChanged(NamedTuple):
-    """A member has got another rank. If ``by`` is empty, they have inherited the room."""
+    """A member has got another rank than the one ``before``. If ``by`` is empty, they have
+    inherited the room.
+    """
 
     room: str
     user: str
     rank: int
     by: str
+    before: int
 
 
 class ModeChanged(NamedTuple):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chat_twisted.core.commands import Options
+from chat_twisted.core.commands import NONE, Options
 from chat_twisted.core.message import Message
 
 
@@ -262,12 +262,15 @@ class Left(NamedTuple):
 
 
 class RankSet(NamedTuple):
-    """A member has got another rank. ``by`` is 0 if the member has inherited the room."""
+    """A member has got another rank. ``by`` is 0 if the member has inherited the room. ``before``,
+    the rank until then, is only for events.
+    """
 
     room: int
     user: int
     rank: int
     by: int = 0
+    before: int = NONE
 
 
 class ModeSet(NamedTuple):

@@ -222,6 +222,7 @@ class Room:
     :ivar address: the address from which the room was made, as ``limits.network`` returns it.
     :ivar time: the time when it was made.
     :ivar members: the members, in the order of joining.
+    :ivar present: how many of them are present.
     :ivar operators: the users among them who are the room's operators.
     :ivar invited: the users who are invited and have not joined.
     :ivar bans: the bans, by folded names.
@@ -239,6 +240,7 @@ class Room:
         "name",
         "operators",
         "ordinal",
+        "present",
         "time",
         "topic",
         "topic_author",
@@ -257,6 +259,7 @@ class Room:
         self.topic_author = ""
         self.topic_time = 0
         self.members: OrderedDict[int, Member] = OrderedDict()
+        self.present = 0
         self.operators: set[int] = set()
         self.invited: dict[int, None] = {}
         self.bans: dict[str, RoomBan] = {}

@@ -111,7 +111,8 @@ def after_left(model: Model, fact: Left) -> Iterator[Fact]:
     if not room.members:
         yield RoomGone(room.id)
     elif not room.operators:
-        yield RankSet(room.id, next(iter(room.members)), OPERATOR)
+        heir, member = next(iter(room.members.items()))
+        yield RankSet(room.id, heir, OPERATOR, before=member.rank)
 
 
 def remove_member(model: Model, command: RemoveMember, now: int) -> Outcome:
@@ -167,11 +168,12 @@ def set_rank(model: Model, command: SetRank, now: int) -> Outcome:
     rank = room.members[other.id].rank
     if command.rank not in (NONE, VOICE, OPERATOR):
         raise NotPermitted("not a rank")
-    if command.rank == rank:
+    if rank == command.rank or command.before not in (None, rank):
         return Outcome((), InRoom(room.id))
     if rank == OPERATOR and len(room.operators) == 1:
         raise LastOperator
-    return Outcome((RankSet(room.id, other.id, command.rank, user.id),), InRoom(room.id))
+    changed = RankSet(room.id, other.id, command.rank, user.id, rank)
+    return Outcome((changed,), InRoom(room.id))
 
 
 def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
@@ -186,7 +188,8 @@ def set_mode(model: Model, command: SetMode, now: int) -> Outcome:
 
 def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
     """Ban a name from a room, or lift the ban. A member of that name stays, but can't send; an
-    invited user is not invited any more.
+    invited user is not invited any more. If the name is banned already, only another reason is a
+    change.
     """
     user, room = in_charge(model, command.user, command.epoch, command.room)
     name = fold(check_user_name(command.whom))
@@ -201,6 +204,8 @@ def ban(model: Model, command: BanFromRoom, now: int) -> Outcome:
     other = model.names.get(name)
     if other is not None and other.id in room.invited:
         return Outcome((banned, Uninvited(room.id, other.id)), InRoom(room.id))
+    if name in room.bans and reason in ("", room.bans[name].reason):
+        return Outcome((), InRoom(room.id))
     return Outcome((banned,), InRoom(room.id))
 
 

@@ -300,7 +300,7 @@ class Routes(Generic[S]):
 
     def _rank(self, fact: facts.RankSet) -> Sequence[Told[S]]:
         names = self._room_names[fact.room], self.name_of(fact.user)
-        event = RankChanged(*names, fact.rank, self.name_of(fact.by))
+        event = RankChanged(*names, fact.rank, self.name_of(fact.by), fact.before)
         return self._tell_room(fact.room, event)
 
     def _mode(self, fact: facts.ModeSet) -> Sequence[Told[S]]:

@@ -181,6 +181,7 @@ class State(Model):
     def add_member(self, room: Room, user: User, member: Member) -> None:
         """Add a member to a room."""
         room.members[user.id] = member
+        room.present += user.present
         user.rooms[room.id] = room
         if member.rank == commands.OPERATOR:
             room.operators.add(user.id)
@@ -254,11 +255,18 @@ class State(Model):
             self.senders.append(sender)
 
     def relist(self, user: User) -> None:
-        """Update the list of present users after a change of ``user``."""
-        if user.present:
-            self.present.put(user)
-        else:
+        """Update the list of present users, and their number in the rooms of ``user``, after a
+        change of whether that user is present.
+        """
+        is_listed = self.present.get(user.key) is user
+        if user.present == is_listed:
+            return
+        if is_listed:
             self.present.discard(user)
+        else:
+            self.present.put(user)
+        for room in user.rooms.values():
+            room.present += -1 if is_listed else 1
 
 
 # One function for each kind of fact applies it to the state. Nothing is decided here.
@@ -291,7 +299,8 @@ def _take_name(state: State, fact: facts.UserRenamed) -> None:
         room.unlist_member(user)
     user.name, user.key = fact.name, fold(fact.name)
     state.names[user.key] = user
-    state.relist(user)
+    if user.present:
+        state.present.put(user)
     for room in user.rooms.values():
         room.list_member(user)
 
@@ -408,6 +417,7 @@ def _take_joined(state: State, fact: facts.Joined) -> None:
 def _take_left(state: State, fact: facts.Left) -> None:
     room, user = state.rooms[fact.room], state.users[fact.user]
     del room.members[user.id]
+    room.present -= user.present
     room.operators.discard(user.id)
     room.list_member(user)
     del user.rooms[room.id]

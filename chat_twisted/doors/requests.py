@@ -19,7 +19,14 @@ from chat_twisted.core import commands
 from chat_twisted.core.commands import BAN, KINDS, MODES, MUTE, NONE, TEXT, new_id
 from chat_twisted.core.entries import Disconnected, InRoom, Read, Result
 from chat_twisted.core.errors import EncryptionRequired, MalformedName, NotPermitted
-from chat_twisted.core.events import Event, MemberJoined, ModeChanged, NameChanged, RankChanged
+from chat_twisted.core.events import (
+    BanChanged,
+    Event,
+    MemberJoined,
+    ModeChanged,
+    NameChanged,
+    RankChanged,
+)
 from chat_twisted.core.hub import Hashing
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import Room
@@ -365,7 +372,7 @@ def _rank(session: Version2, frame: Frame) -> None:
     if rank is None:
         raise NotPermitted("no such rank")
     command = commands.SetRank(session.user, session.epoch, frame.argument, whom, rank)
-    there = _event_or(lambda: RankChanged(frame.argument, whom, rank, name_of(session)))
+    there = _event_or(lambda: RankChanged(frame.argument, whom, rank, name_of(session), rank))
     session.ask(frame, command, there)
 
 
@@ -395,7 +402,9 @@ def _ban_from_room(session: Version2, frame: Frame) -> None:
         return
     whom, reason = frame.text("user"), frame.body or ""
     time = _time_of_day(session)
-    session.ask(frame, commands.BanFromRoom(user, epoch, room, whom, on, reason, time))
+    command = commands.BanFromRoom(user, epoch, room, whom, on, reason, time)
+    there = _event_or(lambda: BanChanged(room, fold(whom), on, name_of(session), reason))
+    session.ask(frame, command, there)
 
 
 def _time_of_day(session: Version2) -> int:

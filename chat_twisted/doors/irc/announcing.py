@@ -133,7 +133,7 @@ def _parted(state: State, event: events.MemberLeft, view: View) -> Iterator[Out]
 
 
 def _ranked(state: State, event: events.RankChanged, view: View) -> Iterator[Out]:
-    change = rank_change(NONE, event.rank)
+    change = rank_change(event.before, event.rank)
     names = [event.user] * sum(letter in "ov" for letter in change)
     user = state.names.get(fold(event.user))
     if user is not None and user.present:
