@@ -133,7 +133,7 @@ class Hub:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._wall = wall
+        self.wall = wall
         self.settled = settled
         self._limiter = limiter
         self._started = True
@@ -318,7 +318,7 @@ class Hub:
             session.epoch,
             to,
             text,
-            int(self._wall() * 1000),
+            int(self.wall() * 1000),
             key,
             kind,
             session.policy.reaches_absent,

@@ -30,6 +30,7 @@ from chat_twisted.doors.irc.capabilities import (
     EXTENDED_JOIN,
     EXTENDED_MONITOR,
     INVITE_NOTIFY,
+    REDACTION,
 )
 from chat_twisted.doors.irc.messages import Out
 from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
@@ -180,6 +181,20 @@ def _account(state: State, event: events.AccountChanged, view: View) -> Iterator
         yield Out("ACCOUNT", (account,), prefix(event.user))
 
 
+def _deleted(state: State, event: events.MessageDeleted, view: View) -> Iterator[Out]:
+    if not view.caps & REDACTION:
+        return
+    target = event.conversation
+    if target == "ALL":
+        if ALL not in view.channels:
+            return
+        target = ALL
+    elif target == event.by:  # by the other user, so the message was to this one
+        target = view.nick
+    reason = (event.reason,) if event.reason else ()
+    yield Out("REDACT", (target, str(event.number), *reason), by(event.by))
+
+
 _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.UserArrived: _arrived,
     events.UserLeft: _left,
@@ -194,6 +209,7 @@ _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.NameChanged: _renamed,
     events.AwayChanged: _away,
     events.AccountChanged: _account,
+    events.MessageDeleted: _deleted,
 }
 
 

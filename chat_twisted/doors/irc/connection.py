@@ -31,7 +31,7 @@ from chat_twisted.doors.irc.numerics import numeric_of
 from chat_twisted.doors.irc.registration import Registration
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import IRCSession
-from chat_twisted.doors.irc.welcome import enter, welcome
+from chat_twisted.doors.irc.welcome import enter, show_marker, welcome
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
 from chat_twisted.logs import Logger
@@ -317,7 +317,7 @@ class IRCFactory(ServerFactory):
         self.refusals = PeerLog(IRCConnection._log.info, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(IRCConnection._log.info, clock, **COMINGS_LOGGED)
         self.context = Context(hub, gate, clock, max_message, motd, joins_all)
-        self.door = IRCDoor(self.context, self.streams.flush, enter)
+        self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
         self._stopping = False
 
     def startFactory(self) -> None:

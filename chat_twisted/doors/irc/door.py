@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from chat_twisted.core.entries import Signalled
-from chat_twisted.core.events import Event, MemberJoined, MemberLeft
+from chat_twisted.core.events import Event, MemberJoined, MemberLeft, ReadMoved
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.presence import Presence
 from chat_twisted.core.sessions import Session
@@ -32,6 +32,8 @@ class IRCDoor:
     :param flush: see ``sessions.Door.flush``.
     :param enter: shows a session that it is in a channel, which another session of the same user
         has joined.
+    :param show_marker: shows a session the read marker of a conversation, which another session of
+        the same user has moved.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class IRCDoor:
         context: Context,
         flush: Callable[..., None],
         enter: Callable[[IRCSession, str], None],
+        show_marker: Callable[[IRCSession, str], None],
     ) -> None:
         self.context = context
         self.flush = flush
         self._enter = enter
+        self._show_marker = show_marker
 
     # Messages
 
@@ -84,6 +88,10 @@ class IRCDoor:
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.tell``."""
+        if isinstance(event, ReadMoved):
+            for session in cast(Sequence[IRCSession], sessions):
+                self._show_marker(session, event.conversation)
+            return
         encoded: dict[View, bytes] = {}
         state, name = self.context.hub.state, subject_of(event)
         rooms, key = rooms_of(state, event), fold(name)

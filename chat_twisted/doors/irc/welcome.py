@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from time import gmtime, strftime
 
-from chat_twisted.doors.irc.capabilities import NO_IMPLICIT_NAMES
-from chat_twisted.doors.irc.commands import rooms, server
+from chat_twisted.doors.irc.commands import history, rooms, server
 from chat_twisted.doors.irc.numerics import ALL, NETWORK, SERVER, VERSION, prefix
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import IRCSession
@@ -28,11 +27,15 @@ async def welcome(session: IRCSession) -> None:
         rooms.show_join(session, reply, channel)
     # Messages come after the JOIN of their channels, and before anything newer.
     session.arrive()
-    if not session.caps & NO_IMPLICIT_NAMES:
-        for channel in channels:
-            await rooms.names(session, reply, channel)
+    for channel in channels:
+        await rooms.show_members(session, reply, channel)
 
 
 def enter(session: IRCSession, channel: str) -> None:
     """Show that the user is in a channel, which another session of the user has joined."""
     session.start(rooms.enter(session, channel))
+
+
+def show_marker(session: IRCSession, conversation: str) -> None:
+    """Show a read marker that another session of the user has moved."""
+    session.start(history.marker_moved(session, conversation))

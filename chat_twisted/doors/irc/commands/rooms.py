@@ -14,6 +14,7 @@ from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room, User
 from chat_twisted.doors.irc.announcing import EVERYBODY, RANK_SIGNS, join_line
 from chat_twisted.doors.irc.capabilities import NO_IMPLICIT_NAMES, USERHOST_IN_NAMES
+from chat_twisted.doors.irc.commands.history import show_marker
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import ALL, prefix
 from chat_twisted.doors.irc.replies import Reply
@@ -44,6 +45,15 @@ def topic(reply: Reply, room: Room) -> None:
     reply.numeric("332", room.name, room.topic)
     by = prefix(room.topic_author) if room.topic_author else "*"
     reply.numeric("333", room.name, by, str(room.topic_time // 1000))
+
+
+async def show_members(session: IRCSession, reply: Reply, channel: str) -> None:
+    """Add what follows the JOIN of a channel: its read marker and its members, as far as the client
+    wants them.
+    """
+    await show_marker(session, reply, channel)
+    if not session.caps & NO_IMPLICIT_NAMES:
+        await names(session, reply, channel)
 
 
 async def names(session: IRCSession, reply: Reply, channel: str) -> None:
@@ -81,8 +91,7 @@ async def enter(session: IRCSession, channel: str) -> None:
     """Show that the user is in a channel, which another session of the user has joined."""
     reply = Reply(session)
     show_join(session, reply, channel)
-    if not session.caps & NO_IMPLICIT_NAMES:
-        await names(session, reply, channel)
+    await show_members(session, reply, channel)
 
 
 async def _join(session: IRCSession, reply: Reply, line: Line) -> None:
@@ -115,8 +124,7 @@ async def _join_one(session: IRCSession, reply: Reply, channel: str) -> None:
         if fold(channel) in session.channels:
             return
     show_join(session, reply, channel)
-    if not session.caps & NO_IMPLICIT_NAMES:
-        await names(session, reply, channel)
+    await show_members(session, reply, channel)
 
 
 async def _part(session: IRCSession, reply: Reply, line: Line) -> None:
