@@ -95,9 +95,13 @@ class Reply:
         self.add("BATCH", f"+{reference}", kind, *params, tags=tags)
         return reference
 
-    def finish(self, reference: str) -> None:
-        """End a batch."""
-        self.add("BATCH", f"-{reference}")
+    def finish(self, reference: str, batch: str | None = None) -> None:
+        """End a batch.
+
+        :param batch: the batch around it, if any.
+        """
+        tags = {} if batch is None else {"batch": batch}
+        self.add("BATCH", f"-{reference}", tags=tags)
 
     def end(self) -> None:
         """End the reply: write what was gathered."""
@@ -116,7 +120,6 @@ class Reply:
             opening = ("+" + reference, "labeled-response")
             write(encode("BATCH", opening, source=SERVER, tags={"label": label}))
             for verb, params, source, tags in lines:
-                is_end = verb == "BATCH" and params[0].startswith("-")
-                write(encode(verb, params, source=source, tags=tags if is_end else around | tags))
+                write(encode(verb, params, source=source, tags=around | tags))
             write(encode("BATCH", ("-" + reference,), source=SERVER))
         self._gathered = []
