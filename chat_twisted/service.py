@@ -266,6 +266,7 @@ def makeService(options: Options) -> Service:
         max_unread=options.limits.unread,
         motd=options.motd,
         joins_all=options["irc-all"] == "yes",
+        is_vouched_for=lambda: folder.tls.is_vouched_for,
         poller=poller,
         turn=turn,
     )

@@ -29,6 +29,7 @@ class Channel(NamedTuple):
 
     :ivar host: the peer's address; None for a local socket.
     :ivar encrypted: whether it uses TLS.
+    :ivar port: the port of the server; 0 for a local socket.
     :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
     :ivar certificate_key: the public key of the certificate that the client has shown, as
         ``keys.parse_key`` returns it; empty without one.
@@ -37,6 +38,7 @@ class Channel(NamedTuple):
 
     host: str | None = None
     encrypted: bool = False
+    port: int = 0
     binding: bytes = b""
     certificate_key: str = ""
     lost: Callable[[], None] = lambda: None

@@ -152,7 +152,8 @@ class FrontConnection(TwistedProtocol):
         """Start to wait for the first bytes. Called by Twisted: for TLS again after its start."""
         if self._deadline is None:
             host = getattr(self.transport.getPeer(), "host", None)
-            self._channel = Channel(host)
+            port = getattr(self.transport.getHost(), "port", 0)
+            self._channel = Channel(host, port=port)
             self._deadline = self.factory.clock.callLater(self.factory.decide_within, self.too_late)
             self.factory.came(self)
 

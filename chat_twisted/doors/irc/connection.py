@@ -27,7 +27,7 @@ from chat_twisted.doors.irc.commands import COMMANDS, QUICK, unknown
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.door import IRCDoor
 from chat_twisted.doors.irc.grammar import BadEncoding, Line, LineReader, TooLong, encode
-from chat_twisted.doors.irc.numerics import numeric_of
+from chat_twisted.doors.irc.numerics import SERVER, numeric_of
 from chat_twisted.doors.irc.registration import Registration
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import IRCSession
@@ -246,6 +246,9 @@ class IRCConnection(Protocol):
     def refuse(self, error: ChatError) -> None:
         """Answer with an error. Called by the front, before anything was received."""
         if isinstance(error, EncryptionRequired):
+            sts = None if self._registration is None else self._registration.negotiation.sts
+            if sts is not None:  # the answer to CAP LS: the client connects again, with TLS
+                self.write(encode("CAP", ("*", "LS", f"sts={sts}"), source=SERVER))
             self.bye("Encryption required")
         else:
             self.bye(numeric_of(error)[1])
@@ -292,6 +295,7 @@ class IRCFactory(ServerFactory):
     :param idle: seconds of silence after which a client gets a PING.
     :param motd: the message of the day; empty without one.
     :param joins_all: whether the server joins ``&ALL`` for every client.
+    :param is_vouched_for: returns whether authorities vouch for the server's certificate.
     :param max_unread, poller, turn: as in ``Streams``.
     """
 
@@ -309,6 +313,7 @@ class IRCFactory(ServerFactory):
         max_unread: int = DEFAULT_UNREAD,
         motd: str = "",
         joins_all: bool = True,
+        is_vouched_for: Callable[[], bool] = lambda: False,
         poller: Poller | None = None,
         turn: EndOfTurn | None = None,
     ) -> None:
@@ -316,7 +321,7 @@ class IRCFactory(ServerFactory):
         self.streams = Streams(clock, max_unread=max_unread, idle=idle, poller=poller, turn=turn)
         self.refusals = PeerLog(IRCConnection._log.info, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(IRCConnection._log.info, clock, **COMINGS_LOGGED)
-        self.context = Context(hub, gate, clock, max_message, motd, joins_all)
+        self.context = Context(hub, gate, clock, max_message, motd, joins_all, is_vouched_for)
         self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
         self._stopping = False
 

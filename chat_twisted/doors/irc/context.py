@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.auth.gate import Gate
@@ -23,6 +25,7 @@ class Context:
     :param max_message: the maximum length of a text, in bytes.
     :param motd: the message of the day; empty without one.
     :param joins_all: whether the server joins ``&ALL`` for every client.
+    :param is_vouched_for: returns whether authorities vouch for the server's certificate.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Context:
         max_message: int,
         motd: str,
         joins_all: bool,
+        is_vouched_for: Callable[[], bool],
     ) -> None:
         self.hub = hub
         self.gate = gate
@@ -40,6 +44,7 @@ class Context:
         self.max_message = max_message
         self.motd = motd
         self.joins_all = joins_all
+        self.is_vouched_for = is_vouched_for
         self.lists = Paced(clock, LIST_TIME)
         self.started = int(hub.settled())
 

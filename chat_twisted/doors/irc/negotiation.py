@@ -11,9 +11,13 @@ from chat_twisted.doors.irc import capabilities
 from chat_twisted.doors.irc.capabilities import BITS, CAP_NOTIFY, names_of, pages
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.replies import Client, Reply
+from chat_twisted.doors.irc.sasl import mechanisms
 
 MODERN = 302
 """The version from which on clients take values of capabilities, and lists of several lines."""
+
+STAY_ENCRYPTED = 30 * 24 * 60 * 60
+"""Seconds for which clients must not connect without encryption (ircv3.net, sts)."""
 
 PAGE = 400
 """Maximum bytes of the list in one line."""
@@ -33,10 +37,32 @@ class Negotiation:
         self._channel = channel
         self._version = 0
 
+    @property
+    def sts(self) -> str | None:
+        """The policy of encryption for the client; None if there is none.
+
+        There is one only with a certificate that authorities vouch for: clients that have seen the
+        policy refuse any other, and connections without encryption. A client on this machine might
+        use a name for which no certificate can be good.
+        """
+        if self._channel.local or not self._context.is_vouched_for():
+            return None
+        if self._channel.encrypted:
+            return f"duration={STAY_ENCRYPTED}"
+        return f"port={self._channel.port}"
+
     def offered(self) -> dict[str, str | None]:
         """Return the capabilities that the client can turn on, with their values."""
         offered: dict[str, str | None] = dict.fromkeys(BITS)
-        del offered["sts"]
+        if (sts := self.sts) is None or self._version < MODERN:
+            del offered["sts"]
+        else:
+            offered["sts"] = sts
+        offered["sasl"] = ",".join(mechanisms(self._channel))
+        if not offered["sasl"]:
+            del offered["sasl"]
+        if not self._channel.private:  # passwords could be read
+            del offered["draft/account-registration"]
         for name, value in _VALUES.items():
             offered[name] = value.format(bytes=self._context.max_message)
         return offered

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from chat_twisted.doors.irc.commands import history, rooms, sending, server, users
+from chat_twisted.doors.irc.commands import accounts, history, rooms, sending, server, users
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
 
 COMMANDS: Mapping[str, Handler] = {
+    **accounts.COMMANDS,
     **history.COMMANDS,
     **rooms.COMMANDS,
     **sending.COMMANDS,
