@@ -225,6 +225,7 @@ class Maker:
             self.time + 7,
             self.pick((None, None, "Ann", "")),
             self.pick((None, None, True, False)),
+            self.pick((None, "ann", "")),
         )
 
     def send(self) -> Any:

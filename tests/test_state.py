@@ -246,6 +246,14 @@ class OrderTests(StateTests):
         chat.login("bob", chat.tokens[bob], real_name="")
         self.assertEqual(user.real_name, "")
 
+    def test_the_name_on_the_user_s_own_machine_is_a_word(self) -> None:
+        chat = Chat()
+        bob = chat.login("bob", login_name="bob.b")
+        self.assertEqual(chat.state.users[bob[0]].login_name, "bob.b")
+        for wrong in ("", "b b", "b@c", "x" * 33, "b\n"):
+            chat.login("bob", chat.tokens[bob], login_name=wrong)  # is no reason to refuse that
+            self.assertEqual(chat.state.users[bob[0]].login_name, "bob.b")
+
     def test_a_muted_user_says_nothing_by_a_real_name(self) -> None:
         chat = Chat()
         chat.do(c.Impose(CONSOLE, 0, c.MUTE, "bob"))

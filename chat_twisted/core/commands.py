@@ -92,6 +92,8 @@ class Login(NamedTuple):
     :ivar time: the time of day.
     :ivar real_name: as in ``SetRealName``; it is left out if it is not valid. None: as before.
     :ivar bot: as in ``SetBot``. None: as before.
+    :ivar login_name: the user's name on their own machine, as the client says; it is left out if it
+        is not valid. None: as before.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Login(NamedTuple):
     time: int = 0
     real_name: str | None = None
     bot: bool | None = None
+    login_name: str | None = None
 
 
 class Arrive(NamedTuple):

@@ -159,6 +159,13 @@ class RealNameSet(NamedTuple):
     real_name: str
 
 
+class LoginNameSet(NamedTuple):
+    """The client of a user says another name that they have on their own machine."""
+
+    user: int
+    login_name: str
+
+
 class BotSet(NamedTuple):
     """A user is a program, or is none any more."""
 
@@ -416,6 +423,7 @@ Fact = (
     | Held
     | AwaySet
     | RealNameSet
+    | LoginNameSet
     | BotSet
     | CursorMoved
     | MarkerSet

@@ -76,6 +76,7 @@ class Logins:
         present: bool = True,
         real_name: str | None = None,
         bot: bool | None = None,
+        login_name: str | None = None,
         label: str | None = None,
     ) -> Request:
         """Log in a session. Later ``Session.registered`` or ``Session.refused`` is called.
@@ -84,7 +85,7 @@ class Logins:
         :param proof: the verified proof (``commands.Login``); empty without one.
         :param present: whether messages reach the session from the login on; otherwise it must
             ``arrive``.
-        :param real_name, bot: as in ``commands.Login``; None for what they were before.
+        :param real_name, bot, login_name: as in ``commands.Login``; None for what they were before.
         :param label: the client's own mark of the request, or None.
         :return: the request with which they are called.
         :raises TooFast: if there were too many logins from this address.
@@ -111,6 +112,7 @@ class Logins:
             int(self._settled() * 1000),
             real_name,
             bot,
+            login_name,
         )
         request = Request(session, command, token or "", label)
         self._propose(command, request)

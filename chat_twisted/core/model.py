@@ -111,6 +111,7 @@ class User:
     :ivar cursor: the acknowledgement cursor: the user has all messages up to this number.
     :ivar epoch: the number of the last login.
     :ivar away: the text that others see while the user is away; None if the user is not away.
+    :ivar login_name: the user's name on their own machine, as their client says; empty for none.
     :ivar real_name: the user's real name, or whatever they write about themselves; empty for none.
     :ivar bot: whether the user is a program.
     :ivar tokens: the valid tokens, by their digests; the oldest first.
@@ -131,6 +132,7 @@ class User:
         "invitations",
         "kept",
         "key",
+        "login_name",
         "markers",
         "name",
         "older",
@@ -159,6 +161,7 @@ class User:
         self.epoch = 0
         self.away: str | None = None
         self.real_name = ""
+        self.login_name = ""
         self.bot = False
         self.account: Account | None = None
         self.tokens: dict[bytes, Token] = {}

@@ -39,6 +39,7 @@ from chat_twisted.core.facts import (
     Fact,
     Held,
     Left,
+    LoginNameSet,
     NumbersSkipped,
     OptionsSet,
     RealNameSet,
@@ -63,6 +64,7 @@ MAX_WHY = 200
 MAX_REAL_NAME = 200
 """Maximum characters of a real name."""
 
+_LOGIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}\Z")
 _CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -156,6 +158,9 @@ def _described(model: Model, command: Login, user: User, now: int) -> list[Fact]
             real_name = user.real_name
         if real_name != user.real_name:
             facts.append(RealNameSet(user.id, real_name))
+    login_name = command.login_name
+    if login_name is not None and login_name != user.login_name and _LOGIN_NAME.match(login_name):
+        facts.append(LoginNameSet(user.id, login_name))
     if command.bot is not None and command.bot != user.bot:
         facts.append(BotSet(user.id, command.bot))
     return facts

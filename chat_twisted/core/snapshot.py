@@ -77,6 +77,7 @@ def _dump_user(state: State, user: User, to: Snapshot) -> None:
         (
             *(id, user.name, user.kept, user.since, user.ordinal),
             *(user.cursor, user.epoch, user.away, user.time, user.real_name, user.bot),
+            user.login_name,
         )
     )
     to.tokens.extend((id, digest, *token) for digest, token in user.tokens.items())
@@ -113,7 +114,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
     for id, name, kept, since, ordinal, cursor, epoch, away, time, *about in snapshot.users:
         user = User(id, name, bool(kept), since, ordinal, time)
         user.cursor, user.epoch, user.away = cursor, epoch, away
-        user.real_name, user.bot = about[0], bool(about[1])
+        user.real_name, user.bot, user.login_name = about[0], bool(about[1]), about[2]
         state.add_user(user)
     for id, digest, proof, ordinal in snapshot.tokens:
         state.add_token(users[id], digest, Token(proof, ordinal))

@@ -366,6 +366,10 @@ def _take_real_name(state: State, fact: facts.RealNameSet) -> None:
     state.users[fact.user].real_name = fact.real_name
 
 
+def _take_login_name(state: State, fact: facts.LoginNameSet) -> None:
+    state.users[fact.user].login_name = fact.login_name
+
+
 def _take_bot(state: State, fact: facts.BotSet) -> None:
     state.users[fact.user].bot = fact.on
 
@@ -531,6 +535,7 @@ _TAKE: dict[type, Callable[[State, Any], None]] = {
     facts.Held: _take_hold,
     facts.AwaySet: _take_away,
     facts.RealNameSet: _take_real_name,
+    facts.LoginNameSet: _take_login_name,
     facts.BotSet: _take_bot,
     facts.CursorMoved: _take_cursor,
     facts.MarkerSet: _take_marker,

@@ -37,7 +37,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.NumbersSkipped: (),  # ``write`` stores the progress
     facts.UserCame: (
         "INSERT INTO user VALUES "
-        "(:id, :name, :kept, :since, :ordinal, :since, 0, NULL, :time, '', 0)",
+        "(:id, :name, :kept, :since, :ordinal, :since, 0, NULL, :time, '', 0, '')",
     ),
     facts.UserRenamed: ("UPDATE user SET name = :name WHERE id = :id",),
     facts.UserGone: (
@@ -61,6 +61,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     facts.Held: ("INSERT INTO hold VALUES (:user, :until, :address, :ordinal)",),
     facts.AwaySet: ("UPDATE user SET away = :why WHERE id = :user",),
     facts.RealNameSet: ("UPDATE user SET real_name = :real_name WHERE id = :user",),
+    facts.LoginNameSet: ("UPDATE user SET login_name = :login_name WHERE id = :user",),
     facts.BotSet: ("UPDATE user SET bot = :on WHERE id = :user",),
     facts.CursorMoved: ("UPDATE user SET cursor = :number WHERE id = :user",),
     facts.MarkerSet: (
@@ -186,8 +187,8 @@ def load(cursor: Cursor) -> Snapshot:
         Progress._make(progress),
         options,
         users=rows(
-            "SELECT id, name, kept, since, ordinal, cursor, epoch, away, time, real_name, bot "
-            "FROM user ORDER BY ordinal"
+            "SELECT id, name, kept, since, ordinal, cursor, epoch, away, time, real_name, bot, "
+            "login_name FROM user ORDER BY ordinal"
         ),
         tokens=rows("SELECT user, digest, proof, ordinal FROM token ORDER BY ordinal"),
         sessions=rows(

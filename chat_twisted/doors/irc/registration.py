@@ -8,6 +8,7 @@ connections are read, or what a session can do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 
@@ -37,6 +38,11 @@ from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.sasl import Exchange, describe_failure
 from chat_twisted.doors.irc.session import Connection, IRCSession
 from chat_twisted.logs import Logger
+
+MAX_LOGIN_NAME = 32
+"""Maximum characters of the name on the user's own machine; the rest of it is cut."""
+
+_OTHER = re.compile("[^A-Za-z0-9._-]+")
 
 MAX_REAL_NAME = 200
 """Maximum characters of a real name; the rest of it is cut."""
@@ -82,6 +88,7 @@ class Registration:
         self._password = ""  # of PASS
         self._is_waiting = False  # for the gate, or the login
         self._is_over = False
+        self._login_name = ""
         self._real_name: str | None = None
         self._batches = 0
 
@@ -125,6 +132,7 @@ class Registration:
         if len(params) < 4:
             reply.numeric("461", "USER", "Not enough parameters")
             return
+        self._login_name = _OTHER.sub("", params[0])[:MAX_LOGIN_NAME]
         self._real_name = params[3][:MAX_REAL_NAME].strip()
 
     def _ping(self, reply: Reply, params: list[str]) -> None:
@@ -266,7 +274,13 @@ class Registration:
         session = self._new_session()
         name, proof = self._account or self._name, self._proof
         try:
-            self.context.hub.logins.login(session, name, proof=proof, real_name=self._real_name)
+            self.context.hub.logins.login(
+                session,
+                name,
+                proof=proof,
+                real_name=self._real_name,
+                login_name=self._login_name or self._name,
+            )
         except ChatError as error:
             self.refused(error)
         else:

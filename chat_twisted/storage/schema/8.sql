@@ -7,6 +7,8 @@ ALTER TABLE marker ADD COLUMN time INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE room ADD COLUMN invite_only INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE room ADD COLUMN secret INTEGER NOT NULL DEFAULT 0;
 
--- A line that users write about themselves, and whether the user is a program.
+-- A line that users write about themselves, whether the user is a program, and the user's name on
+-- their own machine, as their client says.
 ALTER TABLE user ADD COLUMN real_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE user ADD COLUMN bot INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE user ADD COLUMN login_name TEXT NOT NULL DEFAULT '';
