@@ -59,12 +59,45 @@ class MessageTests(IRCTestCase):
         bob = self.join("bob")
         self.assertIn(b"SENT bob", alice.ask("SEND bob\nContent-length: 2\n\nhi"))
         self.assertEqual(bob.lines(), [":alice!alice@chat PRIVMSG bob :hi"])
+        self.assertEqual(bob.receipts, [])
+        self.clock.advance(0.1)
+        self.clock.advance(0.1)
+        self.assertEqual(bob.lines(), [])
         (receipt,) = bob.receipts
         self.assertEqual(alice.ask(""), b"")
         bob.say("PONG :m9999")
         self.assertEqual(alice.ask(""), b"")
         bob.say("PONG " + receipt.removeprefix("PING "))
         self.assertIn(b"DELIVERED bob", alice.ask(""))
+
+    def test_one_ping_asks_for_all_direct_messages_of_its_time(self) -> None:
+        alice, bob, carol = (self.join(nick) for nick in ("alice", "bob", "carol"))
+        receipts = []
+        for _ in range(9):
+            alice.say("PRIVMSG bob :hi", "PRIVMSG bob :hi again", "PRIVMSG #x :nobody")
+            self.clock.advance(0.05)
+            bob.lines()
+            receipts += bob.receipts
+        self.assertEqual(len(receipts), 2)
+        alice.say("PRIVMSG carol :hi", "PRIVMSG bob :hi")
+        carol.gone()
+        self.clock.advance(0.1)
+        self.clock.advance(0.1)
+        bob.lines()
+        self.assertEqual(len(bob.receipts), 1)
+        self.clock.advance(0.2)
+        bob.lines()
+        self.assertEqual(bob.receipts, [])
+
+    def test_a_client_that_gets_messages_of_rooms_is_asked_now_and_then(self) -> None:
+        alice, bob = self.join("alice", "#a"), self.join("bob", "#a")
+        receipts = []
+        for _ in range(20):
+            alice.say("PRIVMSG #a :hi")
+            self.clock.advance(1)
+            bob.lines()
+            receipts += bob.receipts
+        self.assertEqual(len(receipts), 1)
 
     def test_a_client_that_goes_and_another_of_its_name_are_quit_and_join_in_this_order(
         self,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.commands import ACTION, NOTICE, TEXT
 from chat_twisted.core.message import Message
-from chat_twisted.doors.irc.capabilities import MESSAGE_TAGS
-from chat_twisted.doors.irc.messages import encode_message
+from chat_twisted.doors.irc import messages
+from chat_twisted.doors.irc.capabilities import BITS, MESSAGE_TAGS
+from chat_twisted.doors.irc.grammar import encode
+from chat_twisted.doors.irc.messages import OLD, encode_message
+
+NOW = 1_795_000_000_000.0
+TEXTS = ("hi", " ", ":)", "", "a\nb", "\x02bold", "\x01VERSION\x01", "\x1b[2J", "\u200d", "\u2028")
 
 
 def lines_of(text: str, kind: int = TEXT, caps: int = 0) -> list[bytes]:
@@ -42,3 +49,30 @@ class LongTextTests(TestCase):
     def test_no_text_is_a_command_to_a_client_or_its_terminal(self) -> None:
         [line] = lines_of("\x01VERSION\x01\x1b[2J\0")
         self.assertTrue(line.endswith(" :␁VERSION␁␛[2J␀".encode()))
+
+
+class ShortWayTests(TestCase):
+    def test_the_short_way_of_encoding_writes_the_same_as_the_long_one(self) -> None:
+        chance = random.Random(1)
+        for _ in range(2000):
+            text = "".join(chance.choices((*TEXTS, "x" * 99, "\u00e9" * 40), k=chance.randrange(7)))
+            said = int(NOW) - chance.choice((0, OLD, OLD + 1))
+            to = chance.choice((("bob", 2, 0), ("#dev", 0, 3), ("ALL", 0, 0)))
+            message = Message(
+                chance.randrange(1, 10**6),
+                said,
+                1,
+                "alice",
+                to[1],
+                to[2],
+                to[0],
+                text,
+                kind=chance.choice((TEXT, TEXT, TEXT, ACTION, NOTICE)),
+            )
+            caps = sum(chance.sample(list(BITS.values()), 5))
+            account = chance.choice(("", "alice"))
+            lines = (
+                encode(line.verb, line.params, source=line.source, tags=line.tags)
+                for line in messages.lines_of(message, caps, NOW, account)
+            )
+            self.assertEqual(encode_message(message, caps, NOW, account), b"".join(lines), message)

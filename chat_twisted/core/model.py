@@ -181,7 +181,10 @@ class User:
     @property
     def present(self) -> bool:
         """Whether the user has a session that messages reach, perhaps after catching up."""
-        return any(session.present for session in self.sessions.values())
+        for session in self.sessions.values():  # noqa: SIM110  any() takes three times as long
+            if session.present:
+                return True
+        return False
 
     @property
     def reachable(self) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from twisted.internet.interfaces import IDelayedCall
+
 from chat_twisted.core.entries import Signalled
 from chat_twisted.core.events import Event, MemberJoined, MemberLeft, ReadMoved
 from chat_twisted.core.message import Message, fold
@@ -22,8 +24,11 @@ from chat_twisted.doors.irc.messages import SHAPE, encode_message
 from chat_twisted.doors.irc.session import IRCSession
 
 PING_AFTER = 15
-"""Seconds after which a session that gets messages to rooms is asked again whether it has them.
-After a direct message it is asked at once."""
+"""Seconds after which a session that gets messages to rooms is asked again whether it has them."""
+
+RECEIPT_AFTER = 0.1
+"""Seconds after which a session that gets a direct message is asked, or twice as many: once for all
+messages of that time, because a PING and its answer cost as much as a message."""
 
 
 class IRCDoor:
@@ -47,6 +52,9 @@ class IRCDoor:
         self.flush = flush
         self._enter = enter
         self._show_marker = show_marker
+        self._asked_now: list[IRCSession] = []  # those that are asked in the next step
+        self._asked_next: list[IRCSession] = []
+        self._asking: IDelayedCall | None = None
 
     # Messages
 
@@ -55,7 +63,7 @@ class IRCDoor:
         context = self.context
         encoded: dict[tuple[int, bool], bytes] = {}
         first, last = messages[0], messages[-1].number
-        recipients = {message.recipient for message in messages if message.recipient}
+        is_direct = bool(first.recipient) or any(message.recipient for message in messages)
         now, seconds = context.hub.settled() * 1000, context.clock.seconds()
         for session in cast(Sequence[IRCSession], sessions):
             user, caps = session.user, session.caps
@@ -66,17 +74,33 @@ class IRCDoor:
             data = encoded.get(view)
             if data is None:
                 data = encoded[view] = b"".join(
-                    encode_message(message, view[0], now, context.account_of(message))
-                    for message in messages
-                    if view[1] or message.recipient or message.room
+                    [
+                        encode_message(message, view[0], now, context.account_of(message))
+                        for message in messages
+                        if view[1] or message.recipient or message.room
+                    ]
                 )
             session.written = last
-            if (recipients and user in recipients) or seconds - session.pinged > PING_AFTER:
-                session.asked = last
-                session.pinged = seconds
-                data += b"PING :m%d\r\n" % last
             if data:
                 session.connection.write(data)
+            if not session.is_owed_ping and (is_direct or seconds - session.pinged > PING_AFTER):
+                self._ask_later(session)
+
+    def _ask_later(self, session: IRCSession) -> None:
+        """Write a PING to a session soon."""
+        session.is_owed_ping = True
+        self._asked_next.append(session)
+        if self._asking is None:
+            self._asking = self.context.clock.callLater(RECEIPT_AFTER, self._ask)
+
+    def _ask(self) -> None:
+        sessions, self._asked_now, self._asked_next = self._asked_now, self._asked_next, []
+        self._asking = None
+        if self._asked_now:
+            self._asking = self.context.clock.callLater(RECEIPT_AFTER, self._ask)
+        for session in sessions:
+            session.is_owed_ping = False
+            session.ask_whether_read()
 
     def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.signal``."""

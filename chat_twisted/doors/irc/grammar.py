@@ -50,7 +50,7 @@ _WINDOW = 1 + MAX_TAGS + 1 + MAX_LINE + 1
 """Bytes of the longest line: ``@``, tags, a space, the line itself, and the first byte of its end.
 """
 
-_USUAL = re.compile(rb"([A-Z]{1,16}) ([^\0\r\n :][^\0\r\n ]*) :([^\0\r\n]*+)\r?\n")
+_USUAL = re.compile(rb"([A-Z]{1,16})(?: ([^\0\r\n :][^\0\r\n ]*))? :([^\0\r\n]*+)\r?\n")
 _END = re.compile(rb"[\r\n]")
 _BLANK = re.compile(rb"[\r\n ]+")
 _VERB = re.compile(rb" *(?::[^ ]* +)?([A-Za-z0-9]{1,32})(?: |\Z)")
@@ -143,7 +143,10 @@ class LineReader:
                 if usual is not None and usual.end() - start <= MAX_LINE + 1:
                     verb, target, text = usual.groups()
                     try:
-                        line = Line({}, verb.decode(), [target.decode(), text.decode()])
+                        params = [text.decode()]
+                        if target is not None:
+                            params.insert(0, target.decode())
+                        line = Line({}, verb.decode(), params)
                     except UnicodeDecodeError:
                         pass
                     else:

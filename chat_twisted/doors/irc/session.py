@@ -109,6 +109,7 @@ class IRCSession(Session):
     :ivar written: the number of the last message that was written to the client.
     :ivar asked: the number in the last PING: the client has all messages up to it when it answers.
     :ivar pinged: when that was written, in monotonic seconds.
+    :ivar is_owed_ping: whether the door will soon write a PING for direct messages.
     """
 
     __slots__ = (
@@ -122,6 +123,7 @@ class IRCSession(Session):
         "channels",
         "connection",
         "context",
+        "is_owed_ping",
         "monitored",
         "negotiation",
         "pinged",
@@ -149,7 +151,8 @@ class IRCSession(Session):
         self.monitored: dict[str, str] = {}
         self.written = 0
         self.asked = 0
-        self.pinged = 0.0
+        self.pinged = context.clock.seconds()
+        self.is_owed_ping = False
         self._batches = 0
         self._holds = 0
         self._pending = 0  # messages that are not answered
@@ -423,10 +426,10 @@ class IRCSession(Session):
 
     def sent(self, request: Request, message: Message | Duplicate) -> None:
         """Called by the hub when a message is committed."""
-        if request in self._awaited:
+        if self._awaited and request in self._awaited:
             self._awaited.pop(request).callback(Answer(message, None))
             return
-        if isinstance(message, Message):
+        if isinstance(message, Message) and (message.recipient or self.caps & ECHO_MESSAGE):
             reply = Reply(self)
             self.show_sent(reply, message)
         self._answered()
