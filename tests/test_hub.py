@@ -1291,7 +1291,8 @@ class DepartureTests(HubTestCase):
         self.start()
 
     def gone(self, name: str) -> list[tuple[str, str, bool]]:
-        return [departure[:3] for departure in self.hub.departures.find(name)]
+        found = self.hub.departures.find(name)
+        return [(gone.name, gone.real_name, gone.has_account) for gone in found]
 
     def test_those_who_had_a_name_are_found_the_newest_first(self) -> None:
         bob = self.join("Bob")

@@ -28,7 +28,7 @@ class WatchersTests(TestCase):
         self.clock = Clock()
         self.told: list[list[str]] = []
         self.routes: Routes[str] = Routes(
-            [(1, "alice", ""), (2, "bob", "")], online=[(1, (), {5: True})]
+            [(1, "alice", "", ""), (2, "bob", "", "")], online=[(1, (), {5: True})]
         )
         self.watchers: Watchers[str] = Watchers(self.clock, self.routes, self.look, self.tell)
         self.watchers.watching["somebody"] = None

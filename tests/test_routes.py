@@ -67,7 +67,9 @@ class FollowingTests(TestCase):
 
     def test_who_follows_everybody_knows_who_is_present_and_where(self) -> None:
         for (log, outcomes), _ in make_logs(range(20), 150):
-            routes: Routes[Session] = Routes(users=[(-1, "irc", "")], online=[(-1, (), {1: True})])
+            routes: Routes[Session] = Routes(
+                users=[(-1, "irc", "", "")], online=[(-1, (), {1: True})]
+            )
             routes.attach((-1, 1), -1, follows_everybody=True)
             state, present = State(), {}
             for entry, outcome in zip(log, outcomes, strict=True):

@@ -90,7 +90,7 @@ class Delivery:
         self.delivered_number = newest
         """The number of the newest delivered message."""
         self.routes: Routes[Session] = Routes(
-            ((user.id, user.name, user.real_name) for user in now.users.values()),
+            ((user.id, user.name, user.real_name, user.login_name) for user in now.users.values()),
             ((room.id, room.name) for room in now.rooms.values()),
             (
                 (user.id, user.rooms, {epoch: s.present for epoch, s in user.sessions.items()})

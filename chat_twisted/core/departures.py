@@ -17,13 +17,14 @@ MAX_DEPARTURES = 1000
 class Departure(NamedTuple):
     """A user has gone: their last present session has ended.
 
-    :ivar real_name: as in ``model.User``.
+    :ivar real_name, login_name: as in ``model.User``.
     :ivar has_account: whether they had an account.
     :ivar time: the time of day, in milliseconds.
     """
 
     name: str
     real_name: str
+    login_name: str
     has_account: bool
     time: int
 

@@ -470,11 +470,12 @@ class Hub:
             self._answer(request, outcome.result, answer)
 
     def _note_departure(self, user: int) -> None:
-        name, real_name = self._routes.name_of(user), self._routes.real_name_of(user)
+        routes = self._routes
+        names = routes.name_of(user), routes.real_name_of(user), routes.login_name_of(user)
         known = self.state.users.get(user)  # a guest may have ended
         has_account = known is not None and known.account is not None
         time = int(self.settled() * 1000)
-        self.departures.add(Departure(name, real_name, has_account, time))
+        self.departures.add(Departure(*names, has_account, time))
 
     def _gone(self, fact: facts.SessionGone, cause: str) -> None:
         """Called when a session of a user has ended, here or on another node."""

@@ -68,7 +68,7 @@ class _Online:
 class Routes(Generic[S]):
     """The sessions of this node, by user and by room, in the order of their logins.
 
-    :param users: the numbers, names and real names of all users at the start.
+    :param users: the numbers, names, real names and login names of all users at the start.
     :param rooms: the numbers and names of all rooms at the start.
     :param online: the users who have sessions at the start, with their rooms, and the epochs of
         their sessions, each with whether the session is present.
@@ -76,16 +76,19 @@ class Routes(Generic[S]):
 
     def __init__(
         self,
-        users: Iterable[tuple[int, str, str]] = (),
+        users: Iterable[tuple[int, str, str, str]] = (),
         rooms: Iterable[tuple[int, str]] = (),
         online: Iterable[tuple[int, Iterable[int], Mapping[int, bool]]] = (),
     ) -> None:
         self._names: dict[int, str] = {}
         self._real_names: dict[int, str] = {}  # of those who have one
-        for user, name, real_name in users:
+        self._login_names: dict[int, str] = {}  # likewise
+        for user, name, real_name, login_name in users:
             self._names[user] = name
             if real_name:
                 self._real_names[user] = real_name
+            if login_name:
+                self._login_names[user] = login_name
         self._room_names = dict(rooms)
         self._online = {user: _Online(rooms, epochs) for user, rooms, epochs in online}
         self._of_user: dict[int, Sessions[S]] = {}
@@ -101,6 +104,7 @@ class Routes(Generic[S]):
             facts.SessionGone: self._session_gone,
             facts.AwaySet: self._away,
             facts.RealNameSet: self._real_name,
+            facts.LoginNameSet: self._login_name,
             facts.AccountMade: lambda fact: self._account(fact.user, True),
             facts.AccountGone: lambda fact: self._account(fact.user, False),
             facts.RoomMade: self._room_made,
@@ -140,6 +144,10 @@ class Routes(Generic[S]):
     def real_name_of(self, user: int) -> str:
         """Return the real name of a user; empty if there is none."""
         return self._real_names.get(user, "")
+
+    def login_name_of(self, user: int) -> str:
+        """Return the name of a user on their own machine; empty if it is not known."""
+        return self._login_names.get(user, "")
 
     def is_present(self, user: int) -> bool:
         """Return whether a user has a present session."""
@@ -225,6 +233,7 @@ class Routes(Generic[S]):
     def _gone(self, fact: facts.UserGone) -> Sequence[Told[S]]:
         del self._names[fact.id]
         self._real_names.pop(fact.id, None)
+        self._login_names.pop(fact.id, None)
         return ()
 
     def _session_came(self, fact: facts.SessionCame) -> Sequence[Told[S]]:
@@ -261,6 +270,10 @@ class Routes(Generic[S]):
     def _away(self, fact: facts.AwaySet) -> Sequence[Told[S]]:
         event = AwayChanged(self.name_of(fact.user), fact.why)
         return [Told(event, self._around(fact.user))]
+
+    def _login_name(self, fact: facts.LoginNameSet) -> Sequence[Told[S]]:
+        self._login_names[fact.user] = fact.login_name
+        return ()
 
     def _real_name(self, fact: facts.RealNameSet) -> Sequence[Told[S]]:
         if fact.real_name:
