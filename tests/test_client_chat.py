@@ -586,6 +586,10 @@ class RoomTests(ChatTestCase):
         ):
             self.assertEqual(self.refusal(asked), code)
 
+    def test_a_bot_is_known_as_one(self) -> None:
+        profile = self.chat.run(self.alice.whois("bot"))
+        self.assertEqual((profile.user, profile.bot, profile.real_name), ("bot", True, ""))
+
     def test_ranks_and_modes(self) -> None:
         run, alice, bot = self.chat.run, self.alice, self.bot
         run(alice.join("#dev"))

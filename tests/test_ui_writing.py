@@ -288,6 +288,13 @@ class WhoisTests(Registered):
             ],
         )
 
+    def test_it_tells_what_they_say_about_themselves(self) -> None:
+        about = [("Account", "no"), ("State", "here"), ("Real-name", "Bob\x1b B."), ("Bot", "yes")]
+        self.assertEqual(
+            self.whois("/whois Bob", *about),
+            ["· Bob (Bob␛ B.) is a guest, a bot, here; rooms with you: none"],
+        )
+
     def test_in_a_direct_conversation_it_is_about_the_other_user(self) -> None:
         self.type("@Bob")
         self.look_around()

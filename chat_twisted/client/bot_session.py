@@ -126,6 +126,7 @@ class BotSession:
             self._reactor,
             self._connector.reconnect,
             reconnect_for=self._reconnect_for,
+            bot=True,
         )
         self._close_at_shutdown()
         try:

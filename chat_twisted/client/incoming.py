@@ -297,6 +297,8 @@ def profile(frame: Frame) -> Profile:
         _state(headers.get("state", "")),
         tuple(map(_room, headers.get("rooms", "").split())),
         _line(frame.body or ""),
+        _line(headers.get("real-name", "")),
+        "bot" in headers and _flag(frame, "bot"),
     )
 
 

@@ -203,6 +203,7 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
         reconnect_for=math.inf if arguments.wait is None else arguments.wait,
         token=token.get(),
         other_name=lambda refusal: Deferred.fromCoroutine(view.other_name(refusal)),
+        bot=False,
     )
     screen.view = view
     screen.start()

@@ -84,6 +84,7 @@ class ClientSession(ChatSession, protocol.Protocol):
     :param instance: identifies this client to the server on each connection.
     :param other_name: called if the name is in use; its result is another name to register, or
         empty.
+    :param bot: whether the user is a program; None if this is not known.
     """
 
     transport: Any  # ITCPTransport, or a substitute in tests
@@ -102,6 +103,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         first_id: int | None = None,
         instance: str | None = None,
         other_name: Callable[[Refusal], Deferred[str]] | None = None,
+        bot: bool | None = None,
     ) -> None:
         self.user = user
         self.where = ""  # the server's address, for messages to the user
@@ -125,6 +127,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._was_registered = False  # whether the user was ever registered
         self._is_refused = False  # whether the registration was refused
         self._other_name = other_name
+        self._bot = bot
         self._choosing_name = False  # whether another name is awaited
         self._last_received = 0  # the number of the last received message
         self._skips_messages = False  # whether messages are left to the server
@@ -273,6 +276,8 @@ class ClientSession(ChatSession, protocol.Protocol):
             headers.append(("Session", self.token))
         if self._last_received:  # otherwise the server sends all unconfirmed messages
             headers.append(("Resume", self._last_received))
+        if self._bot is not None:
+            headers.append(("Bot", "yes" if self._bot else "no"))
         self.transport.write(encode("REGISTER", self.user, headers))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:

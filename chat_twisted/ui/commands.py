@@ -161,7 +161,7 @@ _MUTED = r"@?([^\s@]\S*)"
 _NUMBER = r"([0-9]{1,18})"
 _SWITCH = r"(on|off)?"
 _IN_ROOM = r"(?:(?P<room>#\S+)\s+)?"
-_MODES = "private|moderated|topic"
+_MODES = "private|invite-only|secret|moderated|topic"
 
 
 def _rank_command(what: str) -> CommandSpec:

@@ -150,10 +150,11 @@ class Records:
             user=profile.user,
             account=profile.account,
             operator=profile.operator,
+            bot=profile.bot,
             since=profile.since,
             state=profile.state.value,
             rooms=profile.rooms,
-            **_given({"why": profile.why}),
+            **_given({"why": profile.why, "real_name": profile.real_name}),
         )
 
     def help(self, mark: object, topic: str | None) -> str:

@@ -85,8 +85,9 @@ class ChatRequests:
     async def set_mode(self, room: str, mode: str, on: bool = True) -> Event:
         """Switch a mode of a room on or off, as its operator.
 
-        :param mode: ``private`` (only invited users join), ``moderated`` (only operators and voices
-            speak) or ``topic`` (only operators set the topic).
+        :param mode: ``private`` (both of the next two), ``invite-only`` (only invited users join),
+            ``secret`` (only they and members see the room), ``moderated`` (only operators and
+            voices speak) or ``topic`` (only operators set the topic).
         """
         headers = (("Mode", mode), ("On", "yes" if on else "no"))
         event: Event = await self.ask("MODE", _room(room), headers)

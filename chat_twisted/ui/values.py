@@ -57,7 +57,8 @@ class Event:
     :ivar reason: the reason for LEFT, BAN, UNBAN or DELETED.
     :ivar rank: the user's rank: with RANK ``operator``, ``voice`` or ``none``; with JOINED one of
         the first two, or empty.
-    :ivar mode: the room's mode that has changed: ``private``, ``moderated`` or ``topic``.
+    :ivar mode: the room's mode that has changed: ``private``, ``invite-only``, ``secret``,
+        ``moderated`` or ``topic``.
     :ivar on: whether that mode is on now.
     :ivar modes: all modes of the room that are on: in the answers to JOIN and to MODE without a
         mode.
@@ -169,6 +170,8 @@ class Profile:
 
     :ivar account: whether they have an account.
     :ivar operator: whether they are an operator of the server.
+    :ivar real_name: the line that they have written about themselves; empty without one.
+    :ivar bot: whether they are a program.
     :ivar since: the time when the account was made, or the guest came.
     :ivar rooms: the rooms that both users are in.
     :ivar why: the text that they gave for being away.
@@ -181,6 +184,8 @@ class Profile:
     state: State
     rooms: tuple[str, ...] = ()
     why: str = ""
+    real_name: str = ""
+    bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

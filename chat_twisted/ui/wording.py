@@ -32,6 +32,10 @@ _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _MODES = {
     ("private", True): "made {room} private: only invited users can join",
     ("private", False): "made {room} public: everybody can join",
+    ("invite-only", True): "made {room} invite-only: only invited users can join",
+    ("invite-only", False): "ended that {room} is invite-only",
+    ("secret", True): "made {room} secret: only its members and invited users can see it",
+    ("secret", False): "ended that {room} is secret",
     ("moderated", True): "made {room} moderated: only operators and voices can speak",
     ("moderated", False): "ended the moderation of {room}: all members can speak",
     ("topic", True): "locked the topic of {room}: only operators can set it",
@@ -133,11 +137,13 @@ class Wording:
         """Format: the answer to /whois."""
         kind = "an account" if profile.account else "a guest"
         operator = ", an operator of the server" if profile.operator else ""
+        name = f" ({profile.real_name})" if profile.real_name else ""
+        bot = ", a bot" if profile.bot else ""
         since = f" since {profile.since[:16].replace('T', ' ')}" if profile.since else ""
         why = f": {profile.why}" if profile.why else ""
         rooms = " ".join(profile.rooms) or "none"
         return (
-            f"{profile.user} is {kind}{operator}{since}, {profile.state.value}{why}; "
+            f"{profile.user}{name} is {kind}{bot}{operator}{since}, {profile.state.value}{why}; "
             f"rooms with you: {rooms}"
         )
 
