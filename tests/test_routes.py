@@ -149,12 +149,13 @@ class ToldTests(TestCase):
 
     def test_coming_and_going_is_told_to_who_follows_everybody(self) -> None:
         to, token = self.follow_everybody(), self.chat.tokens[self.bob]
+        rooms = ("#dev",)
         self.tells(
             c.Detach(*self.bob, False, "why"),
-            (UserLeft("bob", ("#dev",), "why", True, ""), to),
+            (UserLeft("bob", rooms, "why", True, ""), to),
         )
         bob = c.Login("bob", 99, b"new", token)
-        self.tells(bob, (UserArrived("bob", ("#dev",)), to))
+        self.tells(bob, (UserArrived("bob", rooms), to))
         self.tells(bob)  # a second session
         self.tells(c.Detach(self.bob[0], 2, True))
         self.tells(
@@ -194,9 +195,12 @@ class ToldTests(TestCase):
 
     def test_a_real_name_is_told_to_who_follows_everybody(self) -> None:
         to, token = self.follow_everybody(), self.chat.tokens[self.bob]
-        self.tells(c.SetRealName(*self.bob, "Bob B."), (RealNameChanged("bob", "Bob B."), to))
+        rooms = ("#dev",)
+        self.tells(
+            c.SetRealName(*self.bob, "Bob B."), (RealNameChanged("bob", "Bob B.", rooms), to)
+        )
         again = c.Login("bob", 99, b"new", token, real_name="Bob")
-        self.tells(again, (RealNameChanged("bob", "Bob"), to))
+        self.tells(again, (RealNameChanged("bob", "Bob", rooms), to))
         for epoch in (1, 2):
             self.chat.do(c.Detach(self.bob[0], epoch))
         back = c.Login("bob", 99, b"new", token, real_name="Rob", bot=True)
@@ -211,7 +215,7 @@ class ToldTests(TestCase):
         )
         self.tells(c.Part(*self.bob, "#dev"), (MemberLeft("#dev", "bob", "", "", True), [self.ann]))
         self.chat.join(self.bob, "#b")
-        self.tells(c.Rename(*self.bob, "rob"), (NameChanged("bob", "rob"), [dan]))
+        self.tells(c.Rename(*self.bob, "rob"), (NameChanged("bob", "rob", ("#b",)), [dan]))
         self.tells(
             c.Detach(*self.bob),
             (UserLeft("rob", ("#b",), "", True, ""), [dan]),

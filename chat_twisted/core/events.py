@@ -3,7 +3,8 @@
 ``routes`` makes events from facts and selects the sessions that get them; doors write them in their
 protocols. ``by`` is the name of the user who caused the event, and empty if nobody or the console
 did. ``RealNameChanged``, ``UserArrived``, ``UserLeft`` and ``MemberInvited`` are for sessions that
-follow everybody (``sessions.Policy``).
+follow everybody (``sessions.Policy``); for them, ``rooms`` are the names of the user's rooms at the
+time of the event. It is empty if there is no such session.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class NameChanged(NamedTuple):
 
     before: str
     after: str
+    rooms: tuple[str, ...] = ()
 
 
 class AwayChanged(NamedTuple):
@@ -104,6 +106,7 @@ class AwayChanged(NamedTuple):
 
     user: str
     why: str | None
+    rooms: tuple[str, ...] = ()
 
 
 class AccountChanged(NamedTuple):
@@ -111,6 +114,7 @@ class AccountChanged(NamedTuple):
 
     user: str
     has_account: bool
+    rooms: tuple[str, ...] = ()
 
 
 class RealNameChanged(NamedTuple):
@@ -118,22 +122,19 @@ class RealNameChanged(NamedTuple):
 
     user: str
     real_name: str
+    rooms: tuple[str, ...] = ()
 
 
 class UserArrived(NamedTuple):
-    """A user is present now, and was not before.
-
-    :ivar rooms: the names of the rooms of which they are a member.
-    """
+    """A user is present now, and was not before."""
 
     user: str
     rooms: tuple[str, ...]
 
 
 class UserLeft(NamedTuple):
-    """A user is not present any more.
+    """A user is not present any more; ``rooms`` are those until then.
 
-    :ivar rooms: the names of the rooms of which they were a member until then.
     :ivar reason: the reason that they gave, or the operator who has ended their sessions.
     :ivar lost: whether the connection was lost; otherwise somebody has ended the last session.
     :ivar by: the operator's name; empty if it was none, or the console.

@@ -216,6 +216,11 @@ class Routes(Generic[S]):
                 found.update(self._following)
         return found
 
+    def _rooms_of(self, user: int) -> tuple[str, ...]:
+        """Return the names of a user's rooms, for sessions that follow everybody."""
+        online = self._online.get(user)
+        return self._rooms_named(online) if online is not None and self._following else ()
+
     def _rooms_named(self, online: _Online) -> tuple[str, ...]:
         return tuple(self._room_names[room] for room in online.rooms)
 
@@ -228,7 +233,9 @@ class Routes(Generic[S]):
 
     def _renamed(self, fact: facts.UserRenamed) -> Sequence[Told[S]]:
         before, self._names[fact.id] = self._names[fact.id], fact.name
-        return [Told(NameChanged(before, fact.name), self._around(fact.id))]
+        return [
+            Told(NameChanged(before, fact.name, self._rooms_of(fact.id)), self._around(fact.id))
+        ]
 
     def _gone(self, fact: facts.UserGone) -> Sequence[Told[S]]:
         del self._names[fact.id]
@@ -268,7 +275,7 @@ class Routes(Generic[S]):
         return [Told(event, self._following)]
 
     def _away(self, fact: facts.AwaySet) -> Sequence[Told[S]]:
-        event = AwayChanged(self.name_of(fact.user), fact.why)
+        event = AwayChanged(self.name_of(fact.user), fact.why, self._rooms_of(fact.user))
         return [Told(event, self._around(fact.user))]
 
     def _login_name(self, fact: facts.LoginNameSet) -> Sequence[Told[S]]:
@@ -280,11 +287,11 @@ class Routes(Generic[S]):
             self._real_names[fact.user] = fact.real_name
         else:
             self._real_names.pop(fact.user, None)
-        event = RealNameChanged(self.name_of(fact.user), fact.real_name)
+        event = RealNameChanged(self.name_of(fact.user), fact.real_name, self._rooms_of(fact.user))
         return [Told(event, self._following if self.is_present(fact.user) else ())]
 
     def _account(self, user: int, has_account: bool) -> Sequence[Told[S]]:
-        event = AccountChanged(self.name_of(user), has_account)
+        event = AccountChanged(self.name_of(user), has_account, self._rooms_of(user))
         return [Told(event, self._around(user))]
 
     def _room_made(self, fact: facts.RoomMade) -> Sequence[Told[S]]:

@@ -31,6 +31,7 @@ from chat_twisted.doors.irc.capabilities import (
     EXTENDED_MONITOR,
     INVITE_NOTIFY,
     REDACTION,
+    SETNAME,
 )
 from chat_twisted.doors.irc.messages import Out
 from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
@@ -57,20 +58,20 @@ class View(NamedTuple):
     :ivar nick: the name of its user.
     :ivar own: whether the event is about its own user.
     :ivar channels: the channels which it shares with the user whom the event is about.
-    :ivar monitors: whether it monitors that user.
+    :ivar monitored: the folded names of that user, before and after the event, that it monitors.
     """
 
     caps: int
     nick: str
     own: bool
     channels: tuple[str, ...]
-    monitors: bool
+    monitored: tuple[str, ...]
 
     def notices(self, capability: int) -> bool:
         """Return whether the client sees a change of the user that needs a capability."""
         if not self.caps & capability:
             return False
-        return bool(self.channels) or (self.monitors and bool(self.caps & EXTENDED_MONITOR))
+        return bool(self.channels) or bool(self.monitored and self.caps & EXTENDED_MONITOR)
 
 
 def by(name: str) -> str:
@@ -89,7 +90,18 @@ def join_line(channel: str, name: str, user: User | None, caps: int) -> Out:
     if not caps & EXTENDED_JOIN:
         return Out("JOIN", (channel,), prefix(name))
     account = "*" if user is None or user.account is None else name
-    return Out("JOIN", (channel, account, name), prefix(name))
+    real_name = name if user is None else real_name_of(user)
+    return Out("JOIN", (channel, account, real_name), prefix(name))
+
+
+def real_name_of(user: User) -> str:
+    """Return the real name of a user, or the name without one: on IRC it can't be empty."""
+    return user.real_name or user.name
+
+
+def login_name_of(user: User) -> str:
+    """Return the name of a user on their own machine, or the name if it is not known."""
+    return user.login_name or user.name
 
 
 def _arrived(state: State, event: events.UserArrived, view: View) -> Iterator[Out]:
@@ -103,15 +115,17 @@ def _arrived(state: State, event: events.UserArrived, view: View) -> Iterator[Ou
                 yield Out("MODE", (channel, mode, event.user), SERVER)
     if view.channels and user is not None and user.away is not None and view.caps & AWAY_NOTIFY:
         yield Out("AWAY", (user.away or "Away",), prefix(event.user))
-    if view.monitors:
+    if view.monitored:
         yield Out("730", (view.nick, prefix(event.user)), SERVER)
 
 
 def _left(state: State, event: events.UserLeft, view: View) -> Iterator[Out]:
     if view.channels:
         reason = event.reason or ("Connection lost" if event.lost else "Quit")
+        if event.by:
+            reason = f"Disconnected by {event.by}" + (f": {event.reason}" if event.reason else "")
         yield Out("QUIT", (reason,), prefix(event.user))
-    if view.monitors:
+    if view.monitored:
         yield Out("731", (view.nick, event.user), SERVER)
 
 
@@ -167,10 +181,15 @@ def _banned(state: State, event: events.BanChanged, view: View) -> Iterator[Out]
 def _renamed(state: State, event: events.NameChanged, view: View) -> Iterator[Out]:
     if view.own or view.channels:
         yield Out("NICK", (event.after,), prefix(event.before))
+    before, after = fold(event.before), fold(event.after)
+    if before != after and before in view.monitored:
+        yield Out("731", (view.nick, event.before), SERVER)
+    if before != after and after in view.monitored:
+        yield Out("730", (view.nick, prefix(event.after)), SERVER)
 
 
 def _away(state: State, event: events.AwayChanged, view: View) -> Iterator[Out]:
-    if view.notices(AWAY_NOTIFY):
+    if view.notices(AWAY_NOTIFY) and not view.own:
         why = () if event.why is None else (event.why or "Away",)
         yield Out("AWAY", why, prefix(event.user))
 
@@ -195,6 +214,11 @@ def _deleted(state: State, event: events.MessageDeleted, view: View) -> Iterator
     yield Out("REDACT", (target, str(event.number), *reason), by(event.by))
 
 
+def _real_name(state: State, event: events.RealNameChanged, view: View) -> Iterator[Out]:
+    if view.notices(SETNAME) or (view.own and view.caps & SETNAME):
+        yield Out("SETNAME", (event.real_name or event.user,), prefix(event.user))
+
+
 _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.UserArrived: _arrived,
     events.UserLeft: _left,
@@ -210,32 +234,36 @@ _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.AwayChanged: _away,
     events.AccountChanged: _account,
     events.MessageDeleted: _deleted,
+    events.RealNameChanged: _real_name,
 }
 
 
-_ABOUT_USER = (
-    events.UserArrived,
-    events.UserLeft,
-    events.MemberJoined,
-    events.MemberLeft,
+_WITH_ROOMS = (
+    events.NameChanged,
     events.AwayChanged,
     events.AccountChanged,
+    events.RealNameChanged,
+    events.UserArrived,
+    events.UserLeft,
 )
 
 
-def subject_of(event: Event) -> str:
-    """Return the name of the user whom an event is about; empty if it is about a room."""
+def subjects_of(event: Event) -> tuple[str, ...]:
+    """Return the folded name of the user whom an event is about, and the one that they had before
+    it; nothing if it is about a room.
+    """
     if isinstance(event, events.NameChanged):
-        return event.after
-    return event.user if isinstance(event, _ABOUT_USER) else ""
+        return fold(event.after), fold(event.before)
+    if isinstance(event, (*_WITH_ROOMS, events.MemberJoined, events.MemberLeft)):
+        return (fold(event.user),)
+    return ()
 
 
-def rooms_of(state: State, event: Event) -> list[tuple[str, str]]:
+def rooms_of(event: Event) -> list[tuple[str, str]]:
     """Return the rooms of the user whom an event is about, with their folded names."""
-    if isinstance(event, events.UserArrived | events.UserLeft):
+    if isinstance(event, _WITH_ROOMS):
         return [(fold(room), room) for room in event.rooms]
-    user = state.names.get(fold(subject_of(event)))
-    return [] if user is None else [(room.key, room.name) for room in user.rooms.values()]
+    return []
 
 
 def lines_of(state: State, event: Event, view: View) -> list[Out]:

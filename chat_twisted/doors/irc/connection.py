@@ -74,6 +74,7 @@ class IRCConnection(Protocol):
         self.peer = describe(self.transport.getPeer())
         source = object() if self.host is None else network(self.host)
         self.stream = Stream(self.factory.streams, self, self.transport, source)
+        self.factory.context.unregistered += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the session. Called by Twisted."""
@@ -119,6 +120,7 @@ class IRCConnection(Protocol):
         if self._registration is not None:
             self._registration.stop()
             self._registration = None
+            self.factory.context.unregistered -= 1
         session, self.session = self.session, None
         if session is None:
             return
@@ -263,6 +265,7 @@ class IRCConnection(Protocol):
     def registered(self, session: IRCSession) -> None:
         """Called when the session is logged in."""
         self._registration = None
+        self.factory.context.unregistered -= 1
         self.stream.quiet = 0
         self.factory.comings.emit(
             self.host,

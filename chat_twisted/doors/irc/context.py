@@ -19,6 +19,8 @@ class Context:
     """What all sessions and registrations of the door share.
 
     :ivar lists: encodes lists.
+    :ivar unregistered: the number of connections that are not logged in.
+    :ivar peak: the highest number of users that LUSERS has counted.
     :ivar started: the time of day when the server started, in seconds.
     :param gate: verifies credentials.
     :param clock: the reactor.
@@ -46,6 +48,8 @@ class Context:
         self.joins_all = joins_all
         self.is_vouched_for = is_vouched_for
         self.lists = Paced(clock, LIST_TIME)
+        self.unregistered = 0
+        self.peak = 0
         self.started = int(hub.settled())
 
     @property

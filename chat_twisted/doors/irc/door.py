@@ -16,7 +16,7 @@ from chat_twisted.core.events import Event, MemberJoined, MemberLeft, ReadMoved
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.presence import Presence
 from chat_twisted.core.sessions import Session
-from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subject_of
+from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subjects_of
 from chat_twisted.doors.irc.capabilities import ECHO_MESSAGE, SELF_MESSAGE
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import encode
@@ -117,10 +117,10 @@ class IRCDoor:
                 self._show_marker(session, event.conversation)
             return
         encoded: dict[View, bytes] = {}
-        state, name = self.context.hub.state, subject_of(event)
-        rooms, key = rooms_of(state, event), fold(name)
+        state = self.context.hub.state
+        rooms, subjects = rooms_of(event), subjects_of(event)
         for session in cast(Sequence[IRCSession], sessions):
-            view = session.view(rooms, key)
+            view = session.view(rooms, subjects)
             data = encoded.get(view)
             if data is None:
                 data = encoded[view] = b"".join(

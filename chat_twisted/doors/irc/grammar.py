@@ -308,6 +308,11 @@ def _word(text: str) -> str:
     return text.lstrip(" :").partition(" ")[0] or "*"
 
 
+def one_line(text: str, octets: int) -> str:
+    """Return a text as one line of at most ``octets`` bytes."""
+    return cut(" ".join(text.splitlines()), octets).strip()
+
+
 def cut(text: str, octets: int) -> str:
     """Return the beginning of ``text`` that has at most ``octets`` bytes in UTF-8."""
     data = text[: octets + 1].encode()

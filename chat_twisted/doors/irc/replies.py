@@ -7,7 +7,7 @@ becomes ACK. This module must not know commands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from chat_twisted.core.errors import ChatError
@@ -16,6 +16,9 @@ from chat_twisted.doors.irc.numerics import SERVER, numeric_of
 
 MAX_LABEL = 64
 """Maximum bytes of a label."""
+
+WORDS_BYTES = 400
+"""Maximum bytes of the words in one reply of a list."""
 
 
 class Client(Protocol):
@@ -71,6 +74,19 @@ class Reply:
     def numeric(self, number: str, *params: str) -> None:
         """Add a numeric reply; the client's name goes before ``params``."""
         self.add(number, self.client.nick, *params)
+
+    def words(self, number: str, *params: str, words: Iterable[str], between: str = " ") -> None:
+        """Add numeric replies that end with words, with as many of them in each as fit."""
+        page: list[str] = []
+        size = 0
+        for word in words:
+            if page and size + len(word) > WORDS_BYTES:
+                self.numeric(number, *params, between.join(page))
+                page, size = [], 0
+            page.append(word)
+            size += len(word) + 1
+        if page:
+            self.numeric(number, *params, between.join(page))
 
     def fail(self, verb: str, code: str, *context: str, text: str) -> None:
         """Add a FAIL (ircv3.net, standard-replies)."""

@@ -20,15 +20,16 @@ from chat_twisted.core.events import Event
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import User
 from chat_twisted.core.ordered import Listing
+from chat_twisted.core.sanctions import MAX_REASON
 from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Door, Policy, Request, Session
 from chat_twisted.doors import Channel, Nowhere
-from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subject_of
+from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subjects_of
 from chat_twisted.doors.irc.capabilities import CHATHISTORY, ECHO_MESSAGE, LABELED_RESPONSE
 from chat_twisted.doors.irc.context import Context
-from chat_twisted.doors.irc.grammar import Line, encode
+from chat_twisted.doors.irc.grammar import Line, one_line
 from chat_twisted.doors.irc.messages import add_absence, add_message
 from chat_twisted.doors.irc.negotiation import Negotiation
-from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
+from chat_twisted.doors.irc.numerics import ALL
 from chat_twisted.doors.irc.replies import MAX_LABEL, Reply
 from chat_twisted.logs import Logger
 
@@ -222,22 +223,23 @@ class IRCSession(Session):
         if message.recipient:
             add_absence(reply, message, self.context.hub.state)
 
-    def view(self, rooms: Sequence[tuple[str, str]], key: str) -> View:
+    def view(self, rooms: Sequence[tuple[str, str]], subjects: Sequence[str]) -> View:
         """Return how the client sees an event.
 
         :param rooms: the rooms of the user whom the event is about, with their folded names.
-        :param key: the folded name of that user.
+        :param subjects: the folded names of that user after and before the event.
         """
         shared = [room for folded, room in rooms if folded in self.channels]
         if EVERYBODY in self.channels:
             shared.append(ALL)
         nick = self.nick
-        return View(self.caps, nick, fold(nick) == key, tuple(shared), key in self.monitored)
+        monitored = tuple(name for name in subjects if name in self.monitored)
+        return View(self.caps, nick, fold(nick) in subjects[:1], tuple(shared), monitored)
 
     def answer(self, reply: Reply, event: Event) -> None:
         """Add to a reply an event that the client has caused."""
         state = self.context.hub.state
-        view = self.view(rooms_of(state, event), fold(subject_of(event)))
+        view = self.view(rooms_of(event), subjects_of(event))
         for line in lines_of(state, event, view):
             reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
 
@@ -399,6 +401,7 @@ class IRCSession(Session):
         :param reason: what the others see.
         :param for_good: whether the user has sent QUIT.
         """
+        reason = one_line(reason, MAX_REASON)
         self.context.hub.logins.leave(self, for_good=for_good, reason=reason)
         self.connection = NOWHERE
         self._then = None
@@ -462,8 +465,6 @@ class IRCSession(Session):
         if cause == REMOVED:
             self.connection.bye("the account was removed")
             return
-        source = SERVER if by == CONSOLE_NAME else prefix(by)
-        self.write(encode("KILL", (self.context.hub.name_of(self) or "*", reason), source=source))
         what = "Banned" if cause == BANNED else "Disconnected"
         self.connection.bye(f"{what} by {by}" + (f": {reason}" if reason else ""))
 

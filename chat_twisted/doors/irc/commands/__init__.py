@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from chat_twisted.doors.irc.commands import accounts, history, rooms, sending, server, users
+from chat_twisted.doors.irc.commands import (
+    accounts,
+    help,
+    history,
+    monitor,
+    rooms,
+    sending,
+    server,
+    users,
+    who,
+)
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
@@ -16,10 +26,13 @@ from chat_twisted.doors.irc.session import Handler, IRCSession
 COMMANDS: Mapping[str, Handler] = {
     **accounts.COMMANDS,
     **history.COMMANDS,
+    **help.COMMANDS,
+    **monitor.COMMANDS,
     **rooms.COMMANDS,
     **sending.COMMANDS,
     **server.COMMANDS,
     **users.COMMANDS,
+    **who.COMMANDS,
 }
 """All commands."""
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from chat_twisted.doors.irc.grammar import Line
-from chat_twisted.doors.irc.numerics import ISUPPORT, SERVER
+from time import gmtime, strftime
+
+from chat_twisted.core.commands import Disconnect
+from chat_twisted.core.errors import OperatorRequired
+from chat_twisted.core.sanctions import MAX_REASON
+from chat_twisted.doors.irc.grammar import Line, one_line
+from chat_twisted.doors.irc.numerics import ISUPPORT, NETWORK, SERVER, VERSION
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
 
@@ -29,12 +34,18 @@ def isupport(reply: Reply) -> None:
 
 def lusers(session: IRCSession, reply: Reply) -> None:
     """Add the replies to LUSERS."""
-    count = session.context.hub.population()
-    reply.numeric("251", f"There are {count.users} users and 0 invisible on 1 servers")
+    context = session.context
+    count = context.hub.population()
+    users = str(count.users)
+    context.peak = max(context.peak, count.users)
+    reply.numeric("251", f"There are {users} users and 0 invisible on 1 servers")
+    if context.unregistered:
+        reply.numeric("253", str(context.unregistered), "unknown connections")
     reply.numeric("254", str(count.rooms + 1), "channels formed")
-    reply.numeric("255", f"I have {count.users} clients and 0 servers")
-    reply.numeric("265", str(count.users), str(count.users), f"Current local users {count.users}")
-    reply.numeric("266", str(count.users), str(count.users), f"Current global users {count.users}")
+    reply.numeric("255", f"I have {users} clients and 0 servers")
+    for number, where in (("265", "local"), ("266", "global")):
+        text = f"Current {where} users {users}, max {context.peak}"
+        reply.numeric(number, users, str(context.peak), text)
 
 
 def motd(session: IRCSession, reply: Reply) -> None:
@@ -50,7 +61,7 @@ def motd(session: IRCSession, reply: Reply) -> None:
 
 async def _ping(session: IRCSession, reply: Reply, line: Line) -> None:
     if not line.params:
-        reply.numeric("461", "PING", "Not enough parameters")
+        reply.numeric("409", "No origin given")
         return
     reply.add("PONG", SERVER, line.params[0])
 
@@ -71,10 +82,76 @@ async def _lusers(session: IRCSession, reply: Reply, line: Line) -> None:
     lusers(session, reply)
 
 
+async def _version(session: IRCSession, reply: Reply, line: Line) -> None:
+    reply.numeric("351", VERSION, SERVER, f"of {NETWORK}")
+    isupport(reply)
+
+
+async def _time(session: IRCSession, reply: Reply, line: Line) -> None:
+    now = session.context.hub.settled()
+    text = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(now))
+    reply.numeric("391", SERVER, str(int(now)), "0", text)
+
+
+async def _info(session: IRCSession, reply: Reply, line: Line) -> None:
+    started = strftime("%Y-%m-%d %H:%M UTC", gmtime(session.context.started))
+    reply.numeric("371", f"{VERSION}: a chat for people and bots")
+    reply.numeric("371", "Users of IRC clients and of other clients are here in the same rooms.")
+    reply.numeric("371", f"This server was started {started}.")
+    reply.numeric("374", "End of INFO")
+
+
+async def _admin(session: IRCSession, reply: Reply, line: Line) -> None:
+    reply.numeric("423", SERVER, "No administrative info available")
+
+
+async def _links(session: IRCSession, reply: Reply, line: Line) -> None:
+    reply.numeric("365", "*", "End of LINKS list")
+
+
+async def _stats(session: IRCSession, reply: Reply, line: Line) -> None:
+    query = line.params[0][:1] if line.params else ""
+    if query == "u":
+        minutes, seconds = divmod(int(session.context.hub.settled()) - session.context.started, 60)
+        hours, minutes = divmod(minutes, 60)
+        days, hours = divmod(hours, 24)
+        reply.numeric("242", f"Server Up {days} days {hours}:{minutes:02}:{seconds:02}")
+    reply.numeric("219", query or "*", "End of STATS report")
+
+
+async def _kill(session: IRCSession, reply: Reply, line: Line) -> None:
+    if not line.params:
+        reply.numeric("461", "KILL", "Not enough parameters")
+        return
+    whom = line.params[0]
+    reason = one_line(line.params[1], MAX_REASON) if len(line.params) > 1 else ""
+    try:
+        await session.ask(Disconnect(session.user, session.epoch, whom, reason), whom)
+    except OperatorRequired as error:
+        reply.refuse(error)
+
+
+async def _oper(session: IRCSession, reply: Reply, line: Line) -> None:
+    if session.me.operator:
+        reply.numeric("381", "You are an operator by your account")
+    elif len(line.params) < 2:
+        reply.numeric("461", "OPER", "Not enough parameters")
+    else:
+        reply.numeric("491", "An operator is one by their account: log in to it")
+
+
 COMMANDS: dict[str, Handler] = {
+    "ADMIN": _admin,
     "CAP": _cap,
+    "INFO": _info,
+    "KILL": _kill,
+    "LINKS": _links,
     "LUSERS": _lusers,
     "MOTD": _motd,
+    "OPER": _oper,
     "PING": _ping,
     "QUIT": _quit,
+    "STATS": _stats,
+    "TIME": _time,
+    "VERSION": _version,
 }
