@@ -307,8 +307,24 @@ class GateTests(GateTestCase):
     def test_an_address_that_fails_waits_longer_and_longer(self) -> None:
         waits = [self.seconds(self.signature(OTHER), "192.0.2.1") for _ in range(6)]
         self.assertEqual(waits, [1, 1, 1, 2, 4, 8])
-        # A client with the key does not wait longer, and from another address not at all.
-        self.assertEqual(self.successResultOf(self.login(self.signature(), "192.0.2.9")), KEY)
+        for host in ("192.0.2.1", "192.0.2.9"):  # a client with the right key waits nowhere
+            self.assertEqual(self.successResultOf(self.login(self.signature(), host)), KEY)
+
+    def test_failures_of_others_do_not_keep_out_who_has_logged_in_from_there_before(self) -> None:
+        right, host = password("alice", "right"), "192.0.2.1"
+        self.assertEqual(self.successResultOf(self.login(right, host)), self.right)
+        for name in ("bob", "carol", "dora", "eve", "bob"):
+            self.seconds(password(name, "x"), host)
+        self.seconds(password("alice", "x"), "192.0.2.2")
+        self.assertEqual(self.successResultOf(self.login(right, host)), self.right)
+        waits = [self.seconds(password("alice", "x"), host) for _ in range(5)]
+        self.assertEqual(waits, [1, 1, 1, 2, 4])  # nobody can guess from there either
+
+    def test_so_many_addresses_and_accounts_are_known_to_belong_together(self) -> None:
+        self.patch(gate_module, "MAX_KNOWN", 3)
+        for i in range(10):
+            self.successResultOf(self.login(password("alice", "right"), f"192.0.2.{i}"))
+        self.assertEqual(len(self.gate._known), 3)
 
     def test_the_password_of_an_account_can_not_be_guessed_from_many_addresses(self) -> None:
         waits = [self.seconds(password("alice", "x"), f"192.0.2.{i}") for i in range(5)]

@@ -50,6 +50,9 @@ FORGET_AFTER = 900
 MAX_SUSPECTS = 10_000
 """Maximum number of addresses and accounts whose failures are remembered."""
 
+MAX_KNOWN = 10_000
+"""Maximum number of addresses and accounts that are known to belong together."""
+
 FAILURES_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
 """Rate limits of log lines about failed logins: for each address, and for all."""
 
@@ -163,8 +166,9 @@ class Gate:
 
     Every failure is answered after the same time, whatever its cause. After failures of an address,
     or at an account's password, each further attempt waits twice as long as the one before, one
-    after another. Attempts with keys are not delayed by failures at the account, since keys can't
-    be guessed; so nobody can lock out a user who has a key.
+    after another. Keys can't be guessed, so they are verified first, and only a wrong one waits:
+    nobody can lock out a user who has a key. Nor can they lock out a user who has logged in by a
+    password from the same address before: for these two, failures count apart.
 
     :param state: returns the current state; called for each login.
     """
@@ -183,7 +187,9 @@ class Gate:
         # The number of failures, and the time from which the next attempt is allowed, in monotonic
         # seconds. The entry whose last failure is oldest comes first.
         self._suspects: dict[tuple[str, str], tuple[int, float]] = {}
-        self._trying: dict[tuple[str, str], int] = {}  # attempts in progress, by account
+        self._trying: dict[tuple[str, str], int] = {}  # attempts in progress, but of addresses
+        # The addresses and accounts of successful logins by passwords; the latest comes last.
+        self._known: dict[tuple[str, str], None] = {}
 
     def name_owner(self, key: str, name: str) -> str:
         """Return the name to log in with a certificate's key (``Model.find_key_owner``).
@@ -201,20 +207,39 @@ class Gate:
         :raises AuthenticationFailed: if the credentials are not valid.
         :raises TooFast: if too many attempts have failed.
         """
-        suspects = [("address", host or "")]
-        if isinstance(credentials, Password):
-            suspects.append(("account", fold(credentials.name)))
-        wait = self._take_turn(suspects)
-        tried = suspects[1:]
+        suspects = self._suspects_of(credentials, host or "")
+        wait = self._take_turn(suspects) if isinstance(credentials, Password) else 0.0
+        tried = [suspect for suspect in suspects if suspect[0] != "address"]
         for suspect in tried:
             self._trying[suspect] = self._trying.get(suspect, 0) + 1
         try:
-            return await self._log_in(credentials, suspects, host, wait)
+            proof = await self._log_in(credentials, suspects, host, wait)
+            # An address may be shared by many users.
+            for suspect in tried:
+                self._suspects.pop(suspect, None)
+            if isinstance(credentials, Password):
+                self._remember(host or "", fold(credentials.name))
+            return proof
         finally:
             for suspect in tried:
                 self._trying[suspect] -= 1
                 if not self._trying[suspect]:
                     del self._trying[suspect]
+
+    def _suspects_of(self, credentials: Credentials, host: str) -> list[tuple[str, str]]:
+        """Return the keys under which failures of these credentials count."""
+        if not isinstance(credentials, Password):
+            return [("address", host)]
+        account = fold(credentials.name)
+        if (host, account) in self._known:
+            return [(host, account)]
+        return [("address", host), ("account", account)]
+
+    def _remember(self, host: str, account: str) -> None:
+        self._known.pop((host, account), None)
+        self._known[host, account] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     async def _log_in(
         self,
@@ -229,6 +254,9 @@ class Gate:
         try:
             _, proof, _ = await self._portal.login(credentials, None, IProof)
         except UnauthorizedLogin:
+            if not isinstance(credentials, Password) and (wait := self._take_turn(suspects)):
+                await deferLater(self._clock, wait)
+                begun += wait
             self._failed(suspects)
             self._failures.emit(
                 host,
@@ -240,8 +268,6 @@ class Gate:
             rest = ANSWER_AFTER - (self._clock.seconds() - begun)
             await deferLater(self._clock, max(0.0, rest))
             raise AuthenticationFailed from None
-        for suspect in suspects[1:]:  # an address may be shared by many users
-            self._suspects.pop(suspect, None)
         assert isinstance(proof, str)
         return proof
 
