@@ -165,6 +165,40 @@ class WhoisTests(LookingTestCase):
             self.assertRegex(line, rf"^alice eve{number} [A-Za-z0-9_.-]{{1,32}} chat \* e$")
 
 
+class WhowasTests(LookingTestCase):
+    def gone(self, login_name: str) -> None:
+        """A user comes and goes."""
+        client = self.client()
+        client.say("NICK Dan", f"USER {login_name} 0 * :Dan D.")
+        client.say("QUIT")
+        self.alice.lines()
+
+    def test_who_has_gone_is_listed_the_newest_first(self) -> None:
+        self.gone("d1")
+        self.gone("d2")
+        lines = self.alice.say("WHOWAS dan")
+        self.assertEqual(lines[0], ":chat.server 314 alice Dan d2 chat * :Dan D.")
+        self.assertIn(" 312 alice Dan chat.server :Gone since 1970-01-01", lines[1])
+        self.assertEqual(lines[2], ":chat.server 314 alice Dan d1 chat * :Dan D.")
+        self.assertEqual(lines[-1], ":chat.server 369 alice dan :End of WHOWAS")
+
+    def test_only_a_positive_count_limits_the_list(self) -> None:
+        self.gone("d1")
+        self.gone("d2")
+        for count, found in (("1", 1), ("2", 2), ("9", 2), ("0", 2), ("-1", 2), ("x", 2), ("²", 2)):
+            self.assertEqual(len(self.replies(self.alice, f"WHOWAS dan {count}", "314")), found)
+
+    def test_whowas_of_nobody(self) -> None:
+        self.assertEqual(
+            self.alice.say("WHOWAS nobody"),
+            [
+                ":chat.server 406 alice nobody :There was no such nickname",
+                ":chat.server 369 alice nobody :End of WHOWAS",
+            ],
+        )
+        self.assertEqual(self.alice.say("WHOWAS"), [":chat.server 431 alice :No nickname given"])
+
+
 class UserhostTests(LookingTestCase):
     def test_userhost_says_who_is_away(self) -> None:
         self.bob.say("AWAY :tea")

@@ -1,4 +1,4 @@
-"""Commands that look users up: WHO with WHOX, WHOIS, USERHOST and ISON.
+"""Commands that look users up: WHO with WHOX, WHOIS, WHOWAS, USERHOST and ISON.
 
 Private and secret rooms are unknown to users outside of them.
 """
@@ -19,6 +19,7 @@ from chat_twisted.doors.irc.messages import ABSENT
 from chat_twisted.doors.irc.numerics import ALL, HOST, NETWORK, SERVER
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.frames import format_time
 
 MAX_USERHOSTS = 5
 """Maximum number of names in one USERHOST."""
@@ -167,6 +168,26 @@ def _rooms_shown(session: IRCSession, user: User) -> list[Room]:
     return [room for room in user.rooms.values() if not room.hidden or session.user in room.members]
 
 
+async def _whowas(session: IRCSession, reply: Reply, line: Line) -> None:
+    name = line.params[0].partition(",")[0] if line.params else ""
+    if not name:
+        reply.numeric("431", "No nickname given")
+        return
+    count = line.params[1] if len(line.params) > 1 else ""
+    # Not positive, or not a number: all.
+    most = int(count) if count.isascii() and count.isdigit() and len(count) < 5 else 0
+    found = session.context.hub.departures.find(name)
+    if not found:
+        reply.numeric("406", name, "There was no such nickname")
+    for gone in found[: most or None]:
+        login_name, real_name = gone.login_name or gone.name, gone.real_name or gone.name
+        reply.numeric("314", gone.name, login_name, HOST, "*", real_name)
+        reply.numeric("312", gone.name, SERVER, f"Gone since {format_time(gone.time)}")
+        if gone.has_account:
+            reply.numeric("330", gone.name, gone.name, "was logged in as")
+    reply.numeric("369", name, "End of WHOWAS")
+
+
 async def _userhost(session: IRCSession, reply: Reply, line: Line) -> None:
     if not line.params:
         reply.numeric("461", "USERHOST", "Not enough parameters")
@@ -197,4 +218,5 @@ COMMANDS: dict[str, Handler] = {
     "USERHOST": _userhost,
     "WHO": _who,
     "WHOIS": _whois,
+    "WHOWAS": _whowas,
 }
