@@ -116,6 +116,8 @@ LAYERS = {
         "doors.irc.commands.sending",
         "doors.irc.commands.history",
         "doors.irc.commands.rooms",
+        "doors.irc.commands.modes",
+        "doors.irc.commands.lists",
         "doors.irc.commands.server",
         "doors.irc.commands.users",
         "doors.irc.commands.who",

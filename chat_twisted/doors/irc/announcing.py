@@ -55,7 +55,8 @@ class View(NamedTuple):
     """What decides how a client sees an event.
 
     :ivar caps: its capabilities.
-    :ivar nick: the name of its user.
+    :ivar nick: the name of its user, if the event may be shown with it; else empty, so that the
+        lines are the same for several clients.
     :ivar own: whether the event is about its own user.
     :ivar channels: the channels which it shares with the user whom the event is about.
     :ivar monitored: the folded names of that user, before and after the event, that it monitors.
@@ -130,12 +131,14 @@ def _left(state: State, event: events.UserLeft, view: View) -> Iterator[Out]:
 
 
 def _joined(state: State, event: events.MemberJoined, view: View) -> Iterator[Out]:
+    if view.own:
+        return  # the session gets the names too: see ``IRCDoor.tell``
     user = state.names.get(fold(event.user))
     yield join_line(event.room, event.user, user, view.caps)
-    if user is not None and user.away is not None and not view.own and view.caps & AWAY_NOTIFY:
+    if user is not None and user.away is not None and view.caps & AWAY_NOTIFY:
         yield Out("AWAY", (user.away or "Away",), prefix(event.user))
     mode = rank_change(NONE, event.rank)
-    if mode and not view.own:
+    if mode:
         yield Out("MODE", (event.room, mode, event.user), SERVER)
 
 
@@ -257,6 +260,24 @@ def subjects_of(event: Event) -> tuple[str, ...]:
     if isinstance(event, (*_WITH_ROOMS, events.MemberJoined, events.MemberLeft)):
         return (fold(event.user),)
     return ()
+
+
+_AMONG_MEMBERS = (
+    events.MemberJoined,
+    events.MemberLeft,
+    events.RankChanged,
+    events.ModeChanged,
+    events.TopicChanged,
+    events.MemberInvited,
+    events.BanChanged,
+)
+
+
+def channel_of(event: Event) -> str:
+    """Return the folded name of the channel that a client must have joined to see an event; empty
+    if it need not.
+    """
+    return fold(event.room) if isinstance(event, _AMONG_MEMBERS) else ""
 
 
 def rooms_of(event: Event) -> list[tuple[str, str]]:

@@ -16,7 +16,14 @@ from chat_twisted.core.events import Event, MemberJoined, MemberLeft, ReadMoved
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.presence import Presence
 from chat_twisted.core.sessions import Session
-from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subjects_of
+from chat_twisted.doors.irc.announcing import (
+    EVERYBODY,
+    View,
+    channel_of,
+    lines_of,
+    rooms_of,
+    subjects_of,
+)
 from chat_twisted.doors.irc.capabilities import ECHO_MESSAGE, SELF_MESSAGE
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import encode
@@ -118,8 +125,12 @@ class IRCDoor:
             return
         encoded: dict[View, bytes] = {}
         state = self.context.hub.state
-        rooms, subjects = rooms_of(event), subjects_of(event)
+        rooms, subjects, channel = rooms_of(event), subjects_of(event), channel_of(event)
         for session in cast(Sequence[IRCSession], sessions):
+            if channel and channel not in session.channels:
+                if isinstance(event, MemberJoined) and fold(session.nick) in subjects:
+                    self._enter(session, event.room)  # another session of the user has joined
+                continue
             view = session.view(rooms, subjects)
             data = encoded.get(view)
             if data is None:
@@ -129,12 +140,5 @@ class IRCDoor:
                 )
             if data:
                 session.connection.write(data)
-            if view.own:
-                self._follow(session, event)
-
-    def _follow(self, session: IRCSession, event: Event) -> None:
-        """Note what another session of the same user has done."""
-        if isinstance(event, MemberJoined):
-            self._enter(session, event.room)
-        elif isinstance(event, MemberLeft):
-            session.channels.discard(fold(event.room))
+            if view.own and isinstance(event, MemberLeft):
+                session.channels.discard(channel)

@@ -29,6 +29,7 @@ UNKNOWN = "*"
 
 TEXT_AFTER: Mapping[str, int] = {
     "301": 2,
+    "322": 3,
     "332": 2,
     "353": 3,
     "AWAY": 0,

@@ -46,7 +46,7 @@ ISUPPORT: Mapping[str, str] = {
     "CHANNELLEN": "33",
     "CHANTYPES": "#&",
     "CHATHISTORY": str(HISTORY),
-    "ELIST": "U",
+    "ELIST": "MNU",
     "HOSTLEN": str(len(HOST)),
     "KICKLEN": "200",
     "MODES": str(MAX_LIST_MODES),
@@ -56,7 +56,7 @@ ISUPPORT: Mapping[str, str] = {
     "NETWORK": NETWORK,
     "NICKLEN": "32",
     "PREFIX": "(ov)@+",
-    "TARGMAX": f"JOIN:,KICK:,LIST:,NAMES:1,NOTICE:{MAX_TARGETS},PART:,PRIVMSG:{MAX_TARGETS},"
+    "TARGMAX": f"JOIN:,KICK:,LIST:,NAMES:,NOTICE:{MAX_TARGETS},PART:,PRIVMSG:{MAX_TARGETS},"
     "TAGMSG:1,WHOIS:1",
     "TOPICLEN": "400",
     "USERLEN": "32",

@@ -1,8 +1,8 @@
 """Replies: everything that a client gets for one of its commands passes through one ``Reply``.
 
-Without a label, lines are written at once. With one (ircv3.net, labeled-response), they are
-gathered until the command has ended: a single line gets the label, several become a batch, and none
-becomes ACK. This module must not know commands.
+Without a label, lines are written at once. With one (ircv3.net, labeled-response), a single line
+gets the label, several become a batch, and none becomes ACK. So the first line waits until there is
+a second one, or the command has ended. This module must not know commands.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Client(Protocol):
         """Return a reference for a batch."""
 
 
-class _Gathered(NamedTuple):
+class _Line(NamedTuple):
     verb: str
     params: tuple[str, ...]
     source: str
-    tags: dict[str, str | None]
+    tags: Mapping[str, str | None]
 
 
 class Reply:
@@ -53,7 +53,8 @@ class Reply:
     def __init__(self, client: Client, label: str | None = None) -> None:
         self.client = client
         self._label = label
-        self._gathered: list[_Gathered] = []
+        self._first: _Line | None = None  # if it waits
+        self._batch = ""  # the reference of the batch around all lines, if it has begun
 
     def add(
         self,
@@ -68,8 +69,31 @@ class Reply:
         """
         if self._label is None:
             self.client.write(encode(verb, params, source=source, tags=tags))
+            return
+        line = _Line(verb, params, source, tags or {})
+        if self._batch or self._first is not None:
+            self.begin_labeled()
+            self._write_within(line)
         else:
-            self._gathered.append(_Gathered(verb, params, source, dict(tags or {})))
+            self._first = line
+
+    def begin_labeled(self) -> None:
+        """Begin the batch for the label, if there is one. Called before a command waits that has
+        added a line and will add more: events that come meanwhile must be behind that line.
+        """
+        if self._label is None or self._batch:
+            return
+        self._batch = self.client.next_batch()
+        opening = (f"+{self._batch}", "labeled-response")
+        self.client.write(encode("BATCH", opening, source=SERVER, tags={"label": self._label}))
+        if self._first is not None:
+            self._write_within(self._first)
+            self._first = None
+
+    def _write_within(self, line: _Line) -> None:
+        verb, params, source, tags = line
+        tags = {"batch": self._batch, **tags}
+        self.client.write(encode(verb, params, source=source, tags=tags))
 
     def numeric(self, number: str, *params: str) -> None:
         """Add a numeric reply; the client's name goes before ``params``."""
@@ -120,22 +144,16 @@ class Reply:
         self.add("BATCH", f"-{reference}", tags=tags)
 
     def end(self) -> None:
-        """End the reply: write what was gathered."""
+        """End the reply. Lines that are added later have no label."""
         if self._label is None:
             return
         label, self._label = self._label, None
-        write, lines = self.client.write, self._gathered
-        if not lines:
-            write(encode("ACK", (), source=SERVER, tags={"label": label}))
-        elif len(lines) == 1:
-            verb, params, source, tags = lines[0]
-            write(encode(verb, params, source=source, tags={"label": label, **tags}))
+        first, self._first = self._first, None
+        if self._batch:
+            self.client.write(encode("BATCH", (f"-{self._batch}",), source=SERVER))
+        elif first is None:
+            self.client.write(encode("ACK", (), source=SERVER, tags={"label": label}))
         else:
-            reference = self.client.next_batch()
-            around: dict[str, str | None] = {"batch": reference}
-            opening = ("+" + reference, "labeled-response")
-            write(encode("BATCH", opening, source=SERVER, tags={"label": label}))
-            for verb, params, source, tags in lines:
-                write(encode(verb, params, source=source, tags=around | tags))
-            write(encode("BATCH", ("-" + reference,), source=SERVER))
-        self._gathered = []
+            verb, params, source, tags = first
+            tags = {"label": label, **tags}
+            self.client.write(encode(verb, params, source=source, tags=tags))

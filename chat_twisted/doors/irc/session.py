@@ -38,9 +38,11 @@ PAGE = 200
 
 
 class _Named(Protocol):
-    """An item of a list: a user or a room."""
+    """An item of a list: a user, a room or a ban."""
 
-    key: str
+    @property
+    def key(self) -> str:
+        """The folded name."""
 
 
 Named = TypeVar("Named", bound=_Named)
@@ -234,7 +236,8 @@ class IRCSession(Session):
             shared.append(ALL)
         nick = self.nick
         monitored = tuple(name for name in subjects if name in self.monitored)
-        return View(self.caps, nick, fold(nick) in subjects[:1], tuple(shared), monitored)
+        shown = nick if monitored or not subjects else ""
+        return View(self.caps, shown, fold(nick) in subjects[:1], tuple(shared), monitored)
 
     def answer(self, reply: Reply, event: Event) -> None:
         """Add to a reply an event that the client has caused."""
