@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+from twisted.internet.defer import Deferred
+
 from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE
 from chat_twisted.core.errors import EncryptionRequired
@@ -246,6 +248,19 @@ class ExternalTests(AccountTestCase):
             self.assertWelcomed(client.say("CAP END"), "Alice")
             client.say("QUIT")
 
+    def test_the_name_of_the_account_replaces_one_that_is_not_possible(self) -> None:
+        client = self.encrypted(KEY)
+        lines = client.say("CAP REQ sasl", "NICK [alice]", "USER x 0 * :x")
+        self.assertEqual(numerics(lines), ["CAP", "432"])
+        client.say("AUTHENTICATE EXTERNAL", "AUTHENTICATE +")
+        self.assertWelcomed(client.say("CAP END"), "Alice")
+
+    def test_the_login_waits_for_the_name_whatever_the_order(self) -> None:
+        client = self.encrypted(KEY)
+        client.say("AUTHENTICATE EXTERNAL", "AUTHENTICATE +")
+        self.assertEqual(client.say("USER x 0 * :x"), [])
+        self.assertWelcomed(client.say("NICK x"), "Alice")
+
     def test_it_is_enough_without_negotiation(self) -> None:
         client = self.encrypted(KEY)
         client.say("AUTHENTICATE EXTERNAL", "AUTHENTICATE +")
@@ -322,6 +337,20 @@ class RegisterTests(AccountTestCase):
         again = self.client()
         lines = again.say("PASS :good password", "NICK bob", "USER x 0 * :x")
         self.assertWelcomed(lines, "bob")
+
+    def test_others_are_told_when_an_account_is_given_up(self) -> None:
+        self.add_account("bob", password="x")
+        bob = self.client()
+        bob.say("PASS x", "NICK bob", "USER x 0 * :x", "JOIN #a")
+        watcher = self.join("carol", "#a", caps="account-notify")
+        watcher.lines()
+        session = bob.protocol.session
+        assert session is not None
+        dropping = session.ask(commands.DropAccount(session.user, session.epoch))
+        dropped = Deferred.fromCoroutine(dropping)
+        self.clock.advance(0)
+        self.successResultOf(dropped)
+        self.assertEqual(watcher.lines(), [":bob!bob@chat ACCOUNT *"])
 
     def fails(self, client: IRCClient, line: str) -> str:
         """Return the code of the FAIL that is the answer to a line."""

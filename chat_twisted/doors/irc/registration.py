@@ -83,6 +83,7 @@ class Registration:
         self._exchange = Exchange(connection.channel, context.gate, self._asker)
         self._applicant: IRCSession | None = None  # who is charged for verifying passwords
         self._name = ""
+        self._has_named = False  # whether NICK was received; the name may not be possible
         self._account = ""  # the account that the client has proved to own, and the proof
         self._proof = ""
         self._password = ""  # of PASS
@@ -123,6 +124,7 @@ class Registration:
         if not name:
             reply.numeric("431", "No nickname given")
             return
+        self._has_named = True
         try:
             self._name = check_user_name(name)
         except MalformedName as error:
@@ -257,7 +259,7 @@ class Registration:
         )
 
     def _log_in_if_ready(self) -> None:
-        if not self._name or self._real_name is None:
+        if not (self._name or (self._account and self._has_named)) or self._real_name is None:
             return
         if self.negotiation.open or self._is_waiting or self._is_over:
             return
