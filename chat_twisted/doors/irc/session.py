@@ -235,7 +235,9 @@ class IRCSession(Session):
         if EVERYBODY in self.channels:
             shared.append(ALL)
         nick = self.nick
-        monitored = tuple(name for name in subjects if name in self.monitored)
+        monitored: tuple[str, ...] = ()
+        if self.monitored:
+            monitored = tuple(name for name in subjects if name in self.monitored)
         shown = nick if monitored or not subjects else ""
         return View(self.caps, shown, fold(nick) in subjects[:1], tuple(shared), monitored)
 

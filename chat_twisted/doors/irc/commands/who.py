@@ -15,7 +15,6 @@ from chat_twisted.core.model import Room, User, room_key
 from chat_twisted.doors.irc.announcing import EVERYBODY, RANK_SIGNS, login_name_of, real_name_of
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.masks import is_mask, matcher
-from chat_twisted.doors.irc.messages import ABSENT
 from chat_twisted.doors.irc.numerics import ALL, HOST, NETWORK, SERVER
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
@@ -26,6 +25,8 @@ MAX_USERHOSTS = 5
 
 MAX_TOKEN = 3
 """Maximum digits of the token of a WHOX query; it is echoed in the replies."""
+
+ABSENT = "is not here, and gets messages at the next login"
 
 FIELDS = "tcuihsnfdlaor"
 """The fields of WHOX, in the order in which they are in a reply (ircv3.net, WHOX)."""
