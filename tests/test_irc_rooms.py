@@ -45,6 +45,11 @@ class JoinTests(RoomTestCase):
         self.assertEqual(verbs(lines), ["JOIN", "353", "366", "403", "403", "JOIN", "353", "366"])
         self.assertEqual(lines[3], ":chat.server 403 alice #in@valid :No such channel")
 
+    def test_nothing_between_commas_is_no_channel(self) -> None:
+        alice = self.join("alice")
+        self.assertEqual(verbs(alice.say("JOIN ,#a,,")), ["JOIN", "353", "366"])
+        self.assertEqual(verbs(alice.say("KICK #a ,", "NAMES ,", "PART ,#a")), ["366", "PART"])
+
     def test_joining_again_says_nothing(self) -> None:
         alice = self.join("alice", "#a")
         self.says(alice, "JOIN #A")
@@ -248,6 +253,23 @@ class InviteTests(RoomTestCase):
         self.hears(carol)
 
 
+class TagTests(RoomTestCase):
+    def test_what_an_account_does_has_its_name_for_clients_that_want_it(self) -> None:
+        self.add_account("alice")
+        bob, alice = self.join("bob", caps="account-tag"), self.log_in("alice")
+        alice.say("JOIN #a", "INVITE bob #a")
+        self.assertEqual(bob.lines(), ["@account=alice :alice!alice@chat INVITE bob #a"])
+        bob.say("JOIN #a")
+        alice.say("TOPIC #a :x", "KICK #a bob :y")
+        self.assertEqual(
+            bob.lines(),
+            [
+                "@account=alice :alice!alice@chat TOPIC #a :x",
+                "@account=alice :alice!alice@chat KICK #a bob :y",
+            ],
+        )
+
+
 class HiddenTests(RoomTestCase):
     def test_an_outsider_can_not_tell_a_hidden_channel_from_one_that_does_not_exist(self) -> None:
         for number, mode in enumerate("sp"):
@@ -337,17 +359,17 @@ class ListTests(RoomTestCase):
             self.bob,
             "LIST",
             "chat.server 321 bob Channel :Users  Name",
-            "chat.server 322 bob &ALL 2 :Everybody on this server",
             "chat.server 322 bob #one 1 :first",
             "chat.server 322 bob #two 2 :",
+            "chat.server 322 bob &ALL 2 :Everybody on this server",
             "chat.server 323 bob :End of LIST",
         )
 
     def test_names_masks_and_numbers_select(self) -> None:
         for words, names in (
             ("#TWO", ["#two"]),
-            ("#two,#none,&all", ["&ALL", "#two"]),
-            (">1", ["&ALL", "#two"]),
+            ("#two,#none,&all", ["#two", "&ALL"]),
+            (">1", ["#two", "&ALL"]),
             ("<2", ["#one"]),
             ("*O*", ["#one", "#two"]),
             ("!*o*", ["&ALL"]),

@@ -26,6 +26,7 @@ from chat_twisted.core.model import User
 from chat_twisted.core.state import State
 from chat_twisted.doors.irc.capabilities import (
     ACCOUNT_NOTIFY,
+    ACCOUNT_TAG,
     AWAY_NOTIFY,
     EXTENDED_JOIN,
     EXTENDED_MONITOR,
@@ -103,6 +104,17 @@ def real_name_of(user: User) -> str:
 def login_name_of(user: User) -> str:
     """Return the name of a user on their own machine, or the name if it is not known."""
     return user.login_name or user.name
+
+
+def with_account(state: State, line: Out, caps: int) -> Out:
+    """Return a line with the account of its source, if the client wants that (account-tag)."""
+    name, is_user, _ = line.source.partition("!")
+    if not caps & ACCOUNT_TAG or not is_user:
+        return line
+    user = state.names.get(fold(name))
+    if user is None or user.account is None:
+        return line
+    return line._replace(tags={**line.tags, "account": user.name})
 
 
 def _arrived(state: State, event: events.UserArrived, view: View) -> Iterator[Out]:
@@ -290,4 +302,6 @@ def rooms_of(event: Event) -> list[tuple[str, str]]:
 def lines_of(state: State, event: Event, view: View) -> list[Out]:
     """Return the lines for an event."""
     announce = _LINES.get(type(event))
-    return [] if announce is None else list(announce(state, event, view))
+    if announce is None:
+        return []
+    return [with_account(state, line, view.caps) for line in announce(state, event, view)]

@@ -10,7 +10,7 @@ from fnmatch import translate
 from chat_twisted.core.errors import NoSuchRoom
 from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room
-from chat_twisted.doors.irc.commands.rooms import ALL_TOPIC, is_all
+from chat_twisted.doors.irc.commands.rooms import ALL_TOPIC, is_all, parts
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import ALL
 from chat_twisted.doors.irc.replies import Reply
@@ -40,9 +40,9 @@ def condition_of(word: str) -> Condition | None:
 
 
 async def _list(session: IRCSession, reply: Reply, line: Line) -> None:
-    words = line.params[0].split(",") if line.params and line.params[0] else []
+    words = parts(line.params[0]) if line.params else []
     conditions = [found for word in words if (found := condition_of(word)) is not None]
-    names = dict.fromkeys(word for word in words if condition_of(word) is None)
+    names = [word for word in words if condition_of(word) is None]
     hub = session.context.hub
 
     def show(rooms: list[Room]) -> None:
@@ -52,15 +52,14 @@ async def _list(session: IRCSession, reply: Reply, line: Line) -> None:
 
     reply.numeric("321", "Channel", "Users  Name")
     reply.begin_labeled()
-    users = hub.population().users
-    shows_all = not names or any(map(is_all, names))
-    if shows_all and all(condition(fold(ALL), users) for condition in conditions):
-        reply.numeric("322", ALL, str(users), ALL_TOPIC)
     for name in names:
         with suppress(NoSuchRoom):
             show([hub.queries.room(session, name)])
     if not names:
         await session.in_pages(lambda after: hub.queries.rooms(session, after), show)
+    shows_all, users = not names or any(map(is_all, names)), hub.population().users
+    if shows_all and all(condition(fold(ALL), users) for condition in conditions):
+        reply.numeric("322", ALL, str(users), ALL_TOPIC)
     reply.numeric("323", "End of LIST")
 
 

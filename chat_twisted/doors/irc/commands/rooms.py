@@ -28,14 +28,19 @@ from chat_twisted.core.events import Invitation, MemberLeft
 from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room, User
 from chat_twisted.core.sanctions import MAX_REASON
-from chat_twisted.doors.irc.announcing import EVERYBODY, RANK_SIGNS, join_line
+from chat_twisted.doors.irc.announcing import (
+    EVERYBODY,
+    RANK_SIGNS,
+    join_line,
+    with_account,
+)
 from chat_twisted.doors.irc.capabilities import (
     NO_IMPLICIT_NAMES,
     READ_MARKER,
     USERHOST_IN_NAMES,
 )
 from chat_twisted.doors.irc.commands.history import show_marker
-from chat_twisted.doors.irc.grammar import Line
+from chat_twisted.doors.irc.grammar import Line, one_line
 from chat_twisted.doors.irc.numerics import ALL, prefix
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
@@ -63,9 +68,9 @@ def need_more(reply: Reply, line: Line, count: int) -> bool:
     return True
 
 
-def shortened(text: str, octets: int) -> str:
-    """Return the beginning of a text that has at most ``octets`` bytes."""
-    return text.encode()[:octets].decode(errors="ignore")
+def parts(words: str) -> list[str]:
+    """Return the parts of a parameter that lists several things, each once."""
+    return [word for word in dict.fromkeys(words.split(",")) if word]
 
 
 # What a client sees of a channel
@@ -73,10 +78,12 @@ def shortened(text: str, octets: int) -> str:
 
 def show_join(session: IRCSession, reply: Reply, channel: str) -> None:
     """Add that the session's user has joined a channel, with its topic."""
-    line = join_line(channel, session.nick, session.me, session.caps)
-    reply.add(line.verb, *line.params, source=line.source)
+    state = session.context.hub.state
+    joined = join_line(channel, session.nick, session.me, session.caps)
+    line = with_account(state, joined, session.caps)
+    reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
     session.channels.add(fold(channel))
-    room = session.context.hub.state.room_names.get(fold(channel))
+    room = state.room_names.get(fold(channel))
     if room is not None and room.topic:
         show_topic(reply, room)
 
@@ -145,7 +152,7 @@ async def enter(session: IRCSession, channel: str) -> None:
 
 async def _names(session: IRCSession, reply: Reply, line: Line) -> None:
     channels = line.params[0] if line.params and line.params[0] else "*"
-    for channel in dict.fromkeys(channels.split(",")):
+    for channel in parts(channels):
         await show_names(session, reply, channel)
     end_names(reply, channels)
 
@@ -161,7 +168,7 @@ async def _join(session: IRCSession, reply: Reply, line: Line) -> None:
         every = [ALL] if EVERYBODY in session.channels else []
         await _each(session, reply, [*rooms, *every], lambda room: _part(session, reply, room, ""))
     else:
-        channels = line.params[0].split(",")
+        channels = parts(line.params[0])
         await _each(session, reply, channels, lambda channel: _join_one(session, reply, channel))
 
 
@@ -183,8 +190,8 @@ async def _join_one(session: IRCSession, reply: Reply, channel: str) -> None:
 async def _leave(session: IRCSession, reply: Reply, line: Line) -> None:
     if need_more(reply, line, 1):
         return
-    reason = shortened(line.params[1], MAX_REASON) if len(line.params) > 1 else ""
-    channels = line.params[0].split(",")
+    reason = one_line(line.params[1], MAX_REASON) if len(line.params) > 1 else ""
+    channels = parts(line.params[0])
     await _each(session, reply, channels, lambda channel: _part(session, reply, channel, reason))
 
 
@@ -213,7 +220,7 @@ async def _each(
     do: Callable[[str], Awaitable[None]],
 ) -> None:
     """Call ``do`` for each of several channels; each counts as a command."""
-    for number, channel in enumerate(dict.fromkeys(channels)):
+    for number, channel in enumerate(channels):
         if number:
             await session.spend()
         try:
@@ -245,11 +252,12 @@ async def _kick(session: IRCSession, reply: Reply, line: Line) -> None:
         return
     channels, names = line.params[0].split(","), line.params[1].split(",")
     if len(channels) == 1:
+        names = parts(line.params[1])
         channels *= len(names)
     if len(channels) != len(names):
         reply.numeric("461", line.verb, "One channel, or as many channels as names")
         return
-    reason = shortened(line.params[2], MAX_REASON) if len(line.params) > 2 else ""
+    reason = one_line(line.params[2], MAX_REASON) if len(line.params) > 2 else ""
     for number, (channel, name) in enumerate(dict.fromkeys(zip(channels, names, strict=True))):
         if number:
             await session.spend()
@@ -313,7 +321,7 @@ async def _topic(session: IRCSession, reply: Reply, line: Line) -> None:
         return
     channel = line.params[0]
     if len(line.params) > 1:
-        await _set_topic(session, reply, channel, line.params[1])
+        await _set_topic(session, reply, channel, " ".join(line.params[1].splitlines()))
     elif is_all(channel):
         reply.numeric("332", ALL, ALL_TOPIC)
     else:
