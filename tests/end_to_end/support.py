@@ -124,11 +124,18 @@ class Peer:
 
     :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
     :param tls: whether to use TLS.
+    :param certificate: a file with the client's own certificate and its key; empty for none.
     :param window: the size of the receive buffer in bytes; 0 for the system's default.
     """
 
     def __init__(
-        self, port: int, source: str = "127.0.0.1", *, tls: bool = False, window: int = 0
+        self,
+        port: int,
+        source: str = "127.0.0.1",
+        *,
+        tls: bool = False,
+        window: int = 0,
+        certificate: str = "",
     ) -> None:
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE)
@@ -138,7 +145,10 @@ class Peer:
         self.socket.connect(("127.0.0.1", port))
         self.binding = b""
         if tls:
-            self.socket = any_certificate().wrap_socket(self.socket)
+            context = any_certificate()
+            if certificate:
+                context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket)
             self.binding = hashlib.sha256(self.socket.getpeercert(True)).digest()
         self.pending = b""
 

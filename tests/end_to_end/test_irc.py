@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import subprocess
+import time
+from pathlib import Path
 
 from tests.end_to_end.irc import IRCPeer
 from tests.end_to_end.support import ServerTestCase
@@ -100,4 +104,42 @@ class ChatTests(IRCEndToEnd):
         self.server.popen.terminate()
         self.assertEqual(alice.rest(), b"ERROR :The server is stopping\r\n")
         self.server.wait()
+        self.assertNoTraceback()
+
+
+class AccountTests(IRCEndToEnd):
+    def authenticate(self, nick: str, mechanism: str, response: bytes, **options: str) -> IRCPeer:
+        """Return a client that has sent its response to SASL."""
+        peer = IRCPeer(self.port, tls=True, **options)
+        self.addCleanup(peer.close)
+        peer.say("CAP REQ sasl", f"NICK {nick}", f"USER {nick} 0 * :", f"AUTHENTICATE {mechanism}")
+        peer.until("AUTHENTICATE +")
+        peer.say(f"AUTHENTICATE {base64.b64encode(response).decode() or '+'}")
+        return peer
+
+    def test_an_account_logs_in_by_its_password_or_by_a_certificate_of_its_key(self) -> None:
+        folder = Path(self.folder.name)
+        (folder / "password").write_text("right\n")
+        self.accounts("add", "alice", "--password-file", str(folder / "password"))
+        alice = self.authenticate("alice", "PLAIN", b"\0alice\0right")
+        alice.until(" 903 ")
+        alice.say("CAP END")
+        alice.until(" 001 alice ")
+        begun = time.monotonic()
+        wrong = self.authenticate("alice", "PLAIN", b"\0alice\0wrong")
+        wrong.until(" 904 ")
+        self.assertGreaterEqual(time.monotonic() - begun, 1)
+        for name in ("alice", "other"):
+            file, key = str(folder / f"{name}.pem"), str(folder / name)
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+            maker = self.client(name, "--identity", key, "--certificate", file)
+            self.assertEqual(maker.wait(), 0, maker.err)
+        added = self.accounts("key", "alice", str(folder / "alice.pub"))
+        self.assertEqual(added.err, [])
+        by_key = self.authenticate("alice", "EXTERNAL", b"", certificate=str(folder / "alice.pem"))
+        by_key.until(" 903 ")
+        by_key.say("CAP END")
+        by_key.until(" 001 alice ")
+        other = self.authenticate("alice", "EXTERNAL", b"", certificate=str(folder / "other.pem"))
+        other.until(" 904 ")
         self.assertNoTraceback()
