@@ -143,3 +143,29 @@ class AccountTests(IRCEndToEnd):
         other = self.authenticate("alice", "EXTERNAL", b"", certificate=str(folder / "other.pem"))
         other.until(" 904 ")
         self.assertNoTraceback()
+
+    def test_the_key_that_our_client_has_registered_is_enough(self) -> None:
+        client = self.client("alice")
+        client.write("/register\n")
+        self.assertEqual(client.next_line(), "alice is yours from now on")
+        client.end_input()
+        client.wait()
+        file = str(Path(self.folder.name) / "alice.pem")
+        self.assertEqual(self.client("alice", "--certificate", file).wait(), 0)
+        alice = self.authenticate("x", "EXTERNAL", b"", certificate=file)
+        self.assertIn(" 900 * alice!alice@chat alice ", alice.until(" 900 ")[-1])
+        alice.say("CAP END")
+        alice.until(" 001 alice ")
+        self.assertNoTraceback()
+
+    def test_a_password_that_was_set_on_irc_is_good_everywhere(self) -> None:
+        bob = self.irc("bob", tls=True)
+        bob.say("REGISTER * * right")
+        self.assertIn("REGISTER SUCCESS bob ", bob.until(" REGISTER ")[-1])
+        bob.say("QUIT")
+        bob.rest()
+        password = Path(self.folder.name) / "password"
+        password.write_text("right\n")
+        client = self.client("bob", "--password-file", str(password), "--once", "/who")
+        self.assertEqual((client.wait(), client.out), (0, ["1 here: bob"]))
+        self.assertNoTraceback()
