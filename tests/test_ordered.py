@@ -31,11 +31,13 @@ class OrderedTests(TestCase):
         for adds, number in steps:
             key = str(number)
             if adds:
+                is_new = key not in model
                 model[key] = Item(key)
-                ordered.put(model[key])
+                self.assertEqual(ordered.put(model[key]), is_new)
             else:
-                ordered.discard(Item(key))  # another one, which is not here
-                ordered.discard(model.pop(key, Item(key)))
+                self.assertFalse(ordered.discard(Item(key)))  # another one, which is not here
+                was_there = key in model
+                self.assertEqual(ordered.discard(model.pop(key, Item(key))), was_there)
         self.assertEqual(len(ordered), len(model))
         self.assertEqual(
             list(ordered.after(str(after))),

@@ -68,18 +68,21 @@ class Ordered(Generic[T]):
         number, at, there = self._find(key)
         return self._blocks[number][at] if there else None
 
-    def put(self, item: T) -> None:
-        """Add ``item``, or replace the item with the same key."""
+    def put(self, item: T) -> bool:
+        """Add ``item``, or replace the item with the same key.
+
+        :return: whether there was no item with that key.
+        """
         key = self._key(item)
         number, at, there = self._find(key)
         if there:
             self._blocks[number][at] = item
-            return
+            return False
         self._count += 1
         if number == len(self._blocks):
             self._blocks.append([item])
             self._lows.append(key)
-            return
+            return True
         block = self._blocks[number]
         block.insert(at, item)
         if at == 0:
@@ -88,16 +91,21 @@ class Ordered(Generic[T]):
             half = len(block) // 2
             self._blocks[number : number + 1] = [block[:half], block[half:]]
             self._lows.insert(number + 1, self._key(block[half]))
+        return True
 
-    def discard(self, item: T) -> None:
-        """Remove ``item`` if it is in the list. Another item with the same key stays."""
+    def discard(self, item: T) -> bool:
+        """Remove ``item`` if it is in the list. Another item with the same key stays.
+
+        :return: whether it was in the list.
+        """
         number, at, there = self._find(self._key(item))
         if not there or self._blocks[number][at] is not item:
-            return
+            return False
         self._count -= 1
         del self._blocks[number][at]
         if not self._blocks[number]:
             del self._blocks[number], self._lows[number]
+        return True
 
     def first(self) -> T | None:
         """Return the item with the lowest key, or None."""

@@ -258,15 +258,13 @@ class State(Model):
         """Update the list of present users, and their number in the rooms of ``user``, after a
         change of whether that user is present.
         """
-        is_listed = self.present.get(user.key) is user
-        if user.present == is_listed:
-            return
-        if is_listed:
-            self.present.discard(user)
+        if user.present:
+            change = 1 if self.present.put(user) else 0
         else:
-            self.present.put(user)
-        for room in user.rooms.values():
-            room.present += -1 if is_listed else 1
+            change = -1 if self.present.discard(user) else 0
+        if change:
+            for room in user.rooms.values():
+                room.present += change
 
 
 # One function for each kind of fact applies it to the state. Nothing is decided here.
