@@ -290,7 +290,8 @@ class WritingTests(TestCase):
                 self.assertLessEqual(len(data), 512)
                 self.assertGreater(len(data) + len(text.encode()), 512)
                 self.assertTrue((start + text * 600).startswith(data[21:-2].decode()))
-        self.assertEqual(len(encode("A", 600 * ["b"])), 512)
+        self.assertEqual(encode("A", 600 * ["b"]), b"A" + 254 * b" b" + b"\r\n")
+        self.assertEqual(encode("A", [507 * "b", "c"]), b"A " + 507 * b"b" + b"\r\n")
 
     def test_cut_leaves_whole_characters(self) -> None:
         for octets, result in enumerate(

@@ -279,7 +279,8 @@ def encode(
     The result is one line of at most 512 bytes without tags, whatever the parts contain. CR, LF
     and NUL become spaces. Only the last parameter can be empty, contain spaces or begin with a
     colon; of every other part only the beginning is written that the grammar allows, and ``*`` if
-    nothing is left. If the line is too long, it is cut at its end, between two characters.
+    nothing is left. If the line is too long, it is cut at its end, between two characters, without
+    spaces at its new end.
 
     :param trailing: write a colon before the last parameter even if it needs none, as is done for
         texts (``TEXT_AFTER``).
@@ -300,7 +301,7 @@ def encode(
         return encode(clean[0], clean[2:], source=clean[1], tags=tags, trailing=trailing)
     data = line.encode()
     if len(data) > MAX_LINE:
-        data = cut(line, MAX_LINE).encode()
+        data = cut(line, MAX_LINE).rstrip(" ").encode()  # a parameter follows each space
     return b"%b%b\r\n" % (encode_tags(tags).encode(), data) if tags else data + b"\r\n"
 
 
