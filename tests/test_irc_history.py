@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from chat_twisted.core.commands import CONSOLE, MUTE, Delete, Impose, MarkRead
-from chat_twisted.core.errors import TookTooLong
+from chat_twisted.core.errors import TookTooLong, Unavailable
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.messages import DELETE_WITHIN
+from chat_twisted.core.turns import Asker
 from chat_twisted.doors.irc.commands import history
 from chat_twisted.frames import format_time
 from tests.irc import IRCClient, IRCTestCase
+from tests.test_irc_accounts import PASSWORD, AccountTestCase
 
 CAPS = "batch message-tags server-time draft/chathistory labeled-response echo-message"
 
@@ -168,6 +171,42 @@ class ChatHistoryTests(HistoryTestCase):
         self.patch(history, "HISTORY", 2)
         self.send(self.alice, "#dev", *"012")
         self.assertEqual(self.texts(self.bob, "CHATHISTORY LATEST #dev * 999999999999"), "12")
+
+    def test_an_answer_has_so_many_lines_at_most_and_begins_where_it_is_read_from(self) -> None:
+        self.patch(history, "MAX_LINES", 5)
+        self.patch(history, "PIECE", 2)
+        dora = self.user("dora")
+        for text in ("a\nb", "c\nd", "e\nf"):
+            body = f"Content-length: {len(text)}\n\n{text}"
+            for to in ("ALL", "bob"):
+                self.assertIn(b"SENT", dora.ask(f"SEND {to}\n{body}"))
+        self.bob.lines()
+        for target in ("&ALL", "dora"):
+            for request, expected in (
+                (f"LATEST {target} * 9", "cdef"),
+                (f"AFTER {target} msgid=0 9", "abcd"),
+                (f"LATEST {target} * 1", "ef"),
+            ):
+                self.assertEqual(self.texts(self.bob, f"CHATHISTORY {request}"), expected)
+        self.patch(history, "MAX_LINES", 1)
+        self.assertEqual(self.texts(self.bob, "CHATHISTORY LATEST &ALL * 9"), "ef")
+
+    def test_a_batch_that_could_not_be_written_is_ended(self) -> None:
+        self.patch(history, "PIECE", 1)
+        self.send(self.alice, "#dev", "1", "2")
+        lists = self.irc.context.lists
+        do, calls = lists.do, []
+
+        async def refuse(asker: Asker, work: Callable[[], None]) -> None:
+            calls.append(work)
+            if len(calls) > 1:
+                raise Unavailable(retry_after=5)
+            await do(asker, work)
+
+        self.patch(lists, "do", refuse)
+        lines = self.bob.say("CHATHISTORY LATEST #dev * 9")
+        self.assertEqual([line.split()[-2:][0] for line in lines][-2:-1], ["BATCH"])
+        self.assertIn(" 263 bob LATEST :", lines[-1])
 
     def test_what_others_may_not_read_is_an_invalid_target(self) -> None:
         self.send(self.alice, "#dev", "1")
@@ -475,3 +514,58 @@ class MarkReadTests(HistoryTestCase):
         user = self.hub.state.names["dave"]
         self.hub.ask(MarkRead(user.id, 1, "#dev", 1))
         self.commit()
+
+
+class AccountHistoryTests(AccountTestCase):
+    """Alice's account on two connections."""
+
+    caps = f"{CAPS} draft/read-marker draft/message-redaction"
+
+    def come(self, caps: str) -> tuple[IRCClient, list[str]]:
+        client = self.client()
+        login = f"PASS :Alice:{PASSWORD}", "NICK alice", "USER a 0 * :a"
+        return client, client.say(f"CAP REQ :{caps}", *login, "CAP END")
+
+    def test_other_connections_are_told_of_a_marker_and_find_it_when_they_come(self) -> None:
+        bob = self.join("Bob", "#dev")
+        one, _ = self.come(self.caps)
+        two, _ = self.come(self.caps)
+        plain, _ = self.come("server-time")
+        one.say("JOIN #dev")
+        for client in (two, plain):
+            client.say("PART &ALL")
+        self.clock.advance(9)
+        for client in (one, two, plain, bob):
+            client.lines()
+        time = "timestamp=1970-01-01T00:00:01.123Z"
+        for target, seen in (("#Dev", "#dev"), ("bob", "Bob"), ("nobody", "nobody")):
+            self.assertEqual(
+                one.say(f"MARKREAD {target} {time}"), [f":chat.server MARKREAD {target} {time}"]
+            )
+            self.assertEqual(two.lines(), [f":chat.server MARKREAD {seen} {time}"])
+        one.say(f"MARKREAD &ALL {time}")
+        self.assertEqual([client.lines() for client in (two, plain, bob)], [[], [], []])
+        for client in (one, two, plain):
+            client.say("QUIT")
+        _, lines = self.come(self.caps)
+        markers = [line for line in lines if " MARKREAD " in line]
+        expected = [f":chat.server MARKREAD {channel} {time}" for channel in ("&ALL", "#dev")]
+        self.assertEqual(markers, expected)
+        verbs = [line.split()[1] for line in lines]
+        ends = [verb for verb in verbs if verb in ("MARKREAD", "366")]
+        self.assertEqual(ends, ["MARKREAD", "366", "MARKREAD", "366"])
+
+    def test_a_note_to_oneself_is_found_once_and_can_be_redacted(self) -> None:
+        one, _ = self.come(self.caps)
+        two, _ = self.come(self.caps)
+        one.say("PRIVMSG Alice :remember")
+        one.lines()
+        two.lines()
+        _, line, _ = one.say("CHATHISTORY LATEST alice * 9")
+        self.assertIn(" PRIVMSG Alice :remember", line)
+        found = re.search(r"msgid=(\d+)", line)
+        assert found is not None
+        told = f":Alice!Alice@chat REDACT Alice {found[1]}"
+        self.assertEqual(one.say(f"REDACT alice {found[1]}"), [told])
+        self.assertEqual(two.lines(), [told])
+        self.assertEqual(len(one.say("CHATHISTORY LATEST alice * 9")), 2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from chat_twisted.core.commands import MarkRead
@@ -41,6 +42,12 @@ from chat_twisted.frames import HeaderIncomplete, format_time, parse_time
 
 T = TypeVar("T")
 
+MAX_LINES = 1000
+"""Maximum number of lines that are read at once, unless a single message has more."""
+
+PIECE = 100
+"""Number of lines that are encoded in one piece of work (``turns.Paced``)."""
+
 MAX_NUMBER = 2**62
 """Numbers of messages are lower."""
 
@@ -60,7 +67,14 @@ async def _patiently(session: IRCSession, begin: Callable[[], T]) -> T:
 async def _history_of(session: IRCSession, target: str, span: Span) -> list[Message]:
     queries, to = session.context.hub.queries, to_hub(target)
     reading = await _patiently(session, lambda: queries.history(session, to, span))
-    return (await reading).messages
+    messages = (await reading).messages
+    lines, kept = 0, 0
+    for message in messages if span.oldest_first else reversed(messages):
+        lines += 1 + message.text.count("\n")
+        if kept and lines > MAX_LINES:
+            break
+        kept += 1
+    return messages[:kept] if span.oldest_first else messages[len(messages) - kept :]
 
 
 # References to messages
@@ -229,18 +243,31 @@ async def _messages(session: IRCSession, reply: Reply, command: str, params: lis
     except ChatError:
         text = "Messages could not be retrieved"
         raise _Invalid("INVALID_TARGET", command, target, text=text) from None
-    _show(session, reply, ALL if to_hub(target).upper() == "ALL" else target, messages)
+    await _show(session, reply, ALL if to_hub(target).upper() == "ALL" else target, messages)
 
 
-def _show(session: IRCSession, reply: Reply, target: str, messages: list[Message]) -> None:
+async def _show(session: IRCSession, reply: Reply, target: str, messages: list[Message]) -> None:
     context, caps = session.context, session.caps
     batch = reply.begin("chathistory", target) if caps & BATCH else None
     now = context.hub.settled() * 1000
-    for message in messages:
-        for line in lines_of(message, caps, now, context.account_of(message), batch):
+    lines = chain.from_iterable(
+        lines_of(message, caps, now, context.account_of(message), batch) for message in messages
+    )
+    more = bool(messages)
+
+    def show_piece() -> None:
+        nonlocal more
+        piece = list(islice(lines, PIECE))
+        for line in piece:
             reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
-    if batch is not None:
-        reply.finish(batch)
+        more = len(piece) == PIECE
+
+    try:
+        while more and not session.ended:
+            await context.lists.do(context.hub.usage.asker(session), show_piece)
+    finally:
+        if batch is not None:
+            reply.finish(batch)
 
 
 async def _targets(session: IRCSession, reply: Reply, command: str, params: list[str]) -> None:
