@@ -215,6 +215,16 @@ class TopicTests(RoomTestCase):
             client.lines()
             self.assertEqual(verbs(client.say(line)), [number], line)
 
+    def test_a_text_of_another_door_passes_no_control_sequence_to_a_terminal(self) -> None:
+        alice, dora = self.join("alice", "#a"), self.user("dora")
+        dora.ask("JOIN #a\n\n")
+        alice.lines()
+        dora.ask("TOPIC #a\nContent-length: 8\n\n\x1b[2Jx\x01\x9c")
+        dora.ask("LEAVE #a\nContent-length: 5\n\n\x1b[2Jx")
+        self.hears(alice, "dora!dora@chat TOPIC #a :␛[2Jx␁�", "dora!dora@chat PART #a :␛[2Jx")
+        for line in ("TOPIC #a", "LIST"):
+            self.assertIn("␛[2Jx␁�", " ".join(alice.say(line)))
+
 
 class InviteTests(RoomTestCase):
     def test_an_invited_user_is_told_and_may_join_a_channel_for_invited_users(self) -> None:

@@ -36,6 +36,7 @@ from chat_twisted.doors.irc.capabilities import (
 )
 from chat_twisted.doors.irc.messages import Out
 from chat_twisted.doors.irc.numerics import ALL, SERVER, prefix
+from chat_twisted.doors.irc.splitting import harmless
 
 MODE_LETTERS = {
     INVITE_ONLY: "i",
@@ -304,4 +305,9 @@ def lines_of(state: State, event: Event, view: View) -> list[Out]:
     announce = _LINES.get(type(event))
     if announce is None:
         return []
-    return [with_account(state, line, view.caps) for line in announce(state, event, view)]
+    lines = (with_account(state, line, view.caps) for line in announce(state, event, view))
+    return [
+        # The last parameter may be a text of another door.
+        Out(verb, (*params[:-1], *map(harmless, params[-1:])), source, tags)
+        for verb, params, source, tags in lines
+    ]

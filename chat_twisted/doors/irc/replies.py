@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from chat_twisted.core.errors import ChatError
 from chat_twisted.doors.irc.grammar import encode
 from chat_twisted.doors.irc.numerics import SERVER, numeric_of
+from chat_twisted.doors.irc.splitting import harmless
 
 MAX_LABEL = 64
 """Maximum bytes of a label."""
@@ -96,8 +97,10 @@ class Reply:
         self.client.write(encode(verb, params, source=source, tags=tags))
 
     def numeric(self, number: str, *params: str) -> None:
-        """Add a numeric reply; the client's name goes before ``params``."""
-        self.add(number, self.client.nick, *params)
+        """Add a numeric reply; the client's name goes before ``params``. The last one may be a text
+        of another door.
+        """
+        self.add(number, self.client.nick, *params[:-1], *map(harmless, params[-1:]))
 
     def words(self, number: str, *params: str, words: Iterable[str], between: str = " ") -> None:
         """Add numeric replies that end with words, with as many of them in each as fit."""
