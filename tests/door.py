@@ -262,9 +262,9 @@ class DoorTestCase(TestCase):
         self.commit()
         return client, client.transport.take()
 
-    def user(self, name: str) -> Client:
+    def user(self, name: str, *headers: str) -> Client:
         """Return a registered client of version 2."""
-        client, answer = self.register(name)
+        client, answer = self.register(name, *headers)
         self.assertTrue(answer.startswith(f"REGISTERED {name}\n".encode()), answer)
         return client
 

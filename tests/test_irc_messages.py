@@ -11,7 +11,7 @@ from chat_twisted.core.message import Message
 from chat_twisted.doors.irc import messages
 from chat_twisted.doors.irc.capabilities import BITS, MESSAGE_TAGS
 from chat_twisted.doors.irc.grammar import encode
-from chat_twisted.doors.irc.messages import OLD, encode_message
+from chat_twisted.doors.irc.messages import OLD, About, Extra, encode_message
 
 NOW = 1_795_000_000_000.0
 TEXTS = ("hi", " ", ":)", "", "a\nb", "\x02bold", "\x01VERSION\x01", "\x1b[2J", "\u200d", "\u2028")
@@ -19,7 +19,7 @@ TEXTS = ("hi", " ", ":)", "", "a\nb", "\x02bold", "\x01VERSION\x01", "\x1b[2J", 
 
 def lines_of(text: str, kind: int = TEXT, caps: int = 0) -> list[bytes]:
     message = Message(42, 0, 1, "alice", 0, 1, "#dev", text, kind=kind)
-    *lines, end = encode_message(message, caps, 0, "").split(b"\r\n")
+    *lines, end = encode_message(message, caps, 0, About()).split(b"\r\n")
     assert end == b""
     return lines
 
@@ -70,9 +70,10 @@ class ShortWayTests(TestCase):
                 kind=chance.choice((TEXT, TEXT, TEXT, ACTION, NOTICE)),
             )
             caps = sum(chance.sample(list(BITS.values()), 5))
-            account = chance.choice(("", "alice"))
+            extra = Extra({"+x": "1"}, (1,)) if chance.random() < 0.2 else Extra()
+            about = About(chance.choice(("", "alice")), chance.random() < 0.5, extra)
             lines = (
                 encode(line.verb, line.params, source=line.source, tags=line.tags)
-                for line in messages.lines_of(message, caps, NOW, account)
+                for line in messages.lines_of(message, caps, NOW, about)
             )
-            self.assertEqual(encode_message(message, caps, NOW, account), b"".join(lines), message)
+            self.assertEqual(encode_message(message, caps, NOW, about), b"".join(lines), message)

@@ -54,7 +54,7 @@ def send(model: Model, command: Send, now: int) -> Outcome:
     elif audience is Audience.USER:
         other = model.names.get(target.key)
         if other is None or not (
-            (reaches_absent and (other.kept or other.account is not None))
+            (reaches_absent and (other is user or other.kept or other.account is not None))
             or _is_there(other, user, epoch)
         ):
             raise UnableToSend("the recipient is not here")

@@ -23,7 +23,7 @@ from chat_twisted.core.limits import network
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import COMINGS_LOGGED, REFUSALS_LOGGED, Channel, describe, forget_frames
-from chat_twisted.doors.irc.commands import COMMANDS, QUICK, unknown
+from chat_twisted.doors.irc.commands import QUICK, handler_of
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.door import IRCDoor
 from chat_twisted.doors.irc.grammar import BadEncoding, Line, LineReader, TooLong, encode
@@ -193,17 +193,22 @@ class IRCConnection(Protocol):
         elif self.session is not None:
             quick = QUICK.get(line.verb)
             if quick is None or not quick(self.session, line):
-                self.session.take(line, COMMANDS.get(line.verb, unknown))
+                self.session.take(line, handler_of(self.session, line))
 
     def _refuse_line(self, line: TooLong | BadEncoding) -> None:
-        client = self._registration or self.session
-        if client is None:
+        if self._registration is not None:
+            reply = Reply(self._registration)
+        elif self.session is not None:
+            reply = self.session.reply_to(line.tags)
+            if self.session.collector is not None:
+                self.session.collector.spoil(line.tags)
+        else:
             return
         if isinstance(line, TooLong):
-            Reply(client).numeric("417", "Input line was too long")
+            reply.numeric("417", "Input line was too long")
         else:
-            text = "The line is not UTF-8"
-            Reply(client).fail(line.verb or "*", "INVALID_UTF8", text=text)
+            reply.fail(line.verb, "INVALID_UTF8", text="The line is not UTF-8")
+        reply.end()
 
     def readConnectionLost(self) -> None:
         """Called by Twisted when the client has ended its side; it may still read."""

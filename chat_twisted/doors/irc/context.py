@@ -8,11 +8,15 @@ from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.hub import Hub
-from chat_twisted.core.message import Message
 from chat_twisted.core.turns import Paced
+from chat_twisted.doors.irc.messages import NO_EXTRA, About, Extra
 
 LIST_TIME = 0.002
 """Seconds for lists in one turn of the reactor; see ``Paced``."""
+
+
+MAX_EXTRAS = 200
+"""Number of messages of which ``Extra`` is remembered; usually they are delivered at once."""
 
 
 class Context:
@@ -50,6 +54,7 @@ class Context:
         self.lists = Paced(clock, LIST_TIME)
         self.unregistered = 0
         self.peak = 0
+        self._extras: dict[int, Extra] = {}
         self.started = int(hub.settled())
 
     @property
@@ -57,7 +62,20 @@ class Context:
         """Whether users without an account may log in."""
         return self.hub.state.options.guests
 
-    def account_of(self, message: Message) -> str:
-        """Return the account of a message's author; empty for a guest."""
-        author = self.hub.state.users.get(message.author)
-        return "" if author is None or author.account is None else author.name
+    def about(self, author: int, number: int = 0) -> About:
+        """Return what a message itself does not say.
+
+        :param author: the number of its author.
+        :param number: its number; 0 for a signal.
+        """
+        extra = self._extras.get(number, NO_EXTRA) if self._extras else NO_EXTRA
+        user = self.hub.state.users.get(author)
+        if user is None:
+            return About("", False, extra)
+        return About("" if user.account is None else user.name, user.bot, extra)
+
+    def remember(self, number: int, extra: Extra) -> None:
+        """Remember what is to be delivered with a message, but is not kept with it."""
+        while len(self._extras) >= MAX_EXTRAS:
+            del self._extras[next(iter(self._extras))]
+        self._extras[number] = extra

@@ -29,6 +29,7 @@ from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import encode
 from chat_twisted.doors.irc.messages import SHAPE, encode_message
 from chat_twisted.doors.irc.session import IRCSession
+from chat_twisted.doors.irc.signals import encode_signal
 
 PING_AFTER = 15
 """Seconds after which a session that gets messages to rooms is asked again whether it has them."""
@@ -82,7 +83,9 @@ class IRCDoor:
             if data is None:
                 data = encoded[view] = b"".join(
                     [
-                        encode_message(message, view[0], now, context.account_of(message))
+                        encode_message(
+                            message, view[0], now, context.about(message.author, message.number)
+                        )
                         for message in messages
                         if view[1] or message.recipient or message.room
                     ]
@@ -111,6 +114,23 @@ class IRCDoor:
 
     def signal(self, signalled: Signalled, sessions: Sequence[Session]) -> None:
         """See ``sessions.Door.signal``."""
+        context = self.context
+        author, recipient = signalled.author, signalled.recipient
+        about, now = context.about(author), int(context.hub.settled() * 1000)
+        to_all = not recipient and not signalled.room
+        encoded: dict[int, bytes] = {}
+        for session in cast(Sequence[IRCSession], sessions):
+            shape = session.caps & SHAPE
+            is_own = author == session.user and recipient not in (0, author)
+            if is_own and not session.caps & (ECHO_MESSAGE | SELF_MESSAGE):
+                continue
+            if to_all and EVERYBODY not in session.channels:
+                continue
+            data = encoded.get(shape)
+            if data is None:
+                data = encoded[shape] = encode_signal(signalled, shape, now, about)
+            if data:
+                session.connection.write(data)
 
     # Events
 

@@ -21,6 +21,9 @@ TYPE = "draft/multiline"
 CONCAT = "draft/multiline-concat"
 """The tag of a line that continues the line before it."""
 
+MAX_LINES = 1000
+"""Maximum number of lines that a client can send in a batch."""
+
 INVALID = "MULTILINE_INVALID"
 """The code of refusals that have no code of their own."""
 

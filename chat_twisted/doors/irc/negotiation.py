@@ -10,6 +10,7 @@ from chat_twisted.doors import Channel
 from chat_twisted.doors.irc import capabilities
 from chat_twisted.doors.irc.capabilities import BITS, CAP_NOTIFY, names_of, pages
 from chat_twisted.doors.irc.context import Context
+from chat_twisted.doors.irc.multiline import MAX_LINES
 from chat_twisted.doors.irc.replies import Client, Reply
 from chat_twisted.doors.irc.sasl import mechanisms
 
@@ -22,7 +23,7 @@ STAY_ENCRYPTED = 30 * 24 * 60 * 60
 PAGE = 400
 """Maximum bytes of the list in one line."""
 
-_VALUES = {"draft/multiline": "max-bytes={bytes},max-lines=1000"}
+_VALUES = {"draft/multiline": "max-bytes={bytes},max-lines={lines}"}
 
 
 class Negotiation:
@@ -64,7 +65,7 @@ class Negotiation:
         if not self._channel.private:  # passwords could be read
             del offered["draft/account-registration"]
         for name, value in _VALUES.items():
-            offered[name] = value.format(bytes=self._context.max_message)
+            offered[name] = value.format(bytes=self._context.max_message, lines=MAX_LINES)
         return offered
 
     def take(self, client: Client, reply: Reply, params: list[str], *, late: bool = False) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from chat_twisted import __version__
 from chat_twisted.core import errors
 from chat_twisted.core.errors import ChatError
+from chat_twisted.doors.irc.splitting import harmless
+from chat_twisted.frames import format_time
 
 SERVER = "chat.server"
 """The name under which the server speaks. It is a constant, as the host is: no address is shown."""
@@ -28,7 +30,7 @@ HISTORY = 100
 """Maximum number of messages in the answer to CHATHISTORY."""
 
 MAX_TARGETS = 4
-"""Maximum number of targets of PRIVMSG."""
+"""Maximum number of targets of PRIVMSG, NOTICE and TAGMSG."""
 
 MAX_LIST_MODES = 20
 """Maximum number of mode changes in one MODE."""
@@ -57,7 +59,7 @@ ISUPPORT: Mapping[str, str] = {
     "NICKLEN": "32",
     "PREFIX": "(ov)@+",
     "TARGMAX": f"JOIN:,KICK:,LIST:,NAMES:,NOTICE:{MAX_TARGETS},PART:,PRIVMSG:{MAX_TARGETS},"
-    "TAGMSG:1,WHOIS:1",
+    f"TAGMSG:{MAX_TARGETS},WHOIS:1",
     "TOPICLEN": "400",
     "USERLEN": "32",
     "UTF8ONLY": "",
@@ -103,12 +105,20 @@ SENDING: Mapping[type[ChatError], tuple[str, str]] = {
 
 def numeric_of(error: ChatError, *, sending: bool = False) -> tuple[str, str]:
     """Return the numeric and the text of an error."""
+    number, text = "400", "Refused"
     for kind in type(error).__mro__:
         if sending and kind in SENDING:
-            return SENDING[kind]
+            number, text = SENDING[kind]
+            break
         if kind in ERRORS:
-            return ERRORS[kind]
-    return "400", "Refused"
+            number, text = ERRORS[kind]
+            break
+    if isinstance(error, errors.Sanctioned):
+        if error.until:
+            text += f" until {format_time(error.until)[:16].replace('T', ' ')} UTC"
+        if error.why:
+            text += f": {harmless(error.why)}"
+    return number, text
 
 
 def prefix(nick: str) -> str:

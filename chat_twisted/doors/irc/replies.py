@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from chat_twisted.core.errors import ChatError
 from chat_twisted.doors.irc.grammar import encode
+from chat_twisted.doors.irc.multiline import TYPE
 from chat_twisted.doors.irc.numerics import SERVER, numeric_of
 from chat_twisted.doors.irc.splitting import harmless
 
@@ -64,7 +65,8 @@ class Reply:
         source: str = SERVER,
         tags: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Add a line.
+        """Add a line. If the first one opens a multiline batch, that batch has the label and is the
+        whole reply; a command that adds more must call ``begin_labeled`` first.
 
         :param tags: its tags, which the client must understand.
         """
@@ -75,6 +77,9 @@ class Reply:
         if self._batch or self._first is not None:
             self.begin_labeled()
             self._write_within(line)
+        elif verb == "BATCH" and TYPE in params:
+            self._write_labeled(line)
+            self._label = None
         else:
             self._first = line
 
@@ -90,6 +95,11 @@ class Reply:
         if self._first is not None:
             self._write_within(self._first)
             self._first = None
+
+    def _write_labeled(self, line: _Line) -> None:
+        verb, params, source, tags = line
+        tags = {"label": self._label, **tags}
+        self.client.write(encode(verb, params, source=source, tags=tags))
 
     def _write_within(self, line: _Line) -> None:
         verb, params, source, tags = line
@@ -146,17 +156,19 @@ class Reply:
         tags = {} if batch is None else {"batch": batch}
         self.add("BATCH", f"-{reference}", tags=tags)
 
+    def discard(self) -> None:
+        """Give no answer: the command is a part of something that is answered later."""
+        self._label = self._first = None
+
     def end(self) -> None:
         """End the reply. Lines that are added later have no label."""
         if self._label is None:
             return
-        label, self._label = self._label, None
         first, self._first = self._first, None
         if self._batch:
             self.client.write(encode("BATCH", (f"-{self._batch}",), source=SERVER))
         elif first is None:
-            self.client.write(encode("ACK", (), source=SERVER, tags={"label": label}))
+            self.client.write(encode("ACK", (), source=SERVER, tags={"label": self._label}))
         else:
-            verb, params, source, tags = first
-            tags = {"label": label, **tags}
-            self.client.write(encode(verb, params, source=source, tags=tags))
+            self._write_labeled(first)
+        self._label = None

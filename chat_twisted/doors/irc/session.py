@@ -7,15 +7,23 @@ by the ``door``. This module must not know the commands, or how connections are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
-from chat_twisted.core.commands import CONSOLE_NAME, NOTICE, TEXT, Command, Send
-from chat_twisted.core.entries import Duplicate, LoggedIn, Result
-from chat_twisted.core.errors import ChatError, NoSession, TooFast
+from chat_twisted.core.commands import CONSOLE_NAME, NOTICE, Command, Send
+from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
+from chat_twisted.core.errors import (
+    ChatError,
+    NoSession,
+    NoSuchRoom,
+    TextTooLong,
+    TooFast,
+    UnableToSend,
+)
 from chat_twisted.core.events import Event
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import User
@@ -27,7 +35,14 @@ from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_o
 from chat_twisted.doors.irc.capabilities import CHATHISTORY, ECHO_MESSAGE, LABELED_RESPONSE
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import Line, one_line
-from chat_twisted.doors.irc.messages import add_absence, add_message
+from chat_twisted.doors.irc.messages import (
+    NO_EXTRA,
+    Extra,
+    add_absence,
+    add_message,
+    encode_message,
+)
+from chat_twisted.doors.irc.multiline import Collector
 from chat_twisted.doors.irc.negotiation import Negotiation
 from chat_twisted.doors.irc.numerics import ALL
 from chat_twisted.doors.irc.replies import MAX_LABEL, Reply
@@ -108,6 +123,7 @@ class IRCSession(Session):
     :ivar caps: the capabilities that the client has turned on.
     :ivar channels: the folded names of the channels that the client has joined, as far as it knows;
         with ``&all`` if it has joined that.
+    :ivar collector: collects the client's batches; None before its first one.
     :ivar monitored: the names that the client monitors, by their folded forms.
     :ivar written: the number of the last message that was written to the client.
     :ivar asked: the number in the last PING: the client has all messages up to it when it answers.
@@ -118,12 +134,14 @@ class IRCSession(Session):
     __slots__ = (
         "_awaited",
         "_batches",
+        "_deadline",
         "_holds",
         "_pending",
         "_then",
         "asked",
         "caps",
         "channels",
+        "collector",
         "connection",
         "context",
         "is_owed_ping",
@@ -156,7 +174,9 @@ class IRCSession(Session):
         self.asked = 0
         self.pinged = context.clock.seconds()
         self.is_owed_ping = False
+        self.collector: Collector | None = None
         self._batches = 0
+        self._deadline: IDelayedCall | None = None
         self._holds = 0
         self._pending = 0  # messages that are not answered
         self._awaited: dict[Request, Deferred[Answer]] = {}
@@ -202,28 +222,60 @@ class IRCSession(Session):
         self._awaited[request] = answer
         return await answer
 
-    async def send(self, to: str, text: str, kind: int = TEXT) -> Message | Duplicate:
+    async def send(self, to: str, text: str, kind: int, extra: Extra) -> Message:
         """Send a message, and wait until it is committed. If it exceeds a rate limit, wait.
+
+        :param to: a user, a room or ALL.
+        :param extra: what is delivered with it.
+        :raises ChatError: if it is refused, or the session ends meanwhile.
+        """
+        result = await self._in_time(lambda: self.context.hub.send(self, to, text, kind=kind))
+        assert isinstance(result, Message), "without a key it is no duplicate"
+        if extra != NO_EXTRA:
+            # This runs within ``sent``, before the message is delivered.
+            self.context.remember(result.number, extra)
+        return result
+
+    async def signal(self, to: str, content: str) -> Signalled:
+        """Pass a signal on, and wait until that is committed. If it exceeds a rate limit, wait.
 
         :param to: a user, a room or ALL.
         :raises ChatError: if it is refused, or the session ends meanwhile.
         """
+        result = await self._in_time(lambda: self.context.hub.signal(self, to, content))
+        assert isinstance(result, Signalled)
+        return result
+
+    async def _in_time(self, ask: Callable[[], Request]) -> Result:
         while True:
             try:
-                request = self.context.hub.send(self, to, text, kind=kind)
+                request = ask()
             except TooFast as error:
                 await self.pause(error.retry_after or 1)
-                continue
-            answer = await self.answer_to(request)
-            assert isinstance(answer.result, Message | Duplicate)
-            return answer.result
+            else:
+                return (await self.answer_to(request)).result
 
     def show_sent(self, reply: Reply, message: Message) -> None:
         """Add to a reply what its sender gets for a message."""
-        if self.caps & ECHO_MESSAGE:
-            add_message(reply, message, self.caps, self.context.account_of(message))
-        if message.recipient:
+        if message.recipient and message.kind != NOTICE:
             add_absence(reply, message, self.context.hub.state)
+        about = self.context.about(message.author, message.number)
+        if self.caps & ECHO_MESSAGE:
+            add_message(reply, message, self.caps, about)
+        if message.recipient == message.author:  # the hub does not deliver it to this session
+            self.write(encode_message(message, self.caps, message.time, about))
+            self.written = message.number
+
+    def refuse_message(self, reply: Reply, target: str, kind: int, error: ChatError) -> None:
+        """Add to a reply that a message was refused."""
+        if kind == NOTICE:  # it is never answered automatically (RFC 2812, 3.3.2)
+            return
+        if isinstance(error, TextTooLong):
+            reply.refuse(error)
+            return
+        if isinstance(error, UnableToSend) and target[:1] in ("#", "&"):
+            error = NoSuchRoom()
+        reply.refuse(error, target or "*", sending=True)
 
     def view(self, rooms: Sequence[tuple[str, str]], subjects: Sequence[str]) -> View:
         """Return how the client sees an event.
@@ -295,14 +347,18 @@ class IRCSession(Session):
 
     # Lines
 
-    def take(self, line: Line, handler: Handler) -> None:
-        """Run a command when all messages before it are answered."""
+    def reply_to(self, tags: Mapping[str, str]) -> Reply:
+        """Return the reply for a line with these tags."""
         label = None
-        if line.tags and self.caps & LABELED_RESPONSE:
-            label = line.tags.get("label")
+        if tags and self.caps & LABELED_RESPONSE:
+            label = tags.get("label")
         if label and len(label.encode()) > MAX_LABEL:
             label = None
-        reply = Reply(self, label or None)
+        return Reply(self, label or None)
+
+    def take(self, line: Line, handler: Handler) -> None:
+        """Run a command when all messages before it are answered."""
+        reply = self.reply_to(line.tags)
         if self._pending:
             self.hold()
             self._then = lambda: self.start(self._handle(line, handler, reply), holding=True)
@@ -329,10 +385,21 @@ class IRCSession(Session):
         else:
             then()
 
+    def set_deadline(self, then: Callable[[], None] | None, seconds: float = 0) -> None:
+        """Call ``then`` after a time, and forget the deadline before; None sets no other."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None if then is None else self.context.clock.callLater(seconds, then)
+
     def hold(self) -> None:
         """Process no further lines until ``go_on`` is called as often."""
         self._holds += 1
         self.connection.hold()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether no lines are processed for the time being."""
+        return self._holds > 0
 
     def go_on(self) -> None:
         """Process lines again."""
@@ -368,7 +435,7 @@ class IRCSession(Session):
             later = error.retry_after or 1
             self.context.clock.callLater(later, self._say_again, target, to, text, kind)
         except ChatError as error:
-            self._refuse_message(target, kind, error)
+            self.refuse_message(Reply(self), target, kind, error)
         else:
             self._pending += 1
 
@@ -376,10 +443,6 @@ class IRCSession(Session):
         self.go_on()
         if not self.ended:
             self.say(target, to, text, kind)
-
-    def _refuse_message(self, target: str, kind: int, error: ChatError) -> None:
-        if kind != NOTICE:  # a NOTICE is never answered automatically (RFC 2812, 3.3.2)
-            Reply(self).refuse(error, target, sending=True)
 
     def _answered(self) -> None:
         self._pending -= 1
@@ -410,6 +473,7 @@ class IRCSession(Session):
         self.context.hub.logins.leave(self, for_good=for_good, reason=reason)
         self.connection = NOWHERE
         self._then = None
+        self.set_deadline(None)
         awaited, self._awaited = self._awaited, {}
         for answer in awaited.values():
             answer.errback(NoSession())
@@ -456,7 +520,8 @@ class IRCSession(Session):
             self._awaited.pop(request).errback(error)
         else:
             assert isinstance(request.command, Send)
-            self._refuse_message(request.label or request.argument, request.command.kind, error)
+            target = request.label or request.argument
+            self.refuse_message(Reply(self), target, request.command.kind, error)
             self._answered()
 
     def answered(self, request: Request, result: Result, event: Event | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from chat_twisted.doors.irc.capabilities import MULTILINE
 from chat_twisted.doors.irc.commands import (
     accounts,
     help,
@@ -15,6 +16,7 @@ from chat_twisted.doors.irc.commands import (
     lists,
     modes,
     monitor,
+    multiline,
     rooms,
     sending,
     server,
@@ -32,6 +34,7 @@ COMMANDS: Mapping[str, Handler] = {
     **lists.COMMANDS,
     **modes.COMMANDS,
     **monitor.COMMANDS,
+    **multiline.COMMANDS,
     **rooms.COMMANDS,
     **sending.COMMANDS,
     **server.COMMANDS,
@@ -46,6 +49,13 @@ QUICK: Mapping[str, Callable[[IRCSession, Line], bool]] = {
     "NOTICE": sending.say,
 }
 """Shorter ways for the most frequent lines. They return False for lines that need the command."""
+
+
+def handler_of(session: IRCSession, line: Line) -> Handler:
+    """Return the command that processes a line."""
+    if "batch" in line.tags and session.caps & MULTILINE:
+        return multiline.collect
+    return COMMANDS.get(line.verb, unknown)
 
 
 async def unknown(session: IRCSession, reply: Reply, line: Line) -> None:

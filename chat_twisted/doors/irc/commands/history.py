@@ -251,7 +251,8 @@ async def _show(session: IRCSession, reply: Reply, target: str, messages: list[M
     batch = reply.begin("chathistory", target) if caps & BATCH else None
     now = context.hub.settled() * 1000
     lines = chain.from_iterable(
-        lines_of(message, caps, now, context.account_of(message), batch) for message in messages
+        lines_of(message, caps, now, context.about(message.author, message.number), batch)
+        for message in messages
     )
     more = bool(messages)
 

@@ -21,7 +21,7 @@ def pong(session: IRCSession, line: Line) -> bool:
     token = line.params[-1] if line.params else ""
     if token.startswith("m") and token[1:].isascii() and token[1:].isdigit() and len(token) < 21:
         session.confirm(int(token[1:]))
-    return True
+    return not line.tags
 
 
 def isupport(reply: Reply) -> None:
@@ -64,6 +64,10 @@ async def _ping(session: IRCSession, reply: Reply, line: Line) -> None:
         reply.numeric("409", "No origin given")
         return
     reply.add("PONG", SERVER, line.params[0])
+
+
+async def _pong(session: IRCSession, reply: Reply, line: Line) -> None:
+    """Give no answer, or ACK for the label."""
 
 
 async def _quit(session: IRCSession, reply: Reply, line: Line) -> None:
@@ -150,6 +154,7 @@ COMMANDS: dict[str, Handler] = {
     "MOTD": _motd,
     "OPER": _oper,
     "PING": _ping,
+    "PONG": _pong,
     "QUIT": _quit,
     "STATS": _stats,
     "TIME": _time,
