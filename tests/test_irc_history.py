@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
 from chat_twisted.core.commands import CONSOLE, MUTE, Delete, Impose, MarkRead
 from chat_twisted.core.errors import TookTooLong, Unavailable
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.core.messages import DELETE_WITHIN
 from chat_twisted.core.turns import Asker
 from chat_twisted.doors.irc.commands import history
-from chat_twisted.frames import format_time
+from chat_twisted.frames import format_time, parse_time
 from tests.irc import IRCClient, IRCTestCase
 from tests.test_irc_accounts import PASSWORD, AccountTestCase
 
@@ -469,6 +471,27 @@ class MarkReadTests(HistoryTestCase):
         self.hub.ask(MarkRead(user.id, max(user.sessions), "#dev", number))
         self.commit()
         self.assertEqual(self.alice.lines(), [])
+
+    def test_a_marker_that_moves_while_its_time_is_read_does_not_go_back(self) -> None:
+        [(reference, _), *_, (_, timestamp)] = self.send(self.alice, "#dev", *"123")
+        number = int(reference.removeprefix("msgid="))
+        user = self.hub.state.names["bob"]
+        epoch = max(user.sessions)
+        late: Deferred[None] = Deferred()
+        read = self.store.read
+        self.patch(
+            self.store, "read", lambda *args, **kw: late.addCallback(lambda _: read(*args, **kw))
+        )
+        self.hub.ask(MarkRead(user.id, epoch, "#dev", number))
+        self.commit()
+        self.assertEqual(self.bob.lines(), [])
+        time = parse_time(timestamp.removeprefix("timestamp="))
+        self.hub.ask(MarkRead(user.id, epoch, "#dev", number + 2, time))
+        self.commit()
+        line = f":chat.server MARKREAD #dev {timestamp}"
+        self.assertEqual(self.bob.lines(), [line])
+        late.callback(None)
+        self.assertEqual(self.bob.lines(), [line])
 
     def test_a_time_to_come_is_now(self) -> None:
         self.send(self.alice, "#dev", "1")

@@ -385,10 +385,14 @@ async def _set_marker(session: IRCSession, target: str, timestamp: str) -> None:
 
 
 async def _show_marker(session: IRCSession, reply: Reply, target: str) -> None:
-    number, time = _marker(session, to_hub(target))
-    if number and not time:  # set by a client of another door
-        read = await _history_of(session, target, Span(1, before=number + 1))
-        time = read[0].time if read else 0
+    time, marker, now = 0, None, _marker(session, to_hub(target))
+    while now != marker:  # it may be moved while its time is read, and must not be shown late
+        marker = now
+        time = marker.time
+        if marker.number and not time:  # set by a client of another door
+            read = await _history_of(session, target, Span(1, before=marker.number + 1))
+            time = read[0].time if read else 0
+        now = _marker(session, to_hub(target))
     reply.add("MARKREAD", target, f"timestamp={format_time(time)}" if time else "*")
 
 
