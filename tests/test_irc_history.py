@@ -152,6 +152,26 @@ class ChatHistoryTests(HistoryTestCase):
         lines = self.bob.say("@label=x CHATHISTORY LATEST #none * 9")
         self.assertRegex(" ".join(lines), "^@label=x :chat.server FAIL CHATHISTORY INVALID_TARGET ")
 
+    def test_a_message_of_several_lines_is_a_batch_in_the_batch(self) -> None:
+        dave = self.join("dave", "#dev", caps=f"{self.caps} draft/multiline")
+        dave.say("BATCH +x draft/multiline #dev", *(f"@batch=x PRIVMSG #dev {i}" for i in "12"))
+        dave.say("BATCH -x")
+        first, opening, *lines, closing, last = dave.say("CHATHISTORY LATEST #dev * 9")
+        outer = first.split()[2].removeprefix("+")
+        found = re.fullmatch(
+            rf"@batch={outer};time=\S+;msgid=\d+ "
+            r":dave!dave@chat BATCH \+(\w+) draft/multiline #dev",
+            opening,
+        )
+        assert found is not None, opening
+        for text, line in zip("12", lines, strict=True):
+            self.assertEqual(line, f"@batch={found[1]} :dave!dave@chat PRIVMSG #dev :{text}")
+        self.assertRegex(closing, rf"^@batch={outer} \S+ BATCH -{found[1]}$")
+        self.assertEqual(last, f":chat.server BATCH -{outer}")
+        self.bob.lines()
+        lines = self.bob.say("CHATHISTORY LATEST #dev * 9")
+        self.assertEqual([line.rpartition(":")[2] for line in lines[1:-1]], ["1", "2"])
+
     def test_clients_without_capabilities_get_plain_lines(self) -> None:
         dave = self.join("dave", "#dev")
         self.send(self.alice, "#dev", "1")
