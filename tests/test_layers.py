@@ -120,6 +120,7 @@ LAYERS = {
         "doors.irc.commands.rooms",
         "doors.irc.commands.modes",
         "doors.irc.commands.lists",
+        "doors.irc.commands.login",
         "doors.irc.commands.server",
         "doors.irc.commands.users",
         "doors.irc.commands.who",

@@ -109,6 +109,9 @@ class Nowhere:
     def registered(self, session: object) -> None:
         """Do nothing."""
 
+    def replace(self, session: object) -> None:
+        """Do nothing: the connection is closed."""
+
     def refuse(self, error: ChatError, id: str | None = None) -> None:
         """Do nothing."""
 

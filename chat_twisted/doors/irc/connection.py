@@ -272,13 +272,21 @@ class IRCConnection(Protocol):
         self._registration = None
         self.factory.context.unregistered -= 1
         self.stream.quiet = 0
+        self._log_arrival(session)
+        session.start(welcome(session), holding=True)
+
+    def replace(self, session: IRCSession) -> None:
+        """Continue with another session, which is logged in."""
+        self.session = session
+        self._log_arrival(session)
+
+    def _log_arrival(self, session: IRCSession) -> None:
         self.factory.comings.emit(
             self.host,
             "{user} came from {peer}, IRC",
             user=self.factory.hub.name_of(session),
             peer=self.peer,
         )
-        session.start(welcome(session), holding=True)
 
     def not_registered(self, error: ChatError) -> None:
         """Called when the login is refused."""

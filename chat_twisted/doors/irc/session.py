@@ -46,6 +46,7 @@ from chat_twisted.doors.irc.multiline import Collector
 from chat_twisted.doors.irc.negotiation import Negotiation
 from chat_twisted.doors.irc.numerics import ALL
 from chat_twisted.doors.irc.replies import MAX_LABEL, Reply
+from chat_twisted.doors.irc.sasl import Exchange
 from chat_twisted.logs import Logger
 
 PAGE = 200
@@ -90,6 +91,9 @@ class Connection(Protocol):
     def not_registered(self, error: ChatError) -> None:
         """Called when the login is refused."""
 
+    def replace(self, session: IRCSession) -> None:
+        """Continue with another session, which is logged in."""
+
     def quit(self, reason: str) -> None:
         """Close the connection because the client has sent QUIT."""
 
@@ -124,6 +128,7 @@ class IRCSession(Session):
     :ivar channels: the folded names of the channels that the client has joined, as far as it knows;
         with ``&all`` if it has joined that.
     :ivar collector: collects the client's batches; None before its first one.
+    :ivar exchange: gathers what the client says to log in to an account; None before that.
     :ivar monitored: the names that the client monitors, by their folded forms.
     :ivar written: the number of the last message that was written to the client.
     :ivar asked: the number in the last PING: the client has all messages up to it when it answers.
@@ -144,6 +149,7 @@ class IRCSession(Session):
         "collector",
         "connection",
         "context",
+        "exchange",
         "is_owed_ping",
         "monitored",
         "negotiation",
@@ -169,6 +175,7 @@ class IRCSession(Session):
         self.caps = caps
         self.negotiation = negotiation
         self.channels: set[str] = set()
+        self.exchange: Exchange | None = None
         self.monitored: dict[str, str] = {}
         self.written = 0
         self.asked = 0

@@ -23,12 +23,7 @@ async def welcome(session: IRCSession) -> None:
     server.motd(session, reply)
     channels = [ALL] if session.context.joins_all else []
     channels += [room.name for room in session.me.rooms.values()]
-    for channel in channels:
-        rooms.show_join(session, reply, channel)
-    # Messages come after the JOIN of their channels, and before anything newer.
-    session.arrive()
-    for channel in channels:
-        await rooms.show_members(session, reply, channel)
+    await rooms.arrive(session, reply, channels)
 
 
 def enter(session: IRCSession, channel: str) -> None:

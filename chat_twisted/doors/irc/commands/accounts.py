@@ -58,19 +58,11 @@ async def _verify(session: IRCSession, reply: Reply, line: Line) -> None:
     reply.fail("VERIFY", "INVALID_CODE", account, text="Accounts need no verification here")
 
 
-async def _authenticate(session: IRCSession, reply: Reply, line: Line) -> None:
-    if session.me.account is None:
-        await _too_late(session, reply, line)
-    else:
-        reply.numeric("907", "You have already authenticated")
-
-
 async def _too_late(session: IRCSession, reply: Reply, line: Line) -> None:
     reply.numeric("462", "You may not reregister: connect again to log in")
 
 
 COMMANDS: dict[str, Handler] = {
-    "AUTHENTICATE": _authenticate,
     "PASS": _too_late,
     "REGISTER": _register,
     "USER": _too_late,

@@ -13,6 +13,7 @@ MAX_SUBJECT = 64
 
 SUBJECTS: Mapping[str, tuple[str, ...]] = {
     "ADMIN": ("ADMIN", "Shows who runs the server."),
+    "AUTHENTICATE": ("AUTHENTICATE PLAIN|EXTERNAL|response", "Logs in to an account (SASL)."),
     "AWAY": ("AWAY [:text]", "Marks you as away; without a text, as back."),
     "CAP": ("CAP LS|LIST|REQ|END [:capabilities]", "Negotiates extensions of IRCv3."),
     "CHATHISTORY": (
@@ -55,7 +56,10 @@ SUBJECTS: Mapping[str, tuple[str, ...]] = {
         "Changes your name: letters, digits, - and _, 32 at most. An account keeps its name.",
     ),
     "NOTICE": ("NOTICE target[,target...] :text", "Sends a message that no program answers."),
-    "OPER": ("OPER name password", "Is not needed: an operator is one by their account."),
+    "OPER": (
+        "OPER name password",
+        "Logs in to the account of an operator: an operator is one by their account.",
+    ),
     "PART": ("PART #channel[,#channel...] [:reason]", "Leaves channels."),
     "PING": ("PING token", "Is answered with PONG."),
     "PRIVMSG": (

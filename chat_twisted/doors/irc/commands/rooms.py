@@ -6,7 +6,7 @@ PART hides it for one connection.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from chat_twisted.core import commands
@@ -93,6 +93,17 @@ def show_topic(reply: Reply, room: Room) -> None:
     reply.numeric("332", room.name, room.topic)
     by = prefix(room.topic_author) if room.topic_author else "*"
     reply.numeric("333", room.name, by, str(room.topic_time // 1000))
+
+
+async def arrive(session: IRCSession, reply: Reply, channels: Sequence[str]) -> None:
+    """Show the channels in which the user is at the login, and start to deliver messages: they come
+    after the JOIN of their channels, and before anything newer.
+    """
+    for channel in channels:
+        show_join(session, reply, channel)
+    session.arrive()
+    for channel in channels:
+        await show_members(session, reply, channel)
 
 
 async def show_members(session: IRCSession, reply: Reply, channel: str) -> None:

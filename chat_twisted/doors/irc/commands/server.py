@@ -135,15 +135,6 @@ async def _kill(session: IRCSession, reply: Reply, line: Line) -> None:
         reply.refuse(error)
 
 
-async def _oper(session: IRCSession, reply: Reply, line: Line) -> None:
-    if session.me.operator:
-        reply.numeric("381", "You are an operator by your account")
-    elif len(line.params) < 2:
-        reply.numeric("461", "OPER", "Not enough parameters")
-    else:
-        reply.numeric("491", "An operator is one by their account: log in to it")
-
-
 COMMANDS: dict[str, Handler] = {
     "ADMIN": _admin,
     "CAP": _cap,
@@ -152,7 +143,6 @@ COMMANDS: dict[str, Handler] = {
     "LINKS": _links,
     "LUSERS": _lusers,
     "MOTD": _motd,
-    "OPER": _oper,
     "PING": _ping,
     "PONG": _pong,
     "QUIT": _quit,
