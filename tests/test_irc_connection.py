@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from tests.irc import IRCTestCase
 
 
@@ -53,6 +55,22 @@ class MessageTests(IRCTestCase):
             [line.split()[1] for line in lines],
             ["PART", "JOIN", "353", "366"],
         )
+
+    def test_a_client_that_goes_during_its_welcome_is_no_fault(self) -> None:
+        turn: Deferred[None] = Deferred()
+
+        class Lists:
+            async def do(self, asker: object, work: object) -> None:
+                await turn
+
+        self.patch(self.irc.door.context, "lists", Lists())
+        client = self.client()
+        welcome = client.say("NICK a", "USER a 0 * :a")
+        self.assertIn("001", welcome[0])
+        self.assertNotIn(" 366 ", welcome[-1])
+        client.gone()
+        turn.callback(None)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_a_direct_message_is_delivered_when_the_client_has_answered_its_ping(self) -> None:
         alice = self.user("alice")

@@ -378,6 +378,7 @@ class IRCSession(Session):
         :param holding: whether ``hold`` was called for this coroutine already.
         """
         running = Deferred.fromCoroutine(coroutine)
+        running.addErrback(lambda failure: failure.trap(NoSession))  # the client has gone meanwhile
         running.addErrback(lambda fault: self._log.failure("in a session", fault))
         if not running.called and not holding:
             self.hold()
