@@ -169,3 +169,43 @@ class AccountTests(IRCEndToEnd):
         client = self.client("bob", "--password-file", str(password), "--once", "/who")
         self.assertEqual((client.wait(), client.out), (0, ["1 here: bob"]))
         self.assertNoTraceback()
+
+
+class ChannelTests(IRCEndToEnd):
+    """The state is ahead of what clients are told here, while a thread writes."""
+
+    options = ("--sync", "full")
+
+    def test_what_follows_join_in_the_same_packet_is_answered_behind_it(self) -> None:
+        alice = self.irc("alice")
+        for _ in range(5):
+            self.assertEqual(
+                alice.ping("JOIN #a", "PRIVMSG #a :x", "MODE #a +m", "PART #a", "JOIN #a"),
+                [
+                    ":alice!alice@chat JOIN #a",
+                    ":chat.server 353 alice = #a :@alice",
+                    ":chat.server 366 alice #a :End of NAMES list",
+                    ":alice!alice@chat MODE #a +m",
+                    ":alice!alice@chat PART #a",
+                    ":alice!alice@chat JOIN #a",
+                    ":chat.server 353 alice = #a :@alice",
+                    ":chat.server 366 alice #a :End of NAMES list",
+                ],
+            )
+            alice.ping("PART #a")
+        self.assertNoTraceback()
+
+    def test_members_who_join_and_leave_at_the_same_time_are_seen_in_order(self) -> None:
+        watching = self.irc("watching", "#a")
+        others = [self.irc(f"user{number}") for number in range(4)]
+        for other in others:
+            other.say(*["JOIN #a", "PART #a"] * 25)
+        for other in others:
+            other.ping()
+        seen: dict[str, list[str]] = {}
+        for line in watching.ping():
+            source, verb, *_ = line.split(" ")
+            if "#a" in line:
+                seen.setdefault(source, []).append(verb)
+        self.assertEqual(list(seen.values()), [["JOIN", "PART"] * 25] * 4)
+        self.assertNoTraceback()
