@@ -33,6 +33,14 @@ class RegistrationTests(IRCTestCase):
         self.assertIn(" 432 * [a] :", line)
         self.assertFalse(client.closed)
 
+    def test_an_empty_real_name_is_461_and_the_next_one_works(self) -> None:
+        client = self.client()
+        self.assertEqual(
+            client.say("NICK alice", "USER a 0 * :"),
+            [":chat.server 461 * USER :Not enough parameters"],
+        )
+        self.assertIn(" 001 alice ", client.say("USER a 0 * :a")[0])
+
 
 class MessageTests(IRCTestCase):
     def test_join_message_and_ping_in_one_packet_are_answered_in_order(self) -> None:

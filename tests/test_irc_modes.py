@@ -83,17 +83,25 @@ class ModeTests(RoomTestCase):
     def test_unknown_modes_are_named_and_lists_that_clients_ask_for_are_passed_over(self) -> None:
         self.says(
             self.alice,
-            "MODE #dev +kxlx secret 9",
-            "chat.server 472 alice k :is unknown mode char to me",
+            "MODE #dev +xzx",
             "chat.server 472 alice x :is unknown mode char to me",
-            "chat.server 472 alice l :is unknown mode char to me",
+            "chat.server 472 alice z :is unknown mode char to me",
         )
-        for line in ("MODE #dev e", "MODE #dev +I", "MODE #dev +n"):
-            self.says(self.alice, line)
+        for words in ("e", "+I", "+n", "-k key", "-l"):
+            self.says(self.alice, f"MODE #dev {words}")
         self.says(
             self.alice,
             "MODE #dev -n",
             "chat.server 696 alice #dev n * :Only members can send to channels here",
+        )
+
+    def test_keys_and_limits_are_refused_with_the_reason(self) -> None:
+        self.says(
+            self.alice,
+            "MODE #dev +kl secret 9",
+            "chat.server 696 alice #dev k * :Channels have no keys here: "
+            "+i lets only invited users join",
+            "chat.server 696 alice #dev l * :Channels have no limit of members here",
         )
 
     def test_refusals_come_once(self) -> None:
@@ -193,6 +201,17 @@ class BanTests(RoomTestCase):
             self.assertEqual(end, ":chat.server 368 bob #dev :End of channel ban list")
         self.assertEqual(verbs(carol.say("MODE #dev b")), ["442"])
         self.assertEqual(verbs(carol.say("MODE &ALL b")), ["368"])
+
+    def test_the_mask_of_an_account_bans_only_an_account(self) -> None:
+        self.add_account("dora")
+        self.says(self.alice, "MODE #dev +b $a:Dora", "alice!alice@chat MODE #dev +b dora!*@*")
+        self.join("bob")
+        for name in ("bob", "nobody"):
+            self.says(
+                self.alice,
+                f"MODE #dev +b $a:{name}",
+                f"chat.server 696 alice #dev b $a:{name} :There is no account of this name",
+            )
 
     def test_a_mask_that_means_no_name_is_refused_with_the_reason(self) -> None:
         text = "Only names can be banned: alice, alice!*@*"

@@ -388,3 +388,19 @@ class ListTests(RoomTestCase):
             ("[x]*", []),
         ):
             self.assertEqual(self.names(f"LIST {words}"), names, words)
+
+    def test_the_times_of_channels_and_topics_select(self) -> None:
+        self.clock.advance(90)
+        self.alice.say("JOIN #three")
+        self.alice.say("TOPIC #three :third")
+        self.clock.advance(30)
+        for words, names in (
+            ("C>1", ["#one", "#two", "&ALL"]),
+            ("c<1", ["#three"]),
+            ("C<3", ["#one", "#three", "#two", "&ALL"]),
+            ("T>1", ["#one"]),
+            ("T<1", ["#three"]),
+            ("t>0", ["#one", "#three"]),
+            ("T<0", []),
+        ):
+            self.assertEqual(self.names(f"LIST {words}"), names, words)

@@ -260,7 +260,7 @@ class ServerTests(UserTestCase):
             ("LINKS", ["365"]),
             ("STATS u", ["242", "219"]),
             ("STATS", ["219"]),
-            ("VERSION", ["351", "005", "005"]),
+            ("VERSION", ["351", "005", "005", "005"]),
             ("OPER x", ["461"]),
             ("OPER x y", ["491"]),
             ("USER a 0 * :b", ["462"]),

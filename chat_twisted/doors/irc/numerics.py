@@ -40,6 +40,7 @@ MAX_MONITORED = 100
 
 
 ISUPPORT: Mapping[str, str] = {
+    "ACCOUNTEXTBAN": "a",
     "AWAYLEN": "200",
     "BOT": "B",
     "CASEMAPPING": "ascii",
@@ -48,7 +49,8 @@ ISUPPORT: Mapping[str, str] = {
     "CHANNELLEN": "33",
     "CHANTYPES": "#&",
     "CHATHISTORY": str(HISTORY),
-    "ELIST": "MNU",
+    "ELIST": "CMNTU",
+    "EXTBAN": "$,a",
     "HOSTLEN": str(len(HOST)),
     "KICKLEN": "200",
     "MODES": str(MAX_LIST_MODES),

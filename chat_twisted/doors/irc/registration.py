@@ -131,7 +131,7 @@ class Registration:
             reply.refuse(error, name)
 
     def _user(self, reply: Reply, params: list[str]) -> None:
-        if len(params) < 4:
+        if len(params) < 4 or not params[3]:
             reply.numeric("461", "USER", "Not enough parameters")
             return
         self._login_name = _OTHER.sub("", params[0])[:MAX_LOGIN_NAME]

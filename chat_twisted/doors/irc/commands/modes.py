@@ -34,6 +34,12 @@ BOT = "B"
 """The mode of users who are programs (IRCv3, Bot Mode)."""
 
 _ALWAYS = "n"  # only members can send to a channel
+_NOT_HERE = {
+    "k": "Channels have no keys here: +i lets only invited users join",
+    "l": "Channels have no limit of members here",
+}
+"""Modes of other servers that are refused with a reason."""
+
 _WITH_PARAMETER = frozenset("ovbeIkqahlfj")
 _ONLY_WITH_SIGN = frozenset("lfj")  # they have a parameter only when they are set
 _OTHER_LISTS = frozenset("eIq")  # clients ask for these lists when they join
@@ -148,6 +154,9 @@ async def _mode_of_room(session: IRCSession, reply: Reply, channel: str, words: 
                 if sign == "-":
                     text = "Only members can send to channels here"
                     reply.numeric("696", room.name, letter, "*", text)
+            elif letter in _NOT_HERE:
+                if sign == "+":
+                    reply.numeric("696", room.name, letter, "*", _NOT_HERE[letter])
             elif letter in _OTHER_LISTS and parameter is None:
                 pass
             elif letter not in unknown:
@@ -186,12 +195,18 @@ async def _set_rank(session: IRCSession, reply: Reply, channel: str, change: Cha
 
 async def _ban(session: IRCSession, reply: Reply, channel: str, change: Change) -> None:
     mask = change.parameter or ""
-    name = name_in(mask)
+    on, name = change.sign == "+", name_in(mask)
+    text = ""
     if name is None:
         text = "Only names can be banned: alice, alice!*@*"
+    elif on and mask.startswith("$a:"):
+        user = session.context.hub.state.names.get(fold(name))
+        if user is None or user.account is None:
+            text = "There is no account of this name"
+    if name is None or text:
         reply.numeric("696", channel, change.letter, mask or "*", text)
         return
-    on, time = change.sign == "+", int(session.context.hub.settled() * 1000)
+    time = int(session.context.hub.settled() * 1000)
     command = commands.BanFromRoom(session.user, session.epoch, channel, name, on, "", time)
     with suppress(NotThere):  # it was not banned
         await _change(session, reply, command, channel)
