@@ -5,6 +5,7 @@ from __future__ import annotations
 from chat_twisted.core.commands import CONSOLE, MakeAccount, new_id
 from chat_twisted.core.turns import unlimited
 from chat_twisted.doors.irc import session as session_module
+from chat_twisted.doors.irc.commands.rooms import NOT_A_CHANNEL
 from tests.irc import IRCClient, IRCTestCase
 
 
@@ -43,7 +44,7 @@ class JoinTests(RoomTestCase):
         alice = self.join("alice")
         lines = alice.say("JOIN #a,#in@valid,plain,#b key,other")
         self.assertEqual(verbs(lines), ["JOIN", "353", "366", "403", "403", "JOIN", "353", "366"])
-        self.assertEqual(lines[3], ":chat.server 403 alice #in@valid :No such channel")
+        self.assertEqual(lines[3], f":chat.server 403 alice #in@valid :{NOT_A_CHANNEL}")
 
     def test_nothing_between_commas_is_no_channel(self) -> None:
         alice = self.join("alice")

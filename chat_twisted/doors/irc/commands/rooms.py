@@ -25,7 +25,7 @@ from chat_twisted.core.errors import (
     UnableToSend,
 )
 from chat_twisted.core.events import Invitation, MemberLeft
-from chat_twisted.core.message import fold
+from chat_twisted.core.message import check_room_name, fold
 from chat_twisted.core.model import Room, User
 from chat_twisted.core.sanctions import MAX_REASON
 from chat_twisted.doors.irc.announcing import (
@@ -51,6 +51,8 @@ NAMES_BYTES = 350
 ALL_TOPIC = "Everybody on this server"
 """The topic of ``&ALL``."""
 
+NOT_A_CHANNEL = "Not a channel here: # with letters, digits, - and _, 32 at most"
+
 UNHEARD = (BannedFromRoom, Muted, RoomIsModerated)
 """The refusals of a user who may not give a reason, because others would read it."""
 
@@ -58,6 +60,15 @@ UNHEARD = (BannedFromRoom, Muted, RoomIsModerated)
 def is_all(channel: str) -> bool:
     """Return whether a channel is ``&ALL``."""
     return fold(channel) == EVERYBODY
+
+
+def is_room_name(channel: str) -> bool:
+    """Return whether a room may have this name."""
+    try:
+        check_room_name(channel)
+    except NoSuchRoom:
+        return False
+    return True
 
 
 def need_more(reply: Reply, line: Line, count: int) -> bool:
@@ -186,6 +197,9 @@ async def _join(session: IRCSession, reply: Reply, line: Line) -> None:
 async def _join_one(session: IRCSession, reply: Reply, channel: str) -> None:
     if is_all(channel):
         channel = ALL
+    elif not is_room_name(channel):
+        reply.numeric("403", channel, NOT_A_CHANNEL)
+        return
     else:
         command = commands.Join(session.user, session.epoch, channel, new_id())
         answer = await session.ask(command, channel)
