@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE
+from chat_twisted.doors.irc.commands import COMMANDS
+from chat_twisted.doors.irc.commands.help import SUBJECTS
 from tests.irc import IRCClient, IRCTestCase
 
 
@@ -284,3 +286,28 @@ class ServerTests(UserTestCase):
             self.assertEqual((numbers[0], numbers[-1]), ("704", "706"))
             self.assertEqual(set(numbers[1:-1]), {"705"})
         self.assertEqual(self.numbers(alice, "HELP THISISNOTACOMMAND"), ["524"])
+
+    def test_help_is_about_commands_that_exist(self) -> None:
+        self.assertEqual(set(SUBJECTS) - set(COMMANDS), set())
+        without = {"BATCH", "HELPOP", "LINKS", "PASS", "PONG", "STATS", "USER", "VERIFY"}
+        self.assertLessEqual(set(COMMANDS) - set(SUBJECTS), without)
+
+
+class WallopsTests(UserTestCase):
+    def test_it_reaches_all_clients_and_is_for_operators(self) -> None:
+        root, bob = self.join("root", caps="echo-message"), self.join("bob")
+        carol = self.join("carol", caps="message-tags")
+        self.make_operator("root")
+        bob.say("PART &ALL")
+        for client in (root, bob, carol):
+            client.lines()
+        told = ":root!root@chat WALLOPS :restart at noon"
+        self.assertEqual(root.say("WALLOPS :restart at noon"), [told])
+        self.assertEqual(bob.lines(), [told])
+        (line,) = carol.lines()
+        self.assertTrue(line.endswith(told), line)
+        (answer,) = bob.say("WALLOPS :hi")
+        self.assertIn(" 481 bob :", answer)
+        for line in ("WALLOPS", "WALLOPS :"):
+            (answer,) = root.say(line)
+            self.assertIn(" 461 root WALLOPS :", answer)

@@ -29,7 +29,7 @@ from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import encode
 from chat_twisted.doors.irc.messages import SHAPE, encode_message
 from chat_twisted.doors.irc.session import IRCSession
-from chat_twisted.doors.irc.signals import encode_signal
+from chat_twisted.doors.irc.signals import encode_signal, is_for_everybody
 
 PING_AFTER = 15
 """Seconds after which a session that gets messages to rooms is asked again whether it has them."""
@@ -117,14 +117,14 @@ class IRCDoor:
         context = self.context
         author, recipient = signalled.author, signalled.recipient
         about, now = context.about(author), int(context.hub.settled() * 1000)
-        to_all = not recipient and not signalled.room
+        in_all = not (recipient or signalled.room or is_for_everybody(signalled))
         encoded: dict[int, bytes] = {}
         for session in cast(Sequence[IRCSession], sessions):
             shape = session.caps & SHAPE
             is_own = author == session.user and recipient not in (0, author)
             if is_own and not session.caps & (ECHO_MESSAGE | SELF_MESSAGE):
                 continue
-            if to_all and EVERYBODY not in session.channels:
+            if in_all and EVERYBODY not in session.channels:
                 continue
             data = encoded.get(shape)
             if data is None:

@@ -1,4 +1,4 @@
-"""Signals between IRC clients: TAGMSG (IRCv3, message-tags), and CTCP except ACTION.
+"""Signals between IRC clients: TAGMSG (IRCv3, message-tags), CTCP except ACTION, and WALLOPS.
 
 They reach the IRC sessions that are there, and are not kept. The hub passes their content on
 without knowing it: it is a line of IRC, with the number of the signal instead of its target. This
@@ -20,13 +20,18 @@ from chat_twisted.doors.irc.numerics import ALL, prefix
 def make_content(verb: str, text: str, tags: Mapping[str, str]) -> str:
     """Return the content of a signal.
 
-    :param verb: PRIVMSG, NOTICE or TAGMSG.
-    :param text: the CTCP message; empty for TAGMSG.
+    :param verb: PRIVMSG, NOTICE, TAGMSG or WALLOPS.
+    :param text: the CTCP message, or the text of WALLOPS; empty for TAGMSG.
     :param tags: the client-only tags.
     """
     msgid = f"t{secrets.token_urlsafe(6)}"  # shorter than the source and target that it stands for
     params = [msgid] if verb == "TAGMSG" else [msgid, text]
     return encode(verb, params, tags={**tags}).decode()
+
+
+def is_for_everybody(signalled: Signalled) -> bool:
+    """Return whether a signal to all users is also for clients that have left ``&ALL``."""
+    return signalled.content.startswith("WALLOPS ")
 
 
 def lines_of(signalled: Signalled, caps: int, time: int, about: About) -> list[Out]:
@@ -44,6 +49,8 @@ def lines_of(signalled: Signalled, caps: int, time: int, about: About) -> list[O
     tags = common_tags(time, caps, about)
     if caps & MESSAGE_TAGS:
         tags |= {**line.tags, "msgid": msgid}
+    if line.verb == "WALLOPS":
+        return [Out("WALLOPS", tuple(text), prefix(signalled.sender), tags)]
     target = signalled.to if signalled.recipient or signalled.room else ALL
     return [Out(line.verb, (target, *text), prefix(signalled.sender), tags)]
 

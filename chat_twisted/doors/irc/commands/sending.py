@@ -1,7 +1,7 @@
-"""Commands that send: PRIVMSG, NOTICE and TAGMSG.
+"""Commands that send: PRIVMSG, NOTICE, TAGMSG and WALLOPS.
 
-A CTCP ACTION is a message of the kind ``ACTION`` in all doors. Other CTCP, and TAGMSG, are signals:
-they reach other IRC clients, and are not kept.
+A CTCP ACTION is a message of the kind ``ACTION`` in all doors. Other CTCP, TAGMSG and WALLOPS are
+signals: they reach other IRC clients, and are not kept.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chat_twisted.core.commands import ACTION, NOTICE, TEXT
-from chat_twisted.core.errors import ChatError, NoSession, TextTooLong
+from chat_twisted.core.errors import ChatError, NoSession, OperatorRequired, TextTooLong
 from chat_twisted.core.message import fold
 from chat_twisted.doors.irc.capabilities import ECHO_MESSAGE, MESSAGE_TAGS
 from chat_twisted.doors.irc.grammar import Line
-from chat_twisted.doors.irc.messages import Extra
+from chat_twisted.doors.irc.messages import NO_EXTRA, Extra
 from chat_twisted.doors.irc.numerics import ALL, MAX_TARGETS, prefix
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
@@ -130,8 +130,24 @@ async def _send_signal(
         session.write(encode_signal(signalled, session.caps, now, about))
 
 
+async def _wallops(session: IRCSession, reply: Reply, line: Line) -> None:
+    """Send a text to all IRC clients, also to those that have left ``&ALL``. It is not kept."""
+    if not line.params or not line.params[0]:
+        reply.numeric("461", "WALLOPS", "Not enough parameters")
+    elif not session.me.operator:
+        reply.refuse(OperatorRequired())
+    else:
+        try:
+            await _send_signal(session, reply, "WALLOPS", "ALL", line.params[0], NO_EXTRA)
+        except NoSession:
+            raise
+        except ChatError as error:
+            session.refuse_message(reply, ALL, TEXT, error)
+
+
 COMMANDS: dict[str, Handler] = {
     "NOTICE": _send,
     "PRIVMSG": _send,
     "TAGMSG": _send_tags,
+    "WALLOPS": _wallops,
 }
