@@ -38,6 +38,15 @@ _UNPRINTABLE = re.compile(
 _SIGNS = re.compile(rf"[^\w\s\x00-\x7f]{{{MAX_MARKS + 1},4096}}")
 _JOINERS = "\u200c\u200d"
 
+FORMATTING = "\x02\x03\x04\x0f\x11\x16\x1d\x1e\x1f"
+"""The control characters by which IRC clients format text: bold, colour, colour in hexadecimal,
+reset, monospace, reverse, italics, strikethrough and underline."""
+
+_FORMATTED = re.compile(
+    r"\x03(?:[0-9]{1,2}(?:,[0-9]{1,2})?)?|\x04(?:[0-9A-Fa-f]{6}(?:,[0-9A-Fa-f]{6})?)?"
+    f"|[{FORMATTING}]"
+)
+
 MAX_LINES = 100_000
 """Maximum number of lines into which a text is split for display."""
 
@@ -67,6 +76,11 @@ def _replace(text: str, replacement: Callable[[str], str]) -> str:
     if is_printable:
         return text
     return _UNPRINTABLE.sub(lambda found: replacement(found[0]), text)
+
+
+def unformatted(text: str) -> str:
+    """Return a text without the formatting of IRC clients: colours, bold and others."""
+    return text if text.isprintable() else _FORMATTED.sub("", text)
 
 
 def printable(text: str) -> str:

@@ -420,6 +420,9 @@ class PiecesTests(DoorTestCase):
     def test_control_characters_are_replaced(self) -> None:
         self.assertEqual(self.pieces("a\x1b[2Jb\tc"), ["a␛[2Jb\tc"])
 
+    def test_the_formatting_of_irc_is_left_out(self) -> None:
+        self.assertEqual(self.pieces("\x02bold\x02 \x0304red\x03\n\x0f\nx"), ["bold red", " ", "x"])
+
     @given(st.text(st.characters(exclude_categories=["Cs"])).filter(bool), st.integers(1, 700))
     def test_pieces_joined_are_the_text(self, text: str, times: int) -> None:
         line = printable(text * times)

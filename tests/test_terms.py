@@ -50,6 +50,13 @@ class TermsTests(TestCase):
         if rewrite(text) != text:
             self.assertEqual(rows.fetchall(), [(1,)])
 
+    def test_a_word_in_colour_is_found(self) -> None:
+        for text in ("a \x0304red\x03 b", "\x04ff0000red", "\x02red\x02", "\x0312,1東京都"):
+            self.connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+            self.connection.execute("INSERT INTO words VALUES (?)", (rewrite(text),))
+            word = "red" if "red" in text else "東京"
+            self.assertEqual(self.matches(expressions(word)[0]), 1, text)
+
     @given(st.text(st.sampled_from("東京都庁ーんサ서울"), min_size=1, max_size=9), st.data())
     def test_each_part_of_a_text_without_blanks_is_found(
         self, text: str, data: st.DataObject

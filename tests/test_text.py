@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.text import MAX_MARKS, escape_json, printable, printable_lines
+from chat_twisted.text import MAX_MARKS, escape_json, printable, printable_lines, unformatted
 
 # By Unicode's categories, not by the list under test.
 FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -64,6 +64,15 @@ class PrintableTests(TestCase):
                     continue
                 if (character == chr(code)) != may_be_shown(code):
                     self.fail(f"{code:#x} is shown as {character!r}")
+
+    def test_the_formatting_of_irc_can_be_left_out(self) -> None:
+        for text, plain in (
+            ("\x02bold\x02, \x1ditalics\x1d and \x0fnone", "bold, italics and none"),
+            ("\x034,12red\x03 \x0304red\x033,x \x03123", "red red,x 3"),
+            ("\x04ff0000red\x04 \x04FF0000,00ff00red \x04ff", "red red ff"),
+            ("\x1b[2J\x01\tno formatting\n", "\x1b[2J\x01\tno formatting\n"),
+        ):
+            self.assertEqual(unformatted(text), plain)
 
     def test_a_pile_of_marks_is_cut_down(self) -> None:
         for mark in ("\u0301", "\u0e49", "\u20dd", "\U000e0100", "\u200d"):

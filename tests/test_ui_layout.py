@@ -53,6 +53,12 @@ class MessageTests(LayoutTestCase):
         self.assertEqual(self.shown("waves", 7, "action"), ["10:00 [#dev] * ~bob waves"])
         self.assertEqual(self.shown("built", 7, "notice", "ci"), ["10:00 [#dev] -ci- built"])
 
+    def test_the_formatting_of_irc_is_not_shown(self) -> None:
+        self.assertEqual(
+            self.shown("\x02bold\x02 \x0304,01red\x03\n\x1ditalics"),
+            ["10:00 [#dev] ~bob:", "        bold red", "        italics"],
+        )
+
     def test_numbers_are_shown_on_demand(self) -> None:
         self.layout.numbers = True
         self.assertEqual(self.shown("hi", 41), ["41 10:00 [#dev] ~bob: hi"])

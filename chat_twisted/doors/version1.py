@@ -31,7 +31,7 @@ from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.doors import Nowhere
 from chat_twisted.frames import HeaderIncomplete, encode
 from chat_twisted.refusals import NotRegistered, refusal_of
-from chat_twisted.text import printable
+from chat_twisted.text import printable, unformatted
 
 ANSWER_WITHIN = 10
 """Seconds within which the sender of a direct message gets an answer."""
@@ -309,11 +309,11 @@ def pieces(message: Message) -> Iterator[bytes]:
 
     The original client prints the fourth line of one ``recv`` as the text, and treats an empty one
     as an error. So each line of the text becomes a FORWARD; an empty line becomes a space; a long
-    line is split into frames of at most 2048 bytes; and control characters are replaced. An action
-    begins with ``*``.
+    line is split into frames of at most 2048 bytes; the formatting of IRC is left out, and other
+    control characters are replaced. An action begins with ``*``.
     """
     room = ORIGINAL_RECV - len(encode("FORWARD", message.sender, [("Content-length", 9999)]))
-    text = message.text.removesuffix("\n")
+    text = unformatted(message.text).removesuffix("\n")
     if message.kind == ACTION:
         text = f"* {text}"
     begin = 0

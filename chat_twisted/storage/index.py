@@ -32,7 +32,7 @@ from chat_twisted.storage.terms import MAY_CHANGE, rewrite
 FILE = "index.sqlite"
 DAMAGED = "index.sqlite-damaged"  # if this file exists, the index is rebuilt
 
-VERSION = 6
+VERSION = 7
 """Version of the index schema. An index with another one is rebuilt."""
 
 # Read early: the server may later run as a user who can't read the file.

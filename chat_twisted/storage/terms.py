@@ -7,6 +7,7 @@ have no blanks between words, so that nobody would find a word inside a sentence
 - A run of Chinese, Japanese or Korean characters becomes its pairs and its last character:
   ``東京都`` becomes ``東京 京都 都``. A word of several characters is found as pairs in a row, and
   one character as the beginning of a pair.
+- Colours of IRC are left out, because their numbers would be parts of words.
 - A word with ``+`` or ``#`` at its end is followed by the same word with letters of the private use
   area for these: ``C++`` is found by ``C`` too, but ``C`` not by ``C++``.
 
@@ -19,6 +20,8 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from chat_twisted.text import unformatted
+
 _UNSPACED = (
     "\u1100-\u11ff\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u318e"
     "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uffdc"
@@ -28,12 +31,18 @@ _RUN = re.compile(f"[{_UNSPACED}]+")
 _MARKED = re.compile(r"\b(\w{1,32})([+#]{1,8})(?![\w+#])")
 _MARKS = str.maketrans("+#", "\ue02b\ue023")
 
-MAY_CHANGE = "(length(text) != length(CAST(text AS BLOB)) OR instr(text, '+') OR instr(text, '#'))"
-"""An SQL condition for texts that ``rewrite`` may change: they are not ASCII, or have a mark."""
+MAY_CHANGE = (
+    "(length(text) != length(CAST(text AS BLOB)) OR instr(text, '+') OR instr(text, '#')"
+    " OR instr(text, char(3)) OR instr(text, char(4)))"
+)
+"""An SQL condition for texts that ``rewrite`` may change, so that other words are found: they are
+not ASCII, or have a mark or a colour."""
 
 
 def rewrite(text: str) -> str:
     """Return a text as the tokenizer has to read it."""
+    if "\x03" in text or "\x04" in text:
+        text = unformatted(text)
     return _MARKED.sub(_repeat_marked, _RUN.sub(_pairs_and_last, text))
 
 

@@ -24,6 +24,7 @@ from chat_twisted.ui.roster import MAX_PRESENT
 from chat_twisted.ui.sending import Sending
 from chat_twisted.ui.turning import Turning
 from chat_twisted.ui.values import Done, Event, Found, Listed, Profile, Room
+from chat_twisted.ui.wording import text_of
 
 
 class Commanding:
@@ -215,7 +216,7 @@ class Commanding:
             last = ""
             if conversation.newest:
                 newest = conversation.newest[-1]
-                last = f", the last {newest.sender}: {lines_of(newest.text)[0]}"
+                last = f", the last {newest.sender}: {lines_of(text_of(newest))[0]}"
             self._console.tell(f"{tag(conversation.name)} {conversation.unread} unread{last}")
 
     def _mute(self, place: str, on: bool) -> None:

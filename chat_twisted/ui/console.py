@@ -26,7 +26,7 @@ from chat_twisted.ui.sentences import explain, room_of
 from chat_twisted.ui.session import ChatSession
 from chat_twisted.ui.settings import Memory, Settings
 from chat_twisted.ui.values import Received, Refusal, conversation_of
-from chat_twisted.ui.wording import Wording
+from chat_twisted.ui.wording import Wording, text_of
 
 MAX_NOTICE = 200
 """Maximum characters of a message in a desktop notification."""
@@ -144,7 +144,7 @@ class Console:
         if self.settings.bell:
             self.terminal.ring()
         if self.settings.notify != "off":
-            text = message.text[:MAX_NOTICE].split("\n")[0]
+            text = text_of(message)[:MAX_NOTICE].split("\n")[0]
             self.terminal.notify(message.sender, text)
 
     def show_whole(self, number: int) -> None:
@@ -191,12 +191,12 @@ class Console:
     def mentions(self, message: Received) -> bool:
         """Return whether a message of another user mentions this one."""
         own = fold(message.sender) == fold(self.user)
-        return not own and self._mention.search(message.text) is not None
+        return not own and self._mention.search(text_of(message)) is not None
 
     def is_spoken_to(self, message: Received) -> bool:
         """Return whether a message of another user is for this one, or has their name."""
         direct = is_direct(conversation_of(message, self.user))
-        return direct or self._name.search(message.text) is not None
+        return direct or self._name.search(text_of(message)) is not None
 
     def refused(self, asked: Command | Say, refusal: Refusal) -> None:
         """Say why a command was refused."""

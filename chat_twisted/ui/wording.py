@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from chat_twisted.core.message import fold
-from chat_twisted.text import lines
+from chat_twisted.text import lines, unformatted
 from chat_twisted.ui.commands import Command, ParsedLine
 from chat_twisted.ui.help import help_text
 from chat_twisted.ui.parsing import parse
@@ -249,8 +249,8 @@ class Wording:
 
 
 def text_of(message: Received) -> str:
-    """Return the text of a message as it is shown."""
-    return "(deleted)" if message.deleted else message.text
+    """Return the text of a message as it is shown: without the formatting of IRC clients."""
+    return "(deleted)" if message.deleted else unformatted(message.text)
 
 
 def describe_kept(seconds: float | None) -> list[str]:

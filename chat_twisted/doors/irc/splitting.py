@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from chat_twisted.doors.irc.grammar import MAX_LINE
-from chat_twisted.text import printable
+from chat_twisted.text import FORMATTING, printable
 
 LONGEST_CHARACTER = 4
 """Bytes of the longest character in UTF-8."""
@@ -20,14 +20,13 @@ _DELIMITER = "\x01"
 ACTION_OCTETS = len("\x01ACTION \x01")
 """Bytes that ``action`` adds to a text."""
 
-# Control characters except TAB, LF and the formatting of IRC (bold, two kinds of colours, reset,
-# monospace, reverse, italics, strikethrough, underline); and characters that break lines, or change
-# the direction of all text after them. The delimiter of CTCP is one of them: a text that begins
-# with it would be a request to the client.
+# Control characters except TAB, LF and the formatting of IRC; and characters that break lines, or
+# change the direction of all text after them. The delimiter of CTCP is one of them: a text that
+# begins with it would be a request to the client.
 _SYMBOLS = {
     code: printable(chr(code))
     for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-    if chr(code) not in "\t\n\x02\x03\x04\x0f\x11\x16\x1d\x1e\x1f"
+    if chr(code) not in "\t\n" + FORMATTING
 }
 _HARMFUL = re.compile(f"[{''.join(map(chr, _SYMBOLS))}]")
 
