@@ -27,6 +27,8 @@ from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
+    MAX_CHAIN,
+    MAX_HANDSHAKE,
     STEPS_AT_ONCE,
     Choice,
     FrontConnection,
@@ -460,17 +462,57 @@ class TLSTests(FrontTestCase):
         self.assertTrue(guest.lost)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def use_certificate(self, version: int) -> str:
-        """Give the client a certificate; return its key."""
+    def use_certificate(self, version: int, others: int = 0, longer: int = 0) -> str:
+        """Give the client a certificate; return its key.
+
+        :param others: the number of certificates behind it.
+        :param longer: as in ``certify``.
+        """
         private = Ed25519PrivateKey.generate()
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(version)
         context.set_max_proto_version(version)
-        context.use_certificate(certify(private))
+        context.use_certificate(certify(private, longer=longer))
+        for _ in range(others):
+            context.add_extra_chain_cert(certify(private))
         context.use_privatekey(private)
         self.peer = SSL.Connection(context, None)
         self.peer.set_connect_state()
         return openssh(private)
+
+    def test_a_client_that_shows_many_or_long_certificates_is_closed(self) -> None:
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            for others, longer, taken in (
+                (MAX_CHAIN, 0, True),
+                (MAX_CHAIN + 1, 0, False),
+                (200, 0, False),
+                (0, MAX_HANDSHAKE // 2, True),
+                (0, MAX_HANDSHAKE, False),
+            ):
+                self.transport = self.connect(THERE)
+                self.use_certificate(version, others, longer)
+                self.framed.guests.clear()
+                with contextlib.suppress(SSL.Error):
+                    self.shake_hands()
+                    self.peer.send(b"REGISTER x\n\n")
+                    self.exchange()
+                self.assertEqual(bool(self.framed.guests), taken, (others, longer))
+                self.assertEqual(self.transport.aborted, not taken)
+
+    def test_many_bytes_right_behind_the_handshake_are_taken(self) -> None:
+        self.use_certificate(SSL.TLS1_3_VERSION)
+        self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
+        self.say(self.transport, self.peer.bio_read(65536))
+        self.clock.advance(0)
+        self.peer.bio_write(self.transport.value())
+        self.transport.clear()
+        self.peer.do_handshake()
+        text = b"REGISTER x\n\n" + b"x" * 3 * MAX_HANDSHAKE
+        for at in range(0, len(text), 10_000):
+            self.peer.send(text[at : at + 10_000])
+        self.say(self.transport, self.peer.bio_read(200_000))
+        self.exchange()
+        self.assertEqual(self.framed.guests[0].got, text)
 
     def test_the_door_is_told_the_key_of_the_clients_certificate(self) -> None:
         for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):

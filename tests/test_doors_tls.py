@@ -188,15 +188,21 @@ class AuthorityTests(TestCase):
         self.assertFalse(ServerTLS(*ensure(self.folder)).is_vouched_for)
 
 
-def certify(private: Any, *, days: int = 1) -> x509.Certificate:
-    """Make a self-signed certificate that is valid for some days; less than 0: it has expired."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
+def certify(private: Any, *, days: int = 1, longer: int = 0) -> x509.Certificate:
+    """Make a self-signed certificate that is valid for some days; less than 0: it has expired.
+
+    :param longer: the bytes of an extension without a meaning.
+    """
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
-        x509.CertificateBuilder(name, name, private.public_key(), 1)
+        x509.CertificateBuilder(subject, subject, private.public_key(), 1)
         .not_valid_before(now - datetime.timedelta(days=10))
         .not_valid_after(now + datetime.timedelta(days=days))
     )
+    if longer:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(longer))
+        builder = builder.add_extension(extension, critical=False)
     without_hash = isinstance(private, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
     return builder.sign(private, None if without_hash else hashes.SHA256())
 

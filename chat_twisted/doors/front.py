@@ -13,11 +13,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IListeningPort,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from chat_twisted.core.errors import ChatError, EncryptionRequired, Unavailable
 from chat_twisted.core.limits import FairPool, Limiter, Rate, network
@@ -44,6 +51,14 @@ MAX_UNDECIDED = 2048
 
 MAX_HANDSHAKES = 1024
 """Maximum number of those in a TLS handshake, which takes about 60 KiB of memory each."""
+
+MAX_HANDSHAKE = 16_384
+"""Maximum bytes of a client's part of a TLS handshake. The certificates in it take 15 times as much
+memory when they are read."""
+
+MAX_CHAIN = 4
+"""Maximum number of certificates that a client may show beside its own. They are kept as long as
+the connection, and never used."""
 
 STEPS_AT_ONCE = 8
 """Maximum number of TLS handshakes and of door selections in one turn of the reactor; each takes
@@ -129,6 +144,30 @@ def _can_shake_hands(first: bytes) -> bool:
     )
 
 
+class _TLSProtocol(TLSMemoryBIOProtocol):
+    """TLS of a connection, with a bound of what the client can send in the handshake.
+
+    :ivar is_complete: whether the handshake is complete.
+    """
+
+    is_complete = False
+    _octets = 0  # received in the handshake
+
+    def dataReceived(self, data: bytes) -> None:
+        """Process received bytes. Called by Twisted."""
+        while not self.is_complete and self._octets + len(data) > MAX_HANDSHAKE:
+            piece = data[: MAX_HANDSHAKE - self._octets]
+            if not piece:
+                self.abortConnection()  # type: ignore[no-untyped-call]
+                return
+            self._octets += len(piece)
+            data = data[len(piece) :]  # its first bytes may belong to the time after the handshake
+            super().dataReceived(piece)  # type: ignore[no-untyped-call]
+        self._octets += len(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+
+@implementer(IHandshakeListener)
 class FrontConnection(TwistedProtocol):
     """A connection without a door yet."""
 
@@ -141,6 +180,7 @@ class FrontConnection(TwistedProtocol):
         self._channel = Channel()
         self._deadline: IDelayedCall | None = None
         self._is_refused = False
+        self._is_over = False
         self._step: Callable[[], None] | None = None  # called in this connection's turn
 
     @property
@@ -179,7 +219,7 @@ class FrontConnection(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Examine the first bytes. Called by Twisted."""
         self._first += data
-        if self._step is not None:
+        if self._step is not None or self._is_over:
             return
         if self._first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted:
             if _can_shake_hands(self._first):
@@ -189,6 +229,15 @@ class FrontConnection(TwistedProtocol):
         if self._step is not None:
             self.transport.pauseProducing()
             self.factory.in_turn(self)
+
+    def handshakeCompleted(self) -> None:
+        """Close the connection if the client has shown many certificates. Called by Twisted when
+        the TLS handshake is complete.
+        """
+        self.transport.is_complete = True
+        if len(self.transport.getHandle().get_peer_cert_chain() or ()) > MAX_CHAIN:
+            self._is_over = True
+            self.too_late()
 
     def go_on(self) -> None:
         """Called when this connection has its turn."""
@@ -282,7 +331,7 @@ class FrontFactory(ServerFactory):
         self._limiter = limiter
         self.plaintext = plaintext
         self.tls = TLSMemoryBIOFactory(tls, False, ServerFactory(), clock)
-        self.tls.protocol = TLSMemoryBIOProtocol  # does not gather output; streams do
+        self.tls.protocol = _TLSProtocol  # does not gather output; streams do
         self._choices = choices
         self._idle = idle
         self._turned_away = PeerLog(self._log.info, clock, **TURNED_AWAY_LOGGED)
