@@ -209,3 +209,20 @@ class ChannelTests(IRCEndToEnd):
                 seen.setdefault(source, []).append(verb)
         self.assertEqual(list(seen.values()), [["JOIN", "PART"] * 25] * 4)
         self.assertNoTraceback()
+
+    def test_one_who_goes_and_another_of_the_same_name_are_seen_in_order(self) -> None:
+        bob = self.irc("bob", "#a")
+        for _ in range(10):
+            alice = self.irc()
+            alice.say("USER alice 0 * :alice", "NICK alice")
+            while " 001 " not in alice.until("alice :")[-1]:
+                alice.say("NICK alice")  # the other one is not gone yet
+            alice.ping("JOIN #a")
+            alice.close()
+        seen: list[str] = []
+        while seen.count("QUIT") < 10:
+            line = bob.line()
+            if line.startswith(":alice!") and not line.endswith("#a"):
+                seen.append(line.split()[1])
+        self.assertEqual(seen, ["JOIN", "QUIT"] * 10)
+        self.assertNoTraceback()
