@@ -144,7 +144,8 @@ OPTIONS
         (ERROR 109), and refuses too many connections (ERROR 112). A rate is PER_SECOND:BURST: per
         second on average, and at once.
     --messages RATE, --bytes RATE
-        Messages of one session, and their bytes. Default: 50:500 and 262144:4194304.
+        Messages of one session, and their bytes; each further line of a text counts 64 bytes more.
+        Default: 50:500 and 262144:4194304.
     --address-messages RATE, --address-bytes RATE
         The same for all sessions from one address. Default: 500:5000 and 2621440:41943040.
     --work RATE, --address-work RATE

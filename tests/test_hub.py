@@ -39,7 +39,7 @@ from chat_twisted.core.events import (
     UserArrived,
     UserLeft,
 )
-from chat_twisted.core.limits import OFF, Rate
+from chat_twisted.core.limits import LINE_OCTETS, OFF, Rate
 from chat_twisted.core.message import Message
 from chat_twisted.core.presence import TELL_AFTER, Presence
 from chat_twisted.core.reads import Search, Span, Times
@@ -948,6 +948,18 @@ class LimitTests(HubTestCase):
                 with self.assertRaises(TooFast):
                     self.hub.logins.login(session, "late", label="r")
         self.join("alice")  # from elsewhere
+
+
+class LineLimitTests(HubTestCase):
+    limits = OFF._replace(octets=Rate(1, 4 + 3 * LINE_OCTETS))
+
+    def test_every_further_line_of_a_text_counts_besides_its_own_bytes(self) -> None:
+        alice = self.join("alice")
+        self.hub.send(alice, "ALL", "\n\n")
+        self.hub.send(alice, "ALL", "\n")
+        self.hub.send(alice, "ALL", "x")
+        with self.assertRaises(TooFast):
+            self.hub.send(alice, "ALL", "x")
 
 
 class WorkTests(HubTestCase):

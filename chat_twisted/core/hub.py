@@ -57,7 +57,7 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.events import Event, MemberInvited
 from chat_twisted.core.ledger import Ledger
-from chat_twisted.core.limits import Limiter
+from chat_twisted.core.limits import LINE_OCTETS, Limiter
 from chat_twisted.core.logins import TRY_AGAIN, Logins
 from chat_twisted.core.message import (
     Audience,
@@ -304,6 +304,7 @@ class Hub:
         allowance = session.allowance
         if allowance is not None:
             octets = len(text) if text.isascii() else len(text.encode())
+            octets += text.count("\n") * LINE_OCTETS
             try:
                 allowance.spend(octets, self._clock.seconds())
             except TooFast as refusal:

@@ -30,6 +30,11 @@ class Rate(NamedTuple):
     burst: float
 
 
+LINE_OCTETS = 64
+"""Bytes that every further line of a text counts besides its own, because IRC clients get each line
+as a message: 64 KiB of line ends are a megabyte for each of them."""
+
+
 class Limits(NamedTuple):
     """The limits of a server; None means no limit. The defaults are more than people need.
 

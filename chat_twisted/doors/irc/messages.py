@@ -112,6 +112,14 @@ def _form(message: Message, caps: int, now: float, about: About, batch: str | No
     return _Form(verb, target, text, source, joins, tags, first, is_batch)
 
 
+def _texts(form: _Form, kind: int) -> list[str]:
+    """Return the texts of the lines of a message that is not a batch."""
+    limit = text_limit(form.verb, form.target, form.source)
+    if kind != ACTION:
+        return split(form.text, limit, form.joins)
+    return [action(line) for line in split(form.text, limit - ACTION_OCTETS, form.joins)]
+
+
 def _reference(message: Message) -> str:
     """Return the reference of the multiline batch of a message."""
     return f"m{message.number}"
@@ -126,11 +134,10 @@ def lines_of(
     :param now: the time of day, in milliseconds.
     :param batch: the batch around the message, if any.
     """
-    verb, target, text, source, joins, tags, first, is_batch = _form(
-        message, caps, now, about, batch
-    )
-    limit = text_limit(verb, target, source)
+    form = _form(message, caps, now, about, batch)
+    verb, target, text, source, joins, tags, first, is_batch = form
     if is_batch:
+        limit = text_limit(verb, target, source)
         reference = _reference(message)
         yield Out("BATCH", (f"+{reference}", TYPE, target), source, first)
         whole: dict[str, str | None] = {"batch": reference}
@@ -139,11 +146,7 @@ def lines_of(
             yield Out(verb, (target, piece), source, further if continues else whole)
         yield Out("BATCH", (f"-{reference}",), source, {} if batch is None else {"batch": batch})
         return
-    if message.kind == ACTION:
-        lines = [action(line) for line in split(text, limit - ACTION_OCTETS, joins)]
-    else:
-        lines = split(text, limit, joins)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(_texts(form, message.kind)):
         yield Out(verb, (target, line), source, tags if number else first)
 
 
@@ -191,17 +194,20 @@ def encode_message(message: Message, caps: int, now: float, about: About) -> byt
         if len(data) <= MAX_LINE + len(b"\r\n"):
             if not caps & _TAGGED:
                 return data
-            tags = common_tags(message.time, caps, about)
+            own = common_tags(message.time, caps, about)
             if caps & MESSAGE_TAGS:
-                tags["msgid"] = str(message.number)
-            return encode_tags(tags).encode() + data
-    if caps & MULTILINE:
-        verb, target, text, source, joins, _, first, is_batch = _form(message, caps, now, about)
-        if is_batch:  # of thousands of lines, perhaps: this takes a tenth of the time
-            return encode_batch(
-                *(_reference(message), verb, target, text), source=source, tags=first, joins=joins
-            )
-    return b"".join(
-        encode(verb, params, source=source, tags=tags)
-        for verb, params, source, tags in lines_of(message, caps, now, about)
+                own["msgid"] = str(message.number)
+            return encode_tags(own).encode() + data
+    # Others may have thousands of lines, so what these have in common is encoded once.
+    form = _form(message, caps, now, about)
+    verb, target, text, source, joins, tags, first, is_batch = form
+    if is_batch:
+        return encode_batch(
+            *(_reference(message), verb, target, text), source=source, tags=first, joins=joins
+        )
+    begin, further = (
+        encode(verb, (target, ""), source=source, tags=each).removesuffix(b"\r\n")
+        for each in (first, tags)
     )
+    lines = (b"\r\n" + further).join([line.encode() for line in _texts(form, message.kind)])
+    return b"%b%b\r\n" % (begin, lines)
