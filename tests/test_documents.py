@@ -9,6 +9,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.doors.irc.capabilities import NAMES
+from chat_twisted.doors.irc.commands import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PACKAGE = ROOT / "chat_twisted"
@@ -122,3 +125,33 @@ class ArchitectureTests(TestCase):
         there = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
         unnamed = {"chat_twisted/__init__.py", "chat_twisted/client/__init__.py"}
         self.assertEqual(named, there - unnamed)
+
+
+class IRCTests(TestCase):
+    """The page about IRC lists what the door has, and its figures of irctest add up."""
+
+    page = (ROOT / "docs/irc.rst").read_text()
+
+    def part(self, title: str) -> str:
+        """Return a section of the page."""
+        start = self.page.index(f"\n{title}\n{'-' * len(title)}\n")
+        return re.split(r"\n\n\n(?=[^\n]+\n---)", self.page[start + 1 :])[0]
+
+    def test_each_command_and_no_other_is_listed(self) -> None:
+        rows = re.findall(r"^``([A-Z, `]+)``  +\S", self.part("Commands"), re.MULTILINE)
+        listed = [name for row in rows for name in row.split("``, ``")]
+        self.assertEqual(sorted(listed), sorted(COMMANDS))
+
+    def test_each_capability_and_no_other_is_listed(self) -> None:
+        listed = re.findall(r"^``([a-z./-]+)`` +\S", self.part("Capabilities"), re.MULTILINE)
+        self.assertEqual(sorted(listed), sorted(NAMES))
+
+    def test_the_figures_of_irctest_add_up(self) -> None:
+        part = self.part("irctest")
+        rows = re.findall(r"^(\w[\w/]*) +(\d+) +(\d+) +(\d+)$", part, re.MULTILINE)
+        *groups, total = [(name, *map(int, figures)) for name, *figures in rows]
+        self.assertEqual(
+            total, ("all", *(sum(column) for column in [*zip(*groups, strict=True)][1:]))
+        )
+        failing = re.findall(r"^- \((\d+)\) ``test\w+``", part, re.MULTILINE)
+        self.assertEqual(sum(map(int, failing)), total[2])
