@@ -12,9 +12,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.doors import tls
+from chat_twisted.doors.poller import SHARE
 from chat_twisted.doors.stream import Stream, Streams
-from tests.door import EncryptedTransport, RecordingPoller, server_tls
+from tests.door import EncryptedTransport, RecordingPoller, Transport, server_tls
 from tests.openssl import OpenSSLClient
+from tests.store import turn
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 5)
 
@@ -284,3 +286,49 @@ class KeyUpdateTests(TLSTestCase):
         self.assertLess(len(tls.encrypt(self.transport.server.getHandle())), 100)
         self.say(b"1")
         self.assertEqual(self.take(), b"1")
+
+
+class Busy(Talker):
+    """A protocol that always has more input, and takes a whole share of a turn for a part of it."""
+
+    has_unread = True
+    turns = 0
+
+    def __init__(self, streams: Streams, source: str) -> None:
+        super().__init__(streams)
+        self.stream = Stream(streams, self, Transport(peerAddress=ADDRESS), source)
+        self.stream.rest()
+
+    def resume(self) -> None:
+        self.turns += 1
+        self.streams.clock.rightNow += 2 * SHARE
+        self.stream.rest()
+
+
+class KeptInputTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.streams = Streams(self.clock)
+
+    def test_sources_have_their_share_of_a_turn_and_their_streams_take_turns(self) -> None:
+        many = [Busy(self.streams, "flood") for _ in range(3)]
+        other = Busy(self.streams, "other")
+        for number in range(1, 7):
+            turn(self.clock)
+            self.assertEqual(sum(busy.turns for busy in many), number)
+            self.assertEqual(other.turns, number)
+        self.assertEqual([busy.turns for busy in many], [2, 2, 2])
+
+    def test_a_stream_that_is_closed_is_not_resumed_and_the_others_are(self) -> None:
+        first, second = (Busy(self.streams, "source") for _ in range(2))
+        first.stream.abort()
+        turn(self.clock)
+        self.assertEqual((first.turns, second.turns), (0, 1))
+
+    def test_a_fault_ends_one_connection_only(self) -> None:
+        first, second = (Busy(self.streams, "source") for _ in range(2))
+        first.resume = lambda: 1 / 0  # type: ignore[method-assign,return-value]
+        turn(self.clock)
+        self.assertEqual(first.ends, ["a fault of the server"])
+        self.assertEqual(second.turns, 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from chat_twisted.core.limits import Limits
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel
-from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.poller import SHARE, Poller
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.doors.tls import decrypt, encrypt
 from chat_twisted.logs import Logger
@@ -114,9 +114,8 @@ class Stream:
         "_polled",
         "_queued",
         "_rests",
-        "_resuming",
+        "_resumes",
         "_send",
-        "_source",
         "_streams",
         "_tls",
         "_waiting",
@@ -127,6 +126,7 @@ class Stream:
         "paused",
         "protocol",
         "quiet",
+        "source",
         "transport",
     )
 
@@ -136,7 +136,7 @@ class Stream:
         self._streams = streams
         self.protocol = protocol
         self.transport = transport
-        self._source = source
+        self.source = source
         self.closed = False
         """Whether the stream is closed: it sends nothing, and discards input."""
         self.ended = False
@@ -154,7 +154,7 @@ class Stream:
         self._full = False  # the transport still has output, which must be sent first
         self._held = False  # ``hold`` was called
         self._rests = False  # ``rest`` was called in this turn
-        self._resuming: IDelayedCall | None = None
+        self._resumes = False  # kept input will be processed in a later turn
         self._linger: IDelayedCall | None = None
         self._when_written: Callable[[], None] | None = None
         self._polled: int | None = None  # the descriptor, while the poller reads it
@@ -261,7 +261,7 @@ class Stream:
     @property
     def is_behind(self) -> bool:
         """Whether received input may not be processed yet."""
-        return self.paused or self._resuming is not None
+        return self.paused or self._resumes
 
     def hold(self) -> None:
         """Process no further input until ``go_on``."""
@@ -294,11 +294,13 @@ class Stream:
             self._resume_later()
 
     def _resume_later(self) -> None:
-        if self._resuming is None:
-            self._resuming = self._streams.clock.callLater(0, self._resume)
+        if not self._resumes:
+            self._resumes = True
+            self._streams.resume_later(self)
 
-    def _resume(self) -> None:
-        self._resuming = None
+    def resume(self) -> None:
+        """Process input that was kept. Called in a later turn of the reactor."""
+        self._resumes = False
         if self._rests:
             self._rests = False
             if self._full or self._held:
@@ -313,7 +315,7 @@ class Stream:
         poller = self._streams.poller
         if poller is not None and self._send is not None and not self.ended:
             received = self.protocol.dataReceived if self._tls is None else self._decrypt
-            self._polled = poller.add(self._below, received, self._source)
+            self._polled = poller.add(self._below, received, self.source)
         else:
             self.transport.resumeProducing()
 
@@ -401,9 +403,9 @@ class Stream:
             self._below.unregisterProducer()  # it would delay the close
         self.transport.writeSequence([*self._out, *(self._waiting or ())])
         self._discard()
-        if self._resuming is not None:
-            self._resuming.cancel()
-            self._resuming = None
+        if self._resumes:
+            self._resumes = False
+            self._streams.resume_no_more(self)
 
 
 @implementer(IPullProducer)
@@ -455,6 +457,9 @@ class Streams:
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
         self._turn = EndOfTurn(clock) if turn is None else turn
+        # The streams that have kept input; sources take turns (``poller.SHARE``).
+        self._kept: dict[Stream, None] = {}
+        self._resuming: IDelayedCall | None = None
         self._unflushed: list[Stream] = []
         self._flushes = False  # whether a flush at the end of this turn is scheduled
         self._waiting_for_more: IDelayedCall | None = None
@@ -472,6 +477,37 @@ class Streams:
     def _tick(self) -> None:
         for stream in list(self.open):
             stream.tick()
+
+    def resume_later(self, stream: Stream) -> None:
+        """Call ``resume`` of a stream in a later turn of the reactor."""
+        self._kept[stream] = None
+        if self._resuming is None:
+            self._resuming = self.clock.callLater(0, self._resume)
+
+    def resume_no_more(self, stream: Stream) -> None:
+        """Undo ``resume_later``."""
+        self._kept.pop(stream, None)
+
+    def _resume(self) -> None:
+        """Resume streams; a source that has used its share of this turn waits for the next one."""
+        self._resuming = None
+        spent: dict[Hashable, float] = {}
+        before = self.clock.seconds()
+        for stream in list(self._kept):
+            taken = spent.get(stream.source, 0.0)
+            if taken >= SHARE or stream not in self._kept:
+                continue
+            del self._kept[stream]  # if it has more, it comes after those that have waited
+            try:
+                stream.resume()
+            except Exception:  # noqa: BLE001  the other streams must be resumed all the same
+                self._log.failure("while input was processed")
+                stream.protocol.abort("a fault of the server")
+            now = self.clock.seconds()
+            spent[stream.source] = taken + now - before
+            before = now
+        if self._kept and self._resuming is None:
+            self._resuming = self.clock.callLater(0, self._resume)
 
     def flush_later(self, stream: Stream) -> None:
         """Flush ``stream`` at the end of this turn of the reactor, or when ``flush`` is called."""
