@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
 from chat_twisted.core.commands import CONSOLE, MakeAccount, new_id
-from chat_twisted.core.turns import unlimited
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.turns import Asker, unlimited
 from chat_twisted.doors.irc import session as session_module
 from chat_twisted.doors.irc.commands.rooms import NOT_A_CHANNEL
 from tests.irc import IRCClient, IRCTestCase
@@ -12,6 +17,17 @@ from tests.irc import IRCClient, IRCTestCase
 def verbs(lines: list[str]) -> list[str]:
     """Return the verb or the number of each line without tags."""
     return [line.split()[1] for line in lines]
+
+
+class WaitingLists:
+    """Lists wait for ``turn``."""
+
+    def __init__(self) -> None:
+        self.turn: Deferred[None] = Deferred()
+
+    async def do(self, asker: Asker, work: Callable[[], None]) -> None:
+        await self.turn
+        work()
 
 
 class RoomTestCase(IRCTestCase):
@@ -107,6 +123,25 @@ class JoinTests(RoomTestCase):
         self.hears(phone, "alice!alice@chat PART #a :bye")
         phone.say("JOIN #a")
         self.assertEqual(verbs(laptop.lines()), ["JOIN", "353", "366"])
+
+    def test_a_session_that_ends_while_it_is_shown_a_channel_leaves_no_fault(self) -> None:
+        self.add_account("alice")
+        phone, laptop = self.log_in("alice"), self.log_in("alice")
+        lists = WaitingLists()
+        self.irc.context.lists = lists  # type: ignore[assignment]
+        self.assertEqual(verbs(phone.say("JOIN #a")), ["JOIN"])
+        self.assertEqual(verbs(laptop.lines()), ["JOIN"])
+        laptop.gone()
+        lists.turn.callback(None)
+        self.assertEqual(verbs(phone.lines()), ["353", "366"])
+
+    def test_a_list_of_names_that_has_waited_too_long_has_an_end(self) -> None:
+        alice = self.join("alice")
+        lists = WaitingLists()
+        self.irc.context.lists = lists  # type: ignore[assignment]
+        self.assertEqual(verbs(alice.say("JOIN #a")), ["JOIN"])
+        lists.turn.errback(Unavailable("it has waited too long"))
+        self.assertEqual(verbs(alice.lines()), ["366"])
 
     def test_join_0_leaves_all_channels(self) -> None:
         alice = self.join("alice", "#a", "&ALL", "#b")

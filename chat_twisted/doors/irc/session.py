@@ -373,12 +373,13 @@ class IRCSession(Session):
             self.start(self._handle(line, handler, reply))
 
     def start(self, coroutine: Coroutine[Any, Any, None], *, holding: bool = False) -> None:
-        """Run a coroutine. No line is processed until it has ended.
+        """Run a coroutine. No line is processed until it has ended. If it raises a ``ChatError``,
+        the client is not told: it has asked for nothing, or is gone.
 
         :param holding: whether ``hold`` was called for this coroutine already.
         """
         running = Deferred.fromCoroutine(coroutine)
-        running.addErrback(lambda failure: failure.trap(NoSession))  # the client has gone meanwhile
+        running.addErrback(lambda failure: failure.trap(ChatError))
         running.addErrback(lambda fault: self._log.failure("in a session", fault))
         if not running.called and not holding:
             self.hold()

@@ -23,6 +23,7 @@ from chat_twisted.core.errors import (
     RoomIsModerated,
     RoomOperatorRequired,
     UnableToSend,
+    Unavailable,
 )
 from chat_twisted.core.events import Invitation, MemberLeft
 from chat_twisted.core.message import check_room_name, fold
@@ -126,7 +127,8 @@ async def show_members(session: IRCSession, reply: Reply, channel: str) -> None:
         reply.begin_labeled()
     await show_marker(session, reply, channel)
     if wants_names:
-        await show_names(session, reply, channel)
+        with suppress(Unavailable):  # the client has joined all the same
+            await show_names(session, reply, channel)
         end_names(reply, channel)
 
 
