@@ -25,7 +25,7 @@ class IRCEndToEnd(ServerTestCase):
 class FirstBytesTests(IRCEndToEnd):
     def test_clients_in_any_case_a_byte_at_a_time_or_after_an_empty_line_are_welcomed(self) -> None:
         for number, line in enumerate(
-            ["nick {}\nuser x 0 * :é🙂\n", "\r\nNICK {}\r\nUSER x 0 * :\r\n"]
+            ["nick {}\nuser x 0 * :é🙂\n", "\r\nNICK {}\r\nUSER x 0 * :x\r\n"]
         ):
             peer = self.irc()
             for byte in line.format(f"a{number}").encode():
@@ -112,7 +112,7 @@ class AccountTests(IRCEndToEnd):
         """Return a client that has sent its response to SASL."""
         peer = IRCPeer(self.port, tls=True, **options)
         self.addCleanup(peer.close)
-        peer.say("CAP REQ sasl", f"NICK {nick}", f"USER {nick} 0 * :", f"AUTHENTICATE {mechanism}")
+        peer.say("CAP REQ sasl", f"NICK {nick}", f"USER {nick} 0 * :x", f"AUTHENTICATE {mechanism}")
         peer.until("AUTHENTICATE +")
         peer.say(f"AUTHENTICATE {base64.b64encode(response).decode() or '+'}")
         return peer
