@@ -287,6 +287,16 @@ class SignalTests(QuietTestCase):
         self.assertEqual(bob.lines(), [":alice!alice@chat PRIVMSG &ALL :\x01PING 1\x01"])
         self.assertEqual(carol.lines(), [])
 
+    def test_a_request_that_does_not_fit_a_line_is_refused_not_cut(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        for target, shown in (("bob", "bob"), ("ALL", "&ALL")):
+            fits = 510 - len(f":alice!alice@chat PRIVMSG {shown} :\x01PING \x01")
+            self.assertEqual(alice.say(f"PRIVMSG {target} :\x01PING {'1' * fits}\x01"), [])
+            (line,) = bob.lines()
+            self.assertEqual((len(line), line[-1]), (510, "\x01"))
+            (refused,) = alice.say(f"PRIVMSG {target} :\x01PING {'1' * (fits + 1)}\x01")
+            self.assertEqual(refused, ":chat.server 417 alice :The text is too long")
+
     def test_signals_are_refused_as_messages_are(self) -> None:
         alice = self.join("alice", caps="message-tags")
         self.hub.ask(MakeAccount(CONSOLE, 0, "", hash="x", name="dora", id=new_id()))

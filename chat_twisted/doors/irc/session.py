@@ -64,7 +64,7 @@ class _Named(Protocol):
 Named = TypeVar("Named", bound=_Named)
 
 
-_NOT_COUNTED = frozenset(["NOTICE", "PONG", "PRIVMSG", "QUIT"])
+_NOT_COUNTED = frozenset(["NOTICE", "PONG", "PRIVMSG", "QUIT", "TAGMSG"])
 """Commands that are not counted as a message: messages are counted when they are sent."""
 
 

@@ -118,9 +118,11 @@ async def _send_message(
 async def _send_signal(
     session: IRCSession, reply: Reply, verb: str, target: str, text: str, extra: Extra
 ) -> None:
-    if len(text.encode()) > text_limit(verb, target, prefix(session.nick)):
+    to = to_hub(target)
+    shown = ALL if fold(to) == "all" else target
+    if len(text.encode()) > text_limit(verb, shown, prefix(session.nick)):
         raise TextTooLong
-    signalled = await session.signal(to_hub(target), make_content(verb, text, extra.tags))
+    signalled = await session.signal(to, make_content(verb, text, extra.tags))
     context = session.context
     now, about = int(context.hub.settled() * 1000), context.about(signalled.author)
     if session.caps & ECHO_MESSAGE:
