@@ -5,6 +5,7 @@ told.
 from __future__ import annotations
 
 from chat_twisted.core.commands import CONSOLE, MODERATED, MUTE, Impose, MakeAccount, new_id
+from chat_twisted.core.turns import unlimited
 from chat_twisted.doors.irc.commands.multiline import BATCH_TIME
 from chat_twisted.doors.irc.multiline import MAX_LINES
 from tests.door import Client
@@ -202,6 +203,52 @@ class SendingTests(QuietTestCase):
     def test_a_pong_with_a_label_is_acknowledged(self) -> None:
         alice = self.join("alice", caps=LABELS)
         self.assertEqual(alice.say("@label=1 PONG x", "PONG x"), ["@label=1 :chat.server ACK"])
+
+
+class DeviceTests(QuietTestCase):
+    """A user with an account and two clients, of which one can show what the other one sends."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        hash = self.successResultOf(self.gate.passwords.hash("secret", unlimited("test")))
+        self.hub.ask(MakeAccount(CONSOLE, 0, "", hash=hash, name="alice", id=new_id()))
+        self.clock.advance(0)
+        self.phone, self.laptop = self.device("CAP REQ echo-message", "CAP END"), self.device()
+        self.forget()
+
+    def device(self, *lines: str) -> IRCClient:
+        client = self.client()
+        welcome = client.say("PASS secret", "NICK alice", "USER alice 0 * :alice", *lines)
+        self.assertTrue(any(" 001 alice " in line for line in welcome), welcome)
+        self.joined.append(client)
+        return client
+
+    def test_a_direct_message_reaches_both_and_one_of_them_can_confirm_it(self) -> None:
+        bob = self.user("bob")
+        bob.ask("SEND alice\nContent-length: 2\n\nhi")
+        self.clock.pump([0.1] * 3)
+        for client in (self.phone, self.laptop):
+            self.assertEqual(client.lines(), [":bob!bob@chat PRIVMSG alice :hi"])
+            self.assertEqual(client.receipts, [f"PING :m{self.hub.newest}"])
+        self.assertEqual(bob.ask(""), b"")
+        self.laptop.say(f"PONG :m{self.hub.newest}")
+        self.assertIn(b"DELIVERED alice", bob.ask(""))
+
+    def test_what_one_client_sends_is_shown_by_the_other_if_it_can(self) -> None:
+        bob = self.join("bob")
+        line = ":alice!alice@chat PRIVMSG bob :hi"
+        self.assertEqual(self.laptop.say("PRIVMSG bob :hi"), [])
+        self.assertEqual(self.phone.lines(), [line])
+        self.assertEqual(self.phone.say("PRIVMSG bob :hi"), [line])
+        self.assertEqual(self.laptop.lines(), [])
+        self.assertEqual(bob.lines(), [line, line])
+
+    def test_a_message_to_oneself_reaches_the_other_client(self) -> None:
+        line = ":alice!alice@chat PRIVMSG alice :hi"
+        self.assertEqual(self.laptop.say("PRIVMSG alice :hi"), [line])
+        self.assertEqual(self.phone.lines(), [line])
+        self.assertEqual(self.phone.say("PRIVMSG alice :hi"), [line, line])
+        self.assertEqual(self.laptop.lines(), [line])
 
 
 class TagTests(QuietTestCase):
