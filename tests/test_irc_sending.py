@@ -326,6 +326,17 @@ class SignalTests(QuietTestCase):
         self.assertEqual(bob.say("NOTICE alice :\x01VERSION irssi\x01"), [])
         self.assertEqual(alice.lines(), [":bob!bob@chat NOTICE alice :\x01VERSION irssi\x01"])
 
+    def test_a_request_passes_no_control_sequence_to_a_terminal(self) -> None:
+        alice, bob = self.join("alice"), self.join("bob")
+        alice.say("PRIVMSG bob :\x01FINGER \x1b[2J\x01x\x01", "NOTICE bob :\x01A \x02b\x07")
+        self.assertEqual(
+            bob.lines(),
+            [
+                ":alice!alice@chat PRIVMSG bob :\x01FINGER ␛[2J␁x\x01",
+                ":alice!alice@chat NOTICE bob :\x01A \x02b␇",
+            ],
+        )
+
     def test_a_request_to_everybody_is_shown_where_the_channel_is_joined(self) -> None:
         alice, bob, carol = self.join("alice"), self.join("bob"), self.join("carol")
         carol.say("PART &ALL")

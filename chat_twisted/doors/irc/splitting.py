@@ -152,6 +152,14 @@ def ctcp(text: str) -> tuple[str, str] | None:
     return (command.upper(), argument) if command else None
 
 
+def harmless_ctcp(text: str) -> str:
+    """Do what ``harmless`` does, but keep the delimiters around a CTCP message."""
+    if not text.startswith(_DELIMITER):
+        return harmless(text)
+    content = text[1:].removesuffix(_DELIMITER)
+    return _DELIMITER + harmless(content) + text[1 + len(content) :]
+
+
 def action(text: str) -> str:
     """Return a text of one line as a CTCP ACTION, of ``ACTION_OCTETS`` more bytes."""
     return f"{_DELIMITER}ACTION {harmless(text)}{_DELIMITER}"

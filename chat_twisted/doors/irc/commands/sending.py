@@ -18,7 +18,7 @@ from chat_twisted.doors.irc.numerics import ALL, MAX_TARGETS, prefix
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import Handler, IRCSession
 from chat_twisted.doors.irc.signals import encode_signal, lines_of, make_content
-from chat_twisted.doors.irc.splitting import LONGEST_CHARACTER, ctcp, text_limit
+from chat_twisted.doors.irc.splitting import LONGEST_CHARACTER, ctcp, harmless_ctcp, text_limit
 
 _KINDS = {"PRIVMSG": TEXT, "NOTICE": NOTICE, "TAGMSG": TEXT}
 
@@ -118,6 +118,7 @@ async def _send_message(
 async def _send_signal(
     session: IRCSession, reply: Reply, verb: str, target: str, text: str, extra: Extra
 ) -> None:
+    text = harmless_ctcp(text)
     to = to_hub(target)
     shown = ALL if fold(to) == "all" else target
     if len(text.encode()) > text_limit(verb, shown, prefix(session.nick)):
