@@ -237,6 +237,12 @@ class UserModeTests(RoomTestCase):
         self.says(bob, "MODE bob +iwsxQ", "chat.server 501 bob :Unknown mode")
         self.says(bot, "MODE helper -B", "helper!helper@chat MODE helper -B")
 
+    def test_each_change_counts_as_a_command(self) -> None:
+        bot, spent = self.join("helper"), []
+        self.patch(self.hub.usage, "spend", spent.append)
+        bot.say("MODE helper +B-B+B")
+        self.assertEqual(len(spent), 3)
+
     def test_an_operator_of_the_server_has_o(self) -> None:
         self.add_account("alice")
         alice = self.log_in("alice")

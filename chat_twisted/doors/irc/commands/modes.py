@@ -245,7 +245,9 @@ async def _mode_of_user(session: IRCSession, reply: Reply, words: list[str]) -> 
         reply.numeric("221", f"+{letters}")
         return
     unknown = False
-    for sign, letter, _ in changes_of(words[:1]):
+    for number, (sign, letter, _) in enumerate(changes_of(words[:1])):
+        if number:
+            await session.spend()
         if letter == BOT:
             on = sign == "+"
             if on != user.bot:
