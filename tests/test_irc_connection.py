@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
+from chat_twisted.core.commands import CONSOLE, Disconnect
+from chat_twisted.doors.irc import door
+from chat_twisted.doors.irc.grammar import encode
 from tests.irc import IRCTestCase
 
 
@@ -141,3 +146,37 @@ class MessageTests(IRCTestCase):
                 ":alice!alice@chat JOIN #a",
             ],
         )
+
+
+class EndTests(IRCTestCase):
+    def test_the_reason_of_a_disconnect_passes_no_control_sequence_to_a_terminal(self) -> None:
+        alice = self.join("alice")
+        self.hub.ask(Disconnect(CONSOLE, 0, "alice", "away with \x1b[2J"))
+        self.assertEqual(alice.lines(), ["ERROR :Disconnected by admin: away with ␛[2J"])
+
+    def test_a_command_that_waits_when_its_user_is_disconnected_is_not_said_to_be_done(
+        self,
+    ) -> None:
+        alice = self.join("alice", caps="labeled-response batch")
+        alice.protocol.dataReceived(b"@label=1 JOIN #a\r\n@label=2 WHO *\r\n")
+        self.hub.ask(Disconnect(CONSOLE, 0, "alice", ""))
+        self.assertEqual(alice.lines(), ["ERROR :Disconnected by admin"])
+
+
+class EncodingTests(IRCTestCase):
+    def test_an_event_among_members_is_encoded_once_for_all_who_see_the_same(self) -> None:
+        alice = self.join("alice", "#a")
+        others = [self.join(name, "#a") for name in ("bob", "carol", "dave")]
+        for client in others:
+            client.lines()
+        encoded: list[str] = []
+
+        def encode_and_count(verb: str, *args: Any, **more: Any) -> bytes:
+            encoded.append(verb)
+            return encode(verb, *args, **more)
+
+        self.patch(door, "encode", encode_and_count)
+        alice.say("TOPIC #a :plans", "MODE #a +m")
+        for client in others:
+            self.assertEqual(len(client.lines()), 2)
+        self.assertEqual(encoded, ["TOPIC", "MODE"])

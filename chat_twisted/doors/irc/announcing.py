@@ -275,6 +275,13 @@ def subjects_of(event: Event) -> tuple[str, ...]:
     return ()
 
 
+def is_named(event: Event) -> bool:
+    """Return whether clients see an event with their own names, whatever they monitor: so it is
+    encoded for each of them.
+    """
+    return isinstance(event, events.MessageDeleted)
+
+
 _AMONG_MEMBERS = (
     events.MemberJoined,
     events.MemberLeft,

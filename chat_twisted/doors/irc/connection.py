@@ -31,6 +31,7 @@ from chat_twisted.doors.irc.numerics import SERVER, numeric_of
 from chat_twisted.doors.irc.registration import Registration
 from chat_twisted.doors.irc.replies import Reply
 from chat_twisted.doors.irc.session import IRCSession
+from chat_twisted.doors.irc.splitting import harmless
 from chat_twisted.doors.irc.welcome import enter, show_marker, welcome
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
@@ -99,7 +100,7 @@ class IRCConnection(Protocol):
 
     def bye(self, reason: str) -> None:
         """Write ERROR, and close the connection after all output."""
-        self.write(encode("ERROR", (reason,)))
+        self.write(encode("ERROR", (harmless(reason),)))
         self.close(reason)
 
     def quit(self, reason: str) -> None:

@@ -20,6 +20,7 @@ from chat_twisted.doors.irc.announcing import (
     EVERYBODY,
     View,
     channel_of,
+    is_named,
     lines_of,
     rooms_of,
     subjects_of,
@@ -146,12 +147,13 @@ class IRCDoor:
         encoded: dict[View, bytes] = {}
         state = self.context.hub.state
         rooms, subjects, channel = rooms_of(event), subjects_of(event), channel_of(event)
+        named = is_named(event)
         for session in cast(Sequence[IRCSession], sessions):
             if channel and channel not in session.channels:
                 if isinstance(event, MemberJoined) and fold(session.nick) in subjects:
                     self._enter(session, event.room)  # another session of the user has joined
                 continue
-            view = session.view(rooms, subjects)
+            view = session.view(rooms, subjects, named)
             data = encoded.get(view)
             if data is None:
                 data = encoded[view] = b"".join(

@@ -31,7 +31,14 @@ from chat_twisted.core.ordered import Listing
 from chat_twisted.core.sanctions import MAX_REASON
 from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Door, Policy, Request, Session
 from chat_twisted.doors import Channel, Nowhere
-from chat_twisted.doors.irc.announcing import EVERYBODY, View, lines_of, rooms_of, subjects_of
+from chat_twisted.doors.irc.announcing import (
+    EVERYBODY,
+    View,
+    is_named,
+    lines_of,
+    rooms_of,
+    subjects_of,
+)
 from chat_twisted.doors.irc.capabilities import CHATHISTORY, ECHO_MESSAGE, LABELED_RESPONSE
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import Line, one_line
@@ -284,11 +291,12 @@ class IRCSession(Session):
             error = NoSuchRoom()
         reply.refuse(error, target or "*", sending=True)
 
-    def view(self, rooms: Sequence[tuple[str, str]], subjects: Sequence[str]) -> View:
+    def view(self, rooms: Sequence[tuple[str, str]], subjects: Sequence[str], named: bool) -> View:
         """Return how the client sees an event.
 
         :param rooms: the rooms of the user whom the event is about, with their folded names.
         :param subjects: the folded names of that user after and before the event.
+        :param named: see ``announcing.is_named``.
         """
         shared = [room for folded, room in rooms if folded in self.channels]
         if EVERYBODY in self.channels:
@@ -297,13 +305,13 @@ class IRCSession(Session):
         monitored: tuple[str, ...] = ()
         if self.monitored:
             monitored = tuple(name for name in subjects if name in self.monitored)
-        shown = nick if monitored or not subjects else ""
+        shown = nick if monitored or named else ""
         return View(self.caps, shown, fold(nick) in subjects[:1], tuple(shared), monitored)
 
     def answer(self, reply: Reply, event: Event) -> None:
         """Add to a reply an event that the client has caused."""
         state = self.context.hub.state
-        view = self.view(rooms_of(event), subjects_of(event))
+        view = self.view(rooms_of(event), subjects_of(event), is_named(event))
         for line in lines_of(state, event, view):
             reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
 
@@ -422,7 +430,7 @@ class IRCSession(Session):
                 await self.spend()
             await handler(self, reply, line)
         except NoSession:
-            pass
+            reply.discard()
         except ChatError as error:
             reply.refuse(error, *(line.params[:1] or [line.verb]))
         except Exception:  # noqa: BLE001  nobody awaits this coroutine
