@@ -90,6 +90,7 @@ LAYERS = {
         "doors.poller",
         "doors.tls",
         "doors.stream",
+        "doors.connecting",
         "doors.proof",
         "doors.version1",
         "doors.encoding",

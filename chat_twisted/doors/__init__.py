@@ -16,12 +16,6 @@ from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
 from chat_twisted.core.errors import ChatError
-from chat_twisted.core.limits import Rate
-
-REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
-COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
-"""Rate limits of log lines about refusals, and about logins and ends of sessions: for each address
-and for all."""
 
 
 class Channel(NamedTuple):

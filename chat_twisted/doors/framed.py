@@ -16,19 +16,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
     IReactorTime,
 )
-from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from chat_twisted.auth.gate import Gate, Password, Signature
 from chat_twisted.core.errors import (
@@ -41,20 +35,15 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import network
-from chat_twisted.core.peerlog import PeerLog
-from chat_twisted.core.sessions import Session
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import (
-    COMINGS_LOGGED,
-    REFUSALS_LOGGED,
     Channel,
-    describe,
-    forget_frames,
     requests,
 )
+from chat_twisted.doors.connecting import DoorConnection, DoorFactory
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.proof import Challenge
-from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
+from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.frames import (
@@ -93,8 +82,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-@implementer(IHalfCloseableProtocol)
-class FramedConnection(LineReceiver):
+class FramedConnection(DoorConnection, LineReceiver):
     """The protocol of one connection: it passes requests to its session, or to the hub.
 
     It is a LineReceiver in raw mode: its ``FrameReader`` parses lines and bodies, and limits their
@@ -102,10 +90,8 @@ class FramedConnection(LineReceiver):
     """
 
     factory: FramedFactory
-    transport: Any  # ITCPTransport, or the transport of a test or another kind of endpoint
     _log: ClassVar[Logger] = Logger()
 
-    stream: Stream
     session: Version1 | Version2 | None = None
     _applicant: Version2 | None = None  # the session that must authenticate
     _challenge: Challenge | None = None
@@ -114,16 +100,10 @@ class FramedConnection(LineReceiver):
     _reason = ""  # the body of QUIT
 
     def __init__(self, factory: FramedFactory, channel: Channel) -> None:
+        super().__init__(channel)
         self.factory = factory
-        self.channel = channel
-        self.peer = ""
         self._reader = FrameReader(factory.max_message, max_skipped=MAX_SKIPPED)
         self._become(State.NEW)
-
-    @property
-    def host(self) -> str | None:
-        """The peer's address; None for a local socket."""
-        return self.channel.host
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -135,30 +115,7 @@ class FramedConnection(LineReceiver):
     def connectionMade(self) -> None:
         """Make the stream. Called by Twisted."""
         self.setRawMode()  # type: ignore[no-untyped-call]
-        self.peer = describe(self.transport.getPeer())
-        source = object() if self.host is None else network(self.host)
-        self.stream = Stream(self.factory.streams, self, self.transport, source)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End the session. Called by Twisted."""
-        self.channel.lost()
-        self.stream.lost()
-        self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
-        forget_frames(reason)
-
-    def close(self, why: str) -> None:
-        """Close the connection after all output.
-
-        :param why: the reason, for the log.
-        """
-        if not self.closed:
-            self.stream.close()
-            self._let_go(why)
-
-    def abort(self, why: str) -> None:
-        """Close the connection at once, and discard output."""
-        self.stream.abort()
-        self._let_go(why)
+        super().connectionMade()
 
     def bye(self, reason: str, *, final: bool = False) -> None:
         """Close the connection, in version 2 with a BYE.
@@ -181,31 +138,15 @@ class FramedConnection(LineReceiver):
     def _let_go(self, why: str | None) -> None:
         if not self.closed:
             self._become(State.CLOSED)
-            self._leave(why)
+            self._end_session(why)
 
-    def _leave(self, why: str | None) -> None:
+    def _end_session(self, why: str | None) -> None:
         session, self.session = self.session, None
         if session is None:
             return
         name = self.factory.hub.name_of(session)
         session.end(why or "", for_good=self._quits, reason=self._reason)
-        if name and why is not None:
-            self.factory.comings.emit(
-                self.host,
-                "{user} went from {peer}: {why}",
-                user=name,
-                peer=self.peer,
-                why=why,
-            )
-
-    def _log_came(self, session: Session, version: int) -> None:
-        self.factory.comings.emit(
-            self.host,
-            "{user} came from {peer}, version {version}",
-            user=self.factory.hub.name_of(session),
-            peer=self.peer,
-            version=version,
-        )
+        self._log_went(name, why)
 
     @property
     def kind(self) -> str:
@@ -287,12 +228,8 @@ class FramedConnection(LineReceiver):
         else:
             self._leave_if_ended()
 
-    def _leave_if_ended(self) -> None:
-        if self.stream.ended and not self.stream.is_behind and not self.closed:
-            self._leave_when_answered(b"", "closed")
-
-    def writeConnectionLost(self) -> None:
-        """Do nothing. Called by Twisted when this side has ended."""
+    def _leave(self) -> None:
+        self._leave_when_answered(b"", "closed")
 
     def _take(self, frame: Frame) -> None:
         self.stream.heard = True
@@ -360,24 +297,6 @@ class FramedConnection(LineReceiver):
         elif self._failures >= MAX_FAILURES:
             self.close("too many failed logins")
 
-    # Methods of the stream, for sessions
-
-    def write(self, data: bytes) -> None:
-        """Write to the client."""
-        self.stream.write(data)
-
-    def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when no output waits for the client; perhaps at once."""
-        self.stream.when_written(then)
-
-    def hold(self) -> None:
-        """Process no further requests until ``go_on``."""
-        self.stream.hold()
-
-    def go_on(self) -> None:
-        """Process requests again, from the next turn of the reactor on."""
-        self.stream.go_on()
-
     # Requests
 
     def _register(self, frame: Frame) -> None:
@@ -400,7 +319,7 @@ class FramedConnection(LineReceiver):
         self._start(session, State.RECEIVING)
         self.write(encode("REGISTERED", f"TORECV {name}"))
         session.arrive(self)
-        self._log_came(session, 1)
+        self._log_came(self.factory.hub.name_of(session), "version 1")
 
     def _version_1_only(self) -> None:
         if self.state is not State.NEW:
@@ -452,7 +371,7 @@ class FramedConnection(LineReceiver):
         """Called when the session is logged in."""
         if isinstance(session, Version2):
             self._start(session, State.TALKING)
-            self._log_came(session, VERSION)
+            self._log_came(self.factory.hub.name_of(session), f"version {VERSION}")
         else:
             self._start(session, State.SENDING)
         self.go_on()
@@ -539,7 +458,7 @@ class FramedConnection(LineReceiver):
     }
 
 
-class FramedFactory(ServerFactory):
+class FramedFactory(DoorFactory[FramedConnection]):
     """The connections of the framed protocol, and the doors of its two versions.
 
     :param gate: verifies credentials.
@@ -550,9 +469,6 @@ class FramedFactory(ServerFactory):
     :param retain: seconds for which messages are kept; None means for ever.
     :param max_unread, poller, turn: as in ``Streams``.
     """
-
-    noisy = False
-    _log = Logger()
 
     def __init__(
         self,
@@ -568,44 +484,21 @@ class FramedFactory(ServerFactory):
         poller: Poller | None = None,
         turn: EndOfTurn | None = None,
     ) -> None:
+        super().__init__(
+            clock,
+            FramedConnection._log.info,
+            idle=idle,
+            max_unread=max_unread,
+            poller=poller,
+            turn=turn,
+        )
         self.hub = hub
         self.gate = gate
-        self.clock = clock
         self.max_message = max_message
-        self.streams = Streams(clock, max_unread=max_unread, idle=idle, poller=poller, turn=turn)
-        self.refusals = PeerLog(FramedConnection._log.info, clock, **REFUSALS_LOGGED)
-        self.comings = PeerLog(FramedConnection._log.info, clock, **COMINGS_LOGGED)
         self.version_1 = Version1Door(hub, clock, max_unread)
         self.version_2 = Version2Door(
             hub, gate, clock, max_message, motd, retain, self.streams.flush
         )
-        self._stopping = False
 
-    def startFactory(self) -> None:
-        """Start the idle checks. Called when the first port listens."""
-        self.streams.start()
-
-    def stopFactory(self) -> None:
-        """Stop the idle checks. Called when the last port is closed."""
-        self.streams.stop_ticking()
-
-    def buildProtocol(self, addr: IAddress | None) -> FramedConnection | None:  # type: ignore[override]
-        """Make the protocol of a connection to a port of this door alone. Called by Twisted."""
-        return self.accept(Channel(getattr(addr, "host", None)))
-
-    def accept(self, channel: Channel) -> FramedConnection | None:
-        """Make the protocol of a connection. Called by the front.
-
-        :return: None if the server stops.
-        """
-        return None if self._stopping else FramedConnection(self, channel)
-
-    def stop(self, reason: str) -> Deferred[None]:
-        """Close all connections, and accept no more.
-
-        :return: fires when all are closed, within a second.
-        """
-        self._stopping = True
-        self.refusals.report()
-        self.comings.report()
-        return self.streams.stop(reason)
+    def _make(self, channel: Channel) -> FramedConnection:
+        return FramedConnection(self, channel)

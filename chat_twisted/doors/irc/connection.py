@@ -7,22 +7,16 @@ output, backpressure and closing. This module must not know the commands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.errors import ChatError, EncryptionRequired
 from chat_twisted.core.hub import Hub
-from chat_twisted.core.limits import network
-from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.doors import COMINGS_LOGGED, REFUSALS_LOGGED, Channel, describe, forget_frames
+from chat_twisted.doors import Channel
+from chat_twisted.doors.connecting import DoorConnection, DoorFactory
 from chat_twisted.doors.irc.commands import QUICK, handler_of
 from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.door import IRCDoor
@@ -34,7 +28,7 @@ from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.doors.irc.splitting import harmless
 from chat_twisted.doors.irc.welcome import enter, show_marker, welcome
 from chat_twisted.doors.poller import Poller
-from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS, Stream, Streams
+from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS
 from chat_twisted.logs import Logger
 
 FIRST_COMMANDS = frozenset([b"NICK", b"USER", b"PASS", b"CAP", b"AUTHENTICATE"])
@@ -44,59 +38,26 @@ AT_ONCE = 256
 """Maximum number of lines of a connection in one turn of the reactor; a few milliseconds."""
 
 
-@implementer(IHalfCloseableProtocol)
-class IRCConnection(Protocol):
+class IRCConnection(DoorConnection):
     """The protocol of one connection."""
 
     factory: IRCFactory
-    transport: Any
-    stream: Stream
     _log: ClassVar[Logger] = Logger()
 
     def __init__(self, factory: IRCFactory, channel: Channel) -> None:
+        super().__init__(channel)
         self.factory = factory
-        self.channel = channel
-        self.peer = ""
-        self.closed = False
         self.session: IRCSession | None = None
         self._reader = LineReader()
         self._registration: Registration | None = Registration(factory.door, factory.context, self)
         self._quits: str | None = None  # the reason, if the client has sent QUIT
 
-    @property
-    def host(self) -> str | None:
-        """The peer's address; None for a local socket."""
-        return self.channel.host
-
     # Life
 
     def connectionMade(self) -> None:
         """Make the stream. Called by Twisted."""
-        self.peer = describe(self.transport.getPeer())
-        source = object() if self.host is None else network(self.host)
-        self.stream = Stream(self.factory.streams, self, self.transport, source)
+        super().connectionMade()
         self.factory.context.unregistered += 1
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End the session. Called by Twisted."""
-        self.channel.lost()
-        self.stream.lost()
-        self._let_go("closed" if reason.check(ConnectionDone) else reason.getErrorMessage())
-        forget_frames(reason)
-
-    def close(self, why: str) -> None:
-        """Close the connection after all output.
-
-        :param why: the reason, for the log.
-        """
-        if not self.closed:
-            self.stream.close()
-            self._let_go(why)
-
-    def abort(self, why: str) -> None:
-        """Close the connection at once, and discard output."""
-        self.stream.abort()
-        self._let_go(why)
 
     def bye(self, reason: str) -> None:
         """Write ERROR, and close the connection after all output."""
@@ -127,10 +88,7 @@ class IRCConnection(Protocol):
             return
         name = self.factory.hub.name_of(session)
         session.end(self._quits or "", for_good=self._quits is not None)
-        if name and why is not None:
-            line = "{user} went from {peer}: {why}"
-            comings = self.factory.comings
-            comings.emit(self.host, line, user=name, peer=self.peer, why=why)
+        self._log_went(name, why)
 
     @property
     def is_registered(self) -> bool:
@@ -211,38 +169,11 @@ class IRCConnection(Protocol):
             reply.fail(line.verb, "INVALID_UTF8", text="The line is not UTF-8")
         reply.end()
 
-    def readConnectionLost(self) -> None:
-        """Called by Twisted when the client has ended its side; it may still read."""
-        self.stream.end()
-        self._leave_if_ended()
-
-    def writeConnectionLost(self) -> None:
-        """Do nothing. Called by Twisted when this side has ended."""
-
-    def _leave_if_ended(self) -> None:
-        if self.stream.ended and not self.stream.is_behind and not self.closed:
-            if self.session is not None:
-                self.session.when_answered(lambda: self.close("closed"))
-            else:
-                self.close("closed")
-
-    # Methods of the stream, for sessions
-
-    def write(self, data: bytes) -> None:
-        """Write to the client."""
-        self.stream.write(data)
-
-    def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when no output waits for the client; perhaps at once."""
-        self.stream.when_written(then)
-
-    def hold(self) -> None:
-        """Process no further lines until ``go_on``."""
-        self.stream.hold()
-
-    def go_on(self) -> None:
-        """Process lines again, from the next turn of the reactor on."""
-        self.stream.go_on()
+    def _leave(self) -> None:
+        if self.session is not None:
+            self.session.when_answered(lambda: self.close("closed"))
+        else:
+            self.close("closed")
 
     @property
     def kind(self) -> str:
@@ -273,21 +204,13 @@ class IRCConnection(Protocol):
         self._registration = None
         self.factory.context.unregistered -= 1
         self.stream.quiet = 0
-        self._log_arrival(session)
+        self._log_came(self.factory.hub.name_of(session), "IRC")
         session.start(welcome(session), holding=True)
 
     def replace(self, session: IRCSession) -> None:
         """Continue with another session, which is logged in."""
         self.session = session
-        self._log_arrival(session)
-
-    def _log_arrival(self, session: IRCSession) -> None:
-        self.factory.comings.emit(
-            self.host,
-            "{user} came from {peer}, IRC",
-            user=self.factory.hub.name_of(session),
-            peer=self.peer,
-        )
+        self._log_came(self.factory.hub.name_of(session), "IRC")
 
     def not_registered(self, error: ChatError) -> None:
         """Called when the login is refused."""
@@ -304,7 +227,7 @@ class IRCConnection(Protocol):
         refusals.emit(self.host, line, peer=self.peer, number=number, detail=str(error))
 
 
-class IRCFactory(ServerFactory):
+class IRCFactory(DoorFactory[IRCConnection]):
     """The connections of IRC clients, and their door.
 
     :param gate: verifies credentials.
@@ -315,9 +238,6 @@ class IRCFactory(ServerFactory):
     :param is_vouched_for: returns whether authorities vouch for the server's certificate.
     :param max_unread, poller, turn: as in ``Streams``.
     """
-
-    noisy = False
-    _log = Logger()
 
     def __init__(
         self,
@@ -334,39 +254,17 @@ class IRCFactory(ServerFactory):
         poller: Poller | None = None,
         turn: EndOfTurn | None = None,
     ) -> None:
+        super().__init__(
+            clock,
+            IRCConnection._log.info,
+            idle=idle,
+            max_unread=max_unread,
+            poller=poller,
+            turn=turn,
+        )
         self.hub = hub
-        self.streams = Streams(clock, max_unread=max_unread, idle=idle, poller=poller, turn=turn)
-        self.refusals = PeerLog(IRCConnection._log.info, clock, **REFUSALS_LOGGED)
-        self.comings = PeerLog(IRCConnection._log.info, clock, **COMINGS_LOGGED)
         self.context = Context(hub, gate, clock, max_message, motd, joins_all, is_vouched_for)
         self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
-        self._stopping = False
 
-    def startFactory(self) -> None:
-        """Start the idle checks. Called when the first port listens."""
-        self.streams.start()
-
-    def stopFactory(self) -> None:
-        """Stop the idle checks. Called when the last port is closed."""
-        self.streams.stop_ticking()
-
-    def buildProtocol(self, addr: IAddress | None) -> IRCConnection | None:  # type: ignore[override]
-        """Make the protocol of a connection to a port of this door alone. Called by Twisted."""
-        return self.accept(Channel(getattr(addr, "host", None)))
-
-    def accept(self, channel: Channel) -> IRCConnection | None:
-        """Make the protocol of a connection. Called by the front.
-
-        :return: None if the server stops.
-        """
-        return None if self._stopping else IRCConnection(self, channel)
-
-    def stop(self, reason: str) -> Deferred[None]:
-        """Close all connections, and accept no more.
-
-        :return: fires when all are closed, within a second.
-        """
-        self._stopping = True
-        self.refusals.report()
-        self.comings.report()
-        return self.streams.stop(reason)
+    def _make(self, channel: Channel) -> IRCConnection:
+        return IRCConnection(self, channel)
