@@ -180,3 +180,24 @@ class EncodingTests(IRCTestCase):
         for client in others:
             self.assertEqual(len(client.lines()), 2)
         self.assertEqual(encoded, ["TOPIC", "MODE"])
+
+    def test_users_who_come_and_go_are_seen_by_those_who_share_a_channel_or_monitor_them(
+        self,
+    ) -> None:
+        watcher, friend = self.join("watcher"), self.join("friend")
+        watcher.say("MONITOR + eve")
+        hidden = self.join("hidden")
+        hidden.say("PART &ALL")
+        others = [self.join(name) for name in ("bob", "carol")]
+        eve = self.join("eve", "#a")
+        friend.say("JOIN #a")
+        eve.say("QUIT :bye")
+        came, left = ":eve!eve@chat JOIN &ALL", ":eve!eve@chat QUIT :bye"
+        for client in others:
+            lines = [line for line in client.lines() if "eve" in line]
+            self.assertEqual(lines, [came, left])
+        self.assertEqual(hidden.lines(), [])
+        self.assertEqual(friend.lines(), [left, ":chat.server MODE #a +o friend"])
+        seen = [line for line in watcher.lines() if "eve" in line]
+        online, offline = (f":chat.server 73{n} watcher eve" for n in (0, 1))
+        self.assertEqual(seen, [came, f"{online}!eve@chat", left, offline])

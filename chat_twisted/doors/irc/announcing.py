@@ -7,6 +7,7 @@ clients with the same view. This module must not know connections.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from chat_twisted.core import events
@@ -273,6 +274,19 @@ def subjects_of(event: Event) -> tuple[str, ...]:
     if isinstance(event, (*_WITH_ROOMS, events.MemberJoined, events.MemberLeft)):
         return (fold(event.user),)
     return ()
+
+
+@lru_cache(maxsize=1000)
+def distant_view(caps: int, sees_all: bool) -> View:
+    """Return the view of a client that shares at most ``&ALL`` with the user whom an event is
+    about. When many users come or go at once, nearly all views are such.
+    """
+    return View(caps, "", False, (ALL,) if sees_all else (), ())
+
+
+def is_of_others(event: Event) -> bool:
+    """Return whether no client sees an event as one about its own user."""
+    return isinstance(event, events.UserArrived | events.UserLeft)
 
 
 def is_named(event: Event) -> bool:

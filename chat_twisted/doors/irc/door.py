@@ -21,6 +21,7 @@ from chat_twisted.doors.irc.announcing import (
     View,
     channel_of,
     is_named,
+    is_of_others,
     lines_of,
     rooms_of,
     subjects_of,
@@ -147,13 +148,13 @@ class IRCDoor:
         encoded: dict[View, bytes] = {}
         state = self.context.hub.state
         rooms, subjects, channel = rooms_of(event), subjects_of(event), channel_of(event)
-        named = is_named(event)
+        named, of_others = is_named(event), is_of_others(event)
         for session in cast(Sequence[IRCSession], sessions):
             if channel and channel not in session.channels:
                 if isinstance(event, MemberJoined) and fold(session.nick) in subjects:
                     self._enter(session, event.room)  # another session of the user has joined
                 continue
-            view = session.view(rooms, subjects, named)
+            view = session.view(rooms, subjects, named, of_others)
             data = encoded.get(view)
             if data is None:
                 data = encoded[view] = b"".join(

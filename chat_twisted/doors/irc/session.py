@@ -34,7 +34,9 @@ from chat_twisted.doors import Channel, Nowhere
 from chat_twisted.doors.irc.announcing import (
     EVERYBODY,
     View,
+    distant_view,
     is_named,
+    is_of_others,
     lines_of,
     rooms_of,
     subjects_of,
@@ -291,13 +293,21 @@ class IRCSession(Session):
             error = NoSuchRoom()
         reply.refuse(error, target or "*", sending=True)
 
-    def view(self, rooms: Sequence[tuple[str, str]], subjects: Sequence[str], named: bool) -> View:
+    def view(
+        self,
+        rooms: Sequence[tuple[str, str]],
+        subjects: Sequence[str],
+        named: bool,
+        of_others: bool,
+    ) -> View:
         """Return how the client sees an event.
 
         :param rooms: the rooms of the user whom the event is about, with their folded names.
         :param subjects: the folded names of that user after and before the event.
-        :param named: see ``announcing.is_named``.
+        :param named, of_others: see ``announcing.is_named`` and ``is_of_others``.
         """
+        if of_others and not rooms and not self.monitored:
+            return distant_view(self.caps, EVERYBODY in self.channels)
         shared = [room for folded, room in rooms if folded in self.channels]
         if EVERYBODY in self.channels:
             shared.append(ALL)
@@ -311,7 +321,7 @@ class IRCSession(Session):
     def answer(self, reply: Reply, event: Event) -> None:
         """Add to a reply an event that the client has caused."""
         state = self.context.hub.state
-        view = self.view(rooms_of(event), subjects_of(event), is_named(event))
+        view = self.view(rooms_of(event), subjects_of(event), is_named(event), is_of_others(event))
         for line in lines_of(state, event, view):
             reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
 
