@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chat_twisted.doors.irc import session
 from tests.irc import IRCClient, IRCTestCase
 
 
@@ -211,3 +212,47 @@ class UserhostTests(LookingTestCase):
         self.assertEqual(
             self.alice.say("ISON :nobody bob alice"), [":chat.server 303 alice :Bob alice"]
         )
+
+
+class SlowReaderTests(IRCTestCase):
+    """A list waits for a client that does not read."""
+
+    joins_all = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(session, "PAGE", 10)
+        for number in range(50):
+            self.join(f"user{number}")
+        self.alice = self.join("alice")
+        self.alice.transport.room = 0
+        self.alice.say("PING before")  # fills the socket
+
+    def test_a_list_goes_on_when_the_client_has_read_the_page_before(self) -> None:
+        self.assertEqual(self.alice.say("WHO *"), [])
+        lines = self.alice.transport.drain().decode().split("\r\n")
+        lines += self.alice.lines()
+        self.assertEqual(sum(" 352 " in line for line in lines), 51)
+
+    def test_at_most_a_page_waits_for_the_client(self) -> None:
+        self.alice.transport.room = 10**9
+        self.alice.transport.drain()
+        self.alice.lines()
+        self.patch(session.IRCSession, "write", lambda me, data: self.fill(me, data))
+        self.alice.say("WHO *")
+        self.assertLessEqual(self.written, 11)
+
+    written = 0
+
+    def fill(self, session: session.IRCSession, data: bytes) -> None:
+        """Write as the session does, and have the socket full afterwards."""
+        self.written += 1
+        self.alice.transport.room = 0
+        session.connection.write(data)
+        self.alice.protocol.stream.flush()
+
+    def test_a_client_that_goes_meanwhile_leaves_no_fault(self) -> None:
+        self.alice.say("WHO *")
+        self.alice.gone()
+        self.clock.advance(1)
+        self.assertEqual([line for line in self.logged if "while" in line or "in a s" in line], [])

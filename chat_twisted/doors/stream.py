@@ -156,7 +156,7 @@ class Stream:
         self._rests = False  # ``rest`` was called in this turn
         self._resumes = False  # kept input will be processed in a later turn
         self._linger: IDelayedCall | None = None
-        self._when_written: Callable[[], None] | None = None
+        self._when_written: list[Callable[[], None]] = []
         self._polled: int | None = None  # the descriptor, while the poller reads it
         self._tls: SSL.Connection | None = None
         self._below = transport  # the transport that has the socket
@@ -245,14 +245,15 @@ class Stream:
             self._out.append(data)
             self.flush()
         self._read_or_not()
-        if self._when_written is not None and not self._full:
-            then, self._when_written = self._when_written, None
-            then()
+        if not self._full:
+            waiting, self._when_written = self._when_written, []
+            for then in waiting:
+                then()
 
     def when_written(self, then: Callable[[], None]) -> None:
         """Call ``then`` when no output waits for the peer; at once if none waits now."""
         if self._full:
-            self._when_written = then
+            self._when_written.append(then)
         else:
             then()
 
@@ -388,7 +389,8 @@ class Stream:
             self._linger = None
         self._streams.lost(self)
         del self.protocol  # break the reference cycle, so that both are freed at once
-        self._tls = self._send = self._when_written = None
+        self._tls = self._send = None
+        self._when_written = []
 
     def _discard(self) -> None:
         self._waiting = None

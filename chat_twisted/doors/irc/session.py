@@ -152,6 +152,7 @@ class IRCSession(Session):
         "_holds",
         "_pending",
         "_then",
+        "_waiting_to_write",
         "asked",
         "caps",
         "channels",
@@ -197,6 +198,7 @@ class IRCSession(Session):
         self._pending = 0  # messages that are not answered
         self._awaited: dict[Request, Deferred[Answer]] = {}
         self._then: Callable[[], None] | None = None  # called when no message is pending
+        self._waiting_to_write: Deferred[None] | None = None
 
     # What commands use
 
@@ -364,11 +366,22 @@ class IRCSession(Session):
             after = page[-1].key if len(page) == PAGE else None
 
         while after is not None:
+            await self._written()
             if wait := self.context.hub.usage.work_wait(self):
                 await self.pause(wait)
             await self.context.lists.do(self.context.hub.usage.asker(self), show_page)
             if self.ended:
                 raise NoSession
+
+    async def _written(self) -> None:
+        """Wait until no output waits for the client.
+
+        :raises NoSession: if the session ends meanwhile.
+        """
+        written: Deferred[None] = Deferred()
+        self._waiting_to_write = written
+        self.connection.when_written(lambda: None if written.called else written.callback(None))
+        await written
 
     # Lines
 
@@ -504,6 +517,8 @@ class IRCSession(Session):
         awaited, self._awaited = self._awaited, {}
         for answer in awaited.values():
             answer.errback(NoSession())
+        if self._waiting_to_write is not None and not self._waiting_to_write.called:
+            self._waiting_to_write.errback(NoSession())
 
     def confirm(self, number: int) -> None:
         """Called when the client has answered the PING with a number."""
