@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
-from chat_twisted.core import delivery, departures
+from chat_twisted.core import delivery, departures, logins
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import (
     Banned,
@@ -47,7 +47,7 @@ from chat_twisted.core.sanctions import parse_duration
 from chat_twisted.core.sessions import Dismissal, Policy, Request, Session
 from chat_twisted.storage import lookup
 from chat_twisted.testing import MemoryServer, MemoryStore
-from tests.store import settle
+from tests.store import settle, turn
 
 
 class ListDoor:
@@ -1294,6 +1294,58 @@ class FollowingTests(HubTestCase):
         bob = self.join("bob")
         self.quit(self.follow("carol"))
         self.assertEqual(bob.got, [])
+
+
+class ManyAtOnceTests(HubTestCase):
+    """Each user who comes or goes costs time for each session that follows everybody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(logins, "TOLD_AT_ONCE", 2)
+        self.start()
+        self.turns: list[list[object]] = []
+
+    def told(self, irc: FollowingSession) -> list[list[tuple[str, str]]]:
+        """Return who has come and gone, by turns of the reactor."""
+        turns = []
+        for _ in range(20):
+            turn(self.clock)
+            events, irc.got = irc.got, []
+            told = [(type(event).__name__, event.user) for event in events]
+            if told:
+                turns.append(told)
+        return turns
+
+    def test_users_who_go_at_once_are_told_in_several_turns_and_in_order(self) -> None:
+        irc = self.follow("irc")
+        users = [self.join(name) for name in ("a", "b", "c", "d", "e")]
+        irc.got.clear()
+        for user in users:
+            self.hub.logins.leave(user, for_good=True)
+        again = ListSession(self.door)
+        self.hub.logins.login(again, "a")
+        left = [("UserLeft", name) for name in "abcde"]
+        # The first two wait for their commit until the next two are proposed.
+        self.assertEqual(self.told(irc), [left[:4], [left[4], ("UserArrived", "a")]])
+        self.assertEqual(again.heard, [("registered",)])
+
+    def test_a_client_that_goes_while_its_login_waits_comes_and_goes(self) -> None:
+        irc = self.follow("irc")
+        sessions = [ListSession(self.door) for _ in range(3)]
+        for number, session in enumerate(sessions):
+            self.hub.logins.login(session, f"u{number}")
+        self.hub.logins.leave(sessions[2], for_good=True)
+        irc.got.clear()
+        told = [event for turn in self.told(irc) for event in turn]
+        self.assertEqual(told[-2:], [("UserArrived", "u2"), ("UserLeft", "u2")])
+        self.assertNotIn("u2", self.hub.state.names)
+
+    def test_without_a_session_that_follows_everybody_all_go_at_once(self) -> None:
+        users = [self.join(name) for name in ("a", "b", "c", "d", "e")]
+        for user in users:
+            self.hub.logins.leave(user, for_good=True)
+        self.clock.advance(0)
+        self.assertEqual(self.hub.population().users, 0)
 
 
 class DepartureTests(HubTestCase):

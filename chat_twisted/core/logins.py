@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+from collections import deque
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.core.commands import Acknowledge, Arrive, Command, Detach, Login, new_id
 from chat_twisted.core.delivery import Delivery
@@ -25,6 +26,10 @@ from chat_twisted.core.state import State
 
 RETRY_WHEN_FULL = 30
 """Seconds after which clients may retry if the server is full."""
+
+TOLD_AT_ONCE = 6000
+"""Number of times in about one turn of the reactor that a session which follows everybody is told
+of a user who comes or goes; each takes about 5 microseconds. The rest waits for the next turns."""
 
 TRY_AGAIN = 10
 """Seconds after which a command that must not be lost is proposed again."""
@@ -65,6 +70,9 @@ class Logins:
         self._node = node
         self._max_clients = max_clients
         self._stopping = False
+        self._taken = 0  # logins and logouts that were proposed in this turn of the reactor
+        self._queue: deque[Request] = deque()  # those that wait for a later turn
+        self._next_turn: IDelayedCall | None = None
 
     def login(
         self,
@@ -115,7 +123,7 @@ class Logins:
             login_name,
         )
         request = Request(session, command, token or "", label)
-        self._propose(command, request)
+        self._propose_in_turn(request)
         session.allowance = self._limiter.session(session.host, now)
         session.present = present
         self.count += 1
@@ -205,10 +213,45 @@ class Logins:
 
     def end(self, command: Detach) -> None:
         """Propose a ``Detach``, and again until it is committed."""
+        request = Request(None, command)
         try:
-            self._propose(command, Request(None, command))
+            self._propose_in_turn(request)
         except Unavailable:
             self.end_later(command)
+
+    def _propose_in_turn(self, request: Request) -> None:
+        """Propose a login or a logout, now or in a later turn of the reactor; their order stays."""
+        followers = self._delivery.routes.follower_count
+        if not followers and not self._queue:
+            self._propose(request.command, request)
+            return
+        if self._next_turn is None:
+            self._next_turn = self._clock.callLater(0, self._begin_turn)
+        if self._queue or self._taken * followers >= TOLD_AT_ONCE:
+            self._queue.append(request)
+        else:
+            self._taken += 1
+            self._propose(request.command, request)
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        self._taken = 0
+        followers = self._delivery.routes.follower_count
+        while self._queue and self._taken * followers < TOLD_AT_ONCE:
+            self._taken += 1
+            self._propose_late(self._queue.popleft())
+        if self._taken:
+            self._next_turn = self._clock.callLater(0, self._begin_turn)
+
+    def _propose_late(self, request: Request) -> None:
+        command = request.command
+        try:
+            self._propose(command, request)
+        except Unavailable as error:
+            if isinstance(command, Detach):
+                self.end_later(command)
+            else:
+                self.answer(request, error)
 
     def end_later(self, command: Detach) -> None:
         """Propose a ``Detach`` again after ``TRY_AGAIN`` seconds."""

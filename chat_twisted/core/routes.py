@@ -161,6 +161,11 @@ class Routes(Generic[S]):
             return False
         return sum(online.epochs.values()) == 1
 
+    @property
+    def follower_count(self) -> int:
+        """The number of sessions that follow everybody."""
+        return len(self._following)
+
     # Changes
 
     def attach(self, session: S, user: int, *, follows_everybody: bool = False) -> None:
