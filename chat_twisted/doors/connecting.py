@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -28,6 +29,14 @@ COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
 and for all."""
 
 
+class Reader(TypingProtocol):
+    """The part of a parser of input that all doors have."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is input that is not parsed yet."""
+
+
 @implementer(IHalfCloseableProtocol)
 class DoorConnection(Protocol):
     """A connection of a door. Its ``Stream`` does output, backpressure and closing.
@@ -40,6 +49,7 @@ class DoorConnection(Protocol):
     transport: Any  # ITCPTransport, or the transport of a test or another kind of endpoint
     stream: Stream
     closed = False
+    _reader: Reader
     peer = ""
 
     def __init__(self, channel: Channel) -> None:
@@ -84,6 +94,22 @@ class DoorConnection(Protocol):
 
         :param why: the reason, for the log; None if there is no line to be logged.
         """
+        raise NotImplementedError
+
+    # Input
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is unprocessed input, including its end."""
+        return self._reader.has_more or self.stream.ended
+
+    def resume(self) -> None:
+        """Process input that was kept while the stream was paused. Called by the stream."""
+        self._take_input()
+        self._leave_if_ended()
+
+    def _take_input(self) -> None:
+        """Process requests until the stream is paused; the reader keeps the rest."""
         raise NotImplementedError
 
     def _leave_if_ended(self) -> None:

@@ -90,6 +90,7 @@ class FramedConnection(DoorConnection, LineReceiver):
     """
 
     factory: FramedFactory
+    _reader: FrameReader
     _log: ClassVar[Logger] = Logger()
 
     session: Version1 | Version2 | None = None
@@ -191,19 +192,9 @@ class FramedConnection(DoorConnection, LineReceiver):
         if self.closed:
             return
         self._reader.receive_data(data)
-        self._take_frames()
+        self._take_input()
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether there is unprocessed input, including its end."""
-        return self._reader.has_more or self.stream.ended
-
-    def resume(self) -> None:
-        """Process input that was kept while the stream was paused. Called by the stream."""
-        self._take_frames()
-        self._leave_if_ended()
-
-    def _take_frames(self) -> None:
+    def _take_input(self) -> None:
         """Process requests until the stream is paused; the reader keeps the rest."""
         next_frame, stream = self._reader.next_frame, self.stream
         for _ in range(AT_ONCE):

@@ -42,6 +42,7 @@ class IRCConnection(DoorConnection):
     """The protocol of one connection."""
 
     factory: IRCFactory
+    _reader: LineReader
     _log: ClassVar[Logger] = Logger()
 
     def __init__(self, factory: IRCFactory, channel: Channel) -> None:
@@ -116,20 +117,10 @@ class IRCConnection(DoorConnection):
         if self.closed:
             return
         self._reader.receive(data)
-        self._take_lines()
+        self._take_input()
         self.stream.flush()
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether there is unprocessed input, including its end."""
-        return self._reader.has_more or self.stream.ended
-
-    def resume(self) -> None:
-        """Process input that was kept while the stream was paused. Called by the stream."""
-        self._take_lines()
-        self._leave_if_ended()
-
-    def _take_lines(self) -> None:
+    def _take_input(self) -> None:
         """Process lines until the stream is paused; the reader keeps the rest."""
         next_line, stream = self._reader.next, self.stream
         for _ in range(AT_ONCE):
