@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from chat_twisted.core.commands import CONSOLE, MakeAccount, new_id
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.turns import Asker, unlimited
-from chat_twisted.doors.irc import session as session_module
+from chat_twisted.doors.irc import running
 from chat_twisted.doors.irc.commands.rooms import NOT_A_CHANNEL
 from tests.irc import IRCClient, IRCTestCase
 
@@ -101,7 +101,7 @@ class JoinTests(RoomTestCase):
 
     def test_who_joins_while_a_labeled_list_of_names_is_written_comes_behind_the_join(self) -> None:
         members = [self.join(f"member{number}", "#a") for number in range(3)]
-        self.patch(session_module, "PAGE", 2)
+        self.patch(running, "PAGE", 2)
         alice = self.join("alice", caps="batch labeled-response")
         bob = self.join("bob")
         self.irc.context.lists._spent = 1.0  # each page waits for a turn of the reactor
@@ -377,7 +377,7 @@ class NamesTests(RoomTestCase):
             name = f"{number:02}" + "n" * 30
             self.join(name, "#" + "r" * 32)
             expected.append(name)
-        self.patch(session_module, "PAGE", 7)
+        self.patch(running, "PAGE", 7)
         alice.lines()
         *lines, end = alice.say("NAMES #" + "r" * 32)
         self.assertIn(" 366 ", end)

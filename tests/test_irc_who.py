@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chat_twisted.doors.irc import session
+from chat_twisted.doors.irc import running, session
 from tests.irc import IRCClient, IRCTestCase
 
 
@@ -221,7 +221,7 @@ class SlowReaderTests(IRCTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(session, "PAGE", 10)
+        self.patch(running, "PAGE", 10)
         for number in range(50):
             self.join(f"user{number}")
         self.alice = self.join("alice")

@@ -111,6 +111,7 @@ LAYERS = {
         "doors.irc.context",
         "doors.irc.sasl",
         "doors.irc.negotiation",
+        "doors.irc.running",
         "doors.irc.session",
         "doors.irc.door",
         "doors.irc.registration",

@@ -225,7 +225,7 @@ class Signal(NamedTuple):
     """Pass something on that is not kept, to the sessions that a message would reach now.
 
     :ivar to: as in ``Send``.
-    :ivar content: what is passed on; only doors know what it means.
+    :ivar content: the text to pass on, in a form that only doors understand.
     """
 
     user: int

@@ -35,8 +35,9 @@ from chat_twisted.doors.irc.context import Context
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import prefix
 from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.running import Connection
 from chat_twisted.doors.irc.sasl import Exchange, describe_failure
-from chat_twisted.doors.irc.session import Connection, IRCSession
+from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.logs import Logger
 
 MAX_LOGIN_NAME = 32

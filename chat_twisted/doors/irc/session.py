@@ -1,24 +1,17 @@
-"""A session of an IRC client: it runs the client's commands one after another.
+"""A session of an IRC client: what its commands use, and what the hub tells it.
 
-A command is a coroutine with a ``Reply``; the next line is processed when it has ended. Only
-messages are sent without waiting for the answer to the one before. What other users do is written
-by the ``door``. This module must not know the commands, or how connections are read.
+What other users do is written by the ``door``; how commands run is in ``running``. This module must
+not know the commands, or how connections are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-
-from chat_twisted.core.commands import CONSOLE_NAME, NOTICE, Command, Send
+from chat_twisted.core.commands import CONSOLE_NAME, NOTICE, Send
 from chat_twisted.core.entries import Duplicate, LoggedIn, Result, Signalled
 from chat_twisted.core.errors import (
     ChatError,
-    NoSession,
     NoSuchRoom,
     TextTooLong,
     TooFast,
@@ -27,10 +20,8 @@ from chat_twisted.core.errors import (
 from chat_twisted.core.events import Event
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import User
-from chat_twisted.core.ordered import Listing
 from chat_twisted.core.sanctions import MAX_REASON
-from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Door, Policy, Request, Session
-from chat_twisted.doors import Channel, Nowhere
+from chat_twisted.core.sessions import BANNED, REMOVED, Dismissal, Door, Policy, Request
 from chat_twisted.doors.irc.announcing import (
     EVERYBODY,
     View,
@@ -41,9 +32,9 @@ from chat_twisted.doors.irc.announcing import (
     rooms_of,
     subjects_of,
 )
-from chat_twisted.doors.irc.capabilities import CHATHISTORY, ECHO_MESSAGE, LABELED_RESPONSE
+from chat_twisted.doors.irc.capabilities import CHATHISTORY, ECHO_MESSAGE
 from chat_twisted.doors.irc.context import Context
-from chat_twisted.doors.irc.grammar import Line, one_line
+from chat_twisted.doors.irc.grammar import one_line
 from chat_twisted.doors.irc.messages import (
     NO_EXTRA,
     Extra,
@@ -54,86 +45,14 @@ from chat_twisted.doors.irc.messages import (
 from chat_twisted.doors.irc.multiline import Collector
 from chat_twisted.doors.irc.negotiation import Negotiation
 from chat_twisted.doors.irc.numerics import ALL
-from chat_twisted.doors.irc.replies import MAX_LABEL, Reply
+from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.running import Answer, Connection, RunningSession
 from chat_twisted.doors.irc.sasl import Exchange
-from chat_twisted.logs import Logger
-
-PAGE = 200
-"""Number of items of a list that are encoded in one piece of work (``turns.Paced``)."""
 
 
-class _Named(Protocol):
-    """An item of a list: a user, a room or a ban."""
-
-    @property
-    def key(self) -> str:
-        """The folded name."""
-
-
-Named = TypeVar("Named", bound=_Named)
-
-
-_NOT_COUNTED = frozenset(["NOTICE", "PONG", "PRIVMSG", "QUIT", "TAGMSG"])
-"""Commands that are not counted as a message: messages are counted when they are sent."""
-
-
-class Connection(Protocol):
-    """The part of a connection that a session uses."""
-
-    channel: Channel
-
-    def write(self, data: bytes) -> None:
-        """Write to the client."""
-
-    def when_written(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when no output waits for the client; perhaps at once."""
-
-    def hold(self) -> None:
-        """Process no further lines until ``go_on``."""
-
-    def go_on(self) -> None:
-        """Process lines again."""
-
-    def registered(self, session: IRCSession) -> None:
-        """Called when the session of this connection is logged in."""
-
-    def not_registered(self, error: ChatError) -> None:
-        """Called when the login is refused."""
-
-    def replace(self, session: IRCSession) -> None:
-        """Continue with another session, which is logged in."""
-
-    def quit(self, reason: str) -> None:
-        """Close the connection because the client has sent QUIT."""
-
-    def bye(self, reason: str) -> None:
-        """Write ERROR, and close the connection after all output."""
-
-    def abort(self, why: str) -> None:
-        """Close the connection at once."""
-
-
-class Answer(NamedTuple):
-    """The answer of the hub to a request.
-
-    :ivar event: the event that other sessions get, if any.
-    """
-
-    result: Result
-    event: Event | None
-
-
-NOWHERE = Nowhere()
-
-Handler = Callable[["IRCSession", Reply, Line], Coroutine[Any, Any, None]]
-"""Type of a command: it writes its answer to the reply. A ``ChatError`` that it raises is answered
-with the numeric reply for that error and the first parameter of the line."""
-
-
-class IRCSession(Session):
+class IRCSession(RunningSession):
     """A session of an IRC client.
 
-    :ivar caps: the capabilities that the client has turned on.
     :ivar channels: the folded names of the channels that the client has joined, as far as it knows;
         with ``&all`` if it has joined that.
     :ivar collector: collects the client's batches; None before its first one.
@@ -146,19 +65,9 @@ class IRCSession(Session):
     """
 
     __slots__ = (
-        "_awaited",
-        "_batches",
-        "_deadline",
-        "_holds",
-        "_pending",
-        "_then",
-        "_waiting_to_write",
         "asked",
-        "caps",
         "channels",
         "collector",
-        "connection",
-        "context",
         "exchange",
         "is_owed_ping",
         "monitored",
@@ -168,7 +77,6 @@ class IRCSession(Session):
     )
 
     policy = Policy(keeps_name=False, follows_everybody=True)
-    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -179,10 +87,7 @@ class IRCSession(Session):
         caps: int,
         negotiation: Negotiation,
     ) -> None:
-        super().__init__(door, host)
-        self.context = context
-        self.connection = connection
-        self.caps = caps
+        super().__init__(door, context, connection, host, caps)
         self.negotiation = negotiation
         self.channels: set[str] = set()
         self.exchange: Exchange | None = None
@@ -192,20 +97,8 @@ class IRCSession(Session):
         self.pinged = context.clock.seconds()
         self.is_owed_ping = False
         self.collector: Collector | None = None
-        self._batches = 0
-        self._deadline: IDelayedCall | None = None
-        self._holds = 0
-        self._pending = 0  # messages that are not answered
-        self._awaited: dict[Request, Deferred[Answer]] = {}
-        self._then: Callable[[], None] | None = None  # called when no message is pending
-        self._waiting_to_write: Deferred[None] | None = None
 
     # What commands use
-
-    @property
-    def nick(self) -> str:
-        """The name of the user; ``*`` if the session has ended."""
-        return self.context.hub.name_of(self) or "*"
 
     @property
     def me(self) -> User:
@@ -215,36 +108,11 @@ class IRCSession(Session):
         """
         return self.context.hub.queries.user(self)
 
-    def write(self, data: bytes) -> None:
-        """Write to the client."""
-        self.connection.write(data)
-
-    def next_batch(self) -> str:
-        """Return a reference for a batch."""
-        self._batches += 1
-        return str(self._batches)
-
-    async def ask(self, command: Command, argument: str = "") -> Answer:
-        """Propose a command, and wait for the answer.
-
-        :raises ChatError: if it is refused, or the session ends meanwhile.
-        """
-        return await self.answer_to(self.context.hub.propose(self, command, argument))
-
-    async def answer_to(self, request: Request) -> Answer:
-        """Wait for the answer to a request.
-
-        :raises ChatError: if it is refused, or the session ends meanwhile.
-        """
-        answer: Deferred[Answer] = Deferred()
-        self._awaited[request] = answer
-        return await answer
-
     async def send(self, to: str, text: str, kind: int, extra: Extra) -> Message:
         """Send a message, and wait until it is committed. If it exceeds a rate limit, wait.
 
         :param to: a user, a room or ALL.
-        :param extra: what is delivered with it.
+        :param extra: the client tags, and how the client has split the lines.
         :raises ChatError: if it is refused, or the session ends meanwhile.
         """
         result = await self._in_time(lambda: self.context.hub.send(self, to, text, kind=kind))
@@ -327,140 +195,6 @@ class IRCSession(Session):
         for line in lines_of(state, event, view):
             reply.add(line.verb, *line.params, source=line.source, tags=line.tags)
 
-    async def pause(self, seconds: float) -> None:
-        """Wait.
-
-        :raises NoSession: if the session ends meanwhile.
-        """
-        over: Deferred[None] = Deferred()
-        self.context.clock.callLater(seconds, over.callback, None)
-        await over
-        if self.ended:
-            raise NoSession
-
-    async def spend(self) -> None:
-        """Count a command as one message; wait if there were too many."""
-        while True:
-            try:
-                self.context.hub.usage.spend(self)
-            except TooFast as error:
-                await self.pause(error.retry_after or 1)
-            else:
-                return
-
-    async def in_pages(
-        self, list_after: Callable[[str], Listing[Named]], show: Callable[[list[Named]], None]
-    ) -> None:
-        """Call ``show`` with pages of a list, in turns with other sessions (``turns.Paced``).
-
-        :param list_after: returns the list after the item with a folded name.
-        :raises ChatError: if too much work waits, or the session ends meanwhile.
-        """
-        after: str | None = ""
-
-        def show_page() -> None:
-            nonlocal after
-            page = list(islice(list_after(after or "").items, PAGE))
-            if page:
-                show(page)
-            after = page[-1].key if len(page) == PAGE else None
-
-        while after is not None:
-            await self._written()
-            if wait := self.context.hub.usage.work_wait(self):
-                await self.pause(wait)
-            await self.context.lists.do(self.context.hub.usage.asker(self), show_page)
-            if self.ended:
-                raise NoSession
-
-    async def _written(self) -> None:
-        """Wait until no output waits for the client.
-
-        :raises NoSession: if the session ends meanwhile.
-        """
-        written: Deferred[None] = Deferred()
-        self._waiting_to_write = written
-        self.connection.when_written(lambda: None if written.called else written.callback(None))
-        await written
-
-    # Lines
-
-    def reply_to(self, tags: Mapping[str, str]) -> Reply:
-        """Return the reply for a line with these tags."""
-        label = None
-        if tags and self.caps & LABELED_RESPONSE:
-            label = tags.get("label")
-        if label and len(label.encode()) > MAX_LABEL:
-            label = None
-        return Reply(self, label or None)
-
-    def take(self, line: Line, handler: Handler) -> None:
-        """Run a command when all messages before it are answered."""
-        reply = self.reply_to(line.tags)
-        if self._pending:
-            self.hold()
-            self._then = lambda: self.start(self._handle(line, handler, reply), holding=True)
-        else:
-            self.start(self._handle(line, handler, reply))
-
-    def start(self, coroutine: Coroutine[Any, Any, None], *, holding: bool = False) -> None:
-        """Run a coroutine. No line is processed until it has ended. If it raises a ``ChatError``,
-        the client is not told: it has asked for nothing, or is gone.
-
-        :param holding: whether ``hold`` was called for this coroutine already.
-        """
-        running = Deferred.fromCoroutine(coroutine)
-        running.addErrback(lambda failure: failure.trap(ChatError))
-        running.addErrback(lambda fault: self._log.failure("in a session", fault))
-        if not running.called and not holding:
-            self.hold()
-            holding = True
-        if holding:
-            running.addCallback(lambda _: self.go_on())
-
-    def when_answered(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when all messages are answered; perhaps at once."""
-        if self._pending:
-            self._then = then
-        else:
-            then()
-
-    def set_deadline(self, then: Callable[[], None] | None, seconds: float = 0) -> None:
-        """Call ``then`` after a time, and forget the deadline before; None sets no other."""
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None if then is None else self.context.clock.callLater(seconds, then)
-
-    def hold(self) -> None:
-        """Process no further lines until ``go_on`` is called as often."""
-        self._holds += 1
-        self.connection.hold()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether no lines are processed for the time being."""
-        return self._holds > 0
-
-    def go_on(self) -> None:
-        """Process lines again."""
-        self._holds -= 1
-        if not self._holds:
-            self.connection.go_on()
-
-    async def _handle(self, line: Line, handler: Handler, reply: Reply) -> None:
-        try:
-            if line.verb not in _NOT_COUNTED:
-                await self.spend()
-            await handler(self, reply, line)
-        except NoSession:
-            reply.discard()
-        except ChatError as error:
-            reply.refuse(error, *(line.params[:1] or [line.verb]))
-        except Exception:  # noqa: BLE001  nobody awaits this coroutine
-            self._log.failure("while {verb} was processed", verb=line.verb)
-            reply.fail(line.verb, "INTERNAL_ERROR", text="An error in the server: it is logged")
-        reply.end()
-
     def say(self, target: str, to: str, text: str, kind: int) -> None:
         """Send a message without waiting for the answer. If it exceeds a rate limit, further lines
         wait.
@@ -484,12 +218,6 @@ class IRCSession(Session):
         if not self.ended:
             self.say(target, to, text, kind)
 
-    def _answered(self) -> None:
-        self._pending -= 1
-        if self._then is not None and not self._pending:
-            then, self._then = self._then, None
-            then()
-
     # Life
 
     def registered(self, request: Request, login: LoggedIn) -> None:
@@ -511,14 +239,7 @@ class IRCSession(Session):
         """
         reason = one_line(reason, MAX_REASON)
         self.context.hub.logins.leave(self, for_good=for_good, reason=reason)
-        self.connection = NOWHERE
-        self._then = None
-        self.set_deadline(None)
-        awaited, self._awaited = self._awaited, {}
-        for answer in awaited.values():
-            answer.errback(NoSession())
-        if self._waiting_to_write is not None and not self._waiting_to_write.called:
-            self._waiting_to_write.errback(NoSession())
+        self.stop_running()
 
     def confirm(self, number: int) -> None:
         """Called when the client has answered the PING with a number."""

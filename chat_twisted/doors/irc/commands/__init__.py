@@ -26,7 +26,8 @@ from chat_twisted.doors.irc.commands import (
 )
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 COMMANDS: Mapping[str, Handler] = {
     **accounts.COMMANDS,

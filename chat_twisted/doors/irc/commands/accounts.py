@@ -12,7 +12,8 @@ from chat_twisted.core.message import fold
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import prefix
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 
 async def _register(session: IRCSession, reply: Reply, line: Line) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 MAX_SUBJECT = 64
 """Maximum characters of an unknown subject in the answer."""

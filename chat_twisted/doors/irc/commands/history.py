@@ -37,7 +37,8 @@ from chat_twisted.doors.irc.grammar import Line, cut
 from chat_twisted.doors.irc.messages import lines_of
 from chat_twisted.doors.irc.numerics import ALL, HISTORY
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.frames import HeaderIncomplete, format_time, parse_time
 
 T = TypeVar("T")

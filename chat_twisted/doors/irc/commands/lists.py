@@ -15,7 +15,8 @@ from chat_twisted.doors.irc.commands.rooms import ALL_TOPIC, is_all, parts
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import ALL
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 MINUTE = 60_000  # milliseconds
 

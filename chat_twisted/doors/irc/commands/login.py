@@ -19,8 +19,9 @@ from chat_twisted.doors.irc.commands import rooms
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import prefix
 from chat_twisted.doors.irc.replies import Reply
+from chat_twisted.doors.irc.running import Handler
 from chat_twisted.doors.irc.sasl import Exchange, describe_failure
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.session import IRCSession
 
 REASON = "Logged in to an account"
 """The reason of the QUIT that others see."""

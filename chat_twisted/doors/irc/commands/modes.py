@@ -26,7 +26,8 @@ from chat_twisted.doors.irc.commands.rooms import is_all, need_more, refuse_memb
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.numerics import ALL, HOST, prefix
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 MODES = {letter: mode for mode, letter in MODE_LETTERS.items()}
 

@@ -10,7 +10,8 @@ from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.messages import Extra
 from chat_twisted.doors.irc.multiline import MAX_LINES, BatchRefused, Collector
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 BATCH_TIME = 60
 """Seconds within which a client must complete a batch."""

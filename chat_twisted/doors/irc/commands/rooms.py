@@ -44,7 +44,8 @@ from chat_twisted.doors.irc.commands.history import show_marker
 from chat_twisted.doors.irc.grammar import Line, one_line
 from chat_twisted.doors.irc.numerics import ALL, prefix
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 NAMES_BYTES = 350
 """Maximum bytes of the names in one RPL_NAMREPLY."""

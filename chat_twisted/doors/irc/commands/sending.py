@@ -16,7 +16,8 @@ from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.messages import NO_EXTRA, Extra
 from chat_twisted.doors.irc.numerics import ALL, MAX_TARGETS, prefix
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.doors.irc.signals import encode_signal, lines_of, make_content
 from chat_twisted.doors.irc.splitting import LONGEST_CHARACTER, ctcp, harmless_ctcp, text_limit
 

@@ -10,7 +10,8 @@ from chat_twisted.core.sanctions import MAX_REASON
 from chat_twisted.doors.irc.grammar import Line, one_line
 from chat_twisted.doors.irc.numerics import ISUPPORT, NETWORK, SERVER, VERSION
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 ISUPPORT_TOKENS = 12
 """Number of tokens in one RPL_ISUPPORT."""

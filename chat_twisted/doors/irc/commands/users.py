@@ -8,7 +8,8 @@ from chat_twisted.core.events import RealNameChanged
 from chat_twisted.core.names import MAX_WHY
 from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 
 
 async def _nick(session: IRCSession, reply: Reply, line: Line) -> None:

@@ -17,7 +17,8 @@ from chat_twisted.doors.irc.grammar import Line
 from chat_twisted.doors.irc.masks import is_mask, matcher
 from chat_twisted.doors.irc.numerics import ALL, HOST, NETWORK, SERVER
 from chat_twisted.doors.irc.replies import Reply
-from chat_twisted.doors.irc.session import Handler, IRCSession
+from chat_twisted.doors.irc.running import Handler
+from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.frames import format_time
 
 MAX_USERHOSTS = 5
