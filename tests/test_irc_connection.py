@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chat_twisted.core.commands import CONSOLE, Disconnect
-from chat_twisted.doors.irc import door
+from chat_twisted.doors.irc import commands, door
 from chat_twisted.doors.irc.grammar import encode
 from tests.irc import IRCTestCase
 
@@ -201,3 +201,37 @@ class EncodingTests(IRCTestCase):
         seen = [line for line in watcher.lines() if "eve" in line]
         online, offline = (f":chat.server 73{n} watcher eve" for n in (0, 1))
         self.assertEqual(seen, [came, f"{online}!eve@chat", left, offline])
+
+
+class CapabilityTests(IRCTestCase):
+    def test_without_implicit_names_a_join_tells_no_names(self) -> None:
+        alice = self.join("alice", caps="draft/no-implicit-names")
+        self.assertEqual(alice.say("JOIN #a"), [":alice!alice@chat JOIN #a"])
+        names = alice.say("NAMES #a")
+        self.assertEqual([line.split()[1] for line in names], ["353", "366"])
+
+    def test_a_client_of_version_302_is_told_of_changes_of_capabilities(self) -> None:
+        client = self.client()
+        client.say("CAP LS 302", "CAP REQ batch")
+        self.assertEqual(client.say("CAP LIST"), [":chat.server CAP * LIST :batch cap-notify"])
+        old = self.client()
+        old.say("CAP LS", "CAP REQ batch")
+        self.assertEqual(old.say("CAP LIST"), [":chat.server CAP * LIST batch"])
+
+    def test_a_capability_that_is_not_offered_refuses_the_whole_request(self) -> None:
+        client = self.client()
+        self.assertEqual(client.say("CAP REQ :batch sts"), [":chat.server CAP * NAK :batch sts"])
+        self.assertEqual(client.say("CAP LIST"), [":chat.server CAP * LIST :"])
+
+
+class FaultTests(IRCTestCase):
+    async def break_down(self, *arguments: object) -> None:
+        raise ValueError("a fault of ours")
+
+    def test_a_fault_in_a_command_is_answered_and_the_next_line_is_processed(self) -> None:
+        alice = self.join("alice")
+        self.patch(commands, "COMMANDS", {**commands.COMMANDS, "TIME": self.break_down})
+        fail, pong = alice.say("TIME", "PING z")
+        self.assertTrue(fail.startswith(":chat.server FAIL TIME INTERNAL_ERROR :"), fail)
+        self.assertEqual(pong, ":chat.server PONG chat.server :z")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
