@@ -131,6 +131,8 @@ LAYERS = {
         "doors.irc.commands",
         "doors.irc.welcome",
         "doors.irc.connection",
+        "doors.ssh",
+        "doors.ssh.visits",
         "doors.front",
     ],
     "ui": [
