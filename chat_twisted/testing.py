@@ -28,13 +28,11 @@ from typing import Any, Self, TypeVar
 import argon2
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionLost
 from twisted.internet.error import ConnectionRefusedError as Refusal
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from chat_twisted.auth.gate import Gate
 from chat_twisted.auth.passwords import Passwords
@@ -53,15 +51,13 @@ from chat_twisted.core.snapshot import load
 from chat_twisted.core.turns import Asker
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.frames import MAX_BODY
+from chat_twisted.memory_connection import End
 from chat_twisted.storage import archive, index, tables, upgrade
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.sql import Cursor
 from chat_twisted.ui.session import Listener
-
-BUFFER = 65536
-"""Unread bytes with which a connection asks its writer to pause."""
 
 MAX_STEPS = 100_000
 """Number of transfers after which the exchange is taken to be endless, for example between two bots
@@ -252,108 +248,6 @@ def quick_passwords() -> Passwords:
     return Passwords(at_once, Clock(), hasher)
 
 
-@implementer(ITransport, IConsumer, IPushProducer)
-class _End:
-    """One end of a connection: bytes written here are read at the ``other`` end."""
-
-    other: _End
-    protocol: Any
-
-    def __init__(self, network: Network, address: IPv4Address) -> None:
-        self._network = network
-        self._address = address
-        self._unread = bytearray()  # written here, and not yet read at the other end
-        self._reads = True
-        self.disconnecting = False
-        self._closed = False
-        self._due = False
-        self._producer: Any = None
-        self._streaming = True
-        self._holds_up = False
-
-    # ITransport, IConsumer
-
-    def write(self, data: bytes) -> None:
-        if self.disconnecting:
-            return
-        self._unread += data
-        self._soon()
-        if self._producer is not None and self._streaming and len(self._unread) > BUFFER:
-            self._holds_up = True
-            self._producer.pauseProducing()
-
-    def writeSequence(self, data: Any) -> None:
-        self.write(b"".join(data))
-
-    def loseConnection(self) -> None:
-        self.disconnecting = True
-        self._soon()
-
-    def abortConnection(self) -> None:
-        self._unread.clear()
-        self.loseConnection()
-        self._network.callLater(0, self.end, ConnectionAborted(), ConnectionLost())
-
-    def getPeer(self) -> IPv4Address:
-        return self.other._address
-
-    def getHost(self) -> IPv4Address:
-        return self._address
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._producer = producer
-        self._streaming = streaming
-        self._holds_up = not streaming  # a pull producer is called when nothing is left
-        if not streaming:
-            producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    # IPushProducer
-
-    def pauseProducing(self) -> None:
-        self._reads = False
-
-    def resumeProducing(self) -> None:
-        self._reads = True
-        self.other._soon()
-
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
-    # The wire
-
-    def _soon(self) -> None:
-        if not self._due and not self._closed:
-            self._due = True
-            self._network.callLater(0, self._carry)
-
-    def _carry(self) -> None:
-        self._due = False
-        self._network.step()
-        if self._closed or not self.other._reads:
-            return
-        if self._unread:
-            data = bytes(self._unread)
-            self._unread.clear()
-            self.other.protocol.dataReceived(data)
-            if self._holds_up and not self._unread and self._producer is not None:
-                self._holds_up = not self._streaming
-                self._producer.resumeProducing()
-        if self.disconnecting and not self._unread:
-            self.end(ConnectionDone(), ConnectionDone())
-
-    def end(self, here: Exception, there: Exception) -> None:
-        """Tell both ends that the connection is gone."""
-        if self._closed:
-            return
-        for end, reason in ((self, here), (self.other, there)):
-            end.disconnecting = end._closed = True
-            end._network.ends.discard(end)
-            end.protocol.connectionLost(Failure(reason))
-
-
 class Network(MemoryReactorClock):
     """A simulated reactor for clients. Every host and port leads to the same server.
 
@@ -363,7 +257,7 @@ class Network(MemoryReactorClock):
     def __init__(self, server: Callable[[IPv4Address], Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reachable = True
-        self.ends: set[_End] = set()
+        self.ends: set[End] = set()
         self._server = server
         self._ports = 50_000
         self._steps = 0
@@ -382,17 +276,16 @@ class Network(MemoryReactorClock):
         if connector.stoppedConnecting:
             return
         self._ports += 1
-        client = _End(self, IPv4Address("TCP", "127.0.0.1", self._ports))
-        server = _End(self, IPv4Address("TCP", host, port))
-        client.other, server.other = server, client
-        accepted = self._server(client.getHost()) if self.reachable else None
+        here = IPv4Address("TCP", "127.0.0.1", self._ports)
+        there = IPv4Address("TCP", host, port)
+        accepted = self._server(here) if self.reachable else None
         if accepted is None:
             factory.clientConnectionFailed(connector, Failure(Refusal()))
             return
+        client = End(self, here, self.step, self.ends.discard)
+        server = End(self, there, self.step, self.ends.discard)
         self.ends |= {client, server}
-        client.protocol, server.protocol = factory.buildProtocol(server.getHost()), accepted
-        server.protocol.makeConnection(server)
-        client.protocol.makeConnection(client)
+        client.connect(server, factory.buildProtocol(there), accepted)
 
     def cut(self) -> None:
         """Break all connections."""

@@ -23,6 +23,7 @@ LAYERS = {
         "files",
         "logfile",
         "memory",
+        "memory_connection",
     ],
     "values": [
         "core",
