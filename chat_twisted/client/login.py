@@ -87,8 +87,9 @@ class Login:
                 raise HeaderIncomplete("a second challenge")
             self._ways = self._identity.ways(frame.headers.get("methods", "").split())
             self._challenge = incoming.challenge(frame)
-        elif not self._proving:
-            raise HeaderIncomplete("an answer to a proof that was not given")
+        elif not self._proving:  # a proof from before this session is not valid any more
+            self._no_proof(Refused(refusal.code, refusal.text, refusal))
+            return
         self._proving = False
         self.proven = True
         Deferred.fromCoroutine(self._prove(refusal))

@@ -84,7 +84,11 @@ class ClientSession(ChatSession, protocol.Protocol):
     :param instance: identifies this client to the server on each connection.
     :param other_name: called if the name is in use; its result is another name to register, or
         empty.
+    :param token_of: returns the session token to use with another name.
     :param bot: whether the user is a program; None if this is not known.
+    :param confirm: called when messages were received, with the number of the last one and whether
+        one of them is a direct message; ``confirm`` must be called later. By default this is done
+        at once.
     """
 
     transport: Any  # ITCPTransport, or a substitute in tests
@@ -103,7 +107,9 @@ class ClientSession(ChatSession, protocol.Protocol):
         first_id: int | None = None,
         instance: str | None = None,
         other_name: Callable[[Refusal], Deferred[str]] | None = None,
+        token_of: Callable[[str], str] = lambda name: "",
         bot: bool | None = None,
+        confirm: Callable[[int, bool], None] | None = None,
     ) -> None:
         self.user = user
         self.where = ""  # the server's address, for messages to the user
@@ -127,9 +133,13 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._was_registered = False  # whether the user was ever registered
         self._is_refused = False  # whether the registration was refused
         self._other_name = other_name
+        self._token_of = token_of
+        self._confirm = confirm or (lambda number, direct: self.confirm(number))
         self._bot = bot
         self._choosing_name = False  # whether another name is awaited
         self._last_received = 0  # the number of the last received message
+        self._last_sender = ""  # the sender of that message
+        self._has_direct = False  # whether a direct message was received just now
         self._skips_messages = False  # whether messages are left to the server
         self._has_skipped = False  # whether messages were left on this connection
         self._requests = Requests(draw_id() if first_id is None else first_id)
@@ -363,22 +373,26 @@ class ClientSession(ChatSession, protocol.Protocol):
         """Handle the frames in ``data``. Called by Twisted when data is received."""
         self._liveness.heard()
         self._cancel_first_answer_timer()
-        before, sender = self._last_received, ""
+        before, self._has_direct = self._last_received, False
         try:
             self._reader.receive_data(data)
             while (frame := self._reader.next_frame()) is not None:
                 if self._over:
                     return
                 self._take(frame)
-                sender = frame.argument if frame.verb == "FORWARD" else sender
         except ChatError as error:
             # The same would come on another connection, so the session does not reconnect.
             self._end(f"the server broke the protocol: {error}")
             self.transport.abortConnection()
             return
         if self._last_received > before and self._registered:
-            # RECEIVED is cumulative.
-            self._write("RECEIVED", encode("RECEIVED", sender, [("Message", self._last_received)]))
+            self._confirm(self._last_received, self._has_direct)
+
+    def confirm(self, number: int) -> None:
+        """Confirm to the server that the user has all messages up to this number."""
+        if self._registered and not self._over:
+            frame = encode("RECEIVED", self._last_sender, [("Message", number)])
+            self._write("RECEIVED", frame)
 
     def _take(self, frame: Frame) -> None:
         take = self._FRAMES.get(frame.verb)
@@ -396,7 +410,8 @@ class ClientSession(ChatSession, protocol.Protocol):
         if self._quit_timer is not None:
             return  # it can't be confirmed now; an account gets it again
         if message.number > self._last_received and not self._must_skip():
-            self._last_received = message.number
+            self._last_received, self._last_sender = message.number, message.sender
+            self._has_direct |= fold(message.to) == fold(self.user)
             if fold(message.sender) != fold(self.user):
                 self._listener.received(message)
             else:
@@ -584,7 +599,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         if not name:
             self._is_not_registered(problem)
             return
-        self.user, self.token = name, ""
+        self.user, self.token = name, self._token_of(name)
         self._login = self._new_login()
         self._liveness.answered()  # starts to wait now
         self._register()

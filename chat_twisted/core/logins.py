@@ -80,6 +80,7 @@ class Logins:
         name: str,
         *,
         token: str | None = None,
+        new_token: str | None = None,
         proof: str = "",
         present: bool = True,
         real_name: str | None = None,
@@ -90,6 +91,7 @@ class Logins:
         """Log in a session. Later ``Session.registered`` or ``Session.refused`` is called.
 
         :param token: the token that the client has sent, or None.
+        :param new_token: the token to use unless ``token`` is valid; None for a random one.
         :param proof: the verified proof (``commands.Login``); empty without one.
         :param present: whether messages reach the session from the login on; otherwise it must
             ``arrive``.
@@ -104,7 +106,7 @@ class Logins:
         if self.count >= self._max_clients:
             self._check_name(name, token, proof, session)
             raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
-        session.token = secrets.token_urlsafe(16)
+        session.token = new_token or secrets.token_urlsafe(16)
         policy = session.policy
         command = Login(
             name,

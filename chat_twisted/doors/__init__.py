@@ -27,6 +27,9 @@ class Channel(NamedTuple):
     :ivar binding: the SHA-256 digest of the server's certificate; empty without TLS.
     :ivar certificate_key: the public key of the certificate that the client has shown, as
         ``keys.parse_key`` returns it; empty without one.
+    :ivar inside: the kind of a client that runs inside the server, such as ``SSH``; empty for all
+        others. Its user is verified already, and a guest chooses their own session token.
+    :ivar proof: the verified proof of such a user, as in ``commands.Login``; empty for a guest.
     :ivar lost: must be called when the connection is lost.
     """
 
@@ -35,6 +38,8 @@ class Channel(NamedTuple):
     port: int = 0
     binding: bytes = b""
     certificate_key: str = ""
+    inside: str = ""
+    proof: str = ""
     lost: Callable[[], None] = lambda: None
 
     @property

@@ -320,7 +320,7 @@ class FramedConnection(DoorConnection, LineReceiver):
         self._become(State.UNREGISTERED)
         self._applicant = session = Version2(self.factory.version_2, self, frame)
         self._challenge = None
-        session.register()
+        session.register(self.channel.proof)
         self._ask_for_name(session)
 
     def _ask_for_name(self, session: Version1 | Version2) -> None:
@@ -362,7 +362,8 @@ class FramedConnection(DoorConnection, LineReceiver):
         """Called when the session is logged in."""
         if isinstance(session, Version2):
             self._start(session, State.TALKING)
-            self._log_came(self.factory.hub.name_of(session), f"version {VERSION}")
+            protocol = self.channel.inside or f"version {VERSION}"
+            self._log_came(self.factory.hub.name_of(session), protocol)
         else:
             self._start(session, State.SENDING)
         self.go_on()

@@ -132,7 +132,7 @@ class Version2(Session):
         """Log in with the name in the greeting. Later ``Connection.registered`` or ``refuse`` is
         called.
 
-        :param proof: the proof that AUTH has verified; empty without one.
+        :param proof: the proof that AUTH or the SSH door has verified; empty without one.
         :param label: the Id of AUTH.
         :raises ChatError: if it is refused at once.
         """
@@ -146,10 +146,12 @@ class Version2(Session):
         self.instance = greeting.token("instance") or ""
         if not proof:  # otherwise REGISTERED is the answer to AUTH
             label = greeting.id
+        token = greeting.headers.get("session")
         self.door.hub.logins.login(
             self,
             self.name,
-            token=greeting.headers.get("session"),
+            token=token,
+            new_token=token if self.connection.channel.inside else None,
             proof=proof,
             real_name=greeting.headers.get("real-name"),
             bot=greeting.flag("bot"),
