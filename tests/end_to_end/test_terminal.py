@@ -232,10 +232,22 @@ class TerminalTestCase(ServerTestCase):
         """Run the client on a new terminal. ``name`` is the terminal's; with ``ssh`` the client
         does not have the terminal's variables.
         """
+        client = (sys.executable, "-m", "chat_twisted.client", *command)
+        variables["XDG_CONFIG_HOME"] = str(self.home(home or name).parent)
+        return self.run_on_terminal(name, *client, term=term, ssh=ssh, **variables)
+
+    def run_on_terminal(
+        self,
+        name: str,
+        *command: str,
+        term: str = "screen-256color",
+        ssh: bool = False,
+        **variables: str,
+    ) -> Terminal:
+        """Run a command on a new terminal; see ``terminal``."""
         before = "unset TMUX TMUX_PANE TERM_PROGRAM; " if ssh else ""
         files = Path(self.folder.name) / f"terminal-{name}"
         files.with_suffix(".written").touch()
-        variables["XDG_CONFIG_HOME"] = str(self.home(home or name).parent)
         settings = [f"-e{variable}={value}" for variable, value in variables.items()]
         pane = self.tmux(
             *("set-option", "-g", "default-terminal", term, ";"),
@@ -244,8 +256,7 @@ class TerminalTestCase(ServerTestCase):
             *("set-option", "-gq", "scroll-on-clear", "off", ";"),
             *("new-session", "-d", "-P", "-F", "#{pane_id}", "-s", name, "-c", self.folder.name),
             *("-x", str(COLUMNS), "-y", str(ROWS), *settings),
-            *("sh", "-c", f"{before}{TO_THE_END} > '{files}.code'", sys.executable),
-            *("-m", "chat_twisted.client", *command, ";"),
+            *("sh", "-c", f"{before}{TO_THE_END} > '{files}.code'", *command, ";"),
             *("pipe-pane", "-t", name, f"cat >> '{files}.written'"),
         )
         terminal = Terminal(self.tmux, name, pane.strip(), files)
