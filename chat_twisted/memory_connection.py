@@ -10,13 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import (
-    IAddress,
-    IConsumer,
-    IPushProducer,
-    IReactorTime,
-    ITransport,
-)
+from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,7 +23,7 @@ class End:
     """One end of a connection, as the transport of a protocol.
 
     :ivar protocol: the protocol of this end.
-    :param clock: the reactor.
+    :param soon: calls its argument in a later turn of the reactor.
     :param address: the address of this end.
     :param carries: called each time before bytes are passed on.
     :param gone: called when the connection is lost.
@@ -40,12 +34,12 @@ class End:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        soon: Callable[[Callable[[], None]], object],
         address: IAddress,
         carries: Callable[[], None] = lambda: None,
         gone: Callable[[End], None] = lambda end: None,
     ) -> None:
-        self._clock = clock
+        self._call_soon = soon
         self._address = address
         self._carries = carries
         self._gone = gone
@@ -90,7 +84,7 @@ class End:
         """Close the connection, and discard what is not read."""
         self._unread.clear()
         self.loseConnection()
-        self._clock.callLater(0, self.end, ConnectionAborted(), ConnectionLost())
+        self._call_soon(lambda: self.end(ConnectionAborted(), ConnectionLost()))
 
     def getPeer(self) -> IAddress:
         """Return the address of the other end."""
@@ -134,7 +128,7 @@ class End:
     def _soon(self) -> None:
         if not self._due and not self._closed:
             self._due = True
-            self._clock.callLater(0, self._carry)
+            self._call_soon(self._carry)
 
     def _carry(self) -> None:
         self._due = False

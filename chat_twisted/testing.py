@@ -282,10 +282,12 @@ class Network(MemoryReactorClock):
         if accepted is None:
             factory.clientConnectionFailed(connector, Failure(Refusal()))
             return
-        client = End(self, here, self.step, self.ends.discard)
-        server = End(self, there, self.step, self.ends.discard)
+        client, server = self._end(here), self._end(there)
         self.ends |= {client, server}
         client.connect(server, factory.buildProtocol(there), accepted)
+
+    def _end(self, address: IPv4Address) -> End:
+        return End(lambda call: self.callLater(0, call), address, self.step, self.ends.discard)
 
     def cut(self) -> None:
         """Break all connections."""
@@ -317,6 +319,7 @@ class Chat:
     :ivar wall: the server's time of day, which a test may set (``wall.ahead``).
     :ivar store: the storage, which a test can make fail.
     :ivar hub: the server's hub, for facts that no client is told.
+    :ivar framed: the framed door.
     :param limits: the limits, as in the server's options.
     :param grace: seconds for which a guest's name is held after their last connection.
     :param guests: whether users without an account may log in.
@@ -339,11 +342,11 @@ class Chat:
         )
         self.hub = self._server.hub
         gate = Gate(lambda: self.hub.state, quick_passwords(), self.reactor)
-        self._factory = FramedFactory(self.hub, gate, self.reactor, max_message=max_message)
-        self._factory.doStart()  # type: ignore[no-untyped-call]
+        self.framed = FramedFactory(self.hub, gate, self.reactor, max_message=max_message)
+        self.framed.doStart()  # type: ignore[no-untyped-call]
 
     def _accept(self, address: IPv4Address) -> Any:
-        return self._factory.buildProtocol(address)
+        return self.framed.buildProtocol(address)
 
     def client(self, user: str, **options: Any) -> ChatClient:
         """Make a client that is not connected yet; ``options`` are those of ``ChatClient``."""
@@ -411,8 +414,8 @@ class Chat:
 
     def close(self) -> None:
         """Stop the server."""
-        self._factory.stop("The server is stopping")
-        self._factory.doStop()  # type: ignore[no-untyped-call]
+        self.framed.stop("The server is stopping")
+        self.framed.doStop()  # type: ignore[no-untyped-call]
         self.settle()
         self._server.stop()
         self.settle()

@@ -200,6 +200,13 @@ LAYERS = {
         "client.main",
         "client.__main__",
     ],
+    "inside": [
+        "inside",
+        "inside.confirming",
+        "inside.files",
+        "inside.connecting",
+        "inside.pipe",
+    ],
     "control": ["control", "control_socket"],
     "commands": ["offline", "reaching", "admin_actions", "admin", "accounts", "archive"],
     "testing": ["testing"],
@@ -219,6 +226,7 @@ MAY_IMPORT = {
     "doors": {"values", "tools", "wire", "auth", "gate", "state", "hub"},
     "ui": {"values", "wire"},
     "client": {"values", "wire", "ui"},
+    "inside": {"values", "wire", "doors", "ui", "client"},
     "control": {"values", "tools", "auth", "state", "hub"},
     "commands": {"values", "tools", "auth", "state", "hub", "storage", "control"},
     "testing": {
@@ -245,6 +253,7 @@ MAY_IMPORT = {
         "storage",
         "doors",
         "control",
+        "inside",
     },
 }
 """Beside ``base``, which all may import."""

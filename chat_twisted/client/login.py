@@ -7,13 +7,13 @@ for, or what follows a login.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from chat_twisted.client import incoming
-from chat_twisted.client.identity import Identity
 from chat_twisted.core.errors import AuthenticationFailed, AuthenticationRequired
 from chat_twisted.frames import Frame, HeaderIncomplete, encode
 from chat_twisted.refusals import refusal_of
@@ -25,6 +25,18 @@ CODES = (REQUIRED, refusal_of(AuthenticationFailed).code)
 """The codes of the refusals that this module handles."""
 
 
+class Proofs(Protocol):
+    """The part of ``identity.Identity`` that a login uses."""
+
+    password: str
+
+    def ways(self, methods: Sequence[str]) -> list[str]:
+        """See ``Identity.ways``."""
+
+    def sign(self, challenge: bytes, name: str, binding: bytes) -> tuple[str, bytes]:
+        """See ``Identity.sign``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Where the proofs of a login come from.
@@ -33,7 +45,7 @@ class Credentials:
         fails with ``IdentityError``.
     """
 
-    identity: Identity
+    identity: Proofs
     ask_password: Callable[[str], Deferred[str]]
 
 

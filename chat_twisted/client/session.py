@@ -599,10 +599,14 @@ class ClientSession(ChatSession, protocol.Protocol):
         if not name:
             self._is_not_registered(problem)
             return
-        self.user, self.token = name, self._token_of(name)
-        self._login = self._new_login()
+        self.take_name(name)
         self._liveness.answered()  # starts to wait now
         self._register()
+
+    def take_name(self, name: str) -> None:
+        """Use another name at the next registration."""
+        self.user, self.token = name, self._token_of(name)
+        self._login = self._new_login()
 
     def _repeat(self, id: int | None, code: int, seconds: int | None) -> bool:
         """Repeat a temporarily refused request after ``seconds``; return whether it can be."""

@@ -42,9 +42,9 @@ class UserFiles(Protocol):
     password: str
 
     def public(self) -> str:
-        """Return the user's public key as one line.
+        """Return the user's public key as one line; empty if they have come without one.
 
-        :raises IdentityError: if there is none.
+        :raises IdentityError: if it can't be read.
         """
 
     def read_key(self, given: str) -> str:
@@ -161,7 +161,9 @@ class Asker:
         session, files = self._session, self._files
         match command:
             case Command("/register"):
-                return await session.register(files.public())
+                key = files.public()
+                password = "" if key else await self._new_password()
+                return await session.register(key, password)
             case Command("/password"):
                 return await session.set_password(await self._new_password())
             case Command("/keys", "add", name):

@@ -327,13 +327,14 @@ class ChatRequests:
 
     # Accounts
 
-    async def register(self, key: str) -> Done:
-        """Make an account for a guest.
+    async def register(self, key: str = "", password: str = "") -> Done:
+        """Make an account for a guest, with a key or a password.
 
         :param key: a public key, as ssh-keygen writes it.
         :raises Refused: if it is not a key, or the user has an account (111).
         """
-        done: Done = await self.ask("ACCOUNT", "register", (("Key", key),))
+        headers: Headers = (("Key", key),) if key else ()
+        done: Done = await self.ask("ACCOUNT", "register", headers, password or None)
         return done
 
     async def set_password(self, password: str) -> Done:

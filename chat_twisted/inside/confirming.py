@@ -1,0 +1,70 @@
+"""Confirms messages to the server when the user's ssh has taken them, and still answers.
+
+This module must not know where the messages are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+SOON, LATER = 0.1, 3.0
+"""Seconds after which messages are confirmed: direct ones, whose senders wait for it, and others.
+What comes meanwhile is confirmed together."""
+
+
+class Confirmer:
+    """Confirms the messages of one session.
+
+    :param when_taken: calls its argument when the user has everything that was shown so far.
+    :param confirm: confirms all messages up to a number.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        when_taken: Callable[[Callable[[], None]], None],
+        confirm: Callable[[int], None],
+    ) -> None:
+        self._clock = clock
+        self._when_taken = when_taken
+        self._confirm = confirm
+        self._newest = 0  # the number of the newest message that is not confirmed; 0 if all are
+        self._timer: IDelayedCall | None = None
+        self._asked = False  # whether ``when_taken`` was called, and has not called back
+
+    def received(self, number: int, direct: bool) -> None:
+        """Confirm messages later.
+
+        :param number: the number of the last one.
+        :param direct: whether one of them is a direct message.
+        """
+        self._newest = number
+        if not self._asked:
+            self._ask_within(SOON if direct else LATER)
+
+    def _ask_within(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._ask)
+        elif self._timer.getTime() > self._clock.seconds() + seconds:
+            self._timer.reset(seconds)
+
+    def _ask(self) -> None:
+        self._timer = None
+        self._asked = True
+        number, self._newest = self._newest, 0
+        self._when_taken(lambda: self._taken(number))
+
+    def _taken(self, number: int) -> None:
+        self._asked = False
+        self._confirm(number)
+        if self._newest:
+            self._ask_within(SOON)
+
+    def stop(self) -> None:
+        """Confirm nothing more."""
+        self._asked = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
