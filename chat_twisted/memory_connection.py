@@ -71,6 +71,14 @@ class End:
             self._holds_up = True
             self._producer.pauseProducing()
 
+    def send(self, data: bytes) -> int:
+        """Write as much of ``data`` as may wait for the reader; return the number of bytes."""
+        if self.disconnecting or len(self._unread) > BUFFER:
+            return 0
+        self._unread += data
+        self._soon()
+        return len(data)
+
     def writeSequence(self, data: Any) -> None:
         """Write all pieces."""
         self.write(b"".join(data))

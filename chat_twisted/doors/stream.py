@@ -1,4 +1,5 @@
-"""Input, output, backpressure, idle time-outs and closing of connections: TCP, TLS, local sockets.
+"""Input, output, backpressure, idle time-outs and closing of connections: TCP, TLS, local sockets,
+and connections in memory.
 
 A ``Stream`` is between a door's protocol and the transport of one connection; ``Streams`` has all
 streams of a door. Output of one turn of the reactor is sent in one piece at its end, directly to
@@ -29,6 +30,7 @@ from chat_twisted.doors.poller import SHARE, Poller
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from chat_twisted.doors.tls import decrypt, encrypt
 from chat_twisted.logs import Logger
+from chat_twisted.memory_connection import End
 
 LINGER = 2
 """Seconds for which input of a closed connection is read and discarded. Closing a socket with
@@ -112,6 +114,7 @@ class Stream:
         "_linger",
         "_out",
         "_polled",
+        "_poller",
         "_queued",
         "_rests",
         "_resumes",
@@ -167,11 +170,15 @@ class Stream:
         # transport would first register with the reactor and unregister afterwards, which costs two
         # system calls and a turn of the reactor.
         self._send: Callable[[bytes], int] | None = None
+        self._poller: Poller | None = None  # reads the socket
         is_socket = ITCPTransport.providedBy(self._below)
         if is_socket and not isinstance(self._below, TLSMemoryBIOProtocol):
             self._below.setTcpNoDelay(True)  # small writes are gathered here already
             if self._tls is None or streams.poller is not None:
                 self._send = self._below.getHandle().send
+                self._poller = streams.poller
+        elif isinstance(transport, End):
+            self._send = transport.send
         # With TLS, Twisted's transport may still have to send the end of the handshake; and if
         # Twisted reads the socket, it sends the answers of TLS itself.
         self._is_direct = self._tls is None and self._send is not None
@@ -313,16 +320,16 @@ class Stream:
 
     def _read(self) -> None:
         """Start to read: by the poller if possible, otherwise by the reactor."""
-        poller = self._streams.poller
-        if poller is not None and self._send is not None and not self.ended:
+        poller = self._poller
+        if poller is not None and not self.ended:
             received = self.protocol.dataReceived if self._tls is None else self._decrypt
             self._polled = poller.add(self._below, received, self.source)
         else:
             self.transport.resumeProducing()
 
     def _leave_poller(self) -> None:
-        if self._polled is not None and self._streams.poller is not None:
-            self._streams.poller.remove(self._polled)
+        if self._polled is not None and self._poller is not None:
+            self._poller.remove(self._polled)
             self._polled = None
 
     def _decrypt(self, data: bytes) -> None:
