@@ -46,6 +46,7 @@ class End:
         self._unread = bytearray()  # written here, and not yet read at the other end
         self._reads = True
         self.disconnecting = False
+        self._aborted = False
         self._closed = False
         self._due = False
         self._producer: Any = None
@@ -91,7 +92,7 @@ class End:
     def abortConnection(self) -> None:
         """Close the connection, and discard what is not read."""
         self._unread.clear()
-        self.loseConnection()
+        self.disconnecting = self._aborted = True
         self._call_soon(lambda: self.end(ConnectionAborted(), ConnectionLost()))
 
     def getPeer(self) -> IAddress:
@@ -150,7 +151,7 @@ class End:
             if self._holds_up and not self._unread and self._producer is not None:
                 self._holds_up = not self._streaming
                 self._producer.resumeProducing()
-        if self.disconnecting and not self._unread:
+        if self.disconnecting and not self._unread and not self._aborted:
             self.end(ConnectionDone(), ConnectionDone())
 
     def end(self, here: Exception, there: Exception) -> None:
