@@ -6,7 +6,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.ui import roster as module
 from chat_twisted.ui.roster import MAX_PRESENT, Roster
-from chat_twisted.ui.values import Seen, State
+from chat_twisted.ui.values import Room, Seen, State
 
 
 class RosterTestCase(TestCase):
@@ -40,6 +40,20 @@ class PresenceTests(RosterTestCase):
         self.roster.disconnected()
         self.roster.set_present([Seen("alice", State.HERE)])
         self.assertEqual([self.follow("bob"), self.follow("dave")], ["", "dave is here"])
+
+
+class MemoryTests(RosterTestCase):
+    def test_a_name_is_in_memory_once_however_many_rosters_have_it(self) -> None:
+        rosters = [Roster(), Roster()]
+        for roster in rosters:
+            erin, dave, room = (bytes(name, "ascii").decode() for name in ("Erin", "Dave", "#Dev"))
+            roster.set_present([Seen(erin, State.HERE)])
+            roster.follow(Seen(dave, State.HERE), "alice")
+            roster.set_rooms([Room(room, 1, member=True, private=False)])
+        one, other = ([*roster.users(""), *roster.rooms()] for roster in rosters)
+        self.assertEqual(one, ["Dave", "Erin", "#Dev"])
+        for name, same in zip(one, other, strict=True):
+            self.assertIs(name, same)
 
 
 class GuestTests(RosterTestCase):

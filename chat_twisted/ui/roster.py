@@ -1,10 +1,14 @@
 """The users who are present, and the known rooms, as the terminal completes and names them.
 
+Names and identities are interned: in a server with many terminals, which all know the same users,
+each text is in memory once.
+
 This module must not know how names are shown, or which requests are made for them.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from chat_twisted.core.message import fold
@@ -71,8 +75,8 @@ class Roster:
         """Replace the list of users who are present; return the sentences about names that other
         users have now.
         """
-        self._present = {fold(user.user): user.user for user in seen[:MAX_NAMES]}
-        self._away = {fold(u.user) for u in seen[:MAX_NAMES] if u.state is State.AWAY}
+        self._present = {_key(user.user): sys.intern(user.user) for user in seen[:MAX_NAMES]}
+        self._away = {_key(u.user) for u in seen[:MAX_NAMES] if u.state is State.AWAY}
         strangers = [(user.user, self._identify(user, stayed=False)) for user in seen]
         return [f"{self.marked(name)} is {stranger}" for name, stranger in strangers if stranger]
 
@@ -91,10 +95,10 @@ class Roster:
 
         :param stayed: whether the name was taken all the time: then a guest has made an account.
         """
-        key, identity = fold(seen.user), seen.identity
+        key, identity = _key(seen.user), seen.identity
         if identity is None:
             return ""
-        _put(self._identities, key, identity, MAX_NAMES)
+        _put(self._identities, key, sys.intern(identity), MAX_NAMES)
         before = self._partners.get(key)
         if before is None or before == identity:
             return ""
@@ -115,7 +119,7 @@ class Roster:
         :param user: the user's own name.
         :param hide: whether only the name of another user than before is news.
         """
-        key = fold(seen.user)
+        key = _key(seen.user)
         was_here, was_away = key in self._present, key in self._away
         stranger = self._identify(seen, stayed=was_here)
         name = self.marked(seen.user)
@@ -123,7 +127,7 @@ class Roster:
         if seen.state is State.GONE:
             self._present.pop(key, None)
         elif was_here or len(self._present) < MAX_NAMES:
-            self._present[key] = seen.user
+            self._present[key] = sys.intern(seen.user)
             if seen.state is State.AWAY:
                 self._away.add(key)
         if key == fold(user):
@@ -178,8 +182,8 @@ class Roster:
 
     def set_rooms(self, rooms: Sequence[Room]) -> None:
         """Replace the list of rooms."""
-        self._rooms = {fold(room.name): room.name for room in rooms[:MAX_NAMES]}
-        self._own_rooms = {fold(room.name): room.name for room in rooms if room.member}
+        self._rooms = {_key(room.name): sys.intern(room.name) for room in rooms[:MAX_NAMES]}
+        self._own_rooms = {_key(room.name): sys.intern(room.name) for room in rooms if room.member}
 
     def add_room(self, room: str, *, member: bool) -> None:
         """Add a room that was mentioned; ``member`` says that the user has joined it."""
@@ -194,6 +198,10 @@ class Roster:
     def spelling(self, name: str) -> str:
         """Return a user's or a room's name as its owner spells it, if it is known."""
         return self._rooms.get(fold(name)) or self._present.get(fold(name)) or name
+
+
+def _key(name: str) -> str:
+    return sys.intern(fold(name))
 
 
 def _put(names: dict[str, str], key: str, value: str, limit: int) -> None:
