@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -25,8 +26,10 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted import reactor_loop
 from chat_twisted.client import screen as screen_module
 from chat_twisted.client import themes
 from chat_twisted.client import wrapping as wrapping_module
@@ -1057,6 +1060,25 @@ class SharedProcessTests(ScreenTestCase):
         await self.see_last("ALL> for the first")
         await self.type(CTRL_C, "")
         await self.type("#o\t", "#ops: ")
+
+
+class ReactorTests(ScreenTestCase):
+    def test_a_screen_that_waits_does_not_wake_up_its_reactor(self) -> None:
+        reactor = MemoryReactorClock()
+        reactor_loop.use(reactor)
+        self.addCleanup(reactor_loop.leave)
+        handler = signal.getsignal(signal.SIGWINCH)
+        with create_pipe_input() as self.input:
+            self.make(self.input)
+            self.screen.start()
+            reactor.pump([0, 1, 1])  # no more keys of a sequence are expected
+            self.assertEqual(self.glass.last, "ALL> ")
+            self.assertEqual(reactor.getDelayedCalls(), [])
+            self.assertIs(signal.getsignal(signal.SIGWINCH), handler)  # it is the program's
+            self.screen.stop(0, "end")
+            reactor.advance(0)
+        self.assertEqual(self.successResultOf(self.screen.done), (0, "end"))
+        self.assertEqual((reactor.getDelayedCalls(), reactor.getReaders()), ([], []))
 
 
 class ForeignMachineTests(ScreenTestCase):

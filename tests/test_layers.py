@@ -24,6 +24,7 @@ LAYERS = {
         "logfile",
         "memory",
         "memory_connection",
+        "reactor_loop",
     ],
     "values": [
         "core",

@@ -32,14 +32,9 @@ def run() -> None:
             signal.signal(number, signal.SIG_IGN)
         _open_standard_files()
         import chat_twisted.dependencies  # noqa: F401  ends the process if one is missing
-        from chat_twisted.client.arguments import Mode, parse
+        from chat_twisted.client.arguments import parse
 
         arguments = parse()
-        if arguments.mode is Mode.SCREEN:
-            from twisted.internet import asyncioreactor
-
-            asyncioreactor.install()  # the reactor that prompt_toolkit runs in
-
         from twisted.internet.task import react
 
         from chat_twisted.client.main import main

@@ -157,6 +157,7 @@ async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> N
 
 
 async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) -> None:
+    from chat_twisted import reactor_loop
     from chat_twisted.client.history import InputHistory
     from chat_twisted.client.screen import Screen
     from chat_twisted.ui.conversation_view import ConversationView
@@ -206,6 +207,8 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
         bot=False,
     )
     screen.view = view
+    reactor_loop.use(reactor)
+    signal.signal(signal.SIGWINCH, lambda *_: reactor.callFromThread(screen.resized))
     screen.start()
     connecting = connector.connect(session)
 

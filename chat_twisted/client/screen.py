@@ -2,7 +2,8 @@
 
 It draws lines and reads keys; ``conversation_view`` decides what is shown and done. Lines above the
 prompt are written once and then belong to the terminal's own scrollback. The prompt runs in the
-asyncio event loop of Twisted's asyncio reactor. This module must not know the session's requests.
+asyncio event loop of the reactor (``reactor_loop``). This module must not know the session's
+requests.
 """
 
 from __future__ import annotations
@@ -203,6 +204,7 @@ class Screen:
         app.before_render += self._will_be_drawn
         app.after_render += self._is_drawn
         app.ttimeoutlen = ESCAPE_TIMEOUT
+        app.terminal_size_polling_interval = None  # ``resized`` is called
         self._erase_as_drawn = app.renderer.erase
         app.renderer.erase = self._erase  # type: ignore[method-assign]
 
@@ -528,8 +530,8 @@ class Screen:
         self._output.flush()
 
     def resized(self) -> None:
-        """Draw for the new size. To be called if the terminal is not that of the process."""
-        if self._session.app.is_running:
+        """Draw for the new size. To be called when the terminal's size has changed."""
+        if self._session.app.is_running and not self._is_editing:
             self._session.app._on_resize()
 
     def stop(self, code: int, reason: str) -> None:
