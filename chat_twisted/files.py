@@ -121,6 +121,22 @@ def make_private(path: Path, say: Say) -> None:
         raise FilesError(f"{path}: {error.strerror}") from None
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a private file atomically.
+
+    :param path: a path in a folder that ``make_private_folder`` has returned.
+    :raises OSError: if it can't be written.
+    """
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.rename(path)
+
+
 def require_trusted(path: Path, *, secret: bool = False) -> None:
     """Check that a file named by the operator is not writable by everybody.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from zope.interface import implementer
 
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core.errors import NotPermitted
-from chat_twisted.files import FilesError, Say, make_private, require_trusted
+from chat_twisted.files import FilesError, Say, make_private, require_trusted, write_private
 
 CERTIFICATE = "certificate.pem"
 KEY = "private-key.pem"
@@ -67,8 +66,9 @@ def ensure(folder: Path, say: Say = lambda line: None) -> tuple[Path, Path]:
         return certificate, key
     try:
         made, private = _make()
-        _write(key, private)  # first: an interrupted start leaves the key without a certificate
-        _write(certificate, made)
+        # The key first: an interrupted start leaves the key without a certificate.
+        write_private(key, private)
+        write_private(certificate, made)
     except OSError as error:
         raise TLSError(f"{error.filename or folder}: {error.strerror}") from None
     return certificate, key
@@ -92,18 +92,6 @@ def _make() -> tuple[bytes, bytes]:
         serialization.NoEncryption(),
     )
     return certificate.public_bytes(serialization.Encoding.PEM), private
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a private file atomically."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.rename(path)
 
 
 def describe_fingerprint(digest: bytes) -> str:
