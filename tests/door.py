@@ -23,7 +23,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from chat_twisted.auth.gate import Gate
+from chat_twisted.core.commands import CONSOLE, MakeAccount, new_id
 from chat_twisted.core.limits import OFF
+from chat_twisted.core.turns import unlimited
 from chat_twisted.doors import Channel, tls
 from chat_twisted.doors.framed import FramedConnection, FramedFactory
 from chat_twisted.doors.tls import RECORD, ServerTLS
@@ -253,6 +255,15 @@ class DoorTestCase(TestCase):
 
     def commit(self) -> None:
         settle(self.clock)
+
+    def add_account(self, name: str, *, key: str = "", password: str = "") -> None:
+        hash = ""
+        if password:
+            hash = self.successResultOf(self.gate.passwords.hash(password, unlimited("test")))
+        id = new_id()
+        command = MakeAccount(CONSOLE, 0, key, hash=hash, name=name, id=id)
+        self.hub.ask(command)
+        self.clock.advance(0)
 
     def register(self, name: str, *headers: str) -> tuple[Client, bytes]:
         """Register in version 2; return the connection and the answer."""

@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE
 from chat_twisted.core.errors import EncryptionRequired
-from chat_twisted.core.turns import unlimited
 from chat_twisted.doors import Channel
 from tests.irc import IRCClient, IRCTestCase
 
@@ -42,15 +41,6 @@ class AccountTestCase(IRCTestCase):
         super().setUp()
         self.irc.context.is_vouched_for = lambda: self.vouched
         self.add_account("Alice", key=KEY, password=PASSWORD)
-
-    def add_account(self, name: str, *, key: str = "", password: str = "") -> None:
-        hash = ""
-        if password:
-            hash = self.successResultOf(self.gate.passwords.hash(password, unlimited("test")))
-        id = commands.new_id()
-        command = commands.MakeAccount(CONSOLE, 0, key, hash=hash, name=name, id=id)
-        self.hub.ask(command)
-        self.clock.advance(0)
 
     def encrypted(self, key: str = "") -> IRCClient:
         """Return a client on another machine with TLS, and perhaps a certificate of a key."""

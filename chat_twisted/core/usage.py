@@ -7,13 +7,25 @@ Messages are counted by ``Hub.send`` directly, because each call would cost time
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.core.errors import TooFast
-from chat_twisted.core.limits import Limiter, network
+from chat_twisted.core.limits import Allowance, Limiter, network
 from chat_twisted.core.sessions import Session
 from chat_twisted.core.turns import Asker, unlimited
+
+
+class Asking(Protocol):
+    """A session, or a peer that has none yet.
+
+    :ivar host: the peer's address; None for a local socket.
+    :ivar allowance: what it may use; None if it is not limited, or not known yet.
+    """
+
+    host: str | None
+    allowance: Allowance | None
 
 
 class Usage:
@@ -40,20 +52,20 @@ class Usage:
         if session.allowance is not None:
             session.allowance.charge(octets)
 
-    def work_wait(self, session: Session) -> float:
+    def work_wait(self, session: Asking) -> float:
         """Return the seconds until more work may be done for a session; 0 if it may be done now."""
         allowance = session.allowance
         return 0.0 if allowance is None else allowance.work_wait(self._clock.seconds())
 
-    def asker(self, session: Session) -> Asker:
+    def asker(self, session: Asking) -> Asker:
         """Return the asker for work of a session, even if it has used too much."""
-        source = session if session.host is None else network(session.host)
+        source = id(session) if session.host is None else network(session.host)
         allowance = session.allowance
         if allowance is None:
             return unlimited(source)
         return Asker(source, lambda took: allowance.charge_work(took, self._clock.seconds()))
 
-    def checked_asker(self, session: Session) -> Asker:
+    def checked_asker(self, session: Asking) -> Asker:
         """Return the asker for work of a session, which need not be logged in.
 
         :raises TooFast: if the session has used too much time.
