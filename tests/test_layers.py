@@ -135,6 +135,13 @@ LAYERS = {
         "doors.irc.connection",
         "doors.ssh",
         "doors.ssh.visits",
+        "doors.ssh.fields",
+        "doors.ssh.host_keys",
+        "doors.ssh.transport",
+        "doors.ssh.authentication",
+        "doors.ssh.output",
+        "doors.ssh.channel",
+        "doors.ssh.connection",
         "doors.front",
     ],
     "ui": [

@@ -257,6 +257,11 @@ class Stream:
             for then in waiting:
                 then()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether output waits for the peer."""
+        return self._full
+
     def when_written(self, then: Callable[[], None]) -> None:
         """Call ``then`` when no output waits for the peer; at once if none waits now."""
         if self._full:
