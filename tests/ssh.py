@@ -35,6 +35,9 @@ from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
 from tests.door import DoorTestCase, Transport
 from tests.store import settle
 
+OURS = struct.pack(">L", 0)
+"""The server's number of the channel."""
+
 DISCONNECT = conch.MSG_DISCONNECT
 UNIMPLEMENTED = conch.MSG_UNIMPLEMENTED
 EXT_INFO = conch.MSG_EXT_INFO

@@ -25,8 +25,8 @@ VERSION = b"SSH-2.0-chat_twisted"
 MAX_VERSION = 255
 """Maximum bytes of the peer's version, with its end of line (RFC 4253, 4.2)."""
 
-MIN_PACKET, MAX_PACKET = 12, 35_000
-"""Bounds of the length of a packet, as it is in the packet (RFC 4253, 6)."""
+MIN_PACKET, MAX_PACKET = 16, 35_000
+"""Bounds of the length of a packet, in bytes without its MAC (RFC 4253, 6)."""
 
 FIRST_OF_SERVICES = 50
 """The first number of the messages of services; smaller ones belong to the transport."""
@@ -214,7 +214,7 @@ class SSHTransport(conch.SSHServerTransport):
         if not self._first:
             self._first = ciphers.decrypt(self._input[start : start + block])
         size = int.from_bytes(self._first[:4]) + 4
-        if not MIN_PACKET + 4 <= size <= MAX_PACKET + 4 or size % block:
+        if not MIN_PACKET <= size <= MAX_PACKET or size % block:
             raise wrong_packet("A packet of a wrong length")
         if available < size + digest:
             return None
