@@ -22,21 +22,29 @@ from chat_twisted.logs import Logger
 
 T = TypeVar("T")
 
-SHARE = 0.01
+SHARE = 0.005
 """Seconds for which callbacks run in one turn of the reactor. The others run in the next turns, so
 that many terminals with something to draw don't delay anybody."""
 
 
-def use(reactor: Any) -> None:
+def use(reactor: Any) -> asyncio.AbstractEventLoop:
     """Make a loop over ``reactor`` the running loop of this thread, which is the reactor's.
 
     So ``asyncio.get_running_loop`` returns it whenever code runs in the reactor. Call this after
-    the process has forked. It does nothing if there is a running loop already, or if ``reactor``
-    is the asyncio reactor, which has a loop.
+    the process has forked. If there is a running loop already, or ``reactor`` is the asyncio
+    reactor, which has a loop, nothing is done.
+
+    :return: the loop.
     """
-    # These functions are documented for implementations of event loops.
-    if asyncio._get_running_loop() is None and not isinstance(reactor, AsyncioSelectorReactor):
-        asyncio._set_running_loop(cast(Any, ReactorLoop(reactor)))
+    if isinstance(reactor, AsyncioSelectorReactor):
+        loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
+        return loop
+    if (running := asyncio._get_running_loop()) is not None:
+        return running
+    made = cast(asyncio.AbstractEventLoop, ReactorLoop(reactor))
+    # asyncio documents this function for those who implement event loops.
+    asyncio._set_running_loop(made)
+    return made
 
 
 def leave() -> None:

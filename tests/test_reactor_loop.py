@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -60,9 +61,8 @@ class Reactor(MemoryReactorClock):
 class LoopTestCase(TestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
-        reactor_loop.use(self.reactor)
+        self.loop = reactor_loop.use(self.reactor)
         self.addCleanup(reactor_loop.leave)
-        self.loop = asyncio.get_running_loop()
         self.called: list[object] = []
 
 
@@ -73,9 +73,8 @@ class UseTests(TestCase):
 
     def test_the_loop_of_the_first_call_runs_whatever_the_reactor_does(self) -> None:
         reactor, seen = Clock(), []
-        reactor_loop.use(reactor)
-        loop = asyncio.get_running_loop()
-        reactor_loop.use(reactor)
+        loop = reactor_loop.use(reactor)
+        self.assertIs(reactor_loop.use(reactor), loop)
         reactor.callLater(1, lambda: seen.append(asyncio.get_running_loop()))
         reactor.advance(1)
         self.assertEqual(seen, [loop])
@@ -93,7 +92,7 @@ class UseTests(TestCase):
     def test_a_running_loop_of_asyncio_stays(self) -> None:
         async def main() -> None:
             loop = asyncio.get_running_loop()
-            reactor_loop.use(Clock())
+            self.assertIs(reactor_loop.use(Clock()), loop)
             self.assertIs(asyncio.get_running_loop(), loop)
             reactor_loop.leave()
             self.assertIs(asyncio.get_running_loop(), loop)
@@ -101,7 +100,9 @@ class UseTests(TestCase):
         asyncio.run(main())
 
     def test_the_asyncio_reactor_has_its_own_before_it_runs(self) -> None:
-        reactor_loop.use(AsyncioSelectorReactor.__new__(AsyncioSelectorReactor))
+        reactor = AsyncioSelectorReactor.__new__(AsyncioSelectorReactor)
+        reactor._asyncioEventloop = object()
+        self.assertIs(reactor_loop.use(reactor), reactor._asyncioEventloop)
         self.assertIsNone(asyncio._get_running_loop())
 
 
@@ -217,6 +218,14 @@ class TimerTests(LoopTestCase):
         timer.cancel()
         self.reactor.turns()
         self.assertEqual(self.called, [])
+
+    def test_neither_leaves_a_cycle_of_references(self) -> None:
+        for end in (asyncio.TimerHandle.cancel, lambda _: self.reactor.advance(2)):
+            timer = self.loop.call_later(2, self.called.append, 1)
+            end(timer)
+            gone = weakref.ref(timer)
+            del timer
+            self.assertIsNone(gone())
 
 
 class TaskTests(LoopTestCase):
