@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 from itertools import count
@@ -1060,6 +1061,32 @@ class SharedProcessTests(ScreenTestCase):
         await self.see_last("ALL> for the first")
         await self.type(CTRL_C, "")
         await self.type("#o\t", "#ops: ")
+
+
+class EditorTests(ScreenTestCase):
+    @on_a_terminal
+    async def test_nothing_is_drawn_while_the_editor_has_the_terminal(self) -> None:
+        opened, closed = threading.Event(), threading.Event()
+
+        def edit(_: Buffer, file: str) -> bool:
+            opened.set()
+            self.assertTrue(closed.wait(PATIENCE))
+            Path(file).write_text("edited")
+            return True
+
+        self.patch(Buffer, "_open_file_in_editor", edit)
+        await self.type("x", "x")
+        self.press("\x18\x05")
+        await self.until(opened.is_set)
+        before = self.glass.raw
+        self.glass.columns = 30
+        self.screen.resized()
+        self.screen.show([[("", "a message")]])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.assertEqual(self.glass.raw, before)
+        closed.set()
+        await self.see("a message", "ALL> edited")
 
 
 class ReactorTests(ScreenTestCase):

@@ -1,7 +1,8 @@
 """The client on a terminal as people use it: a real server, and the screen as tmux sees it.
 
 What stands on a screen can only be looked at again and again; ``Terminal.see`` does so until it is
-there, or for ``PATIENCE`` seconds.
+there, or for ``PATIENCE`` seconds. The client may erase the prompt at any moment, and draw it a
+little later, so a look has to be one at which the prompt is there: ``Terminal.all``.
 """
 
 from __future__ import annotations
@@ -100,14 +101,18 @@ class Terminal:
         lines = self._tmux("capture-pane", "-p", *options, "-t", self._pane).split("\n")
         return "\n".join(line.rstrip() for line in lines).rstrip("\n")
 
-    def all(self) -> str:
-        return self.screen("-S", "-")
+    def all(self, pattern: str = "") -> str:
+        """What stands there and what was scrolled out, when ``pattern`` is among it."""
+        return self.see(pattern, "-S", "-").string
 
-    def see(self, pattern: str) -> re.Match[str]:
-        """Wait until ``pattern`` is on the screen; ^ and $ are the ends of a line."""
+    def see(self, pattern: str, *options: str) -> re.Match[str]:
+        """Wait until ``pattern`` is on the screen; ^ and $ are the ends of a line. ``options`` are
+        those of ``screen``.
+        """
         search = re.compile(pattern, re.MULTILINE).search
         found = wait_until(
-            lambda: search(self.screen()), lambda: f"no {pattern!r} in\n{self.screen()}"
+            lambda: search(self.screen(*options)),
+            lambda: f"no {pattern!r} in\n{self.screen(*options)}",
         )
         assert isinstance(found, re.Match)
         return found
@@ -309,7 +314,7 @@ class LineTests(TerminalTestCase):
         alice.see(rf"\] ~bob: message {said},")
         alice.see_last(f"ALL> {typed.rstrip()}")
         alice.see_cursor(len("ALL> ") + len(typed))
-        shown = alice.all()
+        shown = alice.all(rf"^ALL> {typed.rstrip()}\Z")
         self.assertEqual(
             re.findall(r"^\d\d:\d\d \[ALL\] ~bob: message (\d+), which", shown, re.MULTILINE),
             [str(number) for number in range(1, said + 1)],
@@ -353,7 +358,7 @@ class LineTests(TerminalTestCase):
         alice.press("Enter")
         alice.see(rf"\] alice: {typed}\nALL>\Z")
         # Nothing else is left of the line, nor is anything of what was said missing.
-        shown = alice.all()
+        shown = alice.all(r"^ALL>\Z")
         self.assertEqual(shown.count("ALL> what is typed"), 0, shown)
         self.assertEqual(shown.count("said is longer than"), 2, shown)
         self.assertEqual(shown.count("· You are alice"), 1, shown)
@@ -373,10 +378,10 @@ class LineTests(TerminalTestCase):
             alice.see(rf"^{prompt}\Z")
             bob.say("ALL", f"w{columns}")
             alice.see(rf"bob: w{columns}\n{prompt}\Z")
-            self.assertEqual(alice.all().count("ALL> what is typed"), 1, alice.all())
+            shown = alice.all(rf"^{prompt}\Z")
+            self.assertEqual(shown.count("ALL> what is typed"), 1, shown)
         alice.press("Enter")
-        alice.see(r"\] alice: what is typed,.*\nALL>\Z")
-        shown = alice.all()
+        shown = alice.all(r"\] alice: what is typed,.*\nALL>\Z")
         self.assertNotIn("ALL> w", shown)
         for number in range(30):
             self.assertEqual(len(re.findall(rf"bob: message {number}$", shown, re.M)), 1, shown)
@@ -390,7 +395,7 @@ class LineTests(TerminalTestCase):
                 alice.see(rf"^{number + 1} not sent\b[^>]*\nALL>\Z")
             alice.press("F8")
             alice.see(r"\A(?:(?!not sent)[^>])*^ALL>\Z")
-            shown = alice.all()
+            shown = alice.all(r"^ALL>\Z")
             self.assertEqual(shown.count("ALL>"), 1, shown)
             self.assertNotIn("not sent", shown)
             alice.press("C-d")
@@ -402,8 +407,7 @@ class LineTests(TerminalTestCase):
         alice.resize_at_once(50)
         bob.say("ALL", f"see {address} there")
         alice.see("^ {8}there$")
-        joined = alice.screen("-J")
-        self.assertIn(f"bob: see\n        {address}\n        there\nALL>", joined)
+        alice.see(rf"bob: see\n        {re.escape(address)}\n        there\nALL>", "-J")
 
     def test_page_up_reads_back_in_the_conversation_with_and_without_an_alternate_screen(
         self,
@@ -784,6 +788,26 @@ class EndTests(TerminalTestCase):
             self.assertNotIn(secret, terminal.all())
             for word in (*secret.split(), *other.split()):
                 self.assertNotIn(word.encode(), terminal.written())
+
+    def test_a_line_is_finished_in_an_editor_and_one_that_is_open_holds_nobody_up(self) -> None:
+        editor = Path(self.folder.name) / "editor"
+        editor.write_text('#!/bin/sh\necho "edit $(cat $1)"; read it; printf "$it" > $1\n')
+        editor.chmod(0o700)
+        bob, alice = self.friend("bob"), self.talk("alice", EDITOR=str(editor))
+        alice.type("half")
+        alice.see_last("ALL> half")
+        alice.press("C-x", "C-e")
+        alice.see_last("edit half")
+        bob.say("ALL", "meanwhile")
+        alice.say("all of it")
+        alice.see(r"\[ALL\] ~bob: meanwhile\nALL> all of it\Z")
+        alice.press("C-x", "C-e")
+        alice.see_last("edit all of it")
+        # Ctrl-C is for the editor and for the client, which says goodbye at once.
+        alice.press("C-c")
+        self.server.wait_for("alice went from .*: quit")
+        self.assertEqual(alice.code(), 130)
+        self.assertNotIn("Traceback", alice.all())
 
 
 class SettingTests(TerminalTestCase):
