@@ -92,6 +92,7 @@ class OpeningTests(SSHTestCase):
             (b"LC_", b"x", False),
             (b"LC_\xff", b"x", False),
             (b"LANG", b"x" * 101, False),
+            (b"LANG", "ä".encode() * 51, False),
             (b"LANG", b"\x1b]0;x\a", False),
         ):
             self.assertEqual(client.request(b"env", NS(name) + NS(value)), is_taken, name)
@@ -475,6 +476,15 @@ class EndTests(SSHTestCase):
         self.clock.advance(0.2)
         self.assertTrue(client.closed)
         self.assertEqual(visit.told, [("lost",)])
+
+    def test_new_keys_do_not_extend_that_time(self) -> None:
+        client, visit = self.visit(terminal=True)
+        visit.peer.end(0)
+        client.exchange()
+        client.ending.sendKexInit()
+        client.exchange()
+        self.clock.advance(5.1)
+        self.assertTrue(client.closed)
 
     def test_a_peer_that_closes_the_channel_ends_the_visit(self) -> None:
         client, visit = self.visit(terminal=True, window=0)

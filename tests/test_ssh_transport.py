@@ -49,7 +49,8 @@ class TransportTestCase(SSHTestCase):
     def assertRefused(self, client: SSHClient, reason: str) -> None:
         """Check that the connection is closed, with a line in the log and no traceback."""
         self.assertTrue(client.closed, reason)
-        self.assertEqual(self.logged[-1], f"refused 127.0.0.1:50000: {reason}")
+        verb = "disconnected" if client.protocol.is_registered else "refused"
+        self.assertEqual(self.logged[-1], f"{verb} 127.0.0.1:50000: {reason}")
         self.assertEqual(self.flushLoggedErrors(), [])
 
 

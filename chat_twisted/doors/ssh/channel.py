@@ -42,7 +42,7 @@ PAUSE_AT = 65_536
 """Bytes of waiting output at which the visit is paused."""
 
 MAX_TERM = 100
-"""Maximum characters of the type of a terminal."""
+"""Maximum bytes of the type of a terminal."""
 
 MAX_SIDE = 1000
 """Maximum columns and rows of a terminal."""
@@ -51,7 +51,7 @@ DEFAULT_SIZE = Size(80, 24)
 """The size of a terminal that does not know its own."""
 
 MAX_VALUE, MAX_VARIABLES = 100, 20
-"""Maximum characters of the value of an environment variable, and their maximum number."""
+"""Maximum bytes of the value of an environment variable, and their maximum number."""
 
 VARIABLES = re.compile(
     "TZ|LANG|LC_[A-Z]{1,20}|COLORTERM|NO_COLOR|COLORFGBG|TERM_PROGRAM|VTE_VERSION|KITTY_WINDOW_ID"
@@ -238,7 +238,7 @@ class Session:
 
     def _request_terminal(self, fields: Fields) -> Callable[[], None] | None:
         term, columns, rows = fields.text(), fields.number(), fields.number()
-        if self._is_asked or len(term) > MAX_TERM or not term.isprintable():
+        if self._is_asked or not _is_plain(term, MAX_TERM):
             return None
         self.size = _size(columns, rows)
         self._environment["TERM"] = term
@@ -246,9 +246,7 @@ class Session:
 
     def _request_variable(self, fields: Fields) -> Callable[[], None] | None:
         name, value = fields.text(), fields.text()
-        if self._is_asked or not VARIABLES.fullmatch(name):
-            return None
-        if len(value) > MAX_VALUE or not value.isprintable():
+        if self._is_asked or not VARIABLES.fullmatch(name) or not _is_plain(value, MAX_VALUE):
             return None
         if len(self._environment) >= MAX_VARIABLES:
             return None
@@ -450,6 +448,11 @@ class Session:
             then()
         if self._unasked:
             self._send_later()
+
+
+def _is_plain(text: str, octets: int) -> bool:
+    """Return whether a text has no control characters, and at most so many bytes."""
+    return text.isprintable() and len(text.encode()) <= octets
 
 
 def _size(columns: int, rows: int) -> Size:

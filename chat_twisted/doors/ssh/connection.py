@@ -46,6 +46,9 @@ KEYS_WITHIN = 30
 CLOSE_WITHIN = 5
 """Seconds within which the peer must close the channel after this side has."""
 
+LOGIN, KEYS, CLOSE = "login", "new keys", "end of the channel"
+"""What must come in time."""
+
 AT_ONCE = 128
 """Maximum number of packets of a connection in one turn of the reactor; a few milliseconds."""
 
@@ -63,7 +66,7 @@ class SSHConnection(DoorConnection):
         self._reader = SSHTransport(self, factory.host_keys, factory.clock)
         self._authentication: Authentication | None = None
         self._session: Session | None = None  # after the login
-        self._deadline: IDelayedCall | None = None
+        self._deadlines: dict[str, IDelayedCall] = {}  # by what is not there in time
         self._is_visited = False
 
     # Life
@@ -71,7 +74,7 @@ class SSHConnection(DoorConnection):
     def connectionMade(self) -> None:
         """Begin the key exchange. Called by Twisted."""
         super().connectionMade()
-        self._expect("No login in time", self.factory.login_within)
+        self._expect(LOGIN, self.factory.login_within)
         self._reader.makeConnection(self)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -92,7 +95,7 @@ class SSHConnection(DoorConnection):
 
     def refused(self, reason: str) -> None:
         """Called when the peer was told that it is refused; closes the connection."""
-        line = "refused {peer}: {reason}"
+        line = "disconnected {peer}: {reason}" if self._is_visited else "refused {peer}: {reason}"
         self.factory.refusals.emit(self.host, line, peer=self.peer, reason=reason)
         self.close(reason)
 
@@ -110,7 +113,8 @@ class SSHConnection(DoorConnection):
         if self.closed:
             return
         self.closed = True
-        self._no_deadline()
+        for what in list(self._deadlines):
+            self._has_come(what)
         if self._authentication is not None:
             self._authentication.stop()
             self._authentication = None
@@ -119,19 +123,19 @@ class SSHConnection(DoorConnection):
             self._session = None
 
     def _expect(self, what: str, seconds: float) -> None:
-        """Disconnect the peer if ``_no_deadline`` is not called in time."""
-        if self._deadline is None:
-            refused = Refused(DISCONNECT_BY_APPLICATION, what)
-            self._deadline = self.factory.clock.callLater(seconds, self._too_late, refused)
+        """Disconnect the peer if ``_has_come`` is not called in time."""
+        if what not in self._deadlines:
+            self._deadlines[what] = self.factory.clock.callLater(seconds, self._too_late, what)
 
-    def _no_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _has_come(self, what: str) -> None:
+        """End the deadline for something, if there is one."""
+        deadline = self._deadlines.pop(what, None)
+        if deadline is not None:
+            deadline.cancel()
 
-    def _too_late(self, refused: Refused) -> None:
-        self._deadline = None
-        self.disconnect(refused)
+    def _too_late(self, what: str) -> None:
+        del self._deadlines[what]
+        self.disconnect(Refused(DISCONNECT_BY_APPLICATION, f"No {what} in time"))
 
     @property
     def is_registered(self) -> bool:
@@ -220,12 +224,12 @@ class SSHConnection(DoorConnection):
 
     def keys_wanted(self) -> None:
         """Called when a key exchange begins."""
-        self._expect("No new keys in time", KEYS_WITHIN)
+        if LOGIN not in self._deadlines:  # in the first one, people compare the fingerprint
+            self._expect(KEYS, KEYS_WITHIN)
 
     def keys_changed(self) -> None:
         """Called when a key exchange has ended."""
-        if self._is_visited:
-            self._no_deadline()
+        self._has_come(KEYS)
         if self._session is not None:
             self._session.send()
 
@@ -285,16 +289,12 @@ class SSHConnection(DoorConnection):
         """Called when the peer has asked for its shell or command."""
         self._is_visited = True
         self.stream.quiet = 0
-        self._no_deadline()
+        self._has_come(LOGIN)
 
     def channel_ends(self) -> None:
         """Called when this side has closed the channel."""
-        self._no_deadline()
-        self._deadline = self.factory.clock.callLater(CLOSE_WITHIN, self._not_closed)
-
-    def _not_closed(self) -> None:
-        self._deadline = None
-        self.close("did not close the channel in time")
+        self._has_come(LOGIN)  # the channel may end without a visit
+        self._expect(CLOSE, CLOSE_WITHIN)
 
 
 class SSHFactory(DoorFactory[SSHConnection]):
