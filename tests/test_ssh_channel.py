@@ -338,6 +338,17 @@ class OutputTests(SSHTestCase):
         _, visit = self.visit(terminal=True, window=0)
         self.assertEqual(visit.told, [("pause",)])
 
+    def test_a_visit_that_opens_with_too_much_is_lost(self) -> None:
+        most = self.ssh.streams.max_unread
+        self.visits.at_opening = lambda visit: visit.peer.write(b"x" * (most + 1))
+        client = self.client()
+        client.log_in()
+        client.open(window=0)
+        client.ending.sendPacket(c.CHANNEL_REQUEST, OURS + NS(b"shell") + b"\0")
+        client.exchange()
+        self.assertTrue(client.transport.aborting)
+        self.assertEqual(self.visits.visits[0].told, [("lost",)])
+
     def test_a_peer_for_which_too_much_waits_is_let_go(self) -> None:
         client, visit = self.visit(terminal=True, window=0)
         most = self.ssh.streams.max_unread

@@ -310,7 +310,11 @@ class Session:
         early, self._early = bytes(self._early), bytearray()
         wish = Wish(self._environment, self.size, command)
         assert visitor is not None, "a visit is opened once"
-        self._visit = visit = self._host.open(visitor, wish, self)
+        visit = self._host.open(visitor, wish, self)
+        if self._output is None:  # the visit has written too much already
+            visit.lost()
+            return
+        self._visit = visit
         if self._is_paused:
             visit.pause()
         if early and self._code is None:
