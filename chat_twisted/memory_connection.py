@@ -31,6 +31,7 @@ class End:
 
     other: End
     protocol: Any
+    _peer: IAddress
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class End:
     def connect(self, other: End, protocol: Any, other_protocol: Any) -> None:
         """Connect this end, with its protocol, to the other end with its own."""
         self.other, other.other = other, self
+        self._peer, other._peer = other._address, self._address
         self.protocol, other.protocol = protocol, other_protocol
         other_protocol.makeConnection(other)
         protocol.makeConnection(self)
@@ -97,7 +99,7 @@ class End:
 
     def getPeer(self) -> IAddress:
         """Return the address of the other end."""
-        return self.other._address
+        return self._peer
 
     def getHost(self) -> IAddress:
         """Return the address of this end."""
@@ -126,7 +128,8 @@ class End:
     def resumeProducing(self) -> None:
         """Read again."""
         self._reads = True
-        self.other._soon()
+        if not self._closed:
+            self.other._soon()
 
     def stopProducing(self) -> None:
         """Close the connection."""
@@ -155,7 +158,10 @@ class End:
             self.end(ConnectionDone(), ConnectionDone())
 
     def end(self, here: Exception, there: Exception) -> None:
-        """Tell both ends that the connection is lost, and why."""
+        """Tell both ends that the connection is lost, and why.
+
+        Afterwards they have neither protocols nor each other, so that all are freed at once.
+        """
         if self._closed:
             return
         for end, reason in ((self, here), (self.other, there)):
@@ -163,3 +169,5 @@ class End:
             end._producer = None
             end._gone(end)
             end.protocol.connectionLost(Failure(reason))
+        for end in (self.other, self):
+            del end.protocol, end.other

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Protocol, connectionDone
@@ -117,3 +120,18 @@ class EndTests(TestCase):
         self.here.write(b"late")
         self.settle()
         self.assertEqual(self.b.data, b"")
+
+    def test_after_the_end_nothing_is_kept_of_the_protocols(self) -> None:
+        gone = [weakref.ref(recorder) for recorder in (self.a, self.b)]
+        self.here.loseConnection()
+        self.settle()
+        for end in (self.here, self.there):
+            end.resumeProducing()
+            end.abortConnection()
+        self.settle()
+        self.assertEqual([len(self.a.ends), len(self.b.ends)], [1, 1])
+        self.assertEqual(self.here.getPeer(), IPv4Address("TCP", "127.0.0.1", 2))
+        gc.disable()
+        self.addCleanup(gc.enable)
+        del self.a, self.b
+        self.assertEqual([ref() for ref in gone], [None, None])
