@@ -78,7 +78,7 @@ class ReaderTestCase(ScreenTestCase):
 
     async def step(self, key: str) -> None:
         """Press a key, and wait until it is handled and nothing is waited for."""
-        app = self.screen._session.app
+        app = self.screen._prompt
         before = app.render_counter
         self.press(key)
         await self.until(lambda: app.render_counter > before)

@@ -24,7 +24,6 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.output import ColorDepth
-from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -38,10 +37,12 @@ from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
 from chat_twisted.client.history import InputHistory
 from chat_twisted.client.identity import Identity
+from chat_twisted.client.key_parser import KeyParser
 from chat_twisted.client.login import Credentials
 from chat_twisted.client.screen import Screen
 from chat_twisted.client.session import ClientSession
-from chat_twisted.client.terminal_kind import AnsweringParser, TerminalKind
+from chat_twisted.client.terminal_kind import TerminalKind
+from chat_twisted.client.terminal_output import TerminalOutput
 from chat_twisted.client.themes import THEMES
 from chat_twisted.client.user_files import LocalFiles
 from chat_twisted.client.wrapping import INDENT, SEQUENCE, shorten, wrap
@@ -295,7 +296,7 @@ class TerminalKindTests(TestCase):
         ):
             keys: list[KeyPress] = []
             answers: list[str] = []
-            parser = AnsweringParser(keys.append, answers.append)
+            parser = KeyParser(keys.append, answers.append)
             for piece in pieces:
                 parser.feed(piece)
             self.assertEqual("".join(press.data for press in keys), "abcd")
@@ -303,7 +304,7 @@ class TerminalKindTests(TestCase):
 
     def test_other_keys_are_not_kept_back(self) -> None:
         keys: list[KeyPress] = []
-        parser = AnsweringParser(keys.append, self.fail)
+        parser = KeyParser(keys.append, self.fail)
         for piece in ("a", "\x1b[A", "\x1b[>x", "b"):
             parser.feed(piece)
         found = [press.data for press in keys]
@@ -383,11 +384,10 @@ class ScreenTestCase(TestCase):
 
     def make(self, input: PipeInput) -> None:
         self.glass = Glass(self.columns)
-        output = Vt100_Output(
+        output = TerminalOutput(
             self.glass,  # type: ignore[arg-type]
             lambda: Size(24, self.glass.columns),
-            term="xterm",
-            enable_cpr=False,
+            {"TERM": "xterm"},
         )
         self.screen = Screen(
             self.config, self.history, environment=self.environment, input=input, output=output
@@ -442,7 +442,7 @@ class ScreenTestCase(TestCase):
     @property
     def typed(self) -> str:
         """The text after the prompt."""
-        return self.screen._session.default_buffer.text
+        return self.screen._prompt.buffer.text
 
     async def recall(self, typed: str) -> None:
         """Go back to the first line of the history, which is loaded in the background."""
@@ -631,7 +631,7 @@ class ColourTests(ScreenTestCase):
 
     @on_a_terminal
     async def test_colours_and_keys_are_those_of_the_config(self) -> None:
-        self.assertEqual(self.screen._session.editing_mode, EditingMode.VI)
+        self.assertEqual(self.screen._prompt.editing_mode, EditingMode.VI)
         self.press("/dance\r")
         await self.see("! No such command: /dance (/help)", "ALL> /dance")
         style = self.screen._style.get_attrs_for_style_str
@@ -645,7 +645,7 @@ class NoColourTests(TestCase):
             for environment, is_plain in (({"NO_COLOR": "1"}, True), ({}, False)):
                 environment = {"TERM": "xterm", **environment}
                 screen = Screen(Config(), InMemoryHistory(), environment=environment, input=input)
-                depth = screen._session.app.color_depth
+                depth = screen._prompt.color_depth
                 self.assertEqual(depth is ColorDepth.DEPTH_1_BIT, is_plain)
 
 

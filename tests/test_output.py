@@ -46,6 +46,7 @@ WRITERS = {
     ("client.main", "_tell"),
     ("client.identity", "ask_at_the_terminal"),
     ("client.pipe", "_show"),
+    ("client.prompt", "render"),
     ("client.screen", "_write"),
     ("client.screen", "notify"),
     ("options", "fail"),

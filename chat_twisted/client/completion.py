@@ -125,9 +125,16 @@ class CompletionRound:
 
     def __init__(self, completer: CommandCompleter) -> None:
         self._completer = completer
-        self._documents: list[Document] = []
         self._texts: list[str] = []
+        self._typed = Document()  # before the round, and after its last completion
         self._at = 0
+
+    def _document(self) -> Document:
+        if self._at == len(self._texts):
+            return self._typed
+        before, after = self._typed.text_before_cursor, self._typed.text_after_cursor
+        completed = before[: max(map(before.rfind, " \t\n")) + 1] + self._texts[self._at]
+        return Document(completed + after, len(completed))
 
     def turn(self, document: Document, step: int) -> Document:
         """Return the next document, or ``document`` if there is no completion.
@@ -137,16 +144,12 @@ class CompletionRound:
         :param step: 1 for the next completion, or -1 for the one before.
         """
         if not self.shown(document)[0]:
-            before, after = document.text_before_cursor, document.text_after_cursor
-            self._texts = list(islice(self._completer.completions(before), MAX_COMPLETIONS))
-            kept = before[: max(map(before.rfind, " \t\n")) + 1]
-            self._documents = [
-                Document(kept + text + after, len(kept + text)) for text in self._texts
-            ]
-            self._documents.append(document)
+            found = self._completer.completions(document.text_before_cursor)
+            self._texts = list(islice(found, MAX_COMPLETIONS))
+            self._typed = document
             self._at = len(self._texts)
-        self._at = (self._at + step) % len(self._documents)
-        return self._documents[self._at]
+        self._at = (self._at + step) % (len(self._texts) + 1)
+        return self._document()
 
     def shown(self, document: Document) -> tuple[Sequence[str], int]:
         """Return the completions and the index of the one that ``document`` has.
@@ -154,6 +157,6 @@ class CompletionRound:
         There are none if ``document`` is not of this round, or has the only completion: then Tab
         goes on with the next word.
         """
-        if len(self._texts) > 1 and self._documents[self._at] == document:
+        if len(self._texts) > 1 and self._document() == document:
             return self._texts, self._at
         return (), 0

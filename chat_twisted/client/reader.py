@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Protocol
 
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Filter, buffer_has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
-from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
+from prompt_toolkit.layout import ConditionalContainer, HSplit, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.processors import BeforeInput
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from chat_twisted.client.keys import KeyLayout, reading_keys
+from chat_twisted.client.prompt import InputBuffer
 from chat_twisted.client.wrapping import shorten, wrap
 from chat_twisted.logs import Logger
 from chat_twisted.ui.errors import ClientError
@@ -35,6 +38,9 @@ MAX_ROWS = 10_000
 
 HEADING = "class:mark"
 """The style of a date between messages."""
+
+MAX_SEARCH = 1000
+"""Maximum size in bytes of the words that are searched for."""
 
 HELP = "Esc back, / search"
 
@@ -100,6 +106,53 @@ class _Part:
         ]
 
 
+class ReaderLayout(KeyLayout):
+    """The layout of a reader.
+
+    :ivar reader: the reader that is shown.
+    """
+
+    reader: Reader
+
+
+@cache
+def reader_keys(*, vi: bool, local: bool) -> KeyBindings:
+    """Return the keys of all readers; the parameters are those of ``keys.editing_keys``."""
+    bindings = KeyBindings()
+
+    def key(
+        *keys: str, filter: Filter = ~buffer_has_focus, eager: bool = False
+    ) -> Callable[[Callable[[Reader], None]], None]:
+        def bind(function: Callable[[Reader], None]) -> None:
+            def call(event: KeyPressEvent) -> None:
+                layout = event.app.layout
+                assert isinstance(layout, ReaderLayout)
+                function(layout.reader)
+
+            for name in keys:
+                bindings.add(name, filter=filter, eager=eager)(call)
+
+        return bind
+
+    key("q", "escape", "c-c", "c-d")(lambda reader: reader._close())
+    key("k", "up")(lambda reader: reader._scroll(-1))
+    key("j", "down", "enter")(lambda reader: reader._scroll(1))
+    key("pageup", "b", "c-b")(lambda reader: reader._scroll(1 - reader._height()))
+    key("pagedown", "space", "c-f")(lambda reader: reader._scroll(reader._height() - 1))
+    key("home", "g")(lambda reader: reader._scroll(-reader._count()))
+    key("end", "G")(lambda reader: reader._end())
+    key("/")(lambda reader: reader._ask_for_words())
+    key("n")(lambda reader: reader._search(-1))
+    key("N")(lambda reader: reader._search(1))
+    key("escape", "c-c", "c-d", filter=buffer_has_focus, eager=True)(Reader._stop_typing)
+
+    @bindings.add("escape", Keys.Any, filter=~buffer_has_focus)
+    def _(event: KeyPressEvent) -> None:
+        """Ignore keys with Alt, instead of leaving."""
+
+    return reading_keys(bindings, vi=vi, local=local)
+
+
 class Reader:
     """A conversation, to scroll and search in.
 
@@ -108,6 +161,7 @@ class Reader:
     :param size: returns the size of the terminal.
     :param refresh: called when the layout must be drawn again.
     :param close: called when the user leaves.
+    :param vi: see ``keys.editing_keys``, as for ``local``.
     """
 
     _log = Logger()
@@ -118,6 +172,9 @@ class Reader:
         size: Callable[[], Size],
         refresh: Callable[[], None],
         close: Callable[[], None],
+        *,
+        vi: bool,
+        local: bool,
     ) -> None:
         self._pages = pages
         self._size = size
@@ -133,70 +190,32 @@ class Reader:
         self._asked_for = ""  # the words for which it has
         self._waiting = False
         self._note = ""
-        self._typing = Condition(lambda: self.layout.has_focus(self._typed))
-        self._typed = Buffer(multiline=False, accept_handler=self._accept)
-        self._text = FormattedTextControl(
-            self._visible, focusable=True, show_cursor=False, key_bindings=self._bindings()
-        )
+        self._typed = InputBuffer(multiline=False, accept_handler=self._accept, max_size=MAX_SEARCH)
+        self._text = FormattedTextControl(self._visible, focusable=True, show_cursor=False)
         typed = BufferControl(
             self._typed,
             input_processors=[BeforeInput("/")],
             include_default_input_processors=False,
-            key_bindings=self._typing_bindings(),
         )
         root = HSplit(
             [
                 Window(self._text),
                 ConditionalContainer(
                     Window(FormattedTextControl(self._status), height=1, style="reverse"),
-                    ~self._typing,
+                    ~buffer_has_focus,
                 ),
-                ConditionalContainer(Window(typed, height=1), self._typing),
+                ConditionalContainer(Window(typed, height=1), buffer_has_focus),
             ]
         )
-        self.layout = Layout(root, focused_element=self._text)
+        self.layout = ReaderLayout(root, self._text, reader_keys(vi=vi, local=local))
+        self.layout.reader = self
         self._get(self._pages.page, self._newest)
 
     # Keys
 
-    def _bindings(self) -> KeyBindings:
-        bindings = KeyBindings()
-
-        def key(*keys: str) -> Callable[[Callable[[], None]], None]:
-            def bind(function: Callable[[], None]) -> None:
-                for name in keys:
-                    bindings.add(name)(lambda event: function())
-
-            return bind
-
-        key("q", "escape", "c-c", "c-d")(self._close)
-        key("k", "up")(lambda: self._scroll(-1))
-        key("j", "down", "enter")(lambda: self._scroll(1))
-        key("pageup", "b", "c-b")(lambda: self._scroll(1 - self._height()))
-        key("pagedown", "space", "c-f")(lambda: self._scroll(self._height() - 1))
-        key("home", "g")(lambda: self._scroll(-self._count()))
-        key("end", "G")(self._end)
-        key("/")(self._ask_for_words)
-        key("n")(lambda: self._search(-1))
-        key("N")(lambda: self._search(1))
-
-        @bindings.add("escape", Keys.Any)
-        def _(event: KeyPressEvent) -> None:
-            """Ignore keys with Alt, instead of leaving."""
-
-        return bindings
-
-    def _typing_bindings(self) -> KeyBindings:
-        bindings = KeyBindings()
-
-        @bindings.add("escape", eager=True)
-        @bindings.add("c-c", eager=True)
-        @bindings.add("c-d", eager=True)
-        def _(event: KeyPressEvent) -> None:
-            self._typed.reset()
-            self.layout.focus(self._text)
-
-        return bindings
+    def _stop_typing(self) -> None:
+        self._typed.reset()
+        self.layout.focus(self._text)
 
     def _ask_for_words(self) -> None:
         self._typed.reset()

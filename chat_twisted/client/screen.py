@@ -2,45 +2,38 @@
 
 It draws lines and reads keys; ``conversation_view`` decides what is shown and done. Lines above the
 prompt are written once and then belong to the terminal's own scrollback. The prompt runs in the
-asyncio event loop of the reactor (``reactor_loop``). This module must not know the session's
-requests.
+asyncio event loop of the reactor (``reactor_loop``). Several screens can run in one process, each
+on a terminal of its own. This module must not know the session's requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from prompt_toolkit import PromptSession
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
-from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import Condition, Filter, emacs_mode, has_focus, vi_navigation_mode
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.input.vt100 import Vt100Input
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
-from prompt_toolkit.output import ColorDepth, Output
-from prompt_toolkit.output.vt100 import Vt100_Output
-from prompt_toolkit.renderer import print_formatted_text
-from prompt_toolkit.styles import Style
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted.client import themes
+from chat_twisted.client import keys, themes
 from chat_twisted.client.completion import CommandCompleter, CompletionRound, Names
 from chat_twisted.client.config import Config
+from chat_twisted.client.key_parser import KeyParser
+from chat_twisted.client.prompt import Prompt
 from chat_twisted.client.reader import Reader, ReaderPages
-from chat_twisted.client.terminal_kind import QUESTION, AnsweringParser, TerminalKind
+from chat_twisted.client.remote import MAX_LINE, RemoteInput, RemoteOutput
+from chat_twisted.client.terminal_kind import QUESTION, TerminalKind
+from chat_twisted.client.terminal_output import TerminalOutput, pen
 from chat_twisted.client.wrapping import (
     BREAKS,
     NO_BREAKS,
@@ -53,17 +46,17 @@ from chat_twisted.client.wrapping import (
 from chat_twisted.text import printable
 from chat_twisted.ui.layout import Line
 
-Handler = Callable[[KeyPressEvent], None]
-
 SHOWN_AT_ONCE = 100
 """Number of lines that are written before the keyboard is read again."""
 
 MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
 """Lines, and characters in them, that may wait for the terminal before receiving is paused."""
 
-TIMEOUT, READER_TIMEOUT, ESCAPE_TIMEOUT = 1.0, 0.05, 0.1
-"""Maximum seconds between the keys of a sequence, at the prompt and in the reader; and those after
-which an escape character is the key of that name."""
+TIMEOUT, READER_TIMEOUT = 1.0, 0.05
+"""Maximum seconds between the keys of a sequence, at the prompt and in the reader."""
+
+MIN_INPUT = 8
+"""Columns that a question must leave for the answer, to stand in the same row."""
 
 LEAVE_WITHIN = 1.0
 """Maximum seconds between two presses of Ctrl-C that leave."""
@@ -79,7 +72,7 @@ class Session(Protocol):
         """Receive again."""
 
 
-class View(Names, Protocol):
+class View(Names, keys.View, Protocol):
     """The view that is shown: ``conversation_view.ConversationView``."""
 
     @property
@@ -92,30 +85,12 @@ class View(Names, Protocol):
     def prompt(self) -> Line:
         """Return the text before the input; the last piece is the name of the conversation."""
 
-    def take(self, line: str) -> str:
-        """Handle a typed line; return the text that stays in the input, which may be empty."""
-
     @property
     def offered(self) -> str:
         """The line that replaces the text that stays in the input; empty if none is offered."""
 
-    def next_unread(self) -> None:
-        """Turn to the next conversation that has something unread."""
-
-    def turn_to(self, number: int) -> None:
-        """Turn to a conversation by its number in the prompt."""
-
-    def toggle_view(self) -> None:
-        """Show the current conversation alone, or all."""
-
     def reader_pages(self) -> ReaderPages:
         """Return the current conversation, to read back in it."""
-
-    def send_again(self) -> None:
-        """Send the refused messages again."""
-
-    def drop(self) -> None:
-        """Drop the refused messages."""
 
     def interrupt(self) -> object:
         """Leave."""
@@ -134,7 +109,7 @@ class Screen:
     :param input: the source of keys; None for the process's terminal.
     :param output: the output to draw on; None for the process's terminal.
     :param local: whether the user may use this machine: its editor, the names of its files, and
-        Ctrl-Z, which stops the process.
+        Ctrl-Z, which stops the process. A line of another user has at most ``MAX_LINE`` bytes.
     """
 
     view: View
@@ -146,14 +121,18 @@ class Screen:
         *,
         environment: Mapping[str, str],
         input: Input | None = None,
-        output: Output | None = None,
+        output: TerminalOutput | None = None,
         local: bool = True,
     ) -> None:
         self.done: Deferred[tuple[int, str]] = Deferred()
         self._lines: deque[Line] = deque()
         self._waiting_text = 0  # their characters
-        self._flushing: asyncio.Handle | None = None
+        self._written = self._shown = 0  # the numbers of lines so far
+        # what to call when so many lines have been written
+        self._when_shown: deque[tuple[int, Callable[[], None]]] = deque()
+        self._drawing: asyncio.Handle | None = None
         self._paused = False
+        self._is_held = False  # output waits for the terminal
         self._is_gone = False
         # the first is being asked
         self._questions: deque[tuple[str, bool, Deferred[str]]] = deque()
@@ -161,66 +140,63 @@ class Screen:
         self._accepting = False
         self._result: tuple[int, str] | None = None
         self._config = config
+        self._local = local
         self._kept = ""  # the line that the view left in the input
+        self._has_told_full = False  # that the line is too long
         self._reader: Reader | None = None  # that is shown
         self._is_editing = False  # in an editor
         self._leaving_until = 0.0  # the loop's time until which Ctrl-C leaves
+        self._leaving: asyncio.TimerHandle | None = None
         self._kind = TerminalKind(environment)
-        # The cursor's position is not requested: no menu needs to fit below it.
-        self._output: Output = output or _Output(
-            sys.stdout,
-            _size,
-            term=environment.get("TERM"),
-            default_color_depth=ColorDepth.DEPTH_1_BIT if environment.get("NO_COLOR") else None,
-            enable_cpr=False,
-        )
+        self._has_asked = self._kind.is_known  # for its kind
+        self._output = output or TerminalOutput(sys.stdout, _size, environment)
         self._input = input or create_input()
-        if isinstance(self._input, Vt100Input) and not self._kind.is_known:
-            self._input.vt100_parser = AnsweringParser(
-                self._input.vt100_parser.feed_key_callback, self._kind.answered
-            )
-        colours = themes.styles(config.theme, environment)
-        self._style = Style(list({**colours, **config.colours}.items()))
-        completer = CommandCompleter(lambda: self.view, files=local)
-        self._completions = CompletionRound(completer)
-        self._session: PromptSession[str] = PromptSession(
-            self._message,
-            history=history,
-            complete_while_typing=False,
-            enable_suspend=local,
-            erase_when_done=True,
-            reserve_space_for_menu=0,
-            vi_mode=config.keys == "vi",
-            key_bindings=self._bindings(local),
-            style=self._style,
-            prompt_continuation=lambda width, line, wrapped: " " * width,
-            input_processors=[_Printable()],
+        self._parse_keys()
+        self._style = themes.style(config.theme, config.colours, environment)
+        self._completions = CompletionRound(CommandCompleter(lambda: self.view, files=local))
+        self._prompt = Prompt(
+            self,
             input=self._input,
             output=self._output,
+            history=history,
+            style=self._style,
+            accept=self._accept,
+            full=self._tell_full,
+            rewraps=lambda: self._kind.rewraps,
+            vi=config.keys == "vi",
+            local=local,
+            max_line=None if local else MAX_LINE,
         )
-        self._session.default_buffer.accept_handler = self._accept
-        self._drawn_columns = 0
-        app = self._session.app
-        app.before_render += self._will_be_drawn
-        app.after_render += self._is_drawn
-        app.ttimeoutlen = ESCAPE_TIMEOUT
-        app.terminal_size_polling_interval = None  # ``resized`` is called
-        self._erase_as_drawn = app.renderer.erase
-        app.renderer.erase = self._erase  # type: ignore[method-assign]
+        self._prompt.after_render += self._is_drawn
+
+    def _parse_keys(self) -> None:
+        if isinstance(self._input, RemoteInput):
+            self._input.parser.answered = self._kind.answered
+        elif isinstance(self._input, Vt100Input):
+            parser = KeyParser(self._input.vt100_parser.feed_key_callback, self._kind.answered)
+            self._input.vt100_parser = parser  # type: ignore[assignment]
 
     async def run(self) -> None:
         """Draw and read keys until the end, then fire ``done``."""
         try:
             if self._result is None:
                 with create_app_session(self._input, self._output):
-                    await self._session.prompt_async(
-                        pre_run=self._flush_soon, handle_sigint=False, set_exception_handler=False
+                    await self._prompt.run_async(
+                        pre_run=self.draw_soon, handle_sigint=False, set_exception_handler=False
                     )
         except (EOFError, OSError):  # the terminal is gone: only QUIT remains
             self._is_gone = True
-            self.view.interrupt()
-            return
-        self._write(len(self._lines))
+            if self._result is None:
+                self.view.interrupt()
+                return
+        finally:
+            for timer in (self._drawing, self._leaving):
+                if timer is not None:
+                    timer.cancel()
+        if not self._is_gone:
+            with self._output.together():
+                self._output.disable_bracketed_paste()
+                self._write(len(self._lines))
         self._is_done()
 
     def _is_done(self) -> None:
@@ -235,113 +211,46 @@ class Screen:
         if not self.done.called:
             self.done.errback(fault)
 
-    # Keys
+    # For the keys
 
-    def _bindings(self, local: bool) -> KeyBindings:
-        bindings = KeyBindings()
-        buffer = has_focus(DEFAULT_BUFFER)  # not in the reader, nor in a search
-        asked = Condition(lambda: bool(self._questions))
-        empty = Condition(lambda: not self._session.default_buffer.text)
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is in the place of the prompt."""
+        return bool(self._questions)
 
-        def key(
-            *keys: str, filter: Filter = ~asked & buffer, eager: bool = False
-        ) -> Callable[[Handler], Handler]:
-            return bindings.add(*keys, filter=filter, eager=eager)
+    @property
+    def hides_input(self) -> bool:
+        """Whether the answer to the question is secret."""
+        return bool(self._questions) and self._questions[0][1]
 
-        @key("c-c", filter=asked & buffer, eager=True)
-        @key("c-d", filter=asked & buffer & empty, eager=True)
-        def _(event: KeyPressEvent) -> None:
-            self._answer("")
-
-        @key("enter", filter=asked & buffer)
-        def _(event: KeyPressEvent) -> None:
-            self._answer(event.current_buffer.text)
-
-        @key("tab", filter=asked)
-        @key("s-tab", filter=asked)
-        @key("pageup", filter=asked)
-        @key("pagedown", filter=buffer)
-        @key("c-z", filter=Condition(lambda: not local))
-        def _(event: KeyPressEvent) -> None:
-            """Do nothing: the library has other uses for these keys."""
-
-        @key("c-c", eager=True)
-        def _(event: KeyPressEvent) -> None:
-            self._clear_or_leave()
-
-        @key("c-d", filter=~asked & buffer & empty, eager=True)
-        def _(event: KeyPressEvent) -> None:
-            self.view.take("/quit")
-
-        @key("escape", "enter")
-        def _(event: KeyPressEvent) -> None:
-            event.current_buffer.insert_text("\n")
-
-        @key("tab", filter=~asked & buffer & ~vi_navigation_mode)
-        def _(event: KeyPressEvent) -> None:
-            self._complete(1)
-
-        @key("s-tab", filter=~asked & buffer & ~vi_navigation_mode)
-        def _(event: KeyPressEvent) -> None:
-            self._complete(-1)
-
-        @key("pageup")
-        def _(event: KeyPressEvent) -> None:
-            self._open_reader()
-
-        @key("escape", "a", filter=~asked & buffer & emacs_mode)
-        @key("f6")
-        def _(event: KeyPressEvent) -> None:
-            self.view.next_unread()
-
-        @key("escape", "v", filter=~asked & buffer & emacs_mode)
-        @key("f7")
-        def _(event: KeyPressEvent) -> None:
-            self.view.toggle_view()
-
-        for digit in "123456789":
-
-            @key("escape", digit, filter=~asked & buffer & emacs_mode)
-            def _(event: KeyPressEvent) -> None:
-                self.view.turn_to(int(event.key_sequence[-1].key))
-
-        @key("f5", filter=buffer)
-        def _(event: KeyPressEvent) -> None:
-            self.view.send_again()
-
-        @key("f8", filter=buffer)
-        def _(event: KeyPressEvent) -> None:
-            self.view.drop()
-
-        if local:
-
-            @key("c-x", "c-e", filter=~asked & buffer & emacs_mode)
-            @key("v", filter=~asked & buffer & vi_navigation_mode)
-            def _(event: KeyPressEvent) -> None:
-                self._is_editing = True
-                event.current_buffer.open_in_editor().add_done_callback(self._is_edited)
-
-        return bindings
+    def edit(self, buffer: Buffer) -> None:
+        """Edit the input in the user's editor."""
+        self._is_editing = True
+        buffer.open_in_editor().add_done_callback(self._is_edited)
 
     def _is_edited(self, task: asyncio.Task[None]) -> None:
         self._is_editing = False
-        self._flush_soon()
+        self.draw_soon()
         if not task.cancelled() and (problem := task.exception()) is not None:
             self.show([[("class:error", f"! The editor: {problem}")]])
 
-    def _clear_or_leave(self) -> None:
+    def clear_or_leave(self) -> None:
+        """Clear the input; leave if that was done within the last second."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._leaving_until:
             self._leaving_until = 0
             self.view.interrupt()
             return
         self._leaving_until = loop.time() + LEAVE_WITHIN
-        loop.call_later(LEAVE_WITHIN, self.refresh)
-        self._session.default_buffer.reset()
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaving = loop.call_later(LEAVE_WITHIN, self.refresh)
+        self._prompt.buffer.reset()
         self.refresh()
 
-    def _complete(self, step: int) -> None:
-        buffer = self._session.default_buffer
+    def complete(self, step: int) -> None:
+        """Complete the word before the cursor."""
+        buffer = self._prompt.buffer
         if (offered := self.view.offered) and buffer.text == self._kept:
             completed = Document(offered)
         else:
@@ -351,12 +260,20 @@ class Screen:
             buffer.document = completed
         self.refresh()
 
+    def _tell_full(self) -> None:
+        """Tell that a part of the line has been dropped."""
+        self.ring()
+        if not self._has_told_full:
+            self._has_told_full = True
+            self.show([[("class:error", f"! A line has at most {MAX_LINE} bytes")]])
+
     def _accept(self, buffer: Buffer) -> bool:
         """Handle a finished line; return whether to keep it. Called by prompt_toolkit."""
         # A byte that is not UTF-8 arrives as a lone surrogate, which can't be encoded.
         text = buffer.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self._has_told_full = False
         if self._questions:
-            self._answer(text)
+            self.answer(text)
             return True  # the line from before the question has been restored
         self._accepting = True
         try:
@@ -367,10 +284,10 @@ class Screen:
             buffer.document = Document(self._kept)
         return bool(self._kept or self._questions)
 
-    def _answer(self, text: str) -> None:
+    def answer(self, text: str) -> None:
+        """Answer the question."""
         _, _, answered = self._questions.popleft()
-        self._session.is_password = False
-        self._session.default_buffer.reset(self._typed)  # answers don't go into the input history
+        self._prompt.buffer.reset(self._typed)  # answers don't go into the input history
         if self._questions:
             self._put_question()
         answered.callback(text)
@@ -378,40 +295,45 @@ class Screen:
 
     def _put_question(self) -> None:
         self._close_reader()
-        buffer = self._session.default_buffer
+        buffer = self._prompt.buffer
         if self._accepting:
             buffer.append_to_history()
             buffer.reset()
         self._typed = buffer.document
-        self._session.is_password = self._questions[0][1]
         buffer.reset()
         self.refresh()
 
     # The reader, which has the terminal's alternate screen, if there is one
 
-    def _open_reader(self) -> None:
-        app = self._session.app
+    def open_reader(self) -> None:
+        """Read back in the conversation."""
+        prompt = self._prompt
         self._reader = Reader(
-            self.view.reader_pages(), self._output.get_size, self.refresh, self._close_reader
+            self.view.reader_pages(),
+            self._output.get_size,
+            self.refresh,
+            self._close_reader,
+            vi=self._config.keys == "vi",
+            local=self._local,
         )
-        app.renderer.erase()
-        self._write(len(self._lines))
+        with self._output.together():
+            prompt.renderer.erase()
+            self._write(len(self._lines))
         self._resume()  # the reader waits for answers
-        app.renderer.full_screen = True
-        app.layout = self._reader.layout
-        app.timeoutlen = READER_TIMEOUT
+        prompt.renderer.full_screen = True
+        prompt.layout = self._reader.layout
+        prompt.timeoutlen = READER_TIMEOUT
         self.refresh()
 
     def _close_reader(self) -> None:
         if self._reader is None:
             return
-        app = self._session.app
+        prompt = self._prompt
         self._reader = None
-        app.renderer.erase()
-        app.renderer.full_screen = False
-        app.layout = self._session.layout
-        app.timeoutlen = TIMEOUT
-        self._flush_soon()
+        prompt.renderer.erase()
+        prompt.renderer.full_screen = False
+        prompt.layout = prompt.prompt_layout
+        prompt.timeoutlen = TIMEOUT
         self.refresh()
 
     # The Terminal interface
@@ -427,31 +349,46 @@ class Screen:
     def show(self, lines: Sequence[Line]) -> None:
         """Show lines above the prompt, as soon as they can be drawn."""
         self._lines.extend(lines)
+        self._shown += len(lines)
         self._waiting_text += sum(map(length, lines))
-        if not self._paused and self._fullness() > 1 and self._reader is None:
+        if not self._paused and self._fullness() > 1 and (self._reader is None or self._is_held):
             self._paused = True
             self.view.session.pauseProducing()
-        self._flush_soon()
+        self.draw_soon()
+
+    def when_shown(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when all lines that have been shown so far have been written to the
+        terminal; never, if it is lost before.
+        """
+        if self._lines:
+            self._when_shown.append((self._shown, then))
+        else:
+            then()
 
     def _fullness(self) -> float:
         return max(len(self._lines) / MAX_WAITING, self._waiting_text / MAX_WAITING_TEXT)
 
-    def _flush_soon(self) -> None:
-        if self._flushing is None and self._session.app.is_running and not self._is_editing:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+    def draw_soon(self) -> None:
+        """Write the lines that wait, and draw the prompt, after what else waits in the loop."""
+        if self._drawing is None and self._can_draw():
+            self._drawing = asyncio.get_running_loop().call_soon(self._draw)
 
-    def _flush(self) -> None:
-        self._flushing = None
-        if not self._session.app.is_running or self._is_editing:
-            return  # written when it runs, after the editor, or at the end
-        if self._reader is not None and self._fullness() < 1:
-            return  # written behind the reader when they are many, or after it
-        self._session.app.renderer.erase()
-        self._write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
-        self._session.app.invalidate()
-        if self._lines:
-            # after input from the keyboard and the server
-            self._flushing = asyncio.get_running_loop().call_later(0.01, self._flush)
+    def _can_draw(self) -> bool:
+        """Return whether something may be drawn; if not, it is after the editor, or at the end."""
+        return self._prompt.is_running and not self._is_editing and not self._is_held
+
+    def _draw(self) -> None:
+        self._drawing = None
+        if not self._can_draw():
+            return
+        with self._output.together():
+            # Behind the reader lines are written when they are many, or after it.
+            if self._lines and (self._reader is None or self._fullness() >= 1):
+                self._prompt.renderer.erase()
+                self._write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
+            self._prompt.draw()
+        if self._lines and self._reader is None:
+            self.draw_soon()  # after input from the keyboard and the server
         self._resume()
 
     def _resume(self) -> None:
@@ -459,52 +396,32 @@ class Screen:
             self._paused = False
             self.view.session.resumeProducing()
 
-    def _will_be_drawn(self, _: object) -> None:
-        """Erase the prompt if the width has changed, also before the signal that says so."""
-        renderer = self._session.app.renderer
-        if renderer.last_rendered_screen and self.columns() != self._drawn_columns:
-            renderer.erase(leave_alternate_screen=False)
-
     def _is_drawn(self, _: object) -> None:
-        if not self._drawn_columns and not self._kind.is_known:
+        if not self._has_asked:
+            self._has_asked = True
             self._output.write_raw(QUESTION)  # now that its answer is not echoed
             self._output.flush()
-        self._drawn_columns = self._output.get_size().columns
-
-    def _erase(self, leave_alternate_screen: bool = True) -> None:
-        """Erase the prompt. Called by prompt_toolkit.
-
-        If the terminal has become narrower since the prompt was drawn, it has wrapped the prompt's
-        rows, which the library does not know.
-        """
-        columns, app = self._output.get_size().columns, self._session.app
-        drawn = app.renderer.last_rendered_screen
-        narrower = columns < self._drawn_columns and not app.renderer.full_screen
-        if self._kind.rewraps and narrower and drawn is not None:
-            cursor = drawn.get_cursor_position(app.layout.current_window)
-            widths = (max(drawn.data_buffer[row], default=0) + 1 for row in range(cursor.y))
-            more = sum((width - 1) // columns for width in widths) + cursor.x // columns
-            self._output.cursor_up(more)
-        if isinstance(self._output, _Output):
-            with self._output.keeping_paste():
-                self._erase_as_drawn(leave_alternate_screen)
-        else:
-            self._erase_as_drawn(leave_alternate_screen)
 
     def _write(self, count: int) -> None:
-        columns = self._output.get_size().columns
-        text: StyleAndTextTuples = []
-        for _ in range(min(count, len(self._lines))):
+        output = self._output
+        columns, count = output.get_size().columns, min(count, len(self._lines))
+        styles = pen(self._style, output.get_default_color_depth())
+        if count:
+            output.reset_attributes()
+            output.write_raw(NO_BREAKS)
+        for _ in range(count):
             waited = self._lines.popleft()
             self._waiting_text -= length(waited)
-            for line in wrap(waited, columns, whole_links=True):
-                text.extend(line)
-                text.append(("", "\n"))
-        if text:
-            text.insert(0, (SEQUENCE, NO_BREAKS))
-            text.append((SEQUENCE, BREAKS))
-            app = self._session.app
-            print_formatted_text(self._output, text, self._style, color_depth=app.color_depth)
+            for row in wrap(waited, columns, whole_links=True):
+                for style, text in row:
+                    output.write_raw(text if style == SEQUENCE else styles[style] + text)
+                output.write_raw(styles[""] + "\r\n")
+        if count:
+            output.write_raw(BREAKS)
+            output.flush()
+        self._written += count
+        while self._when_shown and self._when_shown[0][0] <= self._written:
+            self._when_shown.popleft()[1]()
 
     def columns(self) -> int:
         """Return the width of the terminal, in columns."""
@@ -512,49 +429,80 @@ class Screen:
 
     def clear(self) -> None:
         """Clear the screen above the prompt."""
-        self._session.app.renderer.clear()
+        with self._output.together():
+            self._prompt.renderer.clear()
 
     def refresh(self) -> None:
         """Draw the prompt again."""
-        self._session.app.invalidate()
+        self.draw_soon()
 
     def ring(self) -> None:
         """Ring the bell."""
-        self._output.bell()
+        if not self._is_held:
+            self._output.bell()
 
     def notify(self, title: str, text: str) -> None:
         """Show a desktop notification with an escape sequence of the terminal."""
+        if self._is_held:
+            return
         always = self._config.notify == "on"
         title, text = (printable(part).replace("\t", " ") for part in (title, text))
         self._output.write_raw(self._kind.notification(title, text, always=always))
         self._output.flush()
-
-    def resized(self) -> None:
-        """Draw for the new size. To be called when the terminal's size has changed."""
-        if self._session.app.is_running and not self._is_editing:
-            self._session.app._on_resize()
 
     def stop(self, code: int, reason: str) -> None:
         """End with this exit code and reason."""
         if self._result is None:
             self._close_reader()
             self._result = code, reason
-            if self._is_gone:
+            if self._prompt.is_running:
+                if not self._prompt.is_done:
+                    self._prompt.exit(result="")
+            elif self._is_gone:
                 self._is_done()
-            elif self._session.app.is_running:
-                self._session.app.exit(result="")
+
+    def resized(self) -> None:
+        """Draw for the new size. To be called when the terminal's size has changed."""
+        self.draw_soon()
+
+    # For a terminal at the other end of a stream
+
+    def hold(self) -> None:
+        """Draw nothing and take no keys until ``go_on``: the terminal does not take its output."""
+        self._is_held = True
+        if isinstance(self._input, RemoteInput):
+            self._input.hold()
+
+    def go_on(self) -> None:
+        """Draw and take keys again."""
+        self._is_held = False
+        if isinstance(self._input, RemoteInput):
+            self._input.go_on()
+        self.draw_soon()
+
+    def lost(self) -> None:
+        """End without drawing: the terminal is gone."""
+        self._is_gone = True
+        self._lines.clear()
+        self._when_shown.clear()
+        self._waiting_text = 0
+        for stream in (self._input, self._output):
+            if isinstance(stream, RemoteInput | RemoteOutput):
+                stream.close()
+        self.stop(0, "")
 
     # Drawing
 
-    def _message(self) -> StyleAndTextTuples:
-        """Return the text before the input. Called by prompt_toolkit."""
-        text: StyleAndTextTuples = []
+    def message(self, size: Size) -> tuple[list[Line], Line]:
+        """Return the rows above the input, and the text before it. Called by the prompt."""
         if self._questions:
-            return [("class:prompt", printable(self._questions[0][0]))]
-        size = self._output.get_size()
+            question: Line = [("class:prompt", printable(self._questions[0][0]))]
+            if width(question) <= size.columns - MIN_INPUT:
+                return [], question
+            return [*wrap(question, size.columns)], []
         *state, (style, name) = self.view.prompt()
         lines = [shorten(line, size.columns) for line in self.view.beside()]
-        texts, at = self._completions.shown(self._session.default_buffer.document)
+        texts, at = self._completions.shown(self._prompt.buffer.document)
         if texts:
             lines.append(_menu(texts, at, size.columns))
         if asyncio.get_running_loop().time() < self._leaving_until:
@@ -565,11 +513,8 @@ class Screen:
             lines.append(state)
             state = []
         rows = [row for line in lines for row in wrap(line, size.columns)]
-        for row in rows[-max(1, size.rows // 2) :]:
-            text.extend(row)
-            text.append(("", "\n"))
-        text.extend((style, printable(piece)) for style, piece in [*state, *end])
-        return text
+        start = [(style, printable(piece)) for style, piece in [*state, *end]]
+        return rows[-max(1, size.rows // 2) :], start
 
 
 def _menu(texts: Sequence[str], at: int, columns: int) -> Line:
@@ -582,35 +527,6 @@ def _menu(texts: Sequence[str], at: int, columns: int) -> Line:
             row = []
         row += [("reverse" if i == at else "class:dim", text.strip()), ("", "  ")]
     return row
-
-
-class _Printable(Processor):
-    """Shows typed and pasted text in its printable form."""
-
-    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        """Replace the text of a line that is drawn. Called by prompt_toolkit."""
-        fragments = transformation_input.fragments
-        return Transformation([(style, printable(text)) for style, text, *_ in fragments])
-
-
-class _Output(Vt100_Output):
-    """A terminal output that can keep bracketed paste enabled while the prompt is erased."""
-
-    _keeps_paste = False
-
-    @contextlib.contextmanager
-    def keeping_paste(self) -> Iterator[None]:
-        """Keep bracketed paste enabled, so that pasted text stays one message."""
-        self._keeps_paste = True
-        try:
-            yield
-        finally:
-            self._keeps_paste = False
-
-    def disable_bracketed_paste(self) -> None:
-        """Disable bracketed paste. Called by prompt_toolkit."""
-        if not self._keeps_paste:
-            super().disable_bracketed_paste()
 
 
 def _size() -> Size:

@@ -6,11 +6,7 @@ device attributes, which also comes through ssh. This module must not know what 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-
-from prompt_toolkit.input.vt100_parser import Vt100Parser
-from prompt_toolkit.key_binding.key_processor import KeyPress
+from collections.abc import Mapping
 
 OSC_9 = {"iTerm.app", "WezTerm", "ghostty", "vscode"}
 """Values of TERM_PROGRAM of terminals that show OSC 9 as a desktop notification."""
@@ -25,9 +21,6 @@ OSC_9_VARIABLES = {
 
 QUESTION = "\x1b[>c"
 """Secondary device attributes (DA2). Most terminals answer ``ESC [ > kind ; version ; … c``."""
-
-_ANSWER = re.compile(r"\x1b\[>([0-9;]{1,40})c")
-_PART_OF_ANSWER = re.compile(r"\x1b\[>[0-9;]{0,40}\Z")
 
 TMUX = "84"
 
@@ -97,31 +90,3 @@ class TerminalKind:
             case "screen":
                 return f"\x1bP\x1b]{told}\x07\x1b\\"
         return f"\x1b]{told}\x1b\\"
-
-
-class AnsweringParser(Vt100Parser):
-    """A parser of keys that takes the terminal's answer to ``QUESTION`` out of them.
-
-    :param feed_key_callback: as in ``Vt100Parser``.
-    :param answered: called once, with the attributes.
-    """
-
-    def __init__(
-        self, feed_key_callback: Callable[[KeyPress], None], answered: Callable[[str], None]
-    ) -> None:
-        super().__init__(feed_key_callback)
-        self._answered: Callable[[str], None] | None = answered
-        self._begun = ""  # the first part of an answer
-
-    def feed(self, data: str) -> None:
-        """Parse input. Called by prompt_toolkit."""
-        if self._answered is not None:
-            data, self._begun = self._begun + data, ""
-            if answer := _ANSWER.search(data):
-                self._answered(answer[1])
-                self._answered = None
-                data = data[: answer.start()] + data[answer.end() :]
-            elif part := _PART_OF_ANSWER.search(data):
-                self._begun = part[0]
-                data = data[: part.start()]
-        super().feed(data)

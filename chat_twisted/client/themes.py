@@ -6,6 +6,9 @@ This module must not know what is drawn in which style.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+
+from prompt_toolkit.styles import BaseStyle, Style, default_ui_style
 
 THEMES = {
     "dark": {
@@ -81,3 +84,17 @@ def styles(theme: str, environment: Mapping[str, str]) -> dict[str, str]:
         background = environment.get("COLORFGBG", "").rpartition(";")[2]
         theme = "light" if background in LIGHT_BACKGROUNDS else "dark"
     return THEMES[theme]
+
+
+def style(theme: str, colours: Mapping[str, str], environment: Mapping[str, str]) -> BaseStyle:
+    """Return the style of a terminal, one object for all that have the same.
+
+    :param theme: see ``styles``.
+    :param colours: the styles that the user has changed.
+    """
+    return _style(tuple({**styles(theme, environment), **colours}.items()))
+
+
+@cache
+def _style(rules: tuple[tuple[str, str], ...]) -> BaseStyle:
+    return Style([*default_ui_style().style_rules, *rules])
