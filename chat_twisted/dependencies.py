@@ -20,6 +20,7 @@ MODULES = {
     "service_identity": "service-identity",
     "twisted": "twisted",
     "OpenSSL": "pyOpenSSL",
+    "bcrypt": "bcrypt",
 }
 """The modules that must be there, with the names of their packages; setup.cfg has these too."""
 
