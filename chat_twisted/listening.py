@@ -14,7 +14,7 @@ import re
 import resource
 import socket
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -135,19 +135,39 @@ def ways_in(addresses: Iterable[IAddress], machine: str, fingerprint: str) -> It
     :param machine: the name of this machine.
     :param fingerprint: that of the server's certificate.
     """
-    if not machine or machine.startswith("localhost"):
-        machine = "HOST"
-    places: dict[tuple[str, int], None] = {}
-    for address in addresses:
-        if isinstance(address, IPv4Address | IPv6Address) and not is_loopback(address.host):
-            anywhere = ipaddress.ip_address(address.host.partition("%")[0]).is_unspecified
-            places[machine if anywhere else address.host, address.port] = None
+    places = [(host, port) for host, port in _places(addresses, machine) if not is_loopback(host)]
     for port in dict.fromkeys(port for _, port in places):
         yield f"clients on other machines need TCP port {port}: a firewall must let it through"
     for host, port in places:
         if port != PORT:
             host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         yield f"on another machine: chat-twisted NAME {host} --fingerprint {fingerprint}"
+
+
+def ssh_ways_in(
+    addresses: Iterable[IAddress], machine: str, known_hosts: Callable[[str, int], Iterable[str]]
+) -> Iterator[str]:
+    """Yield lines for the log that tell how to log in by ssh: the command, and the lines for a
+    known_hosts file.
+
+    :param addresses, machine: as in ``ways_in``.
+    :param known_hosts: returns those lines for a host and a port.
+    """
+    for host, port in _places(addresses, machine):
+        yield f"by ssh: ssh -p {port} NAME@{host}; for known_hosts files:"
+        yield from known_hosts(host, port)
+
+
+def _places(addresses: Iterable[IAddress], machine: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports by which clients reach the server."""
+    if not machine or machine.startswith("localhost"):
+        machine = "HOST"
+    places: dict[tuple[str, int], None] = {}
+    for address in addresses:
+        if isinstance(address, IPv4Address | IPv6Address):
+            anywhere = ipaddress.ip_address(address.host.partition("%")[0]).is_unspecified
+            places[machine if anywhere else address.host, address.port] = None
+    return list(places)
 
 
 def count_connections(clients: int) -> int:

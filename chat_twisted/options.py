@@ -28,6 +28,7 @@ DEFAULT_LISTEN = f"tcp:{PORT}"
 DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
 DEFAULT_GRACE = 600  # seconds
+DEFAULT_SSH_TERMINALS = 200
 
 DEFAULTS = Limits()
 
@@ -48,12 +49,13 @@ SYNOPSIS
                            [--idle SECONDS] [--state DIR] [--sync normal|full]
                            [--grace SECONDS] [--retain DAYS]
                            [--plaintext loopback|anywhere|nowhere] [--guests yes|no]
-                           [--irc-all yes|no] [--motd FILE] [--limits on|off] [LIMIT]...
+                           [--irc-all yes|no] [--ssh yes|no] [--ssh-terminals N]
+                           [--motd FILE] [--limits on|off] [LIMIT]...
                            [--certificate FILE --private-key FILE]
 
 DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
-    original client.py of CLI-Chat-Application, on the same port.
+    original client.py of CLI-Chat-Application, to any IRC client, and to ssh, on the same port.
 
     With -n it stays in the foreground and logs to standard output; without it, it becomes a daemon
     that logs to twistd.log in the current folder ("twistd --logfile FILE" names another file;
@@ -134,6 +136,16 @@ OPTIONS
     --irc-all yes|no
         Whether clients of IRC are in the channel &ALL from the start; otherwise they join it by
         themselves. Default: yes.
+
+    --ssh yes|no
+        Whether users can log in by ssh, with nothing installed: ssh -p {PORT} USER@HOST. The host
+        keys are made in the state folder at the first start. Their fingerprints, and lines for
+        known_hosts files, are logged at every start. Default: yes.
+
+    --ssh-terminals N
+        The maximum number of terminals over ssh, each of which takes about half a megabyte of
+        memory. Without a terminal (ssh -T), the limits are those of all clients.
+        Default: {DEFAULT_SSH_TERMINALS}.
 
     --motd FILE
         A text to show to everybody who logs in.
@@ -263,6 +275,8 @@ class Options(usage.Options):
         ],
         ["guests", None, "yes", "", _one_of("guests", "yes", "no")],
         ["irc-all", None, "yes", "", _one_of("irc-all", "yes", "no")],
+        ["ssh", None, "yes", "", _one_of("ssh", "yes", "no")],
+        ["ssh-terminals", None, DEFAULT_SSH_TERMINALS, "", _number("ssh-terminals", 0)],
         ["motd", None, None, "", Path],
         ["limits", None, "on", "", _one_of("limits", "on", "off")],
         ["messages", None, DEFAULTS.messages, "", _rate("messages")],

@@ -7,6 +7,7 @@ reactor. twistd also expects the options in this module; they are in ``options``
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -35,13 +36,21 @@ from chat_twisted.core.hub import Hub
 from chat_twisted.core.limits import Limiter
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import describe
+from chat_twisted.doors.connecting import DoorFactory
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
 from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
 from chat_twisted.doors.irc.connection import FIRST_COMMANDS, IRCFactory
 from chat_twisted.doors.poller import Poller
+from chat_twisted.doors.ssh.host_keys import HostKeys
 from chat_twisted.doors.tls import ServerTLS, TLSError
 from chat_twisted.files import FilesError, InUse, ProcessFile, acting_as
-from chat_twisted.listening import count_connections, listen, make_endpoints, ways_in
+from chat_twisted.listening import (
+    count_connections,
+    listen,
+    make_endpoints,
+    ssh_ways_in,
+    ways_in,
+)
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.options import DEFAULT_LISTEN, Options, fail
@@ -50,6 +59,9 @@ from chat_twisted.state_folder import StateFolder, Storage
 from chat_twisted.storage.reading import lower_priority
 
 __all__ = ["ChatService", "Options", "makeService"]
+
+SSH_WORDS = (b"SSH-",)
+"""The first bytes of connections for the SSH door (RFC 4253, 4.2)."""
 
 HASHING_NICE = 10
 """Niceness that is added to the threads that hash passwords."""
@@ -61,6 +73,7 @@ class ChatService(Service):
     :param ports: the ports, on which ``front`` listens already.
     :param doors: the doors behind ``front``.
     :param control: the control socket.
+    :param host_keys: the host keys of the SSH door; None without that door.
     :param wind_down: called first when the server stops, to interrupt readings and the like.
     :param stop_storage: called when all connections are closed, to finish writing.
     :param lock, pidfile: get the ID of the process that serves.
@@ -73,8 +86,9 @@ class ChatService(Service):
         self,
         ports: Sequence[IListeningPort],
         front: FrontFactory,
-        doors: Sequence[FramedFactory | IRCFactory],
+        doors: Sequence[DoorFactory[Any]],
         tls: ServerTLS,
+        host_keys: HostKeys | None,
         control: ControlService,
         wind_down: Callable[[], None],
         stop_storage: Callable[[], Coroutine[Any, Any, None]],
@@ -86,6 +100,7 @@ class ChatService(Service):
         self._front = front
         self._doors = doors
         self._tls = tls
+        self._host_keys = host_keys
         self._control = control
         self._wind_down = wind_down
         self._stop_storage = stop_storage
@@ -112,6 +127,18 @@ class ChatService(Service):
         for port in self._ports:
             self._log.info("listening on {address}", address=describe(port.getHost()))
         self._log_ways_in()
+        self._log_host_keys()
+
+    def _log_host_keys(self) -> None:
+        if self._host_keys is None:
+            return
+        addresses = [port.getHost() for port in self._ports]
+        known_hosts = self._host_keys.known_hosts
+        for line in [
+            *(f"the host key's fingerprint is {print}" for print in self._host_keys.fingerprints),
+            *ssh_ways_in(addresses, socket.gethostname(), known_hosts),
+        ]:
+            self._log.info("{line}", line=line)
 
     def _log_fingerprint(self) -> None:
         self._log.info(
@@ -168,12 +195,14 @@ class ChatService(Service):
         return result
 
 
-def _count_by_kind(doors: Iterable[FramedFactory | IRCFactory]) -> Counter[str]:
-    """Count the connections by transport and protocol."""
+def _count_by_kind(doors: Iterable[DoorFactory[Any]]) -> Counter[str]:
+    """Count the connections by transport and protocol, but not those in memory."""
     kinds: Counter[str] = Counter()
     for door in doors:
         for stream in door.streams.open:
             channel = stream.protocol.channel
+            if channel.inside:
+                continue
             way = "local" if channel.host is None else "plain"
             kinds[f"{'TLS' if channel.encrypted else way} {stream.protocol.kind}"] += 1
     return kinds
@@ -207,6 +236,44 @@ def _lock_pidfile(path: Path | None) -> ProcessFile | None:
         fail(f"--pidfile {path}: another server uses it ({error})")
     except FilesError as error:
         fail(f"--pidfile {error}")
+
+
+def _make_ssh(
+    options: Options,
+    host_keys: HostKeys,
+    framed: FramedFactory,
+    hub: Hub,
+    gate: Gate,
+    reactor: Any,
+    poller: Poller | None,
+    turn: EndOfTurn,
+) -> DoorFactory[Any]:
+    """Make the SSH door. Conch and prompt_toolkit are imported only here: without the door, the
+    server needs neither.
+    """
+    from chat_twisted import reactor_loop
+    from chat_twisted.doors.ssh.connection import SSHFactory
+    from chat_twisted.inside.connecting import Connector
+    from chat_twisted.inside.host import InsideHost
+
+    def soon(call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(call)
+
+    reactor.callWhenRunning(reactor_loop.use, reactor)  # when twistd has forked
+    connector = Connector(framed, reactor, soon, host_keys.secret)
+    host = InsideHost(connector, options["ssh-terminals"], socket.gethostname())
+    ssh: DoorFactory[Any] = SSHFactory(
+        hub,
+        gate,
+        host,
+        host_keys,
+        reactor,
+        idle=options["idle"],
+        max_unread=options.limits.unread,
+        poller=poller,
+        turn=turn,
+    )
+    return ssh
 
 
 def makeService(options: Options) -> Service:
@@ -270,9 +337,14 @@ def makeService(options: Options) -> Service:
         poller=poller,
         turn=turn,
     )
-    doors: list[FramedFactory | IRCFactory] = [framed, irc]
+    doors: list[DoorFactory[Any]] = [framed, irc]
+    choices = [Choice(irc, commands=FIRST_COMMANDS), Choice(framed, FIRST_WORDS)]
+    if folder.host_keys is not None:
+        ssh = _make_ssh(options, folder.host_keys, framed, hub, gate, reactor, poller, turn)
+        doors.append(ssh)
+        choices.insert(0, Choice(ssh, SSH_WORDS, encrypted=True))
     front = FrontFactory(
-        [Choice(irc, commands=FIRST_COMMANDS), Choice(framed, FIRST_WORDS)],
+        choices,
         folder.tls,
         clock,
         limiter,
@@ -328,6 +400,7 @@ def makeService(options: Options) -> Service:
         front,
         doors,
         folder.tls,
+        folder.host_keys,
         control,
         wind_down,
         stop,

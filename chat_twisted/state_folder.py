@@ -17,6 +17,7 @@ from chat_twisted.core import snapshot
 from chat_twisted.core.commands import Start
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import Say, acting_as, make_private_folder
 from chat_twisted.logfile import LogFile
@@ -41,6 +42,7 @@ class StateFolder:
     :ivar log_file: the log file; None if twistd has its own.
     :ivar opened: the data in the archive.
     :ivar tls: the certificate.
+    :ivar host_keys: the host keys of the SSH door; None without that door.
     :param user, group: the owner of the files, if root starts the server; None for the process's
         own user and group.
     :param say: as in ``files.make_private_folder``.
@@ -57,6 +59,7 @@ class StateFolder:
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
             self.tls = ServerTLS(*(options.certificate_files or ensure(self.path, say)))
+            self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None
 
 
 class Storage:

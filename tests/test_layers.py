@@ -219,6 +219,8 @@ LAYERS = {
         "inside.files",
         "inside.connecting",
         "inside.pipe",
+        "inside.terminal",
+        "inside.host",
     ],
     "control": ["control", "control_socket"],
     "commands": ["offline", "reaching", "admin_actions", "admin", "accounts", "archive"],

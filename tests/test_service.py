@@ -64,6 +64,7 @@ class ServiceTests(CommandTestCase):
             self.factory,
             [self.framed],
             self.tls,
+            None,
             self.control,
             self.wind_down,
             self.stop_storage,

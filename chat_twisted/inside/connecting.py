@@ -32,6 +32,10 @@ SERVER = IPv4Address("TCP", "127.0.0.1", 0)
 """The address of the server's end of a connection."""
 
 
+SIGNALS = {"HUP": 129, "INT": 130, "TERM": 143}
+"""The signals that end a visit, with their exit codes."""
+
+
 class _NoProofs:
     """The proofs of users who are verified already: none."""
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chat_twisted.client.pipe import INTERRUPTED, OutputFormat, Pipe
+from chat_twisted.client.pipe import OutputFormat, Pipe
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, parse_target
 from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
-from chat_twisted.inside.connecting import Connection, Connector
+from chat_twisted.inside.connecting import SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
 from chat_twisted.ui.commands import Command, Mistake
@@ -154,7 +154,8 @@ class PipeVisit:
 
     def interrupted(self, signal: str) -> None:
         """See ``Visit.interrupted``."""
-        self._pipe.interrupt(INTERRUPTED)
+        if code := SIGNALS.get(signal):
+            self._pipe.interrupt(code)
 
     def pause(self) -> None:
         """See ``Visit.pause``."""
