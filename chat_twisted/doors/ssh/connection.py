@@ -49,7 +49,7 @@ CLOSE_WITHIN = 5
 LOGIN, KEYS, CLOSE = "login", "new keys", "end of the channel"
 """What must come in time."""
 
-AT_ONCE = 128
+AT_ONCE = 256
 """Maximum number of packets of a connection in one turn of the reactor; a few milliseconds."""
 
 
