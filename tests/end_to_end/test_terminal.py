@@ -28,6 +28,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*\b(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 
 TO_THE_END = """trap : INT; "$0" "$@"; echo $?"""  # for tmux does not always know the exit code
 
+GOING_ON = """set -m; "$0" "$@"; echo stopped; fg > /dev/null; echo $?"""  # after Ctrl-Z
+
 LIVING = "#{?pane_dead,,#{pane_pid}}"
 
 DAY = r"── \w{3} \d\d \w{3} \d{4} ──"
@@ -232,14 +234,15 @@ class TerminalTestCase(ServerTestCase):
         home: str = "",
         term: str = "screen-256color",
         ssh: bool = False,
+        shell: str = TO_THE_END,
         **variables: str,
     ) -> Terminal:
         """Run the client on a new terminal. ``name`` is the terminal's; with ``ssh`` the client
-        does not have the terminal's variables.
+        does not have the terminal's variables. ``shell`` runs the command.
         """
         client = (sys.executable, "-m", "chat_twisted.client", *command)
         variables["XDG_CONFIG_HOME"] = str(self.home(home or name).parent)
-        return self.run_on_terminal(name, *client, term=term, ssh=ssh, **variables)
+        return self.run_on_terminal(name, *client, term=term, ssh=ssh, shell=shell, **variables)
 
     def run_on_terminal(
         self,
@@ -247,6 +250,7 @@ class TerminalTestCase(ServerTestCase):
         *command: str,
         term: str = "screen-256color",
         ssh: bool = False,
+        shell: str = TO_THE_END,
         **variables: str,
     ) -> Terminal:
         """Run a command on a new terminal; see ``terminal``."""
@@ -261,7 +265,7 @@ class TerminalTestCase(ServerTestCase):
             *("set-option", "-gq", "scroll-on-clear", "off", ";"),
             *("new-session", "-d", "-P", "-F", "#{pane_id}", "-s", name, "-c", self.folder.name),
             *("-x", str(COLUMNS), "-y", str(ROWS), *settings),
-            *("sh", "-c", f"{before}{TO_THE_END} > '{files}.code'", *command, ";"),
+            *("sh", "-c", f"{before}{shell} > '{files}.code'", *command, ";"),
             *("pipe-pane", "-t", name, f"cat >> '{files}.written'"),
         )
         terminal = Terminal(self.tmux, name, pane.strip(), files)
@@ -788,6 +792,19 @@ class EndTests(TerminalTestCase):
             self.assertNotIn(secret, terminal.all())
             for word in (*secret.split(), *other.split()):
                 self.assertNotIn(word.encode(), terminal.written())
+
+    def test_control_z_stops_the_client_and_it_goes_on_with_what_was_typed(self) -> None:
+        server = ("127.0.0.1", "--port", str(self.port), "--fingerprint", self.fingerprint)
+        alice = self.terminal("alice", "alice", *server, shell=GOING_ON)
+        alice.see(r"\bALL>\Z")
+        alice.type("half")
+        alice.see_last("ALL> half")
+        alice.press("C-z")
+        alice.see(r"^stopped\nALL> half\Z")
+        alice.say(" and all")
+        alice.see(r"\[ALL\] alice: half and all\nALL>\Z")
+        alice.press("C-d")
+        self.assertEqual(alice.code(), 0)
 
     def test_a_line_is_finished_in_an_editor_and_one_that_is_open_holds_nobody_up(self) -> None:
         editor = Path(self.folder.name) / "editor"
