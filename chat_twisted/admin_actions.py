@@ -198,6 +198,8 @@ def _describe_status(found: dict[str, Any]) -> dict[str, str]:
         lines["certificate"] = f"{certificate['fingerprint']}{vouched}"
         for client in ("weechat", "irssi"):
             lines[f"for {client}"] = certificate[client]
+        if keys := found.get("host_keys"):
+            lines["for ssh"] = ", ".join(" ".join(key.split()) for key in keys)
     lines["users"] = (
         f"{found['users']} here in {found['sessions']} sessions, {found['held']} guests held, "
         f"{found['accounts']} accounts"

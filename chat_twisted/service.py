@@ -203,8 +203,9 @@ def _count_by_kind(doors: Iterable[DoorFactory[Any]]) -> Counter[str]:
             channel = stream.protocol.channel
             if channel.inside:
                 continue
-            way = "local" if channel.host is None else "plain"
-            kinds[f"{'TLS' if channel.encrypted else way} {stream.protocol.kind}"] += 1
+            plain = "local" if channel.host is None else "plain"
+            way = "TLS" if channel.encrypted else stream.protocol.encryption or plain
+            kinds[f"{way} {stream.protocol.kind}"] += 1
     return kinds
 
 
@@ -368,6 +369,7 @@ def makeService(options: Options) -> Service:
                 "irssi": tls.pairs,
                 "vouched": tls.is_vouched_for,
             },
+            "host_keys": [] if folder.host_keys is None else folder.host_keys.fingerprints,
         }
 
     def wind_down() -> None:

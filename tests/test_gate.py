@@ -49,6 +49,8 @@ class KeyTests(TestCase):
 
     def test_what_is_no_key_or_of_a_kind_not_taken_is_refused(self) -> None:
         small = rsa.generate_private_key(65537, 1024)
+        slow = rsa.RSAPublicNumbers(2**2000 + 1, 2**2048 - 1).public_key()
+        slow_line = slow.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         for text in (
             "",
             "ssh-ed25519",
@@ -59,6 +61,7 @@ class KeyTests(TestCase):
             "ssh-ed25519 " + "A" * 5000,
             "ssh-ed25519 \u00e9",
             public(small),
+            slow_line,
             "ssh-dss AAAAB3NzaC1kc3M=",
         ):
             with self.assertRaises(NotPermitted):

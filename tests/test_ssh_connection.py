@@ -133,13 +133,13 @@ class StatusTests(SSHTestCase):
         client.log_in()
         self.assertEqual(client.protocol.kind, "unregistered")
         client, visit = self.visit()
-        self.assertEqual(client.protocol.kind, "SSH pipe")
+        self.assertEqual(client.protocol.kind, "pipe")
         visit.peer.end(0)
         client.exchange()
         client.send(c.CHANNEL_CLOSE, OURS)
         self.assertEqual(client.protocol.kind, "unregistered")
         client, _ = self.visit(terminal=True)
-        self.assertEqual(client.protocol.kind, "SSH terminal")
+        self.assertEqual(client.protocol.kind, "terminal")
 
 
 class InputTests(SSHTestCase):

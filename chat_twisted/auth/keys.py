@@ -26,6 +26,10 @@ KEY_KINDS = ("ssh-ed25519", "ssh-rsa", *(f"ecdsa-sha2-nistp{size}" for size in (
 MAX_KEY = 2000
 """Maximum bytes of a key, including its comment."""
 
+MAX_EXPONENT = 2**32
+"""Maximum exponent of an RSA key. Common ones are 65537; each verification takes time in proportion
+to its length."""
+
 _CONTEXT = b"chat_twisted auth v2\0"
 
 
@@ -65,8 +69,11 @@ def _load(key: str) -> Public:
     # the last is raised for a compressed point
     except (ValueError, UnsupportedAlgorithm, NotImplementedError):
         raise NotPermitted("not a public key") from None
-    if isinstance(public, rsa.RSAPublicKey) and public.key_size < 2048:
-        raise NotPermitted("an RSA key that is too short")
+    if isinstance(public, rsa.RSAPublicKey):
+        if public.key_size < 2048:
+            raise NotPermitted("an RSA key that is too short")
+        if public.public_numbers().e > MAX_EXPONENT:
+            raise NotPermitted("an RSA key with a large exponent")
     assert isinstance(public, Public), "its kind is one of KEY_KINDS"
     return public
 

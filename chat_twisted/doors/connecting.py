@@ -42,6 +42,7 @@ class DoorConnection(Protocol):
     """A connection of a door. Its ``Stream`` does output, backpressure and closing.
 
     :ivar closed: whether further input is ignored.
+    :ivar encryption: the encryption that is a part of the protocol; empty if there is none.
     :ivar peer: the peer's address, for the log.
     """
 
@@ -49,6 +50,7 @@ class DoorConnection(Protocol):
     transport: Any  # ITCPTransport, or the transport of a test or another kind of endpoint
     stream: Stream
     closed = False
+    encryption = ""
     _reader: Reader
     peer = ""
 

@@ -64,6 +64,10 @@ class StreamProtocol(Protocol):
         """The kind of the client, for the status of the server."""
 
     @property
+    def encryption(self) -> str:
+        """The encryption that is a part of the protocol, for the status; empty if there is none."""
+
+    @property
     def is_registered(self) -> bool:
         """Whether the client is registered. Only then does any input count as a sign of life;
         otherwise the client must register in time.

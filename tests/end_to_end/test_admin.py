@@ -137,6 +137,10 @@ class ModerationTests(AdminTestCase):
         lines = self.admin("status").out
         self.assertIn(f"certificate  {self.fingerprint}", lines)
         self.assertIn(f"for weechat  {certificate['weechat']}", lines)
+        for key in found["host_keys"]:
+            self.assertIn(f"the host key's fingerprint is {key}", logged)
+            self.assertIn(" ".join(key.split()), "\n".join(lines))
+        self.assertEqual(len(found["host_keys"]), 2)
 
     def test_the_status_tells_how_far_behind_everybody_is(self) -> None:
         alice, _ = self.user("alice")

@@ -57,6 +57,7 @@ class SSHConnection(DoorConnection):
     """The protocol of one connection."""
 
     factory: SSHFactory
+    encryption = "SSH"
     _reader: SSHTransport
     _log: ClassVar[Logger] = Logger()
 
@@ -147,7 +148,7 @@ class SSHConnection(DoorConnection):
         """The kind of the client, for the status of the server."""
         if not self._is_visited or self._session is None:
             return "unregistered"
-        return "SSH pipe" if self._session.size is None else "SSH terminal"
+        return "pipe" if self._session.size is None else "terminal"
 
     def is_silent(self, ticks: int) -> None:
         """Called by the stream at each tick while the client is silent."""
