@@ -104,14 +104,15 @@ class TerminalTests(TerminalTestCase):
             self.assertEqual(self.host.terminals, 0)
 
     def test_a_signal_and_the_end_of_input_end_it(self) -> None:
-        for name, code in [("a", 130), ("b", 0)]:
+        for name, end in [
+            ("a", lambda visit: visit.interrupted("INT")),
+            ("b", lambda visit: visit.input_ended()),
+        ]:
             visit, peer = self.visit(name)
-            if code:
-                visit.interrupted("INT")
-            else:
-                visit.input_ended()
+            visit.interrupted("USR1")
+            end(visit)
             self.chat.advance(1)
-            self.assertEqual(peer.codes, [code])
+            self.assertEqual(peer.codes, [130])
 
     def test_ctrl_z_does_nothing(self) -> None:
         visit, peer = self.visit("alice")

@@ -129,7 +129,7 @@ class TerminalVisit:
 
     def input_ended(self) -> None:
         """See ``Visit.input_ended``."""
-        self._view.interrupt(0)
+        self._input.end()
 
     def resized(self, size: Size) -> None:
         """See ``Visit.resized``."""
