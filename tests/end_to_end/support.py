@@ -227,9 +227,14 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 
 class ServerTestCase(unittest.TestCase):
-    """Starts a server for each test, on a port that the system chooses."""
+    """Starts a server for each test, on a port that the system chooses.
+
+    :cvar ssh_door: whether it has the SSH door, for which it makes keys and imports much: half a
+        second for each start.
+    """
 
     options: tuple[str, ...] = ()
+    ssh_door = False
 
     def setUp(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
@@ -248,6 +253,7 @@ class ServerTestCase(unittest.TestCase):
             f"tcp:{self.port}:interface=127.0.0.1",
             "--state",
             str(self.state),
+            *(() if self.ssh_door else ("--ssh", "no")),
             *self.options,
         )
         self.fingerprint = self.server.wait_for(r"fingerprint is (SHA256:\S+)")[1]
