@@ -62,6 +62,11 @@ class KeyParser:
         """Whether the end of a pasted text is still missing."""
         return self._pasted is not None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the end of a sequence or of a pasted text is still missing."""
+        return self.is_pasting or bool(self._waiting)
+
     def feed(self, data: str) -> None:
         """Parse input."""
         data, self._waiting = self._waiting + data, ""

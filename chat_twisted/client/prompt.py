@@ -204,6 +204,20 @@ class Prompt(Application[str]):
         with self.output.together():
             self._redraw()
 
+    def dissolve(self) -> None:
+        """Remove the references between the parts, after the end.
+
+        The library's objects refer to each other; in a server that lives long and looks for cycles
+        seldom, they would last.
+        """
+        windows = self.prompt_layout.find_all_windows()
+        for part in (
+            *windows,
+            *(self._control, self._search, self.buffer, self._search.buffer),
+            *(self.prompt_layout, self.renderer, self.key_processor, self),
+        ):
+            vars(part).clear()
+
     def _lay_out(self, size: Size) -> tuple[list[Line], Point]:
         """Return the rows and the place of the cursor."""
         rows, start = self._target.message(size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -18,12 +19,17 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding.key_processor import KeyPress
+from prompt_toolkit.keys import Keys
 
 from chat_twisted.client.key_parser import KeyParser
 from chat_twisted.client.terminal_output import TerminalOutput
 
-SLICE, PASTED_SLICE = 8, 4096
-"""Number of bytes that are processed at a time, of keys and of a pasted text."""
+SLICE, TEXT_SLICE = 8, 4096
+"""Number of bytes that are processed at a time, of keys and of text."""
+
+_TEXT = re.compile(rb"[^\x00-\x1f\x7f]{64,%d}" % TEXT_SLICE)
+"""So much without a control character is a text that was pasted into a terminal that does not say
+so. It is inserted at once, because a key takes hundreds of times as long as a character."""
 
 MAX_LINE = 4096
 """Maximum size in bytes of a line that is typed or pasted."""
@@ -105,10 +111,15 @@ class RemoteInput(Input):
 
     def read_keys(self) -> list[KeyPress]:
         """Return some of the keys that wait. Called by prompt_toolkit."""
-        size = PASTED_SLICE if self.parser.is_pasting else SLICE
+        text = None if self.parser.is_waiting else _TEXT.match(self._bytes)
+        size = TEXT_SLICE if self.parser.is_pasting else text.end() if text else SLICE
         data = bytes(self._bytes[:size])
         del self._bytes[:size]
-        self.parser.feed(self._decoder.decode(data, final=self.closed))
+        typed = self._decoder.decode(data, final=self.closed)
+        if text:
+            self._keys.append(KeyPress(Keys.BracketedPaste, typed))
+        else:
+            self.parser.feed(typed)
         if data:
             self._taken(len(data))
         return self._read()
@@ -189,9 +200,10 @@ class RemoteOutput(TerminalOutput):
     ) -> None:
         self._stream = _Stream(write)
         self.size = size
-        super().__init__(self._stream, self._get_usable_size, environment)
+        super().__init__(self._stream, lambda: size, environment)
 
-    def _get_usable_size(self) -> Size:
+    def get_size(self) -> Size:
+        """Return the size that is drawn for."""
         columns, rows = self.size.columns, self.size.rows
         return Size(
             rows=min(max(rows, MIN_SIZE), MAX_SIZE), columns=min(max(columns, MIN_SIZE), MAX_SIZE)

@@ -9,6 +9,7 @@ on a terminal of its own. This module must not know the session's requests.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections import deque
@@ -133,7 +134,7 @@ class Screen:
         self._drawing: asyncio.Handle | None = None
         self._paused = False
         self._is_held = False  # output waits for the terminal
-        self._is_gone = False
+        self._is_gone = self._has_run = self._is_over = False
         # the first is being asked
         self._questions: deque[tuple[str, bool, Deferred[str]]] = deque()
         self._typed = Document()  # the input before the question
@@ -184,24 +185,36 @@ class Screen:
                     await self._prompt.run_async(
                         pre_run=self.draw_soon, handle_sigint=False, set_exception_handler=False
                     )
-        except (EOFError, OSError):  # the terminal is gone: only QUIT remains
+        except EOFError as end:  # there are no more keys: only QUIT remains
+            end.__traceback__ = None  # it refers to the frames that refer to it
+        except OSError:  # the terminal is gone, too
             self._is_gone = True
-            if self._result is None:
-                self.view.interrupt()
-                return
         finally:
             for timer in (self._drawing, self._leaving):
                 if timer is not None:
                     timer.cancel()
+        self._has_run = True
+        if self._result is None:
+            self.view.interrupt()  # it calls ``stop``
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Write what waits, and fire ``done``. No reference to another object is left."""
         if not self._is_gone:
-            with self._output.together():
+            with contextlib.suppress(OSError), self._output.together():
                 self._output.disable_bracketed_paste()
                 self._write(len(self._lines))
-        self._is_done()
-
-    def _is_done(self) -> None:
-        if not self.done.called:
-            self.done.callback(self._result or (0, ""))
+            self._tell_written()
+        self._is_over = True
+        self._lines.clear()
+        self._when_shown.clear()
+        self._questions.clear()
+        self._close_streams()
+        self._prompt.dissolve()
+        del self.view, self._completions
+        assert self._result is not None
+        self.done.callback(self._result)
 
     def start(self) -> None:
         """Start ``run``."""
@@ -319,6 +332,7 @@ class Screen:
         with self._output.together():
             prompt.renderer.erase()
             self._write(len(self._lines))
+        self._tell_written()
         self._resume()  # the reader waits for answers
         prompt.renderer.full_screen = True
         prompt.layout = self._reader.layout
@@ -342,12 +356,14 @@ class Screen:
         """Ask the user for a line, in place of the prompt; see ``Terminal.ask``."""
         answered: Deferred[str] = Deferred()
         self._questions.append((what, secret, answered))
-        if len(self._questions) == 1:
+        if len(self._questions) == 1 and not self._is_over:
             self._put_question()
         return answered
 
     def show(self, lines: Sequence[Line]) -> None:
         """Show lines above the prompt, as soon as they can be drawn."""
+        if self._is_over or self._is_gone:
+            return
         self._lines.extend(lines)
         self._shown += len(lines)
         self._waiting_text += sum(map(length, lines))
@@ -375,7 +391,12 @@ class Screen:
 
     def _can_draw(self) -> bool:
         """Return whether something may be drawn; if not, it is after the editor, or at the end."""
-        return self._prompt.is_running and not self._is_editing and not self._is_held
+        return (
+            not self._is_over
+            and self._prompt.is_running
+            and not self._is_editing
+            and not self._is_held
+        )
 
     def _draw(self) -> None:
         self._drawing = None
@@ -387,6 +408,7 @@ class Screen:
                 self._prompt.renderer.erase()
                 self._write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
             self._prompt.draw()
+        self._tell_written()
         if self._lines and self._reader is None:
             self.draw_soon()  # after input from the keyboard and the server
         self._resume()
@@ -420,6 +442,8 @@ class Screen:
             output.write_raw(BREAKS)
             output.flush()
         self._written += count
+
+    def _tell_written(self) -> None:
         while self._when_shown and self._when_shown[0][0] <= self._written:
             self._when_shown.popleft()[1]()
 
@@ -455,11 +479,10 @@ class Screen:
         if self._result is None:
             self._close_reader()
             self._result = code, reason
-            if self._prompt.is_running:
-                if not self._prompt.is_done:
-                    self._prompt.exit(result="")
-            elif self._is_gone:
-                self._is_done()
+            if self._has_run:
+                self._end()
+            elif self._prompt.is_running and not self._prompt.is_done:
+                self._prompt.exit(result="")
 
     def resized(self) -> None:
         """Draw for the new size. To be called when the terminal's size has changed."""
@@ -486,10 +509,13 @@ class Screen:
         self._lines.clear()
         self._when_shown.clear()
         self._waiting_text = 0
+        self._close_streams()
+        self.stop(0, "")
+
+    def _close_streams(self) -> None:
         for stream in (self._input, self._output):
             if isinstance(stream, RemoteInput | RemoteOutput):
                 stream.close()
-        self.stop(0, "")
 
     # Drawing
 
