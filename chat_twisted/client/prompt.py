@@ -204,20 +204,6 @@ class Prompt(Application[str]):
         with self.output.together():
             self._redraw()
 
-    def dissolve(self) -> None:
-        """Remove the references between the parts, after the end.
-
-        The library's objects refer to each other; in a server that lives long and looks for cycles
-        seldom, they would last.
-        """
-        windows = self.prompt_layout.find_all_windows()
-        for part in (
-            *windows,
-            *(self._control, self._search, self.buffer, self._search.buffer),
-            *(self.prompt_layout, self.renderer, self.key_processor, self),
-        ):
-            vars(part).clear()
-
     def _lay_out(self, size: Size) -> tuple[list[Line], Point]:
         """Return the rows and the place of the cursor."""
         rows, start = self._target.message(size)
@@ -409,11 +395,13 @@ class PromptRenderer(Renderer):
         output, size = self.output, self.output.get_size()
         if size.columns != self._columns and self._drawn:
             self.erase()  # also before the signal that says so
+        rows, cursor = self._lay_out(size)
+        texts = [self._pen.write([(style, printable(text)) for style, text in row]) for row in rows]
+        if texts == self._drawn and cursor == self._cursor_pos:
+            return
         if not self._bracketed_paste_enabled:
             output.enable_bracketed_paste()
             self._bracketed_paste_enabled = True
-        rows, cursor = self._lay_out(size)
-        texts = [self._pen.write([(style, printable(text)) for style, text in row]) for row in rows]
         same = 0
         for text, drawn in zip(texts, self._drawn, strict=False):
             if text != drawn:

@@ -200,7 +200,7 @@ class Screen:
             self._end()
 
     def _end(self) -> None:
-        """Write what waits, and fire ``done``. No reference to another object is left."""
+        """Write what waits, and fire ``done``."""
         if not self._is_gone:
             with contextlib.suppress(OSError), self._output.together():
                 self._output.disable_bracketed_paste()
@@ -211,8 +211,6 @@ class Screen:
         self._when_shown.clear()
         self._questions.clear()
         self._close_streams()
-        self._prompt.dissolve()
-        del self.view, self._completions
         assert self._result is not None
         self.done.callback(self._result)
 
