@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed25519,
+    mlkem,
+    padding,
+    rsa,
+    x25519,
+)
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.conch.ssh import transport as conch
@@ -132,6 +140,37 @@ class Ending(conch.SSHClientTransport):
             super().dispatchMessage(messageNum, payload)
 
 
+class HybridEnding(Ending):
+    """A client's transport with the exchange mlkem768x25519-sha256, which conch has for servers
+    only (draft-ietf-sshm-mlkem-hybrid-kex). It is one with elliptic curves whose keys are two.
+    """
+
+    @property
+    def kexAlg(self) -> bytes:
+        """The exchange by curves that has the same packets and hash."""
+        return b"curve25519-sha256"
+
+    @kexAlg.setter
+    def kexAlg(self, agreed: bytes) -> None:
+        assert agreed == HYBRID, agreed
+
+    def _generateECPrivateKey(self) -> Any:
+        self._post_quantum = mlkem.MLKEM768PrivateKey.generate()
+        return super()._generateECPrivateKey()
+
+    def _encodeECPublicKey(self, ecPub: Any) -> bytes:
+        first = self._post_quantum.public_key().public_bytes_raw()
+        return first + super()._encodeECPublicKey(ecPub)
+
+    def _generateECSharedSecret(self, ecPriv: Any, theirECPubBytes: bytes) -> bytes:
+        first = self._post_quantum.decapsulate(theirECPubBytes[:-32])
+        second = ecPriv.exchange(x25519.X25519PublicKey.from_public_bytes(theirECPubBytes[-32:]))
+        return NS(hashlib.sha256(first + second).digest())
+
+
+HYBRID = b"mlkem768x25519-sha256"
+
+
 class SSHClient:
     """A client's end of a connection to the SSH door.
 
@@ -152,7 +191,8 @@ class SSHClient:
         self.protocol: SSHConnection = protocol
         self._clock = test.clock
         self.transport = Transport(peerAddress=IPv4Address("TCP", channel.host or "", 50000))
-        self.ending = Ending(key_exchange, host_key)
+        kind = HybridEnding if key_exchange == HYBRID else Ending
+        self.ending = kind(key_exchange, host_key)
         self.wire = StringTransport()
         if not deaf:
             self.ending.makeConnection(self.wire)
