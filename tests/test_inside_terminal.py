@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
 from chat_twisted.client.chat import ChatClient
 from chat_twisted.doors.ssh.visits import Size, Visit, Wish
-from chat_twisted.inside.connecting import Connector
+from chat_twisted.inside.connecting import DISSOLVED_AFTER, Connector
 from chat_twisted.inside.host import InsideHost
 from chat_twisted.testing import Chat
 from chat_twisted.ui.errors import NotDelivered
@@ -268,3 +270,32 @@ class HostTests(TerminalTestCase):
         self.assertIn(b"usage: ssh", peer.errors)
         visit.received(b"data")
         self.assertEqual(peer.count, 4)
+
+    def check_nothing_is_left(self, parts: list[str], end: list[str | bytes]) -> None:
+        """Check that a visit is freed at once.
+
+        :param parts: attributes of it that are freed, too.
+        :param end: what is typed to end it; nothing if the user's connection is lost.
+        """
+        visit, peer = self.visit("alice", command=None if "_screen" in parts else "json")
+        self.type(visit, "hello", ENTER, "\x12h\x1b[5~half a line")
+        gc.disable()  # the server's collector hardly ever frees what has lasted
+        self.addCleanup(gc.enable)
+        session = visit._connection.session  # type: ignore[attr-defined]
+        left = [weakref.ref(part) for part in (visit, session, *map(vars(visit).get, parts))]
+        if end:
+            self.type(visit, *end)
+            self.chat.advance(1)
+            self.assertTrue(peer.codes)
+        visit.lost()
+        del visit, session
+        self.chat.advance(DISSOLVED_AFTER)
+        self.assertEqual([ref() for ref in left], [None] * len(left))
+
+    def test_nothing_is_left_of_a_terminal_after_its_end(self) -> None:
+        for end in ([CTRL_C, "/quit", ENTER], []):
+            self.check_nothing_is_left(["_screen", "_view", "_input"], end)
+
+    def test_nothing_is_left_of_a_pipe_after_its_end(self) -> None:
+        for end in ([CTRL_D], []):
+            self.check_nothing_is_left(["_pipe", "_standard"], end)

@@ -53,20 +53,22 @@ class Liveness:
         self._answered_at = 0.0  # when an answer was received, or the first request made
         self._has_pinged = False
         self._checked_at = 0.0
-        self._checks = LoopingCall(self._check)
-        self._checks.clock = clock
+        self._checks: LoopingCall | None = None  # while it watches
 
     def start(self) -> None:
         """Start to watch a new connection."""
         self.heard()
         self.answered()
         self._checked_at = self._clock.seconds()
+        self._checks = LoopingCall(self._check)
+        self._checks.clock = self._clock
         self._checks.start(CHECK_EVERY, now=False)
 
     def stop(self) -> None:
         """Watch no longer: the connection is lost."""
-        if self._checks.running:
+        if self._checks is not None:
             self._checks.stop()
+            self._checks = None
 
     def heard(self) -> None:
         """Note that something was received."""

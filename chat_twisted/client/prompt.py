@@ -191,6 +191,7 @@ class Prompt(Application[str]):
             output=output,
         )
         self.ttimeoutlen = ESCAPE_TIMEOUT
+        vars(self.key_processor).clear()  # a reference cycle
         self.key_processor = _KeyProcessor(_ShownKeys(self))
         self.renderer: PromptRenderer = PromptRenderer(style, output, self._lay_out, rewraps)
 
@@ -203,6 +204,15 @@ class Prompt(Application[str]):
         """Draw what has changed."""
         with self.output.together():
             self._redraw()
+
+    def dissolve(self) -> None:
+        """Remove the references between the parts; see ``Screen.dissolve``."""
+        for part in (
+            *self.prompt_layout.find_all_windows(),
+            *(self._control, self._search, self.buffer, self._search.buffer),
+            *(self.prompt_layout, self.renderer, self.key_processor, self),
+        ):
+            vars(part).clear()
 
     def _lay_out(self, size: Size) -> tuple[list[Line], Point]:
         """Return the rows and the place of the cursor."""

@@ -510,6 +510,15 @@ class Screen:
         self._close_streams()
         self.stop(0, "")
 
+    def dissolve(self) -> None:
+        """Remove the references between the parts. Nothing may be called any more.
+
+        They refer to each other. In a server, where the collector of such cycles runs rarely, they
+        would last.
+        """
+        self._prompt.dissolve()
+        vars(self).clear()
+
     def _close_streams(self) -> None:
         for stream in (self._input, self._output):
             if isinstance(stream, RemoteInput | RemoteOutput):

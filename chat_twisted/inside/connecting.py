@@ -36,6 +36,10 @@ SIGNALS = {"HUP": 129, "INT": 130, "TERM": 143}
 """The signals that end a visit, with their exit codes."""
 
 
+DISSOLVED_AFTER = 5
+"""Seconds after the end of a visit after which nothing uses its parts any more."""
+
+
 class _NoProofs:
     """The proofs of users who are verified already: none."""
 
@@ -138,6 +142,11 @@ class Connection:
 
     def _received(self, number: int, direct: bool) -> None:
         self._confirmer.received(number, direct)
+
+    def dissolve(self) -> None:
+        """Remove the references between the parts; see ``Screen.dissolve``."""
+        for part in (self.session, self):
+            vars(part).clear()
 
     def over(self) -> None:
         """Confirm nothing more, because the session has ended."""

@@ -13,7 +13,7 @@ from chat_twisted.client.pipe import OutputFormat, Pipe
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Audience, parse_target
 from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
-from chat_twisted.inside.connecting import SIGNALS, Connection, Connector
+from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
 from chat_twisted.ui.commands import Command, Mistake
@@ -94,6 +94,7 @@ class PipeVisit:
     ) -> None:
         order = parse(wish.command)
         reads = not (order.once or order.tail)
+        self._clock = connector.clock
         self._peer = peer
         self._over = over
         self._is_lost = False
@@ -170,6 +171,12 @@ class PipeVisit:
         if not self._is_lost:
             self._is_lost = True
             self._connection.lost()
+            self._clock.callLater(DISSOLVED_AFTER, self._dissolve)
+
+    def _dissolve(self) -> None:
+        self._connection.dissolve()
+        for part in (self._pipe, self._standard, self):
+            vars(part).clear()
 
 
 class _Standard:

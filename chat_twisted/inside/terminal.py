@@ -19,7 +19,7 @@ from chat_twisted.client.screen import Screen
 from chat_twisted.core.errors import MalformedName
 from chat_twisted.core.message import check_user_name
 from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
-from chat_twisted.inside.connecting import SIGNALS, Connection, Connector
+from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.logs import Logger
 from chat_twisted.refusals import refusal_of
@@ -51,6 +51,7 @@ class TerminalVisit:
         over: Callable[[], None],
     ) -> None:
         assert wish.size is not None, "a visit without a terminal is a pipe"
+        self._clock = connector.clock
         self._peer = peer
         self._over = over
         self._is_lost = False
@@ -155,6 +156,12 @@ class TerminalVisit:
             self._is_lost = True
             self._connection.lost()
             self._screen.lost()
+            self._clock.callLater(DISSOLVED_AFTER, self._dissolve)
+
+    def _dissolve(self) -> None:
+        for part in (self._connection, self._view, self._screen):
+            part.dissolve()
+        vars(self).clear()
 
 
 def _drawn_for(size: Size) -> TerminalSize:

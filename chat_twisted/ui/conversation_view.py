@@ -131,6 +131,11 @@ class ConversationView:
         """Whether the session is connected."""
         return self._console.connected
 
+    def dissolve(self) -> None:
+        """Remove the references between the parts; see ``Screen.dissolve``."""
+        for part in (self._sending, self):
+            vars(part).clear()
+
     # Beside the prompt
 
     @property
