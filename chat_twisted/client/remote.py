@@ -24,7 +24,7 @@ from prompt_toolkit.keys import Keys
 from chat_twisted.client.key_parser import KeyParser
 from chat_twisted.client.terminal_output import TerminalOutput
 
-SLICE, TEXT_SLICE = 8, 4096
+SLICE, TEXT_SLICE = 4, 4096
 """Number of bytes that are processed at a time, of keys and of text."""
 
 _TEXT = re.compile(rb"[^\x00-\x1f\x7f]{64,%d}" % TEXT_SLICE)
