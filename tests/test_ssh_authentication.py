@@ -7,9 +7,11 @@ from twisted.conch.ssh.common import NS
 from chat_twisted.core.limits import OFF, Rate
 from chat_twisted.doors.ssh import channel as c
 from chat_twisted.doors.ssh.authentication import (
+    ACCOUNTS_ONLY,
     MAX_FAILURES,
     MAX_OFFERS,
     METHODS,
+    NAME_HAS_ACCOUNT,
     USERAUTH_FAILURE,
     USERAUTH_INFO_REQUEST,
     USERAUTH_SUCCESS,
@@ -192,6 +194,11 @@ class GuestTests(AuthenticationTestCase):
             self.assertEqual(self.visitor(client).name, name[:256])
 
 
+def question_after(instruction: bytes) -> list[tuple[int, bytes]]:
+    texts = NS(b"") + NS(instruction) + NS(b"")
+    return [(USERAUTH_INFO_REQUEST, texts + b"\0\0\0\1" + NS(b"Password: ") + b"\0")]
+
+
 class NoGuestTests(AuthenticationTestCase):
     guests = False
 
@@ -202,7 +209,7 @@ class NoGuestTests(AuthenticationTestCase):
                 self.assertEqual(client.authenticate(name, b"none"), FAILED)
                 self.assertFalse(client.offer(name, private("ssh-ed25519")))
                 questions = client.authenticate(name, b"keyboard-interactive", NS(b"") + NS(b""))
-                self.assertEqual([number for number, _ in questions], [USERAUTH_INFO_REQUEST])
+                self.assertEqual(questions, question_after(ACCOUNTS_ONLY))
                 self.assertEqual(client.answer("wrong"), [])
                 self.assertEqual(self.wait(client), FAILED)
         self.assertTrue(self.ready().offer("alice", KEY))
@@ -220,8 +227,7 @@ class PasswordTests(AuthenticationTestCase):
     def test_it_may_be_asked_for(self) -> None:
         client = self.ready()
         questions = client.authenticate("alice", b"keyboard-interactive", NS(b"") + NS(b""))
-        expected = 3 * NS(b"") + b"\0\0\0\1" + NS(b"Password: ") + b"\0"
-        self.assertEqual(questions, [(USERAUTH_INFO_REQUEST, expected)])
+        self.assertEqual(questions, question_after(NAME_HAS_ACCOUNT))
         self.assertEqual(client.answer(PASSWORD), PASSED)
 
     def test_a_wrong_one_is_refused_after_a_second_whatever_the_name(self) -> None:

@@ -39,6 +39,10 @@ METHODS = b"publickey,password,keyboard-interactive"
 
 NEXT_SERVICE = b"ssh-connection"
 
+NAME_HAS_ACCOUNT = b"This name has an account, which has a password or keys."
+ACCOUNTS_ONLY = b"Only users with an account can log in here."
+"""Why ssh asks for a password. Without guests it is the same for names that have no account."""
+
 MAX_FAILURES = 6
 """Number of wrong passwords and signatures after which a peer is disconnected."""
 
@@ -263,9 +267,10 @@ class Authentication:
         """Ask for the password, in keyboard-interactive authentication."""
         self._count_offer()
         self._asked = name
-        nothing = string(b"")  # for a title, an instruction and a language
+        why = NAME_HAS_ACCOUNT if self._hub.state.options.guests else ACCOUNTS_ONLY
+        texts = string(b"") + string(why) + string(b"")  # a title, an instruction, a language
         question = string(b"Password: ") + b"\0"  # the answer is not to be shown
-        self._connection.send(USERAUTH_INFO_REQUEST, 3 * nothing + number(1) + question)
+        self._connection.send(USERAUTH_INFO_REQUEST, texts + number(1) + question)
 
     def _take_response(self, fields: Fields) -> None:
         name, self._asked = self._asked, None
