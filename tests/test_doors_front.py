@@ -29,6 +29,7 @@ from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
     MAX_CHAIN,
     MAX_HANDSHAKE,
+    SHARE,
     STEPS_AT_ONCE,
     Choice,
     FrontConnection,
@@ -294,6 +295,17 @@ class PlainTests(FrontTestCase):
         self.assertEqual(
             (transport.producerState, transport.protocol.got), ("producing", b"REGISTER x\n\n")
         )
+
+    def test_no_further_one_is_handed_over_in_a_turn_when_that_has_taken_long(self) -> None:
+        self.factory.plaintext = Plaintext.ANYWHERE
+        self.patch(Guest, "dataReceived", lambda guest, _: self.clock.advance(SHARE / 2))
+        for address in [HERE, THERE, HERE, HERE]:
+            self.connect(address).protocol.dataReceived(b"REGISTER x\n\n")
+        next_turns: list[object] = []
+        self.patch(self.clock, "callLater", lambda _, call: next_turns.append(call))
+        self.clock.advance(0)
+        hosts = [guest.channel.host for guest in self.framed.guests]
+        self.assertEqual((hosts, len(next_turns)), ([HERE.host, THERE.host], 1))
 
     def test_the_first_bytes_decide_which_door_gets_the_whole_stream(self) -> None:
         for first, door in (

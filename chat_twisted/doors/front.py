@@ -64,6 +64,10 @@ STEPS_AT_ONCE = 8
 """Maximum number of TLS handshakes and of door selections in one turn of the reactor; each takes
 about a millisecond."""
 
+SHARE = 0.005
+"""Seconds after which no further one begins in a turn. An SSH client may send its half of the key
+exchange with its first bytes, which takes five milliseconds with an RSA key."""
+
 TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
 """Rate limits of log lines about refused connections: for each address, and for all."""
 
@@ -424,6 +428,7 @@ class FrontFactory(ServerFactory):
 
     def _go_on(self) -> None:
         self._going_on = None
+        end = self.clock.seconds() + SHARE
         for _ in range(STEPS_AT_ONCE):
             if not self._ready:
                 return
@@ -433,6 +438,8 @@ class FrontFactory(ServerFactory):
             if waiting:
                 self._ready[name] = waiting  # after the other addresses
             connection.go_on()
+            if self.clock.seconds() >= end:
+                break
         if self._ready:
             self._going_on = self.clock.callLater(0, self._go_on)
 
