@@ -549,6 +549,10 @@ class CommandTests(Registered):
         self.assertEqual(self.type("/password\n"), "The two are not the same\n")
         self.assertEqual(self.type("/password\n"), "No password was given\n")
 
+    def test_a_key_may_be_given_as_text(self) -> None:
+        key = "ssh-ed25519 AAAA alice@lab"
+        self.assertEqual(self.asked(f"/keys add {key}"), ("ACCOUNT", "add", {"key": key}, None))
+
     def test_a_file_that_is_no_key_is_said(self) -> None:
         self.assertEqual(self.type("/keys add /nowhere\n"), "/nowhere: No such file or directory\n")
 

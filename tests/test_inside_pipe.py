@@ -8,8 +8,10 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.chat import ChatClient
 from chat_twisted.doors.ssh.visits import Size, Wish
+from chat_twisted.inside.files import NoFiles
 from chat_twisted.inside.pipe import AT_ONCE, Order, PipeVisit, parse
 from chat_twisted.testing import Chat
+from chat_twisted.ui.errors import IdentityError
 from tests.visits import KEY, OTHER_KEY, Peer, connector, visitor
 
 
@@ -34,6 +36,7 @@ class ParseTests(TestCase):
     def test_wrong_ones_are_refused_with_a_reason(self) -> None:
         for command in (
             "tail",
+            "tail dev",
             "tail #dev #ops",
             "tail @b@d",
             "/nonsense",
@@ -248,6 +251,17 @@ class PipeTests(TestCase):
         said = peer.output.decode()
         self.assertIn("Give the key itself", said)
         self.assertIn("There are no files here", said)
+        self.assertEqual(peer.codes, [1])
+
+    def test_a_private_key_is_not_sent(self) -> None:
+        for text in ("-----BEGIN OPENSSH PRIVATE KEY----- x", "PuTTY-User-Key-File-3: ssh-ed25519"):
+            with self.assertRaisesRegex(IdentityError, "private key"):
+                NoFiles("").read_key(text)
+
+    def test_a_password_needs_a_terminal(self) -> None:
+        visit, peer = self.visit("ci", key="")
+        self.give(visit, b"/register\n/password\n")
+        self.assertEqual(peer.output.count(b"only on a terminal"), 2)
         self.assertEqual(peer.codes, [1])
 
     def test_a_server_that_stops(self) -> None:

@@ -9,6 +9,9 @@ from chat_twisted.client.export import export
 from chat_twisted.client.identity import Identity, read_key
 from chat_twisted.ui.requests import ChatRequests
 
+_KEY_TEXTS = ("ssh-", "ecdsa-sha2-")
+"""What the text of a public key begins with."""
+
 
 class LocalFiles:
     """The user's key, and files that they name.
@@ -33,8 +36,8 @@ class LocalFiles:
         return self._identity.public()
 
     def read_key(self, given: str) -> str:
-        """Return the first line of a public key file; see ``UserFiles``."""
-        return read_key(given)
+        """Return the text of a key, or the first line of a public key file; see ``UserFiles``."""
+        return given if given.startswith(_KEY_TEXTS) and " " in given else read_key(given)
 
     async def export(self, session: ChatRequests, name: str) -> str:
         """Save all messages of the user in a new file; see ``UserFiles``."""

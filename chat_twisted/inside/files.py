@@ -28,7 +28,7 @@ class NoFiles:
 
     def read_key(self, given: str) -> str:
         """Return the text of a key itself; see ``UserFiles``."""
-        if "PRIVATE KEY" in given:
+        if "PRIVATE KEY" in given or given.startswith("PuTTY-User-Key-File"):
             raise IdentityError(PRIVATE)
         if len(given.split()) < 2:
             raise IdentityError("Give the key itself: /keys add ssh-ed25519 AAAA...")

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_twisted.client.pipe import OutputFormat, Pipe
-from chat_twisted.core.errors import ChatError
+from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, parse_target
 from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
 from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
 from chat_twisted.ui.commands import Command, Mistake
+from chat_twisted.ui.errors import IdentityError
 from chat_twisted.ui.records import Records
 from chat_twisted.ui.wording import Wording
 
@@ -55,7 +56,7 @@ def parse(command: str | None) -> Order:
     if is_json:
         text = rest.strip()
     words = text.split()
-    if words[:1] == ["tail"] and (len(words) == 1 or words[1][0] in "#@"):
+    if words[:1] == ["tail"]:
         if len(words) != 2:
             raise ValueError("tail needs one conversation")
         return Order(is_json, tail=_conversation(words[1]))
@@ -71,10 +72,16 @@ def parse(command: str | None) -> Order:
 
 def _conversation(word: str) -> str:
     try:
+        if word[0] not in "#@":
+            raise MalformedName
         target = parse_target(word.removeprefix("@"))
     except ChatError:
-        raise ValueError(f"{word!r} is no #room, @user or @ALL") from None
+        raise ValueError(f"{word} is no '#ROOM', @USER or @ALL") from None
     return target.name if target.audience is not Audience.ALL else "ALL"
+
+
+def _no_password(what: str) -> str:
+    raise IdentityError("You are asked for a password only on a terminal: ssh without a command")
 
 
 class PipeVisit:
@@ -109,6 +116,7 @@ class PipeVisit:
             output_format=order.make_format(visitor.name),
             once=order.once,
             tail=order.tail,
+            ask_password=_no_password,
         )
         self._connection = Connection(
             connector, visitor, visitor.name, self._pipe, peer.when_answered

@@ -296,7 +296,7 @@ COMMANDS = {
     "/password": CommandSpec("", "", "set a password too; you are asked for it", "account"),
     "/keys": CommandSpec(
         r"(?:(add|remove)\s+(.+))?",
-        "[add FILE|remove KEY]",
+        "[add KEY|remove KEY]",
         "list, add or remove keys of your account",
         "account",
         ("add|remove", "FILE"),
