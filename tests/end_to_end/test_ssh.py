@@ -121,6 +121,14 @@ class PasswordTests(SSHTestCase):
             self.assertEqual((code, out), (255, ""))
             self.assertIn("Permission denied (publickey,password,keyboard-interactive)", error)
 
+        options = ("-oPreferredAuthentications=keyboard-interactive",)
+        terminal = self.ssh_terminal("alice", key=None, options=options)
+        terminal.see(r"[Pp]assword.*:\Z")
+        terminal.say(PASSWORD)
+        terminal.see(r"^· You are alice on ")
+        terminal.see(r"\bALL>\Z")
+        self.assertNotIn(PASSWORD, terminal.all())
+
     def test_terminals_too_many_are_refused_and_pipes_are_not(self) -> None:
         for user in ("alice", "bob"):
             code = self.accounts("add", user, "--key", f"{self.key(user)}.pub").popen.returncode
@@ -193,7 +201,7 @@ class ScriptTests(SSHTestCase):
             self.assertEqual((code, out), (2, ""))
             self.assertIn(reason, error)
 
-    def test_json_is_read_and_written(self) -> None:
+    def test_json_is_read_and_written_and_one_conversation_is_followed(self) -> None:
         bob = self.friend("bob")
         ci = self.process(*self.ssh("ci", "json"))
         self.assertEqual(json.loads(ci.next_line())["event"], "registered")
@@ -208,9 +216,6 @@ class ScriptTests(SSHTestCase):
         self.assertEqual(json.loads(ci.next_line())["text"], f"{SAID} back")
         ci.end_input()
         self.assertEqual(ci.wait(), 0, ci.err)
-
-    def test_one_conversation_is_followed(self) -> None:
-        bob = self.friend("bob")
         bob.ask("JOIN #dev")
         tail = self.process(*self.ssh("log", "tail", "#dev"))
         while bob.frame()[0] != "JOINED #dev":
@@ -254,8 +259,7 @@ class ScriptTests(SSHTestCase):
 
 class RefusalTests(SSHTestCase):
     def test_nothing_but_one_session_is_opened(self) -> None:
-        self.process(*self.ssh("bob"))
-        self.came("bob")
+        bob = self.friend("bob")
         who = "2 here: alice bob"
         code, out, error = self.finish(*self.ssh("alice", options=("-W", f"127.0.0.1:{self.port}")))
         self.assertEqual((code, out), (255, ""))
@@ -286,6 +290,19 @@ class RefusalTests(SSHTestCase):
         code, out, error = self.finish(*self.ssh("alice", "thing", options=("-s",)))
         self.assertNotEqual(code, 0)
         self.assertEqual(out, "")
+        control = str(self.path("control"))
+        options = ("-M", "-S", control)
+        first = self.process(*self.ssh("carol", "tail", "@bob", options=options))
+        self.came("carol")
+        second = ("-S", control, "-oControlMaster=no")
+        # Where the first connection refuses, the client tries one of its own: on a closed port.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        code, out, error = self.finish(*self.ssh("carol", "/who", options=second, port=port))
+        self.assertEqual((code, out), (255, ""))
+        self.assertIn("refused", error)
+        bob.say("carol", f"{SAID} still there")
+        self.assertEqual(first.next_line(), f"bob: {SAID} still there")
 
     def test_there_are_no_files(self) -> None:
         (file := self.path("file")).write_text(SAID)
@@ -305,22 +322,6 @@ class RefusalTests(SSHTestCase):
             self.assertEqual(out.replace("sftp> ls", "").strip(), "")
             self.assertTrue(error, command)
         self.assertFalse(self.path("taken").exists())
-
-    def test_a_second_session_on_one_connection_is_refused_and_the_first_goes_on(self) -> None:
-        bob = self.friend("bob")
-        control = str(self.path("control"))
-        options = ("-M", "-S", control)
-        first = self.process(*self.ssh("alice", "tail", "@bob", options=options))
-        self.came("alice")
-        second = ("-S", control, "-oControlMaster=no")
-        # Where the first connection refuses, the client tries one of its own: on a closed port.
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        code, out, error = self.finish(*self.ssh("alice", "/who", options=second, port=port))
-        self.assertEqual((code, out), (255, ""))
-        self.assertIn("refused", error)
-        bob.say("alice", f"{SAID} still there")
-        self.assertEqual(first.next_line(), f"bob: {SAID} still there")
 
 
 class ReturnTests(SSHTestCase):

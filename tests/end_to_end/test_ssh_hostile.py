@@ -56,7 +56,7 @@ class Relay:
 
 
 class NonsenseTests(SSHTestCase):
-    options = ("--idle", "3")
+    options = ("--idle", "5")
 
     def test_nonsense_cut_off_handshakes_and_a_stopped_client_leave_nothing_behind(self) -> None:
         stopped = self.process(*self.ssh("carol"))

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.end_to_end.support import PATIENCE, Peer, ServerTestCase, environment
+from tests.end_to_end.support import PATIENCE, Peer, ServerTestCase, environment, ids
 
 COLUMNS, ROWS = 90, 24
 
@@ -162,12 +162,9 @@ class Terminal:
 class Friend(Peer):
     """A peer to talk with, faster than a client. It confirms messages only when it is told to."""
 
-    number = 0
-
     def say(self, to: str, text: str) -> None:
-        self.number += 1
         body = text.encode()
-        head = f"SEND {to}\nId: {self.number}\nContent-length: {len(body)}\n\n"
+        head = f"SEND {to}\nId: {next(ids)}\nContent-length: {len(body)}\n\n"
         self.send(head.encode() + body)
 
     def request(self, request: str) -> None:
