@@ -639,14 +639,19 @@ class ColourTests(ScreenTestCase):
         self.assertEqual(style("class:mark").color, "d7af00")
 
 
-class NoColourTests(TestCase):
-    def test_who_wants_no_colours_gets_none(self) -> None:
+class ColourDepthTests(TestCase):
+    def test_the_environment_says_how_many_colours_there_are(self) -> None:
         with create_pipe_input() as input:
-            for environment, is_plain in (({"NO_COLOR": "1"}, True), ({}, False)):
+            for environment, depth in (
+                ({}, ColorDepth.DEPTH_8_BIT),
+                ({"NO_COLOR": "1", "COLORTERM": "truecolor"}, ColorDepth.DEPTH_1_BIT),
+                ({"COLORTERM": "truecolor"}, ColorDepth.DEPTH_24_BIT),
+                ({"COLORTERM": "gnome-terminal"}, ColorDepth.DEPTH_8_BIT),
+                ({"TERM": "linux"}, ColorDepth.DEPTH_4_BIT),
+            ):
                 environment = {"TERM": "xterm", **environment}
                 screen = Screen(Config(), InMemoryHistory(), environment=environment, input=input)
-                depth = screen._prompt.color_depth
-                self.assertEqual(depth is ColorDepth.DEPTH_1_BIT, is_plain)
+                self.assertEqual(screen._prompt.color_depth, depth, environment)
 
 
 class StartTests(ScreenTestCase):

@@ -192,7 +192,7 @@ class RemoteOutput(TerminalOutput):
 
     :ivar size: its size, which can be set; ``Screen.resized`` draws for it.
     :param write: sends bytes to the terminal.
-    :param environment: the environment variables of the terminal: TERM and NO_COLOR.
+    :param environment: the environment variables of the terminal, as in ``TerminalOutput``.
     """
 
     def __init__(

@@ -24,7 +24,8 @@ class TerminalOutput(Vt100_Output):
 
     :param stream: what is drawn is written to it.
     :param size: returns the size of the terminal.
-    :param environment: the environment variables of the terminal: TERM and NO_COLOR.
+    :param environment: the environment variables of the terminal: TERM, NO_COLOR and
+        COLORTERM.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class TerminalOutput(Vt100_Output):
             stream,
             size,
             term=environment.get("TERM", ""),
-            default_color_depth=ColorDepth.DEPTH_1_BIT if environment.get("NO_COLOR") else None,
+            default_color_depth=_depth(environment),
             enable_cpr=False,
         )
         self._is_gathering = self._keeps_paste = False
@@ -70,6 +71,15 @@ class TerminalOutput(Vt100_Output):
         """Disable bracketed paste. Called by prompt_toolkit."""
         if not self._keeps_paste:
             super().disable_bracketed_paste()
+
+
+def _depth(environment: Mapping[str, str]) -> ColorDepth | None:
+    """Return how many colours a terminal has; None if TERM says it."""
+    if environment.get("NO_COLOR"):
+        return ColorDepth.DEPTH_1_BIT
+    if environment.get("COLORTERM") in ("truecolor", "24bit"):
+        return ColorDepth.DEPTH_24_BIT
+    return None
 
 
 @cache
