@@ -210,6 +210,16 @@ class TypingTests(RemoteTestCase):
         self.settle()
         self.assertEqual(self.terminal.taken, [SLICE, 2, SLICE, SLICE])
 
+    def test_a_fault_in_a_key_does_not_hold_up_the_others(self) -> None:
+        def take(line: str) -> str:
+            self.terminal.view.take = self.terminal.view.lines.append  # type: ignore[method-assign,assignment]
+            raise ZeroDivisionError
+
+        self.terminal.view.take = take  # type: ignore[method-assign]
+        self.type(b"a\r" + b"b\x02" * 3 * SLICE)
+        self.assertEqual(sum(self.terminal.taken), 2 + 6 * SLICE)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_keys_before_the_end_of_the_input_count(self) -> None:
         self.terminal.input.feed(b"x" * 100 + ENTER)
         self.terminal.input.end()

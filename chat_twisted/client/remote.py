@@ -103,9 +103,11 @@ class RemoteInput(Input):
     def _process(self) -> None:
         self._is_planned = False
         if self._ready is not None and not self._is_held:
-            self._ready()  # calls ``read_keys``
-            if not self.closed:
-                self._plan()
+            try:
+                self._ready()  # calls ``read_keys``
+            finally:
+                if not self.closed:
+                    self._plan()
 
     # For prompt_toolkit
 
