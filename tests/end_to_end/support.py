@@ -24,7 +24,9 @@ import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.end_to_end.forks import ROOT, Fork
+
+TWISTD = str(Path(sys.executable).with_name("twistd"))
 PATIENCE = 120  # seconds; they only pass if something is broken
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -47,17 +49,25 @@ def environment(folder: str) -> dict[str, str]:
 
 
 class Process:
-    """A process whose output is read line by line, so that it never blocks on a full pipe."""
+    """A process whose output is read line by line, so that it never blocks on a full pipe.
+
+    ``twistd``, ``python -m`` and scripts in Python are forks, all else is started.
+    """
+
+    popen: Fork | subprocess.Popen[bytes]
 
     def __init__(self, *command: str, cwd: str) -> None:
-        self.popen = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment(cwd),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        if command[0] in (TWISTD, sys.executable) and command[1] not in ("-c", "-W"):
+            self.popen = Fork(command, cwd=cwd, env=environment(cwd))
+        else:
+            self.popen = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=environment(cwd),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         self.out: list[str] = []
         self.err: list[str] = []
         self._new: queue.Queue[str | None] = queue.Queue()
@@ -223,9 +233,6 @@ class Peer:
         self.socket.close()
 
 
-TWISTD = str(Path(sys.executable).with_name("twistd"))
-
-
 class ServerTestCase(unittest.TestCase):
     """Starts a server for each test, on a port that the system chooses.
 
@@ -369,7 +376,8 @@ class DaemonTestCase(unittest.TestCase):
 
     def start(self, *options: str, twistd: tuple[str, ...] = ()) -> tuple[int, str]:
         """Start a daemon; return the exit code and the standard error of the command."""
-        return self.run_command(TWISTD, *twistd, "chatserver", "--state", str(self.state), *options)
+        state = ("--state", str(self.state), "--ssh", "no")
+        return self.run_command(TWISTD, *twistd, "chatserver", *state, *options)
 
     def daemon(self, *options: str, twistd: tuple[str, ...] = ()) -> Daemon:
         """Start a daemon, and check that it serves."""

@@ -102,6 +102,8 @@ class AccountTests(AdminTestCase):
 
 
 class ModerationTests(AdminTestCase):
+    ssh_door = True
+
     def test_the_operator_kicks_mutes_bans_and_pardons(self) -> None:
         bob, _ = self.user("bob")
         self.assertEqual(self.admin("mute", "bob", "--for", "1h").wait(), 0)
