@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import signal
-import unittest
 from pathlib import Path
 
 from tests.end_to_end.support import Peer, Process
@@ -34,13 +33,10 @@ class SSHTestCase(TerminalTestCase):
 
     ssh_door = True
 
-    @classmethod
-    def setUpClass(cls) -> None:
+    def setUp(self) -> None:
         missing = [package for client, package in PACKAGES.items() if not shutil.which(client)]
         if missing:
-            raise unittest.SkipTest(f"no SSH clients without {' and '.join(missing)}")
-
-    def setUp(self) -> None:
+            self.skipTest(f"no SSH clients without {' and '.join(missing)}")
         super().setUp()
         self.home_folder = self.path("home")  # plink and dbclient look there
         (self.home_folder / ".ssh").mkdir(parents=True)
