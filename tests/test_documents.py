@@ -11,6 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.doors.irc.capabilities import NAMES
 from chat_twisted.doors.irc.commands import COMMANDS
+from chat_twisted.doors.ssh.transport import SIGNATURES, SSHTransport
+from tests.ssh import host_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
@@ -155,3 +157,22 @@ class IRCTests(TestCase):
         )
         failing = re.findall(r"^- \((\d+)\) ``test\w+``", part, re.MULTILINE)
         self.assertEqual(sum(map(int, failing)), total[2])
+
+
+class SSHTests(TestCase):
+    """The page about SSH lists the algorithms that the door has."""
+
+    def test_each_algorithm_and_no_other_is_listed(self) -> None:
+        page = (ROOT / "docs/ssh.rst").read_text()
+        for title, algorithms in (
+            ("key exchange", SSHTransport.supportedKeyExchanges),
+            ("host keys", host_keys().algorithms),
+            ("users' keys", SIGNATURES),
+            ("ciphers", SSHTransport.supportedCiphers),
+            ("integrity", SSHTransport.supportedMACs),
+            ("compression", SSHTransport.supportedCompressions),
+        ):
+            row = re.search(rf"^{title} +``.*\n(?: +``.*\n)*", page, re.MULTILINE)
+            assert row is not None, title
+            listed = re.findall(r"``(\S+)``", row[0])
+            self.assertEqual(listed, [name.decode() for name in algorithms], title)
