@@ -190,6 +190,7 @@ class Prompt(Application[str]):
             input=input,
             output=output,
         )
+        self._drawn_layout: Layout | None = None  # that is shown
         self.ttimeoutlen = ESCAPE_TIMEOUT
         vars(self.key_processor).clear()  # a reference cycle
         self.key_processor = _KeyProcessor(_ShownKeys(self))
@@ -203,7 +204,24 @@ class Prompt(Application[str]):
     def draw(self) -> None:
         """Draw what has changed."""
         with self.output.together():
-            self._redraw()
+            if self._drawn_layout is not self.layout:
+                self._redraw()
+            elif self.context is not None:
+                self.context.copy().run(self._draw_again)
+
+    def _redraw(self, render_as_done: bool = False) -> None:
+        """Draw a layout for the first time, or at the end. Called by prompt_toolkit, too.
+
+        It also looks at all parts of the layout, which takes long, and leaves a reference cycle.
+        """
+        super()._redraw(render_as_done)
+        self._drawn_layout = self.layout
+
+    def _draw_again(self) -> None:
+        if self.is_running and not self._running_in_terminal:
+            self.render_counter += 1
+            self.renderer.render(self, self.layout)
+            self.after_render.fire()
 
     def dissolve(self) -> None:
         """Remove the references between the parts; see ``Screen.dissolve``."""
@@ -222,6 +240,9 @@ class Prompt(Application[str]):
             control, start = self._search, []
         elif (repetitions := self.key_processor.arg) is not None:
             start = [("class:prompt.arg", f"(arg: {repetitions}) ")]
+        if control is self._control and not self.buffer.text:
+            self.buffer.load_history_if_not_yet_loaded()
+            return [*rows, start], Point(width(start), len(rows))
         room = max(1, size.rows - len(rows))
         content = control.create_content(size.columns, room)
         typed, cursor = _input_rows(content, start, size.columns, room)
