@@ -21,8 +21,9 @@ ms for Python's lock after each statement."""
 TRIM_EVERY = 10
 """Seconds between two returns of free memory to the system."""
 
-COLLECT_AFTER = (20_000, 20, 50)
-"""Thresholds for ``gc.set_threshold`` (generations 0, 1 and 2)."""
+COLLECT_AFTER = (5_000, 10, 400)
+"""Thresholds for ``gc.set_threshold`` (generations 0, 1 and 2). A collection of the first two takes
+some milliseconds; one of all objects, after 20 million new ones, a second and more."""
 
 
 def set_up(reactor: Any) -> None:
