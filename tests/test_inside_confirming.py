@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.inside.confirming import LATER, SOON, Confirmer
+from chat_twisted.inside.confirming import FINISH_WITHIN, LATER, SOON, Confirmer
 
 
 class ConfirmerTests(TestCase):
@@ -64,3 +64,27 @@ class ConfirmerTests(TestCase):
         self.clock.advance(LATER)
         self.assertEqual((self.waiting, self.clock.getDelayedCalls()), ([], []))
         self.confirmer.stop()
+
+    def test_everything_is_confirmed_before_the_session_quits(self) -> None:
+        self.confirmer.received(1, False)
+        self.confirmer.before_quit(lambda: self.confirmed.append(-1))
+        self.confirmer.received(2, False)
+        self.taken()
+        self.taken()
+        self.assertEqual(self.confirmed, [1, 2, -1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_user_who_does_not_answer_quits_nevertheless(self) -> None:
+        self.confirmer.received(1, True)
+        self.clock.advance(SOON)
+        self.confirmer.before_quit(lambda: self.confirmed.append(-1))
+        self.assertEqual(self.confirmed, [])
+        self.clock.advance(FINISH_WITHIN)
+        self.assertEqual(self.confirmed, [-1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nobody_waits_if_everything_is_confirmed(self) -> None:
+        self.confirmer.before_quit(lambda: self.confirmed.append(-1))
+        self.assertEqual(self.confirmed, [-1])
+        self.confirmer.before_quit(lambda: self.confirmed.append(-2))
+        self.assertEqual(self.confirmed, [-1, -2])

@@ -211,6 +211,18 @@ class PipeTests(TestCase):
         _, back = self.visit("ci")
         self.assertEqual(back.lines(), ["bob: hello"])
 
+    def test_what_was_shown_just_before_the_end_does_not_come_again(self) -> None:
+        bob = self.bob()
+        visit, _ = self.visit("ci")
+        self.give(visit, b"/register\n")
+        self.chat.run(bob.send("ALL", "hello"))
+        visit, peer = self.visit("ci", proof=KEY)
+        self.assertEqual(peer.lines(), ["bob to ALL: hello"])
+        self.give(visit, b"")
+        self.assertEqual(peer.codes, [0])
+        _, later = self.visit("ci", proof=KEY)
+        self.assertEqual(later.lines(), [])
+
     def test_much_input_is_processed_in_pieces_and_then_more_may_come(self) -> None:
         visit, peer = self.visit("ci")
         peer.count = 0

@@ -89,6 +89,8 @@ class ClientSession(ChatSession, protocol.Protocol):
     :param confirm: called when messages were received, with the number of the last one and whether
         one of them is a direct message; ``confirm`` must be called later. By default this is done
         at once.
+    :param before_quit: called with a function that sends QUIT, which must be called within a second
+        or so; by default at once.
     """
 
     transport: Any  # ITCPTransport, or a substitute in tests
@@ -110,6 +112,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         token_of: Callable[[str], str] = lambda name: "",
         bot: bool | None = None,
         confirm: Callable[[int, bool], None] | None = None,
+        before_quit: Callable[[Callable[[], None]], None] = lambda then: then(),
     ) -> None:
         self.user = user
         self.where = ""  # the server's address, for messages to the user
@@ -135,6 +138,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._other_name = other_name
         self._token_of = token_of
         self._confirm = confirm or (lambda number, direct: self.confirm(number))
+        self._before_quit = before_quit
         self._bot = bot
         self._choosing_name = False  # whether another name is awaited
         self._last_received = 0  # the number of the last received message
@@ -227,10 +231,14 @@ class ClientSession(ChatSession, protocol.Protocol):
         if self._quit_timer is not None or self._over:
             return
         if self.connected:
-            self.transport.write(encode("QUIT"))
             self._quit_timer = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
+            self._before_quit(self._send_quit)
         elif self._was_registered:
             self._end("")
+
+    def _send_quit(self) -> None:
+        if self.connected:
+            self.transport.write(encode("QUIT"))
 
     def fail(self, reason: str) -> None:
         """End the session for this reason, without further attempts to connect."""

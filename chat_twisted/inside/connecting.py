@@ -128,6 +128,7 @@ class Connection:
             token_of=lambda other: connector.token(visitor, other),
             bot=bot,
             confirm=self._received,
+            before_quit=self._before_quit,
         )
         self._connector = connector
         self._visitor = visitor
@@ -147,6 +148,9 @@ class Connection:
         """Remove the references between the parts; see ``Screen.dissolve``."""
         for part in (self.session, self):
             vars(part).clear()
+
+    def _before_quit(self, quit_now: Callable[[], None]) -> None:
+        self._confirmer.before_quit(quit_now)
 
     def over(self) -> None:
         """Confirm nothing more, because the session has ended."""
