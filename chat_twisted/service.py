@@ -38,7 +38,7 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import describe
 from chat_twisted.doors.connecting import DoorFactory
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
-from chat_twisted.doors.front import DECIDE_WITHIN, Choice, FrontFactory, Plaintext
+from chat_twisted.doors.front import DECIDE_WITHIN, Choice, Door, FrontFactory, NoDoor, Plaintext
 from chat_twisted.doors.irc.connection import FIRST_COMMANDS, IRCFactory
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.ssh.host_keys import HostKeys
@@ -339,11 +339,15 @@ def makeService(options: Options) -> Service:
         turn=turn,
     )
     doors: list[DoorFactory[Any]] = [framed, irc]
-    choices = [Choice(irc, commands=FIRST_COMMANDS), Choice(framed, FIRST_WORDS)]
+    ssh: Door = NoDoor()  # the framed door would wait for more than an SSH client says
     if folder.host_keys is not None:
         ssh = _make_ssh(options, folder.host_keys, framed, hub, gate, reactor, poller, turn)
         doors.append(ssh)
-        choices.insert(0, Choice(ssh, SSH_WORDS, encrypted=True))
+    choices = [
+        Choice(ssh, SSH_WORDS, encrypted=True),
+        Choice(irc, commands=FIRST_COMMANDS),
+        Choice(framed, FIRST_WORDS),
+    ]
     front = FrontFactory(
         choices,
         folder.tls,

@@ -121,6 +121,19 @@ class Door(Protocol):
         """Called when the last port is closed."""
 
 
+class NoDoor:
+    """Stands for a door that is not there: its connections are closed at once."""
+
+    def accept(self, channel: Channel) -> None:
+        """Return None."""
+
+    def doStart(self) -> None:
+        """Do nothing."""
+
+    def doStop(self) -> None:
+        """Do nothing."""
+
+
 class Choice(NamedTuple):
     """A door, and the first bytes of connections for it."""
 

@@ -327,11 +327,16 @@ class BadPeersTests(ServerTestCase):
         for data, answer in (
             (b"X" * 1000, b"ERROR 103 Header Incomplete\n\n"),
             (b"REGISTER x\nno colon\n\n", b"ERROR 103 Header Incomplete\n\n"),
-            (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"ERROR 101 No user registered\n\n"),
+            (b"HTTP-2.0\r\n\r\n", b"ERROR 101 No user registered\n\n"),
             (b"REGISTER b@d\n\n", b"ERROR 100 Malformed username\n\n"),
             (b"REGISTER x\nContent-length: 16777217\n\n", b"ERROR 108 Message too long\n\n"),
         ):
             self.assertEqual(self.refusal(data), answer, data[:40])
+
+    def test_without_the_ssh_door_ssh_clients_are_disconnected_at_once(self) -> None:
+        peer = self.connect()
+        peer.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        self.assertRaises(ConnectionResetError, peer.rest)
 
     def test_a_hundred_megabytes_without_a_line_end_are_refused_and_not_kept(self) -> None:
         before = self.resident()
