@@ -264,6 +264,10 @@ class RefusalTests(SSHTestCase):
         code, out, error = self.finish(*self.ssh("alice", options=("-W", f"127.0.0.1:{self.port}")))
         self.assertEqual((code, out), (255, ""))
         self.assertIn("open failed", error)
+        through = self.plink("alice", options=("-nc", f"127.0.0.1:{self.port}"))
+        code, out, error = self.finish(*through)
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("Nothing is forwarded here", error)
         remote = ("-oExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1")
         code, out, error = self.finish(*self.ssh("alice", "/who", options=remote))
         self.assertEqual((code, out), (255, ""))
@@ -286,6 +290,9 @@ class RefusalTests(SSHTestCase):
             (display, ("-Y",)),
         ):
             code, out, error = self.finish(*before, *self.ssh("alice", "/who", options=options))
+            self.assertEqual((code, out), (0, who), error)
+        for option in (("-A",), ("-X",), ("-R", "0:127.0.0.1:1")):
+            code, out, error = self.finish(*self.plink("alice", "/who", options=option))
             self.assertEqual((code, out), (0, who), error)
         code, out, error = self.finish(*self.ssh("alice", "thing", options=("-s",)))
         self.assertNotEqual(code, 0)
