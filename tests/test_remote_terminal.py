@@ -356,6 +356,19 @@ class WaitingTests(RemoteTestCase):
         self.settle()
         self.assertFalse(terminal.view.session.is_paused)
 
+    def test_no_key_is_taken_while_much_waits(self) -> None:
+        self.patch(screen_module, "MAX_WAITING", 20)
+        terminal, waiting = self.terminal, []
+
+        def take(line: str) -> str:
+            waiting.append(len(terminal.screen._lines))
+            terminal.show(*["x"] * 300)
+            return ""
+
+        terminal.view.take = take  # type: ignore[method-assign]
+        self.type(ENTER * 10 * SLICE)
+        self.assertEqual(waiting, [*range(0, 300 * SLICE, 300)] * 10)
+
     def test_it_is_told_when_lines_have_been_written(self) -> None:
         told: list[str] = []
         terminal = self.terminal

@@ -368,6 +368,7 @@ class Screen:
         if not self._paused and self._fullness() > 1 and (self._reader is None or self._is_held):
             self._paused = True
             self.view.session.pauseProducing()
+            self._take_keys()
         self.draw_soon()
 
     def when_shown(self, then: Callable[[], None]) -> None:
@@ -415,6 +416,18 @@ class Screen:
         if self._paused and self._fullness() < 0.5:
             self._paused = False
             self.view.session.resumeProducing()
+            self._take_keys()
+
+    def _take_keys(self) -> None:
+        """Take keys, or not, of a terminal of somebody else.
+
+        Each line that is typed may show thousands, so none is taken while so many wait.
+        """
+        if isinstance(self._input, RemoteInput):
+            if self._is_held or self._paused:
+                self._input.hold()
+            else:
+                self._input.go_on()
 
     def _is_drawn(self, _: object) -> None:
         if not self._has_asked:
@@ -491,14 +504,12 @@ class Screen:
     def hold(self) -> None:
         """Draw nothing and take no keys until ``go_on``: the terminal does not take its output."""
         self._is_held = True
-        if isinstance(self._input, RemoteInput):
-            self._input.hold()
+        self._take_keys()
 
     def go_on(self) -> None:
         """Draw and take keys again."""
         self._is_held = False
-        if isinstance(self._input, RemoteInput):
-            self._input.go_on()
+        self._take_keys()
         self.draw_soon()
 
     def lost(self) -> None:
