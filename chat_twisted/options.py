@@ -143,8 +143,8 @@ OPTIONS
         known_hosts files, are logged at every start. Default: yes.
 
     --ssh-terminals N
-        The maximum number of terminals over ssh, each of which takes about half a megabyte of
-        memory. Without a terminal (ssh -T), the limits are those of all clients.
+        The maximum number of terminals over ssh: each takes about 130 KiB of memory, and time for
+        each message. Without a terminal (ssh -T), the limits are those of all clients.
         Default: {DEFAULT_SSH_TERMINALS}.
 
     --motd FILE

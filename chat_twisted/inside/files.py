@@ -36,4 +36,4 @@ class NoFiles:
 
     async def export(self, session: ChatRequests, name: str) -> str:
         """Refuse; see ``UserFiles``."""
-        raise IdentityError("There are no files here: /account export needs the chat's own client")
+        raise IdentityError("There are no files here: /account export needs chat-twisted")
