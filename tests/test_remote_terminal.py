@@ -429,6 +429,17 @@ class EndTests(RemoteTestCase):
     def test_nothing_is_left_after_the_end_of_the_input(self) -> None:
         self.ends(lambda terminal: terminal.input.end())
 
+    def test_nothing_is_left_of_a_reader_that_was_closed(self) -> None:
+        gc.disable()  # the server's collector hardly ever frees what has lasted
+        self.addCleanup(gc.enable)
+        self.type(PAGE_UP, "/x", ENTER)
+        reader = self.terminal.screen._reader
+        left = [weakref.ref(reader), weakref.ref(reader.layout)]  # type: ignore[union-attr]
+        del reader
+        self.type("q", "hello", ENTER)
+        self.assertEqual([ref() for ref in left], [None, None])
+        self.assertEqual(self.terminal.view.lines, ["hello"])
+
     def test_a_lost_terminal_is_not_drawn(self) -> None:
         told: list[str] = []
         self.terminal.show("hello")

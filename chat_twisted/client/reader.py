@@ -189,6 +189,7 @@ class Reader:
         self._hits: list[int] = []  # the numbers of messages that the server has found
         self._asked_for = ""  # the words for which it has
         self._waiting = False
+        self._is_closed = False
         self._note = ""
         self._typed = InputBuffer(multiline=False, accept_handler=self._accept, max_size=MAX_SEARCH)
         self._text = FormattedTextControl(self._visible, focusable=True, show_cursor=False)
@@ -210,6 +211,12 @@ class Reader:
         self.layout = ReaderLayout(root, self._text, reader_keys(vi=vi, local=local))
         self.layout.reader = self
         self._get(self._pages.page, self._newest)
+
+    def dissolve(self) -> None:
+        """Remove the references between the parts; see ``Screen.dissolve``."""
+        self._is_closed = True
+        for part in (*self.layout.find_all_windows(), self._text, self._typed, self.layout):
+            vars(part).clear()
 
     # Keys
 
@@ -300,6 +307,8 @@ class Reader:
                 self._note = f"{problem}. "
             else:
                 self._waiting = False
+                if self._is_closed:
+                    return
                 then(found)
                 if self._more_older and self._count() < self._height():
                     self._scroll(-1)

@@ -341,6 +341,7 @@ class Screen:
         if self._reader is None:
             return
         prompt = self._prompt
+        asyncio.get_running_loop().call_soon(self._reader.dissolve)  # its key may have called this
         self._reader = None
         prompt.renderer.erase()
         prompt.renderer.full_screen = False
