@@ -258,7 +258,7 @@ class HostTests(TerminalTestCase):
         self.see(next_one, "You are e on tower")
 
     def test_a_terminal_that_can_do_nothing_is_refused_with_a_reason(self) -> None:
-        for environment in ({}, {"TERM": "dumb"}):
+        for environment in ({}, {"TERM": ""}, {"TERM": "dumb"}):
             _, peer = self.visit("alice", environment=environment)
             self.assertEqual(peer.codes, [2])
             self.assertIn(b"ssh -T", peer.errors)

@@ -35,7 +35,7 @@ class InsideHost:
             except ValueError as wrong:
                 return _Refused(peer, f"{wrong}\n{USAGE}")
             return PipeVisit(self._connector, visitor, wish, peer, lambda: None)
-        if wish.environment.get("TERM", "dumb") == "dumb":
+        if wish.environment.get("TERM") in (None, "", "dumb"):
             return _Refused(peer, "This terminal (TERM) can't move its cursor: use ssh -T")
         if self.terminals >= self._max_terminals:
             return _Refused(peer, "There are too many terminals now; ssh -T needs none")
