@@ -18,10 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TWISTD = str(Path(sys.executable).with_name("twistd"))
+from tests.end_to_end.support import ROOT, TWISTD, free_port
+
 USERS = 20
 ROOMS = ("#a", "#b", "#c", "#d")
 WINDOW = 8  # messages of a user that wait for their SENT
@@ -35,7 +34,7 @@ class Chaos:
         self.chance = random.Random(seed)
         self.folder = folder
         self.state = os.path.join(folder, "state")
-        self.port = 0
+        self.port = free_port()
         self.kills = self.cuts = self.said = 0
         self.selector = selectors.DefaultSelector()
         self.sent: dict[bytes, tuple[int, str, str]] = {}  # number, sender, to; by digest of text
@@ -55,7 +54,7 @@ class Chaos:
         listen = ("--listen", f"tcp:{self.port}:interface=127.0.0.1")
         command = (TWISTD, "-n", "--pidfile=", "chatserver")
         self.server = subprocess.Popen(
-            [*command, "--state", self.state, "--limits", "off", *listen],
+            [*command, "--state", self.state, "--limits", "off", "--ssh", "no", *listen],
             stdout=self.log,
             stderr=self.log,
             cwd=self.folder,
@@ -66,7 +65,6 @@ class Chaos:
             self.log.seek(begin)
             text = self.log.read()
             if "listening on 127.0.0.1:" in text:
-                self.port = int(text.split("listening on 127.0.0.1:")[1].split()[0])
                 return
             assert self.server.poll() is None, text
             assert time.monotonic() < until, text

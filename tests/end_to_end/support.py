@@ -12,6 +12,7 @@ import itertools
 import os
 import queue
 import re
+import secrets
 import select
 import signal
 import socket
@@ -27,6 +28,7 @@ from pathlib import Path
 from tests.end_to_end.forks import ROOT, Fork
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
+FIRST_PORT = 10_000  # below are those of well-known services
 PATIENCE = 120  # seconds; they only pass if something is broken
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -233,8 +235,21 @@ class Peer:
         self.socket.close()
 
 
+def free_port() -> int:
+    """Return a free TCP port that no connection gets.
+
+    If the system chose it, it could give it to any connection while a server is restarted.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1000):
+        port = FIRST_PORT + secrets.randbelow(first - FIRST_PORT)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError(f"no free port between {FIRST_PORT} and {first}")
+
+
 class ServerTestCase(unittest.TestCase):
-    """Starts a server for each test, on a port that the system chooses.
+    """Starts a server for each test.
 
     :cvar ssh_door: whether it has the SSH door, for which it makes keys and imports much: half a
         second for each start.
@@ -247,7 +262,7 @@ class ServerTestCase(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         self.state = Path(self.folder.name) / "state"
-        self.port = 0  # the system chooses one; a restarted server uses the same
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
@@ -264,7 +279,7 @@ class ServerTestCase(unittest.TestCase):
             *self.options,
         )
         self.fingerprint = self.server.wait_for(r"fingerprint is (SHA256:\S+)")[1]
-        self.port = int(self.server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        self.server.wait_for(r"listening on 127\.0\.0\.1:")
 
     def kill(self) -> None:
         """Kill the server, as a crash would."""

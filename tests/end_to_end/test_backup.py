@@ -10,7 +10,15 @@ import socket
 import subprocess
 import sys
 
-from tests.end_to_end.support import PATIENCE, ROOT, Daemon, DaemonTestCase, Peer, environment
+from tests.end_to_end.support import (
+    PATIENCE,
+    ROOT,
+    Daemon,
+    DaemonTestCase,
+    Peer,
+    environment,
+    free_port,
+)
 
 PAGE = ROOT / "docs" / "backup.rst"
 
@@ -21,8 +29,7 @@ class PageTests(DaemonTestCase):
         (self.folder / "venv").symlink_to(sys.prefix)
         (self.folder / "safe").mkdir()
         (self.folder / "backups").mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.daemons: list[Daemon] = []
         self.server()
 
