@@ -134,9 +134,22 @@ class TerminalTests(TerminalTestCase):
         _, back = self.visit("bob_")
         self.see(back, "you were away")
 
+    def test_a_guest_who_was_renamed_returns_by_the_new_name_and_the_old_one(self) -> None:
+        visit, _ = self.visit("alice")
+        self.type(visit, "/nick carol", ENTER)
+        for name in ("carol", "alice"):
+            visit.lost()
+            self.chat.settle()
+            visit, peer = self.visit(name)
+            self.see(peer, "You are carol on tower")
+        visit.lost()
+        self.chat.settle()
+        _, peer = self.visit("carol", key=OTHER_KEY)
+        self.see(peer, "carol is kept")
+
     def test_a_malformed_name_asks_for_another(self) -> None:
         visit, peer = self.visit("b@d")
-        self.see(peer, "Another name")
+        self.see(peer, "Another name (such as bd_; none leaves)")
         self.type(visit, "good", ENTER)
         self.see(peer, "You are good on tower")
 

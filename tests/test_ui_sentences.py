@@ -106,10 +106,21 @@ class MuteTests(TestCase):
         ):
             given = said(111, Say("ALL", "x"), until=until, by="carol", why="too many links")
             self.assertEqual(given, text)
-        self.assertEqual(
-            said(111, Command("/topic", "#dev", "x"), until="ever"), "You are muted for ever"
-        )
+        for asked in (Command("/topic", "#dev", "x"), Command("/join", "dev"), Say("#dev", "x")):
+            either = "You are muted, or banned from #dev, for ever"
+            self.assertEqual(said(111, asked, until="ever"), either)
         self.assertIn("bobby is banned", said(111, Command("/nick", "bobby"), until="ever"))
+
+
+class OtherNameTests(TestCase):
+    def test_a_name_that_is_offered_is_valid(self) -> None:
+        for name, other in (
+            ("b@d", "bd_"),
+            ("_al", "al_"),
+            ("\u00e9", "guest_"),
+            ("x" * 40, "x" * 31 + "_"),
+        ):
+            self.assertEqual(other_name(name), other)
 
 
 class MessageTests(TestCase):

@@ -39,7 +39,7 @@ from chat_twisted.client.requests import (
 from chat_twisted.client.restoration import Restoration
 from chat_twisted.client.waiting import FutureLikeDeferred
 from chat_twisted.core.errors import ChatError, NameInUse, TooFast, Unavailable
-from chat_twisted.core.message import fold, parse_target
+from chat_twisted.core.message import check_user_name, fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, HeaderIncomplete, encode
 from chat_twisted.refusals import refusal_of
 from chat_twisted.ui.errors import ClientError, NotConnected, Refused, Sent, as_refused
@@ -183,6 +183,16 @@ class ClientSession(ChatSession, protocol.Protocol):
         headers: Headers = () if kind == "text" else (("Kind", kind),)
         sent: Sent = await self.ask("SEND", to, headers, text)
         return sent
+
+    async def rename(self, name: str) -> Event:
+        """Change the user's name; see ``ChatRequests.rename``. If a token is made for the new name,
+        the user can return with it, too.
+        """
+        with as_refused():
+            check_user_name(name)
+        token = self._token_of(name)
+        event: Event = await self.ask("RENAME", name, (("Session", token),) if token else ())
+        return event
 
     def ask(
         self, verb: str, argument: str = "", headers: Headers = (), body: str | None = None

@@ -136,12 +136,14 @@ class Rename(NamedTuple):
     """Rename a guest.
 
     :ivar time: the time of day.
+    :ivar token: the digest of another token that becomes valid; empty without one.
     """
 
     user: int
     epoch: int
     name: str
     time: int = 0
+    token: bytes = b""
 
 
 class SetAway(NamedTuple):

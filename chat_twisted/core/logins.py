@@ -111,8 +111,8 @@ class Logins:
         command = Login(
             name,
             new_id(),
-            _digest(session.token),
-            _digest(token) if token else b"",
+            digest_of(session.token),
+            digest_of(token) if token else b"",
             proof,
             policy.keeps_name,
             present,
@@ -133,7 +133,7 @@ class Logins:
 
     def _check_name(self, name: str, token: str | None, proof: str, session: Session) -> None:
         """Refuse a login that would also be refused if the server were not full."""
-        digest = _digest(token) if token else b""
+        digest = digest_of(token) if token else b""
         user = self._state().find_user(name, digest)
         if user is None or proof or (digest and user.find_token(digest)):
             return
@@ -156,7 +156,7 @@ class Logins:
     def _logged_in(self, session: Session, request: Request, login: LoggedIn) -> None:
         session.user, session.epoch = login.user, login.epoch
         session.may_be_duplicate = not login.new
-        if login.token != _digest(session.token):
+        if login.token != digest_of(session.token):
             session.token = request.argument
         request.argument = ""
         if session.ended:  # the client has no token, so a new user can't return
@@ -260,5 +260,6 @@ class Logins:
         self._clock.callLater(TRY_AGAIN, self.end, command)
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """Return the digest by which the state knows a token."""
     return hashlib.sha256(token.encode()).digest()

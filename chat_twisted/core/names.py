@@ -114,9 +114,7 @@ def login(model: Model, command: Login, now: int) -> Outcome:
         if user.account is None or not user.account.is_proof(command.proof):
             raise AuthenticationFailed("it was a proof when it was verified, and is none now")
         proof, digest = command.proof, command.fresh
-        if len(user.tokens) >= MAX_TOKENS:
-            facts.append(TokenGone(user.id, next(iter(user.tokens))))
-        facts.append(TokenAdded(user.id, digest, proof, model.version + 1))
+        facts += _add_token(model, user, digest, proof)
     else:
         token = user.find_token(digest) if digest else None
         if token is None:
@@ -129,6 +127,15 @@ def login(model: Model, command: Login, now: int) -> Outcome:
     facts.append(_session(command, user.id, user.epoch + 1, digest, proof, rooms))
     login = LoggedIn(user.id, user.epoch + 1, digest, False, rooms)
     return Outcome(tuple(facts), login)
+
+
+def _add_token(model: Model, user: User, digest: bytes, proof: str) -> list[Fact]:
+    """Return the facts by which a user has another token, and not too many."""
+    facts: list[Fact] = []
+    if len(user.tokens) >= MAX_TOKENS:
+        facts.append(TokenGone(user.id, next(iter(user.tokens))))
+    facts.append(TokenAdded(user.id, digest, proof, model.version + 1))
+    return facts
 
 
 def _claim(model: Model, command: Login, now: int) -> Outcome:
@@ -277,7 +284,10 @@ def rename(model: Model, command: Rename, now: int) -> Outcome:
         raise _in_use(model, other, now, command.time)
     if command.name == user.name:
         return Outcome(())
-    return Outcome((UserRenamed(user.id, command.name),))
+    facts: list[Fact] = [UserRenamed(user.id, command.name)]
+    if command.token and command.token not in model.token_users:
+        facts += _add_token(model, user, command.token, "")
+    return Outcome(tuple(facts))
 
 
 def set_away(model: Model, command: SetAway, now: int) -> Outcome:

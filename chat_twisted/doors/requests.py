@@ -28,6 +28,7 @@ from chat_twisted.core.events import (
     RankChanged,
 )
 from chat_twisted.core.hub import Hashing
+from chat_twisted.core.logins import digest_of
 from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import Room
 from chat_twisted.core.ordered import Listing
@@ -307,7 +308,9 @@ def _rename(session: Version2, frame: Frame) -> None:
     if frame.argument in VERSION_1:
         raise MalformedName("nobody could register under that name")
     time = _time_of_day(session)
-    command = commands.Rename(session.user, session.epoch, frame.argument, time)
+    token = frame.headers.get("session") if session.connection.channel.inside else None
+    digest = digest_of(token) if token else b""
+    command = commands.Rename(session.user, session.epoch, frame.argument, time, digest)
     session.ask(frame, command, _event_or(lambda: NameChanged(name_of(session), name_of(session))))
 
 

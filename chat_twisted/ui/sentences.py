@@ -50,11 +50,11 @@ def name_rule(name: str) -> str:
 
 
 def other_name(name: str, taken: Iterable[str] = ()) -> str:
-    """Return a name that is like another one and is not known to be taken.
+    """Return a valid name that is like another one and is not known to be taken.
 
-    :param name: a valid name.
     :param taken: names that are known to be taken, beside ``name``.
     """
+    name = re.sub("[^A-Za-z0-9_-]", "", name).lstrip("_-") or "guest"
     used = {fold(name), *map(fold, taken)}
     endings = ["_", *map(str, range(2, len(used) + 3))]
     names = (name[: MAX_NAME - len(ending)] + ending for ending in endings)
@@ -159,7 +159,9 @@ def explain(
         case 111 if refusal.until:
             if isinstance(asked, Command) and asked.name == "/nick":
                 return _sanction(refusal, f"You are muted, or {first} is banned,", now)
-            return _sanction(refusal, "You are muted", now)
+            room = room_of(asked)
+            what = f"You are muted, or banned from {room}," if room else "You are muted"
+            return _sanction(refusal, what, now)
         case 111 | 112 if refusal.why:
             return f"{refusal.why[0].upper()}{refusal.why[1:]}"
         case 111:
