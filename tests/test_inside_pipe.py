@@ -51,7 +51,6 @@ class PipeTests(TestCase):
         self.chat = Chat()
         self.addCleanup(self.chat.close)
         self.connector = connector(self.chat)
-        self.over: list[str] = []
 
     def visit(
         self,
@@ -65,7 +64,7 @@ class PipeTests(TestCase):
         peer = Peer()
         wish = Wish({}, size, command)
         who = visitor(name, key, proof)
-        made = PipeVisit(self.connector, who, wish, peer, lambda: self.over.append(name))
+        made = PipeVisit(self.connector, who, wish, peer)
         self.chat.settle()
         return made, peer
 
@@ -85,7 +84,7 @@ class PipeTests(TestCase):
         self.assertEqual([self.chat.run(anext(bob)).text for _ in range(2)], ["done", "all"])
         self.chat.settle()
         self.assertIn("Message delivered to bob", peer.lines())
-        self.assertEqual((peer.codes, peer.errors, self.over), ([0], b"", ["ci"]))
+        self.assertEqual((peer.codes, peer.errors), ([0], b""))
         self.assertEqual(peer.count, len(b"@bob: done\n@ALL: all"))
 
     def test_a_refused_line_is_exit_code_1(self) -> None:
@@ -145,7 +144,7 @@ class PipeTests(TestCase):
         self.give(visit, b"late\n")
         visit.lost()
         self.chat.settle()
-        self.assertEqual((peer.codes, self.over), ([2], ["bob"]))
+        self.assertEqual(peer.codes, [2])
 
     def test_a_malformed_name(self) -> None:
         _, peer = self.visit("b@d")

@@ -7,7 +7,7 @@ import struct
 from twisted.conch.ssh.common import NS
 
 from chat_twisted.doors.ssh import channel as c
-from chat_twisted.doors.ssh.visits import Size
+from chat_twisted.doors.ssh.visits import Size, VisitRefused
 from tests.ssh import UNIMPLEMENTED, SSHClient, SSHTestCase, StubVisit
 
 OURS, THEIRS = struct.pack(">L", 0), struct.pack(">L", 7)
@@ -181,6 +181,26 @@ class OpeningTests(SSHTestCase):
         packets = [packet for packet in client.packets() if packet[0] != c.CHANNEL_WINDOW_ADJUST]
         self.assertEqual(packets, [error(b"Too many terminals\r\n"), *status(2)])
         self.assertEqual(self.visits.visits[0].input, b"")
+
+    def test_a_host_that_opens_no_visit_says_why(self) -> None:
+        def refuse(visit: StubVisit) -> None:
+            raise VisitRefused("Too many terminals\nssh -T needs none", 2)
+
+        self.visits.at_opening = refuse
+        for terminal, end in ((True, b"\r\n"), (False, b"\n")):
+            client = self.opened()
+            if terminal:
+                client.terminal()
+            client.type(b"early")
+            self.assertTrue(client.request(b"shell"))
+            packets = [
+                packet for packet in client.packets() if packet[0] != c.CHANNEL_WINDOW_ADJUST
+            ]
+            text = end.join([b"Too many terminals", b"ssh -T needs none", b""])
+            self.assertEqual(packets, [error(text), *status(2)])
+            client.type(b"late")
+            client.send(c.CHANNEL_CLOSE, OURS)
+            self.assertTrue(client.closed)
 
     def test_packets_for_no_channel_are_refused(self) -> None:
         for number in range(c.CHANNEL_WINDOW_ADJUST, c.CHANNEL_FAILURE + 1):

@@ -6,11 +6,11 @@ This module must not know SSH's packets, or how a terminal or a pipe works.
 from __future__ import annotations
 
 from chat_twisted.client.pipe import NOT_CONNECTED
-from chat_twisted.doors.ssh.visits import Peer, Size, Visit, Visitor, Wish
+from chat_twisted.doors.ssh.visits import Peer, Visit, Visitor, VisitRefused, Wish
 from chat_twisted.inside.connecting import Connector
 from chat_twisted.inside.pipe import USAGE, PipeVisit, parse
 from chat_twisted.inside.terminal import TerminalVisit
-from chat_twisted.text import printable
+from chat_twisted.text import printable_lines
 
 
 class InsideHost:
@@ -28,17 +28,20 @@ class InsideHost:
         self._where = where
 
     def open(self, visitor: Visitor, wish: Wish, peer: Peer) -> Visit:
-        """Open a terminal if one was asked for, and no command was given; otherwise a pipe."""
+        """Open a terminal if one was asked for, and no command was given; otherwise a pipe.
+
+        :raises VisitRefused: if the command is wrong, or there is no terminal to be had.
+        """
         if wish.size is None or wish.command:
             try:
                 parse(wish.command)
             except ValueError as wrong:
-                return _Refused(peer, f"{wrong}\n{USAGE}")
-            return PipeVisit(self._connector, visitor, wish, peer, lambda: None)
+                raise _refused(f"{wrong}\n{USAGE}") from None
+            return PipeVisit(self._connector, visitor, wish, peer)
         if wish.environment.get("TERM") in (None, "", "dumb"):
-            return _Refused(peer, "This terminal (TERM) can't move its cursor: use ssh -T")
+            raise _refused("This terminal (TERM) can't move its cursor: use ssh -T")
         if self.terminals >= self._max_terminals:
-            return _Refused(peer, "There are too many terminals now; ssh -T needs none")
+            raise _refused("There are too many terminals now; ssh -T needs none")
         self.terminals += 1
         return TerminalVisit(self._connector, visitor, wish, peer, self._where, self._closed)
 
@@ -46,33 +49,5 @@ class InsideHost:
         self.terminals -= 1
 
 
-class _Refused:
-    """A visit that ends at once."""
-
-    def __init__(self, peer: Peer, reason: str) -> None:
-        lines = "".join(f"{printable(line)}\r\n" for line in reason.split("\n"))
-        peer.write_error(lines.encode())
-        peer.end(NOT_CONNECTED)
-        self._peer = peer
-
-    def received(self, data: bytes) -> None:
-        """See ``Visit.received``."""
-        self._peer.taken(len(data))
-
-    def input_ended(self) -> None:
-        """Do nothing."""
-
-    def resized(self, size: Size) -> None:
-        """Do nothing."""
-
-    def interrupted(self, signal: str) -> None:
-        """Do nothing."""
-
-    def pause(self) -> None:
-        """Do nothing."""
-
-    def resume(self) -> None:
-        """Do nothing."""
-
-    def lost(self) -> None:
-        """Do nothing."""
+def _refused(reason: str) -> VisitRefused:
+    return VisitRefused(printable_lines(reason), NOT_CONNECTED)

@@ -12,7 +12,7 @@ from typing import Any
 from chat_twisted.client.pipe import OutputFormat, Pipe
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, parse_target
-from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
+from chat_twisted.doors.ssh.visits import Peer, Visit, Visitor, Wish
 from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
@@ -84,11 +84,10 @@ def _no_password(what: str) -> str:
     raise IdentityError("You are asked for a password only on a terminal: ssh without a command")
 
 
-class PipeVisit:
+class PipeVisit(Visit):
     """A visit without a terminal; or a command on a terminal, which reads Ctrl-C and Ctrl-D there.
 
     :param wish: its command line is valid.
-    :param over: called once, when the visit has ended.
     """
 
     def __init__(
@@ -97,13 +96,11 @@ class PipeVisit:
         visitor: Visitor,
         wish: Wish,
         peer: Peer,
-        over: Callable[[], None],
     ) -> None:
         order = parse(wish.command)
         reads = not (order.once or order.tail)
         self._clock = connector.clock
         self._peer = peer
-        self._over = over
         self._is_lost = False
         self._has_terminal = wish.size is not None
         self._standard = standard = _Standard(connector.soon, peer, self.write, reads=reads)
@@ -136,7 +133,6 @@ class PipeVisit:
                 end = "\r\n" if self._has_terminal else "\n"
                 self._peer.write_error(f"{printable_lines(self._pipe.failure)}{end}".encode())
             self._peer.end(code)
-        self._over()
 
     # Calls of the channel
 
@@ -157,9 +153,6 @@ class PipeVisit:
     def input_ended(self) -> None:
         """See ``Visit.input_ended``."""
         self._standard.end_input()
-
-    def resized(self, size: Size) -> None:
-        """Do nothing. See ``Visit.resized``."""
 
     def interrupted(self, signal: str) -> None:
         """See ``Visit.interrupted``."""

@@ -18,7 +18,7 @@ from chat_twisted.client.remote import RecentLines, RemoteInput, RemoteOutput
 from chat_twisted.client.screen import Screen
 from chat_twisted.core.errors import MalformedName
 from chat_twisted.core.message import check_user_name
-from chat_twisted.doors.ssh.visits import Peer, Size, Visitor, Wish
+from chat_twisted.doors.ssh.visits import Peer, Size, Visit, Visitor, Wish
 from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.logs import Logger
@@ -32,7 +32,7 @@ FAULT = 1
 """The exit code after a fault of the server."""
 
 
-class TerminalVisit:
+class TerminalVisit(Visit):
     """A visit with a terminal.
 
     :param where: the name of the server's machine, for the greeting.
@@ -114,13 +114,17 @@ class TerminalVisit:
             if reason:
                 self._peer.write(f"{printable(reason)}\r\n".encode())
             self._peer.end(code)
-        self._over()
+        self._has_ended()
 
     def _failed(self, fault: Failure) -> None:
         self._log.failure("in a terminal", fault)
         self._connection.lost()
         self._peer.end(FAULT)
-        self._over()
+        self._has_ended()
+
+    def _has_ended(self) -> None:
+        over, self._over = self._over, lambda: None  # after a fault, the screen ends, too
+        over()
 
     # Calls of the channel
 

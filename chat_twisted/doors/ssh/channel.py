@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from chat_twisted.doors.ssh.fields import Fields, number, string
 from chat_twisted.doors.ssh.output import MAX_WINDOW, Output
 from chat_twisted.doors.ssh.transport import wrong_packet
-from chat_twisted.doors.ssh.visits import Host, Size, Visit, Visitor, Wish
+from chat_twisted.doors.ssh.visits import Host, Size, Visit, Visitor, VisitRefused, Wish
 
 GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE = 80, 81, 82
 CHANNEL_OPEN, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE = 90, 91, 92
@@ -310,7 +310,13 @@ class Session:
         early, self._early = bytes(self._early), bytearray()
         wish = Wish(self._environment, self.size, command)
         assert visitor is not None, "a visit is opened once"
-        visit = self._host.open(visitor, wish, self)
+        try:
+            visit = self._host.open(visitor, wish, self)
+        except VisitRefused as refused:
+            end = "\n" if self.size is None else "\r\n"
+            self.write_error(f"{refused}\n".replace("\n", end).encode())
+            self.end(refused.code)
+            return
         if self._output is None:  # the visit has written too much already
             visit.lost()
             return

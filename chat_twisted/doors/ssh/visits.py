@@ -99,8 +99,22 @@ class Visit(Protocol):
         """
 
 
+class VisitRefused(Exception):
+    """There is no visit. The text of the error tells the user the reason, in printable lines.
+
+    :ivar code: the exit code.
+    """
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 class Host(Protocol):
     """Makes visits."""
 
     def open(self, visitor: Visitor, wish: Wish, peer: Peer) -> Visit:
-        """Make a visit. It may already write to ``peer``, and may end it."""
+        """Make a visit. It may already write to ``peer``, and may end it.
+
+        :raises VisitRefused: if there is none.
+        """
