@@ -12,7 +12,7 @@ from typing import Any
 from chat_twisted.client.pipe import OutputFormat, Pipe
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, parse_target
-from chat_twisted.doors.ssh.visits import Peer, Visit, Visitor, Wish
+from chat_twisted.doors.ssh.visits import Peer, Size, Visit, Visitor, Wish
 from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
@@ -153,6 +153,9 @@ class PipeVisit(Visit):
     def input_ended(self) -> None:
         """See ``Visit.input_ended``."""
         self._standard.end_input()
+
+    def resized(self, size: Size) -> None:
+        """Do nothing: lines of output are as long as they are. See ``Visit.resized``."""
 
     def interrupted(self, signal: str) -> None:
         """See ``Visit.interrupted``."""
