@@ -44,6 +44,9 @@ MODULES = (
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REQUEST = 1 << 17  # bytes
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Those that a program leaves ignored if it is started so, as under nohup."""
+
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -59,7 +62,9 @@ class Fork:
         self.args = args
         self.returncode: int | None = None
         (stdin, to), (out, stdout), (error, stderr) = os.pipe(), os.pipe(), os.pipe()
-        self.pid = _fork(json.dumps([args, cwd, env]).encode(), (stdin, stdout, stderr))
+        ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+        request = json.dumps([args, cwd, env, ignored]).encode()
+        self.pid = _fork(request, (stdin, stdout, stderr))
         self._handle = os.pidfd_open(self.pid)
         for inner in (stdin, stdout, stderr):
             os.close(inner)
@@ -148,9 +153,16 @@ def _serve(requests: socket.socket) -> tuple[str, ...]:
 
 
 def _prepare(
-    args: list[str], folder: str, variables: dict[str, str], files: list[int]
+    args: list[str],
+    folder: str,
+    variables: dict[str, str],
+    ignored: list[int],
+    files: list[int],
 ) -> list[str]:
-    """Give this process its folder, its environment and its standard files."""
+    """Give this process its folder, its environment, its signals and its standard files."""
+    for number in SIGNALS:
+        wanted = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in ignored else wanted)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
