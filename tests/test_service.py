@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from chat_twisted import reactor_loop
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.limits import OFF, Limiter
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
@@ -85,6 +86,7 @@ class ServiceTests(CommandTestCase):
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.patch(sys, "setswitchinterval", lambda seconds: None)
+        self.addCleanup(reactor_loop.leave)
         options = Options()
         options.parseOptions(["--listen", "tcp:0:interface=127.0.0.1", *arguments])
         service = makeService(options)
