@@ -1,8 +1,9 @@
 """Parses the bytes' text that a terminal sends into keys of prompt_toolkit.
 
-The library's own parser keeps every beginning of a sequence in a table of the process for ever, and
-takes quadratic time for long sequences and pasted texts. That is harmless on one's own terminal and
-not on a stranger's. This parser takes linear time, and keeps a bounded number of characters.
+The library's own parser stores every beginning of a sequence in a table of the process for ever,
+and its time grows with the square of the length of sequences and pasted texts. A stranger could
+stop the server with that. The time of this parser grows with the length, and it stores a bounded
+number of characters.
 
 It also takes the terminal's answer to the question for its device attributes out of the keys. This
 module must not know what a key does.

@@ -44,8 +44,8 @@ LOCAL_COMMANDS = (
     "print-last-kbd-macro",
     "operate-and-get-next",
 )
-"""Commands of the library that are for one's own machine alone: a macro that calls itself never
-ends, and what is recorded has no bound."""
+"""Commands of the library that only the users of this machine have. A macro can call itself without
+an end, and the recording of a macro has no size limit."""
 
 
 class View(Protocol):

@@ -202,7 +202,7 @@ class Prompt(Application[str]):
             self._target.draw_soon()
 
     def draw(self) -> None:
-        """Draw what has changed."""
+        """Draw the rows that have changed."""
         with self.output.together():
             if self._drawn_layout is not self.layout:
                 self._redraw()

@@ -102,6 +102,7 @@ class Connection:
     """The session of a visitor, and its connection.
 
     :ivar session: the session.
+    :ivar is_lost: whether the user's own connection is lost.
     :param name: the name to register.
     :param when_taken: as in ``Confirmer``.
     :param other_name, bot: as in ``ClientSession``.
@@ -130,6 +131,7 @@ class Connection:
             confirm=self._received,
             before_quit=self._before_quit,
         )
+        self.is_lost = False
         self._connector = connector
         self._visitor = visitor
         self._confirmer = Confirmer(connector.clock, when_taken, self.session.confirm)
@@ -156,11 +158,16 @@ class Connection:
         """Confirm nothing more, because the session has ended."""
         self._confirmer.stop()
 
-    def lost(self) -> None:
+    def lost(self, dissolve: Callable[[], None]) -> None:
         """End the session because the user's own connection is lost.
 
         A user who can return finds their name, their rooms and what they have missed.
+
+        :param dissolve: called when nothing uses the parts of the visit any more; it removes the
+            references between them.
         """
+        self.is_lost = True
+        self._connector.clock.callLater(DISSOLVED_AFTER, dissolve)
         self._confirmer.stop()
         self.session.resumeProducing()  # a paused session would not notice the end
         if self._end is None:

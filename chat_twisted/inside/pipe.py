@@ -13,7 +13,7 @@ from chat_twisted.client.pipe import OutputFormat, Pipe
 from chat_twisted.core.errors import ChatError, MalformedName
 from chat_twisted.core.message import Audience, parse_target
 from chat_twisted.doors.ssh.visits import Peer, Size, Visit, Visitor, Wish
-from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
+from chat_twisted.inside.connecting import SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.text import printable_lines
 from chat_twisted.ui.commands import Command, Mistake
@@ -99,9 +99,7 @@ class PipeVisit(Visit):
     ) -> None:
         order = parse(wish.command)
         reads = not (order.once or order.tail)
-        self._clock = connector.clock
         self._peer = peer
-        self._is_lost = False
         self._has_terminal = wish.size is not None
         self._standard = standard = _Standard(connector.soon, peer, self.write, reads=reads)
         self._pipe = Pipe(
@@ -128,7 +126,7 @@ class PipeVisit(Visit):
 
     def _finished(self, code: int) -> None:
         self._connection.over()
-        if not self._is_lost:
+        if not self._connection.is_lost:
             if self._pipe.failure:
                 end = "\r\n" if self._has_terminal else "\n"
                 self._peer.write_error(f"{printable_lines(self._pipe.failure)}{end}".encode())
@@ -172,10 +170,8 @@ class PipeVisit(Visit):
 
     def lost(self) -> None:
         """See ``Visit.lost``."""
-        if not self._is_lost:
-            self._is_lost = True
-            self._connection.lost()
-            self._clock.callLater(DISSOLVED_AFTER, self._dissolve)
+        if not self._connection.is_lost:
+            self._connection.lost(self._dissolve)
 
     def _dissolve(self) -> None:
         self._connection.dissolve()

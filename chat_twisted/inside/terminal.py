@@ -19,7 +19,7 @@ from chat_twisted.client.screen import Screen
 from chat_twisted.core.errors import MalformedName
 from chat_twisted.core.message import check_user_name
 from chat_twisted.doors.ssh.visits import Peer, Size, Visit, Visitor, Wish
-from chat_twisted.inside.connecting import DISSOLVED_AFTER, SIGNALS, Connection, Connector
+from chat_twisted.inside.connecting import SIGNALS, Connection, Connector
 from chat_twisted.inside.files import NoFiles
 from chat_twisted.logs import Logger
 from chat_twisted.refusals import refusal_of
@@ -51,10 +51,8 @@ class TerminalVisit(Visit):
         over: Callable[[], None],
     ) -> None:
         assert wish.size is not None, "a visit without a terminal is a pipe"
-        self._clock = connector.clock
         self._peer = peer
         self._over = over
-        self._is_lost = False
         config = Config()
         zone = _zone(wish.environment.get("TZ", ""))
         self._input = RemoteInput(connector.soon, peer.taken)
@@ -99,7 +97,7 @@ class TerminalVisit(Visit):
         except MalformedName:
             code, reason, _ = refusal_of(MalformedName)
             name = await self._view.other_name(Refusal(code, reason))
-            if self._is_lost:
+            if self._connection.is_lost:
                 return
             if not name:
                 self._screen.stop(NOT_CONNECTED, self._view.failure)
@@ -110,7 +108,7 @@ class TerminalVisit(Visit):
     def _finished(self, result: tuple[int, str]) -> None:
         code, reason = result
         self._connection.over()
-        if not self._is_lost:
+        if not self._connection.is_lost:
             if reason:
                 self._peer.write(f"{printable(reason)}\r\n".encode())
             self._peer.end(code)
@@ -118,8 +116,7 @@ class TerminalVisit(Visit):
 
     def _failed(self, fault: Failure) -> None:
         self._log.failure("in a terminal", fault)
-        self._connection.lost()
-        self._peer.end(FAULT)
+        self._peer.end(FAULT)  # then the channel is closed, and the session with it
         self._has_ended()
 
     def _has_ended(self) -> None:
@@ -156,11 +153,9 @@ class TerminalVisit(Visit):
 
     def lost(self) -> None:
         """See ``Visit.lost``."""
-        if not self._is_lost:
-            self._is_lost = True
-            self._connection.lost()
+        if not self._connection.is_lost:
+            self._connection.lost(self._dissolve)
             self._screen.lost()
-            self._clock.callLater(DISSOLVED_AFTER, self._dissolve)
 
     def _dissolve(self) -> None:
         for part in (self._connection, self._view, self._screen):
