@@ -70,6 +70,7 @@ LAYERS = {
     ],
     "storage": [
         "storage",
+        "storage.log",
         "storage.sql",
         "storage.terms",
         "storage.upgrade",
@@ -253,6 +254,7 @@ MAY_IMPORT = {
         "state",
         "hub",
         "storage",
+        "storage.log",
         "doors",
         "ui",
         "client",
@@ -266,6 +268,7 @@ MAY_IMPORT = {
         "gate",
         "hub",
         "storage",
+        "storage.log",
         "doors",
         "control",
         "inside",
