@@ -6,7 +6,6 @@ program it runs for a given time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -19,12 +18,14 @@ import tempfile
 import time
 from collections import Counter
 
+from tests.end_to_end.chaos_checks import Findings, Said, digest
 from tests.end_to_end.support import ROOT, TWISTD, free_port
 
 USERS = 20
 ROOMS = ("#a", "#b", "#c", "#d")
 WINDOW = 8  # messages of a user that wait for their SENT
 PATIENCE = 60  # seconds without any progress after which the test fails
+NOBODYS = Said(0, "", "")
 
 
 class Chaos:
@@ -37,7 +38,7 @@ class Chaos:
         self.port = free_port()
         self.kills = self.cuts = self.said = 0
         self.selector = selectors.DefaultSelector()
-        self.sent: dict[bytes, tuple[int, str, str]] = {}  # number, sender, to; by digest of text
+        self.sent: dict[bytes, Said] = {}  # by digest of text
         self.faults: list[str] = []
         self.start()
         self.users = [User(self, f"u{i}") for i in range(USERS)]
@@ -129,33 +130,19 @@ class Chaos:
         for user in self.users:
             user.cut_at = None
         self.hear("the end")
-        lost = doubled = disordered = 0
-        for user in self.users:
-            disordered += user.numbers != sorted(set(user.numbers))
-            for text, (number, sender, to) in self.sent.items():
-                party = to == "ALL" or to == user.name or to in user.rooms
-                if sender == user.name:
-                    doubled += user.got[text] > 1
-                elif party:
-                    lost += user.got[text] < 1
-                    doubled += user.got[text] > 1
-                    if user.got[text] and user.number_of[text] != number:
-                        self.faults.append(f"{user.name} had another number for {number}")
-                elif user.got[text]:
-                    self.faults.append(f"{user.name} got {number}, which was for {to}")
+        findings = Findings(faults=self.faults)
+        findings.check_streams(self.users, self.sent)
         exported = map(json.loads, self.archive("export").splitlines())
-        stored = Counter(digest(message["text"]) for message in exported)
-        lost += sum(stored[text] < 1 for text in self.sent)
-        doubled += sum(count > 1 for count in stored.values())
+        findings.check_messages(((said["message"], said["text"]) for said in exported), self.sent)
         if self.archive("check") != "sound\n":
             self.faults.append(f"the archive: {self.archive('check')}")
         return {
             "messages": len(self.sent),
             "kills": self.kills,
             "cuts": self.cuts,
-            "lost": lost,
-            "doubled": doubled,
-            "out_of_order": disordered,
+            "lost": findings.lost,
+            "doubled": findings.doubled,
+            "out_of_order": findings.out_of_order,
             "other_faults": len(self.faults),
         }
 
@@ -175,11 +162,6 @@ class Chaos:
         self.server.wait()
         self.log.close()
         self.selector.close()
-
-
-def digest(text: str) -> bytes:
-    """Return a short key for a text, because millions of texts would not fit into memory."""
-    return hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
 class User:
@@ -202,7 +184,7 @@ class User:
 
     def has(self, text: str) -> bool:
         """Return whether it has received ``text``, or the SENT for its own message."""
-        own = self.chaos.sent.get(digest(text), (0, "", ""))[1] == self.name
+        own = self.chaos.sent.get(digest(text), NOBODYS).sender == self.name
         return digest(text) in self.got or own
 
     def progress(self) -> tuple[int, ...]:
@@ -317,7 +299,7 @@ class User:
             self.number_of[text] = self.newest
         elif verb == "SENT":
             to, text = self.waiting.pop(headers["Id"], ("", ""))
-            said = (int(headers["Message"]), self.name, to)
+            said = Said(int(headers["Message"]), self.name, to)
             if text and self.chaos.sent.setdefault(digest(text), said) != said:
                 self.chaos.faults.append(f"two numbers for {text[:20]}")
         elif verb == "JOINED" and headers["User"] == self.name:
