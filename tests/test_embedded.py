@@ -119,7 +119,7 @@ class LedgerTestCase(TestCase):
             self.writer, state, self.clock, lambda: self.time
         )
         self.told: list[tuple[Outcome | None, str | None]] = []
-        self.ledger.start(self.committed, self.failed)
+        self.ledger.start(self.committed, self.failed, self.fail)
         self.propose(c.Start(0, c.Options(grace=1000), 0), "start")
         self.turn()
 
@@ -214,6 +214,16 @@ class CommitTests(LedgerTestCase):
         self.turn()
         self.assertEqual(self.writer.writes, before + 1)
         self.assertEqual(self.ledger.state.users[1].cursor, 3)
+
+    def test_a_confirmation_that_is_not_lasting_is_not_proposed(self) -> None:
+        ann = self.login("ann", 1)
+        self.propose(c.Send(*ann, "ALL", "hi", 1), "1")
+        self.turn()
+        before = self.writer.writes
+        self.ledger.acknowledge(1, 1, lasting=False)
+        self.clock.advance(embedded.GATHER)
+        self.turn()
+        self.assertEqual((self.writer.writes, self.ledger.state.users[1].cursor), (before, 0))
 
     def test_what_is_due_is_swept_a_step_at_a_time(self) -> None:
         self.patch(embedded, "SWEEP_STEP", 2)

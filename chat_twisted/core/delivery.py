@@ -101,6 +101,8 @@ class Delivery:
         # The live sessions by door, as messages to ALL need them, in the order of their logins.
         self._live: dict[Door, dict[Session, None]] = {}
         self._cursors: dict[int, int] = {}  # confirmed numbers of users with sessions here
+        # Numbers that users have confirmed on other nodes, until their stored cursors have them.
+        self._elsewhere: dict[int, int] = {}
         self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
 
     # Sessions
@@ -131,8 +133,8 @@ class Delivery:
             self._catch_up(session)
 
     def confirmed(self, user: User) -> int:
-        """Return the number up to which a user has confirmed all messages."""
-        return max(user.cursor, self._cursors.get(user.id, 0))
+        """Return the number up to which a user has confirmed all messages, on any node."""
+        return max(user.cursor, self._cursors.get(user.id, 0), self._elsewhere.get(user.id, 0))
 
     def _go_live(self, session: Session) -> None:
         session.catching_up = None
@@ -327,6 +329,9 @@ class Delivery:
 
     def _expect(self, recipient: int, number: int, request: Request) -> None:
         """Remember the request of a direct message until its recipient confirms it."""
+        if self._elsewhere and number <= self._elsewhere.get(recipient, 0):
+            self._delivered(number, request)  # another node has delivered it before this one
+            return
         unconfirmed = self._receipts.get(recipient)
         if unconfirmed is None:
             unconfirmed = self._receipts[recipient] = []
@@ -343,14 +348,13 @@ class Delivery:
         user = self._state().users.get(recipient)
         if user is None or user.since >= first.number:
             return  # somebody else had the name when the message was sent
-        cursor = max(self._cursors.get(recipient, 0), user.cursor)
-        if cursor >= first.number:
+        if self.confirmed(user) >= first.number:
             self._delivered(first.number, request)
         else:
             self._expect(recipient, first.number, request)
 
     def received(self, session: Session, number: int) -> int:
-        """Note that a client has confirmed all messages up to ``number``; send receipts.
+        """Note that a client here has confirmed all messages up to ``number``; send receipts.
 
         :return: the number that the user has confirmed now, if it has advanced; else 0.
         """
@@ -361,22 +365,52 @@ class Delivery:
             number = min(number, self.delivered_number)
         else:
             return 0
-        unconfirmed = self._receipts.get(session.user)
-        if unconfirmed is not None:
-            own = []
-            while unconfirmed and unconfirmed[0][0] <= number:
-                entry = unconfirmed.pop(0)
-                if entry[1].session is session:  # to oneself: another session must confirm it
-                    own.append(entry)
-                else:
-                    self._delivered(*entry)
-            unconfirmed[:0] = own
-            if not unconfirmed:
-                self._receipts.pop(session.user, None)
+        self._send_receipts(session.user, number, session)
         if number <= self._cursors.get(session.user, 0):
             return 0
         self._cursors[session.user] = number
         return number
+
+    def acknowledged(self, user: int, number: int) -> None:
+        """Note that a user has confirmed all messages up to ``number`` on another node; send
+        receipts. The number may be ahead of what was delivered here.
+        """
+        self._send_receipts(user, number)
+        known = self._state().users.get(user)
+        if number <= (self.delivered_number if known is None else known.cursor):
+            return  # the user has ended, or the stored cursor has it
+        if number > self._elsewhere.get(user, 0):
+            self._elsewhere[user] = number
+
+    def cursor_moved(self, user: int, number: int) -> None:
+        """Note that the stored cursor of a user has advanced to ``number``.
+
+        If nobody here has confirmed that much, another node has, and its ``acknowledged`` may have
+        been lost.
+        """
+        if self._elsewhere and self._elsewhere.get(user, number + 1) <= number:
+            del self._elsewhere[user]
+        if number > self._cursors.get(user, 0):
+            self._send_receipts(user, number)
+
+    def _send_receipts(self, user: int, number: int, by: Session | None = None) -> None:
+        """Send the receipts of all messages to a user up to ``number``.
+
+        :param by: the session that has confirmed them; None if it is on another node.
+        """
+        unconfirmed = self._receipts.get(user)
+        if unconfirmed is None:
+            return
+        own = []
+        while unconfirmed and unconfirmed[0][0] <= number:
+            entry = unconfirmed.pop(0)
+            if entry[1].session is by:  # to oneself: another session must confirm it
+                own.append(entry)
+            else:
+                self._delivered(*entry)
+        unconfirmed[:0] = own
+        if not unconfirmed:
+            self._receipts.pop(user, None)
 
     def rejected(self, session: Session, number: int) -> None:
         """Note that a client could not read a message."""
@@ -385,11 +419,13 @@ class Delivery:
             self._undelivered(unconfirmed.pop(0)[1])
 
     def absent(self, user: int, *, for_good: bool) -> None:
-        """Fail outstanding receipts when the last session of a user has ended.
+        """Fail outstanding receipts when the last session of a user on any node has ended.
 
         :param for_good: whether the user has ended, so that all receipts fail; otherwise only those
             fail whose senders can't wait for absent users.
         """
+        if for_good:
+            self._elsewhere.pop(user, None)
         unconfirmed = self._receipts.pop(user, [])
         waiting = []
         for entry in unconfirmed:

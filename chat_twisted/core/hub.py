@@ -160,7 +160,7 @@ class Hub:
             start.node,
             max_clients,
         )
-        ledger.start(self._committed, self._failed)
+        ledger.start(self._committed, self._failed, self._acknowledged)
         ledger.propose(start, None)
 
     @property
@@ -346,8 +346,8 @@ class Hub:
     def received(self, session: Session, number: int) -> None:
         """Note that a client has confirmed all messages up to ``number``."""
         cursor = self._delivery.received(session, number)
-        if cursor and session.policy.confirms:
-            self._ledger.acknowledge(session.user, cursor)
+        if cursor:
+            self._ledger.acknowledge(session.user, cursor, lasting=session.policy.confirms)
 
     def rejected(self, session: Session, number: int) -> None:
         """Note that a client could not read the message ``number``, and has all before it."""
@@ -452,6 +452,8 @@ class Hub:
                     self._gone(fact, cause)
                 case facts.UserGone(id):
                     self._delivery.absent(id, for_good=True)
+                case facts.CursorMoved(user, number):
+                    self._delivery.cursor_moved(user, number)
             self._watchers.follow(fact)
             told = self._routes.follow(fact)
             besides = None
@@ -482,10 +484,13 @@ class Hub:
         """Called when a session of a user has ended, here or on another node."""
         for session in list(self._routes.of_user(fact.user)):
             if session.epoch == fact.epoch:
-                dismissal = Dismissal(cause, self._routes.name_of(fact.by), fact.reason)
                 self.logins.detach(session)
-                session.dismissed(dismissal)
-        if not self._routes.of_user(fact.user):
+                if fact.for_good:
+                    by = self._routes.name_of(fact.by)
+                    session.dismissed(Dismissal(cause, by, fact.reason))
+                else:  # nobody has ended it: the other nodes have missed this one for too long
+                    session.drop("this node was taken for lost")
+        if not self._routes.has_others(fact.user, fact.epoch):
             self._delivery.absent(fact.user, for_good=False)
 
     def _answer(self, request: Request, result: Result, event: Event | None) -> None:
@@ -526,6 +531,11 @@ class Hub:
                 request.session.drop("can't write that it has arrived")
             elif request is not None:
                 self._guarded(self._answer, request, error, None)
+
+    def _acknowledged(self, cursors: Sequence[tuple[int, int]]) -> None:
+        """Called when users have confirmed messages on other nodes."""
+        for user, number in cursors:
+            self._guarded(self._delivery.acknowledged, user, number)
 
     def _start(self, command: Start) -> None:
         self._started = True

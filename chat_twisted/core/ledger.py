@@ -25,6 +25,10 @@ Committed = Callable[[Sequence[tuple[Outcome, Request]]], None]
 Failed = Callable[[Sequence[tuple[Command, Request]], Unavailable], None]
 """Type of the callback for commands that have failed, each with its request."""
 
+Acknowledged = Callable[[Sequence[tuple[int, int]]], None]
+"""Type of the callback for confirmations on other nodes: pairs of a user and the number up to which
+they have confirmed all messages. It may be ahead of the outcomes that were reported."""
+
 
 class Ledger(Protocol[Request]):
     """The part of a ledger that the hub uses."""
@@ -39,7 +43,9 @@ class Ledger(Protocol[Request]):
     def has_backlog(self) -> bool:
         """Whether commands wait for the next batch."""
 
-    def start(self, committed: Committed[Request], failed: Failed[Request]) -> None:
+    def start(
+        self, committed: Committed[Request], failed: Failed[Request], acknowledged: Acknowledged
+    ) -> None:
         """Set the callbacks. Call this once, before the first proposal."""
 
     def propose(self, command: Command, request: Request) -> None:
@@ -48,8 +54,11 @@ class Ledger(Protocol[Request]):
         :raises Unavailable: if too many commands wait already.
         """
 
-    def acknowledge(self, user: int, number: int) -> None:
-        """Propose, within some time, that a user's acknowledgement cursor advances to ``number``.
+    def acknowledge(self, user: int, number: int, *, lasting: bool = True) -> None:
+        """Propose, within some time, that a user's acknowledgement cursor advances to ``number``,
+        and tell other nodes at once, if there are any.
 
         Such a proposal may be lost; clients acknowledge again.
+
+        :param lasting: whether it is proposed; otherwise other nodes are told only.
         """

@@ -126,15 +126,15 @@ class Routes(Generic[S]):
 
     @property
     def everybody(self) -> Collection[S]:
-        """All sessions."""
+        """All sessions of this node."""
         return self._everybody
 
     def in_room(self, room: int) -> Collection[S]:
-        """The sessions of a room's members."""
+        """The sessions of a room's members, on this node."""
         return self._in_room.get(room, ())
 
     def of_user(self, user: int) -> Collection[S]:
-        """The sessions of a user."""
+        """The sessions of a user on this node; ``has_others`` knows of all nodes."""
         return self._of_user.get(user, ())
 
     def name_of(self, user: int) -> str:
@@ -160,6 +160,11 @@ class Routes(Generic[S]):
         if online is None or not online.epochs.get(epoch):
             return False
         return sum(online.epochs.values()) == 1
+
+    def has_others(self, user: int, epoch: int) -> bool:
+        """Return whether a user has a session besides this one, here or on another node."""
+        online = self._online.get(user)
+        return online is not None and not online.epochs.keys() <= {epoch}
 
     @property
     def follower_count(self) -> int:

@@ -21,7 +21,7 @@ from chat_twisted.core.commands import Acknowledge, Command, Send, Sweep
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
-from chat_twisted.core.ledger import Committed, Failed, Request
+from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
 from chat_twisted.core.snapshot import Snapshot, load
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
@@ -108,9 +108,14 @@ class EmbeddedLedger(Generic[Request]):
         """See ``Ledger.has_backlog``."""
         return bool(self._waiting)
 
-    def start(self, committed: Committed[Request | None], failed: Failed[Request | None]) -> None:
+    def start(
+        self,
+        committed: Committed[Request | None],
+        failed: Failed[Request | None],
+        acknowledged: Acknowledged,
+    ) -> None:
         """See ``Ledger.start``. The request of a command that the ledger itself proposes is
-        None.
+        None. ``acknowledged`` is never called, because there are no other nodes.
         """
         self._committed = committed
         self._failed = failed
@@ -129,8 +134,10 @@ class EmbeddedLedger(Generic[Request]):
             self._busy = True
             self._turn.commit(self._commit)
 
-    def acknowledge(self, user: int, number: int) -> None:
+    def acknowledge(self, user: int, number: int, *, lasting: bool = True) -> None:
         """See ``Ledger.acknowledge``."""
+        if not lasting:
+            return
         if number > self._cursors.get(user, 0):
             self._cursors[user] = number
         if self._gathering is None and self._stopped is None:
