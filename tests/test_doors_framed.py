@@ -579,6 +579,58 @@ class StoppingTests(DoorTestCase):
         self.successResultOf(self.factory.stop("The server is stopping"))
 
 
+class DroppingTests(DoorTestCase):
+    REASON = "This server can't reach the others"
+
+    def test_everybody_hears_the_reason_and_may_come_back(self) -> None:
+        alice = self.user("alice")
+        bob = self.original("bob")
+        self.factory.drop_all(self.REASON)
+        self.assertEqual(alice.transport.take(), f"BYE {self.REASON}\n\n".encode())
+        self.assertEqual([c.transport.take() for c in bob], [b"", b""])
+        for client in (alice, *bob):
+            self.assertTrue(client.transport.disconnecting)
+            client.gone()
+        self.assertEqual(self.names(), [])
+        self.original("bob")
+        self.user("carol")
+        self.assertEqual(self.names(), ["bob", "carol"])
+
+    def test_the_names_of_guests_are_held(self) -> None:
+        _, answer = self.register("alice")
+        [token] = [line[9:] for line in answer.decode().split("\n") if line.startswith("Session: ")]
+        self.factory.drop_all(self.REASON)
+        self.commit()
+        self.assertIn("alice", self.hub.state.names)
+        _, refused = self.register("alice")
+        self.assertTrue(refused.startswith(b"ERROR 105"), refused)
+        self.user("alice", f"Session: {token}")
+
+    def test_only_those_are_cut_off_who_were_there(self) -> None:
+        alice = self.user("alice")
+        self.factory.drop_all(self.REASON)
+        self.clock.advance(0.4)
+        bob = self.user("bob")
+        self.clock.advance(0.2)
+        self.assertEqual((alice.aborted, bob.aborted, bob.closed), (True, False, False))
+
+    def test_a_door_without_clients_does_nothing(self) -> None:
+        before = list(self.clock.getDelayedCalls())
+        self.factory.drop_all(self.REASON)
+        self.assertEqual((self.clock.getDelayedCalls(), self.logged), (before, []))
+
+    def test_a_server_that_stops_afterwards_waits_for_all(self) -> None:
+        alice = self.user("alice")
+        self.factory.drop_all(self.REASON)
+        bob = self.user("bob")
+        gone = self.factory.stop("The server is stopping")
+        alice.gone()
+        self.assertNoResult(gone)
+        bob.gone()
+        self.successResultOf(gone)
+        self.clock.advance(1)
+
+
 class TransportTests(DoorTestCase):
     def test_small_frames_are_not_held_back(self) -> None:
         self.assertTrue(self.connect().transport.no_delay)

@@ -128,6 +128,18 @@ class FrontTestCase(TestCase):
         connection.makeConnection(transport)
         return transport
 
+    def log(self) -> list[str]:
+        """Return a list that gets the lines of the log."""
+        logged: list[str] = []
+
+        def observe(event) -> None:
+            if str(event.get("log_namespace", "")).startswith("chat_twisted"):
+                logged.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return logged
+
     def say(self, transport: Transport, data: bytes) -> None:
         transport.protocol.dataReceived(data)
         self.clock.advance(0)  # it waits for its turn
@@ -182,14 +194,7 @@ class ShareTests(FrontTestCase):
         self.assertFalse(any(transport.disconnecting for transport in silent))
 
     def test_a_peer_that_connects_too_often_is_turned_away_at_once_and_logged_once(self) -> None:
-        logged: list[str] = []
-
-        def observe(event) -> None:
-            if str(event.get("log_namespace", "")).startswith("chat_twisted"):
-                logged.append(event["log_format"].format(**event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        logged = self.log()
         made = [self.factory.buildProtocol(HERE) is not None for _ in range(120)]
         self.assertEqual(made, [True] * 100 + [False] * 20)
         self.assertEqual(logged, ["turned away 127.0.0.1: connects too often"])
@@ -380,6 +385,29 @@ class PlainTests(FrontTestCase):
         self.factory.stop()
         self.assertTrue(transport.disconnecting)
         self.assertIsNone(self.factory.buildProtocol(HERE))
+
+    def test_a_paused_one_closes_all_that_have_no_door_and_every_new_one(self) -> None:
+        logged = self.log()
+        silent, waiting, encrypted = (self.connect() for _ in range(3))
+        waiting.protocol.dataReceived(b"REGISTER x\n\n")
+        encrypted.protocol.dataReceived(b"\x16\x03\x01\x00\x04abc")
+        self.factory.pause("it can't reach the others")
+        self.assertEqual([t.disconnecting for t in (silent, waiting, encrypted)], [True] * 3)
+        self.assertIsNone(self.factory.buildProtocol(HERE))
+        self.clock.advance(0)
+        self.assertEqual(self.framed.guests, [])
+        self.assertEqual(logged, ["turned away 127.0.0.1: it can't reach the others"])
+
+    def test_one_that_goes_on_accepts_again(self) -> None:
+        door = self.connect()
+        self.say(door, b"REGISTER x\n\n")
+        self.factory.pause("it can't reach the others")
+        self.factory.resume()
+        self.say(self.connect(), b"REGISTER y\n\n")
+        self.assertFalse(door.disconnecting)
+        self.assertEqual(
+            [g.got for g in self.framed.guests], [b"REGISTER x\n\n", b"REGISTER y\n\n"]
+        )
 
     def test_doors_are_started_and_stopped_with_the_ports(self) -> None:
         self.factory.doStart()

@@ -283,3 +283,12 @@ class PipeTests(TestCase):
         self.assertIn("The server is stopping", peer.output.decode())
         _, late = self.visit("ci2")
         self.assertEqual((late.codes, late.errors), ([2], b"The server is stopping\n"))
+
+    def test_a_server_that_drops_everybody(self) -> None:
+        _, peer = self.visit("ci")
+        self.chat.framed.drop_all("This server can't reach the others")
+        self.chat.settle()
+        self.assertEqual(peer.codes, [1])
+        self.assertIn("This server can't reach the others", peer.output.decode())
+        _, late = self.visit("ci2")
+        self.assertEqual((late.codes, late.errors), ([], b""))

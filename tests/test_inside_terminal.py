@@ -214,6 +214,13 @@ class TerminalTests(TerminalTestCase):
         self.assertEqual(peer.codes, [1])
         self.see(peer, "The server is stopping")
 
+    def test_what_the_server_says_when_it_drops_everybody(self) -> None:
+        _, peer = self.visit("alice")
+        self.chat.framed.drop_all("This server can't reach the others")
+        self.chat.advance(1)
+        self.assertEqual(peer.codes, [1])
+        self.see(peer, "This server can't reach the others")
+
     def test_messages_are_delivered_when_they_are_shown_and_the_peer_has_answered(self) -> None:
         bob = self.bob()
         visit, peer = self.visit("alice")

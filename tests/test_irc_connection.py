@@ -149,6 +149,19 @@ class MessageTests(IRCTestCase):
 
 
 class EndTests(IRCTestCase):
+    def test_all_are_told_why_they_are_dropped_and_may_come_back(self) -> None:
+        bob = self.user("bob")
+        alice, new = self.join("alice"), self.client()
+        self.irc.drop_all("This server can't reach the others")
+        for client in (alice, new):
+            self.assertEqual(client.lines(), ["ERROR :This server can't reach the others"])
+            self.assertTrue(client.closed)
+            client.gone()
+        self.assertFalse(bob.closed)
+        self.assertEqual(self.names(), ["bob"])
+        self.join("alice")
+        self.assertEqual(self.names(), ["alice", "bob"])
+
     def test_the_reason_of_a_disconnect_passes_no_control_sequence_to_a_terminal(self) -> None:
         alice = self.join("alice")
         self.hub.ask(Disconnect(CONSOLE, 0, "alice", "away with \x1b[2J"))

@@ -217,6 +217,26 @@ class StopTests(SSHTestCase):
         self.assertIsNone(self.ssh.accept(client.protocol.channel))
 
 
+class DropTests(SSHTestCase):
+    def test_a_peer_without_a_visit_is_told_the_reason_and_others_may_come(self) -> None:
+        client = self.client()
+        self.ssh.drop_all("This server can't reach the others")
+        self.assertEqual(client.reason(), "This server can't reach the others")
+        self.assertTrue(client.transport.disconnecting)
+        self.visit(terminal=True)
+
+    def test_a_visit_ends_by_itself_or_is_cut_off(self) -> None:
+        (one, first), (other, second) = self.visit(terminal=True), self.visit(terminal=True)
+        self.ssh.drop_all("This server can't reach the others")
+        self.assertFalse(one.closed)
+        first.peer.end(1)
+        one.send(c.CHANNEL_CLOSE, OURS)
+        one.gone()
+        self.clock.advance(1)
+        self.assertTrue(other.transport.aborting)
+        self.assertEqual(second.told, [("lost",)])
+
+
 class MemoryTests(SSHTestCase):
     def test_a_lost_connection_is_freed_at_once(self) -> None:
         client, visit = self.visit(terminal=True)

@@ -215,6 +215,16 @@ class DoorFactory(ServerFactory, Generic[C]):
         """
         return None if self._stopping else self._make(channel)
 
+    def drop_all(self, reason: str) -> None:
+        """Close all connections, and accept further ones. Their users may log in again.
+
+        Call this for the framed door before the doors whose clients are sessions of that one.
+
+        :param reason: what the clients are told.
+        """
+        if self.streams.open:
+            self.streams.drop_all(reason)
+
     def stop(self, reason: str) -> Deferred[None]:
         """Close all connections, and accept no more.
 

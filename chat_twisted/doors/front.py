@@ -360,6 +360,7 @@ class FrontFactory(ServerFactory):
         self._ready: dict[str, dict[FrontConnection, None]] = {}
         self._going_on: IDelayedCall | None = None
         self._stopping = False
+        self._paused = ""  # the reason why no connections are accepted now
 
     def listens(self, port: IListeningPort) -> None:
         """Called when a port listens; sets its options."""
@@ -399,6 +400,11 @@ class FrontFactory(ServerFactory):
         """
         host = getattr(addr, "host", None)
         if self._stopping:
+            return None
+        if self._paused:
+            self._turned_away.emit(
+                host, "turned away {host}: {reason}", host=host, reason=self._paused
+            )
             return None
         if not self._limiter.arrive(host, self.clock.seconds()):
             self._turned_away.emit(host, "turned away {host}: connects too often", host=host)
@@ -466,9 +472,24 @@ class FrontFactory(ServerFactory):
         if not waiting:
             self._ready.pop(name, None)
 
+    def pause(self, reason: str) -> None:
+        """Close all connections without a door, and every new one at once, until ``resume``.
+
+        :param reason: the reason, for the log.
+        """
+        self._paused = reason
+        self._close_undecided()
+
+    def resume(self) -> None:
+        """Accept connections again."""
+        self._paused = ""
+
     def stop(self) -> None:
         """Close all connections without a door. Called when the server stops."""
         self._stopping = True
         self._turned_away.report()
+        self._close_undecided()
+
+    def _close_undecided(self) -> None:
         for connection in self._undecided:
             connection.too_late()

@@ -13,7 +13,7 @@ a second path beside the first would have to repeat all the steps.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from OpenSSL import SSL
@@ -37,7 +37,7 @@ LINGER = 2
 unread input would reset the connection, and the peer might not get the last output."""
 
 STOP_WITHIN = 0.5
-"""Seconds within which all peers must read their last output when the server stops."""
+"""Seconds within which peers must read their last output when the server stops, or drops all."""
 
 TICKS = 4
 """Number of times per idle interval at which the streams are checked."""
@@ -583,13 +583,25 @@ class Streams:
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._all_gone = gone
-        overtime = self.clock.callLater(STOP_WITHIN, self._cut_off)
+        overtime = self.drop_all(reason)
         gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
-        self._log.info("closing {count} connections", count=len(self.open))
-        for stream in list(self.open):
-            stream.protocol.stop(reason)
         return gone
 
-    def _cut_off(self) -> None:
-        for stream in list(self.open):
-            stream.protocol.abort("did not take the last words in time")
+    def drop_all(self, reason: str) -> IDelayedCall:
+        """Close the streams that are open now, within a second. Others may be opened meanwhile.
+
+        :param reason: passed to ``StreamProtocol.stop``.
+        :return: the call that cuts off the peers that don't take the last words in time.
+        """
+        dropped = list(self.open)
+        overtime = self.clock.callLater(STOP_WITHIN, self._cut_off, dropped)
+        self._log.info("closing {count} connections", count=len(dropped))
+        for stream in dropped:
+            if stream in self.open:  # the end of another one may have ended it
+                stream.protocol.stop(reason)
+        return overtime
+
+    def _cut_off(self, dropped: Sequence[Stream]) -> None:
+        for stream in dropped:
+            if stream in self.open:
+                stream.protocol.abort("did not take the last words in time")
