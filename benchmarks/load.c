@@ -48,15 +48,17 @@
 #define MAX_TEXT 60000
 #define MAX_IRC_TEXT 400           /* a line has 512 octets, with all that the server adds */
 #define PER_ADDRESS 10000          /* clients from one source address, where there are more */
+#define MAX_SERVERS 16             /* ports, and processes */
 #define INPUT (256 * 1024)
 #define MAX_REST (128 * 1024)      /* what is not a frame or a line by then won't be one */
 #define CHANNEL "#load"
 #define ROOM "load@rooms.localhost"
 
 static const char USAGE[] =
-    "usage: load DIALECT WORKLOAD ADDRESS PORT [OPTION VALUE]...\n"
+    "usage: load DIALECT WORKLOAD ADDRESS PORT[,PORT]... [OPTION VALUE]...\n"
     "\n"
-    "Put load on the chat server at an IPv4 address and print one line of JSON.\n"
+    "Put load on the chat server at an IPv4 address and print one line of JSON. With several\n"
+    "ports, the clients are spread evenly over them, and the two of a pair are at different ones.\n"
     "\n"
     "DIALECT\n"
     "  chat    version 2 of the framed protocol: one connection a client\n"
@@ -96,7 +98,8 @@ static const char USAGE[] =
     "\n"
     "A delivery is one message at one receiver; its latency is the time from its writing to its\n"
     "reading. The environment variable SERVER_PID names the process whose processor time is\n"
-    "counted, all its threads together.\n"
+    "counted, all its threads together; or several, with commas between. Then the sum is given,\n"
+    "and the time of each.\n"
     "\n"
     "Exit status: 0; 1 if deliveries were lost, doubled or out of order; 2 if the server refused,\n"
     "closed or fell silent, or the command line is wrong.\n";
@@ -149,14 +152,16 @@ struct dialect {
 static struct {
     const struct dialect *dialect;
     enum workload workload;
-    struct sockaddr_in server;
+    struct sockaddr_in servers[MAX_SERVERS];
+    int server_count;
     const char *address, *prefix;
     int clients, senders, outstanding, text, at_once;
     double warm_up, seconds, rate;
     bool spins;
     SSL_CTX *tls;                  /* NULL: plain text */
     uint64_t patience;
-    long server_pid;
+    long server_pids[MAX_SERVERS];
+    int pid_count;
 } settings = {.prefix = "u", .clients = 200, .senders = 1, .outstanding = 1, .text = 64,
               .at_once = 8, .warm_up = 1, .seconds = -1, .patience = 10 * SECOND};
 
@@ -314,14 +319,23 @@ static uint32_t until_writable(struct link *link)
     return link->ssl && SSL_want_read(link->ssl) ? EPOLLIN : EPOLLIN | EPOLLOUT;
 }
 
+/* Where a client connects. Neighbours are at different servers, and every second pair writes in the
+   other direction. */
+static const struct sockaddr_in *server_of(const struct client *client)
+{
+    int count = settings.server_count;
+    return &settings.servers[(client->index + client->index / count) % count];
+}
+
 static void open_link(struct link *link)
 {
+    const struct sockaddr_in *server = server_of(link->client);
     int yes = 1;
     link->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (link->fd < 0)
         fail("socket: %s", strerror(errno));
     setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    if (settings.clients > PER_ADDRESS && ntohl(settings.server.sin_addr.s_addr) >> 24 == 127) {
+    if (settings.clients > PER_ADDRESS && ntohl(server->sin_addr.s_addr) >> 24 == 127) {
         /* An address has not ports enough for all; on this machine there are more of them. */
         struct sockaddr_in source = {.sin_family = AF_INET};
         uint32_t further = (uint32_t)(link->client->index / PER_ADDRESS);
@@ -330,9 +344,9 @@ static void open_link(struct link *link)
         if (bind(link->fd, (struct sockaddr *)&source, sizeof source) < 0)
             fail("bind: %s", strerror(errno));
     }
-    if (connect(link->fd, (struct sockaddr *)&settings.server, sizeof settings.server) < 0
+    if (connect(link->fd, (const struct sockaddr *)server, sizeof *server) < 0
         && errno != EINPROGRESS)
-        fail("%s:%d: %s", settings.address, ntohs(settings.server.sin_port), strerror(errno));
+        fail("%s:%d: %s", settings.address, ntohs(server->sin_port), strerror(errno));
     open_links++;
     link->connected = false;
     watch(link, EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT);
@@ -439,7 +453,8 @@ static void ready(struct link *link, uint32_t events)
         socklen_t size = sizeof error;
         getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size);
         if (error)
-            fail("%s:%d: %s", settings.address, ntohs(settings.server.sin_port), strerror(error));
+            fail("%s:%d: %s", settings.address, ntohs(server_of(link->client)->sin_port),
+                 strerror(error));
         if (!(events & EPOLLOUT))
             return;
         link->connected = true;
@@ -913,12 +928,11 @@ static void spend(double seconds)
 /* The processor */
 
 /* By the process' own clock: /proc counts in ticks of 10 ms, too coarse for a second of little work. */
-static double server_seconds(void)
+static double seconds_of(long pid)
 {
     clockid_t clock;
     struct timespec spent;
-    if (!settings.server_pid || clock_getcpuclockid((pid_t)settings.server_pid, &clock)
-        || clock_gettime(clock, &spent))
+    if (clock_getcpuclockid((pid_t)pid, &clock) || clock_gettime(clock, &spent))
         return -1;
     return (double)spent.tv_sec + (double)spent.tv_nsec / 1e9;
 }
@@ -934,12 +948,19 @@ static double own_seconds(void)
 struct moment {
     uint64_t time;
     long messages, deliveries;
-    double server, own;            /* seconds of the processor */
+    double server, own;            /* seconds of the processor; -1 if SERVER_PID is not there */
+    double servers[MAX_SERVERS];   /* those of each process */
 };
 
 static struct moment look(void)
 {
-    return (struct moment){now(), messages, deliveries, server_seconds(), own_seconds()};
+    struct moment moment = {now(), messages, deliveries, settings.pid_count ? 0 : -1,
+                            own_seconds(), {0}};
+    for (int i = 0; i < settings.pid_count; i++) {
+        double seconds = moment.servers[i] = seconds_of(settings.server_pids[i]);
+        moment.server = seconds < 0 || moment.server < 0 ? -1 : moment.server + seconds;
+    }
+    return moment;
 }
 
 /* ``,"name":value`` in JSON; null where SERVER_PID is not there to be asked. */
@@ -950,6 +971,20 @@ static void print_server(const char *name, struct moment from, struct moment to,
         printf(",\"%s\":null", name);
     else
         printf(",\"%s\":%.3f", name, (to.server - from.server) * unit / divisor);
+}
+
+/* The same for each process, in the order of SERVER_PID. */
+static void print_each(const char *name, struct moment from, struct moment to, double divisor,
+                       double unit)
+{
+    if (from.server < 0 || to.server < 0 || divisor <= 0) {
+        printf(",\"%s\":null", name);
+        return;
+    }
+    printf(",\"%s\":[", name);
+    for (int i = 0; i < settings.pid_count; i++)
+        printf("%s%.3f", i ? "," : "", (to.servers[i] - from.servers[i]) * unit / divisor);
+    printf("]");
 }
 
 /* The workloads */
@@ -1029,6 +1064,7 @@ static int measure(void)
     printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f", latency_us(0.5), latency_us(0.99),
            (double)slowest / 1e3);
     print_server("server_us_per_delivery", begin, end, count, 1e6);
+    print_each("each_us_per_delivery", begin, end, count, 1e6);
     print_server("server_busy", begin, end, took, 1);
     printf(",\"load_busy\":%.3f,\"errors\":%ld}\n", (end.own - begin.own) / took, errors);
     fflush(stdout);
@@ -1068,6 +1104,18 @@ static int whole(const char *option, const char *value, int least, int most)
     if (result != (int)result)
         fail("%s is a whole number, not '%s'", option, value);
     return (int)result;
+}
+
+/* Read whole numbers with commas between; return how many there are. */
+static int whole_list(const char *option, char *value, int most, long *numbers)
+{
+    int count = 0;
+    for (char *one = strtok(value, ","); one; one = strtok(NULL, ",")) {
+        if (count == MAX_SERVERS)
+            fail("%s has at most %d numbers", option, MAX_SERVERS);
+        numbers[count++] = whole(option, one, 1, most);
+    }
+    return count;
 }
 
 static SSL_CTX *make_tls(void)
@@ -1113,7 +1161,7 @@ static void read_options(int count, char **arguments)
         }
     }
     if (count - optind != 4)
-        fail("what is needed is DIALECT WORKLOAD ADDRESS PORT; see \"load --help\"");
+        fail("what is needed is DIALECT WORKLOAD ADDRESS PORT[,PORT]...; see \"load --help\"");
     arguments += optind;
 
     for (size_t i = 0; i < sizeof DIALECTS / sizeof *DIALECTS; i++)
@@ -1126,18 +1174,25 @@ static void read_options(int count, char **arguments)
         fail("no such load: %s %s; see \"load --help\"", arguments[0], arguments[1]);
     settings.workload = (enum workload)workload;
     settings.address = arguments[2];
-    settings.server.sin_family = AF_INET;
-    settings.server.sin_port = htons((uint16_t)whole("PORT", arguments[3], 1, 65535));
-    if (inet_pton(AF_INET, settings.address, &settings.server.sin_addr) != 1)
-        fail("not an IPv4 address: %s", settings.address);
+    long ports[MAX_SERVERS];
+    settings.server_count = whole_list("PORT", arguments[3], 65535, ports);
+    if (!settings.server_count)
+        fail("there is no PORT");
+    for (int i = 0; i < settings.server_count; i++) {
+        struct sockaddr_in *server = &settings.servers[i];
+        server->sin_family = AF_INET;
+        server->sin_port = htons((uint16_t)ports[i]);
+        if (inet_pton(AF_INET, settings.address, &server->sin_addr) != 1)
+            fail("not an IPv4 address: %s", settings.address);
+    }
 }
 
 static void complete_settings(void)
 {
-    const char *pid = getenv("SERVER_PID");
+    char *pids = getenv("SERVER_PID");
     bool irc = !strcmp(settings.dialect->name, "irc");
-    if (pid && *pid)
-        settings.server_pid = whole("SERVER_PID", pid, 1, INT32_MAX);
+    if (pids)
+        settings.pid_count = whole_list("SERVER_PID", pids, INT32_MAX, settings.server_pids);
     if (settings.workload == PAIRS && settings.clients % 2)
         fail("pairs need an even number of --clients");
     if (settings.workload == PAIRS)
