@@ -1,6 +1,6 @@
 """Builds and runs the load generator load.c for benchmarks.
 
-Of a server this module knows only the process ID.
+Of servers this module knows only the process IDs.
 """
 
 from __future__ import annotations
@@ -49,18 +49,31 @@ def build(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def started(pid: int, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def on_core(core: int | None) -> Iterator[None]:
+    """Run processes that are started in a ``with`` statement on ``core`` only; None for all."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores if core is None else {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def started(pids: int | Sequence[int], command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """Run a load during a ``with`` statement.
 
-    :param pid: the process ID of the server, whose processor time the load measures.
+    :param pids: the process ID of the server, whose processor time the load measures; or those of
+        several processes.
     """
+    names = [pids] if isinstance(pids, int) else pids
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SERVER_PID": str(pid)},
+        env={**os.environ, "SERVER_PID": ",".join(map(str, names))},
     )
     with process:
         try:
@@ -84,11 +97,11 @@ def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     return result
 
 
-def report(pid: int, command: Sequence[str]) -> dict[str, Any]:
+def report(pids: int | Sequence[int], command: Sequence[str]) -> dict[str, Any]:
     """Run a load; return its figures.
 
-    :param pid: as in ``started``.
+    :param pids: as in ``started``.
     :raises Trouble: if it has none.
     """
-    with started(pid, command) as process:
+    with started(pids, command) as process:
         return result_of(process)
