@@ -6,6 +6,7 @@ This module must not know loads or figures.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from load import on_core
@@ -45,7 +46,7 @@ class Nats:
 
     def __init__(self, folder: Path, port: int, monitor: int, configuration: str) -> None:
         self.port = port
-        self._health = f"http://127.0.0.1:{monitor}/healthz"
+        self._monitor = f"http://127.0.0.1:{monitor}"
         file = folder / "nats.conf"
         file.write_text(configuration)
         self.process = subprocess.Popen(
@@ -61,11 +62,17 @@ class Nats:
         while time.monotonic() < end and self.process.poll() is None:
             with (
                 contextlib.suppress(urllib.error.URLError, OSError),
-                urllib.request.urlopen(self._health, timeout=1),
+                urllib.request.urlopen(f"{self._monitor}/healthz", timeout=1),
             ):
                 return
             time.sleep(POLL)
         raise SystemExit("a NATS server did not start")
+
+    def stored(self) -> tuple[int, int]:
+        """Return how many records its streams have, and how many bytes these have."""
+        with urllib.request.urlopen(f"{self._monitor}/jsz", timeout=5) as answer:
+            told = json.load(answer)
+        return int(told["messages"]), int(told["bytes"])
 
 
 class Node(Server):
@@ -129,22 +136,34 @@ class Cluster:
         nats = {f"NATS {number}": each.process.pid for number, each in enumerate(self.nats, 1)}
         return nodes | nats
 
-    def start_node(self, options: Sequence[str] = (*UNLIMITED, "--sync", "normal")) -> Node:
-        """Start a node with an empty state folder. It may not be reachable yet."""
-        name = f"n{len(self.nodes) + 1}"
-        state = self.folder / name
+    def start_node(self) -> Node:
+        """Start a further node, with an empty state folder. It may not be reachable yet."""
+        state = self.state(len(self.nodes))
         shutil.copytree(self._shared(), state)
+        self.nodes.append(self._node(len(self.nodes)))
+        return self.nodes[-1]
+
+    def restart_node(self, number: int) -> Node:
+        """Start a node again that was stopped, with the state it had."""
+        self.nodes[number] = self._node(number)
+        return self.nodes[number]
+
+    def state(self, number: int) -> Path:
+        """Return the state folder of a node.
+
+        :param number: its place in ``nodes``.
+        """
+        return self.folder / f"n{number + 1}"
+
+    def _node(self, number: int) -> Node:
+        state = self.state(number)
+        options = [*UNLIMITED, "--sync", "normal"]
         if self.nats:
-            options = [*options, "--cluster", self.urls, "--node", name]
+            options += ["--cluster", self.urls, "--node", state.name]
         with on_core(self._core):
             node = Node(str(state), None, options)
         self._stack.callback(node.stop)
-        self.nodes.append(node)
         return node
-
-    def state_of(self, node: Node) -> Path:
-        """Return the state folder of a node."""
-        return self.folder / f"n{self.nodes.index(node) + 1}"
 
     def _shared(self) -> Path:
         """The folder with what all nodes have in common."""
