@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_twisted import admin_actions as do
+from chat_twisted import cluster_actions
 from chat_twisted.commandline import Parser
 from chat_twisted.files import FilesError
 from chat_twisted.reaching import Refused
@@ -171,6 +172,19 @@ the user's clients have not confirmed yet, among the 10,000 newest of all).""",
     )
     status.add_argument("--json", action="store_true", help="as one JSON object")
     _add_file_actions(actions, action)
+    cluster = actions.add_parser(
+        "cluster",
+        help="share the certificate and keys of a cluster's nodes, show them, remove them",
+        description="For the nodes of a cluster; docs/cluster.rst explains clusters.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=STATUS,
+    )
+    cluster.add_argument(
+        "--state",
+        default=argparse.SUPPRESS,
+        **state,  # type: ignore[arg-type]
+    )
+    _add_cluster_actions(cluster, action)
     return parser
 
 
@@ -295,6 +309,82 @@ kind (text, action or notice). The text of a deleted message is empty.""",
     )
     for made in (backup, restore):
         made.add_argument("file", type=Path, metavar="FILE", help="the backup")
+
+
+def _add_cluster_actions(cluster: Parser, action: Callable[..., Parser]) -> None:
+    actions = cluster.add_subparsers(
+        dest="change", required=True, metavar="ACTION", parser_class=_Action
+    )
+    init = action(
+        actions,
+        "cluster init",
+        cluster_actions.init,
+        "write the certificate, its key and the host keys of ssh to a bundle for the other nodes",
+        "bundle.tar",
+        "bundle.tar --certificate fullchain.pem --private-key key.pem",
+        more="""\
+Clients recognise a server by these files, so all nodes must have the same ones. Those that the
+state folder does not have yet are made. The server may run. The bundle is a tar file that only its
+owner can read: keep it secret, and delete it when all nodes have it.
+
+With --certificate and --private-key the bundle has those files, for servers that are started with
+these options. "cluster join" puts them into the other state folders, where servers find them.""",
+    )
+    for name, what in (("certificate", "certificate"), ("private-key", "key")):
+        init.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"the server's own {what}, as PEM"
+        )
+    join = action(
+        actions,
+        "cluster join",
+        cluster_actions.join,
+        "put the files of a bundle into the state folder of another node",
+        "bundle.tar",
+        more="""\
+The folder is made if necessary. Nothing is changed if it has other files of these names, or if a
+server runs there. The printed fingerprints must be those that "cluster init" has printed.""",
+    )
+    for made in (init, join):
+        made.add_argument("bundle", type=Path, metavar="FILE", help="the bundle")
+    status = action(
+        actions,
+        "cluster status",
+        cluster_actions.status,
+        "say how this node is, and how far it and the others are in the cluster's log",
+        "",
+        "--json",
+        more="""\
+Each node that is known has a line: "member", or "gone" if its lease is over or it has stopped; the
+position up to which it has applied the log, as of its last record; behind, how many records it has
+not applied by then; heard, the seconds since that record; and the version of the format in which it
+writes. The log is kept for a node that is gone until "cluster forget" removes it.
+
+With --json it is one object: running, node, incarnation, stream and position; and of a node that
+runs last (the log's last position, or null if the log does not answer), chain, format, reachable
+and nodes. Each of the nodes has node, member, position, heard and format.""",
+    )
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+    forget = action(
+        actions,
+        "cluster forget",
+        cluster_actions.forget,
+        "remove a node that will not come back, so that the log is not kept for it",
+        "b",
+        more="""\
+Run it on any node that runs. The node must have stopped. It can come back later only as a new node:
+with an empty state folder, or with the copy of another node's archive.""",
+    )
+    forget.add_argument("name", metavar="NODE")
+    action(
+        actions,
+        "cluster leave",
+        cluster_actions.leave,
+        "make the archive of this node a single server's, which is started without --cluster",
+        "",
+        more="""\
+The node must not run. Its messages, accounts and rooms stay. From then on the two chats go separate
+ways, and the archive can't come back to the cluster.""",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,8 @@ DONE, REFUSED, FAILED = range(3)
 """Exit codes: success; refused, or the file is damaged; could not be tried."""
 
 
-def _print(line: str) -> None:
+def report(line: str) -> None:
+    """Print a line on standard output, without control sequences."""
     sys.stdout.write(f"{printable(line)}\n")
 
 
@@ -41,7 +42,7 @@ def accounts_list(options: argparse.Namespace, folder: Path) -> int:
         for account in pages(ask, "list accounts"):
             role = " operator" if account["operator"] else ""
             password = " password" if account["password"] else ""
-            _print(f"{account['name']}{role} keys={account['keys']}{password}")
+            report(f"{account['name']}{role} keys={account['keys']}{password}")
     return DONE
 
 
@@ -49,7 +50,7 @@ def accounts_keys(options: argparse.Namespace, folder: Path) -> int:
     """List the keys of an account, in the format of public key files."""
     with reach(folder, complain) as (ask, _):
         for key in ask("list keys", name=options.name)["items"]:
-            _print(key)
+            report(key)
     return DONE
 
 
@@ -144,7 +145,7 @@ def sanctions(options: argparse.Namespace, folder: Path) -> int:
         for sanction in pages(ask, "list sanctions"):
             until = _moment(sanction["until"]) if sanction["until"] else "ever"
             line = f"{sanction['kind']} {sanction['subject']} until {until} by {sanction['by']}"
-            _print(f"{line}: {sanction['reason']}" if sanction["reason"] else line)
+            report(f"{line}: {sanction['reason']}" if sanction["reason"] else line)
     return DONE
 
 
@@ -162,9 +163,9 @@ def status(options: argparse.Namespace, folder: Path) -> int:
         sys.stdout.write(escape_json(json.dumps(found)) + "\n")
         return DONE
     for name, text in _describe_status(found).items():
-        _print(f"{name:12} {text}")
+        report(f"{name:12} {text}")
     for user in found.get("here", ()):
-        _print(_describe_user(user))
+        report(_describe_user(user))
     return DONE
 
 
@@ -226,18 +227,18 @@ def check(options: argparse.Namespace, folder: Path) -> int:
     path = options.file or folder / archive.FILE
     problems = maintenance.check(path, with_index=options.file is None)
     for problem in problems or ["sound"]:
-        _print(problem)
+        report(problem)
     return REFUSED if problems else DONE
 
 
 def backup(options: argparse.Namespace, folder: Path) -> int:
     """Copy the archive."""
-    _print(f"{options.file}: sound, {maintenance.backup(folder, options.file)}")
+    report(f"{options.file}: sound, {maintenance.backup(folder, options.file)}")
     return DONE
 
 
 def restore(options: argparse.Namespace, folder: Path) -> int:
     """Replace the archive by a backup."""
-    held = maintenance.restore(folder, options.file, _print)
-    _print(f"restored: {held}; the server makes its index when it starts")
+    held = maintenance.restore(folder, options.file, report)
+    report(f"restored: {held}; the server makes its index when it starts")
     return DONE

@@ -12,6 +12,7 @@ of the last item as ``after``.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Protocol
@@ -51,6 +52,9 @@ PAGE = 100
 MAX_HASH = 500
 """Maximum characters of the hash of a password."""
 
+NODE_NAME = re.compile(r"[a-z0-9-]{1,32}")
+"""The names of nodes (``--node``)."""
+
 Answer = dict[str, Any]
 
 
@@ -85,6 +89,20 @@ class Chat(Protocol):
         """Count users, sessions, held guests, accounts and rooms."""
 
 
+class Cluster(Protocol):
+    """The part of a cluster's node that ``Control`` uses."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Describe this node, and the others as this node knows them, as values for JSON."""
+
+    def forget(self, name: str) -> Deferred[None]:
+        """Remove a node that will not come back from the known nodes.
+
+        :return: fires when that is committed, or fails with a ``ChatError`` whose text is the
+            reason.
+        """
+
+
 _WHY: dict[type[ChatError], str] = {
     NoAccount: "there is no account {name}",
     HasAccount: "{name} is the name of somebody: an account, or a guest",
@@ -103,11 +121,18 @@ class Control:
     """Does the requests of the operator.
 
     :param status: returns facts about the server for the request ``status``.
+    :param cluster: the node that this server is; None for a single server.
     """
 
-    def __init__(self, chat: Chat, status: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        status: Callable[[], Mapping[str, Any]],
+        cluster: Cluster | None = None,
+    ) -> None:
         self._chat = chat
         self._status = status
+        self._cluster = cluster
 
     async def ask(self, request: object) -> Answer:
         """Do a request; return its answer after the commit.
@@ -131,6 +156,14 @@ class Control:
                 return {"version": __version__, **population._asdict(), **self._status()}
             case {"ask": "pardon", "subject": str(subject)}:
                 return await self._pardon(subject)
+            case {"ask": "cluster status"}:
+                return dict(self._require_cluster().status())
+            case {"ask": "forget node", "name": str(name)}:
+                cluster = self._require_cluster()
+                if not NODE_NAME.fullmatch(name):
+                    raise NotPermitted(f"{name!r} is no name of a node: 1 to 32 of a-z, 0-9 and -")
+                await cluster.forget(name)
+                return {}
         try:
             result = await self._chat.ask(_command(request, self._chat.settled()))
         except ChatError as error:
@@ -138,6 +171,15 @@ class Control:
                 raise NotPermitted(why.format(name=request.get("name"))) from None
             raise
         return {"name": result.name} if isinstance(result, Disconnected) else {}
+
+    def _require_cluster(self) -> Cluster:
+        """Return the node that this server is.
+
+        :raises NotPermitted: if it is none.
+        """
+        if self._cluster is None:
+            raise NotPermitted("this server is not in a cluster")
+        return self._cluster
 
     async def _pardon(self, subject: str) -> Answer:
         """Lift all sanctions of a subject."""

@@ -15,12 +15,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chat_twisted import files
 from chat_twisted.core.errors import ChatError
 from chat_twisted.files import FilesError
 from chat_twisted.storage import archive
+
+if TYPE_CHECKING:
+    from chat_twisted.offline import OfflineChat
 
 COME_WITHIN = 10.0
 """Seconds within which a server starts or ends, and another command releases the folder."""
@@ -134,13 +137,23 @@ def _describe(folder: Path) -> str:
     return f"{folder}: the server" + (f" (process {number})" if number.isdigit() else "")
 
 
-def _owner(folder: Path) -> int | None:
+def owner(folder: Path) -> int | None:
     """Return the user id of the folder's owner if root runs this command; else None."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(OSError):
         return folder.stat().st_uid
     return None
+
+
+def require_folder(folder: Path) -> None:
+    """Check that a folder exists.
+
+    :raises FilesError: if it does not.
+    """
+    if not folder.is_dir():
+        reason = os.strerror(errno.ENOTDIR if folder.exists() else errno.ENOENT)
+        raise FilesError(f"{folder}: {reason}")
 
 
 @contextlib.contextmanager
@@ -153,9 +166,8 @@ def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple
     :raises NoAnswer: if a server uses the folder and does not accept commands.
     :raises FilesError: if the folder can't be used.
     """
-    if not make and not folder.is_dir():
-        reason = os.strerror(errno.ENOTDIR if folder.exists() else errno.ENOENT)
-        raise FilesError(f"{folder}: {reason}")
+    if not make:
+        require_folder(folder)
     deadline = time.monotonic() + COME_WITHIN
     with contextlib.ExitStack() as stack:
         while True:
@@ -163,32 +175,36 @@ def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple
                 stack.enter_context(contextlib.closing(connection))
                 yield _Server(folder, connection).ask, True
                 return
-            if (ask := _take(folder, say, stack)) is not None:
-                yield ask, False
+            chat = None
+            with contextlib.suppress(files.InUse):
+                chat = stack.enter_context(take(folder, say))
+            if chat is not None:
+                yield _refusing(chat.request), False
                 return
             if time.monotonic() > deadline:
                 raise NoAnswer(f"{_describe(folder)} does not answer; is it of an older version?")
             time.sleep(LOOK_AGAIN)
 
 
-def _take(folder: Path, say: files.Say, stack: contextlib.ExitStack) -> Ask | None:
-    """Open the chat of a folder that no server uses, until ``stack`` is closed.
+@contextlib.contextmanager
+def take(folder: Path, say: files.Say, *, patience: float = 0.0) -> Iterator[OfflineChat]:
+    """Open the chat of a folder that no server uses, during a ``with`` statement.
 
-    :return: None if a server or another command uses the folder.
+    :param patience: as in ``archive.lock``.
+    :raises InUse: if a server or another command uses the folder.
+    :raises FilesError: if the folder can't be used.
     """
     # Importing takes up to a second, and is not needed if a server runs. It must happen before root
     # takes the rights of a user who may not read the modules.
     from chat_twisted.offline import OfflineChat
 
-    with contextlib.suppress(files.InUse), contextlib.ExitStack() as trying:
-        trying.enter_context(files.acting_as(_owner(folder), None))
+    with files.acting_as(owner(folder), None):
         own = files.make_private_folder(folder, say)
-        trying.callback(archive.lock(own, say).close)
-        chat = OfflineChat(own, say)
-        trying.callback(chat.close)
-        stack.enter_context(trying.pop_all())
-        return _refusing(chat.request)
-    return None
+        with (
+            contextlib.closing(archive.lock(own, say, patience=patience)),
+            contextlib.closing(OfflineChat(own, say)) as chat,
+        ):
+            yield chat
 
 
 def _refusing(ask: Ask) -> Ask:

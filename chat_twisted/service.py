@@ -390,7 +390,7 @@ def makeService(options: Options) -> Service:
     control = None
     try:
         with acting_as(user, group):
-            commands = ControlFactory(Control(hub, status), clock)
+            commands = ControlFactory(Control(hub, status, storage.cluster), clock)
             control = ControlService(folder.path, commands, reactor)
         ports = listen(endpoints, front, reactor)
     except (SystemExit, FilesError) as error:

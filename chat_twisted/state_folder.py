@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.clocks import LogTime, SettledTime
+from chat_twisted.control import Cluster
 from chat_twisted.core import snapshot
 from chat_twisted.core.commands import Start
 from chat_twisted.core.sessions import Request
@@ -46,7 +47,8 @@ class StateFolder:
     :param user, group: the owner of the files, if root starts the server; None for the process's
         own user and group.
     :param say: as in ``files.make_private_folder``.
-    :raises FilesError: if a file can't be used, or another server uses the folder.
+    :raises FilesError: if a file can't be used, another server uses the folder, or the archive
+        belongs to a node of a cluster and the options name none.
     :raises TLSError: if the certificate can't be used.
     """
 
@@ -58,6 +60,8 @@ class StateFolder:
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
+            if self.opened.node is not None and options.get("cluster") is None:
+                raise self.opened.node.refuse_start(self.path / archive.FILE)
             self.tls = ServerTLS(*(options.certificate_files or ensure(self.path, say)))
             self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None
 
@@ -70,6 +74,7 @@ class Storage:
     :ivar reads: reads messages for users.
     :ivar settled: returns the time of day from which durations are counted, in seconds.
     :ivar retain: seconds for which messages are kept; None means for ever.
+    :ivar cluster: the node that this server is; None for a single server.
     :param turn: the ledger commits at the end of its turns.
     """
 
@@ -98,6 +103,7 @@ class Storage:
         self.reads = ArchiveReads(self._store, self._housekeeping.when_indexed)
         self.start = Start(0, options.decide, opened.after)
         self.newest = opened.newest
+        self.cluster: Cluster | None = None
 
     def interrupt(self) -> None:
         """Interrupt all readings. Called when the server stops."""

@@ -20,6 +20,7 @@ from chat_twisted import files
 from chat_twisted.core.snapshot import Snapshot
 from chat_twisted.files import ProcessFile, Say
 from chat_twisted.storage import index, tables
+from chat_twisted.storage.clustered import Node, find_node
 from chat_twisted.storage.sql import Cursor, has_foreign_log, make_file
 from chat_twisted.storage.upgrade import ArchiveError, update_schema
 
@@ -55,11 +56,13 @@ class Opened(NamedTuple):
     :ivar after: the next message gets a higher number than this one, so that no number is used
         twice (``commands.Start``).
     :ivar newest: the number of the newest message, or 0.
+    :ivar node: the node of a cluster that the archive belongs to; None for a single server's.
     """
 
     snapshot: Snapshot
     after: int
     newest: int
+    node: Node | None
 
 
 # Opening
@@ -146,7 +149,8 @@ def prepare(
             cursor = connection.cursor()
             after = _draw_number(cursor, wall())  # this also checks that the file is writable
             connection.commit()
-            return Opened(tables.load(cursor), after, newest_number(cursor))
+            node = find_node(connection)
+            return Opened(tables.load(cursor), after, newest_number(cursor), node)
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:

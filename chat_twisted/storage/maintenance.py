@@ -18,6 +18,7 @@ from chat_twisted import files
 from chat_twisted.core.commands import KINDS
 from chat_twisted.files import FilesError, Say
 from chat_twisted.storage import archive, index, lookup, upgrade
+from chat_twisted.storage.clustered import LEAVE, Node, find_node
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
@@ -154,6 +155,7 @@ def restore(folder: Path, path: Path, say: Say) -> str:
     If this is interrupted at any moment, even by a loss of power, the archive is either the old or
     the new one. The old one is kept under another name.
 
+    :param say: told also which cluster's node the archive belongs to, before or after.
     :return: a description of the backup's contents.
     :raises Unsound: if the backup is not sound; nothing is changed then.
     :raises FilesError: if a server or another command uses the folder, or it is not writable.
@@ -164,12 +166,13 @@ def restore(folder: Path, path: Path, say: Say) -> str:
     files.make_private(target, say)
     if target.exists() and path.exists() and path.samefile(target):
         raise FilesError(f"{path}: the archive itself")
-    held = ""
+    held, node = "", None
 
     def finish(connection: sqlite3.Connection) -> None:
-        nonlocal held
+        nonlocal held, node
         _require_sound(connection)
         held = describe(connection)
+        node = find_node(connection)
         with contextlib.suppress(sqlite3.OperationalError):  # a schema from before the stamp
             # The existing index belongs to another archive now; a new stamp has it rebuilt.
             connection.execute("UPDATE progress SET stamp = randomblob(16)")
@@ -181,6 +184,7 @@ def restore(folder: Path, path: Path, say: Say) -> str:
             restored = folder / f"{archive.FILE}-restored"
             with contextlib.closing(open_to_read(path)) as connection:
                 copy(connection, restored, finish)
+            was_node = target.exists() and _is_of_node(target)
             if target.exists():
                 say(f"what was there before is {_set_aside(target)} now")
             os.replace(restored, target)
@@ -188,7 +192,37 @@ def restore(folder: Path, path: Path, say: Say) -> str:
             lock.clear()
     finally:
         lock.close()
+    for line in _describe_cluster(node, was_node):
+        say(line)
     return held
+
+
+def _is_of_node(path: Path) -> bool:
+    """Return whether an archive belongs to a cluster's node, as far as it can be read."""
+    with (
+        contextlib.suppress(sqlite3.Error),  # the reason for the restore may be damage
+        contextlib.closing(open_to_read(path)) as connection,
+    ):
+        return find_node(connection) is not None
+    return False
+
+
+def _describe_cluster(node: Node | None, was_node: bool) -> Iterator[str]:
+    """Yield what an operator has to know of a restored archive.
+
+    :param node: the node that the backup belongs to.
+    :param was_node: whether the replaced archive belonged to one.
+    """
+    if node is not None:
+        yield (
+            f"it is a copy of node {node.name} of a cluster up to position {node.applied} of the "
+            f'log: start it with --cluster; for a server alone, run "{LEAVE}" first'
+        )
+    elif was_node:
+        yield (
+            "it is a single server's: a node can't follow the log from it; restore a backup of a "
+            "node, or move the archive away and start the node without one"
+        )
 
 
 def _set_aside(path: Path) -> Path:
