@@ -354,14 +354,15 @@ server runs there. The printed fingerprints must be those that "cluster init" ha
         "",
         "--json",
         more="""\
-Each node that is known has a line: "member", or "gone" if its lease is over or it has stopped; the
-position up to which it has applied the log, as of its last record; behind, how many records it has
-not applied by then; heard, the seconds since that record; and the version of the format in which it
-writes. The log is kept for a node that is gone until "cluster forget" removes it.
+Each known node has a line: "member", or "gone" if it has ended or its lease is over; position, up
+to which it had applied the log as of its last record; behind, how many records it had not applied
+by then; silent, the seconds since that record; and the newest version of the log's format that it
+knows. The log is kept for a node that is gone until "cluster forget" removes the node.
 
-With --json it is one object: running, node, incarnation, stream and position; and of a node that
-runs last (the log's last position, or null if the log does not answer), chain, format, reachable
-and nodes. Each of the nodes has node, member, position, heard and format.""",
+With --json it is one object: running, node, position; of a node that runs also in_touch (whether it
+reaches the log, and so serves clients), format (the version in which it writes), chain and nodes;
+and stream, incarnation and last (the log's last position) where they are known. Each of the nodes
+has name, member, position, silent and format.""",
     )
     status.add_argument("--json", action="store_true", help="as one JSON object")
     forget = action(

@@ -69,30 +69,40 @@ def status(options: argparse.Namespace, folder: Path) -> int:
         return DONE
     for name, text in _describe(found).items():
         report(f"{name:12} {text}")
+    last = found.get("last", found["position"])
     for node in found.get("nodes", ()):
-        report(_describe_node(node, found["last"]))
+        report(_describe_node(node, last))
     return DONE
 
 
 def _describe(found: dict[str, Any]) -> dict[str, str]:
-    runs = "" if found["running"] else ", not running"
-    lines = {"node": f"{found['node']}, incarnation {found['incarnation']}{runs}"}
-    log = f"stream {found['stream']}, position {found['position']}"
+    """Describe a node.
+
+    :param found: the answer of ``control.Cluster.status``. ``incarnation``, ``stream`` and ``last``
+        may be missing.
+    """
+    lines = {"node": found["node"]}
+    if "incarnation" in found:
+        lines["node"] += f", incarnation {found['incarnation']}"
+    lines["log"] = f"position {found['position']}"
+    if "last" in found:
+        lines["log"] += f" of {found['last']}"
+    if "stream" in found:
+        lines["log"] += f", stream {found['stream']}"
     if not found["running"]:
-        return {**lines, "log": log}
-    last = found["last"]
-    lines["log"] = f"{log} of {last}" if last is not None else f"{log}; it does not answer"
+        lines["node"] += ", not running"
+        return lines
     lines["format"] = str(found["format"])
     lines["chain"] = found["chain"]
-    lines["clients"] = "served" if found["reachable"] else "none, until the log can be reached"
+    lines["clients"] = "served" if found["in_touch"] else "none, until the log can be reached"
     return lines
 
 
-def _describe_node(node: dict[str, Any], last: int | None) -> str:
+def _describe_node(node: dict[str, Any], last: int) -> str:
     role = "member" if node["member"] else "gone"
-    behind = "" if last is None else f" behind={max(0, last - node['position'])}"
-    line = f"{node['node']} {role} position={node['position']}{behind}"
-    return f"{line} heard={node['heard']:.1f}s format={node['format']}"
+    behind = max(0, last - node["position"])
+    line = f"{node['name']} {role} position={node['position']} behind={behind}"
+    return f"{line} silent={node['silent']:.1f}s format={node['format']}"
 
 
 def forget(options: argparse.Namespace, folder: Path) -> int:

@@ -93,7 +93,13 @@ class Cluster(Protocol):
     """The part of a cluster's node that ``Control`` uses."""
 
     def status(self) -> Mapping[str, Any]:
-        """Describe this node, and the others as this node knows them, as values for JSON."""
+        """Describe this node, and the others as this node knows them, as values for JSON.
+
+        Of each node: ``node``, its name, and ``position`` in the log. Of one that runs also
+        ``in_touch``, ``format``, ``chain`` and ``nodes``; of each of those ``name``, ``member``,
+        ``position``, ``silent`` and ``format``. ``incarnation``, ``stream`` and ``last`` may be
+        there.
+        """
 
     def forget(self, name: str) -> Deferred[None]:
         """Remove a node that will not come back from the known nodes.
