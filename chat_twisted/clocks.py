@@ -102,6 +102,10 @@ class LogTime:
         self._time = float(known)
         self._at = clock()
 
+    def reach(self, time: int) -> None:
+        """Advance to the time of an entry that another process has made, if that is later."""
+        self._time = max(self._time, float(time))
+
     def __call__(self) -> int:
         """Return the current time, in milliseconds."""
         now = self._clock()

@@ -86,6 +86,12 @@ LAYERS = {
         "storage.store",
         "storage.reads",
         "storage.embedded",
+        "storage.records",
+        "storage.membership",
+        "storage.replica",
+        "storage.outbox",
+        "storage.applying",
+        "storage.replicated",
         "storage.housekeeping",
     ],
     "doors": [

@@ -1,0 +1,602 @@
+"""The ledger of a node of a cluster: commands in the order of a log that all nodes share.
+
+A node puts the commands of its sessions into the log (``outbox``), and applies all records that it
+finds there, its own and those of others (``applying``). This module joins the two: it makes the
+node a member, keeps its lease by a record a second, and says when the node is out of touch. It must
+not know connections, the rules of the chat, SQL, or the program that keeps the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+
+from chat_twisted.clocks import LogTime
+from chat_twisted.core.commands import Acknowledge, Command, Options, Start, Sweep
+from chat_twisted.core.entries import Entry, Outcome
+from chat_twisted.core.errors import UnableToSend, Unavailable
+from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
+from chat_twisted.core.snapshot import dump
+from chat_twisted.core.state import State
+from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.logs import Logger
+from chat_twisted.storage import records, replica
+from chat_twisted.storage.applying import Applied, Applier
+from chat_twisted.storage.embedded import SWEEP_STEP, Writer
+from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
+from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict
+from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
+from chat_twisted.storage.records import FORMAT, Record, Up
+from chat_twisted.storage.replica import Replica
+
+BEAT = 1.0
+"""Seconds after which a record is appended if nothing else was."""
+
+CHECK = 0.25
+"""Seconds between two looks at what is due."""
+
+LOST_AFTER = 4.0
+"""Seconds without an own record that came back, after which the node is out of touch. Its lease
+ends one second later."""
+
+FULL_FOR = 2.5
+"""Seconds for which the log counts as full after it has said so; the node asks every second."""
+
+UP_AGAIN = 1.0
+UP_WITHIN = 2.5 * LEASE / 1000
+"""A node that may not become a member, because the one before it, or others, may still live, asks
+again after so many seconds, and gives up after that time."""
+
+ASK_AGAIN = 1.0
+"""Seconds after which the log is asked again that did not answer."""
+
+TOLD = "acknowledged"
+TELL_AFTER = 0.01
+"""The topic about which nodes tell each other acknowledgement cursors, and the seconds for which
+they gather them."""
+
+RECORD_CURSORS = 60.0
+CURSORS_AT_ONCE = 1000
+"""The seconds between two records of the cursors of users who stay, and the most in one command."""
+
+PURGE_EVERY = 60.0
+KEPT = 10_000
+"""The seconds between two purges, and how many records are kept that all nodes have applied."""
+
+DOWN_WITHIN = 2.0
+"""Maximum time for saying that the node ends, in seconds."""
+
+
+class ReplicatedLedger(Generic[Request]):
+    """Implements ``ledger.Ledger`` on a log that several nodes share.
+
+    :param writer: writes the archive.
+    :param state: the state, as it is in the archive.
+    :param clock: a monotonic clock.
+    :param log_time: the log's time.
+    :param log: the log.
+    :param name: the name of this node.
+    :param place: the place of the archive in the cluster; None if it has none yet.
+    :param turn: the commands of one turn are one batch, at its end.
+    :param written: as in ``EmbeddedLedger``.
+    :param reachable: called when the node can serve from now on.
+    :param unreachable: called when it is out of touch, with the reason; its sessions must end.
+    :param broken: called if it can't go on, with the reason.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        writer: Writer,
+        state: State,
+        clock: IReactorTime,
+        log_time: LogTime,
+        log: Log,
+        name: str,
+        place: Replica | None,
+        turn: EndOfTurn | None = None,
+        written: Callable[[int], Deferred[None] | None] = lambda number: None,
+        *,
+        reachable: Callable[[], None],
+        unreachable: Callable[[str], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._writer = writer
+        self._clock = clock
+        self._log_time = log_time
+        self._to = log
+        self._place = place
+        self._written = written
+        self._reachable = reachable
+        self._unreachable = unreachable
+        self._broken = broken
+        if place is None:
+            chain = records.first_link(dump(state)) if state.version else b""
+            place = Replica("", 0, chain, name, 0)
+        self._applier: Applier[Request] = Applier(
+            name,
+            writer,
+            state,
+            place,
+            clock,
+            log_time.reach,
+            self._items,
+            self._applied,
+            self._break,
+        )
+        self._outbox: Outbox[Request] = Outbox(
+            log,
+            clock,
+            EndOfTurn(clock) if turn is None else turn,
+            lambda command: records.encode_command(command, self._format),
+            self._encode,
+            self._answer,
+            self._refuse,
+            self._refused,
+        )
+        self._committed: Committed[Request | None] | None = None
+        self._failed: Failed[Request | None] | None = None
+        self._acknowledged: Acknowledged | None = None
+        self._options = Options()
+        self._incarnation = 0
+        self._target: int | None = None  # the position at which this node may come up
+        self._asked_up: float | None = None  # when it has first asked to become a member
+        self._up_at: float | None = None  # when it asks again
+        self._member = False
+        self._in_touch = False
+        self._touched = clock.seconds()  # when its last record that came back was appended
+        self._steady_since = clock.seconds()  # in touch, and the log takes records
+        self._appended = clock.seconds()
+        self._purge_at = clock.seconds() + PURGE_EVERY
+        self._record_at = clock.seconds() + RECORD_CURSORS
+        self._confirmed: dict[int, int] = {}  # cursors that are not in the log yet
+        self._told: dict[int, int] = {}  # cursors that other nodes are not told yet
+        self._telling: IDelayedCall | None = None
+        self._checking: IDelayedCall | None = None
+        self._giving_up: IDelayedCall | None = None
+        self._forgetting: dict[str, Deferred[None]] = {}
+        self._accused: set[str] = set()  # nodes of which it was logged that they differ
+        self._ended = False
+        self._went_down: Deferred[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """See ``Ledger.state``."""
+        return self._applier.state
+
+    @property
+    def has_backlog(self) -> bool:
+        """See ``Ledger.has_backlog``."""
+        return self._outbox.has_backlog
+
+    def start(
+        self,
+        committed: Committed[Request | None],
+        failed: Failed[Request | None],
+        acknowledged: Acknowledged,
+    ) -> None:
+        """See ``Ledger.start``."""
+        self._committed = committed
+        self._failed = failed
+        self._acknowledged = acknowledged
+        self._to.hear(TOLD, self._hear)
+
+    # Proposals
+
+    def propose(self, command: Command, request: Request | None) -> None:
+        """See ``Ledger.propose``. With ``Start`` the node begins to follow the log, to become a
+        member.
+        """
+        if isinstance(command, Start):
+            self._options = command.options
+            joining = Deferred.fromCoroutine(self._join())
+            joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
+        elif not self._in_touch:
+            raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
+        else:
+            self._outbox.put(command, request)
+
+    def acknowledge(self, user: int, number: int, *, lasting: bool = True) -> None:
+        """See ``Ledger.acknowledge``. The log gets it now and then, and when the user's last
+        session here ends.
+        """
+        for cursors in (self._confirmed, self._told) if lasting else (self._told,):
+            if number > cursors.get(user, 0):
+                cursors[user] = number
+        if self._telling is None and not self._ended:
+            self._telling = self._clock.callLater(TELL_AFTER, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        told, self._told = list(self._told.items()), {}
+        for first in range(0, len(told), CURSORS_AT_ONCE):
+            self._to.tell(TOLD, json.dumps(told[first : first + CURSORS_AT_ONCE]).encode())
+
+    def _hear(self, data: bytes) -> None:
+        assert self._acknowledged is not None, "the ledger was not started"
+        try:
+            cursors = [(int(user), int(number)) for user, number in json.loads(data)]
+        except (ValueError, TypeError):
+            return  # nobody needs it: the log has it later
+        self._acknowledged(cursors)
+
+    # Joining
+
+    async def _join(self) -> None:
+        bounds = await self._ask_bounds()
+        place = self._place
+        if place is None:
+            applier = self._applier
+            place = Replica(bounds.identity, 0, applier.chain, self.name, 0)
+        elif place.stream != bounds.identity:
+            self._break("the log is not the one that this archive has followed")
+            return
+        await self._writer.write(replica.join, place)
+        if self._ended:
+            return
+        self._target = bounds.last
+        self._to.follow(place.applied, self._applier.take, self._log_broken)
+        self._checking = self._clock.callLater(CHECK, self._check)
+        self._come_up()
+
+    async def _ask_bounds(self) -> Bounds:
+        said = False
+        while True:
+            try:
+                return await self._to.bounds()
+            except Unknown as error:
+                if not said:
+                    self._log.warn("waiting for the cluster's log: {reason}", reason=str(error))
+                    said = True
+            await deferLater(self._clock, ASK_AGAIN)
+
+    def _come_up(self) -> None:
+        """Ask to become a member, if all earlier records are applied."""
+        if self._ended or self._target is None or self._applier.position < self._target:
+            return
+        if self._differs():
+            return
+        self._up_at = None
+        if self._asked_up is None:
+            self._asked_up = self._clock.seconds()
+        self._incarnation = secrets.randbits(62) + 1
+        self._outbox.begin()
+        self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT))
+
+    def _not_up(self, refusal: NameTaken | OtherOptions) -> None:
+        """Called when this node may not become a member now."""
+        now = self._clock.seconds()
+        if self._asked_up is not None and now - self._asked_up >= UP_WITHIN:
+            self._break(str(refusal))
+        else:
+            self._log.warn("this node may not join now: {reason}", reason=str(refusal))
+            self._up_at = now + UP_AGAIN
+
+    def _log_broken(self, error: LogBroken) -> None:
+        self._break(str(error))
+
+    def _break(self, reason: str) -> None:
+        if self._ended:
+            return
+        self._end()
+        self._lose(reason)
+        self._broken(reason)
+
+    # Appending
+
+    @property
+    def _format(self) -> int:
+        return min(FORMAT, self._applier.membership.format)
+
+    def _encode(self, number: int, notes: Notes, encoded: Sequence[bytes]) -> bytes:
+        applier = self._applier
+        self._appended = self._clock.seconds()
+        record = Record(
+            self.name,
+            self._incarnation,
+            number,
+            self._log_time(),
+            applier.position,
+            applier.chain,
+            *notes,
+        )
+        return records.encode(record, encoded, self._format)
+
+    def _answer(self, items: Sequence[Item[Request]]) -> None:
+        """Answer commands that change nothing."""
+        time = self._log_time()
+        self._report(
+            [(self.state.apply(Entry(time, command)), request) for command, request in items]
+        )
+
+    def _refuse(self, items: Sequence[Item[Request]], refusal: Unavailable) -> None:
+        assert self._failed is not None, "the ledger was not started"
+        try:
+            self._failed(items, refusal)
+        except Exception:  # noqa: BLE001  the ledger must continue
+            self._log.failure("while failed commands were reported")
+
+    def _refused(self, notes: Notes) -> None:
+        """Called when a record was certainly not taken."""
+        self._steady_since = self._clock.seconds()
+        if notes.up is not None:
+            self._up_at = self._clock.seconds() + UP_AGAIN
+        if notes.forget:
+            self._forgotten(notes, UnableToSend("the log does not take records"))
+        if notes.down:
+            self._is_down()
+
+    # Following
+
+    def _items(self, record: Record) -> Sequence[Item[Request]] | None:
+        batch = self._batch(record)
+        return None if batch is None else batch.items
+
+    def _batch(self, record: Record) -> Batch[Request] | None:
+        """Return the batch in flight if this record is it."""
+        flight = self._outbox.flight
+        if (
+            flight is not None
+            and record.number == flight.number
+            and record.incarnation == self._incarnation
+            and record.node == self.name
+        ):
+            return flight
+        return None
+
+    def _applied(self, done: Applied[Request]) -> Deferred[None] | None:
+        """Called when records are applied and written."""
+        self._report(done.outcomes)
+        for record, verdict in done.verdicts:
+            if self._batch(record) is not None:
+                batch = self._outbox.seen(record.number)
+                assert batch is not None, "the batch in flight"
+                self._seen(batch, verdict)
+        if self._member and not self._is_member:
+            self._expelled()
+        elif not self._member and self._asked_up is None:
+            self._come_up()
+        self._differs()
+        return self._written(self.state.number) if done.changes else None
+
+    def _report(self, outcomes: Sequence[tuple[Outcome, Request | None]]) -> None:
+        assert self._committed is not None, "the ledger was not started"
+        if not outcomes:
+            return
+        try:
+            self._committed(outcomes)
+        except Exception:  # noqa: BLE001  the batch is committed all the same
+            self._log.failure("while outcomes were reported")
+
+    def _seen(self, batch: Batch[Request], verdict: Verdict) -> None:
+        """Called when a batch of this node is decided."""
+        if not verdict.taken:
+            self._outbox.refuse(batch.items, "the cluster has given this server up for lost")
+            if verdict.refusal is not None:
+                self._not_up(verdict.refusal)
+            return
+        if batch.notes.up is not None:
+            self._member = True
+            self._asked_up = None
+            self._outbox.release()
+            self._log.info("this node is a member of the cluster")
+        if batch.notes.forget:
+            self._forgotten(batch.notes, None)
+        if batch.notes.down:
+            self._is_down()
+        self._touch(batch.begun)
+
+    @property
+    def _is_member(self) -> bool:
+        return self._applier.membership.is_member(self.name, self._incarnation)
+
+    def _expelled(self) -> None:
+        """Called when this node is no member any more, because the log says so."""
+        self._member = False
+        node = self._applier.membership.nodes.get(self.name)
+        if self._ended or self._went_down is not None:
+            return
+        if node is not None and node.live:
+            self._break(f"another node has come up under the name {self.name}")
+            return
+        self._lose("the cluster has given this server up for lost")
+        if (flight := self._outbox.flight) is not None:
+            # From here on, all nodes ignore it wherever it is found.
+            self._outbox.seen(flight.number)
+            self._outbox.refuse(flight.items, "the cluster has given this server up for lost")
+        self._come_up()
+
+    # Being in touch
+
+    def _touch(self, appended: float) -> None:
+        now = self._clock.seconds()
+        self._touched = appended
+        if not self._in_touch and self._member and now - appended < LOST_AFTER:
+            self._in_touch = True
+            self._steady_since = now
+            self._reachable()
+
+    def _lose(self, reason: str) -> None:
+        """Be out of touch."""
+        if self._in_touch:
+            self._in_touch = False
+            self._outbox.refuse_waiting(reason)
+            self._unreachable(reason)
+
+    def _check(self) -> None:
+        """Do what is due. Called by a timer."""
+        self._checking = self._clock.callLater(CHECK, self._check)
+        now = self._clock.seconds()
+        is_full = now - self._outbox.full_at < FULL_FOR
+        if is_full:
+            self._steady_since = now
+        elif self._in_touch and now - self._touched >= LOST_AFTER:
+            self._lose("the server can't reach its cluster")
+        if self._up_at is not None and now >= self._up_at:
+            self._come_up()
+        if not self._member:
+            return
+        if now - self._appended >= BEAT:
+            self._outbox.beat()
+        if self._in_touch and not is_full:
+            self._tend(now)
+
+    def _tend(self, now: float) -> None:
+        """Do what a node does for the cluster."""
+        membership = self._applier.membership
+        time = self._log_time()
+        if now - self._steady_since >= LEASE / 1000:
+            lost = [name for name in membership.overdue(time) if name != self.name]
+            if lost and self._outbox.flight is None:
+                self._log.warn("no sign of life: {nodes}", nodes=", ".join(lost))
+                self._outbox.note(gone=lost)
+        if now >= self._record_at:
+            self._record_at = now + RECORD_CURSORS
+            self._record_cursors()
+        if membership.members[0].name != self.name:
+            return
+        due = self.state.next_due
+        if due is not None and due <= time and self._outbox.flight is None:
+            self._propose_or_drop(Sweep(SWEEP_STEP))
+        if now >= self._purge_at:
+            self._purge_at = now + PURGE_EVERY
+            if (below := membership.lowest + 1 - KEPT) > 1:
+                self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
+
+    def _record_cursors(self) -> None:
+        users = self.state.users
+        cursors = [
+            (user, number)
+            for user, number in self._confirmed.items()
+            if user in users and number > users[user].cursor
+        ]
+        self._confirmed = {}
+        for first in range(0, len(cursors), CURSORS_AT_ONCE):
+            self._propose_or_drop(Acknowledge(tuple(cursors[first : first + CURSORS_AT_ONCE])))
+
+    def _propose_or_drop(self, command: Command) -> None:
+        # These are only delayed: a sweep is proposed again, and clients acknowledge again.
+        with contextlib.suppress(Unavailable):
+            self.propose(command, None)
+
+    def _differs(self) -> bool:
+        """End if the state of this node is not that of the others; return whether it did.
+
+        The majority is right; of two groups of the same size, that with the first member is.
+        """
+        if self._ended or self._target is None or self._applier.position < self._target:
+            return self._ended
+        agree, differ = self._applier.others_agree
+        if not differ:
+            return False
+        size = len(agree) + 1
+        first = self._applier.membership.members[0].name
+        if len(differ) > size or (len(differ) == size and first in differ):
+            self._break(
+                f"the archive of this node differs from that of {', '.join(differ)}; copy the "
+                "archive of another node (docs/cluster.rst says how)"
+            )
+            return True
+        for name in differ:
+            if name not in self._accused:
+                self._accused.add(name)
+                self._log.error("the archive of node {name} differs from this one", name=name)
+        return False
+
+    # Operating
+
+    def forget(self, name: str) -> Deferred[None]:
+        """Remove a node that has ended from the known ones: the log is not kept for it any more.
+
+        :return: fires when that is decided, or fails with a ``ChatError``.
+        """
+        node = self._applier.membership.nodes.get(name)
+        done: Deferred[None] = Deferred()
+        if node is None:
+            done.errback(UnableToSend(f"no node is called {name}"))
+        elif node.live:
+            done.errback(UnableToSend(f"{name} is a member now"))
+        elif not self._in_touch:
+            done.errback(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
+        elif name in self._forgetting:
+            done.errback(UnableToSend(f"{name} is being forgotten already"))
+        else:
+            self._forgetting[name] = done
+            self._outbox.note(forget=[name])
+        return done
+
+    def _forgotten(self, notes: Notes, error: Exception | None) -> None:
+        for name in notes.forget:
+            if (done := self._forgetting.pop(name, None)) is None:
+                continue
+            if error is not None:
+                done.errback(error)
+            elif name in self._applier.membership.nodes:
+                done.errback(UnableToSend(f"{name} has become a member again"))
+            else:
+                done.callback(None)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the operator wants to know of the cluster."""
+        applier, time = self._applier, self._log_time()
+        return {
+            "node": self.name,
+            "in_touch": self._in_touch,
+            "position": applier.position,
+            "format": self._format,
+            "chain": applier.chain.hex(),
+            "nodes": [
+                {
+                    "name": node.name,
+                    "member": node.live,
+                    "position": node.position,
+                    "silent": round(max(0, time - node.heard) / 1000, 3),
+                    "format": node.format,
+                }
+                for _, node in sorted(applier.membership.nodes.items())
+            ],
+        }
+
+    # Stopping
+
+    def stop(self) -> Deferred[None]:
+        """Say to the cluster that this node ends, after what was proposed.
+
+        :return: fires when that is in the log, or can't be said.
+        """
+        self._went_down = Deferred()
+        self._record_cursors()
+        went_down = self._went_down
+        if self._in_touch:
+            self._outbox.note(down=True)
+            self._giving_up = self._clock.callLater(DOWN_WITHIN, self._is_down)
+        else:
+            self._is_down()
+        return went_down
+
+    def _is_down(self) -> None:
+        went_down, self._went_down = self._went_down, None
+        if went_down is not None:
+            self._end()
+            closing = self._to.close()
+            closing.addBoth(lambda _: went_down.callback(None))
+
+    def _end(self) -> None:
+        self._ended = True
+        self._outbox.stop()
+        self._applier.stop()
+        for call in (self._telling, self._checking, self._giving_up):
+            if call is not None and call.active():
+                call.cancel()
+        for done in self._forgetting.values():
+            done.errback(Unavailable("the server is stopping"))
+        self._forgetting = {}

@@ -1,0 +1,600 @@
+"""Nodes on one log decide the same, and lose, double and reorder nothing, whatever goes wrong."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_twisted.core import commands as c
+from chat_twisted.core.entries import Duplicate, LoggedIn
+from chat_twisted.core.errors import NoSession, Unavailable
+from chat_twisted.core.message import Message
+from chat_twisted.storage import applying, outbox, records, replicated
+from chat_twisted.storage.log import NotTaken
+from tests.memory_log import ClusterTestCase, Node
+from tests.random_logs import Maker
+
+OPTIONS = c.Options(grace=1000)
+
+
+def login(node: Node, name: str, id: int, request: Any = "login") -> None:
+    command = c.Login(name, id, b"token of %d" % id, node=node.number, time=1)
+    node.propose(command, request)
+
+
+def say(user: int, text: str, *, epoch: int = 1, key: str | None = None) -> c.Send:
+    return c.Send(user, epoch, "ALL", text, 5, key)
+
+
+def texts(node: Node) -> list[str]:
+    """The texts of all messages that a node has reported, in order."""
+    return [o.result.text for o, _ in node.committed if isinstance(o.result, Message)]
+
+
+class TogetherTests(ClusterTestCase):
+    def test_a_command_of_one_node_is_decided_and_reported_on_all(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.assertIsInstance(a.result("login"), LoggedIn)
+        a.propose(say(1, "hello"), "said")
+        self.run_for(0.1)
+        self.assertEqual(a.result("said").text, "hello")
+        self.assertEqual(texts(b), ["hello"])
+        self.assertEqual(b.requests, [])
+        self.assert_equal_archives(a, b)
+
+    def test_a_name_is_given_once_though_two_nodes_ask_at_once(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        login(b, "ANN", 2)
+        self.run_for(0.1)
+        kinds = {type(a.result("login")).__name__, type(b.result("login")).__name__}
+        self.assertEqual(kinds, {"LoggedIn", "NameInUse"})
+        self.assert_equal_archives(a, b)
+
+    def test_commands_that_are_proposed_while_a_batch_is_in_flight_are_one_batch(self) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.line.holds_back = True
+        a.propose(say(1, "0"), "0")
+        self.run_for(0.1)
+        before = self.log.last
+        for number in range(1, 50):
+            a.propose(say(1, str(number)), str(number))
+        a.line.holds_back = False
+        a.line.plan()
+        self.run_for(0.1)
+        self.assertEqual(self.log.last, before + 1)
+        self.assertEqual(texts(a), [str(number) for number in range(50)])
+
+    def test_what_only_reads_is_answered_in_its_place_and_not_put_in_the_log(self) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        before = self.log.last
+        a.propose(c.Turn(), "alone")
+        self.run_for(0.05)
+        self.assertEqual(a.requests[-1], "alone")
+        self.assertEqual(self.log.last, before)
+        a.propose(say(1, "x", key="k"), "said")
+        a.propose(c.DuplicateQuery(1, "k"), "query")
+        a.propose(c.Turn(), "turn")
+        self.run_for(0.1)
+        self.assertEqual(a.requests[-3:], ["said", "query", "turn"])
+        self.assertIsInstance(a.result("query"), Duplicate)
+        self.assertEqual(self.log.last, before + 1)
+
+    def test_the_sessions_of_a_node_end_when_it_stops(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        stopped = a.ledger.stop()
+        self.run_for(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(b.ledger.state.users[1].sessions, {})
+        self.assertTrue(b.ledger.state.holds.get(1))
+        self.assertTrue(a.line.closed)
+
+    def test_all_that_was_proposed_is_decided_before_a_node_ends(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.patch_batches(3)
+        for number in range(10):
+            a.propose(say(1, str(number)), number)
+        stopped = a.ledger.stop()
+        self.run_for(1)
+        self.successResultOf(stopped)
+        self.assertEqual(texts(b), [str(number) for number in range(10)])
+
+    def patch_batches(self, count: int) -> None:
+        self.patch(outbox, "MAX_COMMANDS", count)
+
+    def test_due_holds_end_on_all_nodes_by_one_sweep(self) -> None:
+        a, b = self.node("a", OPTIONS), self.node("b", OPTIONS)
+        self.run_for(0.5)
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.propose(c.Detach(1, 1), "gone")
+        self.run_for(3)
+        self.assertNotIn(1, a.ledger.state.users)
+        sweeps = [data for data in self.log.records if b"[30," in data]
+        self.assertEqual(len(sweeps), 1)
+        self.assert_equal_archives(a, b)
+
+    def test_confirmations_are_told_to_the_other_nodes_and_logged_when_a_user_stays(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.propose(say(1, "x"), "said")
+        self.run_for(0.1)
+        number = a.result("said").number
+        a.ledger.acknowledge(1, number)
+        self.run_for(0.1)
+        self.assertEqual(b.acknowledged, [(1, number)])
+        self.assertEqual(b.ledger.state.users[1].cursor, 0)
+        self.run_for(replicated.RECORD_CURSORS + 1)
+        self.assertEqual(b.ledger.state.users[1].cursor, number)
+
+    def test_nonsense_that_other_nodes_tell_is_ignored(self) -> None:
+        a, b = self.up("a", "b")
+        for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}'):
+            a.line.tell(replicated.TOLD, data)
+        self.run_for(0.1)
+        self.assertEqual(b.acknowledged, [])
+
+
+class UnluckyTests(ClusterTestCase):
+    """The log does not answer, repeats, delays, refuses, or is away."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.up("a", "b")
+        login(self.a, "ann", 1)
+        self.run_for(0.1)
+
+    def said(self, *expected: str) -> None:
+        self.run_for(2)
+        self.assertEqual(texts(self.a), [*expected])
+        self.assertEqual(texts(self.b), [*expected])
+        self.assert_equal_archives(self.a, self.b)
+
+    def test_a_lost_acknowledgement_does_not_double_a_batch(self) -> None:
+        self.a.line.loses_answers = True
+        self.a.line.holds_back = True
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(2.5)  # it is appended again
+        self.assertGreater(sum(b'"x"' in data for data in self.log.records), 1)
+        self.a.line.holds_back = self.a.line.loses_answers = False
+        self.a.line.plan()
+        self.said("x")
+        self.assertEqual(self.a.requests.count("said"), 1)
+
+    def test_a_batch_that_the_log_repeats_is_applied_once(self) -> None:
+        self.a.line.repeats = 3
+        self.a.propose(say(1, "x"), 1)
+        self.run_for(0.1)
+        self.a.propose(say(1, "y"), 2)
+        self.said("x", "y")
+
+    def test_a_batch_that_gets_into_the_log_late_is_applied_once(self) -> None:
+        self.a.line.delays = True
+        self.a.propose(say(1, "x"), 1)
+        self.run_for(1.5)
+        self.assertEqual(self.a.refused, [])
+        self.a.line.delays = False
+        self.run_for(1.5)
+        self.a.propose(say(1, "y"), 2)
+        self.run_for(0.5)
+        self.a.line.deliver_late()
+        self.said("x", "y")
+
+    def test_what_is_certainly_not_taken_is_tried_again_and_then_refused(self) -> None:
+        self.log.refusing = NotTaken("no leader")
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(2.5)
+        self.assertEqual(self.a.refused, [])
+        self.run_for(1)
+        [(request, reason)] = self.a.refused
+        self.assertEqual(request, "said")
+        self.assertIn("no leader", reason)
+        self.log.refusing = None
+        self.said()
+
+    def test_what_was_taken_during_that_is_not_refused(self) -> None:
+        self.log.refusing = NotTaken("no leader")
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(2)
+        self.log.refusing = None
+        self.said("x")
+        self.assertEqual(self.a.refused, [])
+
+    def test_what_may_have_been_taken_is_not_refused_but_repeated(self) -> None:
+        self.a.line.delays = True
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(0.5)
+        self.a.line.delays = False
+        self.log.refusing = NotTaken("full", full=True)
+        self.run_for(30)
+        self.assertEqual(self.a.refused, [])
+        self.log.refusing = None
+        self.said("x")
+        self.a.line.deliver_late()
+        self.said("x")
+
+    def test_a_full_log_refuses_at_once_and_keeps_the_sessions_and_readings_go_on(self) -> None:
+        self.log.refusing = NotTaken("no space", full=True)
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(0.1)
+        self.assertEqual([request for request, _ in self.a.refused], ["said"])
+        self.run_for(30)
+        self.assertEqual(self.a.said, ["reachable"])
+        self.a.propose(c.Turn(), "turn")
+        self.run_for(0.05)
+        self.assertEqual(self.a.requests[-1], "turn")
+        self.log.refusing = None
+        self.run_for(1.5)
+        self.a.propose(say(1, "y"), "again")
+        self.said("y")
+        self.assertTrue(self.b.ledger.state.users[1].sessions)
+
+    def test_a_node_that_is_cut_off_says_so_before_its_lease_is_over(self) -> None:
+        self.a.line.cut = True
+        self.run_for(4.5)
+        self.assertEqual(len(self.a.said), 2)
+        self.assertTrue(self.a.said[1].startswith("unreachable"), self.a.said)
+        self.assertTrue(self.b.ledger.state.users[1].sessions)
+        self.assertRaises(Unavailable, self.a.propose, say(1, "x"), "said")
+
+    def test_a_node_that_is_silent_for_too_long_is_gone_and_its_users_are_held(self) -> None:
+        self.a.line.cut = True
+        self.run_for(7)
+        self.assertEqual(self.b.ledger.state.users[1].sessions, {})
+        self.assertTrue(self.b.ledger.state.holds.get(1))
+        self.assertEqual(self.b.said, ["reachable"])
+
+    def test_it_comes_back_as_another_incarnation(self) -> None:
+        self.a.line.cut = True
+        self.run_for(8)
+        self.a.line.cut = False
+        self.a.line.plan()
+        self.run_for(2)
+        self.assertEqual(self.a.said[2:], ["reachable"])
+        self.a.propose(c.Login("ann", 2, b"f", b"token of 1", node=self.a.number), "back")
+        self.run_for(0.1)
+        self.assertEqual(self.a.result("back").user, 1)
+        self.assert_equal_archives(self.a, self.b)
+
+    def test_a_node_that_was_frozen_loses_what_nobody_else_has_and_takes_nothing_back(self) -> None:
+        self.a.line.delays = True
+        self.a.propose(say(1, "x"), "said")  # on its way when the node is given up
+        self.run_for(0.1)
+        self.a.line.cut = True
+        self.run_for(8)
+        self.a.line.deliver_late()
+        self.run_for(0.5)
+        self.a.line.cut = self.a.line.delays = False
+        self.a.line.plan()
+        self.run_for(2)
+        self.assertEqual([request for request, _ in self.a.refused], ["said"])
+        self.assertEqual(texts(self.b), [])
+        self.assert_equal_archives(self.a, self.b)
+
+    def test_all_nodes_stay_when_the_log_was_away_for_everybody(self) -> None:
+        for node in (self.a, self.b):
+            node.line.cut = True
+        self.run_for(60)
+        for node in (self.a, self.b):
+            node.line.cut = False
+            node.line.plan()
+        self.run_for(10)
+        self.assertEqual(
+            [said[:9] for said in self.a.said], ["reachable", "unreachab", "reachable"]
+        )
+        self.assertTrue(self.b.ledger.state.users[1].sessions)
+
+    def test_a_node_that_can_not_write_waits_and_loses_nothing(self) -> None:
+        self.a.writer.broken = sqlite3.OperationalError("disk full")
+        self.a.propose(say(1, "x"), "said")
+        self.run_for(2)
+        self.assertEqual(texts(self.a), [])
+        self.assertEqual(texts(self.b), ["x"])
+        self.a.writer.broken = None
+        self.said("x")
+        self.flushLoggedErrors()
+
+    def test_a_commit_that_failed_and_was_done_all_the_same_is_done_once(self) -> None:
+        self.a.writer.after_commit = sqlite3.OperationalError("disk I/O error")
+        self.a.propose(say(1, "x"), "said")
+        self.said("x")
+
+    def test_a_command_at_which_the_state_fails_is_left_out_on_all_nodes(self) -> None:
+        for kind in ("x", "y", "z"):
+            self.a.propose(c.Impose(0, 0, c.MUTE, kind, 0), kind)
+        before = self.a.ledger.state
+        # It fails after its first fact.
+        faulty = c.Acknowledge(((1, 0), ("no number", None)))  # type: ignore[arg-type]
+        self.a.propose(say(1, "before"), 1)
+        self.a.propose(faulty, 2)
+        self.a.propose(say(1, "after"), 3)
+        self.said("before", "after")
+        self.assertIsInstance(self.a.result(2), Unavailable)
+        self.assertIsNot(self.a.ledger.state, before)
+        self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+
+class MembershipTests(ClusterTestCase):
+    def test_a_node_that_was_killed_comes_back_at_once(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.kill()
+        again = self.node("a")
+        self.run_for(0.5)
+        self.assertEqual(again.said, ["reachable"])
+        self.assertEqual(again.ledger.state.users[1].sessions, {})
+        self.assert_equal_archives(again, b)
+
+    def test_a_second_node_of_the_same_name_gives_up_and_the_first_stays(self) -> None:
+        a, _ = self.up("a", "b")
+        other = self.node("a", folder="elsewhere")
+        self.run_for(20)
+        self.assertEqual(other.said, ["broken: another node is called a"])
+        self.assertEqual(a.said, ["reachable"])
+
+    def test_a_node_from_another_folder_waits_for_the_lease_of_the_one_that_was_killed(
+        self,
+    ) -> None:
+        a, _ = self.up("a", "b")
+        a.kill()
+        other = self.node("a", folder="elsewhere")
+        self.run_for(3)
+        self.assertEqual(other.said, [])
+        self.run_for(5)
+        self.assertEqual(other.said, ["reachable"])
+
+    def test_a_node_with_the_archive_of_another_takes_its_name_and_the_first_stops(self) -> None:
+        import shutil
+
+        a, _ = self.up("a", "b")
+        shutil.copytree(self.root / "a", self.root / "copy")
+        other = self.node("a", folder="copy")
+        self.run_for(1)
+        self.assertEqual(other.said, ["reachable"])
+        self.assertEqual(a.said[-1], "broken: another node has come up under the name a")
+
+    def test_a_node_with_other_options_is_told_which_and_stops(self) -> None:
+        self.up("a")
+        b = self.node("b", c.Options(grace=5))
+        self.run_for(20)
+        self.assertEqual(b.said, ["broken: a decide by other options: grace is 600000, not 5"])
+
+    def test_the_options_can_be_changed_when_all_nodes_were_stopped(self) -> None:
+        [a] = self.up("a")
+        a.ledger.stop()
+        self.run_for(0.5)
+        b = self.node("b", c.Options(grace=5))
+        self.run_for(1)
+        self.assertEqual(b.said, ["reachable"])
+        self.assertEqual(b.ledger.state.options.grace, 5)
+
+    def test_a_new_node_replays_the_log_from_the_start(self) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        for number in range(100):
+            a.propose(say(1, str(number)), number)
+            self.run_for(0.05)
+        [b] = self.up("b")
+        self.assertEqual(len(texts(b)), 100)
+        self.run_for(1)
+        self.assert_equal_archives(a, b)
+
+    def test_a_restarted_node_goes_on_where_its_archive_ends(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        b.kill()
+        a.propose(say(1, "x"), "said")
+        self.run_for(1)
+        again = self.node("b")
+        self.run_for(1)
+        self.assertEqual(texts(again), ["x"])
+        self.assert_equal_archives(a, again)
+
+    def test_an_old_backup_that_is_put_back_is_brought_up_to_date(self) -> None:
+        import shutil
+
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        shutil.copytree(self.root / "b", self.root / "backup")
+        a.propose(say(1, "x"), "said")
+        self.run_for(0.1)
+        b.kill()
+        again = self.node("b", folder="backup")
+        self.run_for(1)
+        self.assertEqual(texts(again), ["x"])
+        self.assert_equal_archives(a, again)
+
+    def test_a_log_that_lacks_records_stops_a_node(self) -> None:
+        a, b = self.up("a", "b")
+        b.kill()
+        self.run_for(3)
+        self.log.purge(self.log.last)
+        again = self.node("b")
+        self.run_for(1)
+        self.assertEqual(again.said, ["broken: records are missing"])
+        self.assertEqual(a.said, ["reachable"])
+
+    def test_another_log_stops_a_node(self) -> None:
+        _, b = self.up("a", "b")
+        b.kill()
+        self.log.identity = "two"
+        again = self.node("b")
+        self.run_for(1)
+        [said] = again.said
+        self.assertIn("the log is not the one", said)
+
+    def test_a_node_whose_archive_differs_stops_and_the_others_go_on(self) -> None:
+        a, b, d = self.up("a", "b", "d")
+        b.ledger._applier.chain = b"something else"
+        b.ledger._applier._chains[b.ledger._applier.position] = b"something else"
+        self.run_for(4)
+        self.assertIn("broken: the archive of this node differs from that of a, d", b.said[-1])
+        self.assertEqual(a.said, ["reachable"])
+        self.assertEqual(d.said, ["reachable"])
+
+    def test_of_two_nodes_that_differ_the_later_one_stops(self) -> None:
+        a, b = self.up("a", "b")
+        a.ledger._applier.chain = b"something else"
+        a.ledger._applier._chains[a.ledger._applier.position] = b"something else"
+        self.run_for(4)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertIn("differs", b.said[-1])
+
+    def test_an_archive_of_another_chat_is_not_brought_into_a_cluster(self) -> None:
+        [a] = self.up("a")
+        self.log.lines.remove(a.line)
+        full_log, self.log.records, self.log.first = self.log.records, [], 1
+        [other] = self.up("b")
+        login(other, "bob", 7)
+        self.run_for(0.1)
+        other.kill()
+        other_connection = other.folder / "chat.sqlite"
+        connection = sqlite3.connect(other_connection)
+        connection.execute("DELETE FROM cluster")  # as if it was a single server's
+        connection.execute("DELETE FROM node")
+        connection.commit()
+        connection.close()
+        self.log.records = full_log
+        again = self.node("b")
+        self.run_for(1)
+        self.assertIn("differs from that of a", again.said[-1])
+
+    def test_the_log_is_purged_below_what_all_known_nodes_have_applied(self) -> None:
+        self.patch(replicated, "KEPT", 2)
+        a, b = self.up("a", "b")
+        b.kill()
+        self.run_for(replicated.PURGE_EVERY + 2)
+        before = self.log.first
+        self.run_for(replicated.PURGE_EVERY + 2)
+        self.assertEqual(self.log.first, before)  # b does not go on
+        done = a.ledger.forget("b")
+        self.run_for(0.2)
+        self.successResultOf(done)
+        self.run_for(replicated.PURGE_EVERY + 2)
+        self.assertGreater(self.log.first, before + 50)
+        self.assertEqual([node["name"] for node in a.ledger.status()["nodes"]], ["a"])
+
+    def test_a_member_or_a_stranger_is_not_forgotten(self) -> None:
+        a, _ = self.up("a", "b")
+        for name in ("a", "b", "x"):
+            self.failureResultOf(a.ledger.forget(name))
+
+    def test_a_record_of_a_newer_version_stops_a_node_that_does_not_know_it(self) -> None:
+        [a] = self.up("a")
+        self.log.add(b'{"format":99}')
+        self.run_for(0.2)
+        self.assertIn("broken: version 99 of the log's format", a.said[-1])
+
+    def test_nonsense_in_the_log_is_ignored_by_all(self) -> None:
+        a, b = self.up("a", "b")
+        for data in (b"", b"{", b"[]", b"\xff", b'{"format":1}', b'{"format":"x"}', b"[" * 9999):
+            self.log.add(data)
+        self.run_for(2)
+        self.assertEqual(a.said, ["reachable"])
+        self.assert_equal_archives(a, b)
+
+
+class FormatTests(ClusterTestCase):
+    """A cluster whose nodes are upgraded one by one."""
+
+    def test_a_new_kind_of_command_waits_until_all_members_know_it(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        self.patch(records, "FORMAT", 2)
+        self.patch(replicated, "FORMAT", 2)
+        kinds = dict(records._KINDS)
+        kinds[17] = (c.SetTopic, (4, 5))  # the last field is new
+        kinds[19] = (c.SetMode, (0, 5))  # the kind is new
+        self.patch(records, "_KINDS", kinds)
+        b = self.node("b")
+        self.run_for(0.5)
+        b.propose(c.SetMode(1, 1, "#r", c.PRIVATE, on=True), "new kind")
+        b.propose(c.SetTopic(1, 1, "#r", "t", 7), "new field")
+        b.propose(c.SetTopic(1, 1, "#r", "t"), "as before")
+        self.run_for(0.5)
+        self.assertEqual([request for request, _ in b.refused], ["new kind", "new field"])
+        self.assertIsInstance(b.result("as before"), NoSession)
+        a.ledger.stop()
+        self.run_for(0.5)
+        b.propose(c.SetMode(1, 1, "#r", c.PRIVATE, on=True), "now")
+        b.propose(c.SetTopic(1, 1, "#r", "t", 7), "now too")
+        self.run_for(0.5)
+        self.assertIsInstance(b.result("now"), NoSession)
+        self.assertIsInstance(b.result("now too"), NoSession)
+        self.assertTrue(any(b'"format":2' in data for data in self.log.records))
+
+
+class RandomTests(ClusterTestCase):
+    """Random commands on three nodes whose lines fail at random."""
+
+    @settings(deadline=None, max_examples=12, derandomize=True)
+    @given(st.integers(0, 2**32))
+    def test_all_nodes_decide_the_same(self, seed: int) -> None:
+        self.setUp()
+        draw = random.Random(seed)
+        nodes = self.up("a", "b", "d")
+        maker = Maker(draw)
+        maker.sessions, proposed = [], 0
+        for _ in range(150):
+            node = draw.choice(nodes)
+            line = node.line
+            line.loses_answers = draw.random() < 0.1
+            line.repeats = draw.choice((1, 1, 1, 2))
+            line.delays = draw.random() < 0.05
+            line.holds_back = draw.random() < 0.2
+            line.plan()
+            maker.state = node.ledger.state
+            command = maker.command()
+            if isinstance(command, c.Start):
+                continue
+            proposed += 1
+            node.propose(command, proposed)
+            self.run_for(draw.choice((0, 0, 0.05, 0.3)))
+            if draw.random() < 0.1:
+                line.deliver_late()
+            for outcome, _ in node.committed[-3:]:
+                if isinstance(outcome.result, LoggedIn):
+                    maker.sessions.append((outcome.result.user, outcome.result.epoch))
+        for node in nodes:
+            node.line.loses_answers = node.line.delays = node.line.holds_back = False
+            node.line.repeats = 1
+            node.line.plan()
+        self.run_for(3)
+        for node in nodes:
+            node.line.deliver_late()
+        self.run_for(3)
+        self.assert_equal_archives(*nodes)
+        answered = [request for node in nodes for request in node.requests]
+        answered += [request for node in nodes for request, _ in node.refused]
+        self.assertEqual(sorted(answered), [*range(1, proposed + 1)])
+
+
+class ChainTests(ClusterTestCase):
+    def test_it_is_compared_even_if_a_node_is_behind(self) -> None:
+        a, b = self.up("a", "b")
+        b.line.holds_back = True
+        self.run_for(1)
+        b.line.holds_back = False
+        b.line.plan()
+        self.run_for(1)
+        self.assertEqual(a.ledger._applier.others_agree, (["b"], []))
+        self.assertLess(len(a.ledger._applier._chains), applying.KNOWN_CHAINS)
