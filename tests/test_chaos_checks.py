@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -77,7 +79,9 @@ class StreamTests(TestCase):
 
 class ArchiveTests(TestCase):
     def archive(self, *texts: str, chain: bytes = b"chain", applied: int = 7) -> Path:
-        path = Path(self.mktemp())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "chat.sqlite"
         with closing(sqlite3.connect(path)) as database:
             database.execute("CREATE TABLE message (number INTEGER PRIMARY KEY, text TEXT)")
             database.execute("CREATE TABLE moment (number INTEGER PRIMARY KEY, time INTEGER)")

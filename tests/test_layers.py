@@ -90,6 +90,7 @@ LAYERS = {
         "storage.membership",
         "storage.replica",
         "storage.outbox",
+        "storage.cursors",
         "storage.applying",
         "storage.replicated",
         "storage.housekeeping",

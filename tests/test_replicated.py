@@ -13,7 +13,7 @@ from chat_twisted.core import commands as c
 from chat_twisted.core.entries import Duplicate, LoggedIn
 from chat_twisted.core.errors import NoSession, Unavailable
 from chat_twisted.core.message import Message
-from chat_twisted.storage import applying, outbox, records, replicated
+from chat_twisted.storage import applying, cursors, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
 from tests.memory_log import ClusterTestCase, Node
 from tests.random_logs import Maker
@@ -145,7 +145,7 @@ class TogetherTests(ClusterTestCase):
     def test_nonsense_that_other_nodes_tell_is_ignored(self) -> None:
         a, b = self.up("a", "b")
         for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}'):
-            a.line.tell(replicated.TOLD, data)
+            a.line.tell(cursors.TOPIC, data)
         self.run_for(0.1)
         self.assertEqual(b.acknowledged, [])
 

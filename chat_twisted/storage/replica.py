@@ -87,12 +87,6 @@ def join(cursor: Cursor, replica: Replica) -> None:
     cursor.execute("INSERT INTO cluster VALUES (?, ?, ?, ?, ?)", replica[:5])
 
 
-def leave(cursor: Cursor) -> None:
-    """Make the archive that of a single server."""
-    cursor.execute("DELETE FROM cluster")
-    cursor.execute("DELETE FROM node")
-
-
 def write(
     cursor: Cursor,
     changes: Sequence[Fact],

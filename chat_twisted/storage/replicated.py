@@ -9,7 +9,6 @@ not know connections, the rules of the chat, SQL, or the program that keeps the 
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Generic
@@ -19,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from chat_twisted.clocks import LogTime
-from chat_twisted.core.commands import Acknowledge, Command, Options, Start, Sweep
+from chat_twisted.core.commands import Command, Options, Start, Sweep
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import UnableToSend, Unavailable
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
@@ -29,6 +28,7 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage import records, replica
 from chat_twisted.storage.applying import Applied, Applier
+from chat_twisted.storage.cursors import Cursors
 from chat_twisted.storage.embedded import SWEEP_STEP, Writer
 from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
 from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict
@@ -57,14 +57,8 @@ again after so many seconds, and gives up after that time."""
 ASK_AGAIN = 1.0
 """Seconds after which the log is asked again that did not answer."""
 
-TOLD = "acknowledged"
-TELL_AFTER = 0.01
-"""The topic about which nodes tell each other acknowledgement cursors, and the seconds for which
-they gather them."""
-
 RECORD_CURSORS = 60.0
-CURSORS_AT_ONCE = 1000
-"""The seconds between two records of the cursors of users who stay, and the most in one command."""
+"""Seconds between two records of the cursors of users who stay logged in."""
 
 PURGE_EVERY = 60.0
 KEPT = 10_000
@@ -145,7 +139,7 @@ class ReplicatedLedger(Generic[Request]):
         )
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
-        self._acknowledged: Acknowledged | None = None
+        self._cursors: Cursors | None = None
         self._options = Options()
         self._incarnation = 0
         self._target: int | None = None  # the position at which this node may come up
@@ -158,9 +152,6 @@ class ReplicatedLedger(Generic[Request]):
         self._appended = clock.seconds()
         self._purge_at = clock.seconds() + PURGE_EVERY
         self._record_at = clock.seconds() + RECORD_CURSORS
-        self._confirmed: dict[int, int] = {}  # cursors that are not in the log yet
-        self._told: dict[int, int] = {}  # cursors that other nodes are not told yet
-        self._telling: IDelayedCall | None = None
         self._checking: IDelayedCall | None = None
         self._giving_up: IDelayedCall | None = None
         self._forgetting: dict[str, Deferred[None]] = {}
@@ -187,8 +178,7 @@ class ReplicatedLedger(Generic[Request]):
         """See ``Ledger.start``."""
         self._committed = committed
         self._failed = failed
-        self._acknowledged = acknowledged
-        self._to.hear(TOLD, self._hear)
+        self._cursors = Cursors(self._to, self._clock, acknowledged)
 
     # Proposals
 
@@ -209,25 +199,8 @@ class ReplicatedLedger(Generic[Request]):
         """See ``Ledger.acknowledge``. The log gets it now and then, and when the user's last
         session here ends.
         """
-        for cursors in (self._confirmed, self._told) if lasting else (self._told,):
-            if number > cursors.get(user, 0):
-                cursors[user] = number
-        if self._telling is None and not self._ended:
-            self._telling = self._clock.callLater(TELL_AFTER, self._tell)
-
-    def _tell(self) -> None:
-        self._telling = None
-        told, self._told = list(self._told.items()), {}
-        for first in range(0, len(told), CURSORS_AT_ONCE):
-            self._to.tell(TOLD, json.dumps(told[first : first + CURSORS_AT_ONCE]).encode())
-
-    def _hear(self, data: bytes) -> None:
-        assert self._acknowledged is not None, "the ledger was not started"
-        try:
-            cursors = [(int(user), int(number)) for user, number in json.loads(data)]
-        except (ValueError, TypeError):
-            return  # nobody needs it: the log has it later
-        self._acknowledged(cursors)
+        if self._cursors is not None and not self._ended:
+            self._cursors.move(user, number, lasting=lasting)
 
     # Joining
 
@@ -473,15 +446,9 @@ class ReplicatedLedger(Generic[Request]):
                 self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
 
     def _record_cursors(self) -> None:
-        users = self.state.users
-        cursors = [
-            (user, number)
-            for user, number in self._confirmed.items()
-            if user in users and number > users[user].cursor
-        ]
-        self._confirmed = {}
-        for first in range(0, len(cursors), CURSORS_AT_ONCE):
-            self._propose_or_drop(Acknowledge(tuple(cursors[first : first + CURSORS_AT_ONCE])))
+        if self._cursors is not None:
+            for command in self._cursors.commands(self.state.users):
+                self._propose_or_drop(command)
 
     def _propose_or_drop(self, command: Command) -> None:
         # These are only delayed: a sweep is proposed again, and clients acknowledge again.
@@ -594,7 +561,9 @@ class ReplicatedLedger(Generic[Request]):
         self._ended = True
         self._outbox.stop()
         self._applier.stop()
-        for call in (self._telling, self._checking, self._giving_up):
+        if self._cursors is not None:
+            self._cursors.stop()
+        for call in (self._checking, self._giving_up):
             if call is not None and call.active():
                 call.cancel()
         for done in self._forgetting.values():
