@@ -1,0 +1,545 @@
+"""Twenty clients of a cluster whose nodes and servers fail: do all get all messages?
+
+The clients are those of ``chaos``; here they know all nodes, and go to another one when theirs does
+not answer. All random choices come from a seed. As a program it goes through the faults in random
+order for a given time, and must be started by ``machines.alone``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import random
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.end_to_end import chaos_checks
+from tests.end_to_end.chaos import USERS, WINDOW, User
+from tests.end_to_end.chaos_checks import Findings, Said, digest
+from tests.end_to_end.cluster import CHAT_PORT, Cluster, Program
+from tests.end_to_end.faults import Fault, of_one_server, of_three_servers, single
+
+RATE = 80  # messages a second of all users together
+CUTS = 2  # connections that are cut in a second
+SILENCE = 4.0  # seconds after which a client goes to another node; it asks for an answer after half
+SOON = 10.0  # seconds within which everybody must be served again
+PATIENCE = 60.0  # seconds after which it is given up
+
+
+class Client(User):
+    """A client that knows several nodes.
+
+    :ivar node: the index of the node that it is connected to, or tries next.
+    :ivar away: whether it stays away.
+    :ivar answered: the highest number of its own messages that was answered by SENT.
+    """
+
+    chaos: ClusterChaos
+
+    def __init__(self, chaos: ClusterChaos, name: str) -> None:
+        super().__init__(chaos, name)
+        self.node = chaos.chance.randrange(len(chaos.cluster.nodes))
+        self.away = False
+        self.answered = 0
+        self.input = self.output = b""
+        self.accepted: dict[int, int] = {}  # numbers of its messages
+        self._retried: set[int] = set()  # messages that were refused once, and were said again
+        self._open: set[str] = set()  # Ids that wait for an answer on this connection
+        self._unknown: set[str] = set()  # Ids that were never answered on an earlier one
+        self._again: dict[str, float] = {}  # Ids that were refused, and when they are sent again
+        self._was_cut = False
+        self._tries = 0
+        self._not_before = 0.0
+        self._heard = 0.0
+        self._asked = False
+
+    def order(self) -> list[int]:
+        """Return the numbers of its messages, in the order in which it said them. A message that
+        was refused first may have been overtaken.
+        """
+        return [self.accepted[id] for id in sorted(self.accepted) if id not in self._retried]
+
+    # The connection
+
+    def connect(self) -> None:
+        now = time.monotonic()
+        if self.away or now < self._not_before:
+            return
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        address = self.chaos.cluster.nodes[self.node].address
+        self.chaos.selector.register(self.socket, selectors.EVENT_WRITE, self)
+        resume = f"Session: {self.token}\nResume: {self.newest}\n" if self.token else ""
+        self.input, self.output = b"", f"REGISTER {self.name}\nVersion: 2\n{resume}\n".encode()
+        self._heard, self._asked = now, False
+        if self.socket.connect_ex((address, CHAT_PORT)) not in (0, errno.EINPROGRESS):
+            self.drop()
+
+    def drop(self) -> None:
+        if self.socket is None:
+            return
+        nodes = len(self.chaos.cluster.nodes)
+        self._tries = 0 if self.ready else self._tries + 1
+        super().drop()
+        self._unknown |= self._open
+        self._open.clear()
+        self._not_before = time.monotonic() + min(0.1 * self._tries, 0.5)
+        if self._was_cut:
+            self.node = self.chaos.chance.randrange(nodes)
+        else:
+            self.node = (self.node + 1) % nodes
+        self._was_cut = False
+
+    def move(self, node: int) -> None:
+        """Leave, and try a node next."""
+        self.drop()
+        self.node = node
+
+    def up_to_the_cut(self, data: bytes) -> tuple[bytes, bool]:
+        data, cut = super().up_to_the_cut(data)
+        self._was_cut = self._was_cut or cut
+        return data, cut
+
+    def handle(self, events: int) -> None:
+        if events & selectors.EVENT_READ:
+            self._heard, self._asked = time.monotonic(), False
+        super().handle(events)
+
+    def tend(self, now: float) -> None:
+        """Do what is due."""
+        if self.socket is None:
+            self.connect()
+            return
+        if now - self._heard > SILENCE:
+            self.drop()
+            return
+        if self.ready and not self._asked and now - self._heard > SILENCE / 2:
+            self._asked = True
+            self.write("PING\n\n")
+        for id, due in list(self._again.items()):
+            if self.ready and now >= due:
+                self.send(id, *self.waiting[id])
+
+    # The talk
+
+    def take(self, start: str, headers: dict[str, str], body: str) -> None:
+        match start.split(" ")[:2]:
+            case ["ERROR", code]:
+                self._refused(int(code), headers, start)
+            case ["BYE", *_]:
+                self.chaos.note(f"{self.name} at n{self.node}: {start}")
+                if "Final" in headers:
+                    self.chaos.faults.append(f"{self.name}: {start}, for ever")
+            case ["REGISTERED", *_]:
+                if self.token and int(headers["Last"]) < self.newest:
+                    last = f"{headers['Last']} is the last, but {self.name} has {self.newest}"
+                    self.chaos.faults.append(last)
+                self.chaos.served(self.node)
+                super().take(start, headers, body)
+            case ["SENT", *_]:
+                id = headers["Id"]
+                if id in self.waiting:
+                    self.accepted[int(id[1:])] = int(headers["Message"])
+                    self.answered = max(self.answered, int(id[1:]))
+                self._forget(id)
+                super().take(start, headers, body)
+            case _:
+                super().take(start, headers, body)
+
+    def _refused(self, code: int, headers: dict[str, str], start: str) -> None:
+        id = headers.get("Id", "")
+        if code != 112:
+            self.chaos.faults.append(f"{self.name} at n{self.node}: {start} to {id}")
+        if not self.ready:
+            self.drop()
+            return
+        if id not in self.waiting:
+            return
+        self.chaos.refusals += 1
+        if id in self._unknown:
+            # An earlier try had no answer: the message may have been taken then.
+            self._open.discard(id)
+            self._retried.add(int(id[1:]))
+            self._again[id] = time.monotonic() + 0.5
+        else:
+            self._forget(id)
+            self.chaos.refused.add(digest(self.waiting.pop(id)[1]))
+
+    def _forget(self, id: str) -> None:
+        self._open.discard(id)
+        self._unknown.discard(id)
+        self._again.pop(id, None)
+
+    def send(self, id: str, to: str, text: str) -> None:
+        self._again.pop(id, None)
+        self._open.add(id)
+        super().send(id, to, text)
+
+
+class ClusterChaos:
+    """The cluster, its clients, and the records of sent and received messages.
+
+    :param servers: how many NATS servers; 0 for a single node without any.
+    :param said: gets a line for each thing that happens.
+    """
+
+    def __init__(
+        self, folder: Path, seed: int, servers: int, nodes: int, said: Callable[[str], None]
+    ) -> None:
+        self.chance = random.Random(seed)
+        self.note = said
+        self.selector = selectors.DefaultSelector()
+        self.sent: dict[bytes, Said] = {}
+        self.refused: set[bytes] = set()
+        self.faults: list[str] = []
+        self.said = self.cuts = self.refusals = self.late = 0
+        self.slowest = 0.0
+        self.cluster = Cluster(folder, servers, nodes)
+        self.users: list[Client] = []
+        self._numbers = nodes
+        self._served: set[int] = set()  # nodes that have accepted a session lately
+        self._talks = False
+        self._may_say = 0.0
+        self._last = time.monotonic()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        for program in self.programs:
+            program.start()
+        self.users = [Client(self, f"u{i}") for i in range(USERS)]
+        self.until(lambda: all(user.ready for user in self.users), "names")
+        for user in self.users:
+            user.join()
+        self.until(lambda: all(len(user.rooms) == 2 for user in self.users), "rooms")
+
+    @property
+    def programs(self) -> list[Program]:
+        return [*self.cluster.servers, *self.cluster.nodes]
+
+    def served(self, node: int) -> None:
+        """Called when a node has accepted a session."""
+        self._served.add(node)
+
+    def new_number(self) -> int:
+        """Return the number of a further node."""
+        self._numbers += 1
+        return self._numbers - 1
+
+    # Time
+
+    def tick(self) -> None:
+        """Let everybody read and write for a moment."""
+        for key, events in self.selector.select(0.02):
+            key.data.handle(events)
+        now = time.monotonic()
+        for user in self.users:
+            user.tend(now)
+        if self._talks:
+            self._talk(now - self._last)
+        self._last = now
+        for program in self.programs:
+            status = program.ended()
+            if status is not None and not program.may_end:
+                self.faults.append(f"{program.name} ended with {status}")
+                program.may_end = True
+
+    def _talk(self, passed: float) -> None:
+        if self.chance.random() < passed * CUTS:
+            self.chance.choice(self.users).cut_at = self.chance.randrange(1, 3000)
+            self.cuts += 1
+        self._may_say = min(self._may_say + passed * RATE, RATE)
+        while self._may_say >= 1:
+            self._may_say -= 1
+            user = self.chance.choice(self.users)
+            if len(user.waiting) < WINDOW:
+                user.say()
+
+    def until(self, true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+        """Let time pass until something is true.
+
+        :raises AssertionError: if it takes too long.
+        """
+        end = time.monotonic() + patience
+        while not true():
+            if time.monotonic() > end:
+                states = [user.state() for user in self.users if user.waiting or not user.ready]
+                raise AssertionError(f"no {what}; {self.faults}; {states}")
+            self.tick()
+
+    def talk(self, seconds: float) -> None:
+        """Let everybody talk, and cut connections."""
+        self._talks = True
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.tick()
+        self._talks = False
+
+    def back(self, what: str, *, all_nodes: bool = True) -> None:
+        """Wait until everybody who is not away has got a SENT for a new message, and each node has
+        accepted somebody; the talk goes on meanwhile.
+        """
+        begun = time.monotonic()
+        here = [user for user in self.users if not user.away]
+        before = {user: user.ids for user in here}
+        for user in here:
+            user.say()
+        self._served.clear()
+        nodes = set(range(len(self.cluster.nodes))) if all_nodes else set()
+        moved = begun
+
+        def done() -> bool:
+            nonlocal moved
+            lacking = sorted(nodes - self._served)
+            if lacking and time.monotonic() > moved + 1:
+                moved = time.monotonic()
+                self.chance.choice(here).move(lacking[0])
+            silent = [user for user in here if user.answered <= before[user]]
+            for user in silent:
+                if not user.waiting:  # its message was refused
+                    user.say()
+            return not lacking and not silent
+
+        self._talks = True
+        self.until(done, f"service after {what}")
+        self._talks = False
+        took = time.monotonic() - begun
+        self.slowest = max(self.slowest, took)
+        self.late += took > SOON
+        self.note(f"{what}: back after {took:.1f} s")
+
+    def hear(self, text: str) -> None:
+        """Send a message to all, and wait until they have it, and so all messages before it."""
+        self.until(lambda: not any(user.waiting for user in self.users), "SENT")
+        for speaker in self.users[:2]:  # a sender gets no copy, so a second one sends too
+            while True:
+                said = f"{text} {self.said}"
+                speaker.say("ALL", said)
+                self.until(lambda: not speaker.waiting, "SENT")  # noqa: B023
+                if digest(said) in self.sent:
+                    break
+            self.until(lambda: all(u.has(said) for u in self.users), said)  # noqa: B023
+
+    # Faults
+
+    def stop(self, program: Program, number: int = signal.SIGTERM) -> None:
+        """Send a signal, and wait for the end."""
+        program.signal(number)
+        self.until(lambda: program.ended() is not None, f"end of {program.name}", 20)
+
+    def round(self, fault: Fault) -> None:
+        """Let something fail, while one user is away, and see that it is as it should be."""
+        for user in self.users:
+            user.cut_at = None
+        self.talk(1)
+        away = self.chance.choice(self.users)
+        away.away = True
+        away.drop()
+        self.note(f"{fault}, while {away.name} is away")
+        fault.run(self)
+        away.away = False
+        away.node = self.chance.randrange(len(self.cluster.nodes))
+        self.back(str(fault))
+        for user in self.users:
+            user.cut_at = None
+        self.hear("so far")
+
+    # The end
+
+    def finish(self) -> dict[str, float]:
+        """Compare everything; return the figures."""
+        findings = Findings(faults=self.faults)
+        self.hear("the end")
+        findings.check_streams(self.users, self.sent)
+        findings.check_senders({user.name: user.order() for user in self.users})
+        archives = {node.name: node.archive for node in self.cluster.nodes}
+        heard = [user.got for user in self.users]
+        for name, archive in archives.items():
+            stored = findings.check_messages(chaos_checks.messages(archive), self.sent)
+            heard.append(stored)
+            if unknown := stored.keys() - self.sent.keys() - self.refused:
+                self.faults.append(f"{name} has {len(unknown)} messages that nobody has sent")
+        findings.check_refused(self.refused, *heard)
+        self._compare(findings, archives)
+        for node in self.cluster.nodes:
+            if (checked := node.admin("check").stdout) != "sound\n":
+                self.faults.append(f"the archive of {node.name}: {checked}")
+        for program in self.programs:
+            if "Traceback" in program.said():
+                self.faults.append(f"{program.log} has a traceback")
+        return {
+            "messages": len(self.sent),
+            "cuts": self.cuts,
+            "refusals": self.refusals,
+            "lost": findings.lost,
+            "doubled": findings.doubled,
+            "out_of_order": findings.out_of_order,
+            "refused_found": findings.refused_found,
+            "archives_differ": findings.archives_differ,
+            "late": self.late,
+            "other_faults": len(self.faults),
+            "slowest": round(self.slowest, 1),
+        }
+
+    def _compare(self, findings: Findings, archives: dict[str, Path]) -> None:
+        found: dict[str, chaos_checks.Snapshot] | None = None
+
+        def equal() -> bool:
+            nonlocal found
+            found = chaos_checks.same_position(archives)
+            return found is not None
+
+        try:
+            self.until(equal, "position that all have")
+        except AssertionError:
+            findings.archives_differ += 1
+            self.faults.append(f"positions: {chaos_checks.positions(archives)}")
+        else:
+            assert found is not None
+            findings.check_equal(found)
+
+    def close(self) -> None:
+        for user in self.users:
+            user.drop()
+        self.cluster.close()
+        self.selector.close()
+
+
+FAULTS = (
+    "lost",
+    "doubled",
+    "out_of_order",
+    "refused_found",
+    "archives_differ",
+    "late",
+    "other_faults",
+)
+"""The figures that must be 0."""
+
+
+def run(
+    folder: Path,
+    seed: int,
+    servers: int,
+    nodes: int,
+    faults: list[Fault],
+    note: Callable[[str], None],
+    until: float = float("inf"),
+) -> dict[str, float]:
+    """Run a cluster through faults, at most until a time; return the figures.
+
+    :param folder: gets the output of all programs, and the disks.
+    :param note: gets a line for each thing that happens.
+    :raises AssertionError: if something does not come back.
+    """
+    chaos = ClusterChaos(folder, seed, servers, nodes, note)
+    rounds = 0
+    try:
+        for fault in faults:
+            if time.monotonic() < until:
+                chaos.round(fault)
+                rounds += 1
+        figures = {"rounds": rounds, **chaos.finish()}
+        for text in chaos.faults[:20]:
+            note(f"FAULT: {text}")
+        if any(figures[kind] for kind in FAULTS):
+            _keep(folder)
+        return figures
+    except AssertionError as error:
+        note(f"FAULT: {error}")
+        _keep(folder)
+        raise
+    finally:
+        chaos.close()
+
+
+def _keep(folder: Path) -> None:
+    """Copy the archives from the disks, which will be gone."""
+    for path in folder.glob("n*/*.sqlite*"):
+        shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--servers", type=int, choices=(0, 1, 3), action="append")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    begun = time.monotonic()
+    until = begun + options.minutes * 60
+    matrix = {0: single, 1: of_one_server, 3: of_three_servers}
+    left: dict[int, list[Fault]] = {servers: [] for servers in options.servers or (1, 3)}
+    total: dict[str, float] = {}
+    failed = 0
+    while time.monotonic() < until or not total:
+        servers = chance.choice(list(left))
+        if not left[servers]:
+            left[servers] = [f for f in matrix[servers]() if options.only in str(f)]
+            chance.shuffle(left[servers])
+        if not left[servers]:
+            parser.error(f"no fault is called {options.only!r}")
+        faults, left[servers] = left[servers][: options.rounds], left[servers][options.rounds :]
+        number = chance.randrange(10**6)
+        nodes = options.nodes if servers else 1
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            journal = Journal(folder / "journal", echo=options.verbose)
+            journal(f"{servers} servers, {nodes} nodes: {'; '.join(map(str, faults))}")
+            try:
+                figures = run(folder, number, servers, nodes, faults, journal, until)
+            except AssertionError:
+                figures = {"late": 1}
+            journal(" ".join(f"{key}={value}" for key, value in figures.items()))
+            if any(figures.get(kind) for kind in FAULTS):
+                failed += 1
+                if options.keep:
+                    _copy(folder, options.keep / f"{options.seed}-{number}")
+        for key, value in figures.items():
+            total[key] = (
+                max(total.get(key, 0), value) if key == "slowest" else total.get(key, 0) + value
+            )
+    total |= {"seconds": round(time.monotonic() - begun), "seed": options.seed}
+    print(*(f"{key}={value}" for key, value in total.items()))  # noqa: T201
+    return 1 if failed else 0
+
+
+class Journal:
+    """Writes down what happens, with the time of day."""
+
+    def __init__(self, path: Path, *, echo: bool) -> None:
+        self._path = path
+        self._echo = echo
+
+    def __call__(self, text: str) -> None:
+        line = f"{time.strftime('%H:%M:%S')}.{time.time() % 1 * 1000:03.0f} {text}\n"
+        with open(self._path, "a") as file:
+            file.write(line)
+        if self._echo or text.startswith("FAULT"):
+            sys.stderr.write(line)
+
+
+def _copy(folder: Path, to: Path) -> None:
+    to.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy(path, to)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

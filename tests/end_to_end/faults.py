@@ -1,0 +1,241 @@
+"""What fails in the chaos tests of a cluster, how, and what must hold meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tests.end_to_end.cluster import Node, Program, Server
+
+if TYPE_CHECKING:
+    from tests.end_to_end.cluster_chaos import ClusterChaos
+
+BEYOND_THE_LEASE = 8.0  # seconds
+WITHIN_THE_LEASE = 2.0
+TARGETS = ("node", "leader", "follower", "servers", "node and server")
+WAYS = ("kill", "terminate", "freeze", "cut", "split")
+
+
+class Fault(Protocol):
+    """Something that fails. ``str`` says what."""
+
+    def run(self, chaos: ClusterChaos) -> None:
+        """Let it fail, and end it. Whoever still can must be served meanwhile."""
+
+
+class Failure(NamedTuple):
+    """Programs or their cables fail, and are repaired.
+
+    :ivar target: one of ``TARGETS``.
+    :ivar way: ``kill``, ``terminate``, ``freeze``, ``cut`` (servers from nodes) or ``split``
+        (servers from other servers).
+    """
+
+    target: str
+    way: str
+    seconds: float = BEYOND_THE_LEASE
+
+    def __str__(self) -> str:
+        return f"{self.way} {self.target} for {self.seconds:g} s"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        victims = self._victims(chaos)
+        chaos.note(f"{self}: {' '.join(victim.name for victim in victims)}")
+        for victim in victims:
+            self._fail(chaos, victim)
+        if self._survivable(chaos, victims) and self.seconds > WITHIN_THE_LEASE:
+            chaos.back(f"the beginning of: {self}", all_nodes=False)
+        chaos.talk(self.seconds)
+        for victim in victims:
+            self._repair(chaos, victim)
+
+    def _victims(self, chaos: ClusterChaos) -> list[Program]:
+        node = chaos.chance.choice(chaos.cluster.nodes)
+        if self.target == "node":
+            return [node]
+        if self.target == "servers":
+            return [*chaos.cluster.servers]
+        leader = chaos.cluster.leader()
+        if self.target == "leader":
+            return [leader]
+        if self.target == "follower":
+            others = [server for server in chaos.cluster.servers if server is not leader]
+            return [chaos.chance.choice(others)]
+        return [node, chaos.chance.choice(chaos.cluster.servers)]
+
+    @staticmethod
+    def _survivable(chaos: ClusterChaos, victims: list[Program]) -> bool:
+        """Return whether a node is left, and most of the servers."""
+        nodes = [node for node in chaos.cluster.nodes if node not in victims]
+        servers = [server for server in chaos.cluster.servers if server not in victims]
+        return bool(nodes) and len(servers) * 2 > len(chaos.cluster.servers)
+
+    def _fail(self, chaos: ClusterChaos, victim: Program) -> None:
+        match self.way:
+            case "kill":
+                victim.signal(signal.SIGKILL)
+            case "terminate":
+                victim.signal(signal.SIGTERM)
+            case "freeze":
+                victim.signal(signal.SIGSTOP)
+            case "split" if isinstance(victim, Server):
+                victim.machine.unplug(chaos.cluster.routes)
+            case _:
+                victim.machine.unplug(chaos.cluster.nats)
+
+    def _repair(self, chaos: ClusterChaos, victim: Program) -> None:
+        match self.way:
+            case "kill" | "terminate":
+                chaos.until(lambda: victim.ended() is not None, f"end of {victim.name}", 20)
+                victim.start()
+            case "freeze":
+                victim.signal(signal.SIGCONT)
+            case "split" if isinstance(victim, Server):
+                victim.machine.plug(chaos.cluster.routes)
+            case _:
+                victim.machine.plug(chaos.cluster.nats)
+
+
+class NodeDiskFull:
+    """A node can't write its archive."""
+
+    def __str__(self) -> str:
+        return "the disk of a node is full"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        node = chaos.chance.choice(chaos.cluster.nodes)
+        chaos.note(f"{self}: {node.name}")
+        node.disk.fill()
+        if len(chaos.cluster.nodes) > 1:
+            chaos.back(f"the beginning of: {self}", all_nodes=False)
+        chaos.talk(5)
+        node.disk.free()
+
+
+class ServerDiskFull:
+    """A NATS server can't write. It must be restarted when it has space again."""
+
+    def __str__(self) -> str:
+        return "the disk of a server is full"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        server = chaos.cluster.leader()
+        chaos.note(f"{self}: {server.name}")
+        server.disk.fill()
+        chaos.talk(8)
+        server.disk.free()
+        chaos.stop(server)
+        server.start()
+
+
+class StreamFull:
+    """The stream has as many bytes as it may."""
+
+    def __str__(self) -> str:
+        return "the stream is full"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        before = chaos.refusals
+        chaos.cluster.limit(5000)
+        chaos.talk(5)
+        if chaos.refusals == before:
+            chaos.faults.append("a full stream has refused nothing")
+        chaos.cluster.limit(None)
+
+
+class Purge:
+    """Somebody deletes the stream's messages, while a node that lacks some of them is stopped. It
+    must say so, and begin anew with a copy.
+    """
+
+    def __str__(self) -> str:
+        return "the stream is purged"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        node = chaos.chance.choice(chaos.cluster.nodes)
+        chaos.stop(node)
+        chaos.talk(2)
+        chaos.cluster.purge()
+        chaos.back(f"{self}", all_nodes=False)
+        begin = len(node.said())
+        node.start()
+        node.may_end = True
+        chaos.until(lambda: node.ended() is not None, "end of the node that lacks messages", 30)
+        chaos.note(f"{node.name} ended with {node.ended()}: {node.said(begin)[-1000:]}")
+        if node.ended() != 1:
+            chaos.faults.append(f"{node.name} lacks purged messages, and ended with {node.ended()}")
+        for path in node.state.glob("*.sqlite*"):
+            path.unlink()
+        node.start()
+
+
+class OldBackup:
+    """A node gets an archive that it had earlier."""
+
+    def __str__(self) -> str:
+        return "an old backup is put back"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        node = chaos.chance.choice(chaos.cluster.nodes)
+        backup = Path(chaos.cluster.folder) / f"{node.name}.backup"
+        self._admin(chaos, node, "backup", str(backup))
+        chaos.talk(3)
+        chaos.stop(node)
+        chaos.talk(1)
+        self._admin(chaos, node, "restore", str(backup))
+        backup.unlink()
+        node.start()
+
+    @staticmethod
+    def _admin(chaos: ClusterChaos, node: Node, *arguments: str) -> None:
+        done = node.admin(*arguments)
+        if done.returncode:
+            chaos.faults.append(f"{arguments}: {done.stderr}")
+
+
+class Twin:
+    """Another node has the name of one that runs. It must end."""
+
+    def __str__(self) -> str:
+        return "two nodes have one name"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        node = chaos.chance.choice(chaos.cluster.nodes)
+        number = chaos.new_number()
+        twin = chaos.cluster.node(number, label=node.name)
+        twin.start()
+        try:
+            chaos.until(lambda: twin.ended() is not None, f"end of a second {node.name}", 30)
+            chaos.note(f"{twin.name} ended with {twin.ended()}: {twin.said()[-500:]}")
+            if twin.ended() != 1:
+                chaos.faults.append(f"a second {node.name} ended with {twin.ended()}")
+        finally:
+            twin.close()
+
+
+def single() -> list[Fault]:
+    """Return what can happen to a single server."""
+    ways = ("kill", "terminate", "freeze")
+    return [*(Failure("node", way) for way in ways), Failure("node", "kill", 0), NodeDiskFull()]
+
+
+def of_one_server() -> list[Fault]:
+    """Return what can happen to nodes with one NATS server."""
+    targets = ("node", "servers", "node and server")
+    ways = ("kill", "terminate", "freeze", "cut")
+    return [*(Failure(target, way) for target in targets for way in ways), *_others()]
+
+
+def of_three_servers() -> list[Fault]:
+    """Return what can happen to nodes with three NATS servers."""
+    failures = [Failure(target, way) for target in TARGETS for way in WAYS]
+    failures.remove(Failure("node", "split"))
+    return [*failures, *_others()]
+
+
+def _others() -> list[Fault]:
+    short = [Failure(target, "freeze", WITHIN_THE_LEASE) for target in ("node", "servers")]
+    at_once = [Failure(target, "kill", 0) for target in ("node", "servers")]
+    others = [NodeDiskFull(), ServerDiskFull(), StreamFull(), Purge(), OldBackup(), Twin()]
+    return [*short, *at_once, *others]
