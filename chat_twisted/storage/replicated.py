@@ -137,6 +137,8 @@ class ReplicatedLedger(Generic[Request]):
             self._refuse,
             self._refused,
         )
+        # It may be later than the time of the last entry that has changed the state.
+        log_time.reach(self._applier.membership.time)
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
