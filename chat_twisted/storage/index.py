@@ -128,6 +128,33 @@ def rebuild(connection: sqlite3.Connection, folder: Path) -> None:
     (folder / DAMAGED).unlink(missing_ok=True)
 
 
+def renew_stamp(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Give an archive and the index in a folder a new stamp, so that no other index matches the
+    archive.
+
+    :param connection: the archive.
+    :return: whether there is an index that matches the archive and is not damaged.
+    :raises sqlite3.OperationalError: if it can't be written.
+    """
+    [old] = connection.execute("SELECT stamp FROM progress").fetchone()
+    new = os.urandom(16)
+    connection.execute("UPDATE progress SET stamp = ?", (new,))
+    connection.commit()
+    if not (folder / FILE).exists():
+        return False
+    try:
+        attach(connection, folder)
+        if damage(connection, "looked_up", quick=True):
+            return False
+        stamped = connection.execute("UPDATE indexed SET stamp = ? WHERE stamp = ?", (new, old))
+        connection.commit()
+        return bool(stamped.rowcount)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+
+
 def catch_up(connection: sqlite3.Connection) -> None:
     """Index all messages, and commit."""
     before, now = -1, 0

@@ -19,6 +19,9 @@ BEFORE = "-before-"
 """Part of the name of the copy that is made before the schema is changed; the schema's new number
 follows."""
 
+FIRST_WITH_VERSION = 6
+"""The first schema in which the state has a version."""
+
 
 class ArchiveError(FilesError):
     """The archive can't be opened. The message is one line for the user."""
