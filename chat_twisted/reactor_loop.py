@@ -1,13 +1,14 @@
-"""An asyncio event loop over Twisted's reactor, as far as prompt_toolkit needs one.
+"""An asyncio event loop over Twisted's reactor, as far as prompt_toolkit and nats-py need one.
 
-Timers, readers and threads are those of the reactor: the loop has no thread and no file descriptor,
-and while nothing is due it does not wake up. Many terminals can share it. This module must not know
-what its callbacks do.
+Timers, readers, connections and threads are those of the reactor: the loop has no thread and no
+file descriptor, and while nothing is due it does not wake up. Many terminals can share it. This
+module must not know what its callbacks do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chat_twisted import reactor_streams
 from chat_twisted.logs import Logger
 
 T = TypeVar("T")
@@ -189,7 +191,7 @@ class ReactorLoop:
             timer.delayed.cancel()
             timer.delayed = None
 
-    # Files, threads and signals
+    # Files, connections, threads and signals
 
     def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
         """Call ``callback`` whenever the descriptor ``fd`` can be read or has come to its end."""
@@ -227,6 +229,33 @@ class ReactorLoop:
 
         self._reactor.callInThread(run)
         return future
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """Connect to ``host``; return the transport and the protocol.
+
+        :raises OSError: if that is not possible.
+        """
+        return await reactor_streams.connect(
+            self._reactor, self._loop, protocol_factory, host, port
+        )
+
+    async def start_tls(
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+    ) -> asyncio.Transport:
+        """Begin TLS on a connection, as a client; return the transport for ``protocol``.
+
+        :raises OSError: if that fails; ``ssl.SSLError`` is one.
+        """
+        return await reactor_streams.start_tls(
+            self._loop, transport, protocol, sslcontext, server_hostname
+        )
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         """Do nothing: the program handles the signals of its process, and many terminals of users

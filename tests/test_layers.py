@@ -24,6 +24,7 @@ LAYERS = {
         "logfile",
         "memory",
         "memory_connection",
+        "reactor_streams",
         "reactor_loop",
     ],
     "values": [
@@ -71,6 +72,10 @@ LAYERS = {
     "storage": [
         "storage",
         "storage.log",
+        "storage.following",
+        "storage.nats_client",
+        "storage.nats_connection",
+        "storage.nats",
         "storage.sql",
         "storage.terms",
         "storage.upgrade",

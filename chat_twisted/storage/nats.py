@@ -1,0 +1,406 @@
+"""The log that several nodes share, on a stream of NATS JetStream. Implements ``log.Log``.
+
+The stream's leader sends each record to all nodes as soon as it is stored (JetStream's
+"republish"); what a node misses, it fetches from any server that has the stream (``following``). So
+no consumer has to be kept, or made anew when a server is lost. JetStream's detection of duplicates
+is not used. This module must not know what the records mean, or asyncio.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from chat_twisted.logs import Logger
+from chat_twisted.storage.following import Fetched, Follower
+from chat_twisted.storage.log import Bounds, LogBroken, NotTaken, Taken, Unknown
+from chat_twisted.storage.nats_client import Message
+from chat_twisted.storage.nats_connection import NatsConnection
+
+APPEND_PATIENCE = 2.0
+"""Seconds for which an answer to ``append`` is waited for."""
+
+API_PATIENCE = 2.0
+"""Seconds for which an answer of JetStream, or a connection before, is waited for."""
+
+FETCH_RECORDS = 2000
+FETCH_SIZE = 1024 * 1024
+"""Maximum number and size, in bytes, of the records that are fetched at once."""
+
+REPLICAS = 3
+"""How many servers keep the stream, if there are as many."""
+
+IDENTITY = "identity"
+"""The stream's metadata that has its identity. A stream that an operator has made has none; its
+identity is the time at which it was made.
+"""
+
+END_OF_BATCH = "204"
+"""Status of the message after the last one of those that were fetched."""
+
+# Errors of JetStream.
+NO_PEERS = 10005
+NOT_CLUSTERED = 10074
+NAME_IN_USE = 10058
+STREAM_NOT_FOUND = 10059
+NO_MESSAGE = 10037
+STORE_FAILED = 10077
+TOO_LONG = 10054
+SEALED = 10109
+TOO_MANY = 10167
+NO_SPACE = {10002, 10023, 10028, 10047}
+
+
+class JetStreamError(Exception):
+    """An answer of JetStream that is an error."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+        self.description = description
+
+
+class NatsLog:
+    """A log on a JetStream stream, which is made if it is missing. It connects by itself.
+
+    :param urls: of the servers of one cluster: ``nats://[user:password@|token@]host[:port]``;
+        ``tls://`` if they must encrypt.
+    :param reactor: the reactor; this process must not fork any more.
+    :param credentials: the path of a credentials file of NATS (``.creds``).
+    :param ca: the path of the certificates that the servers' certificates are checked with. Without
+        it, those of the system are, if the servers encrypt.
+    :param name: the stream's name, with which all subjects begin. Letters, digits, "-" and "_".
+    :param max_bytes: maximum size of the stream if it is made, in bytes; None for no limit.
+    :raises ValueError: if a URL or a file has mistakes.
+    :raises OSError: if a file can't be read.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        reactor: Any,
+        *,
+        credentials: str | None = None,
+        ca: str | None = None,
+        name: str = "chat",
+        max_bytes: int | None = None,
+    ) -> None:
+        self._name = name
+        self._subject = f"{name}.log"
+        self._stored = f"{name}.log.stored"
+        self._max_bytes = max_bytes
+        self._reactor = reactor
+        self._follower: Follower | None = None
+        self._may_make = True  # the stream: until it has been seen
+        self._is_online = False
+        self._connection = NatsConnection(
+            urls,
+            reactor,
+            credentials=credentials,
+            ca=ca,
+            name=name,
+            connected=self._connected,
+            lost=self._lost,
+        )
+        self._connection.start()
+
+    # Appending
+
+    def append(self, data: bytes) -> Deferred[int]:
+        """Append a record. See ``Log``."""
+        answer = self._connection.request(self._subject, data, APPEND_PATIENCE)
+        return answer.addCallback(self._appended)
+
+    def _appended(self, message: Message) -> int:
+        answer = _parse(message.data)
+        if (error := answer.get("error")) is not None:
+            raise refusal(error.get("err_code", 0), error.get("description", ""))
+        position = answer.get("seq")
+        if answer.get("stream") != self._name or not isinstance(position, int):
+            raise Unknown("the answer is not that of the log")
+        if self._follower is not None:
+            self._follower.stored(position)
+        return position
+
+    # Following
+
+    def follow(self, after: int, take: Taken, broken: Callable[[LogBroken], None]) -> None:
+        """Take all records after a position. See ``Log``."""
+        if after:
+            self._may_make = False
+        self._follower = Follower(self._reactor, self, after, take, broken)
+        self._connection.subscribe(self._stored, self._came)
+        if self._is_online:
+            self._follower.online()
+
+    def _connected(self) -> None:
+        self._is_online = True
+        if self._follower is not None:
+            self._follower.online()
+
+    def _lost(self) -> None:
+        self._is_online = False
+        if self._follower is not None:
+            self._follower.offline()
+
+    def _came(self, message: Message, more: bool) -> None:
+        position = message.headers.get("Nats-Sequence", "")
+        if self._follower is not None and position.isdecimal():
+            self._follower.came(int(position), message.data, more)
+
+    # What the follower asks
+
+    async def _describe(self) -> Bounds | None:
+        await self._connection.ready(API_PATIENCE)
+        try:
+            info = await self._call("STREAM.INFO")
+        except JetStreamError as problem:
+            if problem.code != STREAM_NOT_FOUND:
+                raise Unknown(str(problem)) from problem
+            if not self._may_make:
+                return None
+            info = await self._make()
+        info = await self._correct(info)
+        self._may_make = False
+        return _bounds(info)
+
+    def describe(self) -> Deferred[Bounds | None]:
+        """Return what is stored; make the stream if it was never seen."""
+        return Deferred.fromCoroutine(self._describe())
+
+    def fetch(self, after: int) -> Deferred[Fetched]:
+        """Return records after a position, from any server."""
+        request = {
+            "seq": after + 1,
+            "batch": FETCH_RECORDS,
+            "max_bytes": FETCH_SIZE,
+            "no_hdr": True,
+        }
+        return self._connection.collect(
+            f"$JS.API.DIRECT.GET.{self._name}", _json(request), API_PATIENCE, _has_status
+        ).addCallbacks(_fetched, _unknown, callbackArgs=(after,))
+
+    def get(self, position: int) -> Deferred[bytes | None]:
+        """Return one record, from the stream's leader."""
+        return Deferred.fromCoroutine(self._get(position))
+
+    async def _get(self, position: int) -> bytes | None:
+        try:
+            answer = await self._call("STREAM.MSG.GET", {"seq": position})
+        except JetStreamError as problem:
+            if problem.code != NO_MESSAGE:
+                raise Unknown(str(problem)) from problem
+            return None
+        return base64.b64decode(answer["message"].get("data", ""))
+
+    # The stream
+
+    def bounds(self) -> Deferred[Bounds]:
+        """Return which log it is and what it stores. See ``Log``."""
+
+        async def bounds() -> Bounds:
+            described = await self._describe()
+            if described is None:
+                raise Unknown("there is no log")
+            return described
+
+        return Deferred.fromCoroutine(bounds())
+
+    def purge(self, below: int) -> Deferred[None]:
+        """Delete the records with positions lower than ``below``. See ``Log``."""
+
+        async def purge() -> None:
+            try:
+                await self._call("STREAM.PURGE", {"seq": below})
+            except JetStreamError as problem:
+                raise Unknown(str(problem)) from problem
+
+        return Deferred.fromCoroutine(purge())
+
+    async def _call(self, function: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call a function of JetStream for the stream.
+
+        :raises JetStreamError: if it answers with an error.
+        :raises Unknown: if it does not answer.
+        """
+        data = b"" if request is None else _json(request)
+        try:
+            message = await self._connection.request(
+                f"$JS.API.{function}.{self._name}", data, API_PATIENCE
+            )
+        except NotTaken as problem:
+            raise Unknown(str(problem)) from problem
+        answer = _parse(message.data)
+        if (error := answer.get("error")) is not None:
+            raise JetStreamError(error.get("err_code", 0), error.get("description", ""))
+        return answer
+
+    async def _make(self) -> dict[str, Any]:
+        """Make the stream. If another node does at the same time, its stream is taken."""
+        replicas = REPLICAS
+        while True:
+            try:
+                answer = await self._call("STREAM.CREATE", self._config(replicas))
+            except JetStreamError as problem:
+                if problem.code == NAME_IN_USE:
+                    answer = await self._call("STREAM.INFO")
+                    break
+                few = problem.code == NO_PEERS and self._connection.server_count < REPLICAS
+                if replicas == 1 or not (few or problem.code == NOT_CLUSTERED):
+                    raise Unknown(str(problem)) from problem
+                replicas = 1
+            else:
+                self._log.info("made the log, on {servers} servers", servers=replicas)
+                break
+        return answer
+
+    def _config(self, replicas: int) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "subjects": [self._subject],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "num_replicas": replicas,
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": self._max_bytes if self._max_bytes is not None else -1,
+            "max_age": 0,
+            "metadata": {IDENTITY: secrets.token_hex(16)},
+            **self._needed(),
+        }
+
+    def _needed(self) -> dict[str, Any]:
+        """That part of the stream's settings that the nodes can't do without."""
+        return {
+            "allow_direct": True,
+            "republish": {"src": self._subject, "dest": self._stored},
+        }
+
+    async def _correct(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Give a stream that an operator has made the settings that are needed."""
+        config = info["config"]
+        needed = self._needed()
+        if all(config.get(key) == needed[key] for key in needed):
+            return info
+        try:
+            return await self._call("STREAM.UPDATE", {**config, **needed})
+        except JetStreamError as problem:
+            raise Unknown(str(problem)) from problem
+
+    # Messages between the nodes
+
+    def tell(self, topic: str, data: bytes) -> None:
+        """Send a message to the other nodes. See ``Log``."""
+        try:
+            self._connection.publish(f"{self._name}.{topic}", data)
+        except NotTaken as problem:
+            self._log.debug("not told: {problem}", problem=str(problem))
+
+    def hear(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Hear the messages of the other nodes. See ``Log``."""
+        self._connection.subscribe(f"{self._name}.{topic}", lambda message, _: heard(message.data))
+
+    def ask(self, topic: str, data: bytes, patience: float) -> Deferred[bytes]:
+        """Ask one of the other nodes. See ``Log``."""
+        started = self._reactor.seconds()
+
+        async def ask() -> bytes:
+            await self._connection.ready(patience)
+            left = max(0.0, patience - (self._reactor.seconds() - started))
+            try:
+                message = await self._connection.request(f"{self._name}.{topic}", data, left)
+            except NotTaken as problem:
+                raise Unknown(str(problem)) from problem
+            return message.data
+
+        return Deferred.fromCoroutine(ask())
+
+    def answer(self, topic: str, answer: Callable[[bytes], Deferred[bytes]]) -> None:
+        """Answer the questions of the other nodes. See ``Log``."""
+
+        def heard(message: Message, more: bool) -> None:
+            def send(data: bytes) -> None:
+                self._connection.publish(message.reply, data)
+
+            def failed(failure: Failure) -> None:
+                self._log.failure("a question about {topic} has no answer", failure, topic=topic)
+
+            if message.reply:
+                answer(message.data).addCallback(send).addErrback(failed)
+
+        self._connection.subscribe(f"{self._name}.{topic}", heard, queue=topic)
+
+    def close(self) -> Deferred[None]:
+        """Stop everything. See ``Log``."""
+        if self._follower is not None:
+            self._follower.stop()
+        return self._connection.close()
+
+
+def refusal(code: int, description: str) -> NotTaken | Unknown:
+    """Return what an error means that JetStream answers to a record.
+
+    ``NotTaken`` if the servers' source says so: these answers are given before the record is
+    proposed to the other servers or written (2.11 to 2.15: ``processClusteredInboundMsg``,
+    ``processJetStreamMsgWithBatch``). 10077 has several reasons; of those, the limits alone are
+    certain, because a server that can't write says nothing, and others may have written.
+    """
+    limits = code == STORE_FAILED and description.startswith("maximum ")
+    if limits or code in NO_SPACE:
+        return NotTaken(description, full=True)
+    if code in {TOO_LONG, SEALED, TOO_MANY}:
+        return NotTaken(description)
+    return Unknown(f"{description} ({code})")
+
+
+def _bounds(info: dict[str, Any]) -> Bounds:
+    state = info["state"]
+    last = state["last_seq"]
+    first = state["first_seq"] if state["messages"] else last + 1
+    identity = info["config"].get("metadata", {}).get(IDENTITY)
+    return Bounds(identity or info["created"], first, last)
+
+
+def _fetched(messages: list[Message], after: int) -> Fetched:
+    *records, end = messages
+    if end.status != END_OF_BATCH:  # 404: there is none
+        return Fetched([], after)
+    return Fetched([each.data for each in records], int(end.headers["Nats-Last-Sequence"]))
+
+
+def _has_status(message: Message) -> bool:
+    return bool(message.status)
+
+
+def _unknown(failure: Failure) -> Failure:
+    """Say of a question, which changes nothing, that there was no answer."""
+    if failure.check(NotTaken):
+        return Failure(Unknown(failure.getErrorMessage()))
+    return failure
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Parse an answer of JetStream.
+
+    :raises Unknown: if it is none.
+    """
+    try:
+        answer = json.loads(data)
+    except ValueError as problem:
+        raise Unknown("the answer is not that of JetStream") from problem
+    if not isinstance(answer, dict):
+        raise Unknown("the answer is not that of JetStream")
+    return answer

@@ -1,0 +1,292 @@
+"""A connection to one of several NATS servers, which is made again whenever it is lost.
+
+The next connection is to the next server of the list. Nothing is kept and sent later: a message
+that was not sent because there was no connection is never sent, and callers are told. This module
+must not know streams, or what is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from chat_twisted import reactor_loop
+from chat_twisted.logs import Logger
+from chat_twisted.storage.log import NotTaken, Unknown
+from chat_twisted.storage.nats_client import (
+    Credentials,
+    Heard,
+    Message,
+    NatsClient,
+    NatsError,
+    Server,
+    parse_url,
+    read_credentials,
+)
+
+CONNECT_PATIENCE = 2.0
+"""Seconds within which a connection must be made and accepted by the server."""
+
+PAUSE = 0.25
+"""Seconds before the servers are tried again, after none of them could be reached."""
+
+NO_RESPONDERS = "503"
+"""Status of the answer if nobody has subscribed to the subject of a request."""
+
+
+class NatsConnection:
+    """Keeps a connection to one of the servers, from ``start`` to ``close``.
+
+    :param urls: see ``nats_client.parse_url``.
+    :param reactor: the reactor; this process must not fork any more.
+    :param credentials: the path of a credentials file, or None.
+    :param ca: the path of the certificates that are accepted, or None for those of the system. With
+        it, all servers must encrypt.
+    :param name: shown by the servers.
+    :param connected: called when a connection has been made and everything is subscribed.
+    :param lost: called when that connection is lost.
+    :raises ValueError: if a URL or a file has mistakes.
+    :raises OSError: if a file can't be read.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        reactor: Any,
+        *,
+        credentials: str | None,
+        ca: str | None,
+        name: str,
+        connected: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._servers = [parse_url(url, must_encrypt=ca is not None) for url in urls]
+        random.shuffle(self._servers)  # the nodes spread over the servers
+        self._credentials: Credentials | None = None
+        if credentials is not None:
+            self._credentials = read_credentials(credentials)
+        self._tls = ssl.create_default_context(cafile=ca) if ca is not None else None
+        self._name = name
+        self._reactor = reactor
+        self._connected = connected
+        self._lost = lost
+        self._client: NatsClient | None = None  # the one that is connected
+        self._running: asyncio.Task[None] | None = None
+        self._subscriptions: list[tuple[str, str, Heard]] = []
+        self._inbox = ""
+        self._numbers = itertools.count(1)
+        self._questions: dict[str, _Question] = {}
+        self._waiting: list[Deferred[None]] = []  # for a connection
+        self._problems: dict[Server, str] = {}  # that were logged
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._client is not None and self._client.is_connected
+
+    @property
+    def server_count(self) -> int:
+        """How many servers there are, as far as is known."""
+        announced = len(self._client.servers) if self._client is not None else 0
+        return max(len(self._servers), announced)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._running = reactor_loop.use(self._reactor).create_task(self._run())
+
+    def ready(self, patience: float) -> Deferred[None]:
+        """Wait for a connection.
+
+        :return: fails with ``Unknown`` if there is none after ``patience`` seconds.
+        """
+        if self.is_connected:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(lambda each: each.errback(Unknown("not connected")))
+        self._waiting.append(waiting)
+        timer = self._reactor.callLater(patience, waiting.cancel)
+
+        def done(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            return result
+
+        return waiting.addBoth(done)
+
+    def subscribe(self, subject: str, heard: Heard, queue: str = "") -> None:
+        """Call ``heard`` with the messages for a subject, on this connection and all later ones.
+
+        :param queue: each message goes to one of the subscribers with the same ``queue``.
+        """
+        self._subscriptions.append((subject, queue, heard))
+        if self._client is not None:
+            self._client.listen_soon(subject, queue, heard)
+
+    def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Send a message. It may be lost.
+
+        :raises NotTaken: if there is no connection, or the message is too long.
+        """
+        client = self._client
+        if client is None or not client.is_connected:
+            raise NotTaken("not connected to a NATS server")
+        if len(data) > client.max_payload:
+            raise NotTaken(f"{len(data)} bytes; the NATS server takes {client.max_payload}")
+        client.send(subject, data, reply)
+
+    def request(self, subject: str, data: bytes, patience: float) -> Deferred[Message]:
+        """Send a request, and wait for an answer.
+
+        :return: fails with ``NotTaken`` if the request was not sent, or nobody has got it; with
+            ``Unknown`` if no answer has come after ``patience`` seconds.
+        """
+        return self.collect(subject, data, patience, lambda _: True).addCallback(
+            lambda answers: answers[0]
+        )
+
+    def collect(
+        self, subject: str, data: bytes, patience: float, is_last: Callable[[Message], bool]
+    ) -> Deferred[list[Message]]:
+        """As ``request``, for several answers. ``is_last`` returns whether an answer is the last.
+
+        :param patience: maximum time between two of them, in seconds.
+        """
+        question = _Question(self._reactor, patience, is_last)
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        try:
+            self.publish(subject, data, reply)
+        except NotTaken as problem:
+            question.fail(problem)
+            return question.answers
+        self._questions[reply] = question
+        return question.answers.addBoth(self._forget, reply)
+
+    def _forget(self, result: Any, reply: str) -> Any:
+        del self._questions[reply]
+        return result
+
+    def _answered(self, message: Message, more: bool) -> None:
+        if (question := self._questions.get(message.subject)) is not None:
+            question.answered(message)
+
+    def close(self) -> Deferred[None]:
+        """Close the connection, and make no other. Requests that wait fail with ``Unknown``.
+
+        :return: fires when that is done.
+        """
+        for waiting in self._waiting[:]:
+            waiting.cancel()
+        if self._running is None:
+            return succeed(None)
+        self._running.cancel()
+        ended = Deferred.fromFuture(self._running)
+        self._running = None
+        return ended.addErrback(lambda failure: failure.trap(asyncio.CancelledError) and None)
+
+    async def _run(self) -> None:
+        failures = 0
+        for server in itertools.cycle(self._servers):
+            client = NatsClient(server, self._credentials, self._tls, self._name)
+            try:
+                async with asyncio.timeout(CONNECT_PATIENCE):
+                    await self._open(client)
+            except (NatsError, TimeoutError) as problem:
+                self._report(server, str(problem) or "no answer")
+                await client.leave()
+                failures += 1
+                if failures % len(self._servers) == 0:
+                    await asyncio.sleep(PAUSE)
+            else:
+                failures = 0
+                await self._use(client, server)
+
+    async def _open(self, client: NatsClient) -> None:
+        """Connect, and subscribe everything.
+
+        :raises NatsError: if that is not possible.
+        """
+        await client.open()
+        self._inbox = client.new_inbox()
+        await client.listen(f"{self._inbox}.*", "", self._answered)
+        subscribed = 0
+        while subscribed < len(self._subscriptions):  # others may be added meanwhile
+            for subject, queue, heard in self._subscriptions[subscribed:]:
+                await client.listen(subject, queue, heard)
+                subscribed += 1
+            await client.rtt()  # the server knows them
+
+    def _report(self, server: Server, problem: str) -> None:
+        """Log why a server can't be reached, once."""
+        if self._problems.get(server) != problem:
+            self._problems[server] = problem
+            self._log.warn(
+                "can't reach the NATS server {server}: {problem}",
+                server=server.address,
+                problem=problem,
+            )
+
+    async def _use(self, client: NatsClient, server: Server) -> None:
+        """Return when the connection is lost."""
+        self._problems.clear()
+        self._log.info("connected to the NATS server {server}", server=server.address)
+        self._client = client
+        try:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+            self._connected()
+            await client.until_lost()
+            self._log.warn("lost the NATS server {server}", server=server.address)
+        finally:
+            self._client = None
+            for question in list(self._questions.values()):
+                question.fail(Unknown("the connection to the NATS server was lost"))
+            self._lost()
+            await client.leave()
+
+
+class _Question:
+    """A request whose answers have not all come.
+
+    :ivar answers: fires with all of them.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, patience: float, is_last: Callable[[Message], bool]
+    ) -> None:
+        self._patience = patience
+        self._is_last = is_last
+        self._messages: list[Message] = []
+        self._timer = clock.callLater(patience, self._too_late)
+        self.answers: Deferred[list[Message]] = Deferred(lambda _: self.fail(Unknown("cancelled")))
+
+    def answered(self, message: Message) -> None:
+        """Called with each answer."""
+        if message.status == NO_RESPONDERS:
+            self.fail(NotTaken("nobody takes it at the moment"))
+            return
+        self._messages.append(message)
+        if self._is_last(message):
+            self._timer.cancel()
+            self.answers.callback(self._messages)
+        elif len(self._messages) % 100 == 1:
+            self._timer.reset(self._patience)
+
+    def fail(self, problem: Exception) -> None:
+        """Give up."""
+        if self._timer.active():
+            self._timer.cancel()
+        self.answers.errback(problem)
+
+    def _too_late(self) -> None:
+        self.fail(Unknown(f"no answer in {self._patience:g} s"))
