@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Questions:
     :ivar limits: what ``bounds`` returns; None while the log does not answer.
     :ivar asked: the topics of all questions.
     :ivar pieces: how many questions for pieces there were.
+    :ivar closed: how often it was closed.
     :ivar between: called before each question; it may raise ``Unknown``.
     :ivar change: what arrives of an answer.
     """
@@ -39,6 +41,7 @@ class Questions:
         self.limits: Bounds | None = Bounds(STREAM, 8, 20)
         self.asked: list[str] = []
         self.pieces = 0
+        self.closed = 0
         self.between: Callable[[], None] = lambda: None
         self.change: Callable[[bytes], bytes] = lambda answer: answer
 
@@ -57,6 +60,10 @@ class Questions:
         except (KeyError, ValueError, Unknown):
             return fail(Unknown("no answer"))
         return first(data).addCallbacks(self.change, lambda _: fail(Unknown("no answer")))
+
+    def close(self) -> Deferred[None]:
+        self.closed += 1
+        return succeed(None)
 
     def stop_answering(self) -> None:
         """The node is killed."""
@@ -140,3 +147,19 @@ class CopyTestCase(TestCase):
         return Deferred.fromCoroutine(
             copying.fetch(self.log, folder or self.folder, self.said.append, not_now)
         )
+
+    def offer_at_once(self) -> None:
+        """Offer the files without a reactor and its threads, and in pieces of any size."""
+        data = {name: (self.peer / name).read_bytes() for name in copying.FILES}
+        files = [[name, len(of), sha256(of).hexdigest()] for name, of in data.items()]
+
+        def answer(question: bytes) -> Deferred[bytes]:
+            asked, _ = copying.unpack(question)
+            if "copy" not in asked:
+                return succeed(copying.pack({"topic": "copy.peer", "node": "peer"}))
+            if "offset" not in asked:
+                return succeed(copying.pack({"copy": "1", "files": files}))
+            return succeed(copying.pack({}, data[asked["file"]][asked["offset"] :]))
+
+        self.log.answer(copying.TOPIC, answer)
+        self.log.answer("copy.peer", answer)

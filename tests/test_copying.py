@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import sqlite3
 from contextlib import closing
 
@@ -158,11 +159,20 @@ class FetchTests(CopyTestCase):
         await self.assertFails("damaged on the way")
 
     async def test_a_full_disk_ends_it_at_once(self) -> None:
-        def full(path: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.log.answers.clear()
+        self.offer_at_once()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        await self.assertFails("can't copy another node's archive: File too large")
+        self.assertEqual(self.log.asked.count(copying.TOPIC), 1)
 
-        self.patch(copying, "sync", full)
-        await self.assertFails("No space left on device")
+    async def test_a_disk_that_is_full_in_the_end_ends_it_too(self) -> None:
+        def full(connection: object, folder: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        self.patch(index, "renew_stamp", full)
+        await self.assertFails("can't copy another node's archive: database or disk is full")
         self.assertEqual(self.log.asked.count(copying.TOPIC), 1)
 
     async def test_what_an_interrupted_copy_has_left_is_deleted(self) -> None:

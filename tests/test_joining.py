@@ -6,12 +6,13 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from chat_twisted.storage import archive, maintenance
 from chat_twisted.storage.clustered import Node
-from chat_twisted.storage.joining import Found, complete, look, needs_copy
+from chat_twisted.storage.joining import Found, complete, look, needs_copy, prepare
 from chat_twisted.storage.log import Bounds
 from chat_twisted.storage.upgrade import ArchiveError
 from tests.copying import STREAM, CopyTestCase, fill, not_now, texts
@@ -150,3 +151,57 @@ class CompleteTests(CopyTestCase):
         self.log.limits = None
         await self.complete()
         self.assertEqual(self.said, [])
+
+
+class PrepareTests(CopyTestCase):
+    def prepare(self) -> None:
+        prepare(self.folder, lambda timers: self.log, self.said.append)  # type: ignore[arg-type, return-value]
+
+    def test_a_folder_gets_its_copy_and_the_log_is_closed(self) -> None:
+        self.offer_at_once()
+        self.prepare()
+        self.assertEqual(texts(self.folder), texts(self.peer))
+        self.assertEqual(self.log.closed, 1)
+
+    def test_what_fails_is_an_error_and_the_log_is_closed(self) -> None:
+        fill(self.folder, applied=None)
+        with self.assertRaisesRegex(ArchiveError, "can't join a cluster"):
+            self.prepare()
+        self.assertEqual(self.log.closed, 1)
+
+    def test_ctrl_c_is_an_error_in_one_line(self) -> None:
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        self.log.between = interrupt
+        with self.assertRaisesRegex(ArchiveError, "interrupted"):
+            self.prepare()
+        self.assertEqual(os.listdir(self.folder), [])
+        self.assertEqual(self.log.closed, 1)
+
+    def test_the_log_gets_timers(self) -> None:
+        fired: list[object] = []
+
+        def make_log(timers: Any) -> Any:
+            begun = timers.seconds()
+            cancelled = timers.callLater(0, fired.append, "cancelled")
+            cancelled.cancel()
+            self.assertFalse(cancelled.active())
+            kept: Deferred[Bounds] = Deferred()
+            timer = timers.callLater(0.001, kept.callback, Bounds(STREAM, 1, 0))
+            self.assertTrue(timer.active())
+
+            def bounds() -> Deferred[Bounds]:
+                return kept.addCallback(check)
+
+            def check(found: Bounds) -> Bounds:
+                self.assertFalse(timer.active())
+                self.assertGreater(timers.seconds(), begun)
+                fired.append("fired")
+                return found
+
+            self.log.bounds = bounds  # type: ignore[method-assign]
+            return self.log
+
+        prepare(self.folder, make_log, self.said.append)
+        self.assertEqual(fired, ["fired"])
