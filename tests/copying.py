@@ -61,9 +61,8 @@ class Questions:
             return fail(Unknown("no answer"))
         return first(data).addCallbacks(self.change, lambda _: fail(Unknown("no answer")))
 
-    def close(self) -> Deferred[None]:
+    async def close(self) -> None:
         self.closed += 1
-        return succeed(None)
 
     def stop_answering(self) -> None:
         """The node is killed."""

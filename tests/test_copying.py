@@ -227,7 +227,9 @@ class FetchTests(CopyTestCase):
             {"files": [[index.FILE, 5, ""]]},
             {"files": 3},
             {"files": [["chat.sqlite", 5, ""]]},  # a piece is longer
-            {"node": "x\x1b[2J", "topic": None},
+            {"topic": None},
+            {"topic": "copy"},
+            {"topic": "copy.1 _INBOX.1 0\r\n\r\nPUB chat.log"},
         ):
             self.change_answers(**fields)
             await self.assertFails("no node's archive could be copied")

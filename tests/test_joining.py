@@ -6,7 +6,6 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -155,7 +154,7 @@ class CompleteTests(CopyTestCase):
 
 class PrepareTests(CopyTestCase):
     def prepare(self) -> None:
-        prepare(self.folder, lambda timers: self.log, self.said.append)  # type: ignore[arg-type, return-value]
+        prepare(self.folder, lambda: self.log, self.said.append)
 
     def test_a_folder_gets_its_copy_and_the_log_is_closed(self) -> None:
         self.offer_at_once()
@@ -178,30 +177,3 @@ class PrepareTests(CopyTestCase):
             self.prepare()
         self.assertEqual(os.listdir(self.folder), [])
         self.assertEqual(self.log.closed, 1)
-
-    def test_the_log_gets_timers(self) -> None:
-        fired: list[object] = []
-
-        def make_log(timers: Any) -> Any:
-            begun = timers.seconds()
-            cancelled = timers.callLater(0, fired.append, "cancelled")
-            cancelled.cancel()
-            self.assertFalse(cancelled.active())
-            kept: Deferred[Bounds] = Deferred()
-            timer = timers.callLater(0.001, kept.callback, Bounds(STREAM, 1, 0))
-            self.assertTrue(timer.active())
-
-            def bounds() -> Deferred[Bounds]:
-                return kept.addCallback(check)
-
-            def check(found: Bounds) -> Bounds:
-                self.assertFalse(timer.active())
-                self.assertGreater(timers.seconds(), begun)
-                fired.append("fired")
-                return found
-
-            self.log.bounds = bounds  # type: ignore[method-assign]
-            return self.log
-
-        prepare(self.folder, make_log, self.said.append)
-        self.assertEqual(fired, ["fired"])

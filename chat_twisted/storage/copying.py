@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
@@ -133,7 +134,7 @@ class _Fetching:
         """
         try:
             found, _ = await self._ask({})
-            self._topic, node = str(found["topic"]), printable(str(found["node"]))
+            self._topic, node = _topic_of(found), printable(str(found["node"]))
             opened = await self._open()
             files = [(str(name), int(size), str(digest)) for name, size, digest in opened["files"]]
             if {name for name, _, _ in files} not in ({*FILES}, {archive.FILE}):
@@ -196,6 +197,13 @@ class _Fetching:
         if self._done - self._reported >= max(REPORT_EVERY, self._size / 10):
             self._reported = self._done
             self._say(f"copied {size_of(self._done)} of {size_of(self._size)}")
+
+
+def _topic_of(found: Mapping[str, Any]) -> str:
+    topic = found["topic"]
+    if not re.fullmatch(rf"{TOPIC}\.[0-9a-z]+", topic):  # it becomes a part of a command
+        raise ValueError
+    return str(topic)
 
 
 def _check(received: Path, node: str, bounds: Bounds) -> None:

@@ -12,87 +12,46 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from chat_twisted.files import Say
 from chat_twisted.storage import archive, clustered, upgrade
 from chat_twisted.storage.copying import Peer, Sleep, fetch
-from chat_twisted.storage.log import Bounds, Log, Unknown
+from chat_twisted.storage.log import Bounds, Unknown
 from chat_twisted.storage.upgrade import ArchiveError
 
 LOG_AFTER = 2.0
 """Seconds between two questions to a log that does not answer."""
 
 
-def prepare(folder: Path, make_log: Callable[[Any], Log], say: Say) -> None:
+class ClosingPeer(Peer, Protocol):
+    """A peer with a connection."""
+
+    async def close(self) -> None:
+        """Close the connection."""
+
+
+def prepare(folder: Path, make_peer: Callable[[], ClosingPeer], say: Say) -> None:
     """Copy the files of another node into a state folder, if it needs them for this cluster. Blocks
     until that is done.
 
     :param folder: as ``files.make_private_folder`` returns it; this process has locked it.
-    :param make_log: makes the log; its argument is for the reactor, and has its timers.
+    :param make_peer: called in the asyncio loop.
     :param say: reports one line to the operator.
     :raises ArchiveError: if the folder can't be used in this cluster.
     """
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        log = make_log(_Timers(loop))
+        peer = make_peer()
         try:
-            await complete(_Awaited(log, loop), folder, say)
+            await complete(peer, folder, say)
         finally:
-            await log.close().asFuture(loop)
+            await peer.close()
 
     try:
         asyncio.run(run())
     except KeyboardInterrupt:
         raise ArchiveError(f"{folder}: interrupted before it was ready for the cluster") from None
-
-
-class _Awaited:
-    """A log whose answers can be awaited in an asyncio loop. Implements ``Peer``."""
-
-    def __init__(self, log: Log, loop: asyncio.AbstractEventLoop) -> None:
-        self._log = log
-        self._loop = loop
-
-    def bounds(self) -> asyncio.Future[Bounds]:
-        return self._log.bounds().asFuture(self._loop)
-
-    def ask(self, topic: str, data: bytes, patience: float) -> asyncio.Future[bytes]:
-        return self._log.ask(topic, data, patience).asFuture(self._loop)
-
-
-class _Timers:
-    """The timers of an asyncio loop, as those of a reactor (``IReactorTime``, in part)."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def seconds(self) -> float:
-        return self._loop.time()
-
-    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kw: Any) -> _Timer:
-        return _Timer(self._loop, delay, lambda: call(*args, **kw))
-
-
-class _Timer:
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, delay: float, call: Callable[[], object]
-    ) -> None:
-        self._call = call
-        self._active = True
-        self._handle = loop.call_later(delay, self._run)
-
-    def _run(self) -> None:
-        self._active = False
-        self._call()
-
-    def active(self) -> bool:
-        return self._active
-
-    def cancel(self) -> None:
-        self._active = False
-        self._handle.cancel()
 
 
 async def complete(peer: Peer, folder: Path, say: Say, sleep: Sleep = asyncio.sleep) -> None:
