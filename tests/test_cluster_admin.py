@@ -23,18 +23,14 @@ from chat_twisted.doors import tls
 from chat_twisted.files import FilesError
 from chat_twisted.options import Options
 from chat_twisted.state_folder import StateFolder
-from chat_twisted.storage import archive
+from chat_twisted.storage import archive, membership, replica
 from chat_twisted.storage.clustered import Node, find_node
+from chat_twisted.storage.replica import Replica
 from tests import test_bundle
 from tests.store import write
 from tests.test_admin import AdminTestCase
 from tests.test_control_socket import ControlTestCase
 from tests.test_gate import KEY
-
-NODE_TABLES = """
-CREATE TABLE IF NOT EXISTS cluster (stream TEXT NOT NULL, applied INTEGER NOT NULL,
-    chain BLOB NOT NULL, node TEXT NOT NULL, incarnation INTEGER NOT NULL);
-"""
 
 STATUS: dict[str, Any] = {
     **{"node": "a", "incarnation": 3, "stream": "7f3c", "position": 1234, "last": 1240},
@@ -49,12 +45,10 @@ STATUS: dict[str, Any] = {
 def make_node(path: Path, name: str = "a") -> None:
     """Make an archive a node's."""
     with contextlib.closing(archive.connect(path)) as connection:
-        connection.executescript(NODE_TABLES)
-        row = ("stream", 1234, b"chain", name, 3)
-        connection.execute(
-            "INSERT INTO cluster (stream, applied, chain, node, incarnation) VALUES (?,?,?,?,?)",
-            row,
-        )
+        cursor = connection.cursor()
+        replica.join(cursor, Replica("stream", 1234, b"chain", name, 3))
+        other = membership.Node("b", 7, 1, 0, 900, 1, 5, live=False)
+        cursor.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?)", other.row)
         connection.commit()
 
 
@@ -214,6 +208,8 @@ class LeavingTests(NodeTestCase):
         self.assertIn("it was node a. Start it without --cluster. ", out)
         self.assertIn('run "cluster forget a" on a node that stays', out)
         self.assertIsNone(self.node())
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            self.assertEqual(connection.execute("SELECT * FROM node").fetchall(), [])
         self.assertEqual(self.run_command("ban", "bob"), (0, "", ""))
         self.assertIn('"kept"', self.run_command("export")[1])
         self.assertEqual(self.run_command("cluster", "leave")[0], 1)

@@ -176,3 +176,27 @@ class SSHTests(TestCase):
             assert row is not None, title
             listed = re.findall(r"``(\S+)``", row[0])
             self.assertEqual(listed, [name.decode() for name in algorithms], title)
+
+
+class ClusterTests(TestCase):
+    """The page about clusters explains only messages that there are."""
+
+    def test_each_message_exists(self) -> None:
+        page = (ROOT / "docs/cluster.rst").read_text()
+        part = page.partition("\nTroubleshooting\n")[2]
+        listed = re.findall(r"^``(.+)``$", part, re.MULTILINE)
+        self.assertGreater(len(listed), 10)
+        texts = self.texts()
+        for message in listed:
+            for piece in message.split("..."):
+                self.assertTrue(any(piece.strip() in text for text in texts), message)
+
+    def texts(self) -> set[str]:
+        """Return all literal texts of the package, and the literal parts of formatted ones."""
+        trees = (ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py"))
+        return {
+            node.value
+            for tree in trees
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }

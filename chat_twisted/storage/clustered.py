@@ -52,21 +52,14 @@ def find_node(connection: sqlite3.Connection | Cursor) -> Node | None:
     :param connection: an archive or a backup, of any version.
     :raises sqlite3.Error: if it can't be read.
     """
-    if not _has_table(connection, "cluster"):
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'cluster'").fetchone()
+    if found is None:
         return None
     found = connection.execute("SELECT node, incarnation, stream, applied FROM cluster").fetchone()
     return None if found is None else Node._make(found)
 
 
 def remove_node(cursor: Cursor) -> None:
-    """Delete the rows of the node; the archive is a single server's then."""
-    for table in ("cluster", "node"):
-        if _has_table(cursor, table):
-            cursor.execute(f"DELETE FROM {table}")
-
-
-def _has_table(connection: sqlite3.Connection | Cursor, name: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)
-    )
-    return found.fetchone() is not None
+    """Make the archive, which has the newest schema, a single server's."""
+    cursor.execute("DELETE FROM cluster")
+    cursor.execute("DELETE FROM node")
