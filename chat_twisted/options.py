@@ -6,10 +6,12 @@ folder, listen, or start anything.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 from twisted.python import usage
 
@@ -29,6 +31,9 @@ DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
 DEFAULT_GRACE = 600  # seconds
 DEFAULT_SSH_TERMINALS = 200
+
+CLUSTER_PORT = 4222
+"""The port of a NATS server, unless its URL has another one."""
 
 DEFAULTS = Limits()
 
@@ -52,6 +57,8 @@ SYNOPSIS
                            [--irc-all yes|no] [--ssh yes|no] [--ssh-terminals N]
                            [--motd FILE] [--limits on|off] [LIMIT]...
                            [--certificate FILE --private-key FILE]
+                           [--cluster URL[,URL]... --node NAME
+                            [--cluster-credentials FILE] [--cluster-ca FILE]]
 
 DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
@@ -186,6 +193,21 @@ OPTIONS
         PEM. Default: certificate.pem and private-key.pem in the state folder, which are made if
         they are missing. A key that everybody can read is refused.
 
+    --cluster URL[,URL]...
+        Be a node of a cluster: several servers, on one machine or several, that are one chat. URL
+        is a NATS server with JetStream: nats://HOST:PORT, or tls://HOST:PORT with TLS; give all of
+        them. The default port is {CLUSTER_PORT}. A node that can't reach them ends its sessions,
+        and accepts none until it can. docs/cluster.rst explains how to set it up, and what is
+        promised.
+    --node NAME
+        The name of this node in the cluster: 1 to 32 of a-z, 0-9 and -. No two nodes have the same.
+    --cluster-credentials FILE
+        The credentials for the NATS servers (a .creds file), which all users can't read. Default:
+        none.
+    --cluster-ca FILE
+        The certificates, as PEM, of the authorities that vouch for the NATS servers. Default: those
+        of the system.
+
     --version
         Print the version and exit.
 
@@ -193,7 +215,8 @@ OPTIONS
         Print this page and exit.
 
 EXIT STATUS
-    1   could not start: the reason is the last line on standard error
+    1   could not start: the reason is the last line on standard error; or a node of a cluster could
+        not go on: the reason is in the log
     Stopped by a signal, it ends by that signal: 143 in a shell after SIGTERM, 130 after Ctrl-C.
 
 EXAMPLES
@@ -248,6 +271,49 @@ def _path(value: str) -> Path:
     return Path(value).absolute()
 
 
+def _servers(value: str) -> tuple[str, ...]:
+    """Parse the value of ``--cluster``: the URLs of the NATS servers."""
+    return tuple(_server(url.strip()) for url in value.split(","))
+
+
+def _server(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or CLUSTER_PORT
+    except ValueError:  # of the port, or of an IPv6 address
+        parts, port = urlsplit(""), 0
+    named = parts.hostname and "@" not in parts.netloc
+    if parts.scheme not in ("nats", "tls") or not named or any(parts[2:]):
+        raise usage.UsageError(
+            f"--cluster is nats://HOST:PORT or tls://HOST:PORT, several with commas, not {url!r}"
+        )
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def _node(value: str) -> str:
+    """Parse the value of ``--node``."""
+    if not re.fullmatch("[a-z0-9-]{1,32}", value):
+        raise usage.UsageError(f"--node is 1 to 32 of a-z, 0-9 and -, not {value!r}")
+    return value
+
+
+class ClusterOptions(NamedTuple):
+    """The options of a node of a cluster.
+
+    :ivar servers: the URLs of the NATS servers, each with its port.
+    :ivar node: the name of this node.
+    :ivar credentials: the file with the credentials for these servers, or None.
+    :ivar ca: the file with the certificates of the authorities that vouch for them; None for those
+        of the system.
+    """
+
+    servers: tuple[str, ...]
+    node: str
+    credentials: Path | None
+    ca: Path | None
+
+
 class Options(usage.Options):
     """The options of ``twistd chatserver``, as items, and values that are derived from them.
 
@@ -255,6 +321,7 @@ class Options(usage.Options):
     :ivar decide: the options for the state.
     :ivar motd: the text of the file ``--motd``.
     :ivar certificate_files: the operator's own certificate and key, or None.
+    :ivar cluster: the options of a node; None for a single server.
     :ivar pidfile, log_path: the options of twistd, or None.
     """
 
@@ -294,6 +361,10 @@ class Options(usage.Options):
         ["held", None, DEFAULTS.held, "", _number("held")],
         ["certificate", None, None, "", _path],
         ["private-key", None, None, "", _path],
+        ["cluster", None, None, "", _servers],
+        ["node", None, None, "", _node],
+        ["cluster-credentials", None, None, "", _path],
+        ["cluster-ca", None, None, "", _path],
     ]
 
     def __init__(self) -> None:
@@ -390,6 +461,36 @@ class Options(usage.Options):
         if (own[0] is None) != (own[1] is None):
             raise usage.UsageError("--certificate and --private-key go together")
         self.certificate_files = None if own[0] is None else own
+        self.cluster = self._read_cluster()
+
+    def _read_cluster(self) -> ClusterOptions | None:
+        if self["cluster"] is None:
+            for option in ("node", "cluster-credentials", "cluster-ca"):
+                if self[option] is not None:
+                    raise usage.UsageError(f"--{option} is for a node of a cluster (--cluster)")
+            return None
+        if self["node"] is None:
+            raise usage.UsageError("--cluster needs the name of this node (--node)")
+        credentials, ca = self["cluster-credentials"], self["cluster-ca"]
+        _require_readable("cluster-credentials", credentials, secret=True)
+        _require_readable("cluster-ca", ca)
+        return ClusterOptions(self["cluster"], self["node"], credentials, ca)
+
+
+def _require_readable(option: str, path: Path | None, *, secret: bool = False) -> None:
+    """Check that a file can be read, and that only those can change it who may.
+
+    :param secret: as in ``files.require_trusted``.
+    """
+    if path is None:
+        return
+    try:
+        require_trusted(path, secret=secret)
+        path.open("rb").close()
+    except OSError as error:
+        raise usage.UsageError(f"--{option} {path}: {error.strerror}") from None
+    except FilesError as error:
+        raise usage.UsageError(f"--{option} {error}") from None
 
 
 def _read_motd(path: Path | None) -> str:

@@ -5,11 +5,15 @@ This module must not know the chat.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
+import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 
 from chat_twisted.memory import find_trim
@@ -50,6 +54,30 @@ def stop_when_told(reactor: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, later)
+
+
+def stop_as_failed(reactor: Any) -> None:
+    """Stop the reactor in the usual way; then the process ends with exit status 1.
+
+    twistd has no way to say so: a reactor that has stopped means success to it, whatever was
+    raised. So the status is set when everything else has ended, including all threads.
+    """
+    atexit.register(_end_as_failed)
+    for number in (signal.SIGTERM, signal.SIGINT):  # they would stop the reactor a second time
+        signal.signal(number, signal.SIG_IGN)
+
+    def stop() -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it was told to stop before
+            reactor.stop()
+
+    reactor.callWhenRunning(stop)
+
+
+def _end_as_failed() -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # nobody reads it any more, perhaps
+            stream.flush()
+    os._exit(1)
 
 
 def _spare_the_collector() -> None:

@@ -54,8 +54,8 @@ from chat_twisted.listening import (
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.options import DEFAULT_LISTEN, Options, fail
-from chat_twisted.process import GivingBack, set_up
-from chat_twisted.state_folder import StateFolder, Storage
+from chat_twisted.process import GivingBack, set_up, stop_as_failed
+from chat_twisted.state_folder import StateFolder, Watcher, open_storage
 from chat_twisted.storage.reading import lower_priority
 
 __all__ = ["ChatService", "Options", "makeService"]
@@ -70,12 +70,16 @@ HASHING_NICE = 10
 class ChatService(Service):
     """The running server, as a Twisted service. When it is stopped, it closes all connections.
 
+    It is the ``Watcher`` of the storage: clients are accepted while that is reachable.
+
     :param ports: the ports, on which ``front`` listens already.
-    :param doors: the doors behind ``front``.
+    :param doors: the doors behind ``front``; first the one whose sessions others have.
     :param control: the control socket.
     :param host_keys: the host keys of the SSH door; None without that door.
+    :param watch_storage: ``Storage.watch``.
     :param wind_down: called first when the server stops, to interrupt readings and the like.
     :param stop_storage: called when all connections are closed, to finish writing.
+    :param stop_as_failed: called to stop the server when it can't go on.
     :param lock, pidfile: get the ID of the process that serves.
     :param log_file: the log file, unless twistd has its own.
     """
@@ -90,8 +94,10 @@ class ChatService(Service):
         tls: ServerTLS,
         host_keys: HostKeys | None,
         control: ControlService,
+        watch_storage: Callable[[Watcher], None],
         wind_down: Callable[[], None],
         stop_storage: Callable[[], Coroutine[Any, Any, None]],
+        stop_as_failed: Callable[[], None],
         lock: ProcessFile,
         pidfile: ProcessFile | None = None,
         log_file: LogFile | None = None,
@@ -102,11 +108,15 @@ class ChatService(Service):
         self._tls = tls
         self._host_keys = host_keys
         self._control = control
+        self._watch_storage = watch_storage
         self._wind_down = wind_down
         self._stop_storage = stop_storage
+        self._stop_as_failed = stop_as_failed
         self._lock = lock
         self._pidfile = pidfile
         self._log_file = log_file
+        self._has_served = False
+        front.pause("the server is not ready")
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join twistd's application, and set its log file. Called by twistd."""
@@ -124,10 +134,38 @@ class ChatService(Service):
         if self._pidfile is not None:
             self._pidfile.write()
         self._log_fingerprint()
+        self._watch_storage(self)
+
+    def reachable(self) -> None:
+        """Accept clients. See ``Watcher.reachable``."""
+        if not self.running:
+            return
+        self._front.resume()
+        if self._has_served:
+            self._log.info("accepting connections again")
+            return
+        self._has_served = True
         for port in self._ports:
             self._log.info("listening on {address}", address=describe(port.getHost()))
         self._log_ways_in()
         self._log_host_keys()
+
+    def unreachable(self, reason: str) -> None:
+        """End all sessions, and accept no clients until ``reachable``. See
+        ``Watcher.unreachable``.
+        """
+        if not self.running:
+            return
+        self._log.warn("accepting no connections: {reason}", reason=reason)
+        self._front.pause(reason)
+        for door in self._doors:
+            door.drop_all(f"The server can't serve now: {reason}")
+
+    def broken(self, reason: str) -> None:
+        """Stop the server. See ``Watcher.broken``."""
+        self._log.critical("the server stops: {reason}", reason=reason)
+        if self.running:
+            self._stop_as_failed()
 
     def _log_host_keys(self) -> None:
         if self._host_keys is None:
@@ -296,7 +334,7 @@ def makeService(options: Options) -> Service:
     set_up(reactor)
     giving_back = GivingBack(reactor)
     turn = EndOfTurn(clock)
-    storage = Storage(folder, options, turn, reactor)
+    storage = open_storage(folder, options, turn, reactor)
     pool = _make_pool()
     passwords = Passwords(partial(deferToThreadPool, threads, pool), clock)
     limiter = Limiter(options.limits, connections - connections // 8)
@@ -408,8 +446,10 @@ def makeService(options: Options) -> Service:
         folder.tls,
         folder.host_keys,
         control,
+        storage.watch,
         wind_down,
         stop,
+        partial(stop_as_failed, reactor),
         folder.lock,
         pidfile,
         folder.log_file,

@@ -1,28 +1,30 @@
 """The state folder of a server: the files at the start, and the storage while it runs.
 
 ``StateFolder`` prepares the lock, the archive and the certificate before twistd makes a daemon.
-``Storage`` has the parts that read and write while the server runs. This module must not know doors
-or the rules of the chat.
+``Storage`` has the parts that read and write while the server runs; ``open_storage`` makes the one
+that the options ask for. This module must not know doors or the rules of the chat.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.clocks import LogTime, SettledTime
 from chat_twisted.control import Cluster
 from chat_twisted.core import snapshot
 from chat_twisted.core.commands import Start
+from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import Say, acting_as, make_private_folder
 from chat_twisted.logfile import LogFile
-from chat_twisted.options import Options
+from chat_twisted.options import Options, fail
 from chat_twisted.storage import archive
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
@@ -66,8 +68,40 @@ class StateFolder:
             self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None
 
 
+class Watcher(Protocol):
+    """The part of the service that a storage calls."""
+
+    def reachable(self) -> None:
+        """Called when commands are decided from now on: first, and after each ``unreachable``."""
+
+    def unreachable(self, reason: str) -> None:
+        """Called when no command is decided any more, perhaps because the other nodes can't be
+        reached. The sessions of this node must end at once: the others will take it for lost.
+
+        :param reason: the reason, part of a sentence.
+        """
+
+    def broken(self, reason: str) -> None:
+        """Called when the storage can't go on, and the server must stop.
+
+        :param reason: what has happened, and what the operator can do.
+        """
+
+
+class StoppableLedger(Ledger[Request | None], Protocol):
+    """A ledger, as its storage sees it."""
+
+    def stop(self) -> Deferred[None]:
+        """Propose nothing more by itself.
+
+        :return: fires when all proposed commands are decided.
+        """
+
+
 class Storage:
     """The storage of a running server: the ledger, the maintenance and the reading connections.
+
+    A subclass sets the ledger, and calls the watcher.
 
     :ivar ledger: the ledger.
     :ivar start: the first command to propose to it.
@@ -78,6 +112,8 @@ class Storage:
     :param turn: the ledger commits at the end of its turns.
     """
 
+    ledger: StoppableLedger
+
     def __init__(
         self, folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any
     ) -> None:
@@ -87,23 +123,25 @@ class Storage:
         state = snapshot.load(opened.snapshot)
         settled = SettledTime(clock.seconds, time.time, state.time / 1000 if state.time else None)
         self.settled = settled.now
-        log_time = LogTime(clock.seconds, settled, state.time)
+        self._log_time = LogTime(clock.seconds, settled, state.time)
+        self._state = state
         self.retain = None if options["retain"] is None else options["retain"] * DAY
         self._housekeeping = Housekeeping(
             self._store,
             clock,
-            log_time,
+            self._log_time,
             opened.after,
             retain=self.retain,
         )
         reactor.callWhenRunning(self._housekeeping.start)
-        self.ledger: EmbeddedLedger[Request] = EmbeddedLedger(
-            self._store, state, clock, log_time, turn, self._housekeeping.written
-        )
         self.reads = ArchiveReads(self._store, self._housekeeping.when_indexed)
         self.start = Start(0, options.decide, opened.after)
         self.newest = opened.newest
         self.cluster: Cluster | None = None
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell ``watcher`` what happens. Called once, in the process that serves, at its start."""
+        raise NotImplementedError
 
     def interrupt(self) -> None:
         """Interrupt all readings. Called when the server stops."""
@@ -114,3 +152,26 @@ class Storage:
         await self.ledger.stop()
         await self._housekeeping.stop()
         self._store.close()
+
+
+class EmbeddedStorage(Storage):
+    """The storage of a single server."""
+
+    def __init__(
+        self, folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any
+    ) -> None:
+        super().__init__(folder, options, turn, reactor)
+        self.ledger = EmbeddedLedger(
+            self._store, self._state, reactor, self._log_time, turn, self._housekeeping.written
+        )
+
+    def watch(self, watcher: Watcher) -> None:
+        """See ``Storage.watch``. Nothing else is needed to decide commands."""
+        watcher.reachable()
+
+
+def open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any) -> Storage:
+    """Make the storage that the options ask for. Its parameters are those of ``Storage``."""
+    if options.cluster is not None:
+        fail("--cluster: this version can't be a node of a cluster yet")
+    return EmbeddedStorage(folder, options, turn, reactor)

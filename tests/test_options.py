@@ -11,6 +11,21 @@ from chat_twisted.core.limits import Rate
 from chat_twisted.options import DEFAULT_LISTEN, Options
 from tests.start import CommandTestCase
 
+NODE = ["--cluster", "nats://h", "--node", "a"]
+BAD_NODES = ["", "A", "a" * 33, "a.b", "a\n", "é"]
+BAD_URLS = [
+    "",
+    "h:4222",
+    "nats://",
+    "http://h",
+    "nats://h:99999",
+    "nats://h/x",
+    "nats://h?x",
+    "nats://[::1",
+    "nats://h,",
+    "nats://user:secret@h",
+]
+
 
 class OptionsTests(CommandTestCase):
     def parse(self, *arguments: str) -> Options:
@@ -46,10 +61,30 @@ class OptionsTests(CommandTestCase):
             (["--messages", "50"], "--messages is PER_SECOND:BURST, like 50:500, not '50'"),
             (["--messages", "nan:5"], "--messages is PER_SECOND:BURST"),
             (["--logins", "0:1"], "--logins is PER_SECOND:BURST"),
+            (["--node", "a"], "--node is for a node of a cluster (--cluster)"),
+            (["--cluster-ca", "/x"], "--cluster-ca is for a node of a cluster"),
+            (["--cluster", "nats://h"], "--cluster needs the name of this node (--node)"),
+            ([*NODE, "--cluster-credentials", "/no"], "--cluster-credentials /no: No such file"),
+            ([*NODE, "--cluster-ca", "/no"], "--cluster-ca /no: No such file or directory"),
+            *((["--node", name], "--node is 1 to 32 of a-z, 0-9 and -") for name in BAD_NODES),
+            *((["--cluster", urls], "--cluster is nats://HOST:PORT") for urls in BAD_URLS),
             (["--certificate", "x"], "--certificate and --private-key go together"),
             (["--motd", "/nowhere"], "--motd /nowhere: No such file or directory"),
         ):
             self.assertFails(text, self.parse, *arguments)
+
+    def test_a_node_of_a_cluster(self) -> None:
+        self.assertIsNone(self.parse().cluster)
+        secret, ca = Path(self.folder(), "creds"), Path(self.folder(), "ca")
+        for path in (secret, ca):
+            path.touch(0o600)
+        urls = "nats://h1:4223, tls://[::1]"
+        files = ("--cluster-credentials", str(secret), "--cluster-ca", str(ca))
+        options = self.parse("--cluster", urls, "--node", "a-1", *files)
+        servers = ("nats://h1:4223", "tls://[::1]:4222")
+        self.assertEqual(options.cluster, (servers, "a-1", secret, ca))
+        secret.chmod(0o644)
+        self.assertFails("all users may read it", self.parse, *NODE, *files)
 
     def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
         path = Path(self.folder(), "motd")

@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 
 from chat_twisted import reactor_loop
 from chat_twisted.auth.gate import Gate
@@ -20,9 +23,10 @@ from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import ProcessFile
 from chat_twisted.options import Options
 from chat_twisted.service import ChatService, makeService
+from chat_twisted.state_folder import Watcher
 from chat_twisted.storage import archive
 from chat_twisted.testing import MemoryServer
-from tests.door import DoorTestCase
+from tests.door import Client, DoorTestCase
 from tests.start import CommandTestCase
 from tests.store import InlineStore, quick_passwords
 from tests.test_listening import Port
@@ -46,11 +50,50 @@ class ServiceTests(CommandTestCase):
         self.ended.append("commands")
         return succeed(None)
 
+    def watch(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
     def wind_down(self) -> None:
         self.ended.append("what nobody must wait for")
 
     async def stop_storage(self) -> None:
         self.ended.append("storage")
+
+    def stop_as_failed(self) -> None:
+        self.ended.append("failed")
+
+    def make_service(
+        self, *ports: Port, lock: ProcessFile | None = None, **more: Any
+    ) -> ChatService:
+        return ChatService(
+            ports,
+            self.factory,
+            [self.framed],
+            self.tls,
+            None,
+            self.control,
+            self.watch,
+            self.wind_down,
+            self.stop_storage,
+            self.stop_as_failed,
+            lock or self.process_file("lock"),
+            **more,
+        )
+
+    def log(self) -> list[str]:
+        """Return a list that gets the lines of the log."""
+        logged: list[str] = []
+
+        def observe(event: Any) -> None:
+            if str(event.get("log_namespace", "")).startswith("chat_twisted"):
+                logged.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return logged
+
+    def accepts(self) -> bool:
+        return self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5)) is not None
 
     def process_file(self, name: str) -> ProcessFile:
         file = ProcessFile(Path(self.folder(), name))
@@ -60,18 +103,7 @@ class ServiceTests(CommandTestCase):
     def test_it_says_which_process_serves_and_stops_listening_at_the_end(self) -> None:
         ports = [Port(), Port()]
         lock, pidfile = self.process_file("lock"), self.process_file("pid")
-        service = ChatService(
-            ports,
-            self.factory,
-            [self.framed],
-            self.tls,
-            None,
-            self.control,
-            self.wind_down,
-            self.stop_storage,
-            lock,
-            pidfile,
-        )
+        service = self.make_service(*ports, lock=lock, pidfile=pidfile)
         service.privilegedStartService()
         service.startService()
         for file in lock, pidfile:
@@ -80,6 +112,54 @@ class ServiceTests(CommandTestCase):
         self.assertEqual([port.listening for port in ports], [False, False])
         self.assertEqual(self.ended, ["what nobody must wait for", "commands", "storage"])
         self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
+
+    def test_clients_are_accepted_while_the_storage_is_reachable(self) -> None:
+        service, logged = self.make_service(Port()), self.log()
+        self.assertFalse(self.accepts())
+        service.startService()
+        self.assertFalse(self.accepts())
+        self.assertFalse([line for line in logged if "listening" in line])
+        self.watcher.reachable()
+        self.assertTrue(self.accepts())
+        self.assertTrue([line for line in logged if "listening on" in line])
+        client = Client(self.framed)
+        self.watcher.unreachable("the log does not answer")
+        self.assertFalse(self.accepts())
+        self.assertTrue(client.closed)
+        self.assertIn("accepting no connections: the log does not answer", logged)
+        before = len(logged)
+        self.watcher.reachable()
+        self.assertTrue(self.accepts())
+        self.assertEqual(logged[before:], ["accepting connections again"])
+
+    def test_users_are_told_why_they_are_dropped(self) -> None:
+        self.make_service().startService()
+        self.watcher.reachable()
+        alice = Client(self.framed)
+        self.assertIn(b"REGISTERED", alice.ask("REGISTER alice\n\n"))
+        self.watcher.unreachable("the log does not answer")
+        self.assertEqual(
+            alice.transport.take(), b"BYE The server can't serve now: the log does not answer\n\n"
+        )
+
+    def test_a_server_that_can_not_go_on_stops_and_says_so(self) -> None:
+        self.make_service().startService()
+        logged = self.log()
+        self.watcher.broken("messages are missing in the log")
+        self.assertEqual(logged, ["the server stops: messages are missing in the log"])
+        self.assertEqual(self.ended, ["failed"])
+
+    def test_what_the_storage_tells_a_server_that_stops_changes_nothing(self) -> None:
+        service = self.make_service()
+        service.startService()
+        self.watcher.reachable()
+        self.successResultOf(service.stopService())
+        ended = list(self.ended)
+        self.watcher.unreachable("the log does not answer")
+        self.watcher.reachable()
+        self.watcher.broken("messages are missing in the log")
+        self.assertFalse(self.accepts())
+        self.assertEqual(self.ended, ended)
 
     def make(self, *arguments: str) -> Service:
         self.patch(archive, "lock", self.keep(archive.lock))
