@@ -202,8 +202,8 @@ OPTIONS
     --node NAME
         The name of this node in the cluster: 1 to 32 of a-z, 0-9 and -. No two nodes have the same.
     --cluster-credentials FILE
-        The credentials for the NATS servers (a .creds file), which all users can't read. Default:
-        none.
+        The credentials for the NATS servers: a .creds file of NATS, or a line USER:PASSWORD. A file
+        that everybody can read is refused. Default: none.
     --cluster-ca FILE
         The certificates, as PEM, of the authorities that vouch for the NATS servers. Default: those
         of the system.

@@ -62,7 +62,7 @@ class StateFolder:
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
-            if self.opened.node is not None and options.get("cluster") is None:
+            if self.opened.node is not None and options.cluster is None:
                 raise self.opened.node.refuse_start(self.path / archive.FILE)
             self.tls = ServerTLS(*(options.certificate_files or ensure(self.path, say)))
             self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None

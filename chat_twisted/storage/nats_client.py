@@ -97,7 +97,7 @@ def parse_url(url: str, *, must_encrypt: bool) -> Server:
     )
 
 
-class Credentials(NamedTuple):
+class SignedCredentials(NamedTuple):
     """A user's token for the server, and the key that proves who the user is."""
 
     jwt: str
@@ -107,25 +107,54 @@ class Credentials(NamedTuple):
         """Sign what the server has sent. Called by nats-py."""
         return base64.b64encode(self.key.sign(nonce.encode()))
 
+    @property
+    def login(self) -> dict[str, Any]:
+        """The arguments for nats-py."""
+        return {"user_jwt_cb": self.jwt.encode, "signature_cb": self.signature}
+
+
+class PasswordCredentials(NamedTuple):
+    """A user and a password."""
+
+    user: str
+    password: str
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """The arguments for nats-py."""
+        return {"user": self.user, "password": self.password}
+
+
+Credentials = SignedCredentials | PasswordCredentials
+
 
 def read_credentials(path: str) -> Credentials:
-    """Read a credentials file (``.creds``), as ``nsc`` and ``nats`` write it.
+    """Read a file with one line ``USER:PASSWORD``, or a credentials file (``.creds``), as ``nsc``
+    and ``nats`` write it.
 
     :raises ValueError: if it is not such a file.
     :raises OSError: if it can't be read.
     """
+    lines = Path(path).read_text("utf-8-sig", errors="replace").splitlines()
+    if len(lines) == 1:
+        user, colon, password = lines[0].strip().partition(":")
+        if user and colon and password:
+            return PasswordCredentials(user, password)
     blocks: dict[str, str] = {}
     title = ""
-    for line in Path(path).read_text(errors="replace").splitlines():
+    for line in lines:
         if line.startswith("-----BEGIN "):
             title = line.strip("- ").removeprefix("BEGIN ")
         elif line.strip() and title:
             blocks[title] = line.strip()
             title = ""
     try:
-        return Credentials(blocks["NATS USER JWT"], _seed_key(blocks["USER NKEY SEED"]))
+        key = _seed_key(blocks["USER NKEY SEED"])
+        return SignedCredentials(blocks["NATS USER JWT"], key)
     except (KeyError, binascii.Error, ValueError) as problem:
-        raise ValueError(f"{path} is not a credentials file of NATS") from problem
+        raise ValueError(
+            f"{path}: neither a credentials file of NATS nor a line USER:PASSWORD"
+        ) from problem
 
 
 def _seed_key(seed: str) -> Ed25519PrivateKey:
@@ -155,8 +184,7 @@ class NatsClient(Client):
         if tls is not None:
             self._login["tls"] = tls
         if credentials is not None:
-            self._login["user_jwt_cb"] = credentials.jwt.encode
-            self._login["signature_cb"] = credentials.signature
+            self._login.update(credentials.login)
         elif server.password is not None:
             self._login.update(user=server.user, password=server.password)
         elif server.user is not None:
