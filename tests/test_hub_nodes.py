@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from twisted.internet.defer import succeed
@@ -335,3 +336,68 @@ class LeavingTests(NodesTestCase):
         self.assertEqual((self.bob.heard, self.bob.ended), ([("dropped",)], True))
         self.assertEqual((self.other.heard, self.other.ended), ([], False))
         self.assertEqual(self.hubs[self.A].logins.count, 0)
+
+
+STEPS = ("say", "say", "confirm", "move", "lag", "follow", "store", "lose")
+
+
+class RandomTests(NodesTestCase):
+    """A user who moves between nodes that follow the order as fast as they like."""
+
+    def test_a_user_who_moves_gets_each_message_once_and_each_sender_each_receipt(self) -> None:
+        for seed in range(60):
+            with self.subTest(seed=seed):
+                self.setUp()
+                self.run_randomly(random.Random(seed))
+
+    def run_randomly(self, chance: random.Random) -> None:
+        senders = [self.join_on(node, f"sender{node}") for node in (self.A, self.B)]
+        bob, where = self.join_on(self.A, "bob"), self.A
+        sent = confirmed = 0
+        for _ in range(60):
+            node = chance.choice((self.A, self.B))
+            ledger = self.ledgers[node]
+            match chance.choice(
+                ["say", "say", "confirm", "move", "lag", "follow", "store", "lose"]
+            ):
+                case "say":
+                    sent += 1
+                    self.hubs[node].send(senders[node], "bob", str(sent), label=str(sent))
+                case "confirm" if bob.got:
+                    confirmed = chance.randint(confirmed, bob.got[-1].number)
+                    self.hubs[where].received(bob, confirmed)
+                case "move":
+                    self.check(bob)
+                    self.hubs[where].logins.leave(bob, for_good=False)
+                    ledger.lags = False
+                    self.commit()
+                    begin, bob, where = confirmed, self.join_on(node, "bob", bob.token), node
+                    self.assertTrue(not bob.got or bob.got[0].number == begin + 1, bob.texts())
+                case "lag":
+                    ledger.lags = True
+                case "follow":
+                    ledger.lags = False
+                case "store":
+                    ledger.propose_cursors()
+                case "lose":
+                    self.order.loses = not self.order.loses
+            self.commit()
+        for ledger in self.ledgers:
+            ledger.lags = False
+            ledger.propose_cursors()
+        self.commit()
+        self.check(bob)
+        if bob.got:
+            self.assertEqual(bob.got[-1].number, sent)
+        self.hubs[where].received(bob, sent)
+        self.ledgers[where].propose_cursors()
+        self.commit()
+        delivered = [heard[1] for s in senders for heard in s.heard if heard[0] == "delivered"]
+        self.assertEqual(sorted(map(int, delivered)), list(range(1, sent + 1)))
+        self.assertEqual([self.remembered(node) for node in (self.A, self.B)], [{}, {}])
+
+    def check(self, bob: ListSession) -> None:
+        """See that a session has got consecutive messages."""
+        numbers = [message.number for message in bob.got]
+        self.assertEqual(numbers, list(range(numbers[0], numbers[-1] + 1)) if numbers else [])
+        self.assertEqual(bob.texts(), [str(number) for number in numbers])
