@@ -6,12 +6,10 @@ folder, listen, or start anything.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import NoReturn
 
 from twisted.python import usage
 
@@ -21,6 +19,7 @@ from chat_twisted.core.limits import OFF, Limits, Rate
 from chat_twisted.files import FilesError, require_trusted
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.logfile import KEPT, MAX_SIZE
+from chat_twisted.node_options import CLUSTER_PORT, ClusterOptions, parse_node, parse_servers
 from chat_twisted.text import printable
 
 PORT = 8828
@@ -31,9 +30,6 @@ DEFAULT_CLIENTS = 10_000
 DEFAULT_IDLE = 60  # seconds
 DEFAULT_GRACE = 600  # seconds
 DEFAULT_SSH_TERMINALS = 200
-
-CLUSTER_PORT = 4222
-"""The port of a NATS server, unless its URL has another one."""
 
 DEFAULTS = Limits()
 
@@ -271,49 +267,6 @@ def _path(value: str) -> Path:
     return Path(value).absolute()
 
 
-def _servers(value: str) -> tuple[str, ...]:
-    """Parse the value of ``--cluster``: the URLs of the NATS servers."""
-    return tuple(_server(url.strip()) for url in value.split(","))
-
-
-def _server(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or CLUSTER_PORT
-    except ValueError:  # of the port, or of an IPv6 address
-        parts, port = urlsplit(""), 0
-    named = parts.hostname and "@" not in parts.netloc
-    if parts.scheme not in ("nats", "tls") or not named or any(parts[2:]):
-        raise usage.UsageError(
-            f"--cluster is nats://HOST:PORT or tls://HOST:PORT, several with commas, not {url!r}"
-        )
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}:{port}"
-
-
-def _node(value: str) -> str:
-    """Parse the value of ``--node``."""
-    if not re.fullmatch("[a-z0-9-]{1,32}", value):
-        raise usage.UsageError(f"--node is 1 to 32 of a-z, 0-9 and -, not {value!r}")
-    return value
-
-
-class ClusterOptions(NamedTuple):
-    """The options of a node of a cluster.
-
-    :ivar servers: the URLs of the NATS servers, each with its port.
-    :ivar node: the name of this node.
-    :ivar credentials: the file with the credentials for these servers, or None.
-    :ivar ca: the file with the certificates of the authorities that vouch for them; None for those
-        of the system.
-    """
-
-    servers: tuple[str, ...]
-    node: str
-    credentials: Path | None
-    ca: Path | None
-
-
 class Options(usage.Options):
     """The options of ``twistd chatserver``, as items, and values that are derived from them.
 
@@ -361,8 +314,8 @@ class Options(usage.Options):
         ["held", None, DEFAULTS.held, "", _number("held")],
         ["certificate", None, None, "", _path],
         ["private-key", None, None, "", _path],
-        ["cluster", None, None, "", _servers],
-        ["node", None, None, "", _node],
+        ["cluster", None, None, "", parse_servers],
+        ["node", None, None, "", parse_node],
         ["cluster-credentials", None, None, "", _path],
         ["cluster-ca", None, None, "", _path],
     ]

@@ -251,7 +251,7 @@ LAYERS = {
         "archive",
     ],
     "testing": ["testing"],
-    "service": ["options", "listening", "process", "state_folder", "service"],
+    "service": ["node_options", "options", "listening", "process", "state_folder", "service"],
 }
 
 MAY_IMPORT = {

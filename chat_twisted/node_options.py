@@ -1,0 +1,67 @@
+"""The options of a node of a cluster: the NATS servers, and the name of the node.
+
+This module does not connect to these servers, and must not know the other options.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from twisted.python import usage
+
+from chat_twisted.control import NODE_NAME
+
+CLUSTER_PORT = 4222
+"""The port of a NATS server, unless its URL has another one."""
+
+
+def parse_servers(value: str) -> tuple[str, ...]:
+    """Parse the value of ``--cluster``.
+
+    :return: the URLs of the NATS servers, each with its port.
+    :raises UsageError: if it is not valid.
+    """
+    return tuple(_server(url.strip()) for url in value.split(","))
+
+
+def _server(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or CLUSTER_PORT
+    except ValueError:  # of the port, or of an IPv6 address
+        parts, port = urlsplit(""), 0
+    named = parts.hostname and "@" not in parts.netloc
+    if parts.scheme not in ("nats", "tls") or not named or any(parts[2:]):
+        raise usage.UsageError(
+            f"--cluster is nats://HOST:PORT or tls://HOST:PORT, several with commas, not {url!r}"
+        )
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def parse_node(value: str) -> str:
+    """Parse the value of ``--node``.
+
+    :raises UsageError: if it is not valid.
+    """
+    if not NODE_NAME.fullmatch(value):
+        raise usage.UsageError(f"--node is 1 to 32 of a-z, 0-9 and -, not {value!r}")
+    return value
+
+
+class ClusterOptions(NamedTuple):
+    """The options of a node of a cluster.
+
+    :ivar servers: the URLs of the NATS servers, each with its port.
+    :ivar node: the name of this node.
+    :ivar credentials: the file with the credentials for these servers, or None.
+    :ivar ca: the file with the certificates of the authorities that vouch for them; None for those
+        of the system.
+    """
+
+    servers: tuple[str, ...]
+    node: str
+    credentials: Path | None
+    ca: Path | None
