@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from chat_twisted import admin, cluster_actions
 from chat_twisted.control import Control
 from chat_twisted.control_socket import ControlFactory
+from chat_twisted.core.commands import Login, Send
 from chat_twisted.core.errors import NotPermitted, Unavailable
 from chat_twisted.core.facts import SessionCame, UserCame
 from chat_twisted.core.snapshot import load
@@ -27,6 +28,8 @@ from chat_twisted.storage import archive, membership, replica
 from chat_twisted.storage.clustered import Node, find_node
 from chat_twisted.storage.replica import Replica
 from tests import test_bundle
+from tests.memory_log import ClusterTestCase, MemoryLog
+from tests.memory_log import Node as MemoryNode
 from tests.store import write
 from tests.test_admin import AdminTestCase
 from tests.test_control_socket import ControlTestCase
@@ -245,6 +248,61 @@ class LeavingTests(NodeTestCase):
         code, _, err = self.run_command("cluster", "leave")
         self.assertEqual((code, err), (2, f"{self.folder}: No such file or directory\n"))
         self.assertFalse(self.folder.exists())
+
+
+class LostLogTests(ClusterTestCase):
+    def admin(self, node: MemoryNode, *arguments: str) -> str:
+        """Run the command on the folder of a node that has ended."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = admin.main([*arguments, "--state", str(node.folder)])
+        self.assertEqual(code, 0, out.getvalue())
+        return out.getvalue()
+
+    def test_a_node_that_leaves_can_begin_a_new_log_with_all_that_it_has(self) -> None:
+        a, b = self.up("a", "b")
+        for node, name, id in ((a, "ann", 1), (b, "bob", 2)):
+            login = Login(name, id, b"token of %d" % id, node=node.number, time=1)
+            node.propose(login, "login")
+        self.run_for(0.1)
+        a.propose(Send(1, 1, "ALL", "hello", 5, None), "said")
+        self.run_for(0.1)
+        position = a.ledger.status()["position"]
+        for node in (a, b):
+            node.kill()
+        self.assertIn(f"position {position}, stream one", self.admin(a, "cluster", "status"))
+        self.admin(a, "cluster", "leave")
+
+        self.log = MemoryLog(self.clock)
+        self.log.identity = "two"
+        [again] = self.up("a")
+        users = again.ledger.state.users.values()
+        self.assertEqual(
+            [(user.name, len(user.sessions)) for user in users], [("ann", 0), ("bob", 0)]
+        )
+        again.propose(Login("cat", 3, b"token of 3", node=again.number, time=1), "login")
+        self.run_for(0.1)
+        self.assertEqual(again.result("login").user, 3)
+        again.kill()
+        self.assertIn("stream two", self.admin(again, "cluster", "status"))
+        self.assertIn('"hello"', self.admin(again, "export"))
+
+    def test_the_status_of_a_running_node_can_be_shown(self) -> None:
+        a, _ = self.up("a", "b")
+        self.run_for(2)
+
+        @contextlib.contextmanager
+        def reach(*_: object) -> Iterator[Any]:
+            yield lambda ask: json.loads(json.dumps(a.ledger.status())), True
+
+        with mock.patch.object(cluster_actions, "reach", reach):
+            lines = self.admin(a, "cluster", "status").splitlines()
+        self.assertEqual(lines[0], "node         a")
+        self.assertIn("clients      served", lines)
+        for line, name in zip(lines[-2:], "ab", strict=True):
+            self.assertRegex(
+                line, rf"^{name} member position=\d+ behind=\d silent=\d\.\ds format=1$"
+            )
 
 
 class BackupTests(NodeTestCase):
