@@ -369,7 +369,13 @@ class Chat:
             Identity(Path("no key"), own=True), lambda what: succeed("")
         )
         session = ClientSession(
-            user, listener, credentials, self.reactor, connector.reconnect, **options
+            user,
+            listener,
+            credentials,
+            self.reactor,
+            connector.reconnect,
+            hosts=connector.hosts,
+            **options,
         )
         connector.connect(session)
         return session

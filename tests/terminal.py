@@ -117,7 +117,6 @@ class TalkTestCase(TestCase):
                 remember_token=self.remembered.append,
                 renamed=self.renames.append,
             ),
-            where="chat.example",
             rooms=self.rooms,
             timezone=self.timezone,
             now=lambda: NOW.astimezone(self.timezone),
@@ -132,6 +131,7 @@ class TalkTestCase(TestCase):
             first_id=1,
             other_name=lambda refusal: Deferred.fromCoroutine(view.other_name(refusal)),
         )
+        view.session.where = "chat.example"
         return view
 
     def ask_password(self, what: str) -> Deferred[str]:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted import __version__
 from chat_twisted.client import arguments
+from chat_twisted.client.address import Host
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.connection import PORT, Server
 from chat_twisted.client.tls import parse_fingerprint
@@ -132,6 +133,31 @@ class NamesTests(ArgumentsTestCase):
             given = self.parse(line)
             self.assertEqual((given.user, given.server), (user, server), line)
 
+    def test_a_chat_may_have_several_hosts(self) -> None:
+        for line, server in (
+            ("alice a --host b --host c:1", Server("a", others=(Host("b", 8828), Host("c", 1)))),
+            ("alice a:1 --host [::1]", Server("a", 1, others=(Host("::1", 8828),))),
+            (
+                "alice a -p 1 --host b --host c:2",
+                Server("a", 1, others=(Host("b", 1), Host("c", 2))),
+            ),
+            ("alice --host a --host b", Server("a", others=(Host("b", 8828),))),
+            ("--host a:1 alice", Server("a", 1)),
+        ):
+            given = self.parse(line)
+            self.assertEqual((given.user, given.server), ("alice", server), line)
+
+    def test_a_server_of_the_config_may_have_several_hosts(self) -> None:
+        self.configure('user = "al"\n[servers.work]\nhosts = ["a", "b:1"]\nport = 2\nplain = true')
+        for line, server in (
+            ("work", Server("a", 2, None, True, (Host("b", 1),))),
+            ("work --host c", Server("a", 2, None, True, (Host("b", 1), Host("c", 8828)))),
+            ("work -p 3 --host c", Server("a", 3, None, True, (Host("b", 3), Host("c", 3)))),
+            ("work:3", Server("a", 3, None, True, (Host("b", 3),))),
+        ):
+            given = self.parse(line)
+            self.assertEqual((given.user, given.server), ("al", server), line)
+
     def test_contradicting_arguments_are_refused(self) -> None:
         for line, said in (
             ("alice bob@h", "the user is given twice: alice, and bob in bob@h"),
@@ -221,6 +247,8 @@ class OptionsTests(ArgumentsTestCase):
             ("--port x", "argument -p/--port: 'x' is not a port"),
             ("--port ٣", "argument -p/--port: '٣' is not a port"),
             ("--port -1", "argument -p/--port: "),
+            ("--host h:x", "argument --host: 'x' is not a port"),
+            ("--host bob@h", "argument --host: 'bob@h' has a user; here is only a host"),
             ("--wait 1.5", "argument --wait: '1.5' is not a number of seconds"),
             ("--wait 9999999999", "argument --wait: '9999999999' is not a number"),
             ("--tail b@d", "argument --tail: 'b@d' is no #room, @user or @ALL"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import config
+from chat_twisted.client.address import Host
 from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import PORT, Server
 from chat_twisted.client.themes import THEMES
@@ -16,6 +17,7 @@ from chat_twisted.client.tls import parse_fingerprint
 
 DIGITS = "ab" * 32
 FINGERPRINT = parse_fingerprint(DIGITS)
+BOTH = (Host("b", 1), Host("::1", PORT))
 
 
 class ConfigTests(TestCase):
@@ -187,6 +189,29 @@ plain = true
             [problem] = found.problems
             self.assertTrue(problem.startswith(f"{self.path}:2: host: '"), problem)
             self.assertEqual(found.servers, {})
+
+    def test_a_server_may_have_several_hosts(self) -> None:
+        for text, server in (
+            ('hosts = ["a", "b:1"]', Server("a", others=(Host("b", 1),))),
+            ('host = "a:2"\nhosts = ["b:1", "::1"]', Server("a", 2, None, False, BOTH)),
+            ('hosts = ["a:1", "b"]\nport = 3', Server("a", 1, others=(Host("b", 3),))),
+        ):
+            found = self.read(f"[servers.x]\n{text}")
+            self.assertEqual(
+                (found.servers, found.problems), ({"x": KnownServer(server)}, []), text
+            )
+
+    def test_a_wrong_list_of_hosts_is_reported(self) -> None:
+        for wrong, said in (
+            ('"a"', "hosts: not a list of hosts like"),
+            ("[]", "hosts: not a list of hosts like"),
+            ("[1]", "hosts: not a list of hosts like"),
+            ('["a:x"]', "hosts: 'x' is not a port"),
+            ('["bob@a"]', "hosts: 'bob@a' has a user; here is only a host"),
+        ):
+            [problem] = self.problems(f'[servers.x]\nhost = "h"\nhosts = {wrong}')
+            self.assertTrue(problem.startswith(f"3: {said}"), problem)
+            self.assertEqual(config.read(self.path).servers["x"], KnownServer(Server("h")))
 
     def test_a_part_that_a_host_has_already_is_not_given_twice(self) -> None:
         same = 'host = "al@h:1"\nport = 1\nuser = "AL"'

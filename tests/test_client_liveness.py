@@ -5,13 +5,13 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.client.liveness import ANSWERED_FOR, CHECK_EVERY, IDLE, Liveness
+from chat_twisted.client.liveness import ANSWERED_FOR, CHECK_EVERY, HASTE, IDLE, Liveness
 
 
 class LivenessTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.waits = self.paused = False
+        self.waits = self.paused = self.has_others = False
         self.pings: list[float] = []
         self.given_up: list[float] = []
         self.liveness = Liveness(
@@ -20,6 +20,7 @@ class LivenessTests(TestCase):
             lambda: self.paused,
             lambda: self.pings.append(self.clock.seconds()),
             self.give_up,
+            lambda: self.has_others,
         )
         self.liveness.start()
 
@@ -40,6 +41,15 @@ class LivenessTests(TestCase):
         self.waits = True
         self.pass_time(IDLE)
         self.assertEqual((self.pings, self.given_up), ([10], [40]))
+
+    def test_one_of_several_hosts_is_asked_and_given_up_in_a_quarter_of_the_time(self) -> None:
+        for waits, pinged, given_up in ((False, 15, 30), (True, 2.5, 10)):
+            self.setUp()
+            self.liveness.stop()
+            self.waits, self.has_others = waits, True
+            self.liveness.start()
+            self.clock.pump([CHECK_EVERY * HASTE] * 13)
+            self.assertEqual((self.pings, self.given_up), ([pinged], [given_up]))
 
     def test_a_server_that_answers_the_ping_alone_has_two_minutes_for_the_request(self) -> None:
         self.waits = True

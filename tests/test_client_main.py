@@ -10,10 +10,13 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client import main
+from chat_twisted.client.address import Host
 from chat_twisted.client.arguments import Arguments, Mode
 from chat_twisted.client.config import Config
 from chat_twisted.client.connection import Server
 from chat_twisted.client.main import _SessionToken
+
+SERVER = Server("H")
 
 
 class TokenTests(TestCase):
@@ -22,8 +25,8 @@ class TokenTests(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.patch(os, "environ", {"XDG_CONFIG_HOME": str(self.folder)})
 
-    def token(self, user: str = "Alice") -> _SessionToken:
-        return _SessionToken(Arguments(user, Server("H"), Mode.PIPE, Config()))
+    def token(self, user: str = "Alice", server: Server = SERVER) -> _SessionToken:
+        return _SessionToken(Arguments(user, server, Mode.PIPE, Config()))
 
     def kept(self) -> str:
         return (self.folder / "chat_twisted" / "sessions").read_text()
@@ -60,6 +63,20 @@ class TokenTests(TestCase):
         one.rename("Bobby")
         self.assertEqual((self.token().get(), self.token("bobby").get()), ("", "x"))
         one.set(None)
+        self.assertEqual(self.kept(), "")
+
+    def test_it_is_of_all_hosts_of_a_chat_in_any_order(self) -> None:
+        one = self.token(server=Server("a", others=(Host("b", 8828),)))
+        one.set("x")
+        self.assertEqual(self.kept(), "a:8828/alice x,1\n")
+        for host in "ac":
+            two = self.token(server=Server("b", others=(Host(host, 8828),)))
+            self.assertEqual(two.get(), "x" if host == "a" else "")
+        two = self.token(server=Server("b", others=(Host("a", 8828),)))
+        two.set("x")
+        self.assertEqual(self.kept(), "a:8828/alice x,2\n")
+        for token in (one, two):
+            token.set(None)
         self.assertEqual(self.kept(), "")
 
     def test_one_that_was_kept_by_an_earlier_version_is_good(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.client.address import Host
 from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.tls import (
     Trust,
@@ -22,14 +23,16 @@ FIRST = parse_fingerprint(ONE.hex())
 SECOND = parse_fingerprint(TWO.hex())
 
 
-class TrustTests(TestCase):
+class KnownTestCase(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         self.known = StateFile(folder / "config" / "known_servers")
 
+
+class TrustTests(KnownTestCase):
     def trust(self, fingerprint: str | None = None, host: str = "Chat.example", port=8828) -> Trust:
-        return Trust(host, port, self.known, fingerprint)
+        return Trust(Host(host, port), self.known, fingerprint)
 
     def test_a_new_server_is_shown_and_remembered_and_then_taken_silently(self) -> None:
         notice = self.trust().check(ONE, vouched=False)
@@ -85,8 +88,66 @@ class TrustTests(TestCase):
     def test_an_address_of_version_6_is_written_in_brackets(self) -> None:
         trust = self.trust(host="::1")
         trust.check(ONE, vouched=False)
-        self.assertFalse(trust.is_name)
+        self.assertEqual((trust.names, trust.server_name), ([], None))
         self.assertEqual(self.known.get("[::1]:8828"), FIRST)
+
+
+class SeveralHostsTests(KnownTestCase):
+    """The hosts a, b and c of one chat."""
+
+    hosts = (Host("a", 1), Host("b", 1), Host("c", 1))
+
+    def of(self, name: str, fingerprint: str | None = None) -> Trust:
+        [host] = [host for host in self.hosts if host.name == name]
+        others = [host for host in self.hosts if host.name != name]
+        return Trust(host, self.known, fingerprint, others)
+
+    def check(self, name: str, digest: bytes) -> str:
+        return self.of(name).check(digest, vouched=False)
+
+    def test_a_certificate_that_was_met_at_one_host_is_taken_silently_at_the_others(self) -> None:
+        self.assertIn("a:1 is new here", self.check("a", ONE))
+        self.assertEqual((self.check("b", ONE), self.check("c", ONE)), ("", ""))
+        self.assertEqual(self.known.get("b:1"), FIRST)
+
+    def test_no_other_one_is_taken_at_a_host_that_is_new(self) -> None:
+        self.check("a", ONE)
+        with self.assertRaises(Untrusted) as caught:
+            self.check("b", TWO)
+        text = str(caught.exception)
+        for part in ("b:1 is not that of the chat's other hosts", FIRST, SECOND, "nothing was"):
+            self.assertIn(part, text)
+        self.assertIsNone(self.known.get("b:1"))
+
+    def test_a_new_certificate_that_was_accepted_at_one_host_is_valid_at_the_others(self) -> None:
+        for name in "ab":
+            self.check(name, ONE)
+        self.of("a", SECOND).check(TWO, vouched=False)
+        self.assertEqual(self.check("b", TWO), "")
+        with self.assertRaisesRegex(Untrusted, "c:1 is not that of the chat's other hosts"):
+            self.check("c", hashlib.sha256(b"3").digest())
+
+    def test_a_host_of_no_chat_is_alone(self) -> None:
+        self.check("a", ONE)
+        self.assertIn("b:1 is new here", Trust(Host("b", 1), self.known).check(TWO, vouched=False))
+
+    def test_what_authorities_vouch_for_at_one_host_is_not_less_at_the_others(self) -> None:
+        self.of("a").check(ONE, vouched=True)
+        self.assertEqual(self.of("b").check(TWO, vouched=True), "")
+        with self.assertRaisesRegex(Untrusted, "Theirs is one that your system's authorities"):
+            self.check("c", ONE)
+
+    def test_a_fingerprint_that_was_given_is_required_of_all(self) -> None:
+        self.of("a", FIRST).check(ONE, vouched=False)
+        for vouched in (False, True):
+            with self.assertRaisesRegex(Untrusted, "b:1 is not the one that was asked for"):
+                self.of("b", FIRST).check(TWO, vouched=vouched)
+
+    def test_an_authority_may_vouch_for_the_name_of_any_host(self) -> None:
+        self.hosts = (Host("a", 1), Host("192.0.2.1", 1), Host("b", 1))
+        self.assertEqual(self.of("a").names, ["a", "b"])
+        trust = self.of("192.0.2.1")
+        self.assertEqual((trust.names, trust.server_name), (["a", "b"], None))
 
 
 class FingerprintTests(TestCase):

@@ -367,7 +367,8 @@ class OutputTests(TestCase):
         self.check(records.mistake(2, TEXT), {"event": "mistake", "id": 2, "text": TEXT})
         self.check(records.noticed(TEXT), {"event": "notice", "text": TEXT})
         self.check(records.disconnected(TEXT), {"event": "disconnected", "reason": TEXT})
-        self.check(records.reconnected(), {"event": "reconnected"})
+        self.check(records.reconnected(""), {"event": "reconnected"})
+        self.check(records.reconnected("b:1"), {"event": "reconnected", "host": "b:1"})
         self.check(records.went_back(), {"event": "went_back"})
         self.check(records.over(""), {"event": "over", "reason": ""})
 

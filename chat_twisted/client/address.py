@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PORT = 8828
 """The port of an address that names none."""
@@ -26,6 +27,26 @@ class Address:
     host: str
     port: int | None = None
     user: str = ""
+
+
+class Host(NamedTuple):
+    """A host, and the TCP port at which a server is reached there.
+
+    :ivar name: a host name or IP address, as in ``Address``.
+    """
+
+    name: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """The address as it is printed and can be typed."""
+        return format_address(self.name, self.port)
+
+    @property
+    def key(self) -> str:
+        """The key under which facts about the host are stored, the same for all spellings."""
+        return address_key(self.name, self.port)
 
 
 def parse_address(text: str) -> Address:
@@ -58,6 +79,18 @@ def _parse_version6(text: str) -> str:
         raise ValueError(f"{text!r} is no IP address of version 6") from None
 
 
+def parse_host(text: str, port: int) -> Host:
+    """Parse the address of a host, without a user.
+
+    :param port: the port of an address that names none.
+    :raises ValueError: if the text is no address, or has a user.
+    """
+    address = parse_address(text)
+    if address.user:
+        raise ValueError(f"{text!r} has a user; here is only a host")
+    return Host(address.host, address.port or port)
+
+
 def parse_port(text: str) -> int:
     """Parse a TCP port number.
 
@@ -71,6 +104,15 @@ def parse_port(text: str) -> int:
 def format_address(host: str, port: int) -> str:
     """Format an address so that ``parse_address`` can parse it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is an IP address, with or without a zone, and not a name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def address_key(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chat_twisted import __version__
 from chat_twisted.client import config as config_module
-from chat_twisted.client.address import PORT, Address, parse_address, parse_port
+from chat_twisted.client.address import PORT, Address, Host, parse_address, parse_host, parse_port
 from chat_twisted.client.client_state import config_folder
 from chat_twisted.client.config import Config, KnownServer
 from chat_twisted.client.connection import Server
@@ -47,7 +47,7 @@ class Arguments:
     """The settings of one run.
 
     :ivar user: the user's name.
-    :ivar server: the server to connect to.
+    :ivar server: the chat to connect to.
     :ivar mode: the kind of user interface.
     :ivar config: the settings of ``config.toml``.
     :ivar wait: seconds for which a lost connection is tried again; None for the default: a
@@ -79,6 +79,14 @@ def _port(text: str) -> int:
         return parse_port(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> str:
+    try:
+        parse_host(text, PORT)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seconds(text: str) -> int:
@@ -140,8 +148,8 @@ or the server broke the protocol
   130  interrupted, as by Ctrl-C
   143  ended by SIGTERM
 
-After a lost connection the client tries to reconnect (--wait). Then it gets the messages \
-that it has missed; nothing is lost or shown twice.
+After a lost connection the client tries to reconnect (--wait), to each host of the chat \
+at once (--host). Then it gets the messages that it has missed; nothing is lost or shown twice.
 
 files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
   config.toml      servers by short names, keys, colours, bell
@@ -154,6 +162,7 @@ files in $XDG_CONFIG_HOME/chat_twisted, else ~/.config/chat_twisted:
 
 examples:
   chat-twisted alice chat.example.org
+  chat-twisted alice a.example.org --host b.example.org
   echo '@bob: build done' | chat-twisted ci chat.example.org
   chat-twisted ci chat.example.org --once '#dev: build done'
   chat-twisted log chat.example.org --tail '#dev' >> dev.log
@@ -195,6 +204,15 @@ def parser() -> argparse.ArgumentParser:
         "alice@chat.example.org; or SERVER, its short name in config.toml",
     )
     made.add_argument("-p", "--port", type=_port, help=f"the server's port ({PORT})")
+    made.add_argument(
+        "--host",
+        action="append",
+        type=_address,
+        default=[],
+        metavar="HOST[:PORT]",
+        help="one more host of the same chat, as often as there are more: when one can't be "
+        "reached, or stops, the client goes to the next one. All have the same certificate",
+    )
     one = made.add_mutually_exclusive_group()
     one.add_argument(
         "--once",
@@ -306,6 +324,8 @@ def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
     :raises ValueError: if one of them is missing or given twice.
     """
     *users, where = given.names
+    if given.host and not users and where not in config.servers and _is_user_name(where):
+        users, where = [where], given.host.pop(0)
     address = Address("")
     known = config.servers.get(where)
     if known is None:
@@ -327,7 +347,11 @@ def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
         raise ValueError(f"the port is given twice: {given.port}, and {port} in {where}")
     server = known.server
     if port is not None:
-        server = replace(server, port=port)
+        # The port of all: the same host with another port may be another chat.
+        others = tuple(Host(other.name, port) for other in server.others)
+        server = replace(server, port=port, others=others)
+    more = tuple(parse_host(host, given.port or PORT) for host in given.host)
+    server = replace(server, others=server.others + more)
     if given.fingerprint is not None:
         server = replace(server, fingerprint=given.fingerprint)
     if given.plain:

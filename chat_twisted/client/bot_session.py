@@ -125,6 +125,7 @@ class BotSession:
             Credentials(self._identity, lambda what: succeed("")),
             self._reactor,
             self._connector.reconnect,
+            hosts=self._connector.hosts,
             reconnect_for=self._reconnect_for,
             bot=True,
         )
@@ -310,7 +311,8 @@ class BotSession:
 
     def reconnected(self) -> None:
         """Called by the session when it is connected again."""
-        self._log.info("connected again")
+        where = self.session.where if self.session is not None else ""
+        self._log.info("connected again to {where}", where=where)
 
     def went_back(self) -> None:
         """Called by the session when the server has lost the newest messages."""

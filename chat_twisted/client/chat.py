@@ -7,14 +7,14 @@ terminal, or the purpose of a bot. The methods for the other requests are in ``u
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
-from chat_twisted.client.address import PORT, parse_address
+from chat_twisted.client.address import PORT, parse_address, parse_host
 from chat_twisted.client.answers import ANSWERS, AnswerLimit
 from chat_twisted.client.bot_session import BotSession
 from chat_twisted.client.client_state import config_folder
@@ -47,8 +47,9 @@ class ChatClient(ChatRequests):
 
     :param user: the user's name: 1 to 32 letters, digits, ``_`` and ``-``.
     :param host: the server's name or address, as ``chat-twisted`` accepts it: ``chat.example.org``,
-        ``chat.example.org:9000``, ``[::1]:9000``.
-    :param port: the TCP port, if ``host`` has none.
+        ``chat.example.org:9000``, ``[::1]:9000``. Or a list of the hosts of one chat: the client
+        connects to the first that it can reach, and to the next one when the connection is lost.
+    :param port: the TCP port of a host that names none.
     :param reactor: Twisted's reactor, as ``twisted.internet.task.react`` passes it to ``main``.
     :param identity: the user's private key file, as ssh-keygen writes it; None for the key that the
         bundled client creates. It is used only if the name has an account.
@@ -70,7 +71,7 @@ class ChatClient(ChatRequests):
     def __init__(
         self,
         user: str,
-        host: str,
+        host: str | Sequence[str],
         port: int | None = None,
         *,
         reactor: Any,
@@ -85,20 +86,22 @@ class ChatClient(ChatRequests):
     ) -> None:
         if fingerprint is not None:
             fingerprint = parse_fingerprint(fingerprint)
+        first, *others = [host] if isinstance(host, str) else host
         try:
-            address = parse_address(host)
+            address = parse_address(first)
+            more = tuple(parse_host(other, port or PORT) for other in others)
         except ValueError as problem:
             raise NotConnected(str(problem)) from None
         if port is not None and address.port not in (None, port):
-            raise ValueError(f"the port is given twice: {port}, and {address.port} in {host}")
+            raise ValueError(f"the port is given twice: {port}, and {address.port} in {first}")
         if address.user and fold(address.user) != fold(user):
-            raise ValueError(f"the user is given twice: {user}, and {address.user} in {host}")
+            raise ValueError(f"the user is given twice: {user}, and {address.user} in {first}")
         try:
             key = config_folder() / KEY_FILE if identity is None else Path(identity)
             self._bot = BotSession(
                 user,
                 Identity(key, own=identity is None, password=password),
-                Server(address.host, address.port or port or PORT, fingerprint, plain),
+                Server(address.host, address.port or port or PORT, fingerprint, plain, more),
                 reactor,
                 reconnect_for=reconnect_for,
                 listen=listen,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_twisted.client.address import PORT, parse_address
+from chat_twisted.client.address import PORT, parse_address, parse_host
 from chat_twisted.client.connection import Server
 from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.message import fold
@@ -134,6 +134,14 @@ def _rooms(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(host, str) for host in value):
+        raise ValueError('not a list of hosts like ["a.example.org", "b.example.org:9000"]')
+    for host in value:
+        parse_host(host, PORT)
+    return tuple(value)
+
+
 def _history(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_SHOWN:
         raise ValueError(f"{value!r} is not a number from 0 to {MAX_SHOWN}")
@@ -213,49 +221,61 @@ def read(path: Path) -> Config:
         },
     )
     for name, value in top.pop("servers", {}).items():
-        if not isinstance(value, dict):
-            reader.problem("servers", name, f"{name} is a table, [servers.{name}]")
-            continue
-        table = f"servers.{name}"
-        found = reader.take(
-            table,
-            value,
-            {
-                "host": str,
-                "port": _port,
-                "fingerprint": _fingerprint,
-                "plain": bool,
-                "user": str,
-                "identity": str,
-                "rooms": _rooms,
-            },
-        )
-        if "fingerprint" in value and "fingerprint" not in found:
-            continue  # it must not be connected to with a weaker check
-        if "host" not in found:
-            reader.problem("servers", name, f"{name} has no host")
-            continue
-        try:
-            address = parse_address(found["host"])
-        except ValueError as error:
-            reader.problem(table, "host", f"host: {error}")
-            continue
-        port, user = found.get("port"), found.get("user", "")
-        if port is not None and address.port not in (None, port):
-            reader.problem(table, "port", f"port: host has another one, {address.port}")
-        if user and address.user and fold(user) != fold(address.user):
-            reader.problem(table, "user", f"user: host has another one, {address.user}")
-        config.servers[name] = KnownServer(
-            Server(
-                address.host,
-                address.port or port or PORT,
-                found.get("fingerprint"),
-                found.get("plain", False),
-            ),
-            address.user or user,
-            found.get("identity", ""),
-            found.get("rooms", ()),
-        )
+        known = _read_server(reader, name, value)
+        if known is not None:
+            config.servers[name] = known
     for name, value in top.items():
         setattr(config, name, value)
     return config
+
+
+def _read_server(reader: _Reader, name: str, value: Any) -> KnownServer | None:
+    """Read the table of a server. Return None if it can't be connected to."""
+    if not isinstance(value, dict):
+        reader.problem("servers", name, f"{name} is a table, [servers.{name}]")
+        return None
+    table = f"servers.{name}"
+    found = reader.take(
+        table,
+        value,
+        {
+            "host": str,
+            "port": _port,
+            "hosts": _hosts,
+            "fingerprint": _fingerprint,
+            "plain": bool,
+            "user": str,
+            "identity": str,
+            "rooms": _rooms,
+        },
+    )
+    if "fingerprint" in value and "fingerprint" not in found:
+        return None  # it must not be connected to with a weaker check
+    hosts = [*found.get("hosts", ())]
+    if "host" in found:
+        hosts.insert(0, found["host"])
+    if not hosts:
+        reader.problem("servers", name, f"{name} has no host")
+        return None
+    try:
+        address = parse_address(hosts[0])
+    except ValueError as error:
+        reader.problem(table, "host", f"host: {error}")
+        return None
+    port, user = found.get("port"), found.get("user", "")
+    if port is not None and len(hosts) == 1 and address.port not in (None, port):
+        reader.problem(table, "port", f"port: host has another one, {address.port}")
+    if user and address.user and fold(user) != fold(address.user):
+        reader.problem(table, "user", f"user: host has another one, {address.user}")
+    return KnownServer(
+        Server(
+            address.host,
+            address.port or port or PORT,
+            found.get("fingerprint"),
+            found.get("plain", False),
+            tuple(parse_host(host, port or PORT) for host in hosts[1:]),
+        ),
+        address.user or user,
+        found.get("identity", ""),
+        found.get("rooms", ()),
+    )

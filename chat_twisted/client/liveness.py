@@ -27,6 +27,11 @@ ANSWERED_FOR = 120
 is answered."""
 
 
+HASTE = 0.25
+"""The other times are this part of themselves if another host could answer instead:
+15 and 30 seconds, and 2.5 and 10."""
+
+
 class Liveness:
     """Watches one connection after the other.
 
@@ -34,6 +39,7 @@ class Liveness:
     :param paused: returns whether nothing is received for now.
     :param ping: sends PING.
     :param give_up: called when the server does not answer any more.
+    :param has_alternative: returns whether another host could answer instead.
     """
 
     def __init__(
@@ -43,12 +49,15 @@ class Liveness:
         paused: Callable[[], bool],
         ping: Callable[[], object],
         give_up: Callable[[], object],
+        has_alternative: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._waits = waits
         self._paused = paused
         self._ping = ping
         self._give_up = give_up
+        self._has_alternative = has_alternative
+        self._pace = 1.0  # the part of the times above
         self._heard_at = 0.0  # when something was received last
         self._answered_at = 0.0  # when an answer was received, or the first request made
         self._has_pinged = False
@@ -62,7 +71,8 @@ class Liveness:
         self._checked_at = self._clock.seconds()
         self._checks = LoopingCall(self._check)
         self._checks.clock = self._clock
-        self._checks.start(CHECK_EVERY, now=False)
+        self._pace = HASTE if self._has_alternative() else 1.0
+        self._checks.start(CHECK_EVERY * self._pace, now=False)
 
     def stop(self) -> None:
         """Watch no longer: the connection is lost."""
@@ -82,13 +92,14 @@ class Liveness:
     def _check(self) -> None:
         waits, now = self._waits(), self._clock.seconds()
         # After a stop (Ctrl-Z), what was sent meanwhile is not read yet.
-        was_stopped = now - self._checked_at > 2 * CHECK_EVERY
+        was_stopped = now - self._checked_at > 2 * CHECK_EVERY * self._pace
         self._checked_at = now
         if was_stopped or self._paused():
             self.heard()
         if was_stopped or not waits:
             self.answered()
         silent = now - (max(self._heard_at, self._answered_at) if waits else self._heard_at)
+        silent /= self._pace
         if silent >= (SILENT_FOR if waits else 2 * IDLE) or now - self._answered_at >= ANSWERED_FOR:
             self._give_up()
         elif silent >= (PING_AFTER if waits else IDLE) and not self._has_pinged:

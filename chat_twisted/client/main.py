@@ -134,6 +134,7 @@ async def _run_pipe(reactor: Any, arguments: Arguments, identity: Identity) -> N
         Credentials(identity, pipe.ask_password),
         reactor,
         connector.reconnect,
+        hosts=connector.hosts,
         reconnect_for=RECONNECT_FOR if arguments.wait is None else arguments.wait,
         token="" if proves else token.get(),
     )
@@ -192,7 +193,6 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
             token.set,
             token.rename,
         ),
-        where=arguments.server.address,
         rooms=arguments.rooms,
     )
     view.session = session = ClientSession(
@@ -201,6 +201,7 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
         Credentials(identity, lambda what: Deferred.fromCoroutine(ask_password(what))),
         reactor,
         connector.reconnect,
+        hosts=connector.hosts,
         reconnect_for=math.inf if arguments.wait is None else arguments.wait,
         token=token.get(),
         other_name=lambda refusal: Deferred.fromCoroutine(view.other_name(refusal)),
@@ -233,20 +234,28 @@ async def _run_terminal(reactor: Any, arguments: Arguments, identity: Identity) 
 
 
 class _StateValue:
-    """A value in a state file for one user of one server. Errors are ignored: it is optional."""
+    """A value in a state file for one user of one chat. Errors are ignored: it is optional.
+
+    It is stored under the first host of the chat, or under another one that has it already: the
+    hosts may be given in another order, or one at a time.
+    """
 
     def __init__(self, arguments: Arguments, file: str, most: int | None = None) -> None:
         self._file = StateFile(config_folder() / file, most)
-        self._server = arguments.server.name
+        self._hosts = [host.key for host in arguments.server.hosts]
         self.use(arguments.user)
 
     def use(self, user: str) -> None:
         """From now on, read and write the value of this user."""
-        self._name = f"{self._server}/{fold(user)}"
+        names = [f"{host}/{fold(user)}" for host in self._hosts]
+        self._name = next(filter(self._read, names), names[0])
 
     def get(self) -> str:
+        return self._read(self._name)
+
+    def _read(self, name: str) -> str:
         with contextlib.suppress(OSError):
-            return self._file.get(self._name) or ""
+            return self._file.get(name) or ""
         return ""
 
     def set(self, value: str | None) -> None:

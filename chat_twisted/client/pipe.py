@@ -438,7 +438,7 @@ class Pipe(LineReceiver):
         """Called by the session when it is connected again."""
         self._has_come()
         if self._greet:
-            self._show(self._format.reconnected())
+            self._show(self._format.reconnected(self.session.moved_to))
         if self._leaving:
             self.session.quit()
 

@@ -1,4 +1,5 @@
-"""Connects a session again after its connection was lost, with growing delays between the attempts.
+"""Connects a session again after its connection was lost: to each other host at once, then with
+growing delays.
 
 This module must not know how a connection is made, or what is sent on it.
 """
@@ -11,14 +12,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from chat_twisted.client.hosts import Hosts
+
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30
 """Seconds before the first attempt to reconnect, doubled for each further one, and the maximum.
-Half of the delay is random, so that the clients of a server don't all reconnect at once."""
+Half of the delay is random, so that the clients of a server don't all reconnect at once. If the
+chat has several hosts, this is the delay between two rounds, and the first round has none."""
 
 SETTLED = 2
 """Seconds that a connection must have lasted for the delay between attempts to start again at
-``FIRST_RETRY``."""
+``FIRST_RETRY``, and for every host to be tried at once."""
 
 
 class Reconnection:
@@ -28,6 +32,7 @@ class Reconnection:
     :param give_up: called when there are no further attempts.
     :param limit: seconds without an answer from the server after which there are none.
     :param chance: returns a random number from 0 to 1.
+    :param hosts: the hosts of the chat; ``connect`` takes the next one.
     """
 
     def __init__(
@@ -37,12 +42,14 @@ class Reconnection:
         give_up: Callable[[], None],
         limit: float,
         chance: Callable[[], float],
+        hosts: Hosts,
     ) -> None:
         self._clock = clock
         self._connect = connect
         self._give_up = give_up
         self._limit = limit
         self._chance = chance
+        self._hosts = hosts
         self._attempt: IDelayedCall | None = None
         self._attempts = 0
         self._unanswered_since: float | None = None
@@ -62,18 +69,33 @@ class Reconnection:
             self._unanswered_since = self._clock.seconds()
         if progress or lasted >= SETTLED:
             self._attempts = 0
+            self._hosts.start_round()
 
     def try_later(self, *_: object) -> None:
-        """Make an attempt after a delay, unless the time for attempts is over."""
+        """Make an attempt: at once if a host was not tried in this round, else after a delay.
+
+        There is none when the time for attempts is over, and no second round before ``lost`` was
+        called: the user was never registered.
+        """
         if self._has_ended:
             return
-        assert self._unanswered_since is not None
-        if self._clock.seconds() - self._unanswered_since > self._limit:
+        since = self._unanswered_since
+        if since is not None and self._clock.seconds() - since > self._limit:
+            self._give_up()
+            return
+        if self._hosts.has_untried:
+            self._attempt = self._clock.callLater(0, self._try_now)
+            return
+        if since is None:
             self._give_up()
             return
         wait = min(LONGEST_RETRY, FIRST_RETRY * 2**self._attempts) * (1 + self._chance()) / 2
         self._attempts = min(self._attempts + 1, 10)
-        self._attempt = self._clock.callLater(wait, self._try_now)
+        self._attempt = self._clock.callLater(wait, self._start_round)
+
+    def _start_round(self) -> None:
+        self._hosts.start_round(again=True)
+        self._try_now()
 
     def _try_now(self) -> None:
         self._attempt = None

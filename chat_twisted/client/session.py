@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming, login
+from chat_twisted.client.hosts import Hosts
 from chat_twisted.client.liveness import Liveness
 from chat_twisted.client.login import Credentials, Login
 from chat_twisted.client.own_messages import OwnMessages
@@ -50,6 +51,9 @@ from chat_twisted.ui.values import Event, Refusal, Seen
 ANSWERED_WITHIN = 20
 """Seconds to wait for the server's first bytes on a connection."""
 
+NEXT_WITHIN = 5
+"""The same while another host is to be tried instead (``Hosts.in_haste``)."""
+
 GOODBYE_WITHIN = 2
 """Seconds to wait for the server to close the connection after QUIT."""
 
@@ -75,6 +79,7 @@ class ClientSession(ChatSession, protocol.Protocol):
     :param clock: the reactor.
     :param reconnect: connects a session again; its result fires or fails when that is done. Without
         it, the session ends with its first connection.
+    :param hosts: the hosts of the chat, of which ``reconnect`` takes the next one.
     :param reconnect_for: seconds for which a lost connection is tried again; 0 disables this.
     :param token: the session token of an earlier connection.
     :param chance: returns a random number from 0 to 1.
@@ -103,6 +108,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         clock: IReactorTime,
         reconnect: Callable[[ClientSession], Deferred[Any]] | None = None,
         *,
+        hosts: Hosts | None = None,
         reconnect_for: float = RECONNECT_FOR,
         token: str = "",
         chance: Callable[[], float] = random.random,
@@ -115,7 +121,9 @@ class ClientSession(ChatSession, protocol.Protocol):
         before_quit: Callable[[Callable[[], None]], None] = lambda then: then(),
     ) -> None:
         self.user = user
-        self.where = ""  # the server's address, for messages to the user
+        self.where = ""  # the host's address, for messages to the user
+        self.moved_to = ""  # as in ``ChatSession``
+        self._registered_at_host = ""  # where the user was registered last
         self.binding = b""  # the channel binding: SHA-256 of the certificate; empty without TLS
         self.max_message = MAX_BODY  # bytes; set by the server
         self.last = 0  # the number of the newest message when the session was connected
@@ -127,12 +135,20 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._listener = listener
         self._credentials = credentials
         self._clock = clock
+        self._connect_first = reconnect  # until the user is registered
         self._reconnect = reconnect if reconnect_for else None
+        self._hosts = Hosts() if hosts is None else hosts
         self._reconnection = Reconnection(
-            clock, self._connect_again, lambda: self._end(self._reason), reconnect_for, chance
+            clock,
+            self._connect_again,
+            lambda: self._end(self._reason),
+            reconnect_for,
+            chance,
+            self._hosts,
         )
         self._reader = FrameReader()
         self.token = token
+        self._was_connected = False  # whether there was ever a connection
         self._was_registered = False  # whether the user was ever registered
         self._is_refused = False  # whether the registration was refused
         self._other_name = other_name
@@ -167,6 +183,7 @@ class ClientSession(ChatSession, protocol.Protocol):
             lambda: self._paused,
             lambda: self._write("PING", encode("PING", "idle")),
             lambda: self._give_up("the server does not answer"),
+            lambda: self._hosts.has_alternative,
         )
         self._paused = False
         self._output = _Output(self._write_postponed)
@@ -243,7 +260,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         if self.connected:
             self._quit_timer = self._clock.callLater(GOODBYE_WITHIN, self.transport.abortConnection)
             self._before_quit(self._send_quit)
-        elif self._was_registered:
+        elif self._was_connected:
             self._end("")
 
     def _send_quit(self) -> None:
@@ -290,11 +307,13 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._postponed.clear()
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
         self._login = self._new_login()
+        self._was_connected = True
         self._has_skipped = False
         self._reason = ""
         self._liveness.start()
+        within = NEXT_WITHIN if self._hosts.in_haste else ANSWERED_WITHIN
         self._first_answer_timer = self._clock.callLater(
-            ANSWERED_WITHIN, self._first_answer_timed_out
+            within, self._first_answer_timed_out, within
         )
         self._register()
 
@@ -318,9 +337,12 @@ class ClientSession(ChatSession, protocol.Protocol):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
         self._repeater.cancel()  # all requests are sent again after the next registration
-        if self._quit_timer is not None or not self._was_registered or self._reconnect is None:
+        if self._quit_timer is not None or not self._may_go_on():
             self._end(self._reason)
         if self._over:
+            return
+        if not self._was_registered:
+            self._reconnection.try_later()
             return
         self._requests.forget_parts()
         lasted = self._clock.seconds() - self._registered_at if was_registered else 0
@@ -331,9 +353,22 @@ class ClientSession(ChatSession, protocol.Protocol):
         if not self._over:  # the listener may have ended the session
             self._reconnection.try_later()
 
+    def _may_go_on(self) -> bool:
+        """Return whether there may be another connection.
+
+        Before the user was registered, there may be one to a host that was not tried yet, unless
+        the user was refused or has been asked something.
+        """
+        if self._was_registered:
+            return self._reconnect is not None
+        if self._is_refused or self._choosing_name or not self._login.waits_for_server:
+            return False
+        return self._connect_first is not None and self._hosts.has_untried
+
     def _connect_again(self) -> Deferred[Any]:
-        assert self._reconnect is not None
-        return self._reconnect(self).addCallback(self._connected_again)
+        connect = self._reconnect if self._was_registered else self._connect_first
+        assert connect is not None
+        return connect(self).addCallback(self._connected_again)
 
     def _connected_again(self, _: object) -> None:
         if self._over and self.connected:
@@ -360,9 +395,9 @@ class ClientSession(ChatSession, protocol.Protocol):
             return bool(self._requests)
         return self._login.waits_for_server
 
-    def _first_answer_timed_out(self) -> None:
+    def _first_answer_timed_out(self, within: int) -> None:
         if not self._paused:  # a paused session can't hear it
-            self._give_up(f"no answer from {self.where} within {ANSWERED_WITHIN} s")
+            self._give_up(f"no answer from {self.where} within {within} s")
 
     def _give_up(self, reason: str) -> None:
         self._reason = reason
@@ -485,7 +520,7 @@ class ClientSession(ChatSession, protocol.Protocol):
     def _said_bye(self, frame: Frame) -> None:
         self._reason = self._reason or frame.argument
         if frame.headers.get("final", "").lower() == "yes":
-            self._reconnect = None
+            self._connect_first = self._reconnect = None
 
     def _must_skip(self) -> bool:
         """Return whether a new message is left to the server, as all after the first
@@ -522,6 +557,8 @@ class ClientSession(ChatSession, protocol.Protocol):
         self.kept = welcome.kept
         self._reader.max_body = max(self.max_message, MAX_BODY)
         first, self._was_registered = not self._was_registered, True
+        self.moved_to = self.where if not first and self.where != self._registered_at_host else ""
+        self._registered_at_host = self.where
         if not first:
             self._own.reconnected()
         # A new user has received nothing yet.
@@ -592,7 +629,9 @@ class ClientSession(ChatSession, protocol.Protocol):
             self._login.refused(frame, refusal)
         elif not self._was_registered:
             problem = Refused(refusal.code, refusal.text, refusal)
-            if refusal.code == NAME_IN_USE and self._other_name is not None:
+            if refusal.code == UNAVAILABLE and self._may_go_on():
+                self._give_up(str(problem))  # another host may accept the user
+            elif refusal.code == NAME_IN_USE and self._other_name is not None:
                 self._choosing_name = True
                 Deferred.fromCoroutine(self._take_other_name(self._other_name(refusal), problem))
             else:
@@ -659,6 +698,7 @@ class ClientSession(ChatSession, protocol.Protocol):
         if self._was_registered:
             self._end(str(problem))
         else:
+            self._is_refused = True
             self._listener.not_registered(problem)
         self.transport.abortConnection()  # there is nothing more to say
 

@@ -1,16 +1,17 @@
 """TLS on the client's side, and the decision whether to trust the server.
 
 A certificate that the system's authorities vouch for is accepted. Any other is pinned, as in ssh:
-stored at the first connection, and required from then on. Nothing is sent before the decision. This
-module must not know the session that follows.
+stored at the first connection, and required from then on. The hosts of one chat have one
+certificate. Nothing is sent before the decision. This module must not know the session that
+follows.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -29,7 +30,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chat_twisted.client.address import address_key
+from chat_twisted.client.address import Host, is_ip_address
 from chat_twisted.client.client_state import StateFile
 
 AUTHORITIES = "authorities"
@@ -68,20 +69,30 @@ def _describe(digest: bytes) -> str:
 
 
 class Trust:
-    """Decides whether to trust a server's certificate.
+    """Decides whether to trust the certificate of one host of a chat.
 
-    :param host: the server's name or address.
-    :param port: its TCP port.
+    All hosts of a chat show one certificate: what is stored for one of them is valid for the
+    others. A host with nothing stored is taken without a question only if that is so for all.
+
+    :ivar names: the names for which an authority may vouch: those of all hosts of the chat.
+    :ivar server_name: the host's name, for the TLS handshake; None if it is an IP address.
+    :param host: the host, as the user has named it.
     :param known: the file of known servers.
     :param fingerprint: the fingerprint that the certificate must have, or None. It is then stored.
+    :param others: the other hosts of the chat, as the user has named them.
     """
 
     def __init__(
-        self, host: str, port: int, known: StateFile, fingerprint: str | None = None
+        self,
+        host: Host,
+        known: StateFile,
+        fingerprint: str | None = None,
+        others: Sequence[Host] = (),
     ) -> None:
-        self.host = host
-        self.is_name = not _is_address(host)
-        self._name = address_key(host, port)
+        self.names = [each.name for each in (host, *others) if not is_ip_address(each.name)]
+        self.server_name = None if is_ip_address(host.name) else host.name
+        self._key = host.key
+        self._others = [other.key for other in others]
         self._known = known
         self._wanted = fingerprint
 
@@ -89,19 +100,20 @@ class Trust:
         """Check a certificate, and store it if it is new.
 
         :param digest: its SHA-256 digest, 32 bytes.
-        :param vouched: whether the system's authorities vouch for it and for the host's name.
+        :param vouched: whether the system's authorities vouch for it and one of ``names``.
         :return: a notice for the user; usually empty.
         :raises Untrusted: if it is not the expected one.
         """
         found = _describe(digest)
         try:
-            before = self._known.get(self._name)
+            before = self._known.get(self._key)
+            of_others = [value for key in self._others if (value := self._known.get(key))]
         except OSError as error:
             raise Untrusted(f"{self._known.path}: {error.strerror}") from None
         if self._wanted is not None:
             if found != self._wanted:
                 raise Untrusted(
-                    f"The certificate of {self._name} is not the one that was asked for:\n"
+                    f"The certificate of {self._key} is not the one that was asked for:\n"
                     f"its fingerprint is {found}"
                 )
             return "" if before == found else self._remember(found)
@@ -109,23 +121,25 @@ class Trust:
             return "" if before == AUTHORITIES else self._remember(AUTHORITIES)
         if before == found:
             return ""
+        if found in of_others:
+            return self._remember(found)
         if before is not None:
             raise Untrusted(self._changed(before, found))
-        return f"{self._name} is new here. Its fingerprint is {found}\n" + self._remember(found)
+        if of_others:
+            raise Untrusted(self._differs(of_others[0], found))
+        return f"{self._key} is new here. Its fingerprint is {found}\n" + self._remember(found)
 
     def _remember(self, value: str) -> str:
         try:
-            self._known.set(self._name, value)
+            self._known.set(self._key, value)
         except OSError as error:
             return f"{self._known.path}: {error.strerror}: it can't be remembered"
         return ""
 
     def _changed(self, before: str, found: str) -> str:
-        if before == AUTHORITIES:
-            before = "one that your system's authorities vouch for"
         return (
-            f"The certificate of {self._name} has changed; nothing was sent.\n"
-            f"It was {before}\n"
+            f"The certificate of {self._key} has changed; nothing was sent.\n"
+            f"It was {_describe_stored(before)}\n"
             f"It is  {found}\n"
             "Either the server was set up anew, or somebody stands between it and you.\n"
             "Ask who runs it for the fingerprint; it is logged when the server starts.\n"
@@ -133,13 +147,19 @@ class Trust:
             f"  --fingerprint {found}"
         )
 
+    def _differs(self, of_another: str, found: str) -> str:
+        return (
+            f"The certificate of {self._key} is not that of the chat's other hosts; "
+            "nothing was sent.\n"
+            f"Theirs is {_describe_stored(of_another)}\n"
+            f"This is   {found}\n"
+            "Either it is a host of another chat, or somebody stands between it and you.\n"
+            "Ask who runs it for the fingerprint; all hosts of a chat have the same one."
+        )
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+
+def _describe_stored(value: str) -> str:
+    return "one that your system's authorities vouch for" if value == AUTHORITIES else value
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -217,13 +237,9 @@ class _TrustCheck(TwistedProtocol):
         ready.callback(None)
 
     def _is_vouched_for(self, connection: SSL.Connection) -> bool:
-        if not self._trust.is_name or not self._creator.vouched:
-            return False
-        try:
-            verify_hostname(connection, self._trust.host)
-        except (VerificationError, CertificateError, ValueError):
-            return False
-        return True
+        return self._creator.vouched and any(
+            _is_certificate_of(connection, name) for name in self._trust.names
+        )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by Twisted when the connection is lost before the server was trusted."""
@@ -232,6 +248,14 @@ class _TrustCheck(TwistedProtocol):
     def _fail(self, failure: Failure) -> None:
         if not self._ready.called:
             self._ready.errback(failure)
+
+
+def _is_certificate_of(connection: SSL.Connection, name: str) -> bool:
+    try:
+        verify_hostname(connection, name)
+    except (VerificationError, CertificateError, ValueError):
+        return False
+    return True
 
 
 def connect(
@@ -260,7 +284,7 @@ def connect(
         made.append(_TrustCheck(session, trust, creator, tell, ready))
         return made[0]
 
-    creator = _Creator(trust.host if trust.is_name else None)
+    creator = _Creator(trust.server_name)
     factory = Factory.forProtocol(make)
     factory.noisy = False
     connecting = wrapClientTLS(creator, endpoint).connect(factory)

@@ -72,7 +72,6 @@ class TerminalVisit(Visit):
             screen,
             config,
             Memory(),
-            where=where,
             timezone=zone,
             now=lambda: datetime.datetime.now(zone).astimezone(zone),
         )
@@ -86,6 +85,7 @@ class TerminalVisit(Visit):
             bot=False,
         )
         view.session = self._connection.session
+        view.session.where = where
         screen.done.addCallbacks(self._finished, self._failed)
         screen.start()
         Deferred.fromCoroutine(self._connect(visitor)).addErrback(self._failed)

@@ -66,7 +66,6 @@ class ConversationView:
     :param user: the user's name.
     :param files: the user's key and files.
     :param terminal: the terminal to draw on.
-    :param where: the server's address, for the greeting.
     :param rooms: rooms to join at the start; the first one is turned to.
     :param timezone: the zone of displayed times; None for the local one.
     :param now: returns the time of day, to which typed times are relative.
@@ -81,13 +80,11 @@ class ConversationView:
         settings: Settings,
         memory: Memory,
         *,
-        where: str = "",
         rooms: Sequence[str] = (),
         timezone: datetime.tzinfo | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now().astimezone(),
     ) -> None:
         self.failure = ""
-        self._where = where
         self._rooms_at_start = rooms
         self._console = Console(user, clock, terminal, settings, memory, timezone, now)
         self._turning = Turning(self._console)
@@ -445,12 +442,13 @@ class ConversationView:
             self._take_early()
 
     def _say_who_is_here(self) -> None:
-        where = f" on {self._where}" if self._where else ""
+        where = self._console.session.where
+        on = f" on {where}" if where else ""
         here = ", ".join(map(self._console.roster.marked, self.names())) or "nobody else"
         if len(self._console.roster) > MAX_PRESENT:
             here = f"{len(self._console.roster) - 1} others (/who)"
         self._console.tell(
-            f"You are {self._console.user}{where}. Here: {here}. /help tells what you can do."
+            f"You are {self._console.user}{on}. Here: {here}. /help tells what you can do."
         )
         for line in describe_kept(self._console.session.kept):
             self._console.tell(line)
@@ -665,7 +663,7 @@ class ConversationView:
         self._tick_if_needed()
         self._console.memory.remember_token(self._console.session.token)
         self._console.start(self._learn())
-        self._console.tell("Connected again")
+        self._console.tell(self._console.words.reconnected(self._console.session.moved_to))
         self._leave_if_wanted()
         self._console.terminal.refresh()
 

@@ -215,9 +215,9 @@ class Records:
         """Format: the connection is lost."""
         return _event("disconnected", reason=reason)
 
-    def reconnected(self) -> str:
-        """Format: the session is connected again."""
-        return _event("reconnected")
+    def reconnected(self, moved_to: str) -> str:
+        """Format: the session is connected again, to another host if one is given."""
+        return _event("reconnected", **_given({"host": moved_to}))
 
     def went_back(self) -> str:
         """Format: the server has lost the newest messages."""

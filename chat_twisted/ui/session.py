@@ -24,6 +24,8 @@ class ChatSession(ChatRequests):
         kept, None if the server does not say.
     :ivar token: the token that resumes the session.
     :ivar proven: whether the user has logged in with a key or a password.
+    :ivar where: the host that the session is connected to, for people; or empty.
+    :ivar moved_to: the same, after a reconnect to another host than before; else empty.
     """
 
     user: str
@@ -32,6 +34,8 @@ class ChatSession(ChatRequests):
     kept: float | None
     token: str
     proven: bool
+    where: str
+    moved_to: str
 
     async def send(self, to: str, text: str, kind: str = "text") -> Sent:
         """Send a message; return when it is committed.

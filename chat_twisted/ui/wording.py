@@ -231,9 +231,9 @@ class Wording:
         """Format: the connection is lost."""
         return "Connection lost, trying again"
 
-    def reconnected(self) -> str:
-        """Format: the session is connected again."""
-        return "Connected again"
+    def reconnected(self, moved_to: str) -> str:
+        """Format: the session is connected again, to another host if one is given."""
+        return f"Connected again, to {moved_to}" if moved_to else "Connected again"
 
     def went_back(self) -> str:
         """Format: the server has lost the newest messages."""
