@@ -98,6 +98,7 @@ class StreamTransport(asyncio.Transport):
         self._wire = wire
         self._protocol: Any = None
         self._is_closing = False
+        self._is_paused = False
         wire.registerProducer(self, streaming=True)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -182,12 +183,18 @@ class StreamTransport(asyncio.Transport):
         self._loop.call_soon(self._protocol.connection_lost, problem)
 
     def pauseProducing(self) -> None:
-        """Called by the reactor's transport when much waits to be sent."""
-        self._protocol.pause_writing()
+        """Called by the reactor's transport when much waits to be sent: at each write, while
+        asyncio's protocols expect it once.
+        """
+        if not self._is_paused:
+            self._is_paused = True
+            self._protocol.pause_writing()
 
     def resumeProducing(self) -> None:
         """Called by the reactor's transport when little waits to be sent."""
-        self._protocol.resume_writing()
+        if self._is_paused:
+            self._is_paused = False
+            self._protocol.resume_writing()
 
     def stopProducing(self) -> None:
         """Called by the reactor's transport when the connection is lost."""
