@@ -9,6 +9,7 @@ from twisted.internet.defer import succeed
 
 from chat_twisted.core import commands as c
 from chat_twisted.core.entries import Entry, Outcome, Progress
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.events import UserLeft
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed
@@ -52,6 +53,7 @@ class OneOrder:
     """The ledger of one node.
 
     :ivar lags: whether the node does not follow the order for now.
+    :ivar is_cut_off: whether it can't propose anything.
     :ivar waiting: the commands that it has not applied.
     """
 
@@ -62,6 +64,7 @@ class OneOrder:
     def __init__(self, order: Order) -> None:
         self.state = State()
         self.lags = False
+        self.is_cut_off = False
         self.waiting: list[Proposed] = []
         self._order = order
         self._cursors: dict[int, int] = {}
@@ -77,6 +80,8 @@ class OneOrder:
         self._acknowledged = acknowledged
 
     def propose(self, command: c.Command, request: Request | None) -> None:
+        if self.is_cut_off:
+            raise Unavailable("can't reach the log")
         self._order.add(command, request, self)
 
     def acknowledge(self, user: int, number: int, *, lasting: bool = True) -> None:
@@ -155,7 +160,7 @@ class NodesTestCase(HubTestCase):
         self.commit()
 
     def remembered(self, node: int) -> dict[int, int]:
-        return self.hubs[node]._delivery._elsewhere
+        return self.hubs[node]._delivery._unstored
 
 
 class ReceiptTests(NodesTestCase):
@@ -253,6 +258,18 @@ class ComingTests(NodesTestCase):
         self.ledgers[self.A].propose(c.Start(2, c.Options(), 0), None)
         self.commit()
         here = self.join_on(self.A, "bob", bob.token)
+        self.assertEqual(here.texts(), ["two"])
+
+    def test_a_user_starts_after_it_if_it_could_not_be_stored(self) -> None:
+        alice = self.join_on(self.A, "alice")
+        bob = self.join_on(self.B, "bob")
+        for text in ("one", "two"):
+            self.send_on(self.A, alice, "bob", text)
+        self.confirm_on(self.B, bob, 1)
+        self.order.loses = self.ledgers[self.B].is_cut_off = True
+        self.leave(bob)
+        self.ledgers[self.B].is_cut_off = False
+        here = self.join_on(self.B, "bob", bob.token)
         self.assertEqual(here.texts(), ["two"])
 
     def test_a_user_who_leaves_starts_after_it_on_the_other_node(self) -> None:

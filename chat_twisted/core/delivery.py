@@ -101,8 +101,9 @@ class Delivery:
         # The live sessions by door, as messages to ALL need them, in the order of their logins.
         self._live: dict[Door, dict[Session, None]] = {}
         self._cursors: dict[int, int] = {}  # confirmed numbers of users with sessions here
-        # Numbers that users have confirmed on other nodes, until their stored cursors have them.
-        self._elsewhere: dict[int, int] = {}
+        # Numbers that were confirmed on other nodes, or by sessions that have ended, until the stored
+        # cursors have them.
+        self._unstored: dict[int, int] = {}
         self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
 
     # Sessions
@@ -134,7 +135,7 @@ class Delivery:
 
     def confirmed(self, user: User) -> int:
         """Return the number up to which a user has confirmed all messages, on any node."""
-        return max(user.cursor, self._cursors.get(user.id, 0), self._elsewhere.get(user.id, 0))
+        return max(user.cursor, self._cursors.get(user.id, 0), self._unstored.get(user.id, 0))
 
     def _go_live(self, session: Session) -> None:
         session.catching_up = None
@@ -152,7 +153,12 @@ class Delivery:
         session.live = False
         session.catching_up = None
         session.ended = True
-        return 0 if self.routes.of_user(user) else self._cursors.pop(user, 0)
+        if self.routes.of_user(user):
+            return 0
+        confirmed = self._cursors.pop(user, 0)
+        if confirmed and session.policy.confirms:
+            self._remember(user, confirmed)
+        return confirmed
 
     # Catching up
 
@@ -329,7 +335,7 @@ class Delivery:
 
     def _expect(self, recipient: int, number: int, request: Request) -> None:
         """Remember the request of a direct message until its recipient confirms it."""
-        if self._elsewhere and number <= self._elsewhere.get(recipient, 0):
+        if self._unstored and number <= self._unstored.get(recipient, 0):
             self._delivered(number, request)  # another node has delivered it before this one
             return
         unconfirmed = self._receipts.get(recipient)
@@ -376,11 +382,14 @@ class Delivery:
         receipts. The number may be ahead of what was delivered here.
         """
         self._send_receipts(user, number)
+        self._remember(user, number)
+
+    def _remember(self, user: int, number: int) -> None:
         known = self._state().users.get(user)
         if number <= (self.delivered_number if known is None else known.cursor):
             return  # the user has ended, or the stored cursor has it
-        if number > self._elsewhere.get(user, 0):
-            self._elsewhere[user] = number
+        if number > self._unstored.get(user, 0):
+            self._unstored[user] = number
 
     def cursor_moved(self, user: int, number: int) -> None:
         """Note that the stored cursor of a user has advanced to ``number``.
@@ -388,8 +397,8 @@ class Delivery:
         If nobody here has confirmed that much, another node has, and its ``acknowledged`` may have
         been lost.
         """
-        if self._elsewhere and self._elsewhere.get(user, number + 1) <= number:
-            del self._elsewhere[user]
+        if self._unstored and self._unstored.get(user, number + 1) <= number:
+            del self._unstored[user]
         if number > self._cursors.get(user, 0):
             self._send_receipts(user, number)
 
@@ -425,7 +434,7 @@ class Delivery:
             fail whose senders can't wait for absent users.
         """
         if for_good:
-            self._elsewhere.pop(user, None)
+            self._unstored.pop(user, None)
         unconfirmed = self._receipts.pop(user, [])
         waiting = []
         for entry in unconfirmed:

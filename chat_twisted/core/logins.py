@@ -209,8 +209,8 @@ class Logins:
         self.count -= 1
         known = self._state().users.get(user)
         if session.policy.confirms and known is not None and confirmed > known.cursor:
-            # At once, because the next session of the user starts after the stored cursor. That may
-            # be on another node.
+            # At once, because the user's next session starts after the stored cursor, unless it is
+            # on this node.
             with contextlib.suppress(Unavailable):
                 self._propose(Acknowledge(((user, confirmed),)), None)
 
