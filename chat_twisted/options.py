@@ -424,26 +424,8 @@ class Options(usage.Options):
             return None
         if self["node"] is None:
             raise usage.UsageError("--cluster needs the name of this node (--node)")
-        credentials, ca = self["cluster-credentials"], self["cluster-ca"]
-        _require_readable("cluster-credentials", credentials, secret=True)
-        _require_readable("cluster-ca", ca)
-        return ClusterOptions(self["cluster"], self["node"], credentials, ca)
-
-
-def _require_readable(option: str, path: Path | None, *, secret: bool = False) -> None:
-    """Check that a file can be read, and that only those can change it who may.
-
-    :param secret: as in ``files.require_trusted``.
-    """
-    if path is None:
-        return
-    try:
-        require_trusted(path, secret=secret)
-        path.open("rb").close()
-    except OSError as error:
-        raise usage.UsageError(f"--{option} {path}: {error.strerror}") from None
-    except FilesError as error:
-        raise usage.UsageError(f"--{option} {error}") from None
+        files = (self["cluster-credentials"], self["cluster-ca"])
+        return ClusterOptions(self["cluster"], self["node"], *files)
 
 
 def _read_motd(path: Path | None) -> str:

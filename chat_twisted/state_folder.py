@@ -8,6 +8,7 @@ that the options ask for. This module must not know doors or the rules of the ch
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,7 +23,7 @@ from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
-from chat_twisted.files import Say, acting_as, make_private_folder
+from chat_twisted.files import FilesError, Say, acting_as, make_private_folder, require_trusted
 from chat_twisted.logfile import LogFile
 from chat_twisted.options import Options, fail
 from chat_twisted.storage import archive
@@ -58,6 +59,9 @@ class StateFolder:
         with acting_as(user, group):
             folder = options["state"] or archive.default_folder(user)
             self.path = make_private_folder(folder, say)
+            if options.cluster is not None:
+                _require_readable(options.cluster.credentials, secret=True)
+                _require_readable(options.cluster.ca)
             # The lock lasts until the process ends; a daemon inherits it.
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
@@ -66,6 +70,22 @@ class StateFolder:
                 raise self.opened.node.refuse_start(self.path / archive.FILE)
             self.tls = ServerTLS(*(options.certificate_files or ensure(self.path, say)))
             self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None
+
+
+def _require_readable(path: Path | None, *, secret: bool = False) -> None:
+    """Check that a file named by the operator can be read, and that only those can change it who
+    may.
+
+    :param secret: as in ``files.require_trusted``.
+    :raises FilesError: if not.
+    """
+    if path is None:
+        return
+    try:
+        require_trusted(path, secret=secret)
+        path.open("rb").close()
+    except OSError as error:
+        raise FilesError(f"{path}: {error.strerror}") from None
 
 
 class Watcher(Protocol):

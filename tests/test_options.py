@@ -64,8 +64,6 @@ class OptionsTests(CommandTestCase):
             (["--node", "a"], "--node is for a node of a cluster (--cluster)"),
             (["--cluster-ca", "/x"], "--cluster-ca is for a node of a cluster"),
             (["--cluster", "nats://h"], "--cluster needs the name of this node (--node)"),
-            ([*NODE, "--cluster-credentials", "/no"], "--cluster-credentials /no: No such file"),
-            ([*NODE, "--cluster-ca", "/no"], "--cluster-ca /no: No such file or directory"),
             *((["--node", name], "--node is 1 to 32 of a-z, 0-9 and -") for name in BAD_NODES),
             *((["--cluster", urls], "--cluster is nats://HOST:PORT") for urls in BAD_URLS),
             (["--certificate", "x"], "--certificate and --private-key go together"),
@@ -75,16 +73,12 @@ class OptionsTests(CommandTestCase):
 
     def test_a_node_of_a_cluster(self) -> None:
         self.assertIsNone(self.parse().cluster)
-        secret, ca = Path(self.folder(), "creds"), Path(self.folder(), "ca")
-        for path in (secret, ca):
-            path.touch(0o600)
         urls = "nats://h1:4223, tls://[::1]"
-        files = ("--cluster-credentials", str(secret), "--cluster-ca", str(ca))
+        files = ("--cluster-credentials", "/secret", "--cluster-ca", "/ca")
         options = self.parse("--cluster", urls, "--node", "a-1", *files)
         servers = ("nats://h1:4223", "tls://[::1]:4222")
-        self.assertEqual(options.cluster, (servers, "a-1", secret, ca))
-        secret.chmod(0o644)
-        self.assertFails("all users may read it", self.parse, *NODE, *files)
+        self.assertEqual(options.cluster, (servers, "a-1", Path("/secret"), Path("/ca")))
+        self.assertEqual(self.parse(*NODE).cluster, (("nats://h:4222",), "a", None, None))
 
     def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
         path = Path(self.folder(), "motd")

@@ -201,6 +201,16 @@ class ServiceTests(CommandTestCase):
         self.make()
         self.assertTrue(os.path.exists(os.path.join(base, "chat_twisted", "chat.sqlite")))
 
+    def test_the_files_for_the_servers_of_a_cluster_must_be_there_and_secret(self) -> None:
+        secret = Path(self.folder(), "secret")
+        node = ("--state", self.folder(), "--cluster", "nats://h", "--node", "a")
+        credentials = ("--cluster-credentials", str(secret))
+        self.assertFails(f"{secret}: No such file", self.make, *node, *credentials)
+        self.assertFails("/no: No such file", self.make, *node, "--cluster-ca", "/no")
+        secret.touch(0o600)
+        secret.chmod(0o644)
+        self.assertFails("all users may read it", self.make, *node, *credentials)
+
     def test_two_servers_on_one_state_folder_are_one_line_and_exit_code_1(self) -> None:
         state = self.folder()
         self.make("--state", state)

@@ -101,8 +101,8 @@ class Delivery:
         # The live sessions by door, as messages to ALL need them, in the order of their logins.
         self._live: dict[Door, dict[Session, None]] = {}
         self._cursors: dict[int, int] = {}  # confirmed numbers of users with sessions here
-        # Numbers that were confirmed on other nodes, or by sessions that have ended, until the stored
-        # cursors have them.
+        # Numbers that were confirmed on other nodes, or by sessions that have ended, until the
+        # stored cursors have them.
         self._unstored: dict[int, int] = {}
         self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
 
