@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from chat_twisted.core.commands import Start
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
 from chat_twisted.doors import describe, framed, stream
 from chat_twisted.doors.framed import FramedFactory
@@ -613,6 +614,17 @@ class DroppingTests(DoorTestCase):
         bob = self.user("bob")
         self.clock.advance(0.2)
         self.assertEqual((alice.aborted, bob.aborted, bob.closed), (True, False, False))
+
+    def test_sessions_that_other_nodes_have_ended_are_closed_on_all_connections(self) -> None:
+        alice, bob = self.user("alice"), self.original("bob")
+        self.hub.ask(Start(0, self.hub.state.options, 0))
+        self.commit()
+        self.assertEqual([c.aborted or c.closed for c in (alice, *bob)], [True] * 3)
+        self.assertEqual(self.hub.logins.count, 0)
+        for client in (alice, *bob):
+            client.gone()
+        self.original("bob")
+        self.assertEqual(self.names(), ["bob"])
 
     def test_a_door_without_clients_does_nothing(self) -> None:
         before = list(self.clock.getDelayedCalls())

@@ -484,12 +484,13 @@ class Hub:
         """Called when a session of a user has ended, here or on another node."""
         for session in list(self._routes.of_user(fact.user)):
             if session.epoch == fact.epoch:
-                self.logins.detach(session)
+                if not fact.for_good:  # the other nodes have missed this one for too long
+                    session.drop("this node was taken for lost")
+                if not session.ended:
+                    self.logins.detach(session)
                 if fact.for_good:
                     by = self._routes.name_of(fact.by)
                     session.dismissed(Dismissal(cause, by, fact.reason))
-                else:  # nobody has ended it: the other nodes have missed this one for too long
-                    session.drop("this node was taken for lost")
         if not self._routes.has_others(fact.user, fact.epoch):
             self._delivery.absent(fact.user, for_good=False)
 
