@@ -188,7 +188,8 @@ class ReactorLoop:
     def _timer_handle_cancelled(self, timer: _Timer) -> None:
         """Called by asyncio when a timer is cancelled."""
         if timer.delayed is not None:
-            timer.delayed.cancel()
+            if timer.delayed.active():  # else the reactor has forgotten it at its end
+                timer.delayed.cancel()
             timer.delayed = None
 
     # Files, connections, threads and signals

@@ -76,6 +76,7 @@ LAYERS = {
         "storage.nats_client",
         "storage.nats_connection",
         "storage.nats",
+        "storage.nats_peer",
         "storage.sql",
         "storage.terms",
         "storage.upgrade",

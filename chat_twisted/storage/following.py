@@ -108,6 +108,7 @@ class Follower:
         self._working: Deferred[None] | None = None
         self._heard_at = 0.0
         self._timer: IDelayedCall | None = None
+        self._late: IDelayedCall | None = None
 
     def online(self) -> None:
         """Called when there is a connection to the source: from now on it sends new records."""
@@ -125,9 +126,9 @@ class Follower:
     def stop(self) -> None:
         """Call nothing any more."""
         self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._late):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self._working is not None:
             self._working.cancel()
 
@@ -159,7 +160,8 @@ class Follower:
         """Called when it is known that there is a record at a position. It is about to come."""
         if position > self._end:
             self._known = max(self._known, position)
-            self._clock.callLater(LATE, self._work)
+            if self._late is None or not self._late.active():
+                self._late = self._clock.callLater(LATE, self._work)
 
     def _look(self) -> None:
         """Called from time to time."""
@@ -253,7 +255,8 @@ class Follower:
                 else:
                     return
             except Unknown:
-                await self._pause(RETRY)
+                if not self._is_over:
+                    await self._pause(RETRY)
 
     def _pause(self, seconds: float) -> Deferred[None]:
         return deferLater(self._clock, seconds, lambda: None)

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from chat_twisted.logs import Logger
@@ -335,7 +335,7 @@ class NatsLog:
                 self._log.failure("a question about {topic} has no answer", failure, topic=topic)
 
             if message.reply:
-                answer(message.data).addCallback(send).addErrback(failed)
+                maybeDeferred(answer, message.data).addCallback(send).addErrback(failed)
 
         self._connection.subscribe(f"{self._name}.{topic}", heard, queue=topic)
 

@@ -110,7 +110,7 @@ class NatsConnection:
         """
         if self.is_connected:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(lambda each: each.errback(Unknown("not connected")))
+        waiting: Deferred[None] = Deferred(lambda each: each.errback(self._no_connection()))
         self._waiting.append(waiting)
         timer = self._reactor.callLater(patience, waiting.cancel)
 
@@ -122,6 +122,10 @@ class NatsConnection:
             return result
 
         return waiting.addBoth(done)
+
+    def _no_connection(self) -> Unknown:
+        problems = [f"{server.address}: {text}" for server, text in self._problems.items()]
+        return Unknown("; ".join(problems) or "not connected to a NATS server")
 
     def subscribe(self, subject: str, heard: Heard, queue: str = "") -> None:
         """Call ``heard`` with the messages for a subject, on this connection and all later ones.

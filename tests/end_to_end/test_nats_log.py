@@ -1,0 +1,408 @@
+"""The log on NATS, with real servers: what nodes take, whatever happens to the servers."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import reactor_loop
+from chat_twisted.storage import following
+from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
+from chat_twisted.storage.nats import NatsLog
+from tests.nats import NatsServer
+
+RETRY = 0.02  # seconds until a record that was not taken is appended again
+
+
+class Node:
+    """A node that follows the log.
+
+    :ivar taken: the records that it has taken, each with its position.
+    :ivar calls: how many were taken in each call.
+    :ivar broken: fires with the reason when the log can't be followed.
+    """
+
+    def __init__(self, log: NatsLog) -> None:
+        self.log = log
+        self.taken: list[tuple[int, bytes]] = []
+        self.calls: list[int] = []
+        self.broken: Deferred[str] = Deferred()
+        self.taking: Deferred[None] | None = None  # what ``take`` returns
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+
+    def follow(self, after: int = 0) -> None:
+        self.log.follow(after, self._take, self._broke)
+
+    def _take(self, records: Sequence[tuple[int, bytes]]) -> Deferred[None] | None:
+        self.taken += records
+        self.calls.append(len(records))
+        last = records[-1][0]
+        for each in [each for each in self._waiting if each[0] <= last]:
+            self._waiting.remove(each)
+            each[1].callback(None)
+        return self.taking
+
+    def _broke(self, reason: LogBroken) -> None:
+        self.broken.callback(str(reason))
+
+    def until(self, position: int) -> Deferred[None]:
+        """Wait until the record at a position has been taken."""
+        if self.taken and self.taken[-1][0] >= position:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append((position, waiting))
+        return waiting
+
+    async def append(self, data: bytes) -> int:
+        """Append a record, again and again until it is said to be stored."""
+        while True:
+            try:
+                return await self.log.append(data)
+            except (NotTaken, Unknown):
+                await deferLater(reactor, RETRY)
+
+    async def append_all(self, records: Sequence[bytes]) -> int:
+        """Append records one after the other; return the last one's position."""
+        for data in records:
+            position = await self.append(data)
+        return position
+
+    async def connected(self) -> None:
+        """Wait until the log answers."""
+        while True:
+            try:
+                await self.log.bounds()
+            except Unknown:
+                await deferLater(reactor, RETRY)
+            else:
+                return
+
+
+def records(name: str, count: int) -> list[bytes]:
+    return [f"{name}{number}".encode() for number in range(1, count + 1)]
+
+
+class LogTestCase(TestCase):
+    timeout = 100
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        reactor_loop.use(reactor)
+        self.logs: list[NatsLog] = []
+
+    async def tearDown(self) -> None:
+        await gatherResults([log.close() for log in self.logs], consumeErrors=True)
+        reactor_loop.leave()
+
+    def log(self, *urls: str, **options: object) -> NatsLog:
+        log = NatsLog(urls, reactor, **options)
+        self.logs.append(log)
+        return log
+
+    def node(self, *urls: str, after: int = 0, **options: object) -> Node:
+        node = Node(self.log(*urls, **options))
+        node.follow(after)
+        return node
+
+    def check(self, node: Node, *expected: Sequence[bytes], first: int = 1) -> None:
+        """Assert that the node took these records, those of each sequence in their order, at
+        positions without gaps. What was appended again because there was no answer may be there
+        twice.
+        """
+        positions = [position for position, _ in node.taken]
+        self.assertEqual(positions, list(range(first, first + len(positions))))
+        data = list(dict.fromkeys(data for _, data in node.taken))
+        self.assertEqual(sorted(data), sorted(itertools.chain(*expected)))
+        for each in expected:
+            self.assertEqual([one for one in data if one in set(each)], list(each))
+
+    def doubt_quickly(self) -> None:
+        self.patch(following, "DOUBT_PAUSE", 0.02)
+
+
+class OneServerTestCase(LogTestCase):
+    settings = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = NatsServer(self.folder, settings=self.settings)
+        self.server.start()
+        self.addCleanup(self.server.kill)
+
+
+class FollowingTests(OneServerTestCase):
+    async def test_all_nodes_take_the_same_records_in_the_same_order(self) -> None:
+        a, b = self.node(self.server.url), self.node(self.server.url)
+        await a.connected()
+        await b.connected()
+        ones, others = records("a", 200), records("b", 200)
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(a.append_all(ones)),
+                Deferred.fromCoroutine(b.append_all(others)),
+            ]
+        )
+        await gatherResults([a.until(400), b.until(400)])
+        self.check(a, ones, others)
+        self.assertEqual(a.taken, b.taken)
+        self.assertEqual(len(a.taken), 400)
+
+    async def test_a_node_that_was_away_takes_what_it_has_missed_in_large_pieces(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        data = records("a", 300)
+        await a.append_all(data)
+        b = self.node(self.server.url, after=100)
+        await b.until(300)
+        self.check(b, data[100:], first=101)
+        self.assertEqual(b.calls, [200])
+
+    async def test_records_that_come_while_others_are_taken_wait_and_are_taken_together(
+        self,
+    ) -> None:
+        a, b = self.node(self.server.url), self.node(self.server.url)
+        await a.connected()
+        await b.connected()
+        b.taking = taking = Deferred()
+        data = records("a", 20)
+        await a.append(data[0])
+        await b.until(1)
+        await a.append_all(data[1:])
+        await a.until(20)
+        await b.log.bounds()  # after the records, on the same connection
+        self.assertEqual(b.calls, [1])
+        b.taking = None
+        taking.callback(None)
+        await b.until(20)
+        self.assertEqual(b.calls, [1, 19])
+        self.check(b, data)
+
+    async def test_more_than_may_wait_is_fetched_later(self) -> None:
+        self.patch(following, "MAX_WAITING", 1000)
+        a, b = self.node(self.server.url), self.node(self.server.url)
+        await a.connected()
+        await b.connected()
+        b.taking = taking = Deferred()
+        data = [each * 50 for each in records("a", 50)]
+        await a.append_all(data)
+        await a.until(50)
+        await b.log.bounds()
+        b.taking = None
+        taking.callback(None)
+        await b.until(50)
+        self.check(b, data)
+
+    async def test_a_record_that_is_too_long_is_not_taken(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        with self.assertRaises(NotTaken) as raised:
+            await a.log.append(bytes(2 << 20))
+        self.assertFalse(raised.exception.full)
+        self.assertEqual((await a.log.bounds()).last, 0)
+
+    async def test_a_closed_log_calls_nothing_and_what_waits_fails(self) -> None:
+        a, b = self.node(self.server.url), self.node(self.server.url)
+        await a.connected()
+        await b.connected()
+        self.server.freeze()
+        waiting = b.log.append(b"1")
+        closed = b.log.close()
+        await self.failUnlessFailure(waiting, Unknown)
+        self.server.unfreeze()
+        await closed
+        await a.append(b"2")
+        await a.until(1)
+        self.assertEqual(b.taken, [])
+        await self.failUnlessFailure(b.log.append(b"3"), NotTaken)
+
+
+class LostServerTests(OneServerTestCase):
+    async def test_after_a_crash_it_goes_on_by_itself(self) -> None:
+        a, b = self.node(self.server.url), self.node(self.server.url)
+        await a.connected()
+        await b.connected()
+        data = records("a", 40)
+        await a.append_all(data[:20])
+        self.server.kill()
+        rest = Deferred.fromCoroutine(a.append_all(data[20:]))
+        self.server.start()
+        last = await rest
+        await gatherResults([a.until(last), b.until(last)])
+        self.check(a, data)
+        self.assertEqual(a.taken, b.taken)
+
+    async def test_without_a_connection_a_record_is_not_taken(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        self.server.kill()
+        with self.assertRaises((NotTaken, Unknown)):
+            await a.log.append(b"1")
+        with self.assertRaises(NotTaken):
+            await a.log.append(b"2")
+        self.server.start()
+        await a.append(b"3")
+        await a.until(1)
+        self.check(a, [b"3"])
+
+    async def test_of_a_server_that_stands_still_nothing_is_known(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        self.server.freeze()
+        started = reactor.seconds()
+        with self.assertRaises(Unknown):
+            await a.log.append(b"1")
+        self.assertLess(reactor.seconds() - started, 8)  # it is about 2, with time to do it
+        self.server.unfreeze()
+        await a.until(await a.append(b"2"))
+        self.assertEqual({data for _, data in a.taken} | {b"1"}, {b"1", b"2"})
+
+
+class FullTests(OneServerTestCase):
+    async def test_a_full_log_can_be_read_and_takes_records_again_after_a_purge(self) -> None:
+        a = self.node(self.server.url, max_bytes=10_000)
+        await a.connected()  # it makes the log
+        b = self.node(self.server.url)
+        await b.connected()
+        stored = 0
+        with self.assertRaises(NotTaken) as raised:
+            for _ in range(1000):
+                stored = await a.log.append(bytes(500))
+        self.assertTrue(raised.exception.full)
+        self.assertGreater(stored, 5)
+        await b.until(stored)
+        c = self.node(self.server.url)
+        await c.until(stored)
+        await a.log.purge(stored)
+        self.assertEqual((await a.log.bounds())[1:], (stored, stored))
+        self.assertEqual(await a.log.append(b"again"), stored + 1)
+        for node in (a, b, c):
+            await node.until(stored + 1)
+            self.assertEqual(node.taken[-1], (stored + 1, b"again"))
+
+
+class BrokenTests(OneServerTestCase):
+    """A log that can't be followed is reported, with the reason."""
+
+    async def filled(self, count: int = 10) -> Node:
+        node = self.node(self.server.url)
+        await node.connected()
+        await node.append_all(records("a", count))
+        await node.until(count)
+        return node
+
+    async def function(self, node: Node, name: str, **request: object) -> None:
+        await node.log._call(name, request)
+
+    async def test_a_purge_of_what_was_taken_breaks_nothing(self) -> None:
+        a = await self.filled()
+        await a.log.purge(11)
+        self.assertEqual((await a.log.bounds())[1:], (11, 10))
+        await a.append(b"more")
+        await a.until(11)
+        b = self.node(self.server.url, after=10)
+        await b.until(11)
+        self.check(b, [b"more"], first=11)
+
+    async def test_a_node_can_not_follow_that_needs_purged_records(self) -> None:
+        a = await self.filled()
+        await a.log.purge(5)
+        b = self.node(self.server.url, after=3)
+        self.assertIn("begins at record 5, and the one after 3", await b.broken)
+        self.assertEqual(b.taken, [])
+        c = self.node(self.server.url, after=4)
+        await c.until(10)
+
+    async def test_a_log_that_was_made_anew_is_another_one(self) -> None:
+        a = await self.filled()
+        await self.function(a, "STREAM.DELETE")
+        b = self.node(self.server.url)
+        await b.connected()  # it makes the log
+        await b.append(b"1")
+        self.assertIn("another log", await a.broken)
+        self.assertEqual(len(a.taken), 10)
+
+    async def test_a_deleted_log_is_not_made_again_by_those_who_knew_it(self) -> None:
+        self.doubt_quickly()
+        a = await self.filled()
+        await self.function(a, "STREAM.DELETE")
+        self.assertIn("does not exist", await a.broken)
+        await self.failUnlessFailure(a.log.bounds(), Unknown)
+
+    async def test_an_old_copy_of_the_log_is_shorter(self) -> None:
+        self.doubt_quickly()
+        a = await self.filled()
+        self.server.stop()
+        shutil.copytree(self.server.store, self.folder / "old")
+        self.server.start()
+        await a.append_all(records("b", 5))
+        await a.until(15)
+        self.server.stop()
+        self.server.wipe()
+        shutil.move(self.folder / "old", self.server.store)
+        self.server.start()
+        self.assertIn("ends at record 10, and 15 was taken", await a.broken)
+
+    async def test_a_deleted_record_is_missed(self) -> None:
+        self.doubt_quickly()
+        a = await self.filled()
+        await self.function(a, "STREAM.MSG.DELETE", seq=5)
+        b = self.node(self.server.url)
+        self.assertIn("record 5 is not in the log", await b.broken)
+        self.assertLess(len(b.taken), 5)
+
+
+class TopicTests(OneServerTestCase):
+    async def test_the_other_nodes_hear_what_a_node_tells(self) -> None:
+        a, b, c = (self.log(self.server.url) for _ in range(3))
+        heard: list[tuple[str, bytes]] = []
+        done: Deferred[None] = Deferred()
+
+        def hear(name: str, data: bytes) -> None:
+            heard.append((name, data))
+            if len(heard) == 2:
+                done.callback(None)
+
+        for name, log in (("a", a), ("b", b), ("c", c)):
+            log.hear("news", lambda data, name=name: hear(name, data))
+        await gatherResults([log.bounds() for log in (a, b, c)])
+        a.tell("news", b"x")
+        a.tell("others", b"y")
+        await done
+        self.assertEqual(sorted(heard), [("b", b"x"), ("c", b"x")])
+
+    async def test_one_node_answers_a_question(self) -> None:
+        a, b, c = (self.log(self.server.url) for _ in range(3))
+        asked: list[bytes] = []
+
+        def answer(data: bytes) -> Deferred[bytes]:
+            asked.append(data)
+            return succeed(data * 2)
+
+        for log in (a, b, c):
+            log.answer("twice", answer)
+        await gatherResults([log.bounds() for log in (a, b, c)])
+        self.assertEqual(await a.ask("twice", b"x", 30), b"xx")
+        self.assertEqual(asked, [b"x"])
+
+    async def test_without_an_answer_nothing_is_known(self) -> None:
+        a, b = self.log(self.server.url), self.log(self.server.url)
+        b.answer("never", lambda data: Deferred())
+        await gatherResults([log.bounds() for log in (a, b)])
+        await self.failUnlessFailure(a.ask("never", b"x", 0.01), Unknown)
+        await self.failUnlessFailure(a.ask("nothing", b"x", 30), Unknown)
+
+    async def test_a_fault_in_an_answer_is_logged(self) -> None:
+        a, b = self.log(self.server.url), self.log(self.server.url)
+        b.answer("fault", lambda data: succeed(1 // 0))
+        await gatherResults([log.bounds() for log in (a, b)])
+        await self.failUnlessFailure(a.ask("fault", b"x", 0.1), Unknown)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
