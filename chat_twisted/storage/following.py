@@ -101,6 +101,7 @@ class Follower:
         self._is_taking = False
         self._room: Deferred[None] | None = None  # fires when fewer wait
         self._is_online = False
+        self._is_checked = False  # since there is this connection
         self._is_over = False
         self._must_check = False
         self._doubts = 0
@@ -113,6 +114,8 @@ class Follower:
     def online(self) -> None:
         """Called when there is a connection to the source: from now on it sends new records."""
         self._is_online = True
+        self._is_checked = False
+        self._early.clear()  # the log may have been changed meanwhile
         self._heard_at = self._clock.seconds()
         self._must_check = True
         self._work()
@@ -143,14 +146,15 @@ class Follower:
             return
         self._heard_at = self._clock.seconds()
         self._known = max(self._known, position)
-        if position == self._end + 1 and self._size < MAX_WAITING:
+        if self._is_checked and position == self._end + 1 and self._size < MAX_WAITING:
             self._add(data)
             self._add_early()
         elif position > self._end:
             if len(self._early) < MAX_EARLY:
                 self._early[position] = data
             self._work()
-        elif self._working is None:  # else it has been fetched and sent
+        elif self._working is None:  # else it has been fetched meanwhile
+            self._is_checked = False  # it may be another log
             self._must_check = True
             self._work()
         if not more:
@@ -277,7 +281,10 @@ class Follower:
             self._identity = bounds.identity
             self._known = max(bounds.last, self._end, *self._early)
             self._must_check = False
+            self._is_checked = True
             self._doubts = 0
+            self._add_early()
+            self._give()
 
     def _judge(self, bounds: Bounds | None) -> tuple[str, str]:
         """Return why the log certainly can't be followed, and why perhaps; empty if it can."""
