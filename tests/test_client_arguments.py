@@ -136,6 +136,7 @@ class NamesTests(ArgumentsTestCase):
     def test_a_chat_may_have_several_hosts(self) -> None:
         for line, server in (
             ("alice a --host b --host c:1", Server("a", others=(Host("b", 8828), Host("c", 1)))),
+            ("alice a:1 --host b -p 2", Server("a", 1, others=(Host("b", 2),))),
             ("alice a:1 --host [::1]", Server("a", 1, others=(Host("::1", 8828),))),
             (
                 "alice a -p 1 --host b --host c:2",

@@ -97,6 +97,43 @@ class ConnectTests(ChatTestCase):
         problem = self.failureResultOf(connecting, NotConnected).value
         self.assertEqual(str(problem), "connection refused: no server at chat.example:8828")
 
+    def hosts(self, *hosts: str, **options: Any) -> ChatClient:
+        """A client of a chat with these hosts, not connected yet."""
+        return ChatClient("bot", hosts, reactor=self.chat.reactor, plain=True, **options)
+
+    def tried(self) -> list[int]:
+        return [client[1] for client in self.chat.reactor.tcpClients]
+
+    def test_a_client_goes_to_the_next_host_of_the_chat(self) -> None:
+        alice = self.chat.join("alice")
+        bot = self.hosts("chat.example:1", "chat.example:2", "chat.example", port=3)
+        self.chat.run(bot.connect())
+        self.chat.run(bot.join("#dev"))
+        self.chat.advance(2)  # the connection has settled
+        self.chat.reactor.cut()
+        self.chat.settle()
+        self.assertEqual(self.tried()[1:3], [1, 2])
+        self.chat.advance(1)  # alice has a single host
+        self.chat.run(alice.join("#dev"))
+        self.chat.run(alice.send("#dev", "hello"))
+        self.assertEqual(self.chat.run(anext(bot)).text, "hello")
+
+    def test_without_any_host_it_says_why_for_each(self) -> None:
+        self.chat.reactor.reachable = False
+        connecting = self.chat.start(self.hosts("chat.example:1", "chat.example").connect())
+        self.chat.advance(2)
+        problem = self.failureResultOf(connecting, NotConnected).value
+        self.assertEqual(
+            str(problem),
+            "connection refused: no server at chat.example:1; "
+            "connection refused: no server at chat.example:8828",
+        )
+
+    def test_hosts_that_are_none_are_a_mistake(self) -> None:
+        self.assertRaises(NotConnected, self.hosts, "a", "b:x")
+        self.assertRaises(NotConnected, self.hosts, "a", "bob@b")
+        self.assertRaises(ValueError, self.hosts)
+
     def test_an_account_is_its_owners(self) -> None:
         alice = self.chat.join("alice")
         self.chat.run(alice.ask("ACCOUNT", "register", (), "secret"))

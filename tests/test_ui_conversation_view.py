@@ -792,6 +792,17 @@ class ConnectionTests(Registered):
             [("REGISTER", None), ("WHO", "yes"), ("ROOMS", None), ("READ", None)],
         )
 
+    def test_another_host_is_named(self) -> None:
+        for moved, said in (
+            (True, "· Connected again, to b.example:1"),
+            (False, "· Connected again"),
+        ):
+            self.away = True
+            self.lose()
+            if moved:
+                self.view.session.where = "b.example:1"
+            self.assertEqual(self.come_back(), [said])
+
     def test_users_who_came_and_went_meanwhile_are_known(self) -> None:
         self.lose()
         self.users, self.known_rooms = ("alice", "dave"), ("#new 1 member",)

@@ -343,7 +343,7 @@ def _find(config: Config, given: argparse.Namespace) -> tuple[str, KnownServer]:
     if not user:
         raise ValueError(f"who are you? Give USER, or set user in config.toml for {where}")
     port = given.port if address.port is None else address.port
-    if given.port not in (None, port):
+    if given.port not in (None, port) and not given.host:
         raise ValueError(f"the port is given twice: {given.port}, and {port} in {where}")
     server = known.server
     if port is not None:

@@ -92,7 +92,7 @@ class ChatClient(ChatRequests):
             more = tuple(parse_host(other, port or PORT) for other in others)
         except ValueError as problem:
             raise NotConnected(str(problem)) from None
-        if port is not None and address.port not in (None, port):
+        if port is not None and not more and address.port not in (None, port):
             raise ValueError(f"the port is given twice: {port}, and {address.port} in {first}")
         if address.user and fold(address.user) != fold(user):
             raise ValueError(f"the user is given twice: {user}, and {address.user} in {first}")
