@@ -55,7 +55,7 @@ from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
 from chat_twisted.options import DEFAULT_LISTEN, Options, fail
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
-from chat_twisted.state_folder import StateFolder, Watcher, open_storage
+from chat_twisted.state_folder import EmbeddedStorage, StateFolder, Storage, Watcher
 from chat_twisted.storage.reading import lower_priority
 
 __all__ = ["ChatService", "Options", "makeService"]
@@ -315,6 +315,17 @@ def _make_ssh(
     return ssh
 
 
+def _open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any) -> Storage:
+    """Make the storage that the options ask for. nats-py is imported only for a node of a
+    cluster.
+    """
+    if options.cluster is None:
+        return EmbeddedStorage(folder, options, turn, reactor)
+    from chat_twisted.cluster_storage import ClusterStorage
+
+    return ClusterStorage(folder, options, turn, reactor)
+
+
 def makeService(options: Options) -> Service:
     """Make the server from its parts. Called by twistd."""
     from twisted.internet import reactor
@@ -334,7 +345,7 @@ def makeService(options: Options) -> Service:
     set_up(reactor)
     giving_back = GivingBack(reactor)
     turn = EndOfTurn(clock)
-    storage = open_storage(folder, options, turn, reactor)
+    storage = _open_storage(folder, options, turn, reactor)
     pool = _make_pool()
     passwords = Passwords(partial(deferToThreadPool, threads, pool), clock)
     limiter = Limiter(options.limits, connections - connections // 8)

@@ -1,8 +1,8 @@
 """The state folder of a server: the files at the start, and the storage while it runs.
 
 ``StateFolder`` prepares the lock, the archive and the certificate before twistd makes a daemon.
-``Storage`` has the parts that read and write while the server runs; ``open_storage`` makes the one
-that the options ask for. This module must not know doors or the rules of the chat.
+``Storage`` has the parts that read and write while the server runs. This module must not know doors
+or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import FilesError, Say, acting_as, make_private_folder, require_trusted
 from chat_twisted.logfile import LogFile
-from chat_twisted.options import Options, fail
+from chat_twisted.options import Options
 from chat_twisted.storage import archive
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
@@ -150,7 +150,7 @@ class Storage:
             self._store,
             clock,
             self._log_time,
-            opened.after,
+            opened.after if options.cluster is None else opened.newest,
             retain=self.retain,
         )
         reactor.callWhenRunning(self._housekeeping.start)
@@ -188,10 +188,3 @@ class EmbeddedStorage(Storage):
     def watch(self, watcher: Watcher) -> None:
         """See ``Storage.watch``. Nothing else is needed to decide commands."""
         watcher.reachable()
-
-
-def open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any) -> Storage:
-    """Make the storage that the options ask for. Its parameters are those of ``Storage``."""
-    if options.cluster is not None:
-        fail("--cluster: this version can't be a node of a cluster yet")
-    return EmbeddedStorage(folder, options, turn, reactor)

@@ -243,15 +243,22 @@ class Node:
             self.line,
             name,
             replica.load(self.connection.cursor(), name),
-            reachable=lambda: self.said.append("reachable"),
-            unreachable=lambda reason: self.said.append(f"unreachable: {reason}"),
-            broken=lambda reason: self.said.append(f"broken: {reason}"),
         )
         self.number = node_number(name)
 
     def start(self) -> None:
         self.ledger.start(self.committed.extend, self._failed, self.acknowledged.extend)
         self.ledger.propose(Start(self.number, self.options, 0), None)
+        self.ledger.begin(self)
+
+    def reachable(self) -> None:
+        self.said.append("reachable")
+
+    def unreachable(self, reason: str) -> None:
+        self.said.append(f"unreachable: {reason}")
+
+    def broken(self, reason: str) -> None:
+        self.said.append(f"broken: {reason}")
 
     def _failed(self, batch: Sequence[tuple[Command, Any]], error: Unavailable) -> None:
         self.refused += [(request, str(error)) for _, request in batch]

@@ -254,7 +254,15 @@ LAYERS = {
         "archive",
     ],
     "testing": ["testing"],
-    "service": ["node_options", "options", "listening", "process", "state_folder", "service"],
+    "service": [
+        "node_options",
+        "options",
+        "listening",
+        "process",
+        "state_folder",
+        "cluster_storage",
+        "service",
+    ],
 }
 
 MAY_IMPORT = {

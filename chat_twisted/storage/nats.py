@@ -67,7 +67,7 @@ class JetStreamError(Exception):
 
 
 class NatsLog:
-    """A log on a JetStream stream, which is made if it is missing. It connects by itself.
+    """A log on a JetStream stream, which is made if it is missing.
 
     :param urls: of the servers of one cluster: ``nats://[user:password@|token@]host[:port]``;
         ``tls://`` if they must encrypt.
@@ -110,6 +110,11 @@ class NatsLog:
             connected=self._connected,
             lost=self._lost,
         )
+
+    def start(self) -> None:
+        """Begin to connect. Called when the process has forked, before everything but ``hear`` and
+        ``answer``.
+        """
         self._connection.start()
 
     # Appending

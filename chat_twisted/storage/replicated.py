@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -68,6 +68,19 @@ DOWN_WITHIN = 2.0
 """Maximum time for saying that the node ends, in seconds."""
 
 
+class Watcher(Protocol):
+    """Who is told what happens to a node."""
+
+    def reachable(self) -> None:
+        """Called when the node can serve from now on."""
+
+    def unreachable(self, reason: str) -> None:
+        """Called when it is out of touch; its sessions must end."""
+
+    def broken(self, reason: str) -> None:
+        """Called if it can't go on."""
+
+
 class ReplicatedLedger(Generic[Request]):
     """Implements ``ledger.Ledger`` on a log that several nodes share.
 
@@ -80,9 +93,6 @@ class ReplicatedLedger(Generic[Request]):
     :param place: the place of the archive in the cluster; None if it has none yet.
     :param turn: the commands of one turn are one batch, at its end.
     :param written: as in ``EmbeddedLedger``.
-    :param reachable: called when the node can serve from now on.
-    :param unreachable: called when it is out of touch, with the reason; its sessions must end.
-    :param broken: called if it can't go on, with the reason.
     """
 
     _log = Logger()
@@ -98,10 +108,6 @@ class ReplicatedLedger(Generic[Request]):
         place: Replica | None,
         turn: EndOfTurn | None = None,
         written: Callable[[int], Deferred[None] | None] = lambda number: None,
-        *,
-        reachable: Callable[[], None],
-        unreachable: Callable[[str], None],
-        broken: Callable[[str], None],
     ) -> None:
         self.name = name
         self._writer = writer
@@ -110,9 +116,7 @@ class ReplicatedLedger(Generic[Request]):
         self._to = log
         self._place = place
         self._written = written
-        self._reachable = reachable
-        self._unreachable = unreachable
-        self._broken = broken
+        self._watcher: Watcher | None = None
         if place is None:
             chain = records.first_link(dump(state)) if state.version else b""
             place = Replica("", 0, chain, name, 0)
@@ -185,13 +189,9 @@ class ReplicatedLedger(Generic[Request]):
     # Proposals
 
     def propose(self, command: Command, request: Request | None) -> None:
-        """See ``Ledger.propose``. With ``Start`` the node begins to follow the log, to become a
-        member.
-        """
+        """See ``Ledger.propose``. ``Start`` is what the node comes up with, when it has begun."""
         if isinstance(command, Start):
             self._options = command.options
-            joining = Deferred.fromCoroutine(self._join())
-            joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
         elif not self._in_touch:
             raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
         else:
@@ -205,6 +205,15 @@ class ReplicatedLedger(Generic[Request]):
             self._cursors.move(user, number, lasting=lasting)
 
     # Joining
+
+    def begin(self, watcher: Watcher) -> None:
+        """Follow the log from now on, and become a member. Called when the process has forked.
+
+        :param watcher: is told what happens.
+        """
+        self._watcher = watcher
+        joining = Deferred.fromCoroutine(self._join())
+        joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
 
     async def _join(self) -> None:
         bounds = await self._ask_bounds()
@@ -264,7 +273,8 @@ class ReplicatedLedger(Generic[Request]):
             return
         self._end()
         self._lose(reason)
-        self._broken(reason)
+        if self._watcher is not None:
+            self._watcher.broken(reason)
 
     # Appending
 
@@ -398,14 +408,16 @@ class ReplicatedLedger(Generic[Request]):
         if not self._in_touch and self._member and now - appended < LOST_AFTER:
             self._in_touch = True
             self._steady_since = now
-            self._reachable()
+            if self._watcher is not None:
+                self._watcher.reachable()
 
     def _lose(self, reason: str) -> None:
         """Be out of touch."""
         if self._in_touch:
             self._in_touch = False
             self._outbox.refuse_waiting(reason)
-            self._unreachable(reason)
+            if self._watcher is not None:
+                self._watcher.unreachable(reason)
 
     def _check(self) -> None:
         """Do what is due. Called by a timer."""

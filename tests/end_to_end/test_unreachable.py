@@ -31,7 +31,7 @@ class Storage(EmbeddedStorage):
         print("watched", flush=True)
 
 
-service.open_storage = Storage
+service._open_storage = Storage
 
 from twisted.scripts.twistd import run
 

@@ -1,0 +1,69 @@
+"""The storage of a node of a cluster: the ledger that all nodes share, and copies for new nodes.
+
+Only this module joins the ledger and the program that stores its log. It is imported only if the
+server is a node. It must not know doors or the rules of the chat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from chat_twisted.core.commands import Start
+from chat_twisted.core.sessions import Request
+from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.options import Options
+from chat_twisted.state_folder import StateFolder, Storage, Watcher
+from chat_twisted.storage import archive, replica
+from chat_twisted.storage.membership import node_number
+from chat_twisted.storage.nats import NatsLog
+from chat_twisted.storage.offering import Copies
+from chat_twisted.storage.replicated import ReplicatedLedger
+
+
+class ClusterStorage(Storage):
+    """The storage of a node. The parameters are those of ``Storage``."""
+
+    def __init__(
+        self, folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any
+    ) -> None:
+        super().__init__(folder, options, turn, reactor)
+        cluster = options.cluster
+        assert cluster is not None, "the options of a node"
+        with contextlib.closing(archive.connect(folder.path / archive.FILE)) as connection:
+            place = replica.load(connection.cursor(), cluster.node)
+        self.start = Start(node_number(cluster.node), options.decide, 0)
+        self._reactor = reactor
+        self._nats = NatsLog(
+            cluster.servers,
+            reactor,
+            credentials=None if cluster.credentials is None else str(cluster.credentials),
+            ca=None if cluster.ca is None else str(cluster.ca),
+        )
+        self._copies = Copies(folder.path, cluster.node, self._nats, reactor)
+        self._node: ReplicatedLedger[Request] = ReplicatedLedger(
+            self._store,
+            self._state,
+            reactor,
+            self._log_time,
+            self._nats,
+            cluster.node,
+            place,
+            turn,
+            self._housekeeping.written,
+        )
+        self.ledger = self._node
+        self.cluster = self._node
+
+    def watch(self, watcher: Watcher) -> None:
+        """See ``Storage.watch``. The node follows the log as soon as the reactor runs."""
+        self._reactor.callWhenRunning(self._begin, watcher)
+
+    def _begin(self, watcher: Watcher) -> None:
+        self._nats.start()
+        self._node.begin(watcher)
+
+    async def stop(self) -> None:
+        """See ``Storage.stop``."""
+        await self._copies.stop()
+        await super().stop()
