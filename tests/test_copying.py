@@ -95,13 +95,24 @@ class FetchTests(CopyTestCase):
         archive.prepare(self.folder)
         self.assertEqual(indexed(self.folder), 20)
 
+    async def test_files_of_an_index_from_before_are_replaced(self) -> None:
+        for suffix in ("-wal", "-shm", "-damaged"):
+            (self.folder / f"{index.FILE}{suffix}").write_text("of the index before")
+        await self.fetch()
+        self.assertEqual(sorted(os.listdir(self.folder)), [archive.FILE, index.FILE])
+
     async def test_a_damaged_index_is_left_behind(self) -> None:
         path = self.peer / index.FILE
-        path.write_bytes(path.read_bytes()[:4096] + os.urandom(path.stat().st_size - 4096))
-        await self.fetch()
-        self.assertEqual(texts(self.folder), texts(self.peer))
-        archive.prepare(self.folder)
-        self.assertEqual(indexed(self.folder), 20)
+        sound = path.read_bytes()
+        for kept in (4096, len(sound) - 4096):
+            path.write_bytes(sound[:kept] + os.urandom(len(sound) - kept))
+            folder = self.make_folder()
+            await self.fetch(folder)
+            self.assertEqual(os.listdir(folder), [archive.FILE])
+            self.assertEqual(texts(folder), texts(self.peer))
+            archive.prepare(folder)
+            self.assertEqual(indexed(folder), 20)
+            self.clock.advance(offering.SILENCE)  # the next one gets another copy
 
     async def test_a_damaged_archive_is_refused(self) -> None:
         path = self.peer / archive.FILE

@@ -183,7 +183,7 @@ class _Fetching:
         with open(descriptor, "wb") as file:
             while offset < size:
                 _, data = await self._ask({"copy": copy, "file": name, "offset": offset})
-                if not 0 < len(data) <= size - offset:
+                if not data:
                     raise ValueError
                 file.write(data)
                 computed.update(data)

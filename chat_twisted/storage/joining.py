@@ -130,7 +130,7 @@ def needs_copy(bounds: Bounds, place: clustered.Node | None, version: int, folde
                 f"{path}: the archive of a single server can't join a cluster that has its own "
                 f"messages: {instead}"
             )
-        return not version and bounds.first > 1
+        return bounds.first > 1
     if place.stream != bounds.identity:
         raise ArchiveError(
             f"{path}: it belongs to another cluster, or the cluster's log was deleted and made "

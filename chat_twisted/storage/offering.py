@@ -220,17 +220,15 @@ class _Copy:
         made.mkdir(mode=0o700)
         try:
             files = {}
-            # The copied files have no names, so they are gone when the process is.
             for name in _snapshot(connection, self._folder, made, self._go_on):
                 descriptor = os.open(made / name, os.O_RDONLY | os.O_CLOEXEC)
                 self._open.append(descriptor)
-                os.unlink(made / name)
                 files[name] = _File(
                     descriptor, os.fstat(descriptor).st_size, self._digest(descriptor)
                 )
             self.files = files
         finally:
-            remove(made)
+            remove(made)  # the open files have no names then, so they are gone when the process is
 
     def _go_on(self, *progress: object) -> None:
         if self.unwanted:
