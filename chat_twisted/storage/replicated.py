@@ -64,6 +64,9 @@ PURGE_EVERY = 60.0
 KEPT = 10_000
 """The seconds between two purges, and how many records are kept that all nodes have applied."""
 
+GIVEN_UP = "the other nodes had no sign of life from it"
+"""Why the sessions of a node end that is gone, part of a sentence."""
+
 DOWN_WITHIN = 2.0
 """Maximum time for saying that the node ends, in seconds."""
 
@@ -365,7 +368,7 @@ class ReplicatedLedger(Generic[Request]):
     def _seen(self, batch: Batch[Request], verdict: Verdict) -> None:
         """Called when a batch of this node is decided."""
         if not verdict.taken:
-            self._outbox.refuse(batch.items, "the cluster has given this server up for lost")
+            self._outbox.refuse(batch.items, f"the server can't serve now: {GIVEN_UP}")
             if verdict.refusal is not None:
                 self._not_up(verdict.refusal)
             return
@@ -393,11 +396,11 @@ class ReplicatedLedger(Generic[Request]):
         if node is not None and node.live:
             self._break(f"another node has come up under the name {self.name}")
             return
-        self._lose("the cluster has given this server up for lost")
+        self._lose(GIVEN_UP)
         if (flight := self._outbox.flight) is not None:
             # From here on, all nodes ignore it wherever it is found.
             self._outbox.seen(flight.number)
-            self._outbox.refuse(flight.items, "the cluster has given this server up for lost")
+            self._outbox.refuse(flight.items, f"the server can't serve now: {GIVEN_UP}")
         self._come_up()
 
     # Being in touch
@@ -415,7 +418,7 @@ class ReplicatedLedger(Generic[Request]):
         """Be out of touch."""
         if self._in_touch:
             self._in_touch = False
-            self._outbox.refuse_waiting(reason)
+            self._outbox.refuse_waiting(f"the server can't serve now: {reason}")
             if self._watcher is not None:
                 self._watcher.unreachable(reason)
 
@@ -427,7 +430,7 @@ class ReplicatedLedger(Generic[Request]):
         if is_full:
             self._steady_since = now
         elif self._in_touch and now - self._touched >= LOST_AFTER:
-            self._lose("the server can't reach its cluster")
+            self._lose("it can't reach its cluster")
         if self._up_at is not None and now >= self._up_at:
             self._come_up()
         if not self._member:
