@@ -7,18 +7,46 @@ server is a node. It must not know doors or the rules of the chat.
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from chat_twisted.core.commands import Start
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.files import FilesError, Say
+from chat_twisted.node_options import ClusterOptions
 from chat_twisted.options import Options
 from chat_twisted.state_folder import StateFolder, Storage, Watcher
-from chat_twisted.storage import archive, replica
+from chat_twisted.storage import archive, joining, replica
 from chat_twisted.storage.membership import node_number
 from chat_twisted.storage.nats import NatsLog
+from chat_twisted.storage.nats_peer import NatsPeer
 from chat_twisted.storage.offering import Copies
 from chat_twisted.storage.replicated import ReplicatedLedger
+
+
+def complete(folder: Path, cluster: ClusterOptions, say: Say) -> None:
+    """Copy the archive of another node into a state folder, if it needs that. Called before the
+    archive is opened.
+
+    :param say: reports one line to the operator, at once: this may last.
+    :raises FilesError: if the folder can't be used in this cluster, or a file of the options can't
+        be used.
+    """
+
+    def make_peer() -> NatsPeer:
+        try:
+            credentials, ca = _files(cluster)
+            return NatsPeer(cluster.servers, credentials=credentials, ca=ca)
+        except (OSError, ValueError) as error:
+            raise FilesError(f"--cluster: {error}") from None
+
+    joining.prepare(folder, make_peer, say)
+
+
+def _files(cluster: ClusterOptions) -> list[str | None]:
+    """Return the paths of the credentials and the certificates for the servers."""
+    return [None if path is None else str(path) for path in (cluster.credentials, cluster.ca)]
 
 
 class ClusterStorage(Storage):
@@ -34,12 +62,8 @@ class ClusterStorage(Storage):
             place = replica.load(connection.cursor(), cluster.node)
         self.start = Start(node_number(cluster.node), options.decide, 0)
         self._reactor = reactor
-        self._nats = NatsLog(
-            cluster.servers,
-            reactor,
-            credentials=None if cluster.credentials is None else str(cluster.credentials),
-            ca=None if cluster.ca is None else str(cluster.ca),
-        )
+        credentials, ca = _files(cluster)
+        self._nats = NatsLog(cluster.servers, reactor, credentials=credentials, ca=ca)
         self._copies = Copies(folder.path, cluster.node, self._nats, reactor)
         self._node: ReplicatedLedger[Request] = ReplicatedLedger(
             self._store,

@@ -442,10 +442,15 @@ def _read_motd(path: Path | None) -> str:
 
 
 def fail(reason: str) -> NoReturn:
-    """Say in one line why the server can't start, and exit with 1.
+    """Say in one line why the server can't start, and exit with 1."""
+    tell(reason)
+    raise SystemExit(1)
+
+
+def tell(line: str) -> None:
+    """Write a line for the operator at once, while the server starts.
 
     The line goes to the standard error that the process was started with, since twistd makes a
-    log of ``sys.stderr``.
+    log of ``sys.stderr``, and writes nothing to the log until the server is made.
     """
-    print(printable(f"chatserver: {reason}"), file=sys.__stderr__)
-    raise SystemExit(1)
+    print(printable(f"chatserver: {line}"), file=sys.__stderr__, flush=True)

@@ -53,7 +53,7 @@ from chat_twisted.listening import (
 )
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
-from chat_twisted.options import DEFAULT_LISTEN, Options, fail
+from chat_twisted.options import DEFAULT_LISTEN, Options, fail, tell
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.state_folder import EmbeddedStorage, StateFolder, Storage, Watcher
 from chat_twisted.storage.reading import lower_priority
@@ -315,6 +315,14 @@ def _make_ssh(
     return ssh
 
 
+def _complete(options: Options, folder: Path) -> None:
+    """Give a new node of a cluster an archive. See ``cluster_storage.complete``."""
+    if options.cluster is not None:
+        from chat_twisted import cluster_storage
+
+        cluster_storage.complete(folder, options.cluster, tell)
+
+
 def _open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any) -> Storage:
     """Make the storage that the options ask for. nats-py is imported only for a node of a
     cluster.
@@ -338,7 +346,13 @@ def makeService(options: Options) -> Service:
     log = Logger()
     endpoints = make_endpoints(options["listen"] or [DEFAULT_LISTEN], reactor)
     try:
-        folder = StateFolder(options, user, group, lambda line: log.warn("{line}", line=line))
+        folder = StateFolder(
+            options,
+            user,
+            group,
+            lambda line: log.warn("{line}", line=line),
+            partial(_complete, options),
+        )
     except (FilesError, TLSError) as error:
         fail(str(error))
     connections = count_connections(options["max-clients"])

@@ -8,6 +8,7 @@ or the rules of the chat.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,12 +51,20 @@ class StateFolder:
     :param user, group: the owner of the files, if root starts the server; None for the process's
         own user and group.
     :param say: as in ``files.make_private_folder``.
+    :param complete: called with the folder before its archive is opened.
     :raises FilesError: if a file can't be used, another server uses the folder, or the archive
         belongs to a node of a cluster and the options name none.
     :raises TLSError: if the certificate can't be used.
     """
 
-    def __init__(self, options: Options, user: int | None, group: int | None, say: Say) -> None:
+    def __init__(
+        self,
+        options: Options,
+        user: int | None,
+        group: int | None,
+        say: Say,
+        complete: Callable[[Path], None] = lambda folder: None,
+    ) -> None:
         with acting_as(user, group):
             folder = options["state"] or archive.default_folder(user)
             self.path = make_private_folder(folder, say)
@@ -65,6 +74,7 @@ class StateFolder:
             # The lock lasts until the process ends; a daemon inherits it.
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_file = None if options.log_path is None else LogFile(options.log_path)
+            complete(self.path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
             if self.opened.node is not None and options.cluster is None:
                 raise self.opened.node.refuse_start(self.path / archive.FILE)

@@ -34,6 +34,7 @@ class NatsPeer:
         self._loop = asyncio.get_running_loop()
         clock = _LoopClock(self._loop)
         self._log = NatsLog(urls, clock, credentials=credentials, ca=ca, name=name)
+        self._log.start()
 
     def bounds(self) -> Awaitable[Bounds]:
         """See ``Log.bounds``."""
