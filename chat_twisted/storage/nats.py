@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -166,16 +166,14 @@ class NatsLog:
     async def _describe(self) -> Bounds | None:
         await self._connection.ready(API_PATIENCE)
         try:
-            info = await self._call("STREAM.INFO")
-        except JetStreamError as problem:
-            if problem.code != STREAM_NOT_FOUND:
-                raise Unknown(str(problem)) from problem
+            info = await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND})
+        except JetStreamError:
             if not self._may_make:
                 return None
             info = await self._make()
-        info = await self._correct(info)
+        bounds = _bounds(await self._correct(info))
         self._may_make = False
-        return _bounds(info)
+        return bounds
 
     def describe(self) -> Deferred[Bounds | None]:
         """Return what is stored; make the stream if it was never seen."""
@@ -199,10 +197,8 @@ class NatsLog:
 
     async def _get(self, position: int) -> bytes | None:
         try:
-            answer = await self._call("STREAM.MSG.GET", {"seq": position})
-        except JetStreamError as problem:
-            if problem.code != NO_MESSAGE:
-                raise Unknown(str(problem)) from problem
+            answer = await self._call("STREAM.MSG.GET", {"seq": position}, expected={NO_MESSAGE})
+        except JetStreamError:
             return None
         return base64.b64decode(answer["message"].get("data", ""))
 
@@ -223,18 +219,20 @@ class NatsLog:
         """Delete the records with positions lower than ``below``. See ``Log``."""
 
         async def purge() -> None:
-            try:
-                await self._call("STREAM.PURGE", {"seq": below})
-            except JetStreamError as problem:
-                raise Unknown(str(problem)) from problem
+            await self._call("STREAM.PURGE", {"seq": below})
 
         return Deferred.fromCoroutine(purge())
 
-    async def _call(self, function: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(
+        self,
+        function: str,
+        request: dict[str, Any] | None = None,
+        expected: Collection[int] = (),
+    ) -> dict[str, Any]:
         """Call a function of JetStream for the stream.
 
-        :raises JetStreamError: if it answers with an error.
-        :raises Unknown: if it does not answer.
+        :raises JetStreamError: if it answers with one of the errors with the codes ``expected``.
+        :raises Unknown: if it answers with another error, or does not answer.
         """
         data = b"" if request is None else _json(request)
         try:
@@ -245,27 +243,27 @@ class NatsLog:
             raise Unknown(str(problem)) from problem
         answer = _parse(message.data)
         if (error := answer.get("error")) is not None:
-            raise JetStreamError(error.get("err_code", 0), error.get("description", ""))
+            failure = JetStreamError(error.get("err_code", 0), error.get("description", ""))
+            raise failure if failure.code in expected else Unknown(str(failure))
         return answer
 
     async def _make(self) -> dict[str, Any]:
         """Make the stream. If another node does at the same time, its stream is taken."""
         replicas = REPLICAS
+        expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED}
         while True:
             try:
-                answer = await self._call("STREAM.CREATE", self._config(replicas))
+                made = await self._call("STREAM.CREATE", self._config(replicas), expected)
             except JetStreamError as problem:
                 if problem.code == NAME_IN_USE:
-                    answer = await self._call("STREAM.INFO")
-                    break
-                few = problem.code == NO_PEERS and self._connection.server_count < REPLICAS
-                if replicas == 1 or not (few or problem.code == NOT_CLUSTERED):
+                    return await self._call("STREAM.INFO")
+                few = problem.code == NOT_CLUSTERED or self._connection.server_count < REPLICAS
+                if replicas == 1 or not few:
                     raise Unknown(str(problem)) from problem
                 replicas = 1
             else:
                 self._log.info("made the log, on {servers} servers", servers=replicas)
-                break
-        return answer
+                return made
 
     def _config(self, replicas: int) -> dict[str, Any]:
         return {
@@ -296,10 +294,7 @@ class NatsLog:
         needed = self._needed()
         if all(config.get(key) == needed[key] for key in needed):
             return info
-        try:
-            return await self._call("STREAM.UPDATE", {**config, **needed})
-        except JetStreamError as problem:
-            raise Unknown(str(problem)) from problem
+        return await self._call("STREAM.UPDATE", {**config, **needed})
 
     # Messages between the nodes
 
@@ -368,6 +363,12 @@ def refusal(code: int, description: str) -> NotTaken | Unknown:
 
 
 def _bounds(info: dict[str, Any]) -> Bounds:
+    """Return what the leader says.
+
+    :raises Unknown: if there is no leader: then any server answers, with what it knows.
+    """
+    if not info.get("cluster", {}).get("leader"):
+        raise Unknown("the servers have no leader for the log")
     state = info["state"]
     last = state["last_seq"]
     first = state["first_seq"] if state["messages"] else last + 1

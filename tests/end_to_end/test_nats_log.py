@@ -17,7 +17,7 @@ from chat_twisted import reactor_loop
 from chat_twisted.storage import following
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
-from tests.nats import NatsServer
+from tests.nats import NatsCluster, NatsServer
 
 RETRY = 0.02  # seconds until a record that was not taken is appended again
 
@@ -406,3 +406,74 @@ class TopicTests(OneServerTestCase):
         await gatherResults([log.bounds() for log in (a, b)])
         await self.failUnlessFailure(a.ask("fault", b"x", 0.1), Unknown)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class ClusterTests(LogTestCase):
+    """Three servers, and a log on all of them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.cluster = NatsCluster(self.folder)
+        self.cluster.start()
+        self.addCleanup(self.cluster.kill)
+
+    async def leader(self, node: Node) -> NatsServer:
+        while "leader" not in (info := await node.log._call("STREAM.INFO"))["cluster"]:
+            await deferLater(reactor, RETRY)
+        self.assertEqual(info["config"]["num_replicas"], 3)
+        return self.cluster.server(info["cluster"]["leader"])
+
+    def others(self, server: NatsServer) -> list[NatsServer]:
+        return [each for each in self.cluster.servers if each is not server]
+
+    async def test_the_leader_crashes(self) -> None:
+        a, b = self.node(*self.cluster.urls), self.node(*self.cluster.urls)
+        await a.connected()
+        leader = await self.leader(a)
+        ones, others = records("a", 100), records("b", 100)
+        appending = [
+            Deferred.fromCoroutine(a.append_all(ones)),
+            Deferred.fromCoroutine(b.append_all(others)),
+        ]
+        await a.until(50)
+        leader.kill()
+        last = max(await gatherResults(appending))
+        await gatherResults([a.until(last), b.until(last)])
+        self.check(a, ones, others)
+        self.assertEqual(a.taken, b.taken)
+        leader.start()
+        c = self.node(leader.url)
+        await c.until(last)
+        self.assertEqual(c.taken, a.taken)
+
+    async def test_a_server_that_stands_still_is_left_within_seconds(self) -> None:
+        a = self.node(*self.cluster.urls)
+        await a.connected()
+        leader = await self.leader(a)
+        still, other = self.others(leader)
+        b = self.node(still.url, other.url)
+        c = self.node(still.url)
+        await gatherResults([Deferred.fromCoroutine(each.connected()) for each in (b, c)])
+        data = records("a", 20)
+        await c.append_all(data[:10])
+        still.freeze()
+        started = reactor.seconds()
+        last = await a.append_all(data[10:])
+        await gatherResults([a.until(last), b.until(last)])
+        self.assertLess(reactor.seconds() - started, 10)  # about 3 at most, with time to do it
+        still.unfreeze()
+        await c.until(last)
+        for node in (a, b, c):
+            self.check(node, data)
+
+    async def test_all_servers_crash(self) -> None:
+        a = self.node(*self.cluster.urls)
+        await a.connected()
+        data = records("a", 40)
+        await a.append_all(data[:20])
+        await a.until(20)
+        self.cluster.kill()
+        rest = Deferred.fromCoroutine(a.append_all(data[20:]))
+        self.cluster.start()
+        await a.until(await rest)
+        self.check(a, data)
