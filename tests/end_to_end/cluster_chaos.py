@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tests.end_to_end import chaos_checks
 from tests.end_to_end.chaos import USERS, WINDOW, User
 from tests.end_to_end.chaos_checks import Findings, Said, digest
 from tests.end_to_end.cluster import CHAT_PORT, Cluster, Program
-from tests.end_to_end.faults import Fault, of_one_server, of_three_servers, single
+from tests.end_to_end.faults import ALL, Fault, named
 
 RATE = 80  # messages a second of all users together
 CUTS = 2  # connections that are cut in a second
@@ -469,54 +470,77 @@ def _keep(folder: Path) -> None:
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
 
 
+class Plan:
+    """Which faults come next: all, in random order, for one cluster after the other.
+
+    :param servers: how many NATS servers clusters have.
+    :param rounds: how many faults a cluster goes through.
+    """
+
+    def __init__(self, seed: int, servers: list[int], rounds: int) -> None:
+        self._chance = random.Random(seed)
+        self._servers = servers
+        self._rounds = rounds
+        self._left: dict[int, list[Fault]] = {}
+
+    def next(self) -> tuple[int, int, list[Fault]]:
+        """Return a seed, the number of servers, and the faults for the next cluster."""
+        servers = self._chance.choice(self._servers)
+        left = self._left.get(servers)
+        if not left:
+            left = ALL[servers]()
+            self._chance.shuffle(left)
+        faults, self._left[servers] = left[: self._rounds], left[self._rounds :]
+        return self._chance.randrange(10**6), servers, faults
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("minutes", type=float)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--servers", type=int, choices=(0, 1, 3), action="append")
+    parser.add_argument("--servers", type=int, choices=ALL, action="append")
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--only", default="")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--fault", type=named, action="append", help="only these, once")
+    parser.add_argument("--keep", type=Path, help="where to copy logs and archives after a fault")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
     begun = time.monotonic()
     until = begun + options.minutes * 60
-    matrix = {0: single, 1: of_one_server, 3: of_three_servers}
-    left: dict[int, list[Fault]] = {servers: [] for servers in options.servers or (1, 3)}
-    total: dict[str, float] = {}
-    failed = 0
-    while time.monotonic() < until or not total:
-        servers = chance.choice(list(left))
-        if not left[servers]:
-            left[servers] = [f for f in matrix[servers]() if options.only in str(f)]
-            chance.shuffle(left[servers])
-        if not left[servers]:
-            parser.error(f"no fault is called {options.only!r}")
-        faults, left[servers] = left[servers][: options.rounds], left[servers][options.rounds :]
-        number = chance.randrange(10**6)
-        nodes = options.nodes if servers else 1
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            journal = Journal(folder / "journal", echo=options.verbose)
-            journal(f"{servers} servers, {nodes} nodes: {'; '.join(map(str, faults))}")
-            try:
-                figures = run(folder, number, servers, nodes, faults, journal, until)
-            except AssertionError:
-                figures = {"late": 1}
-            journal(" ".join(f"{key}={value}" for key, value in figures.items()))
-            if any(figures.get(kind) for kind in FAULTS):
-                failed += 1
-                if options.keep:
-                    _copy(folder, options.keep / f"{options.seed}-{number}")
-        for key, value in figures.items():
-            total[key] = (
-                max(total.get(key, 0), value) if key == "slowest" else total.get(key, 0) + value
-            )
-    total |= {"seconds": round(time.monotonic() - begun), "seed": options.seed}
-    print(*(f"{key}={value}" for key, value in total.items()))  # noqa: T201
-    return 1 if failed else 0
+    plan = Plan(options.seed, options.servers or [1, 3], options.rounds)
+    total: Counter[str] = Counter()
+    slowest = 0.0
+    while True:
+        seed, servers, faults = plan.next()
+        figures = _run_one(seed, servers, options.fault or faults, until, options)
+        slowest = max(slowest, figures.pop("slowest", 0))
+        total.update(figures)
+        if options.fault or time.monotonic() > until:
+            break
+    seconds = round(time.monotonic() - begun)
+    line = {**total, "slowest": slowest, "seconds": seconds, "seed": options.seed}
+    print(*(f"{key}={value}" for key, value in line.items()))  # noqa: T201
+    return int(any(total[kind] for kind in FAULTS))
+
+
+def _run_one(
+    seed: int, servers: int, faults: list[Fault], until: float, options: argparse.Namespace
+) -> dict[str, float]:
+    nodes = options.nodes if servers else 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = Journal(folder / "journal", echo=options.verbose)
+        journal(f"{servers} servers, {nodes} nodes: {'; '.join(map(str, faults))}")
+        if options.fault:
+            until = float("inf")
+        try:
+            figures = run(folder, seed, servers, nodes, faults, journal, until)
+        except AssertionError:
+            figures = {"late": 1}
+        journal(" ".join(f"{key}={value}" for key, value in figures.items()))
+        if any(figures.get(kind) for kind in FAULTS) and options.keep:
+            _copy(folder, options.keep / f"{options.seed}-{seed}")
+    return figures
 
 
 class Journal:

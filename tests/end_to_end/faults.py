@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -214,7 +215,30 @@ class Twin:
             twin.close()
 
 
-def single() -> list[Fault]:
+OTHERS: dict[str, Callable[[], Fault]] = {
+    "node-disk": NodeDiskFull,
+    "server-disk": ServerDiskFull,
+    "stream-full": StreamFull,
+    "purge": Purge,
+    "old-backup": OldBackup,
+    "twin": Twin,
+}
+
+
+def named(text: str) -> Fault:
+    """Return a fault: a key of ``OTHERS``, or ``TARGET:WAY:SECONDS``.
+
+    :raises ValueError: if there is none.
+    """
+    if text in OTHERS:
+        return OTHERS[text]()
+    target, way, seconds = text.split(":")
+    if target not in TARGETS or way not in WAYS:
+        raise ValueError(text)
+    return Failure(target, way, float(seconds))
+
+
+def of_a_single_server() -> list[Fault]:
     """Return what can happen to a single server."""
     ways = ("kill", "terminate", "freeze")
     return [*(Failure("node", way) for way in ways), Failure("node", "kill", 0), NodeDiskFull()]
@@ -237,5 +261,8 @@ def of_three_servers() -> list[Fault]:
 def _others() -> list[Fault]:
     short = [Failure(target, "freeze", WITHIN_THE_LEASE) for target in ("node", "servers")]
     at_once = [Failure(target, "kill", 0) for target in ("node", "servers")]
-    others = [NodeDiskFull(), ServerDiskFull(), StreamFull(), Purge(), OldBackup(), Twin()]
-    return [*short, *at_once, *others]
+    return [*short, *at_once, *(make() for make in OTHERS.values())]
+
+
+ALL = {0: of_a_single_server, 1: of_one_server, 3: of_three_servers}
+"""What can happen, by the number of NATS servers."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.end_to_end.forks import ROOT
 
-UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid")
+UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork")
 CLONE_NEWNET = 0x40000000  # sched.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,7 +27,7 @@ def alone(*arguments: str) -> list[str]:
 
     The program and all its processes are killed when the command ends.
     """
-    return [*UNSHARE, "--fork", "--kill-child", sys.executable, "-m", *arguments]
+    return [*UNSHARE, "--kill-child", sys.executable, "-m", *arguments]
 
 
 def why_not_alone() -> str:
