@@ -192,12 +192,15 @@ class Cluster:
         """Return what the servers say about the stream."""
         return self.request(f"STREAM.INFO.{STREAM}")
 
-    def leader(self) -> Server:
-        """Return the server that leads the stream."""
+    def leader(self) -> Server | None:
+        """Return the server that leads the stream; None if there is none now."""
         if len(self.servers) == 1:
             return self.servers[0]
-        name = self.stream()["cluster"]["leader"]  # type: ignore[index]
-        return next(server for server in self.servers if server.name == name)
+        try:
+            name = self.stream().get("cluster", {}).get("leader")  # type: ignore[attr-defined]
+        except OSError:
+            return None
+        return next((server for server in self.servers if server.name == name), None)
 
     def purge(self) -> None:
         """Delete everything that the stream has, as an operator can do by mistake."""

@@ -8,6 +8,7 @@ order for a given time, and must be started by ``machines.alone``.
 from __future__ import annotations
 
 import argparse
+import datetime
 import errno
 import random
 import selectors
@@ -24,7 +25,7 @@ from pathlib import Path
 from tests.end_to_end import chaos_checks
 from tests.end_to_end.chaos import USERS, WINDOW, User
 from tests.end_to_end.chaos_checks import Findings, Said, digest
-from tests.end_to_end.cluster import CHAT_PORT, Cluster, Program
+from tests.end_to_end.cluster import CHAT_PORT, Cluster, Program, Server
 from tests.end_to_end.faults import ALL, Fault, named
 
 RATE = 80  # messages a second of all users together
@@ -333,6 +334,19 @@ class ClusterChaos:
 
     # Faults
 
+    def leader(self) -> Server:
+        """Wait until a server leads the stream."""
+        found: Server | None = None
+
+        def is_found() -> bool:
+            nonlocal found
+            found = self.cluster.leader()
+            return found is not None
+
+        self.until(is_found, "leader")
+        assert found is not None
+        return found
+
     def stop(self, program: Program, number: int = signal.SIGTERM) -> None:
         """Send a signal, and wait for the end."""
         program.signal(number)
@@ -551,7 +565,7 @@ class Journal:
         self._echo = echo
 
     def __call__(self, text: str) -> None:
-        line = f"{time.strftime('%H:%M:%S')}.{time.time() % 1 * 1000:03.0f} {text}\n"
+        line = f"{datetime.datetime.now(datetime.UTC):%H:%M:%S.%f} {text}\n"
         with open(self._path, "a") as file:
             file.write(line)
         if self._echo or text.startswith("FAULT"):

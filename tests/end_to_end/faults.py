@@ -57,7 +57,7 @@ class Failure(NamedTuple):
             return [node]
         if self.target == "servers":
             return [*chaos.cluster.servers]
-        leader = chaos.cluster.leader()
+        leader = chaos.leader()
         if self.target == "leader":
             return [leader]
         if self.target == "follower":
@@ -121,7 +121,7 @@ class ServerDiskFull:
         return "the disk of a server is full"
 
     def run(self, chaos: ClusterChaos) -> None:
-        server = chaos.cluster.leader()
+        server = chaos.leader()
         chaos.note(f"{self}: {server.name}")
         server.disk.fill()
         chaos.talk(8)
