@@ -26,6 +26,10 @@ from chat_twisted.storage.nats_connection import NatsConnection
 APPEND_PATIENCE = 2.0
 """Seconds for which an answer to ``append`` is waited for."""
 
+STUCK_AFTER = 2.0
+"""Seconds for which no record was taken, after which another server is tried: this one may be cut
+off from the others."""
+
 API_PATIENCE = 2.0
 """Seconds for which an answer of JetStream, or a connection before, is waited for."""
 
@@ -101,6 +105,7 @@ class NatsLog:
         self._follower: Follower | None = None
         self._may_make = True  # the stream: until it has been seen
         self._is_online = False
+        self._stuck_since: float | None = None  # when no record has been taken any more
         self._connection = NatsConnection(
             urls,
             reactor,
@@ -121,10 +126,22 @@ class NatsLog:
 
     def append(self, data: bytes) -> Deferred[int]:
         """Append a record. See ``Log``."""
+        asked = self._reactor.seconds()
         answer = self._connection.request(self._subject, data, APPEND_PATIENCE)
+        answer.addErrback(self._stuck, asked)
         return answer.addCallback(self._appended)
 
+    def _stuck(self, failure: Failure, asked: float) -> Failure:
+        """Called when a record that was sent at a time has got no answer from the stream."""
+        if self._stuck_since is None:
+            self._stuck_since = asked
+        if self._reactor.seconds() - self._stuck_since >= STUCK_AFTER:
+            self._stuck_since = None
+            self._connection.leave_server("the log does not answer through it")
+        return failure
+
     def _appended(self, message: Message) -> int:
+        self._stuck_since = None
         answer = _parse(message.data)
         if (error := answer.get("error")) is not None:
             raise refusal(error.get("err_code", 0), error.get("description", ""))
@@ -153,6 +170,7 @@ class NatsLog:
 
     def _lost(self) -> None:
         self._is_online = False
+        self._stuck_since = None
         if self._follower is not None:
             self._follower.offline()
 

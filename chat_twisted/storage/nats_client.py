@@ -282,6 +282,10 @@ class NatsClient(Client):
                 if each is not None:
                     each.cancel()
 
+    def give_up(self) -> None:
+        """Let ``until_lost`` return."""
+        self._lost.set()
+
     async def leave(self) -> None:
         """Close the connection. It may stay open for a server that stands still."""
         with contextlib.suppress(TimeoutError, OSError, errors.Error):

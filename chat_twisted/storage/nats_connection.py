@@ -103,6 +103,15 @@ class NatsConnection:
         """Begin to connect."""
         self._running = reactor_loop.use(self._reactor).create_task(self._run())
 
+    def leave_server(self, reason: str) -> None:
+        """Connect to the next server, if there is another one.
+
+        :param reason: is logged.
+        """
+        if self._client is not None and len(self._servers) > 1:
+            self._log.warn("leaving the NATS server: {reason}", reason=reason)
+            self._client.give_up()
+
     def ready(self, patience: float) -> Deferred[None]:
         """Wait for a connection.
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tests.end_to_end.forks import ROOT
 from tests.end_to_end.machines import Bridge, Disk, Machine
@@ -175,20 +176,21 @@ class Cluster:
             assert not done.returncode, done.stderr
         return node
 
-    def request(self, subject: str, data: object = None) -> dict[str, object]:
-        """Ask one of the servers that answer by the protocol of JetStream's API.
+    def request(
+        self, subject: str, data: object = None, server: Server | None = None
+    ) -> dict[str, Any]:
+        """Ask by the protocol of JetStream's API.
 
+        :param server: who is asked; None for the first that answers.
         :raises OSError: if there is no answer.
         """
-        for server in self.servers:
-            with (
-                suppress(OSError),
-                socket.create_connection((server.address, CLIENT_PORT), 2) as to,
-            ):
-                return json.loads(_request(to, f"$JS.API.{subject}", json.dumps(data).encode()))
+        request = json.dumps(data).encode()
+        for each in self.servers if server is None else [server]:
+            with suppress(OSError), socket.create_connection((each.address, CLIENT_PORT), 2) as to:
+                return json.loads(_request(to, f"$JS.API.{subject}", request))
         raise TimeoutError(f"no server has answered {subject}")
 
-    def stream(self) -> dict[str, object]:
+    def stream(self) -> dict[str, Any]:
         """Return what the servers say about the stream."""
         return self.request(f"STREAM.INFO.{STREAM}")
 
@@ -197,10 +199,26 @@ class Cluster:
         if len(self.servers) == 1:
             return self.servers[0]
         try:
-            name = self.stream().get("cluster", {}).get("leader")  # type: ignore[attr-defined]
+            name = self.stream().get("cluster", {}).get("leader")
         except OSError:
             return None
         return next((server for server in self.servers if server.name == name), None)
+
+    def is_whole(self) -> bool:
+        """Return whether each server agrees that one leads the stream and all others follow."""
+        if len(self.servers) < 2:
+            return True
+        leaders = set()
+        for server in self.servers:
+            try:
+                info = self.request(f"STREAM.INFO.{STREAM}", server=server)["cluster"]
+            except (OSError, KeyError):
+                return False
+            leaders.add(info["leader"])
+            others = info.get("replicas", [])
+            if len(others) < len(self.servers) - 1 or not all(each["current"] for each in others):
+                return False
+        return len(leaders) == 1
 
     def purge(self) -> None:
         """Delete everything that the stream has, as an operator can do by mistake."""
@@ -210,10 +228,10 @@ class Cluster:
     def limit(self, spare: int | None) -> None:
         """Let the stream have so many bytes more than it has, or as many as it needs."""
         stream = self.stream()
-        size = -1 if spare is None else stream["state"]["bytes"] + spare  # type: ignore[index]
+        size = -1 if spare is None else stream["state"]["bytes"] + spare
         answer = self.request(
             f"STREAM.UPDATE.{STREAM}",
-            {**stream["config"], "max_bytes": size},  # type: ignore[dict-item]
+            {**stream["config"], "max_bytes": size},
         )
         assert "error" not in answer, answer
 

@@ -354,6 +354,8 @@ class ClusterChaos:
 
     def round(self, fault: Fault) -> None:
         """Let something fail, while one user is away, and see that it is as it should be."""
+        # Servers need a while after they were cut off from each other.
+        self.until(self.cluster.is_whole, "agreement of the servers")
         for user in self.users:
             user.cut_at = None
         self.talk(1)
