@@ -214,11 +214,11 @@ class Cluster:
                 info = self.request(f"STREAM.INFO.{STREAM}", server=server)["cluster"]
             except (OSError, KeyError):
                 return False
-            leaders.add(info["leader"])
+            leaders.add(info.get("leader"))
             others = info.get("replicas", [])
             if len(others) < len(self.servers) - 1 or not all(each["current"] for each in others):
                 return False
-        return len(leaders) == 1
+        return len(leaders) == 1 and None not in leaders
 
     def purge(self) -> None:
         """Delete everything that the stream has, as an operator can do by mistake."""
