@@ -73,21 +73,23 @@ class Process:
         self.out: list[str] = []
         self.err: list[str] = []
         self._new: queue.Queue[str | None] = queue.Queue()
+        self._new_errors: queue.Queue[str | None] = queue.Queue()
         self._readers = [
-            threading.Thread(target=self._read, args=(self.popen.stdout, self.out), daemon=True),
-            threading.Thread(target=self._read, args=(self.popen.stderr, self.err), daemon=True),
+            threading.Thread(target=self._read, args=of, daemon=True)
+            for of in (
+                (self.popen.stdout, self.out, self._new),
+                (self.popen.stderr, self.err, self._new_errors),
+            )
         ]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, stream, lines: list[str]) -> None:
+    def _read(self, stream, lines: list[str], new: queue.Queue[str | None]) -> None:
         for raw in stream:
             line = raw.decode().rstrip("\n")
             lines.append(line)
-            if lines is self.out:
-                self._new.put(line)
-        if lines is self.out:
-            self._new.put(None)
+            new.put(line)
+        new.put(None)
 
     def write(self, text: str) -> None:
         self.popen.stdin.write(text.encode())
@@ -96,17 +98,17 @@ class Process:
     def end_input(self) -> None:
         self.popen.stdin.close()
 
-    def next_line(self) -> str:
-        """Return the next line of standard output."""
-        line = self._new.get(timeout=PATIENCE)
+    def next_line(self, *, error: bool = False) -> str:
+        """Return the next line of standard output, or of standard error."""
+        line = (self._new_errors if error else self._new).get(timeout=PATIENCE)
         if line is None:
             raise AssertionError(f"the process ended: {self.out} {self.err}")
         return line
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait for a line of standard output that matches."""
+    def wait_for(self, pattern: str, *, error: bool = False) -> re.Match[str]:
+        """Wait for a line of standard output, or of standard error, that matches."""
         while True:
-            if match := re.search(pattern, self.next_line()):
+            if match := re.search(pattern, self.next_line(error=error)):
                 return match
 
     def wait(self) -> int:
