@@ -71,6 +71,7 @@ class Line:
     :ivar delays: appended records are not taken before ``deliver_late`` is called.
     :ivar repeats: how often each appended record is taken.
     :ivar holds_back: records are not handed on.
+    :ivar cannot_purge: a purge is not answered.
     """
 
     def __init__(self, log: MemoryLog) -> None:
@@ -80,6 +81,7 @@ class Line:
         self.delays = False
         self.repeats = 1
         self.holds_back = False
+        self.cannot_purge = False
         self.closed = False
         self.purged: list[int] = []
         self._late: list[bytes] = []
@@ -154,6 +156,8 @@ class Line:
         return succeed(Bounds(self.log.identity, self.log.first, self.log.last))
 
     def purge(self, below: int) -> Deferred[None]:
+        if self.cannot_purge:
+            return fail(Unknown("no answer"))
         self.purged.append(below)
         self.log.purge(below)
         return succeed(None)

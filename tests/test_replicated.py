@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import shutil
 import sqlite3
 from typing import Any
 
@@ -15,7 +17,7 @@ from chat_twisted.core.errors import NoSession, Unavailable
 from chat_twisted.core.message import Message
 from chat_twisted.storage import applying, cursors, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
-from tests.memory_log import ClusterTestCase, Node
+from tests.memory_log import ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
 
 OPTIONS = c.Options(grace=1000)
@@ -360,8 +362,6 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(other.said, ["reachable"])
 
     def test_a_node_with_the_archive_of_another_takes_its_name_and_the_first_stops(self) -> None:
-        import shutil
-
         a, _ = self.up("a", "b")
         shutil.copytree(self.root / "a", self.root / "copy")
         other = self.node("a", folder="copy")
@@ -409,8 +409,6 @@ class MembershipTests(ClusterTestCase):
         self.assert_equal_archives(a, again)
 
     def test_an_old_backup_that_is_put_back_is_brought_up_to_date(self) -> None:
-        import shutil
-
         a, b = self.up("a", "b")
         login(a, "ann", 1)
         self.run_for(0.1)
@@ -459,6 +457,36 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(a.said, ["reachable"])
         self.assertIn("differs", b.said[-1])
 
+    def make_single(self, node: Node) -> None:
+        """Make the archive of a node that has ended a single server's."""
+        with contextlib.closing(sqlite3.connect(node.folder / "chat.sqlite")) as connection:
+            connection.execute("DELETE FROM cluster")
+            connection.execute("DELETE FROM node")
+            connection.commit()
+
+    def test_who_begins_a_log_with_an_archive_of_before_leaves_no_beginning_to_others(self) -> None:
+        [a] = self.up("a")
+        self.assertEqual(self.log.first, 1)  # it has brought nothing
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.kill()
+        self.make_single(a)
+
+        self.log = MemoryLog(self.clock)
+        a = self.node("a")
+        a.line.cannot_purge = True
+        self.run_for(3)
+        self.assertEqual((a.said, self.log.first), ([], 1))
+        a.line.cannot_purge = False
+        self.run_for(1)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertGreater(self.log.first, 1)
+        shutil.copytree(self.root / "a", self.root / "copy")  # as a new node does
+        b = self.node("b", folder="copy")
+        self.run_for(1)
+        self.assertEqual(b.said, ["reachable"])
+        self.assert_equal_archives(a, b)
+
     def test_an_archive_of_another_chat_is_not_brought_into_a_cluster(self) -> None:
         [a] = self.up("a")
         self.log.lines.remove(a.line)
@@ -467,12 +495,7 @@ class MembershipTests(ClusterTestCase):
         login(other, "bob", 7)
         self.run_for(0.1)
         other.kill()
-        other_connection = other.folder / "chat.sqlite"
-        connection = sqlite3.connect(other_connection)
-        connection.execute("DELETE FROM cluster")  # as if it was a single server's
-        connection.execute("DELETE FROM node")
-        connection.commit()
-        connection.close()
+        self.make_single(other)
         self.log.records = full_log
         again = self.node("b")
         self.run_for(1)

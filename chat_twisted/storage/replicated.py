@@ -120,6 +120,8 @@ class ReplicatedLedger(Generic[Request]):
         self._place = place
         self._written = written
         self._watcher: Watcher | None = None
+        # What it brings along is not in the log, so no other node may begin there without a copy.
+        self._founding = bool(state.version) and (place is None or not place.applied)
         if place is None:
             chain = records.first_link(dump(state)) if state.version else b""
             place = Replica("", 0, chain, name, 0)
@@ -259,6 +261,20 @@ class ReplicatedLedger(Generic[Request]):
         self._outbox.begin()
         self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT))
 
+    async def _hide_beginning(self) -> None:
+        """Delete the first record, so that new nodes copy an archive. Called when this node has
+        become the first member with an archive of before.
+        """
+        while not self._ended:
+            try:
+                await self._to.purge(self._applier.position + 1)
+            except Unknown:
+                await deferLater(self._clock, ASK_AGAIN)
+            else:
+                self._founding = False
+                self._touch(self._touched)
+                return
+
     def _not_up(self, refusal: NameTaken | OtherOptions) -> None:
         """Called when this node may not become a member now."""
         now = self._clock.seconds()
@@ -377,6 +393,9 @@ class ReplicatedLedger(Generic[Request]):
             self._asked_up = None
             self._outbox.release()
             self._log.info("this node is a member of the cluster")
+            if self._founding:
+                hiding = Deferred.fromCoroutine(self._hide_beginning())
+                hiding.addErrback(lambda fault: self._log.failure("while founding", fault))
         if batch.notes.forget:
             self._forgotten(batch.notes, None)
         if batch.notes.down:
@@ -408,7 +427,8 @@ class ReplicatedLedger(Generic[Request]):
     def _touch(self, appended: float) -> None:
         now = self._clock.seconds()
         self._touched = appended
-        if not self._in_touch and self._member and now - appended < LOST_AFTER:
+        is_ready = self._member and not self._founding
+        if not self._in_touch and is_ready and now - appended < LOST_AFTER:
             self._in_touch = True
             self._steady_since = now
             if self._watcher is not None:
