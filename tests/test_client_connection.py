@@ -604,17 +604,20 @@ class EncryptedTests(ConnectionTestCase):
         self.assertEqual(self.known.path.read_text(), f"chat.example:8828 {fingerprint}\n")
 
     def test_a_server_without_encryption_is_said_and_how_to_talk_to_it(self) -> None:
-        for answer in (b"ERROR 113 Encryption required\n\n", b""):
+        for answer, said in (
+            (
+                b"ERROR 113 Encryption required\n\n",
+                "does not speak TLS (--plain connects without encryption)",
+            ),
+            (b"", "has closed the connection: it accepts nobody now, or does not speak TLS"),
+        ):
             done = self.connector().connect(self.session())
             protocol, _ = self.accept()
             if answer:
                 protocol.dataReceived(answer)
             protocol.connectionLost(Failure(error.ConnectionDone()))
             problem = self.failureResultOf(done, NotEncrypted).value
-            self.assertEqual(
-                explain(problem, SERVER),
-                "Chat.example:8828 does not speak TLS (--plain connects without encryption)",
-            )
+            self.assertEqual(explain(problem, SERVER), f"Chat.example:8828 {said}")
 
     def test_a_server_that_says_nothing_is_not_waited_for_for_ever(self) -> None:
         done = self.connector().connect(self.session())

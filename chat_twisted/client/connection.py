@@ -19,7 +19,7 @@ from chat_twisted.client.address import PORT, Host
 from chat_twisted.client.client_state import StateFile, config_folder
 from chat_twisted.client.hosts import Candidate, Hosts
 from chat_twisted.client.session import ClientSession
-from chat_twisted.client.tls import NotEncrypted, Trust, Untrusted
+from chat_twisted.client.tls import ClosedEarly, NotEncrypted, Trust, Untrusted
 
 CONNECTED_WITHIN = 20
 """Seconds for connecting, including the TLS handshake."""
@@ -212,6 +212,10 @@ def _explain_briefly(problem: Exception, host: Host, within: int) -> str:
             return f"host not found: {host.name}"
         case error.ConnectionRefusedError():
             return f"connection refused: no server at {address}"
+        case ClosedEarly():
+            return (
+                f"{address} has closed the connection: it accepts nobody now, or does not speak TLS"
+            )
         case NotEncrypted():
             return f"{address} does not speak TLS (--plain connects without encryption)"
         case Untrusted():

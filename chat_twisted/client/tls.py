@@ -20,6 +20,7 @@ from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -43,6 +44,10 @@ class Untrusted(Exception):
 
 class NotEncrypted(Exception):
     """The other side did not complete the TLS handshake."""
+
+
+class ClosedEarly(NotEncrypted):
+    """The other side closed the connection during the TLS handshake, without an error in it."""
 
 
 def parse_fingerprint(text: str) -> str:
@@ -243,7 +248,8 @@ class _TrustCheck(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by Twisted when the connection is lost before the server was trusted."""
-        self._fail(Failure(NotEncrypted()))
+        has_closed = reason.check(ConnectionDone, ConnectionLost)
+        self._fail(Failure(ClosedEarly() if has_closed else NotEncrypted()))
 
     def _fail(self, failure: Failure) -> None:
         if not self._ready.called:

@@ -126,6 +126,7 @@ class SeveralHostsTests(ServerTestCase):
             alice.err,
             [
                 f"connection refused: no server at 127.0.0.1:{closed}; 127.0.0.1:"
-                f"{self.closing.port} does not speak TLS (--plain connects without encryption)"
+                f"{self.closing.port} has closed the connection: it accepts nobody now, "
+                "or does not speak TLS"
             ],
         )
