@@ -271,17 +271,18 @@ class NatsLog:
         expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED}
         while True:
             try:
-                made = await self._call("STREAM.CREATE", self._config(replicas), expected)
+                await self._call("STREAM.CREATE", self._config(replicas), expected)
             except JetStreamError as problem:
                 if problem.code == NAME_IN_USE:
-                    return await self._call("STREAM.INFO")
+                    break
                 few = problem.code == NOT_CLUSTERED or self._connection.server_count < REPLICAS
                 if replicas == 1 or not few:
                     raise Unknown(str(problem)) from problem
                 replicas = 1
             else:
                 self._log.info("made the log, on {servers} servers", servers=replicas)
-                return made
+                break
+        return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 
     def _config(self, replicas: int) -> dict[str, Any]:
         return {
