@@ -356,8 +356,9 @@ server runs there. The printed fingerprints must be those that "cluster init" ha
         more="""\
 Each known node has a line: "member", or "gone" if it has ended or its lease is over; position, up
 to which it had applied the log as of its last record; behind, how many records it had not applied
-by then; silent, the seconds since that record; and the newest version of the log's format that it
-knows. The log is kept for a node that is gone until "cluster forget" removes the node.
+by then (a few are normal); silent, the seconds since that record; and the newest version of the
+log's format that it knows. The log is kept for a node that is gone until "cluster forget" removes
+the node.
 
 With --json it is one object: running, node, position; of a node that runs also in_touch (whether it
 reaches the log, and so serves clients), format (the version in which it writes), chain and nodes;
@@ -380,11 +381,11 @@ with an empty state folder, or with the copy of another node's archive.""",
         actions,
         "cluster leave",
         cluster_actions.leave,
-        "make the archive of this node a single server's, which is started without --cluster",
+        "make the archive of this node a single server's",
         "",
         more="""\
-The node must not run. Its messages, accounts and rooms stay. From then on the two chats go separate
-ways, and the archive can't come back to the cluster.""",
+The node must not run. Its messages, accounts and rooms stay. From then on it is started without
+--cluster, or begins a new log. It can't come back to its cluster with this archive.""",
     )
 
 

@@ -121,7 +121,7 @@ def leave(options: argparse.Namespace, folder: Path) -> int:
     except NotPermitted as error:
         raise Refused(str(error)) from None
     report(
-        f"it was node {name}. Start it without --cluster. What it takes from now on is not in the "
-        f'cluster; run "cluster forget {name}" on a node that stays'
+        f"it was node {name}. Start it without --cluster; or with it, to begin a new log. If other "
+        f'nodes go on without it, run "cluster forget {name}" on one of them'
     )
     return DONE

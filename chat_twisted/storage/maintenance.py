@@ -216,7 +216,7 @@ def _describe_cluster(node: Node | None, was_node: bool) -> Iterator[str]:
     if node is not None:
         yield (
             f"it is a copy of node {node.name} of a cluster up to position {node.applied} of the "
-            f'log: start it with --cluster; for a server alone, run "{LEAVE}" first'
+            f'log: start it with --cluster; for a server alone or a new log, run "{LEAVE}" first'
         )
     elif was_node:
         yield (
