@@ -503,6 +503,7 @@ class MembershipTests(ClusterTestCase):
 
     def test_the_log_is_purged_below_what_all_known_nodes_have_applied(self) -> None:
         self.patch(replicated, "KEPT", 2)
+        self.patch(replicated, "KEPT_FOR", 0.0)
         a, b = self.up("a", "b")
         b.kill()
         self.run_for(replicated.PURGE_EVERY + 2)
@@ -515,6 +516,17 @@ class MembershipTests(ClusterTestCase):
         self.run_for(replicated.PURGE_EVERY + 2)
         self.assertGreater(self.log.first, before + 50)
         self.assertEqual([node["name"] for node in a.ledger.status()["nodes"]], ["a"])
+
+    def test_records_are_kept_while_a_new_node_may_copy_what_was_before_them(self) -> None:
+        self.patch(replicated, "KEPT", 2)
+        self.patch(replicated, "KEPT_FOR", 2 * replicated.PURGE_EVERY)
+        self.up("a")
+        position = self.log.last  # of a copy
+        self.run_for(3 * replicated.PURGE_EVERY - 2)
+        self.assertLessEqual(self.log.first, position + 1)
+        self.run_for(replicated.PURGE_EVERY)
+        self.assertGreater(self.log.first, position + 1)
+        self.assertGreater(self.log.last - self.log.first, 100)
 
     def test_a_member_or_a_stranger_is_not_forgotten(self) -> None:
         a, _ = self.up("a", "b")

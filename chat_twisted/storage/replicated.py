@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol
 
@@ -61,8 +62,13 @@ RECORD_CURSORS = 60.0
 """Seconds between two records of the cursors of users who stay logged in."""
 
 PURGE_EVERY = 60.0
+"""Seconds between two purges of the log."""
+
 KEPT = 10_000
-"""The seconds between two purges, and how many records are kept that all nodes have applied."""
+KEPT_FOR = 600.0
+"""How many records are kept that all nodes have applied, and for how many seconds at least: a new
+node is not known yet while it copies an archive, and then needs all that came after it.
+"""
 
 GIVEN_UP = "the other nodes had no sign of life from it"
 """Why the sessions of a node end that is gone, part of a sentence."""
@@ -162,6 +168,8 @@ class ReplicatedLedger(Generic[Request]):
         self._steady_since = clock.seconds()  # in touch, and the log takes records
         self._appended = clock.seconds()
         self._purge_at = clock.seconds() + PURGE_EVERY
+        # The position that all nodes had applied, at the last times of a purge.
+        self._applied_by_all: deque[int] = deque(maxlen=1 + int(KEPT_FOR / PURGE_EVERY))
         self._record_at = clock.seconds() + RECORD_CURSORS
         self._checking: IDelayedCall | None = None
         self._giving_up: IDelayedCall | None = None
@@ -479,8 +487,14 @@ class ReplicatedLedger(Generic[Request]):
             self._propose_or_drop(Sweep(SWEEP_STEP))
         if now >= self._purge_at:
             self._purge_at = now + PURGE_EVERY
-            if (below := membership.lowest + 1 - KEPT) > 1:
-                self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
+            self._purge(membership.lowest)
+
+    def _purge(self, applied_by_all: int) -> None:
+        """Delete the records from the log that no node needs any more."""
+        self._applied_by_all.append(applied_by_all)
+        below = min(self._applied_by_all) + 1 - KEPT
+        if len(self._applied_by_all) == self._applied_by_all.maxlen and below > 1:
+            self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
 
     def _record_cursors(self) -> None:
         if self._cursors is not None:
