@@ -116,6 +116,17 @@ class NewNodeTests(ServerTestCase):
         self.assertEqual(again.err, [])
         self.assertEqual(self.history("b", "bob"), ["one", "two", "three"])
 
+    def test_it_copies_what_a_single_server_has_brought_into_the_cluster(self) -> None:
+        alone = self.node("a", alone=True)
+        self.say("a", "alice", "one", "two")
+        self.stop(alone)
+        self.log.start()
+        self.node("a")
+        self.say("a", "alice", "three")
+        second = self.node("b")
+        self.assertIn("copying the archive of node a", second.err[0])
+        self.assertEqual(self.history("b", "bob"), ["one", "two", "three"])
+
     def test_it_replays_a_log_that_has_everything(self) -> None:
         self.log.start()
         self.node("a")
