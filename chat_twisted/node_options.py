@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from twisted.python import usage
-
 from chat_twisted.control import NODE_NAME
 
 CLUSTER_PORT = 4222
@@ -21,7 +19,7 @@ def parse_servers(value: str) -> tuple[str, ...]:
     """Parse the value of ``--cluster``.
 
     :return: the URLs of the NATS servers, each with its port.
-    :raises UsageError: if it is not valid.
+    :raises ValueError: if it is not valid, as in ``option_values``.
     """
     return tuple(_server(url.strip()) for url in value.split(","))
 
@@ -34,9 +32,7 @@ def _server(url: str) -> str:
         parts, port = urlsplit(""), 0
     named = parts.hostname and "@" not in parts.netloc
     if parts.scheme not in ("nats", "tls") or not named or any(parts[2:]):
-        raise usage.UsageError(
-            f"--cluster is nats://HOST:PORT or tls://HOST:PORT, several with commas, not {url!r}"
-        )
+        raise ValueError(f"nats://HOST:PORT or tls://HOST:PORT, several with commas, not {url!r}")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
 
@@ -44,10 +40,10 @@ def _server(url: str) -> str:
 def parse_node(value: str) -> str:
     """Parse the value of ``--node``.
 
-    :raises UsageError: if it is not valid.
+    :raises ValueError: if it is not valid, as in ``option_values``.
     """
     if not NODE_NAME.fullmatch(value):
-        raise usage.UsageError(f"--node is 1 to 32 of a-z, 0-9 and -, not {value!r}")
+        raise ValueError(f"1 to 32 of a-z, 0-9 and -, not {value!r}")
     return value
 
 

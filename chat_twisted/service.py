@@ -53,7 +53,7 @@ from chat_twisted.listening import (
 )
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
-from chat_twisted.options import DEFAULT_LISTEN, Options, fail, tell
+from chat_twisted.options import Options, fail, tell
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.state_folder import EmbeddedStorage, StateFolder, Storage, Watcher
 from chat_twisted.storage.reading import lower_priority
@@ -344,7 +344,7 @@ def makeService(options: Options) -> Service:
     twistd: Mapping[str, Any] = options.parent or {}
     user, group = twistd.get("uid"), twistd.get("gid")
     log = Logger()
-    endpoints = make_endpoints(options["listen"] or [DEFAULT_LISTEN], reactor)
+    endpoints = make_endpoints(options["listen"], reactor)
     try:
         folder = StateFolder(
             options,

@@ -21,6 +21,7 @@ LAYERS = {
         "clocks",
         "commandline",
         "files",
+        "toml_file",
         "logfile",
         "memory",
         "memory_connection",
@@ -256,6 +257,10 @@ LAYERS = {
     "testing": ["testing"],
     "service": [
         "node_options",
+        "option_values",
+        "schema",
+        "manual",
+        "config_file",
         "options",
         "listening",
         "process",

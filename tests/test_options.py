@@ -6,11 +6,13 @@ import io
 import sys
 from pathlib import Path
 
-from chat_twisted import __version__
-from chat_twisted.core.limits import Rate
-from chat_twisted.options import DEFAULT_LISTEN, Options
+from chat_twisted import __version__, manual
+from chat_twisted.option_values import show
+from chat_twisted.options import Options
+from chat_twisted.schema import OPTIONS
 from tests.start import CommandTestCase
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 NODE = ["--cluster", "nats://h", "--node", "a"]
 BAD_NODES = ["", "A", "a" * 33, "a.b", "a\n", "é"]
 BAD_URLS = [
@@ -35,14 +37,14 @@ class OptionsTests(CommandTestCase):
 
     def test_defaults(self) -> None:
         options = self.parse()
-        self.assertEqual((options["listen"], DEFAULT_LISTEN), ([], "tcp:8828"))
+        self.assertEqual(options["listen"], ("tcp:8828",))
         self.assertEqual(
             [options[name] for name in ("max-message", "max-clients", "idle")], [65536, 10000, 60]
         )
 
     def test_listen_may_be_given_several_times(self) -> None:
         options = self.parse("--listen", "tcp:1:interface=127.0.0.1", "-l", "tcp6:2")
-        self.assertEqual(options["listen"], ["tcp:1:interface=127.0.0.1", "tcp6:2"])
+        self.assertEqual(options["listen"], ("tcp:1:interface=127.0.0.1", "tcp6:2"))
 
     def test_a_wrong_command_line_is_one_line_and_exit_code_1(self) -> None:
         for arguments, text in (
@@ -87,15 +89,18 @@ class OptionsTests(CommandTestCase):
 
     def test_the_manual_page_tells_of_every_option(self) -> None:
         page = str(Options())
-        for parameter in Options.optParameters:
-            self.assertIn(f"--{parameter[0]} ", page)
-            if parameter[2] is not None:
-                default = parameter[2]
-                shown = ":".join(map(str, default)) if isinstance(default, Rate) else default
-                self.assertIn(str(shown), page)
-        for option in ("--listen ENDPOINT", "--help", "--version"):
-            self.assertIn(option, page)
+        words = " ".join(page.split())
+        for option in OPTIONS.values():
+            self.assertIn(f"--{option.name} {option.form}\n", page)
+            if option.default is not None:
+                self.assertIn(f"Default: {show(option.default)}.", words)
+        for name in ("--check", "--help", "--version"):
+            self.assertIn(f"    {name}\n", page)
         self.assertLessEqual(max(map(len, page.splitlines())), 100)
+
+    def test_the_page_of_the_options_is_made_from_them(self) -> None:
+        """``docs/make-options`` makes it."""
+        self.assertEqual((DOCS / "options.rst").read_text(), manual.page())
 
     def test_version(self) -> None:
         out = io.StringIO()

@@ -7,7 +7,6 @@ entirely.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from chat_twisted.client.address import PORT, parse_address, parse_host
 from chat_twisted.client.connection import Server
 from chat_twisted.client.tls import parse_fingerprint
 from chat_twisted.core.message import fold
+from chat_twisted.toml_file import TOMLError, TOMLFile
 from chat_twisted.ui.settings import Settings
 
 FILE = "config.toml"
@@ -61,26 +61,13 @@ class Config(Settings):
 class _Reader:
     """Takes valid values from a table, and notes a problem for each invalid one."""
 
-    def __init__(self, path: Path, text: str, problems: list[str]) -> None:
-        self._path = path
-        self._lines = text.split("\n")
+    def __init__(self, file: TOMLFile, problems: list[str]) -> None:
+        self._file = file
         self._problems = problems
 
     def problem(self, table: str, key: str, what: str) -> None:
         """Note a problem with ``key`` in ``table``."""
-        self._problems.append(f"{self._path}:{self._find(table, key)}: {what}")
-
-    def _find(self, table: str, key: str) -> int:
-        """Return the number of the line that sets ``key``, or the best guess."""
-        at, current = 1, ""
-        for number, line in enumerate(self._lines, 1):
-            if header := re.match(r"\s*\[([^\]]*)\]", line):
-                current = header[1].strip().replace('"', "").replace("'", "")
-                if current == f"{table}.{key}".lstrip("."):
-                    at = number
-            elif current == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
-                return number
-        return at
+        self._problems.append(f"{self._file.locate(key, table)}: {what}")
 
     def take(self, table: str, values: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
         """Return those of ``values`` that are valid.
@@ -180,31 +167,20 @@ def _colours(value: Any) -> dict[str, str]:
 def read(path: Path) -> Config:
     """Read the file. A missing file is treated as an empty one."""
     config = Config()
-    data = b""
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
+        file = TOMLFile(path)
     except FileNotFoundError:
         return config
     except OSError as error:
         config.problems.append(f"{path}: {error.strerror}")
         return config
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        config.problems.append(f"{path}:{line}: not UTF-8")
+    except TOMLError as error:
+        config.problems.append(str(error))
         return config
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        where = re.search(r"at line (\d+)", str(error))
-        line = int(where[1]) if where else text.count("\n") + 1
-        what = re.sub(r" \(at .*\)", "", str(error))
-        config.problems.append(f"{path}:{line}: {what}")
-        return config
-    reader = _Reader(path, text, config.problems)
+    reader = _Reader(file, config.problems)
     top = reader.take(
         "",
-        tables,
+        file.tables,
         {
             "user": str,
             "keys": ("emacs", "vi"),
