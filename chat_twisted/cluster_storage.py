@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_twisted.core.commands import Start
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.files import FilesError, Say
@@ -77,6 +78,7 @@ class ClusterStorage(Storage):
             self._housekeeping.written,
         )
         self.ledger = self._node
+        self.rounds = self._node.rounds
         self.cluster = self._node
 
     def watch(self, watcher: Watcher) -> None:
@@ -86,6 +88,17 @@ class ClusterStorage(Storage):
     def _begin(self, watcher: Watcher) -> None:
         self._nats.start()
         self._node.begin(watcher)
+
+    @property
+    def cluster_lag(self) -> int:
+        """See ``Storage.cluster_lag``."""
+        return max(0, self._nats.known - self._node.position)
+
+    async def check_writing(self) -> None:
+        """See ``Storage.check_writing``. A node that can't reach its cluster commits nothing."""
+        if not self._node.in_touch:
+            raise Unavailable("the node can't reach its cluster")
+        await super().check_writing()
 
     async def stop(self) -> None:
         """See ``Storage.stop``."""

@@ -20,11 +20,16 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.python.failure import Failure
 
 from chat_twisted.doors import is_loopback
-from chat_twisted.doors.front import MAX_UNDECIDED, FrontFactory
+from chat_twisted.doors.front import MAX_UNDECIDED
 from chat_twisted.logs import Logger
 from chat_twisted.options import HINT, PORT, fail
 
@@ -40,10 +45,11 @@ FEWEST_CONNECTIONS = 16
 
 
 def make_endpoints(
-    descriptions: Sequence[str], reactor: Any
+    descriptions: Sequence[str], reactor: Any, option: str = "--listen"
 ) -> list[tuple[str, IStreamServerEndpoint]]:
     """Make endpoints from their descriptions; if one is invalid, print why and exit with 1.
 
+    :param option: the option that has the descriptions.
     :return: the descriptions with their endpoints.
     """
     endpoints: list[tuple[str, IStreamServerEndpoint]] = []
@@ -51,7 +57,7 @@ def make_endpoints(
         try:
             endpoint = serverFromString(reactor, _as_we_listen(description))
         except Exception as error:  # noqa: BLE001  plugins that parse endpoints may raise anything
-            fail(f"--listen {description}: not an endpoint: {error} {HINT}")
+            fail(f"{option} {description}: not an endpoint: {error} {HINT}")
         endpoints.append((description, endpoint))
     return endpoints
 
@@ -71,8 +77,22 @@ def _as_we_listen(description: str) -> str:
     return description
 
 
+def for_this_machine(description: str) -> str:
+    """Return the description of an endpoint which this machine alone can reach, unless the
+    description itself says where to listen.
+    """
+    kind = description.partition(":")[0]
+    if kind == "tcp" and ":interface=" not in description:
+        return f"{description}:interface=127.0.0.1"
+    if kind == "tcp6" and ":interface=" not in description:
+        return rf"{description}:interface=\:\:1"
+    if kind == "unix" and ":mode=" not in description:
+        return f"{description}:mode=600"
+    return description
+
+
 def listen(
-    endpoints: Sequence[tuple[str, IStreamServerEndpoint]], factory: FrontFactory, reactor: Any
+    endpoints: Sequence[tuple[str, IStreamServerEndpoint]], factory: IProtocolFactory, reactor: Any
 ) -> list[IListeningPort]:
     """Listen on all endpoints; if one fails, print why and exit with 1.
 
@@ -92,13 +112,11 @@ def listen(
             if isinstance(error, CannotListenError):
                 error = error.socketError
             fail(f"can't listen on {description}: {getattr(error, 'strerror', None) or error}")
-    for port in ports:
-        factory.listens(port)
     return ports
 
 
 def _try_to_listen(
-    endpoint: IStreamServerEndpoint, factory: FrontFactory, ports: list[IListeningPort]
+    endpoint: IStreamServerEndpoint, factory: IProtocolFactory, ports: list[IListeningPort]
 ) -> Failure | None:
     failures: list[Failure] = []
     endpoint.listen(factory).addCallbacks(ports.append, failures.append)

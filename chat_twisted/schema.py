@@ -380,6 +380,19 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             of --log. Default: to the log.""",
         ),
     ),
+    "Metrics": (
+        Option(
+            "metrics",
+            "ENDPOINT",
+            str,
+            """Serve metrics for Prometheus by HTTP (/metrics), and whether the server can commit
+            (/healthz) and accepts clients (/readyz). ENDPOINT is as for --listen, for example
+            tcp:9464: only this machine can reach it then, unless an interface is named, as in
+            tcp:9464:interface=192.0.2.1. There is no encryption, and no password. It needs the
+            package prometheus-client. docs/operations/metrics.rst explains the metrics. Default:
+            none.""",
+        ),
+    ),
     "Cluster": (
         Option(
             "cluster",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -30,6 +30,7 @@ from twisted.python.threadpool import ThreadPool
 from chat_twisted.auth.gate import Gate
 from chat_twisted.auth.passwords import HASHING_AT_ONCE, Passwords
 from chat_twisted.clocks import use_monotonic_clock
+from chat_twisted.collecting import Collector, encryption_of
 from chat_twisted.control import Control
 from chat_twisted.control_socket import ControlFactory, ControlService
 from chat_twisted.core.hub import Hub
@@ -46,6 +47,7 @@ from chat_twisted.doors.tls import ServerTLS, TLSError
 from chat_twisted.files import FilesError, InUse, ProcessFile, acting_as
 from chat_twisted.listening import (
     count_connections,
+    for_this_machine,
     listen,
     make_endpoints,
     ssh_ways_in,
@@ -53,6 +55,7 @@ from chat_twisted.listening import (
 )
 from chat_twisted.logfile import LogFile
 from chat_twisted.logs import Logger
+from chat_twisted.metrics import LoopLag
 from chat_twisted.options import Options, fail, tell
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.state_folder import EmbeddedStorage, StateFolder, Storage, Watcher
@@ -63,8 +66,24 @@ __all__ = ["ChatService", "Options", "makeService"]
 SSH_WORDS = (b"SSH-",)
 """The first bytes of connections for the SSH door (RFC 4253, 4.2)."""
 
+DOORS = ("framed", "irc", "ssh")
+"""The names of the doors for the operator's monitoring, in the order in which they are made."""
+
 HASHING_NICE = 10
 """Niceness that is added to the threads that hash passwords."""
+
+
+class Monitored(Protocol):
+    """The part of the site with the metrics that the service uses."""
+
+    def start(self) -> None:
+        """Called in the process that serves."""
+
+    def stop(self) -> Deferred[Any]:
+        """Close everything.
+
+        :return: fires when that is done.
+        """
 
 
 class ChatService(Service):
@@ -82,6 +101,7 @@ class ChatService(Service):
     :param stop_as_failed: called to stop the server when it can't go on.
     :param lock, pidfile: get the ID of the process that serves.
     :param log_file: the log file, unless twistd has its own.
+    :param metrics: what the operator's monitoring asks; None without it.
     """
 
     _log = Logger()
@@ -101,6 +121,7 @@ class ChatService(Service):
         lock: ProcessFile,
         pidfile: ProcessFile | None = None,
         log_file: LogFile | None = None,
+        metrics: Monitored | None = None,
     ) -> None:
         self._ports = ports
         self._front = front
@@ -115,6 +136,7 @@ class ChatService(Service):
         self._lock = lock
         self._pidfile = pidfile
         self._log_file = log_file
+        self._metrics = metrics
         self._has_served = False
         front.pause("the server is not ready")
 
@@ -134,6 +156,8 @@ class ChatService(Service):
         if self._pidfile is not None:
             self._pidfile.write()
         self._log_fingerprint()
+        if self._metrics is not None:
+            self._metrics.start()
         self._watch_storage(self)
 
     def reachable(self) -> None:
@@ -221,6 +245,8 @@ class ChatService(Service):
         self._front.stop()
         stopping += [door.stop("The server is stopping") for door in self._doors]
         stopping.append(self._control.stop())
+        if self._metrics is not None:
+            stopping.append(self._metrics.stop())
         # Continue even if something fails, such as the removal of a Unix socket.
         stopped = DeferredList(stopping, consumeErrors=True)
         finished = stopped.addCallback(lambda _: Deferred.fromCoroutine(self._stop_storage()))
@@ -238,12 +264,9 @@ def _count_by_kind(doors: Iterable[DoorFactory[Any]]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for door in doors:
         for stream in door.streams.open:
-            channel = stream.protocol.channel
-            if channel.inside:
+            if stream.protocol.channel.inside:
                 continue
-            plain = "local" if channel.host is None else "plain"
-            way = "TLS" if channel.encrypted else stream.protocol.encryption or plain
-            kinds[f"{way} {stream.protocol.kind}"] += 1
+            kinds[f"{encryption_of(stream.protocol)} {stream.protocol.kind}"] += 1
     return kinds
 
 
@@ -332,6 +355,36 @@ def _open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reacto
     from chat_twisted.cluster_storage import ClusterStorage
 
     return ClusterStorage(folder, options, turn, reactor)
+
+
+def _serve_metrics(
+    description: str,
+    collect: Callable[[LoopLag], Collector],
+    storage: Storage,
+    front: FrontFactory,
+    reactor: Any,
+) -> Monitored:
+    """Listen on the endpoint of ``--metrics``; if that fails, print why and exit with 1. Prometheus
+    and HTTP are imported only here: without the option, the server needs neither.
+
+    :param collect: makes the collector.
+    """
+    try:
+        from chat_twisted import metrics_site
+    except ImportError as error:
+        if error.name is None or not error.name.startswith("prometheus_client"):
+            raise
+        fail("--metrics needs the package prometheus-client: pip install 'chat_twisted[metrics]'")
+
+    def check() -> Deferred[None]:
+        return Deferred.fromCoroutine(storage.check_writing())
+
+    lag = LoopLag(reactor)
+    site = metrics_site.make_factory(
+        collect(lag).collect, check, lambda: front.not_accepting, reactor
+    )
+    endpoints = make_endpoints([for_this_machine(description)], reactor, "--metrics")
+    return metrics_site.MetricsService(listen(endpoints, site, reactor), site, lag)
 
 
 def makeService(options: Options) -> Service:
@@ -449,13 +502,21 @@ def makeService(options: Options) -> Service:
         pool.stop()  # waits for at most two passwords
         await storage.stop()
 
+    def collect(lag: LoopLag) -> Collector:
+        named = dict(zip(DOORS, doors, strict=False))
+        return Collector(hub, gate, front, named, storage, folder.tls, lag, clock)
+
     pidfile = _lock_pidfile(options.pidfile)
-    control = None
+    control = metrics = None
     try:
         with acting_as(user, group):
             commands = ControlFactory(Control(hub, status, storage.cluster), clock)
             control = ControlService(folder.path, commands, reactor)
+        if options["metrics"] is not None:
+            metrics = _serve_metrics(options["metrics"], collect, storage, front, reactor)
         ports = listen(endpoints, front, reactor)
+        for port in ports:
+            front.listens(port)
     except (SystemExit, FilesError) as error:
         if control is not None:
             control.remove()
@@ -478,6 +539,7 @@ def makeService(options: Options) -> Service:
         folder.lock,
         pidfile,
         folder.log_file,
+        metrics,
     )
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     return service

@@ -7,6 +7,7 @@ or the rules of the chat.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,12 @@ from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import FilesError, Say, acting_as, make_private_folder, require_trusted
 from chat_twisted.logfile import LogFile
+from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.options import Options
-from chat_twisted.storage import archive
+from chat_twisted.storage import archive, index, tables
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
+from chat_twisted.storage.reading import Readers
 from chat_twisted.storage.reads import ArchiveReads
 from chat_twisted.storage.store import SQLiteStore
 
@@ -98,6 +101,13 @@ def _require_readable(path: Path | None, *, secret: bool = False) -> None:
         raise FilesError(f"{path}: {error.strerror}") from None
 
 
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Watcher(Protocol):
     """The part of the service that a storage calls."""
 
@@ -121,6 +131,14 @@ class Watcher(Protocol):
 class StoppableLedger(Ledger[Request | None], Protocol):
     """A ledger, as its storage sees it."""
 
+    @property
+    def commits(self) -> Commits:
+        """Counts the commits."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of commands that wait for the next commit."""
+
     def stop(self) -> Deferred[None]:
         """Propose nothing more by itself.
 
@@ -139,6 +157,7 @@ class Storage:
     :ivar settled: returns the time of day from which durations are counted, in seconds.
     :ivar retain: seconds for which messages are kept; None means for ever.
     :ivar cluster: the node that this server is; None for a single server.
+    :ivar rounds: of a node: as in ``ReplicatedLedger``; empty for a single server.
     :param turn: the ledger commits at the end of its turns.
     """
 
@@ -149,6 +168,7 @@ class Storage:
     ) -> None:
         clock: IReactorTime = reactor
         opened = folder.opened
+        self._folder = folder.path
         self._store = SQLiteStore(folder.path, reactor, sync=options["sync"])
         state = snapshot.load(opened.snapshot)
         settled = SettledTime(clock.seconds, time.time, state.time / 1000 if state.time else None)
@@ -168,10 +188,48 @@ class Storage:
         self.start = Start(0, options.decide, opened.after)
         self.newest = opened.newest
         self.cluster: Cluster | None = None
+        self.rounds = Histogram()
 
     def watch(self, watcher: Watcher) -> None:
         """Tell ``watcher`` what happens. Called once, in the process that serves, at its start."""
         raise NotImplementedError
+
+    # What the operator watches
+
+    @property
+    def readers(self) -> Readers:
+        """The connections that read the archive."""
+        return self._store.readers
+
+    @property
+    def index_lag(self) -> int:
+        """The number of messages that are not indexed yet."""
+        return self._housekeeping.lag
+
+    @property
+    def cluster_lag(self) -> int:
+        """Of a node: the number of records that are known to be in the log, and not applied."""
+        return 0
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return the sizes in bytes of the archive, of the index, and of their write-ahead logs; 0
+        for one that does not exist.
+        """
+        files = {"archive": archive.FILE, "index": index.FILE}
+        files |= {f"{name}_log": f"{file}-wal" for name, file in files.items()}
+        return {name: _size_of(self._folder / file) for name, file in files.items()}
+
+    def free_bytes(self) -> int:
+        """Return how many bytes of the disk are free for the server."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
+    async def check_writing(self) -> None:
+        """Write one row without changing it.
+
+        :raises Exception: if messages can't be committed now; its text is the reason.
+        """
+        await self._store.write(tables.probe)
 
     def interrupt(self) -> None:
         """Interrupt all readings. Called when the server stops."""

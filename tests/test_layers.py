@@ -18,6 +18,7 @@ LAYERS = {
         "text",
         "dependencies",
         "logs",
+        "metrics",
         "clocks",
         "commandline",
         "files",
@@ -266,6 +267,8 @@ LAYERS = {
         "process",
         "state_folder",
         "cluster_storage",
+        "collecting",
+        "metrics_site",
         "service",
     ],
 }

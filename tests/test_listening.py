@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.address import PORT, Address, parse_address
-from chat_twisted.listening import listen, make_endpoints, ways_in
+from chat_twisted.listening import for_this_machine, listen, make_endpoints, ways_in
 from chat_twisted.options import PORT as SERVERS_PORT
 from tests.start import CommandTestCase
 
@@ -44,18 +44,10 @@ class Endpoint:
         return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
 
 
-class Factory:
-    def __init__(self) -> None:
-        self.ports: list[object] = []
-
-    def listens(self, port: object) -> None:
-        self.ports.append(port)
-
-
 class ListeningTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.factory: Any = Factory()
+        self.factory: Any = object()
 
     def listen(self, *results: object) -> list[Port]:
         self.endpoints = [(f"endpoint {i}", Endpoint(r)) for i, r in enumerate(results)]
@@ -64,7 +56,7 @@ class ListeningTests(CommandTestCase):
 
     def test_it_listens_on_each_endpoint(self) -> None:
         ports = self.listen(Port(), Port())
-        self.assertEqual(self.factory.ports, ports)
+        self.assertEqual([port.listening for port in ports], [True, True])
         self.assertEqual([e.factories for _, e in self.endpoints], [[self.factory]] * 2)
 
     def test_a_port_in_use_is_one_line_and_exit_code_1_and_leaves_no_other_open(self) -> None:
@@ -132,6 +124,19 @@ class WaysInTests(TestCase):
         for machine in ("", "localhost", "localhost.localdomain"):
             [_, line] = ways_in([IPv4Address("TCP", "0.0.0.0", 8828)], machine, "SHA256:abc")
             self.assertEqual(line.split()[5], "HOST")
+
+    def test_an_endpoint_for_this_machine_names_no_other_unless_it_was_named(self) -> None:
+        for described, meant in (
+            ("tcp:9464", "tcp:9464:interface=127.0.0.1"),
+            ("tcp6:9464", r"tcp6:9464:interface=\:\:1"),
+            ("unix:/run/m", "unix:/run/m:mode=600"),
+            ("unix:/run/m:mode=660", "unix:/run/m:mode=660"),
+            ("tcp:9464:interface=0.0.0.0", "tcp:9464:interface=0.0.0.0"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+        ):
+            self.assertEqual(for_this_machine(described), meant)
+            if not described.startswith("systemd"):
+                [_, _] = make_endpoints([meant], object())[0]
 
     def test_a_machine_that_listens_on_both_families_is_named_once(self) -> None:
         self.assertEqual(len(self.ways(("0.0.0.0", 8828), ("::", 8828), ("127.0.0.1", 1))), 2)

@@ -91,6 +91,28 @@ class ReadingTests(ReadingTestCase):
         self.patch(reading, "STEPS", 1)
         await self.assertFailure(self.read(endless_steps), TookTooLong)
 
+    async def test_requests_are_counted_by_kind_with_their_ends(self) -> None:
+        readers = self.store.readers
+        await self.read(noted)
+        self.patch(reading, "DEADLINE", 0.1)
+        await self.assertFailure(self.read(endless, search=True), TookTooLong)
+        self.assertEqual((readers.short.seconds.total, readers.short.deadlines), (1, 0))
+        self.assertEqual((readers.searches.seconds.total, readers.searches.deadlines), (1, 1))
+        self.assertGreater(readers.searches.seconds.sum, 0.05)
+        self.assertEqual((readers.short.refused, readers.searches.refused), (0, 0))
+
+    async def test_requests_that_wait_are_counted_and_those_that_are_refused(self) -> None:
+        busy, readers = BlockingRead(), self.store.readers
+        first = self.read(busy)
+        await busy.begun
+        second = self.read(noted)
+        self.assertEqual(readers.waiting, 1)
+        self.store.interrupt()
+        await self.assertFailure(second, Unavailable)
+        self.assertEqual((readers.waiting, readers.short.refused), (0, 1))
+        busy.end()
+        await self.assertFailure(first, TookTooLong)
+
     async def test_a_fault_that_is_no_interruption_is_handed_on(self) -> None:
         def wrong(cursor: Cursor) -> None:
             cursor.execute("SELECT nothing FROM nowhere")

@@ -75,6 +75,27 @@ class TogetherTests(ClusterTestCase):
         self.assertEqual(self.log.last, before + 1)
         self.assertEqual(texts(a), [str(number) for number in range(50)])
 
+    def test_batches_are_counted_with_the_time_until_they_come_back(self) -> None:
+        a, b = self.up("a", "b")
+        rounds, commits = a.ledger.rounds.total, a.ledger.commits.commands
+        before = commits.sum
+        a.line.holds_back = True
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        login(a, "bob", 2, "later")
+        self.assertEqual(a.ledger.waiting, 1)
+        spent = a.ledger.rounds.sum
+        self.run_for(0.5)
+        a.line.holds_back = False
+        a.line.plan()
+        self.run_for(0.1)
+        self.assertEqual(a.ledger.waiting, 0)
+        self.assertGreaterEqual(a.ledger.rounds.total, rounds + 2)
+        self.assertGreater(a.ledger.rounds.sum, spent + 0.5)
+        self.assertEqual(commits.sum, before + 2)
+        self.assertGreaterEqual(b.ledger.commits.commands.sum, 2)
+        self.assertEqual((a.ledger.in_touch, a.ledger.position), (True, self.log.last))
+
     def test_what_only_reads_is_answered_in_its_place_and_not_put_in_the_log(self) -> None:
         [a] = self.up("a")
         login(a, "ann", 1)
@@ -307,6 +328,7 @@ class UnluckyTests(ClusterTestCase):
         self.run_for(2)
         self.assertEqual(texts(self.a), [])
         self.assertEqual(texts(self.b), ["x"])
+        self.assertGreater(self.a.ledger.commits.failed, 1)
         self.a.writer.broken = None
         self.said("x")
         self.flushLoggedErrors()

@@ -170,6 +170,7 @@ class Gate:
     nobody can lock out a user who has a key. Nor can they lock out a user who has logged in by a
     password from the same address before: for these two, failures count apart.
 
+    :ivar failed: the number of credentials that were not valid.
     :param state: returns the current state; called for each login.
     """
 
@@ -179,6 +180,7 @@ class Gate:
         self, state: Callable[[], Model], passwords: Passwords, clock: IReactorTime
     ) -> None:
         self.passwords = passwords
+        self.failed = 0
         self._failures = PeerLog(self._log.warn, clock, **FAILURES_LOGGED)
         checker = _Checker(state, passwords)
         self._portal = Portal(checker, [checker])
@@ -267,6 +269,7 @@ class Gate:
             )
             rest = ANSWER_AFTER - (self._clock.seconds() - begun)
             await deferLater(self._clock, max(0.0, rest))
+            self.failed += 1
             raise AuthenticationFailed from None
         assert isinstance(proof, str)
         return proof

@@ -79,6 +79,11 @@ class Passwords:
             return False
         return bool(stored) and len(password.encode()) <= MAX_PASSWORD
 
+    @property
+    def waiting(self) -> int:
+        """The number of passwords that wait to be hashed or verified."""
+        return self._places.waiting
+
     def _run(
         self, asker: Asker, function: Callable[..., Any], *arguments: Any, patient: bool
     ) -> Deferred[Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -62,6 +63,18 @@ class CatchingUp:
         self.events: deque[tuple[int, Event]] = deque()
 
 
+class Traffic(NamedTuple):
+    """The numbers of messages since the start: those that were committed, by their targets, and
+    how often one was passed to a session here; and the number of the sessions that are live.
+    """
+
+    to_all: int
+    to_rooms: int
+    to_users: int
+    deliveries: int
+    live: int
+
+
 class Delivery:
     """Delivers committed messages and events to sessions.
 
@@ -105,6 +118,12 @@ class Delivery:
         # stored cursors have them.
         self._unstored: dict[int, int] = {}
         self._receipts: dict[int, list[tuple[int, Request]]] = {}  # unconfirmed, by recipient
+        self._to_all = self._to_rooms = self._to_users = self._deliveries = 0
+
+    def traffic(self) -> Traffic:
+        """Count messages, deliveries and live sessions."""
+        live = sum(map(len, self._live.values()))
+        return Traffic(self._to_all, self._to_rooms, self._to_users, self._deliveries, live)
 
     # Sessions
 
@@ -215,14 +234,14 @@ class Delivery:
             while last < len(messages) and messages[last].number <= number:
                 last += 1
             if last > first:
-                session.door.deliver(messages[first:last], [session])
+                self._give(session.door, messages[first:last], [session])
                 first = last
             session.door.tell(event, [session])
             if isinstance(event, NameChanged) and event.before == missing.name:
                 missing.name = event.after
                 messages = seen_by(user, missing.name, messages)
         if first < len(messages):
-            session.door.deliver(messages[first:], [session])
+            self._give(session.door, messages[first:], [session])
 
     # Messages
 
@@ -233,6 +252,12 @@ class Delivery:
         """
         message, request = run[0]
         self.delivered_number = run[-1][0].number
+        if message.recipient:
+            self._to_users += len(run)
+        elif message.room:
+            self._to_rooms += len(run)
+        else:
+            self._to_all += len(run)
         origin = None if request is None else request.session
         if len(run) > 1 and any((r and r.session) is not origin for _, r in run):
             self._deliver_from_several(run)
@@ -241,13 +266,13 @@ class Delivery:
         messages = [said for said, _ in run]
         if not message.recipient and not message.room:
             for door, live in self._live.items():
-                door.deliver(messages, [s for s in live if s is not origin])
+                self._give(door, messages, [s for s in live if s is not origin])
             return
         reached = self._reached(message)
         if len(reached) == 1:
             [only] = reached
             if only.live and only is not origin:
-                only.door.deliver(messages, [only])
+                self._give(only.door, messages, [only])
         elif reached:
             self._bring(messages, [s for s in reached if s.live and s is not origin])
 
@@ -302,7 +327,11 @@ class Delivery:
 
     def _bring(self, messages: Sequence[Message], sessions: Iterable[Session]) -> None:
         for door, of_door in by_door(sessions).items():
-            door.deliver(messages, of_door)
+            self._give(door, messages, of_door)
+
+    def _give(self, door: Door, messages: Sequence[Message], sessions: Sequence[Session]) -> None:
+        self._deliveries += len(messages) * len(sessions)
+        door.deliver(messages, sessions)
 
     def flush(self, *, more: bool) -> None:
         """Tell the doors that a batch is delivered (``Door.flush``)."""

@@ -47,7 +47,7 @@ from chat_twisted.core.commands import (
     Start,
     Turn,
 )
-from chat_twisted.core.delivery import Delivery, Said, by_door
+from chat_twisted.core.delivery import Delivery, Said, Traffic, by_door
 from chat_twisted.core.departures import Departure, Departures
 from chat_twisted.core.entries import Duplicate, Outcome, Result, Signalled
 from chat_twisted.core.errors import (
@@ -381,6 +381,10 @@ class Hub:
             len(state.rooms),
             self.newest,
         )
+
+    def traffic(self) -> Traffic:
+        """Count messages, deliveries and live sessions."""
+        return self._delivery.traffic()
 
     # Presence
 

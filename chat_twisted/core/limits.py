@@ -224,6 +224,9 @@ class FairPool(Generic[_Member]):
     def __iter__(self) -> Iterator[_Member]:
         return iter(list(self._members))
 
+    def __len__(self) -> int:
+        return len(self._members)
+
     def add(self, member: _Member, host: str | None) -> None:
         """Add ``member``, and evict another one if necessary.
 

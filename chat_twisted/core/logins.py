@@ -23,6 +23,7 @@ from chat_twisted.core.limits import Limiter
 from chat_twisted.core.presence import Watchers
 from chat_twisted.core.sessions import Request, Session
 from chat_twisted.core.state import State
+from chat_twisted.metrics import Refusals
 
 RETRY_WHEN_FULL = 30
 """Seconds after which clients may retry if the server is full."""
@@ -30,6 +31,9 @@ RETRY_WHEN_FULL = 30
 TOLD_AT_ONCE = 6000
 """Number of times in about one turn of the reactor that a session which follows everybody is told
 of a user who comes or goes; each takes about 5 microseconds. The rest waits for the next turns."""
+
+GUEST, ACCOUNT = "guest", "account"
+"""The kinds of users that log in."""
 
 TRY_AGAIN = 10
 """Seconds after which a command that must not be lost is proposed again."""
@@ -39,6 +43,8 @@ class Logins:
     """Logs sessions in and out.
 
     :ivar count: the number of sessions that are logged in or have asked for it.
+    :ivar accepted: the number of logins of guests and of accounts.
+    :ivar refused: the refused logins.
     :param state: returns the state, which may be ahead of the delivery.
     :param propose: proposes a command; raises ``Unavailable`` if too many commands wait.
     :param clock: a monotonic clock.
@@ -60,6 +66,8 @@ class Logins:
         max_clients: int,
     ) -> None:
         self.count = 0
+        self.accepted = {GUEST: 0, ACCOUNT: 0}
+        self.refused = Refusals()
         self._state = state
         self._propose = propose
         self._delivery = delivery
@@ -102,10 +110,11 @@ class Logins:
         :raises Unavailable: if the server is full, or too many commands wait.
         """
         now = self._clock.seconds()
-        self._limiter.login(session.host, now)
-        if self.count >= self._max_clients:
-            self._check_name(name, token, proof, session)
-            raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
+        try:
+            self._check(session, name, token, proof, now)
+        except ChatError as error:
+            self.refused.add(error)
+            raise
         session.token = new_token or secrets.token_urlsafe(16)
         policy = session.policy
         command = Login(
@@ -131,6 +140,15 @@ class Logins:
         self.count += 1
         return request
 
+    def _check(
+        self, session: Session, name: str, token: str | None, proof: str, now: float
+    ) -> None:
+        """Refuse a login that exceeds the limits."""
+        self._limiter.login(session.host, now)
+        if self.count >= self._max_clients:
+            self._check_name(name, token, proof, session)
+            raise Unavailable("the server is full", retry_after=RETRY_WHEN_FULL)
+
     def _check_name(self, name: str, token: str | None, proof: str, session: Session) -> None:
         """Refuse a login that would also be refused if the server were not full."""
         digest = digest_of(token) if token else b""
@@ -149,12 +167,16 @@ class Logins:
             self._logged_in(session, request, result)
             return
         assert isinstance(result, ChatError), "a login has no other answer"
+        self.refused.add(result)
         if not session.ended:
             self.count -= 1
             session.refused(request, result)
 
     def _logged_in(self, session: Session, request: Request, login: LoggedIn) -> None:
         session.user, session.epoch = login.user, login.epoch
+        user = self._state().users.get(login.user)
+        has_account = user is not None and user.account is not None
+        self.accepted[ACCOUNT if has_account else GUEST] += 1
         session.may_be_duplicate = not login.new
         if login.token != digest_of(session.token):
             session.token = request.argument
@@ -221,6 +243,11 @@ class Logins:
             self._propose_in_turn(request)
         except Unavailable:
             self.end_later(command)
+
+    @property
+    def waiting(self) -> int:
+        """The number of logins and logouts that wait for a later turn of the reactor."""
+        return len(self._queue)
 
     def _propose_in_turn(self, request: Request) -> None:
         """Propose a login or a logout, now or in a later turn of the reactor; their order stays."""

@@ -64,6 +64,11 @@ class Turns:
         self._giving = False
         self._stopped = False
 
+    @property
+    def waiting(self) -> int:
+        """The number of waiting requests."""
+        return sum(map(len, self._waiting.values()))
+
     def take(self, source: Hashable) -> Deferred[None]:
         """Wait for a turn. The caller must give it back (``give_back``).
 
@@ -144,6 +149,11 @@ class Places:
         self._turns, self._patient = (
             Turns(clock, places, most=most, patience=patience) for places in (at_once, at_once - 1)
         )
+
+    @property
+    def waiting(self) -> int:
+        """The number of pieces of work that wait."""
+        return self._turns.waiting + self._patient.waiting
 
     async def do(
         self, source: Hashable, work: Callable[[], Awaitable[Result]], *, patient: bool

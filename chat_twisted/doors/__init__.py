@@ -131,3 +131,6 @@ class Nowhere:
 
     def abort(self, why: str) -> None:
         """Do nothing: the connection is closed."""
+
+    def cut_off(self) -> None:
+        """Do nothing: the connection is closed."""

@@ -22,6 +22,7 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel, describe, forget_frames
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.stream import DEFAULT_UNREAD, Stream, Streams
+from chat_twisted.metrics import Refusals
 
 REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}
 COMINGS_LOGGED = {"each": Rate(1, 1000), "all": Rate(5, 10_000)}
@@ -90,6 +91,11 @@ class DoorConnection(Protocol):
         """Close the connection at once, and discard output."""
         self.stream.abort()
         self._let_go(why)
+
+    def cut_off(self) -> None:
+        """Close the connection at once, because the client does not read."""
+        self.factory.streams.cut += 1
+        self.abort("does not read")
 
     def _let_go(self, why: str | None) -> None:
         """Ignore further input, and end the session.
@@ -169,6 +175,7 @@ C = TypeVar("C", bound=DoorConnection)
 class DoorFactory(ServerFactory, Generic[C]):
     """The connections of a door.
 
+    :ivar refused: counts the refused requests and connections.
     :param clock: the reactor.
     :param log: logs logins and refusals.
     :param idle, max_unread, poller, turn: as in ``Streams``.
@@ -188,6 +195,7 @@ class DoorFactory(ServerFactory, Generic[C]):
     ) -> None:
         self.clock = clock
         self.streams = Streams(clock, max_unread=max_unread, idle=idle, poller=poller, turn=turn)
+        self.refused = Refusals()
         self.refusals = PeerLog(log, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(log, clock, **COMINGS_LOGGED)
         self._stopping = False

@@ -275,6 +275,7 @@ class FramedConnection(DoorConnection, LineReceiver):
             self._challenge = Challenge(self.channel)
             headers += self._challenge.headers
         self._failures += isinstance(error, AuthenticationFailed)
+        self.factory.refused.add(error)
         self.factory.refusals.emit(
             self.host,
             "refused {peer}: ERROR {refusal} ({detail})",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -74,6 +75,11 @@ TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
 ACCEPT_AT_ONCE = 50
 """Maximum number of connections that are accepted in one turn of the reactor. Twisted increases its
 own number whenever it is reached, so everybody else would wait longer and longer."""
+
+
+PAUSED, TOO_OFTEN, TOO_MANY = "paused", "too often", "too many"
+"""Reasons to turn a connection away: the server does not serve now; the address connects too often;
+it has too many connections."""
 
 
 class Plaintext(enum.Enum):
@@ -314,6 +320,7 @@ class FrontConnection(TwistedProtocol):
 class FrontFactory(ServerFactory):
     """The factory of all ports; it has the connections without a door.
 
+    :ivar turned_away: counts the connections that were closed at once, by the reason.
     :param choices: the doors. A connection that matches none is for the last one, which refuses it
         in its own protocol.
     :param tls: makes the TLS objects.
@@ -351,6 +358,7 @@ class FrontFactory(ServerFactory):
         self.tls.protocol = _TLSProtocol  # does not gather output; streams do
         self._choices = choices
         self._idle = idle
+        self.turned_away: Counter[str] = Counter({PAUSED: 0, TOO_OFTEN: 0, TOO_MANY: 0})
         self._turned_away = PeerLog(self._log.info, clock, **TURNED_AWAY_LOGGED)
         self._ports: list[Any] = []
         self._max_connections = max_connections
@@ -375,6 +383,7 @@ class FrontFactory(ServerFactory):
         """
         host = connection.host
         if not self._limiter.connect(host, self.clock.seconds()):
+            self.turned_away[TOO_MANY] += 1
             return None
         self.gone(connection)
         return partial(self._uncount, host)
@@ -402,11 +411,13 @@ class FrontFactory(ServerFactory):
         if self._stopping:
             return None
         if self._paused:
+            self.turned_away[PAUSED] += 1
             self._turned_away.emit(
                 host, "turned away {host}: {reason}", host=host, reason=self._paused
             )
             return None
         if not self._limiter.arrive(host, self.clock.seconds()):
+            self.turned_away[TOO_OFTEN] += 1
             self._turned_away.emit(host, "turned away {host}: connects too often", host=host)
             return None
         return FrontConnection(self)
@@ -471,6 +482,16 @@ class FrontFactory(ServerFactory):
         waiting.pop(connection, None)
         if not waiting:
             self._ready.pop(name, None)
+
+    @property
+    def undecided(self) -> int:
+        """The number of connections without a door."""
+        return len(self._undecided)
+
+    @property
+    def not_accepting(self) -> str:
+        """The reason why no connections are accepted now; empty if they are."""
+        return "the server is stopping" if self._stopping else self._paused
 
     def pause(self, reason: str) -> None:
         """Close all connections without a door, and every new one at once, until ``resume``.

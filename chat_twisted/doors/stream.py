@@ -188,6 +188,7 @@ class Stream:
         self._is_direct = self._tls is None and self._send is not None
         self._can_half_close = is_socket and self._tls is None
         streams.open.add(self)
+        streams.opened += 1
         self._read()
 
     # Output
@@ -202,6 +203,7 @@ class Stream:
             self._waiting.append(data)
             self._queued += len(data)
             if self._queued > self._streams.max_unread:
+                self._streams.cut += 1
                 self.protocol.abort("does not read")
             return
         out = self._out
@@ -260,6 +262,11 @@ class Stream:
             waiting, self._when_written = self._when_written, []
             for then in waiting:
                 then()
+
+    @property
+    def unsent(self) -> int:
+        """The bytes of output that wait here."""
+        return self._queued + self._gathered
 
     @property
     def is_full(self) -> bool:
@@ -411,6 +418,7 @@ class Stream:
     def _discard(self) -> None:
         self._waiting = None
         self._out.clear()
+        self._queued = self._gathered = 0
 
     def _finish(self) -> None:
         if self.closed:
@@ -447,6 +455,9 @@ class _Drained:
 class Streams:
     """The streams of a door.
 
+    :ivar open: the streams that are open.
+    :ivar opened: the number of streams since the start.
+    :ivar cut: how many of them were cut off because the peer did not read.
     :param clock: the reactor.
     :param max_unread: the maximum bytes of output that wait for a peer.
     :param idle: the idle interval in seconds; see ``StreamProtocol.is_silent``.
@@ -471,6 +482,8 @@ class Streams:
         transport."""
         self.poller = poller
         self.open: set[Stream] = set()
+        self.opened = 0
+        self.cut = 0
         self._idle = idle
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock

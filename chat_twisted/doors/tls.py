@@ -107,6 +107,7 @@ class ServerTLS:
     :param key: a PEM file with its private key, not encrypted.
     :ivar is_vouched_for: whether the authorities that this system trusts vouch for the certificate,
         as far as the system's files tell.
+    :ivar valid_until: the end of the certificate, in seconds since the epoch.
     :raises TLSError: if a file can't be read or used.
     """
 
@@ -119,7 +120,8 @@ class ServerTLS:
 
         :raises TLSError: if a file can't be read or used; the earlier contents stay in use.
         """
-        self._context, self._digest, self.is_vouched_for = _load(*self._files)
+        loaded = _load(*self._files)
+        self._context, self._digest, self.is_vouched_for, self.valid_until = loaded
 
     @property
     def fingerprint(self) -> str:
@@ -245,7 +247,7 @@ def _are_vouching(certificate: x509.Certificate, chain: list[x509.Certificate]) 
     return True
 
 
-def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool]:
+def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool, float]:
     path = certificate
     try:
         require_trusted(certificate)
@@ -277,4 +279,5 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool]:
     context.set_session_id(_SESSIONS)
     context.set_verify(SSL.VERIFY_PEER, _take_any)
     context.set_verify_depth(0)  # nobody vouches for a client, so no chain is to be checked
-    return context, first.fingerprint(hashes.SHA256()), _are_vouching(first, chain)
+    until = first.not_valid_after_utc.timestamp()
+    return context, first.fingerprint(hashes.SHA256()), _are_vouching(first, chain), until

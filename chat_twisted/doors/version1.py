@@ -71,6 +71,9 @@ class Connection(Protocol):
     def abort(self, why: str) -> None:
         """Close the connection at once."""
 
+    def cut_off(self) -> None:
+        """Close the connection at once, because the client does not read."""
+
 
 NOWHERE = Nowhere()
 
@@ -220,7 +223,7 @@ class Version1(Session):
         self._queue.append(forward)
         self._queued += forward.size
         if self._queued > self.door.max_unread:
-            self.receiving.abort("does not read")
+            self.receiving.cut_off()
         elif len(self._queue) == 1:
             self.receiving.expect()
             self._start(forward)

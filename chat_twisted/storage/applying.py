@@ -25,6 +25,7 @@ from chat_twisted.core.ledger import Request
 from chat_twisted.core.snapshot import load
 from chat_twisted.core.state import State
 from chat_twisted.logs import Logger
+from chat_twisted.metrics import Commits
 from chat_twisted.storage import records, replica
 from chat_twisted.storage.embedded import Writer
 from chat_twisted.storage.log import LogBroken
@@ -59,6 +60,7 @@ class Applier(Generic[Request]):
     :ivar state: the state. After a failure it is another object.
     :ivar membership: the nodes.
     :ivar position: the position up to which all records are applied, and ``chain`` the hash chain.
+    :ivar commits: counts the commits.
     :ivar incarnation: the last incarnation of this node that became a member; 0 for none.
     :param name: the name of this node.
     :param clock: a monotonic clock.
@@ -84,6 +86,7 @@ class Applier(Generic[Request]):
         broken: Callable[[str], None],
     ) -> None:
         self.state = state
+        self.commits = Commits()
         self.membership = Membership(place.nodes)
         self.position = place.applied
         self.chain = place.chain
@@ -259,17 +262,21 @@ class Applier(Generic[Request]):
         step = Step(self._written, position, self.chain, self.incarnation)
         failing = False
         while True:
+            begun = self._clock.seconds()
             try:
                 await self._writer.write(replica.write, done.changes, progress, step, nodes)
                 break
             except replica.ForeignWriter as error:
                 await self._break(str(error))
             except Exception as error:  # noqa: BLE001  it is in the log, so it must be written
+                self.commits.failed += 1
                 if not failing:
                     self._log.error("can't write: {reason}", reason=str(error))
                     failing = True
             await self._wait()
         self._written = position
+        self.commits.seconds.add(self._clock.seconds() - begun)
+        self.commits.commands.add(len(done.outcomes))
         if failing:
             self._log.info("can write again")
 

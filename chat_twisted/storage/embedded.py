@@ -26,6 +26,7 @@ from chat_twisted.core.snapshot import Snapshot, load
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
+from chat_twisted.metrics import Commits
 from chat_twisted.storage import tables
 
 Result = TypeVar("Result")
@@ -65,6 +66,7 @@ class Writer(Protocol):
 class EmbeddedLedger(Generic[Request]):
     """Implements ``ledger.Ledger`` on an archive.
 
+    :ivar commits: counts the commits.
     :param writer: writes the facts.
     :param state: the state, as it is in the archive.
     :param clock: a monotonic clock.
@@ -87,6 +89,7 @@ class EmbeddedLedger(Generic[Request]):
         written: Callable[[int], Deferred[None] | None] = lambda number: None,
     ) -> None:
         self.state = state
+        self.commits = Commits()
         self._written = written
         self._writer = writer
         self._clock = clock
@@ -107,6 +110,11 @@ class EmbeddedLedger(Generic[Request]):
     def has_backlog(self) -> bool:
         """See ``Ledger.has_backlog``."""
         return bool(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """The number of commands that wait for the next commit."""
+        return len(self._waiting)
 
     def start(
         self,
@@ -195,13 +203,26 @@ class EmbeddedLedger(Generic[Request]):
             self._deliver(outcomes)
             return
         progress = self.state.progress
+        begun = self._clock.seconds()
         written = self._writer.write(tables.write, changes, progress)
         written.addCallbacks(
-            lambda _: self._deliver(outcomes, progress.number),
+            self._is_written,
             self._not_written,
+            callbackArgs=(outcomes, progress.number, begun),
             errbackArgs=(batch, outcomes, progress.version),
         )
         written.addErrback(self._fault)
+
+    def _is_written(
+        self,
+        _: object,
+        outcomes: Sequence[tuple[Outcome, Request | None]],
+        number: int,
+        begun: float,
+    ) -> None:
+        self.commits.seconds.add(self._clock.seconds() - begun)
+        self.commits.commands.add(len(outcomes))
+        self._deliver(outcomes, number)
 
     def _deliver(
         self, outcomes: Sequence[tuple[Outcome, Request | None]], written: int | None = None
@@ -247,6 +268,7 @@ class EmbeddedLedger(Generic[Request]):
         outcomes: list[tuple[Outcome, Request | None]],
         version: int,
     ) -> None:
+        self.commits.failed += 1
         if not self._broken:
             self._log.error("can't write: {reason}", reason=failure.getErrorMessage())
         self._recover(batch, outcomes, version)

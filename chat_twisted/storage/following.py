@@ -111,6 +111,11 @@ class Follower:
         self._timer: IDelayedCall | None = None
         self._late: IDelayedCall | None = None
 
+    @property
+    def known(self) -> int:
+        """The highest position that is known to be stored in the source."""
+        return max(self._known, self._end)
+
     def online(self) -> None:
         """Called when there is a connection to the source: from now on it sends new records."""
         self._is_online = True

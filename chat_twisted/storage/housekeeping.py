@@ -126,6 +126,11 @@ class Housekeeping:
         self._waiting_for_step.append(step)
         return step
 
+    @property
+    def lag(self) -> int:
+        """The number of messages that are not indexed yet."""
+        return max(0, self._last - self._indexed)
+
     def when_indexed(self) -> Deferred[None]:
         """Request that all messages committed until now are indexed.
 

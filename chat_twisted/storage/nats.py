@@ -163,6 +163,11 @@ class NatsLog:
         if self._is_online:
             self._follower.online()
 
+    @property
+    def known(self) -> int:
+        """The highest position that is known to be in the log."""
+        return 0 if self._follower is None else self._follower.known
+
     def _connected(self) -> None:
         self._is_online = True
         if self._follower is not None:

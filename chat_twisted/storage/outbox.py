@@ -147,6 +147,11 @@ class Outbox(Generic[Request]):
         return bool(self._waiting)
 
     @property
+    def waiting(self) -> int:
+        """The number of commands that wait."""
+        return len(self._waiting)
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits or is in flight."""
         return self.flight is None and not self._waiting and self._notes == NO_NOTES

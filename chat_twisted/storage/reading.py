@@ -20,9 +20,10 @@ from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chat_twisted.core.errors import TookTooLong
+from chat_twisted.core.errors import TookTooLong, Unavailable
 from chat_twisted.core.turns import RETRY_AFTER, Asker, Places
 from chat_twisted.logs import Logger
+from chat_twisted.metrics import Reads
 from chat_twisted.storage import archive, index
 from chat_twisted.storage.sql import Cursor
 
@@ -167,12 +168,14 @@ class Reader:
 class Readers:
     """The reading connections of an archive.
 
+    :ivar short, searches: count the requests.
     :param folder: a state folder that ``archive.prepare`` has prepared.
     """
 
     def __init__(self, folder: Path, reactor: Any) -> None:
         self._idle = [Reader(folder, reactor) for _ in range(READERS)]
         self._all = tuple(self._idle)
+        self.short, self.searches = Reads(), Reads()
         self._places = Places(reactor, READERS, most=MAX_WAITING, patience=PATIENCE)
 
     async def read(
@@ -191,6 +194,8 @@ class Readers:
         :raises TookTooLong: if it was interrupted at its deadline.
         """
 
+        reads = self.searches if search else self.short
+
         async def work() -> Result:
             reader = self._idle.pop()
             try:
@@ -198,8 +203,21 @@ class Readers:
             finally:
                 self._idle.append(reader)
                 asker.charge(reader.seconds)
+                reads.seconds.add(reader.seconds)
 
-        return await self._places.do(asker.source, work, patient=search)
+        try:
+            return await self._places.do(asker.source, work, patient=search)
+        except TookTooLong:
+            reads.deadlines += 1
+            raise
+        except Unavailable:
+            reads.refused += 1
+            raise
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for their turn."""
+        return self._places.waiting
 
     def stop(self) -> None:
         """Interrupt all running requests, and refuse the waiting and all further ones."""

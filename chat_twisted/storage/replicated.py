@@ -27,6 +27,7 @@ from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
+from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.storage import records, replica
 from chat_twisted.storage.applying import Applied, Applier
 from chat_twisted.storage.cursors import Cursors
@@ -93,6 +94,8 @@ class Watcher(Protocol):
 class ReplicatedLedger(Generic[Request]):
     """Implements ``ledger.Ledger`` on a log that several nodes share.
 
+    :ivar rounds: the seconds from the first attempt to append a batch until it was found in the log
+        and decided.
     :param writer: writes the archive.
     :param state: the state, as it is in the archive.
     :param clock: a monotonic clock.
@@ -119,6 +122,7 @@ class ReplicatedLedger(Generic[Request]):
         written: Callable[[int], Deferred[None] | None] = lambda number: None,
     ) -> None:
         self.name = name
+        self.rounds = Histogram()
         self._writer = writer
         self._clock = clock
         self._log_time = log_time
@@ -187,6 +191,26 @@ class ReplicatedLedger(Generic[Request]):
     def has_backlog(self) -> bool:
         """See ``Ledger.has_backlog``."""
         return self._outbox.has_backlog
+
+    @property
+    def waiting(self) -> int:
+        """The number of commands that wait for the next batch."""
+        return self._outbox.waiting
+
+    @property
+    def commits(self) -> Commits:
+        """Counts the commits of the archive."""
+        return self._applier.commits
+
+    @property
+    def position(self) -> int:
+        """The position in the log up to which all records are applied."""
+        return self._applier.position
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether the node reaches its cluster, and serves."""
+        return self._in_touch
 
     def start(
         self,
@@ -408,6 +432,7 @@ class ReplicatedLedger(Generic[Request]):
             self._forgotten(batch.notes, None)
         if batch.notes.down:
             self._is_down()
+        self.rounds.add(self._clock.seconds() - batch.begun)
         self._touch(batch.begun)
 
     @property

@@ -73,6 +73,7 @@ class Store(Protocol):
 class SQLiteStore:
     """The ``Store`` of a state folder.
 
+    :ivar readers: the reading connections.
     :param folder: a state folder that ``archive.prepare`` has prepared.
     :param reactor: the reactor, which provides the threads; it must be running.
     :param sync: as in ``archive.connect``.
@@ -89,7 +90,7 @@ class SQLiteStore:
         writer = ThreadWriter if sync == "full" else ReactorWriter
         self._writer: ThreadWriter | ReactorWriter = writer(folder, reactor, sync)
         self._indexer = pool(folder, "rw", prepare_index, index.touch, reactor)
-        self._readers = Readers(folder, reactor)
+        self.readers = Readers(folder, reactor)
 
     def write(self, function: Callable[..., Result], *args: Any, **kw: Any) -> Deferred[Result]:
         """See ``Store.write``."""
@@ -113,16 +114,16 @@ class SQLiteStore:
         **kw: Any,
     ) -> Deferred[Result]:
         """See ``Store.read``."""
-        return Deferred.fromCoroutine(self._readers.read(function, args, kw, asker, search=search))
+        return Deferred.fromCoroutine(self.readers.read(function, args, kw, asker, search=search))
 
     def interrupt(self) -> None:
         """See ``Store.interrupt``."""
-        self._readers.stop()
+        self.readers.stop()
         if self._indexing is not None:
             self._indexing.interrupt()
 
     def close(self) -> None:
         """See ``Store.close``."""
-        self._readers.close()
+        self.readers.close()
         self._indexer.close()
         self._writer.close()

@@ -175,6 +175,7 @@ class IRCConnection(DoorConnection):
 
     def refuse(self, error: ChatError) -> None:
         """Answer with an error. Called by the front, before anything was received."""
+        self.factory.refused.add(error)
         if isinstance(error, EncryptionRequired):
             sts = None if self._registration is None else self._registration.negotiation.sts
             if sts is not None:  # the answer to CAP LS: the client connects again, with TLS
@@ -254,7 +255,10 @@ class IRCFactory(DoorFactory[IRCConnection]):
             turn=turn,
         )
         self.hub = hub
-        self.context = Context(hub, gate, clock, max_message, motd, joins_all, is_vouched_for)
+        vouched = is_vouched_for
+        self.context = Context(
+            hub, gate, clock, max_message, motd, joins_all, vouched, self.refused
+        )
         self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
 
     def _make(self, channel: Channel) -> IRCConnection:

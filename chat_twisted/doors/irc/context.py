@@ -10,6 +10,7 @@ from chat_twisted.auth.gate import Gate
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.turns import Paced
 from chat_twisted.doors.irc.messages import NO_EXTRA, About, Extra
+from chat_twisted.metrics import Refusals
 
 LIST_TIME = 0.002
 """Seconds for lists in one turn of the reactor; see ``Paced``."""
@@ -32,6 +33,7 @@ class Context:
     :param motd: the message of the day; empty without one.
     :param joins_all: whether the server joins ``&ALL`` for every client.
     :param is_vouched_for: returns whether authorities vouch for the server's certificate.
+    :param refused: counts the refusals.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Context:
         motd: str,
         joins_all: bool,
         is_vouched_for: Callable[[], bool],
+        refused: Refusals,
     ) -> None:
         self.hub = hub
         self.gate = gate
@@ -51,6 +54,7 @@ class Context:
         self.motd = motd
         self.joins_all = joins_all
         self.is_vouched_for = is_vouched_for
+        self.refused = refused
         self.lists = Paced(clock, LIST_TIME)
         self.unregistered = 0
         self.peak = 0

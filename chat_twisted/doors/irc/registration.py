@@ -103,6 +103,10 @@ class Registration:
         self._batches += 1
         return str(self._batches)
 
+    def count_refusal(self, error: ChatError) -> None:
+        """Count a refusal, for the operator."""
+        self.context.refused.add(error)
+
     def stop(self) -> None:
         """Called when the registration, or the connection, has ended."""
         self._is_over = True
@@ -176,6 +180,7 @@ class Registration:
         reply.numeric("903", "SASL authentication successful")
 
     def _not_authenticated(self, error: ChatError) -> None:
+        self.count_refusal(error)
         Reply(self).numeric("904", describe_failure(error))
 
     def _wrong_password(self, error: ChatError) -> None:

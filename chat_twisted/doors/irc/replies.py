@@ -38,6 +38,9 @@ class Client(Protocol):
     def next_batch(self) -> str:
         """Return a reference for a batch."""
 
+    def count_refusal(self, error: ChatError) -> None:
+        """Count a refusal, for the operator."""
+
 
 class _Line(NamedTuple):
     verb: str
@@ -134,6 +137,7 @@ class Reply:
 
         :param context: the parameters between the client's name and the text.
         """
+        self.client.count_refusal(error)
         number, text = numeric_of(error, sending=sending)
         self.numeric(number, *context, text)
 

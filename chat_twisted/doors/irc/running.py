@@ -150,6 +150,10 @@ class RunningSession(Session):
         self._batches += 1
         return str(self._batches)
 
+    def count_refusal(self, error: ChatError) -> None:
+        """Count a refusal, for the operator."""
+        self.context.refused.add(error)
+
     async def ask(self, command: Command, argument: str = "") -> Answer:
         """Propose a command, and wait for the answer.
 

@@ -155,6 +155,7 @@ class IRCSession(RunningSession):
     def refuse_message(self, reply: Reply, target: str, kind: int, error: ChatError) -> None:
         """Add to a reply that a message was refused."""
         if kind == NOTICE:  # it is never answered automatically (RFC 2812, 3.3.2)
+            self.count_refusal(error)
             return
         if isinstance(error, TextTooLong):
             reply.refuse(error)

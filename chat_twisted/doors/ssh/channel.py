@@ -96,8 +96,8 @@ class Link(Protocol):
     def close(self, why: str) -> None:
         """Close the connection after all output."""
 
-    def abort(self, why: str) -> None:
-        """Close the connection at once."""
+    def cut_off(self) -> None:
+        """Close the connection at once, because the peer does not read."""
 
 
 class Session:
@@ -370,7 +370,7 @@ class Session:
             return
         self.send()
         if output.waiting > self._link.max_unread:
-            self._link.abort("does not read")
+            self._link.cut_off()
         elif output.waiting > PAUSE_AT and not self._is_paused:
             self._is_paused = True
             if self._visit is not None:

@@ -97,6 +97,7 @@ class SSHConnection(DoorConnection):
     def refused(self, reason: str) -> None:
         """Called when the peer was told that it is refused; closes the connection."""
         line = "disconnected {peer}: {reason}" if self._is_visited else "refused {peer}: {reason}"
+        self.factory.refused["Disconnected"] += 1
         self.factory.refusals.emit(self.host, line, peer=self.peer, reason=reason)
         self.close(reason)
 

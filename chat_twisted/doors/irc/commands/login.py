@@ -119,6 +119,7 @@ async def _authenticate(session: IRCSession, reply: Reply, line: Line) -> None:
     except NoSession:
         raise
     except ChatError as error:
+        session.count_refusal(error)
         reply.numeric("904", describe_failure(error))
         return
     account = new.nick

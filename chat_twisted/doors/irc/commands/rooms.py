@@ -268,6 +268,7 @@ def refuse_member(
     """Add the numeric for an error of a command about a user in a channel."""
     exists = fold(name) in session.context.hub.state.names
     if isinstance(error, UnableToSend) or (isinstance(error, NotThere) and not exists):
+        session.count_refusal(error)
         reply.numeric("401", name, "No such nick")
     elif isinstance(error, NotThere | AlreadyThere):
         reply.refuse(error, name, channel)
