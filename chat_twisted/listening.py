@@ -215,6 +215,7 @@ def count_connections(clients: int) -> int:
         Logger().warn(
             "the system allows {allowed} open files: {connections} connections, too few for "
             "{clients} clients",
+            event="few-files",
             allowed=soft,
             connections=connections,
             clients=clients,

@@ -27,10 +27,13 @@ class LogFile:
     get the same.
 
     :param path: the file.
+    :ivar is_journal: always False, see ``log_output.Target``.
     :param max_size: bytes at which the file is rotated.
     :param kept: how many old files are kept.
     :raises FilesError: if the file can't be opened.
     """
+
+    is_journal = False
 
     def __init__(self, path: Path, max_size: int = MAX_SIZE, kept: int = KEPT) -> None:
         self.path = path

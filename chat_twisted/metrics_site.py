@@ -340,7 +340,9 @@ class MetricsService:
         """Start to measure. Called in the process that serves."""
         self._lag.start()
         for port in self._ports:
-            self._log.info("metrics on {address}", address=describe(port.getHost()))
+            self._log.info(
+                "metrics on {address}", event="metrics", address=describe(port.getHost())
+            )
 
     def stop(self) -> Deferred[Any]:
         """Close everything.

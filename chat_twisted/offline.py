@@ -120,7 +120,7 @@ class OfflineChat:
             with self._connection:
                 cursor = self._connection.cursor()
                 for number in sorted(with_sessions):
-                    entry = Entry(state.time, Start(number, state.options, 0))
+                    entry = Entry(state.time, Start(number, None, 0))
                     facts, _ = state.apply(entry)
                     tables.write(cursor, facts, state.progress)
                 clustered.remove_node(cursor)

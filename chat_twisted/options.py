@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from twisted.python import usage
 
@@ -151,6 +151,8 @@ class Options(usage.Options):
     def _choose_log(self) -> None:
         """Decide where the server logs."""
         log, twistd_log = self["log"], self._twistd_log
+        if self._twistd_logs and self["audit"] is not None:
+            raise usage.UsageError("--audit: the program that runs the server has a log already")
         self.log_path = self.log_stream = None
         if log is not None:
             if self._twistd_logs or twistd_log:
@@ -174,10 +176,11 @@ class Options(usage.Options):
         for name in OPTIONS:
             if self.get(name) is not None:
                 self._given[name] = self[name]
-        self._complete()
+        self._read()
+        self._derive()
 
-    def read_again(self) -> Options:
-        """Return the options as they would be after a restart: the file is read again.
+    def read_again(self) -> Reread:
+        """Read the file again.
 
         :raises ConfigError: if it has mistakes.
         :raises UsageError: if the options don't go together, or a file that they name can't be
@@ -188,21 +191,26 @@ class Options(usage.Options):
         fresh.pidfile = self.pidfile
         fresh._foreground, fresh._twistd_logs = self._foreground, self._twistd_logs
         fresh._twistd_log = self._twistd_log
-        fresh._complete()
-        return fresh
+        fresh._read()
+        changed = [option for name, option in OPTIONS.items() if fresh[name] != self[name]]
+        taken = [option for option in changed if option.reloads]
+        pending = [option for option in changed if not option.reloads]
+        for option in pending:
+            fresh[option.name] = self[option.name]
+        fresh._derive()
+        if fresh.motd != self.motd and OPTIONS["motd"] not in taken:
+            taken.append(OPTIONS["motd"])
+        return Reread(fresh, taken, pending)
 
-    def changes(self, other: Options) -> list[Option]:
-        """Return the options that have another value in ``other``."""
-        return [option for name, option in OPTIONS.items() if self[name] != other[name]]
-
-    def _complete(self) -> None:
-        """Take each option from the command line, the file or the default, and look at them
-        together.
-        """
+    def _read(self) -> None:
+        """Take each option from the command line, the file or the default."""
         path = self._given.get("config")
         from_file = {} if path is None else config_file.read(path)
         for name, option in OPTIONS.items():
             self[name] = self._given.get(name, from_file.get(name, option.default))
+
+    def _derive(self) -> None:
+        """Look at the options together, and derive values from them."""
         self._choose_log()
         self.motd = _read_motd(self["motd"])
         limits = self._limits()
@@ -231,6 +239,19 @@ class Options(usage.Options):
             raise usage.UsageError("--cluster needs the name of this node (--node)")
         files = (self["cluster-credentials"], self["cluster-ca"])
         return ClusterOptions(self["cluster"], self["node"], *files)
+
+
+class Reread(NamedTuple):
+    """The options after the file was read again.
+
+    :ivar options: the options from now on.
+    :ivar taken: those that have changed, and can change while the server runs.
+    :ivar pending: those that have changed in the file, and are as before in ``options``.
+    """
+
+    options: Options
+    taken: list[Option]
+    pending: list[Option]
 
 
 def _read_motd(path: Path | None) -> str:

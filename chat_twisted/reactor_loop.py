@@ -115,7 +115,7 @@ class ReactorLoop:
         if (exception := context.get("exception")) is not None:
             self._log.failure("in a callback of the event loop", Failure(exception))
         else:
-            self._log.error("event loop: {problem}", problem=context["message"])
+            self._log.error("event loop: {problem}", event="event-loop", problem=context["message"])
 
     # Callbacks
 

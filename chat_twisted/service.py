@@ -17,13 +17,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, cast
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.threadpool import ThreadPool
 
@@ -53,11 +53,12 @@ from chat_twisted.listening import (
     ssh_ways_in,
     ways_in,
 )
-from chat_twisted.logfile import LogFile
+from chat_twisted.log_output import LogOutput
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import LoopLag
 from chat_twisted.options import Options, fail, tell
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
+from chat_twisted.reloading import Reloading
 from chat_twisted.state_folder import EmbeddedStorage, StateFolder, Storage, Watcher
 from chat_twisted.storage.reading import lower_priority
 
@@ -100,7 +101,8 @@ class ChatService(Service):
     :param stop_storage: called when all connections are closed, to finish writing.
     :param stop_as_failed: called to stop the server when it can't go on.
     :param lock, pidfile: get the ID of the process that serves.
-    :param log_file: the log file, unless twistd has its own.
+    :param log_output: writes the log; None if the program that runs the server does that.
+    :param take_over: takes over changed options; see ``Reloading.take_over``.
     :param metrics: what the operator's monitoring asks; None without it.
     """
 
@@ -120,7 +122,8 @@ class ChatService(Service):
         stop_as_failed: Callable[[], None],
         lock: ProcessFile,
         pidfile: ProcessFile | None = None,
-        log_file: LogFile | None = None,
+        log_output: LogOutput | None = None,
+        take_over: Callable[[], None] = lambda: None,
         metrics: Monitored | None = None,
     ) -> None:
         self._ports = ports
@@ -135,16 +138,16 @@ class ChatService(Service):
         self._stop_as_failed = stop_as_failed
         self._lock = lock
         self._pidfile = pidfile
-        self._log_file = log_file
+        self._log_output = log_output
+        self._take_over = take_over
         self._metrics = metrics
         self._has_served = False
         front.pause("the server is not ready")
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Join twistd's application, and set its log file. Called by twistd."""
-        if self._log_file is not None and isinstance(parent, Componentized):
-            observer = textFileLogObserver(cast(TextIO, self._log_file))
-            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
+        """Join twistd's application, and set its log. Called by twistd."""
+        if self._log_output is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_output)  # type: ignore[no-untyped-call]
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
@@ -166,11 +169,13 @@ class ChatService(Service):
             return
         self._front.resume()
         if self._has_served:
-            self._log.info("accepting connections again")
+            self._log.info("accepting connections again", event="resumed")
             return
         self._has_served = True
         for port in self._ports:
-            self._log.info("listening on {address}", address=describe(port.getHost()))
+            self._log.info(
+                "listening on {address}", event="listening", address=describe(port.getHost())
+            )
         self._log_ways_in()
         self._log_host_keys()
 
@@ -180,14 +185,14 @@ class ChatService(Service):
         """
         if not self.running:
             return
-        self._log.warn("accepting no connections: {reason}", reason=reason)
+        self._log.warn("accepting no connections: {reason}", event="paused", reason=reason)
         self._front.pause(reason)
         for door in self._doors:
             door.drop_all(f"The server can't serve now: {reason}")
 
     def broken(self, reason: str) -> None:
         """Stop the server. See ``Watcher.broken``."""
-        self._log.critical("the server stops: {reason}", reason=reason)
+        self._log.critical("the server stops: {reason}", event="broken", reason=reason)
         if self.running:
             self._stop_as_failed()
 
@@ -200,14 +205,17 @@ class ChatService(Service):
             *(f"the host key's fingerprint is {print}" for print in self._host_keys.fingerprints),
             *ssh_ways_in(addresses, socket.gethostname(), known_hosts),
         ]:
-            self._log.info("{line}", line=line)
+            self._log.info("{line}", event="host-key", line=line)
 
     def _log_fingerprint(self) -> None:
         self._log.info(
-            "the certificate's fingerprint is {fingerprint}", fingerprint=self._tls.fingerprint
+            "the certificate's fingerprint is {fingerprint}",
+            event="certificate",
+            fingerprint=self._tls.fingerprint,
         )
         self._log.info(
             "that is for weechat (tls_fingerprint) {digits}, for irssi (tls_pinned_cert) {pairs}",
+            event="certificate-pins",
             digits=self._tls.digits,
             pairs=self._tls.pairs,
         )
@@ -215,21 +223,26 @@ class ChatService(Service):
     def _log_ways_in(self) -> None:
         addresses = [port.getHost() for port in self._ports]
         for line in ways_in(addresses, socket.gethostname(), self._tls.fingerprint):
-            self._log.info("{line}", line=line)
+            self._log.info("{line}", event="way-in", line=line)
 
     def reload(self) -> None:
-        """Reopen the log file, and reload the certificate. A file that can't be used is logged, and
-        the old one stays in use. Called at SIGHUP.
+        """Reopen the log files, take over changed options, and reload the certificate. A file that
+        can't be used is logged, and the old one stays in use. Called at SIGHUP.
         """
-        if self._log_file is not None:
-            try:
-                self._log_file.reopen()
-            except FilesError as error:
-                self._log.error("the log file stays as it was: {reason}", reason=str(error))
+        problems = [] if self._log_output is None else self._log_output.reopen()
+        for reason in problems:
+            self._log.error(
+                "the log file stays as it was: {reason}", event="reload-failed", reason=reason
+            )
+        self._take_over()
         try:
             self._tls.reload()
         except TLSError as error:
-            self._log.error("the certificate stays as it was: {reason}", reason=str(error))
+            self._log.error(
+                "the certificate stays as it was: {reason}",
+                event="reload-failed",
+                reason=str(error),
+            )
         else:
             self._log_fingerprint()
             self._log_ways_in()
@@ -403,7 +416,7 @@ def makeService(options: Options) -> Service:
             options,
             user,
             group,
-            lambda line: log.warn("{line}", line=line),
+            lambda line: log.warn("{line}", event="files", line=line),
             partial(_complete, options),
         )
     except (FilesError, TLSError) as error:
@@ -538,7 +551,8 @@ def makeService(options: Options) -> Service:
         partial(stop_as_failed, reactor),
         folder.lock,
         pidfile,
-        folder.log_file,
+        folder.log_output,
+        Reloading(options, folder.path, hub, doors, folder.tls, folder.log_output).take_over,
         metrics,
     )
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))

@@ -26,7 +26,7 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import ServerTLS, ensure
 from chat_twisted.files import FilesError, Say, acting_as, make_private_folder, require_trusted
-from chat_twisted.logfile import LogFile
+from chat_twisted.log_output import open_output
 from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.options import Options
 from chat_twisted.storage import archive, index, tables
@@ -47,7 +47,7 @@ class StateFolder:
 
     :ivar path: the folder.
     :ivar lock: the lock, a file with the ID of the process that serves.
-    :ivar log_file: the log file; None if twistd has its own.
+    :ivar log_output: writes the log; None if the program that runs the server does that.
     :ivar opened: the data in the archive.
     :ivar tls: the certificate.
     :ivar host_keys: the host keys of the SSH door; None without that door.
@@ -76,7 +76,14 @@ class StateFolder:
                 _require_readable(options.cluster.ca)
             # The lock lasts until the process ends; a daemon inherits it.
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
-            self.log_file = None if options.log_path is None else LogFile(options.log_path)
+            self.log_output = open_output(
+                options.log_path,
+                options.log_stream,
+                options["audit"],
+                as_objects=options["log-format"] == "json",
+                level=options["log-level"],
+                environment=os.environ,
+            )
             complete(self.path)
             self.opened = archive.prepare(self.path, sync=options["sync"], say=say)
             if self.opened.node is not None and options.cluster is None:

@@ -104,6 +104,7 @@ class Maker:
             (4, lambda: c.Sweep(self.pick((1, 2, 100)))),
             (1, c.Turn),
             (0.5, lambda: c.Start(self.pick((0, 1)), self.options(), self.pick((0, 5, 1000)))),
+            (0.2, lambda: c.SetOptions(self.options())),
         )
         [(_, make)] = self.draw.choices(kinds, [weight for weight, _ in kinds])
         return make()

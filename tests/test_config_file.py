@@ -134,18 +134,29 @@ class ConfigFileTests(CommandTestCase):
         found = read(self.write('cluster = ["nats://a", "tls://b:1"]\n'))
         self.assertEqual(found["cluster"], ("nats://a:4222", "tls://b:1"))
 
-    def test_reading_the_file_again_gives_the_options_of_the_next_start(self) -> None:
+    def test_reading_the_file_again_gives_what_has_changed(self) -> None:
         motd = self.path.parent / "motd"
         motd.write_text("one")
         self.write('motd = "motd"\nmessages = "5:50"\nidle = 9\n')
         options = self.parse("--idle", "60")
         motd.write_text("two")
         self.write('motd = "motd"\nmessages = "6:60"\nidle = 8\nguests = false\n')
-        fresh = options.read_again()
+        fresh, taken, pending = options.read_again()
         self.assertEqual((options.motd, fresh.motd), ("one", "two"))
         self.assertEqual(fresh.limits.messages, Rate(6, 60))
-        changed = [option.name for option in options.changes(fresh)]
-        self.assertEqual(changed, ["guests", "messages"])  # the command line has idle
+        names = [option.name for option in taken]
+        self.assertEqual(names, ["guests", "messages", "motd"])  # the command line has idle
+        self.assertEqual(pending, [])
+
+    def test_an_option_that_can_not_change_keeps_its_value(self) -> None:
+        self.write("max-clients = 5\nheld = 5\n")
+        options = self.parse()
+        self.write("max-clients = 6\nheld = 6\n")
+        fresh, taken, pending = options.read_again()
+        self.assertEqual([option.name for option in taken], ["held"])
+        self.assertEqual([option.name for option in pending], ["max-clients"])
+        self.assertEqual(fresh["max-clients"], 5)
+        self.assertEqual((fresh.decide.held, fresh.decide.address_held), (5, 6))
 
     def test_reading_a_file_with_mistakes_again_raises(self) -> None:
         self.write("")
@@ -181,6 +192,6 @@ class ConfigFileTests(CommandTestCase):
         ):
             options = self.parse_in_twistd(twistd, *arguments)
             self.assertEqual((options.log_path, options.log_stream), (path, stream))
-            again = options.read_again()
+            again = options.read_again().options
             self.assertEqual((again.log_path, again.log_stream), (path, stream))
         self.assertFails("has a log already", self.parse_in_twistd, ["--logfile=a"], "--log", "b")

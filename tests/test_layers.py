@@ -17,6 +17,7 @@ LAYERS = {
         "",
         "text",
         "dependencies",
+        "log_lines",
         "logs",
         "metrics",
         "clocks",
@@ -24,6 +25,7 @@ LAYERS = {
         "files",
         "toml_file",
         "logfile",
+        "log_output",
         "memory",
         "memory_connection",
         "reactor_streams",
@@ -269,6 +271,7 @@ LAYERS = {
         "cluster_storage",
         "collecting",
         "metrics_site",
+        "reloading",
         "service",
     ],
 }

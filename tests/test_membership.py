@@ -83,7 +83,7 @@ class MembershipTests(TestCase):
         early = self.take("b", time=LEASE - 1, gone=("a",))
         self.assertEqual(early, Verdict(taken=True))
         late = self.take("b", number=3, time=LEASE, gone=("a", "a", "b", "x"))
-        self.assertEqual(late.after, (Start(node_number("a"), self.options, 0),))
+        self.assertEqual(late.after, (Start(node_number("a"), None, 0),))
         self.assertFalse(self.take("a").taken)
         self.assertEqual(self.membership.overdue(2 * LEASE), ["b"])
 
@@ -95,7 +95,7 @@ class MembershipTests(TestCase):
     def test_a_node_that_ends_is_no_member_and_its_sessions_end(self) -> None:
         self.up("a")
         verdict = self.take("a", down=True)
-        self.assertEqual(verdict.after, (Start(node_number("a"), self.options, 0),))
+        self.assertEqual(verdict.after, (Start(node_number("a"), None, 0),))
         self.assertFalse(self.take("a", number=3).taken)
         self.assertTrue(self.up("a", incarnation=2).taken)
 

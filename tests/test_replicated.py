@@ -397,6 +397,30 @@ class MembershipTests(ClusterTestCase):
         self.run_for(20)
         self.assertEqual(b.said, ["broken: a decide by other options: grace is 600000, not 5"])
 
+    def test_a_node_that_changes_the_options_changes_them_for_all(self) -> None:
+        a, b = self.up("a", "b")
+        options = c.Options(guests=False)
+        b.propose(c.SetOptions(options), "change")
+        self.run_for(0.5)
+        self.assertIsNone(b.result("change"))
+        for node in (a, b):
+            self.assertEqual(node.ledger.state.options, options)
+        self.assert_equal_archives(a, b)
+
+    def test_a_node_that_was_lost_keeps_the_options_that_were_changed(self) -> None:
+        a, b = self.up("a", "b")
+        options = c.Options(guests=False)
+        a.propose(c.SetOptions(options), "change")
+        self.run_for(0.5)
+        b.line.cut = True
+        self.run_for(20)
+        self.assertEqual([node.name for node in a.ledger._applier.membership.members], ["a"])
+        self.assertEqual(a.ledger.state.options, options)
+        b.line.cut = False
+        self.run_for(20)
+        self.assertEqual(b.said[-1], "reachable")
+        self.assertEqual(b.ledger.state.options, options)
+
     def test_the_options_can_be_changed_when_all_nodes_were_stopped(self) -> None:
         [a] = self.up("a")
         a.ledger.stop()
@@ -576,11 +600,12 @@ class FormatTests(ClusterTestCase):
     def test_a_new_kind_of_command_waits_until_all_members_know_it(self) -> None:
         a = self.node("a")
         self.run_for(0.5)
-        self.patch(records, "FORMAT", 2)
-        self.patch(replicated, "FORMAT", 2)
+        newer = records.FORMAT + 1
+        self.patch(records, "FORMAT", newer)
+        self.patch(replicated, "FORMAT", newer)
         kinds = dict(records._KINDS)
-        kinds[17] = (c.SetTopic, (4, 5))  # the last field is new
-        kinds[19] = (c.SetMode, (0, 5))  # the kind is new
+        kinds[17] = (c.SetTopic, (*[4] * (newer - 1), 5))  # the last field is new
+        kinds[19] = (c.SetMode, (*[0] * (newer - 1), 5))  # the kind is new
         self.patch(records, "_KINDS", kinds)
         b = self.node("b")
         self.run_for(0.5)
@@ -597,7 +622,7 @@ class FormatTests(ClusterTestCase):
         self.run_for(0.5)
         self.assertIsInstance(b.result("now"), NoSession)
         self.assertIsInstance(b.result("now too"), NoSession)
-        self.assertTrue(any(b'"format":2' in data for data in self.log.records))
+        self.assertTrue(any(b'"format":%d' % newer in data for data in self.log.records))
 
 
 class RandomTests(ClusterTestCase):

@@ -89,7 +89,7 @@ class RandomLogTests(TestCase):
             {name for name in accepted if accepted[name]},
             kinds - {"Turn", "DuplicateQuery", "Signal"},
         )
-        never = {"Start", "Detach", "Acknowledge", "Sweep", "Turn", "DuplicateQuery"}
+        never = {"Start", "SetOptions", "Detach", "Acknowledge", "Sweep", "Turn", "DuplicateQuery"}
         self.assertEqual({name for name in refused if refused[name]}, kinds - never)
 
     def test_the_order_of_hashes_decides_nothing(self) -> None:

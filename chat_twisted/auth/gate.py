@@ -263,6 +263,7 @@ class Gate:
             self._failures.emit(
                 host,
                 "failed login as {name} by {kind} from {host}",
+                event="login-failed",
                 name=credentials.name[:64],
                 kind=type(credentials).__name__.lower(),
                 host=host or "a local socket",

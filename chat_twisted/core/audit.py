@@ -8,6 +8,7 @@ from chat_twisted.core import commands
 from chat_twisted.core.commands import CONSOLE, CONSOLE_NAME, Command
 from chat_twisted.core.entries import Disconnected, Outcome
 from chat_twisted.core.errors import ChatError
+from chat_twisted.log_lines import AUDIT
 from chat_twisted.logs import Logger
 
 _log = Logger()
@@ -68,9 +69,10 @@ def _write(
     until: int = 0,
 ) -> None:
     _log.info(
-        "audit: {by} {what} {subject} until {until}: {reason!r}",
+        "audit: {by} {action} {subject} until {until}: {reason!r}",
+        event=AUDIT,
         by=name_of(command.user) or CONSOLE_NAME,
-        what=what,
+        action=what,
         subject=subject,
         until=until or "ever",
         reason=reason,

@@ -65,15 +65,22 @@ class Options(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A node has started: all sessions that it had before are gone.
+    """A node has started, or is lost: all sessions that it had before are gone.
 
+    :ivar options: the options from now on; None for those that the state has.
     :ivar after: the next message gets a higher number than this one, so that no number is used
         twice.
     """
 
     node: int
-    options: Options
+    options: Options | None
     after: int
+
+
+class SetOptions(NamedTuple):
+    """Change the options while the server runs; in a cluster, for all nodes."""
+
+    options: Options
 
 
 class Login(NamedTuple):
@@ -474,6 +481,7 @@ class Turn(NamedTuple):
 
 Command = (
     Start
+    | SetOptions
     | Login
     | Arrive
     | Detach

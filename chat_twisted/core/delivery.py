@@ -26,6 +26,7 @@ from chat_twisted.core.routes import Routes
 from chat_twisted.core.sessions import Door, Request, Session
 from chat_twisted.core.state import State
 from chat_twisted.core.usage import Usage
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 
 MAX_UNCONFIRMED = 1000
@@ -209,7 +210,9 @@ class Delivery:
                 later = min(2 * again_after, MAX_READ_AGAIN)
                 self._clock.callLater(again_after, self._catch_up, session, later)
                 return
-            self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
+            self._log.error(
+                "can't read: {reason}", event="read-failed", reason=explain(failure.value)
+            )
             if session.catching_up is missing:
                 session.drop("missed messages can't be read")
 

@@ -34,11 +34,13 @@ from chat_twisted.core.commands import (
     Login,
     MakeAccount,
     MarkRead,
+    Options,
     Part,
     RemoveMember,
     Rename,
     Send,
     SetMode,
+    SetOptions,
     SetPassword,
     SetRank,
     SetRealName,
@@ -57,7 +59,7 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.events import Event, MemberInvited
 from chat_twisted.core.ledger import Ledger
-from chat_twisted.core.limits import LINE_OCTETS, Limiter
+from chat_twisted.core.limits import LINE_OCTETS, Limiter, Limits
 from chat_twisted.core.logins import TRY_AGAIN, Logins
 from chat_twisted.core.message import (
     Audience,
@@ -193,6 +195,17 @@ class Hub:
         except Unavailable as error:
             done.errback(error)
         return done
+
+    def change_options(self, options: Options) -> Deferred[Result]:
+        """Propose other options of the state. See ``ask``."""
+        return self.ask(SetOptions(options))
+
+    def change_limits(self, limits: Limits) -> None:
+        """Change the limits of addresses, and of all sessions."""
+        now = self._clock.seconds()
+        self._limiter.change(limits, now)
+        for session in self._routes.everybody:
+            session.allowance = self._limiter.session(session.host, now)
 
     def propose(
         self, session: Session, command: Command, argument: str = "", label: str | None = None

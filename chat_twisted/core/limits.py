@@ -121,6 +121,10 @@ class Address:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.connections = 0
+        self.limit(limits, now)
+
+    def limit(self, limits: Limits, now: float) -> None:
+        """Make new buckets, which are full."""
         self.arrivals = _bucket(limits.arrivals, now)
         self.messages = _bucket(limits.address_messages, now)
         self.octets = _bucket(limits.address_octets, now)
@@ -272,6 +276,12 @@ class Limiter:
         """The number of counted connections."""
         self._addresses: dict[str, Address] = {}
         self._left: dict[str, None] = {}  # addresses without a connection, longest ago first
+
+    def change(self, limits: Limits, now: float) -> None:
+        """Change the limits. Sessions keep the allowances that they have."""
+        self.limits = limits
+        for address in self._addresses.values():
+            address.limit(limits, now)
 
     def arrive(self, host: str | None, now: float) -> bool:
         """Count a new connection for the rate limit ``Limits.arrivals``; return whether it is

@@ -19,6 +19,7 @@ from chat_twisted.core.commands import (
     Rename,
     SetAway,
     SetBot,
+    SetOptions,
     SetRealName,
     Start,
 )
@@ -82,7 +83,7 @@ def asking(model: Model, user: int, epoch: int) -> tuple[User, Session]:
 def start(model: Model, command: Start, now: int) -> Outcome:
     """End all sessions of a node that has started."""
     facts: list[Fact] = []
-    if command.options != model.options:
+    if command.options is not None and command.options != model.options:
         facts.append(OptionsSet(command.options))
     if command.after > model.number:
         facts.append(NumbersSkipped(command.after))
@@ -93,6 +94,13 @@ def start(model: Model, command: Start, now: int) -> Outcome:
         if session.node == command.node
     ]
     return Outcome(tuple(facts))
+
+
+def set_options(model: Model, command: SetOptions, now: int) -> Outcome:
+    """Change the options. Users who may not log in any more stay until they leave."""
+    if command.options == model.options:
+        return Outcome(())
+    return Outcome((OptionsSet(command.options),))
 
 
 # Logging in

@@ -57,7 +57,9 @@ class PeerLog:
         self._reporting: IDelayedCall | None = None
 
     def emit(self, host: str | None, format: str, /, **fields: Any) -> None:
-        """Write a line that the peer at ``host`` has caused, or count it as omitted."""
+        """Write a line that the peer at ``host`` has caused, or count it as omitted. The fields are
+        those of ``logs.Logger``, with ``event``.
+        """
         now = self._clock.seconds()
         name = network(host or "")
         address = self._addresses.get(name)
@@ -104,7 +106,9 @@ class PeerLog:
             address.omitted = 0
         rest = self._others + sum(address.omitted for address in omitted.values())
         if rest:
-            self._write("{omitted} more lines about other addresses", omitted=rest)
+            self._write(
+                "{omitted} more lines about other addresses", event="lines-omitted", omitted=rest
+            )
         self._others = 0
         for address in omitted.values():
             address.omitted = 0

@@ -66,6 +66,7 @@ def _turn(model: Model, command: commands.Turn, now: int) -> Outcome:
 
 _RULES: dict[type, Rule] = {
     commands.Start: names.start,
+    commands.SetOptions: names.set_options,
     commands.Login: names.login,
     commands.Arrive: names.arrive,
     commands.Detach: names.detach,

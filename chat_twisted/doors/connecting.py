@@ -158,15 +158,25 @@ class DoorConnection(Protocol):
     # The log
 
     def _log_came(self, user: str, protocol: str) -> None:
-        line = "{user} came from {peer}, {protocol}"
-        comings = self.factory.comings
-        comings.emit(self.host, line, user=user, peer=self.peer, protocol=protocol)
+        self.factory.comings.emit(
+            self.host,
+            "{user} came from {peer}, {protocol}",
+            event="login",
+            user=user,
+            peer=self.peer,
+            protocol=protocol,
+        )
 
     def _log_went(self, user: str, why: str | None) -> None:
         if user and why is not None:
-            line = "{user} went from {peer}: {why}"
-            comings = self.factory.comings
-            comings.emit(self.host, line, user=user, peer=self.peer, why=why)
+            self.factory.comings.emit(
+                self.host,
+                "{user} went from {peer}: {reason}",
+                event="logout",
+                user=user,
+                peer=self.peer,
+                reason=why,
+            )
 
 
 C = TypeVar("C", bound=DoorConnection)
@@ -199,6 +209,13 @@ class DoorFactory(ServerFactory, Generic[C]):
         self.refusals = PeerLog(log, clock, **REFUSALS_LOGGED)
         self.comings = PeerLog(log, clock, **COMINGS_LOGGED)
         self._stopping = False
+
+    def set_max_unread(self, max_unread: int) -> None:
+        """Set the maximum bytes of output that wait for a client."""
+        self.streams.set_max_unread(max_unread)
+
+    def set_motd(self, motd: str) -> None:
+        """Set the message of the day, for the next logins; empty for none."""
 
     def _make(self, channel: Channel) -> C:
         """Make the protocol of a connection."""

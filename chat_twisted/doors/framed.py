@@ -279,6 +279,7 @@ class FramedConnection(DoorConnection, LineReceiver):
         self.factory.refusals.emit(
             self.host,
             "refused {peer}: ERROR {refusal} ({detail})",
+            event="refused",
             peer=self.peer,
             refusal=refusal,
             detail=str(error),
@@ -492,6 +493,15 @@ class FramedFactory(DoorFactory[FramedConnection]):
         self.version_2 = Version2Door(
             hub, gate, clock, max_message, motd, retain, self.streams.flush
         )
+
+    def set_max_unread(self, max_unread: int) -> None:
+        """See ``DoorFactory.set_max_unread``."""
+        super().set_max_unread(max_unread)
+        self.version_1.max_unread = max_unread
+
+    def set_motd(self, motd: str) -> None:
+        """See ``DoorFactory.set_motd``."""
+        self.version_2.motd = motd
 
     def _make(self, channel: Channel) -> FramedConnection:
         return FramedConnection(self, channel)

@@ -413,12 +413,22 @@ class FrontFactory(ServerFactory):
         if self._paused:
             self.turned_away[PAUSED] += 1
             self._turned_away.emit(
-                host, "turned away {host}: {reason}", host=host, reason=self._paused
+                host,
+                "turned away {host}: {reason}",
+                event="turned-away",
+                host=host,
+                reason=self._paused,
             )
             return None
         if not self._limiter.arrive(host, self.clock.seconds()):
             self.turned_away[TOO_OFTEN] += 1
-            self._turned_away.emit(host, "turned away {host}: connects too often", host=host)
+            self._turned_away.emit(
+                host,
+                "turned away {host}: {reason}",
+                event="turned-away",
+                host=host,
+                reason="connects too often",
+            )
             return None
         return FrontConnection(self)
 

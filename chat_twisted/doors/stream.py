@@ -477,9 +477,7 @@ class Streams:
         turn: EndOfTurn | None = None,
     ) -> None:
         self.clock = clock
-        self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
-        """Maximum bytes that wait here, in addition to the buffers of the system and the
-        transport."""
+        self.set_max_unread(max_unread)
         self.poller = poller
         self.open: set[Stream] = set()
         self.opened = 0
@@ -495,6 +493,12 @@ class Streams:
         self._flushes = False  # whether a flush at the end of this turn is scheduled
         self._waiting_for_more: IDelayedCall | None = None
         self._all_gone: Deferred[None] | None = None
+
+    def set_max_unread(self, max_unread: int) -> None:
+        """Set the maximum bytes of output that wait for a peer."""
+        self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
+        """Maximum bytes that wait here, in addition to the buffers of the system and the
+        transport."""
 
     def start(self) -> None:
         """Start the idle checks."""
@@ -608,7 +612,7 @@ class Streams:
         """
         dropped = list(self.open)
         overtime = self.clock.callLater(STOP_WITHIN, self._cut_off, dropped)
-        self._log.info("closing {count} connections", count=len(dropped))
+        self._log.info("closing {count} connections", event="closing", count=len(dropped))
         for stream in dropped:
             if stream in self.open:  # the end of another one may have ended it
                 stream.protocol.stop(reason)

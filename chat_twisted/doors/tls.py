@@ -123,6 +123,10 @@ class ServerTLS:
         loaded = _load(*self._files)
         self._context, self._digest, self.is_vouched_for, self.valid_until = loaded
 
+    def set_files(self, certificate: Path, key: Path) -> None:
+        """Set the files for the next ``reload``."""
+        self._files = certificate, key
+
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the certificate, for people to compare."""

@@ -26,6 +26,7 @@ from chat_twisted.core.turns import Paced
 from chat_twisted.doors import Channel, Nowhere
 from chat_twisted.doors.encoding import encode_event, encode_message, encode_presence
 from chat_twisted.frames import Frame, HeaderIncomplete, encode, format_time, reply_headers
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 
 VERSION = 2
@@ -272,7 +273,9 @@ class Version2(Session):
     def _not_read(self, failure: Failure, frame: Frame) -> None:
         error = failure.value
         if not isinstance(error, ChatError):
-            self._log.error("can't read: {reason}", reason=failure.getErrorMessage())
+            self._log.error(
+                "can't read: {reason}", event="read-failed", reason=explain(failure.value)
+            )
             error = Unavailable("can't read", retry_after=RETRY_READING)
         self.connection.refuse(error, frame.id)
 

@@ -24,6 +24,7 @@ from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Request
 from chat_twisted.core.snapshot import load
 from chat_twisted.core.state import State
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits
 from chat_twisted.storage import records, replica
@@ -180,6 +181,7 @@ class Applier(Generic[Request]):
             except records.Unreadable as error:
                 self._log.error(
                     "record {position} of the log is not one of this program: {reason}",
+                    event="record-unreadable",
                     position=position,
                     reason=str(error),
                 )
@@ -271,14 +273,16 @@ class Applier(Generic[Request]):
             except Exception as error:  # noqa: BLE001  it is in the log, so it must be written
                 self.commits.failed += 1
                 if not failing:
-                    self._log.error("can't write: {reason}", reason=str(error))
+                    self._log.error(
+                        "can't write: {reason}", event="write-failed", reason=explain(error)
+                    )
                     failing = True
             await self._wait()
         self._written = position
         self.commits.seconds.add(self._clock.seconds() - begun)
         self.commits.commands.add(len(done.outcomes))
         if failing:
-            self._log.info("can write again")
+            self._log.info("can write again", event="write-resumed")
 
     async def _load(self) -> None:
         """Load the state as it was after the last commit."""
@@ -287,7 +291,11 @@ class Applier(Generic[Request]):
                 snapshot, place = await self._writer.write(replica.load_all, self._name)
                 break
             except Exception as error:  # noqa: BLE001  it is tried again
-                self._log.error("can't read the archive: {reason}", reason=str(error))
+                self._log.error(
+                    "can't read the archive: {reason}",
+                    event="archive-failed",
+                    reason=explain(error),
+                )
             await self._wait()
         self.state = load(snapshot)
         self.membership = Membership(place.nodes)

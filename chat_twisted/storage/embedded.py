@@ -25,6 +25,7 @@ from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
 from chat_twisted.core.snapshot import Snapshot, load
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits
 from chat_twisted.storage import tables
@@ -233,7 +234,7 @@ class EmbeddedLedger(Generic[Request]):
         """
         if self._broken:
             self._broken = False
-            self._log.info("can write again")
+            self._log.info("can write again", event="write-resumed")
         assert self._committed is not None, "the ledger was not started"
         try:
             self._committed(outcomes)
@@ -270,7 +271,9 @@ class EmbeddedLedger(Generic[Request]):
     ) -> None:
         self.commits.failed += 1
         if not self._broken:
-            self._log.error("can't write: {reason}", reason=failure.getErrorMessage())
+            self._log.error(
+                "can't write: {reason}", event="write-failed", reason=explain(failure.value)
+            )
         self._recover(batch, outcomes, version)
 
     def _recover(
@@ -298,7 +301,11 @@ class EmbeddedLedger(Generic[Request]):
                 if self._stopped is not None:
                     raise
                 if not said:
-                    self._log.error("can't read the archive: {reason}", reason=str(error))
+                    self._log.error(
+                        "can't read the archive: {reason}",
+                        event="archive-failed",
+                        reason=explain(error),
+                    )
                     said = True
             waiting, self._waiting = self._waiting, []
             self._waiting_text = 0
@@ -320,7 +327,11 @@ class EmbeddedLedger(Generic[Request]):
 
     def _given_up(self, failure: Failure) -> None:
         """Called when the server stops and the file can't be read: nothing is reported."""
-        self._log.error("can't read the archive: {why}", why=failure.getErrorMessage())
+        self._log.error(
+            "can't read the archive: {reason}",
+            event="archive-failed",
+            reason=explain(failure.value),
+        )
         self._waiting = []
         self._next()
 

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.core.model import REMEMBER
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index
 from chat_twisted.storage.store import Store
@@ -192,7 +193,12 @@ class Housekeeping:
         except Exception as error:  # noqa: BLE001  it is tried again
             if task not in self._failing and not self._ending:  # stopping interrupts the task
                 self._failing.add(task)
-                self._log.error("can't {task}: {reason}", task=task, reason=str(error))
+                self._log.error(
+                    "can't {task}: {reason}",
+                    event="maintenance-failed",
+                    task=task,
+                    reason=explain(error),
+                )
             if task == "index":
                 self._index_at = self._clock.seconds() + DELAY
             elif task == "delete texts":
@@ -200,7 +206,7 @@ class Housekeeping:
         else:
             if task in self._failing:
                 self._failing.discard(task)
-                self._log.info("can {task} again", task=task)
+                self._log.info("can {task} again", event="maintenance-resumed", task=task)
 
     async def _index(self) -> None:
         step = min(max(INDEX_STEP, self._last - self._indexed), INDEX_LARGE_STEP)

@@ -151,7 +151,6 @@ class Membership:
             node = Node(record.node, record.incarnation, 0, 0, 0, record.up.format, position)
             self.nodes[record.node] = node
             before = (Start(node_number(record.node), record.up.options, 0),)
-            options = record.up.options
         assert node is not None, "a member"
         self.time = max(self.time, record.time)
         self._changed.add(record.node)
@@ -163,13 +162,13 @@ class Membership:
                 del self.nodes[name]
                 self._changed.add(name)
         after = [
-            Start(node_number(name), options, 0)
+            Start(node_number(name), None, 0)
             for name in record.gone
             if name != record.node and self._end(name)
         ]
         if record.down:
             node.live = False
-            after.append(Start(node_number(record.node), options, 0))
+            after.append(Start(node_number(record.node), None, 0))
         return Verdict(taken=True, before=before, after=tuple(after))
 
     def _refuse(self, record: Record, up: Up, options: Options) -> NameTaken | OtherOptions | None:

@@ -285,7 +285,9 @@ class NatsLog:
                     raise Unknown(str(problem)) from problem
                 replicas = 1
             else:
-                self._log.info("made the log, on {servers} servers", servers=replicas)
+                self._log.info(
+                    "made the log, on {servers} servers", event="nats-log-made", servers=replicas
+                )
                 break
         return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 
@@ -327,7 +329,7 @@ class NatsLog:
         try:
             self._connection.publish(f"{self._name}.{topic}", data)
         except NotTaken as problem:
-            self._log.debug("not told: {problem}", problem=str(problem))
+            self._log.debug("not told: {problem}", event="nats-not-told", problem=str(problem))
 
     def hear(self, topic: str, heard: Callable[[bytes], None]) -> None:
         """Hear the messages of the other nodes. See ``Log``."""

@@ -109,7 +109,7 @@ class NatsConnection:
         :param reason: is logged.
         """
         if self._client is not None and len(self._servers) > 1:
-            self._log.warn("leaving the NATS server: {reason}", reason=reason)
+            self._log.warn("leaving the NATS server: {reason}", event="nats-left", reason=reason)
             self._client.give_up()
 
     def ready(self, patience: float) -> Deferred[None]:
@@ -244,6 +244,7 @@ class NatsConnection:
             self._problems[server] = problem
             self._log.warn(
                 "can't reach the NATS server {server}: {problem}",
+                event="nats-unreachable",
                 server=server.address,
                 problem=problem,
             )
@@ -251,7 +252,9 @@ class NatsConnection:
     async def _use(self, client: NatsClient, server: Server) -> None:
         """Return when the connection is lost."""
         self._problems.clear()
-        self._log.info("connected to the NATS server {server}", server=server.address)
+        self._log.info(
+            "connected to the NATS server {server}", event="nats-connected", server=server.address
+        )
         self._client = client
         try:
             waiting, self._waiting = self._waiting, []
@@ -259,7 +262,9 @@ class NatsConnection:
                 each.callback(None)
             self._connected()
             await client.until_lost()
-            self._log.warn("lost the NATS server {server}", server=server.address)
+            self._log.warn(
+                "lost the NATS server {server}", event="nats-lost", server=server.address
+            )
         finally:
             self._client = None
             for question in list(self._questions.values()):

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from chat_twisted.files import FilesError
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.storage import archive, index, reading
 from chat_twisted.storage.copying import FILES, TOPIC, pack, remove, size_of, unpack
@@ -149,13 +150,17 @@ class Copies:
         self._ready = True
         size = sum(file.size for file in copy.files.values())
         self._latest = self._reactor.seconds() + SILENCE + size / SLOWEST
-        self._log.info("a copy of {size} bytes is ready for a new node", size=size)
+        self._log.info(
+            "a copy of {size} bytes is ready for a new node", event="copy-ready", size=size
+        )
         self._expect_questions()
 
     def _not_made(self, failure: Failure) -> None:
         if self._copy is not None and not self._copy.unwanted:
-            reason = failure.getErrorMessage()
-            self._log.error("can't make a copy for a new node: {reason}", reason=reason)
+            reason = explain(failure.value)
+            self._log.error(
+                "can't make a copy for a new node: {reason}", event="copy-failed", reason=reason
+            )
             self._problem = f"node {self._node} can't make a copy: {reason}"
             self._delete()
 

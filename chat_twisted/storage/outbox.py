@@ -350,7 +350,11 @@ class Outbox(Generic[Request]):
 
     def _give_up(self, batch: Batch[Request], error: NotTaken) -> None:
         if not self._said_full:
-            self._log.error("the log does not take records: {reason}", reason=str(error))
+            self._log.error(
+                "the log does not take records: {reason}",
+                event="cluster-log-failed",
+                reason=str(error),
+            )
             self._said_full = error.full
         self.flight = None
         reason = f"the log of the cluster does not take it: {error}"

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from chat_twisted.core.errors import TookTooLong, Unavailable
 from chat_twisted.core.turns import RETRY_AFTER, Asker, Places
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Reads
 from chat_twisted.storage import archive, index
@@ -98,7 +99,9 @@ def _open(made: Any, touch: Callable[[Cursor], None]) -> None:
 
 
 def _log_failure(failure: Failure) -> None:
-    _log.error("can't open the archive: {reason}", reason=failure.getErrorMessage())
+    _log.error(
+        "can't open the archive: {reason}", event="archive-failed", reason=explain(failure.value)
+    )
 
 
 _log = Logger()

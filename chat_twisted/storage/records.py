@@ -18,7 +18,7 @@ from chat_twisted.core import commands
 from chat_twisted.core.commands import Command, Options
 from chat_twisted.core.facts import Fact
 
-FORMAT = 1
+FORMAT = 2
 """The newest version of the format that this program knows."""
 
 _KINDS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
@@ -52,6 +52,7 @@ _KINDS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
     28: (commands.Impose, (6,)),
     29: (commands.Lift, (4,)),
     30: (commands.Sweep, (1,)),
+    31: (commands.SetOptions, (0, 1)),
 }
 """The kinds of commands in the log, by their codes. For each version of the format, from the first
 one on: how many fields the kind has in it; 0 if it has no such kind."""
@@ -132,12 +133,17 @@ def _acknowledge(fields: list[Any]) -> Command:
     return commands.Acknowledge(tuple((user, number) for user, number in fields[0]))
 
 
+def _set_options(fields: list[Any]) -> Command:
+    return commands.SetOptions(Options(*fields[0]))
+
+
 _CODES = {kind: code for code, (kind, _) in _KINDS.items()}
 _MAKE: dict[int, Callable[[list[Any]], Command]] = {
     **{code: partial(_make, kind) for code, (kind, _) in _KINDS.items()},
     _CODES[commands.Login]: _login,
     _CODES[commands.Rename]: _rename,
     _CODES[commands.Acknowledge]: _acknowledge,
+    _CODES[commands.SetOptions]: _set_options,
 }
 
 

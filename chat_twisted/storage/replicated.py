@@ -161,7 +161,8 @@ class ReplicatedLedger(Generic[Request]):
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
-        self._options = Options()
+        # With which it asks to become a member; None for those of the cluster.
+        self._options: Options | None = Options()
         self._incarnation = 0
         self._target: int | None = None  # the position at which this node may come up
         self._asked_up: float | None = None  # when it has first asked to become a member
@@ -276,7 +277,11 @@ class ReplicatedLedger(Generic[Request]):
                 return await self._to.bounds()
             except Unknown as error:
                 if not said:
-                    self._log.warn("waiting for the cluster's log: {reason}", reason=str(error))
+                    self._log.warn(
+                        "waiting for the cluster's log: {reason}",
+                        event="cluster-waiting",
+                        reason=str(error),
+                    )
                     said = True
             await deferLater(self._clock, ASK_AGAIN)
 
@@ -291,7 +296,8 @@ class ReplicatedLedger(Generic[Request]):
             self._asked_up = self._clock.seconds()
         self._incarnation = secrets.randbits(62) + 1
         self._outbox.begin()
-        self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT))
+        options = self.state.options if self._options is None else self._options
+        self._outbox.note(up=Up(self._applier.incarnation, options, FORMAT))
 
     async def _hide_beginning(self) -> None:
         """Delete the first record, so that new nodes copy an archive. Called when this node has
@@ -313,7 +319,9 @@ class ReplicatedLedger(Generic[Request]):
         if self._asked_up is not None and now - self._asked_up >= UP_WITHIN:
             self._break(str(refusal))
         else:
-            self._log.warn("this node may not join now: {reason}", reason=str(refusal))
+            self._log.warn(
+                "this node may not join now: {reason}", event="cluster-refused", reason=str(refusal)
+            )
             self._up_at = now + UP_AGAIN
 
     def _log_broken(self, error: LogBroken) -> None:
@@ -422,9 +430,10 @@ class ReplicatedLedger(Generic[Request]):
             return
         if batch.notes.up is not None:
             self._member = True
+            self._options = None  # a member can change those of the cluster
             self._asked_up = None
             self._outbox.release()
-            self._log.info("this node is a member of the cluster")
+            self._log.info("this node is a member of the cluster", event="cluster-joined")
             if self._founding:
                 hiding = Deferred.fromCoroutine(self._hide_beginning())
                 hiding.addErrback(lambda fault: self._log.failure("while founding", fault))
@@ -500,7 +509,9 @@ class ReplicatedLedger(Generic[Request]):
         if now - self._steady_since >= LEASE / 1000:
             lost = [name for name in membership.overdue(time) if name != self.name]
             if lost and self._outbox.flight is None:
-                self._log.warn("no sign of life: {nodes}", nodes=", ".join(lost))
+                self._log.warn(
+                    "no sign of life: {nodes}", event="cluster-silent", nodes=", ".join(lost)
+                )
                 self._outbox.note(gone=lost)
         if now >= self._record_at:
             self._record_at = now + RECORD_CURSORS
@@ -552,7 +563,11 @@ class ReplicatedLedger(Generic[Request]):
         for name in differ:
             if name not in self._accused:
                 self._accused.add(name)
-                self._log.error("the archive of node {name} differs from this one", name=name)
+                self._log.error(
+                    "the archive of node {name} differs from this one",
+                    event="cluster-differs",
+                    name=name,
+                )
         return False
 
     # Operating

@@ -214,9 +214,14 @@ class IRCConnection(DoorConnection):
     def log_refusal(self, error: ChatError) -> None:
         """Log that the client was refused."""
         number, _ = numeric_of(error)
-        line = "refused {peer}: {number} ({detail})"
-        refusals = self.factory.refusals
-        refusals.emit(self.host, line, peer=self.peer, number=number, detail=str(error))
+        self.factory.refusals.emit(
+            self.host,
+            "refused {peer}: {refusal} ({detail})",
+            event="refused",
+            peer=self.peer,
+            refusal=number,
+            detail=str(error),
+        )
 
 
 class IRCFactory(DoorFactory[IRCConnection]):
@@ -260,6 +265,10 @@ class IRCFactory(DoorFactory[IRCConnection]):
             hub, gate, clock, max_message, motd, joins_all, vouched, self.refused
         )
         self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
+
+    def set_motd(self, motd: str) -> None:
+        """See ``DoorFactory.set_motd``."""
+        self.context.motd = motd
 
     def _make(self, channel: Channel) -> IRCConnection:
         return IRCConnection(self, channel)

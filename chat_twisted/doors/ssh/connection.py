@@ -96,9 +96,15 @@ class SSHConnection(DoorConnection):
 
     def refused(self, reason: str) -> None:
         """Called when the peer was told that it is refused; closes the connection."""
-        line = "disconnected {peer}: {reason}" if self._is_visited else "refused {peer}: {reason}"
         self.factory.refused["Disconnected"] += 1
-        self.factory.refusals.emit(self.host, line, peer=self.peer, reason=reason)
+        what = "disconnected" if self._is_visited else "refused"
+        self.factory.refusals.emit(
+            self.host,
+            f"{what} {{peer}}: {{detail}}",
+            event="refused",
+            peer=self.peer,
+            detail=reason,
+        )
         self.close(reason)
 
     def stop(self, reason: str) -> None:
