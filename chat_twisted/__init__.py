@@ -1,3 +1,3 @@
 """A chat for the command line: a Twisted service and its client."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
