@@ -6,7 +6,9 @@ server is a node. It must not know doors or the rules of the chat.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from chat_twisted.node_options import ClusterOptions
 from chat_twisted.options import Options
 from chat_twisted.state_folder import StateFolder, Storage, Watcher
 from chat_twisted.storage import archive, joining, replica
+from chat_twisted.storage.log import Bounds, Unknown
 from chat_twisted.storage.membership import node_number
 from chat_twisted.storage.nats import NatsLog
 from chat_twisted.storage.nats_peer import NatsPeer
@@ -43,6 +46,37 @@ def complete(folder: Path, cluster: ClusterOptions, say: Say) -> None:
             raise FilesError(f"--cluster: {error}") from None
 
     joining.prepare(folder, make_peer, say)
+
+
+def examine(
+    cluster: ClusterOptions, folder: Path, found: joining.Found, note: Callable[[str], None]
+) -> None:
+    """Examine whether the NATS servers can be reached, and a state folder can follow their log.
+    Nothing is changed.
+
+    :param found: what the folder has.
+    :param note: reports a line that is no problem.
+    :raises FilesError: if not.
+    """
+
+    async def look() -> Bounds | None:
+        credentials, ca = _files(cluster)
+        peer = NatsPeer(cluster.servers, credentials=credentials, ca=ca)
+        try:
+            return await peer.look()
+        finally:
+            await peer.close()
+
+    try:
+        bounds = asyncio.run(look())
+    except (OSError, ValueError, Unknown) as error:
+        raise FilesError(f"--cluster: {error}") from None
+    if found.place is not None and found.place.name != cluster.node:
+        note(f"--node: the archive in {folder} was that of node {found.place.name}")
+    if bounds is None:
+        note("--cluster: there is no log yet; the start makes it")
+    elif joining.needs_copy(bounds, found.place, found.version, folder):
+        note("--cluster: the start copies the archive of another node")
 
 
 def _files(cluster: ClusterOptions) -> list[str | None]:

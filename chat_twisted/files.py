@@ -158,6 +158,14 @@ def require_trusted(path: Path, *, secret: bool = False) -> None:
         raise FilesError(f"{path}: all users may read it (chmod o-r)")
 
 
+def require_owner(path: Path) -> None:
+    """Check that a file belongs to this user.
+
+    :raises FilesError: if not.
+    """
+    _require_owner(path, path.lstat(), os.geteuid())
+
+
 def _require_owner(path: Path, found: os.stat_result, *users: int) -> None:
     if found.st_uid not in users:
         raise FilesError(f"{path}: belongs to {user_name(found.st_uid)}, not {user_name(users[0])}")

@@ -29,6 +29,7 @@ from twisted.python.threadpool import ThreadPool
 
 from chat_twisted.auth.gate import Gate
 from chat_twisted.auth.passwords import HASHING_AT_ONCE, Passwords
+from chat_twisted.checking import Check
 from chat_twisted.clocks import use_monotonic_clock
 from chat_twisted.collecting import Collector, encryption_of
 from chat_twisted.control import Control
@@ -359,6 +360,14 @@ def _complete(options: Options, folder: Path) -> None:
         cluster_storage.complete(folder, options.cluster, tell)
 
 
+def _examine(options: Options, *arguments: Any) -> None:
+    """Examine the cluster that the options name. See ``cluster_storage.examine``."""
+    if options.cluster is not None:
+        from chat_twisted import cluster_storage
+
+        cluster_storage.examine(options.cluster, *arguments)
+
+
 def _open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any) -> Storage:
     """Make the storage that the options ask for. nats-py is imported only for a node of a
     cluster.
@@ -409,6 +418,8 @@ def makeService(options: Options) -> Service:
     threads = cast(IReactorFromThreads, reactor)
     twistd: Mapping[str, Any] = options.parent or {}
     user, group = twistd.get("uid"), twistd.get("gid")
+    if options["check"]:
+        raise SystemExit(Check(options, user, group, partial(_examine, options)).run(reactor))
     log = Logger()
     endpoints = make_endpoints(options["listen"], reactor)
     try:

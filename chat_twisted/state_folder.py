@@ -72,8 +72,8 @@ class StateFolder:
             folder = options["state"] or archive.default_folder(user)
             self.path = make_private_folder(folder, say)
             if options.cluster is not None:
-                _require_readable(options.cluster.credentials, secret=True)
-                _require_readable(options.cluster.ca)
+                require_readable(options.cluster.credentials, secret=True)
+                require_readable(options.cluster.ca)
             # The lock lasts until the process ends; a daemon inherits it.
             self.lock = archive.lock(self.path, say, patience=LOCK_PATIENCE)
             self.log_output = open_output(
@@ -92,7 +92,7 @@ class StateFolder:
             self.host_keys = host_keys.load(self.path, say) if options["ssh"] == "yes" else None
 
 
-def _require_readable(path: Path | None, *, secret: bool = False) -> None:
+def require_readable(path: Path | None, *, secret: bool = False) -> None:
     """Check that a file named by the operator can be read, and that only those can change it who
     may.
 

@@ -269,6 +269,7 @@ LAYERS = {
         "process",
         "state_folder",
         "cluster_storage",
+        "checking",
         "collecting",
         "metrics_site",
         "reloading",

@@ -238,6 +238,18 @@ class NatsLog:
 
         return Deferred.fromCoroutine(bounds())
 
+    def look(self) -> Deferred[Bounds | None]:
+        """Return what is stored, and change nothing; None if there is no stream."""
+
+        async def look() -> Bounds | None:
+            await self._connection.ready(API_PATIENCE)
+            try:
+                return _bounds(await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND}))
+            except JetStreamError:
+                return None
+
+        return Deferred.fromCoroutine(look())
+
     def purge(self, below: int) -> Deferred[None]:
         """Delete the records with positions lower than ``below``. See ``Log``."""
 

@@ -40,6 +40,10 @@ class NatsPeer:
         """See ``Log.bounds``."""
         return self._log.bounds().asFuture(self._loop)
 
+    def look(self) -> Awaitable[Bounds | None]:
+        """See ``NatsLog.look``."""
+        return self._log.look().asFuture(self._loop)
+
     def ask(self, topic: str, data: bytes, patience: float) -> Awaitable[bytes]:
         """See ``Log.ask``."""
         return self._log.ask(topic, data, patience).asFuture(self._loop)

@@ -61,13 +61,16 @@ locking mode."""
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path, *, in_use: bool = True) -> sqlite3.Connection:
     """Open a file for reading, even in a folder that is not writable.
 
+    :param in_use: whether another process may write it meanwhile. If not, and there is no
+        write-ahead log, no file is made beside it.
     :raises sqlite3.OperationalError: if it can't be opened.
     """
     problem = None
-    for uri in uris_to_read(path):
+    alone = [] if in_use or _log_size(path) else [f"{path.absolute().as_uri()}?immutable=1"]
+    for uri in (*alone, *uris_to_read(path)):
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=10)
         try:
             if NO_LOCKS in uri:

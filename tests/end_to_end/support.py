@@ -400,6 +400,10 @@ class DaemonTestCase(unittest.TestCase):
         """Start a daemon, and check that it serves."""
         listen = () if "--listen" in options else ("--listen", "tcp:0:interface=127.0.0.1")
         self.assertEqual(self.start(*options, *listen, twistd=twistd), (0, ""))
+        return self.adopt()
+
+    def adopt(self) -> Daemon:
+        """Return the daemon that was started, and end it after the test."""
         daemon = Daemon(self.state)
         self.addCleanup(daemon.close)
         return daemon

@@ -130,6 +130,18 @@ def _load(path: Path, say: Say) -> HostKey:
             make_private(path, say)
             if not path.exists():
                 write_private(path, _make(path.name))
+    except OSError as error:
+        raise FilesError(f"{error.filename or path}: {error.strerror}") from None
+    return read(path)
+
+
+def read(path: Path) -> HostKey:
+    """Read a host key.
+
+    :param path: one of the files in the state folder.
+    :raises FilesError: if it can't be read or used.
+    """
+    try:
         private = serialization.load_ssh_private_key(path.read_bytes(), None)
     except OSError as error:
         raise FilesError(f"{error.filename or path}: {error.strerror}") from None
