@@ -7,6 +7,8 @@ import json
 import re
 import signal
 import socket
+import tempfile
+import unittest
 from pathlib import Path
 
 from tests.end_to_end.irc import IRCPeer
@@ -18,6 +20,7 @@ from tests.end_to_end.support import (
     ServerTestCase,
     free_port,
 )
+from tests.nats import NatsServer
 
 SECRETS = {
     "message": "the-fox-jumps-over",
@@ -199,3 +202,59 @@ class FileTests(DaemonTestCase):
         self.assertEqual(code, 0, error)
         self.assertIn("a server uses the state folder", error)
         self.assertEqual(self.answer("alice"), "REGISTERED alice")
+
+
+class NodeTests(unittest.TestCase):
+    """Two nodes of a cluster, each with a file of options."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.nats = NatsServer(self.folder / "nats")
+        self.addCleanup(self.nats.kill)
+        self.nats.start()
+        self.ports = {"a": free_port(), "b": free_port()}
+
+    def write(self, name: str, *lines: str) -> None:
+        listen = f'listen = "tcp:{self.ports[name]}:interface=127.0.0.1"'
+        cluster = f'cluster = "{self.nats.url}"\nnode = "{name}"\nstate = "{name}"\nssh = false'
+        (self.folder / f"{name}.toml").write_text("\n".join((listen, cluster, *lines)))
+
+    def run_node(self, name: str, *options: str) -> Process:
+        command = (TWISTD, "-n", "--pidfile=", "chatserver", "--config", f"{name}.toml", *options)
+        process = Process(*command, cwd=str(self.folder))
+        self.addCleanup(process.close)
+        return process
+
+    def check(self, name: str) -> str:
+        checked = self.run_node(name, "--check")
+        self.assertEqual(checked.wait(), 0, checked.err)
+        return "\n".join(checked.err)
+
+    def answer(self, name: str, user: str) -> str:
+        peer = Peer(self.ports[name])
+        self.addCleanup(peer.close)
+        return peer.ask(f"REGISTER {user}", "Version: 2")[0]
+
+    def test_a_rule_that_is_changed_on_one_node_is_changed_on_all(self) -> None:
+        self.write("a")
+        self.write("b")
+        for _ in range(2):
+            self.assertIn("there is no log yet", self.check("a"))
+        a = self.run_node("a")
+        a.wait_for("listening on")
+        self.assertNotIn("note: --cluster", self.check("b"))
+        b = self.run_node("b")
+        b.wait_for("listening on")
+        self.assertEqual(self.answer("b", "bob"), "REGISTERED bob")
+        self.write("a", "guests = false")
+        a.popen.send_signal(signal.SIGHUP)
+        a.wait_for("option-changed --guests is now no")
+        alice = Peer(self.ports["a"])  # her request comes after the change in the order
+        self.addCleanup(alice.close)
+        self.assertTrue(alice.ask("REGISTER alice", "Version: 2")[0].startswith("ERROR 106"))
+        self.assertTrue(self.answer("b", "carol").startswith("ERROR 106"))
+        b.popen.send_signal(signal.SIGHUP)  # its file says otherwise, and has not changed
+        b.wait_for("certificate's fingerprint")
+        self.assertTrue(self.answer("b", "dora").startswith("ERROR 106"))
