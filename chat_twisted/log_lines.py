@@ -89,7 +89,7 @@ def describe(event: LogEvent) -> Line:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, str | int | float | bool | None) else printable(str(value))
 
 
 def _describe_failure(failure: Failure) -> tuple[str, list[str]]:

@@ -151,12 +151,17 @@ class Options(usage.Options):
     def _choose_log(self) -> None:
         """Decide where the server logs."""
         log, twistd_log = self["log"], self._twistd_log
-        if self._twistd_logs and self["audit"] is not None:
-            raise usage.UsageError("--audit: the program that runs the server has a log already")
+        own = {"log": log is not None, "audit": self["audit"] is not None}
+        own["log-format"] = self["log-format"] != OPTIONS["log-format"].default
+        for option, given in own.items():
+            if given and self._twistd_logs:
+                raise usage.UsageError(
+                    f"--{option}: the program that runs the server has a log already"
+                )
         self.log_path = self.log_stream = None
         if log is not None:
-            if self._twistd_logs or twistd_log:
-                raise usage.UsageError("--log: the program that runs the server has a log already")
+            if twistd_log:
+                raise usage.UsageError("--log: twistd --logfile names another log")
             if log != DASH:
                 self.log_path = log
             elif self._foreground:

@@ -194,4 +194,6 @@ class ConfigFileTests(CommandTestCase):
             self.assertEqual((options.log_path, options.log_stream), (path, stream))
             again = options.read_again().options
             self.assertEqual((again.log_path, again.log_stream), (path, stream))
-        self.assertFails("has a log already", self.parse_in_twistd, ["--logfile=a"], "--log", "b")
+        self.assertFails("names another log", self.parse_in_twistd, ["--logfile=a"], "--log", "b")
+        for arguments in (("--log", "b"), ("--audit", "b"), ("--log-format", "json")):
+            self.assertFails("has a log already", self.parse_in_twistd, ["--syslog"], *arguments)

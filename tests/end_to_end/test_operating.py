@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
 from tests.end_to_end.irc import IRCPeer
 from tests.end_to_end.support import (
+    PATIENCE,
     TWISTD,
     DaemonTestCase,
     Peer,
     Process,
     ServerTestCase,
+    environment,
     free_port,
 )
 from tests.nats import NatsServer
@@ -109,6 +113,38 @@ class LogTests(ServerTestCase):
             {name: kicked[name] for name in ("event", "by", "action", "subject")},
             {"event": "audit", "by": "admin", "action": "kick", "subject": "bob"},
         )
+
+
+class JournalTests(DaemonTestCase):
+    def test_the_journal_gets_a_priority_with_each_line(self) -> None:
+        reader, writer = os.pipe()
+        found = os.fstat(writer)
+        journal = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        server = subprocess.Popen(
+            [
+                *(TWISTD, "-n", "--pidfile=", "chatserver", "--log", "-", "--ssh", "no"),
+                *("--listen", "tcp:0:interface=127.0.0.1", "--state", str(self.state)),
+            ],
+            cwd=self.folder,
+            env={**environment(str(self.folder)), **journal},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=writer,
+        )
+        self.addCleanup(server.wait, PATIENCE)
+        self.addCleanup(server.kill)
+        os.close(writer)
+        with os.fdopen(reader) as lines:
+            while " listening " not in (line := next(lines)):
+                self.assertRegex(line, r"^<6>info [a-z-]+ ")
+            peer = Peer(int(line.rpartition(":")[2]))
+            self.addCleanup(peer.close)
+            peer.register("alice")
+            server.terminate()
+            last = list(lines)
+        for line in last:
+            self.assertRegex(line, r"^<6>info [a-z-]+ ")
+        self.assertIn("<6>info login alice came", "".join(last))
 
 
 class FileTests(DaemonTestCase):
