@@ -188,7 +188,7 @@ class HealthPage(_Page):
 def _reason(failure: Failure) -> str:
     if failure.check(TimeoutError):
         return f"nothing could be written within {CHECK_WITHIN:g} seconds"
-    return f"can't write: {failure.getErrorMessage()}"
+    return f"can't commit: {failure.getErrorMessage()}"
 
 
 class ReadyPage(_Page):

@@ -133,7 +133,7 @@ class HealthTests(SiteTestCase):
 
     def test_it_is_ill_if_writing_fails_and_says_why(self) -> None:
         self.check = lambda: fail(OSError("database or disk is full"))
-        self.assertEqual(self.get("/healthz"), (503, "can't write: database or disk is full\n"))
+        self.assertEqual(self.get("/healthz"), (503, "can't commit: database or disk is full\n"))
 
     def test_it_is_ill_if_writing_takes_too_long(self) -> None:
         self.check = Deferred

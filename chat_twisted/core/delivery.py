@@ -275,7 +275,8 @@ class Delivery:
         if len(reached) == 1:
             [only] = reached
             if only.live and only is not origin:
-                self._give(only.door, messages, [only])
+                self._deliveries += len(run)  # as ``_give`` does, without its call: the usual case
+                only.door.deliver(messages, [only])
         elif reached:
             self._bring(messages, [s for s in reached if s.live and s is not origin])
 
