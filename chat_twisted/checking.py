@@ -21,7 +21,13 @@ from twisted.internet.protocol import Factory
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import CERTIFICATE, KEY, ServerTLS, TLSError
 from chat_twisted.files import FilesError, acting_as, make_private_folder, require_owner
-from chat_twisted.listening import count_connections, for_this_machine, listen, make_endpoints
+from chat_twisted.listening import (
+    count_connections,
+    for_this_machine,
+    listen,
+    make_endpoints,
+    require_prometheus,
+)
 from chat_twisted.options import Options, tell
 from chat_twisted.state_folder import require_readable
 from chat_twisted.storage import archive, clustered, index, sql, upgrade
@@ -201,6 +207,8 @@ class Check:
     def _check_addresses(self, reactor: Any) -> None:
         addresses = [("--listen", description) for description in self._options["listen"]]
         if self._options["metrics"] is not None:
+            with self._reporting():
+                require_prometheus()
             addresses.append(("--metrics", for_this_machine(self._options["metrics"])))
         for option, description in addresses:
             kind = description.removeprefix("haproxy:").partition(":")[0]

@@ -15,6 +15,7 @@ import resource
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -89,6 +90,12 @@ def for_this_machine(description: str) -> str:
     if kind == "unix" and ":mode=" not in description:
         return f"{description}:mode=600"
     return description
+
+
+def require_prometheus() -> None:
+    """Check that the package for ``--metrics`` is there; if not, print why and exit with 1."""
+    if find_spec("prometheus_client") is None:
+        fail("--metrics needs the package prometheus-client: pip install 'chat_twisted[metrics]'")
 
 
 def listen(

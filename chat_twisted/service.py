@@ -21,7 +21,12 @@ from typing import Any, Protocol, cast
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorFromThreads,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
@@ -51,6 +56,7 @@ from chat_twisted.listening import (
     for_this_machine,
     listen,
     make_endpoints,
+    require_prometheus,
     ssh_ways_in,
     ways_in,
 )
@@ -379,8 +385,17 @@ def _open_storage(folder: StateFolder, options: Options, turn: EndOfTurn, reacto
     return ClusterStorage(folder, options, turn, reactor)
 
 
+def _make_metrics_endpoints(
+    description: str | None, reactor: Any
+) -> list[tuple[str, IStreamServerEndpoint]]:
+    if description is None:
+        return []
+    require_prometheus()
+    return make_endpoints([for_this_machine(description)], reactor, "--metrics")
+
+
 def _serve_metrics(
-    description: str,
+    endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
     collect: Callable[[LoopLag], Collector],
     storage: Storage,
     front: FrontFactory,
@@ -391,12 +406,7 @@ def _serve_metrics(
 
     :param collect: makes the collector.
     """
-    try:
-        from chat_twisted import metrics_site
-    except ImportError as error:
-        if error.name is None or not error.name.startswith("prometheus_client"):
-            raise
-        fail("--metrics needs the package prometheus-client: pip install 'chat_twisted[metrics]'")
+    from chat_twisted import metrics_site
 
     def check() -> Deferred[None]:
         return Deferred.fromCoroutine(storage.check_writing())
@@ -405,7 +415,6 @@ def _serve_metrics(
     site = metrics_site.make_factory(
         collect(lag).collect, check, lambda: front.not_accepting, reactor
     )
-    endpoints = make_endpoints([for_this_machine(description)], reactor, "--metrics")
     return metrics_site.MetricsService(listen(endpoints, site, reactor), site, lag)
 
 
@@ -422,6 +431,7 @@ def makeService(options: Options) -> Service:
         raise SystemExit(Check(options, user, group, partial(_examine, options)).run(reactor))
     log = Logger()
     endpoints = make_endpoints(options["listen"], reactor)
+    metrics_endpoints = _make_metrics_endpoints(options["metrics"], reactor)
     try:
         folder = StateFolder(
             options,
@@ -536,8 +546,8 @@ def makeService(options: Options) -> Service:
         with acting_as(user, group):
             commands = ControlFactory(Control(hub, status, storage.cluster), clock)
             control = ControlService(folder.path, commands, reactor)
-        if options["metrics"] is not None:
-            metrics = _serve_metrics(options["metrics"], collect, storage, front, reactor)
+        if metrics_endpoints:
+            metrics = _serve_metrics(metrics_endpoints, collect, storage, front, reactor)
         ports = listen(endpoints, front, reactor)
         for port in ports:
             front.listens(port)

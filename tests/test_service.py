@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from chat_twisted import reactor_loop
+from chat_twisted import listening, reactor_loop
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.limits import OFF, Limiter
 from chat_twisted.doors.framed import FIRST_WORDS, FramedFactory
@@ -113,6 +113,24 @@ class ServiceTests(CommandTestCase):
         self.assertEqual(self.ended, ["what nobody must wait for", "commands", "storage"])
         self.assertEqual((lock.path.read_text(), pidfile.path.exists()), ("", False))
 
+    def test_metrics_are_served_while_it_runs(self) -> None:
+        done: list[str] = []
+
+        class Site:
+            def start(self) -> None:
+                done.append("started")
+
+            def stop(self) -> Deferred[None]:
+                done.append("stopped")
+                return succeed(None)
+
+        service = self.make_service(metrics=Site())
+        self.assertEqual(done, [])
+        service.startService()
+        self.assertEqual(done, ["started"])
+        self.successResultOf(service.stopService())
+        self.assertEqual(done, ["started", "stopped"])
+
     def test_clients_are_accepted_while_the_storage_is_reachable(self) -> None:
         service, logged = self.make_service(Port()), self.log()
         self.assertFalse(self.accepts())
@@ -193,6 +211,14 @@ class ServiceTests(CommandTestCase):
     def test_what_is_no_endpoint_is_refused_before_a_file_is_made(self) -> None:
         state = os.path.join(self.folder(), "state")
         self.assertFails("not an endpoint", self.make, "--state", state, "--listen", "foo")
+        self.assertFalse(os.path.exists(state))
+
+    def test_metrics_are_refused_before_a_file_is_made(self) -> None:
+        state = os.path.join(self.folder(), "state")
+        arguments = ("--state", state, "--metrics")
+        self.assertFails("--metrics foo:interface=", self.make, *arguments, "foo:interface=")
+        self.patch(listening, "find_spec", lambda name: None)
+        self.assertFails("pip install 'chat_twisted[metrics]'", self.make, *arguments, "tcp:0")
         self.assertFalse(os.path.exists(state))
 
     def test_without_state_it_is_the_folder_of_the_xdg_specification(self) -> None:
