@@ -14,10 +14,10 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
-from chat_twisted.storage import following
+from chat_twisted.storage import following, nats
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
-from tests.nats import NatsCluster, NatsServer
+from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
 
 RETRY = 0.02  # seconds until a record that was not taken is appended again
 
@@ -91,7 +91,7 @@ def records(name: str, count: int) -> list[bytes]:
 
 
 class LogTestCase(TestCase):
-    timeout = 100
+    timeout = 60
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -105,6 +105,7 @@ class LogTestCase(TestCase):
 
     def log(self, *urls: str, **options: object) -> NatsLog:
         log = NatsLog(urls, reactor, **options)
+        log.start()
         self.logs.append(log)
         return log
 
@@ -406,6 +407,77 @@ class TopicTests(OneServerTestCase):
         await gatherResults([log.bounds() for log in (a, b)])
         await self.failUnlessFailure(a.ask("fault", b"x", 0.1), Unknown)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class AccessTests(LogTestCase):
+    """Who may connect, and to whom."""
+
+    def server(self, settings: str) -> NatsServer:
+        server = NatsServer(self.folder, settings=settings)
+        server.start()
+        self.addCleanup(server.kill)
+        return server
+
+    async def use(self, url: str, **options: object) -> None:
+        node = self.node(url, **options)
+        await node.connected()
+        await node.until(await node.append(b"1"))
+
+    async def refused(self, url: str, **options: object) -> str:
+        """Return what is said about a server that is not used."""
+        log = self.log(url, **options)
+        problem = await self.failUnlessFailure(log.bounds(), Unknown)
+        self.assertFalse(self.flushLoggedErrors())
+        return str(problem)
+
+    async def test_a_password_or_a_token_in_the_url(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        server = self.server('authorization { user: "u@1", password: "p:/2" }')
+        await self.use(server.url.replace("//", "//u%401:p%3A%2F2@"))
+        said = await self.refused(server.url.replace("//", "//u%401:wrong@"))
+        self.assertIn("authorization violation", said.lower())
+        self.assertNotIn("wrong", said)
+
+    async def test_a_token_in_the_url(self) -> None:
+        server = self.server('authorization { token: "secret" }')
+        await self.use(server.url.replace("//", "//secret@"))
+
+    async def test_a_credentials_file(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        settings, credentials = make_operator()
+        server = self.server(settings)
+        path = self.folder / "user.creds"
+        path.write_text(credentials)
+        await self.use(server.url, credentials=str(path))
+        path.write_text(make_operator()[1])
+        said = await self.refused(server.url, credentials=str(path))
+        self.assertIn("authorization violation", said.lower())
+        path.write_text("something else")
+        self.assertRaises(ValueError, self.log, server.url, credentials=str(path))
+
+    async def test_certificates_are_checked(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        certificate, key = make_certificate(self.folder, "127.0.0.1")
+        server = self.server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
+        await self.use(server.url, ca=str(certificate))
+        self.assertIn("certificate", await self.refused(server.url))
+        other = self.folder / "other"
+        other.mkdir()
+        await self.refused(server.url, ca=str(make_certificate(other, "127.0.0.1")[0]))
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        self.assertIn("certificate", await self.refused(other_name, ca=str(certificate)))
+
+    async def test_a_server_that_must_encrypt_and_does_not_gets_no_password(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        certificate, _ = make_certificate(self.folder, "127.0.0.1")
+        server = self.server("authorization { user: u, password: p }")
+        url = server.url.replace("//", "//u:p@")
+        self.assertIn("does not encrypt", await self.refused(url, ca=str(certificate)))
+        self.assertIn("does not encrypt", await self.refused(url.replace("nats:", "tls:")))
+
+    async def test_a_url_with_mistakes(self) -> None:
+        for url in ("http://127.0.0.1", "nats://", "nats://127.0.0.1:port", "nats://h:1/path"):
+            self.assertRaises(ValueError, self.log, url)
 
 
 class ClusterTests(LogTestCase):
