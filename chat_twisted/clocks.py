@@ -91,6 +91,8 @@ class LogTime:
     as long as it says even if somebody sets the time of day. It also advances to the earliest
     certain time of day, so that things which expire while no server runs are due at the next start.
 
+    :ivar follows_wall: whether it advances to the time of day. If several servers share a log, only
+        one of them decides that, so that a wrong clock of another one does no harm.
     :param clock: returns monotonic seconds.
     :param settled: the time of day, protected from jumps.
     :param known: the time of the last entry in the log; 0 if the log is empty.
@@ -101,6 +103,7 @@ class LogTime:
         self._settled = settled
         self._time = float(known)
         self._at = clock()
+        self.follows_wall = True
 
     def reach(self, time: int) -> None:
         """Advance to the time of an entry that another process has made, if that is later."""
@@ -111,5 +114,7 @@ class LogTime:
         now = self._clock()
         self._time += max(0.0, now - self._at) * 1000
         self._at = now
-        self._time = max(self._time, self._settled.earliest() * 1000)
+        earliest = self._settled.earliest()  # read in any case, so that a jump is noticed
+        if self.follows_wall:
+            self._time = max(self._time, earliest * 1000)
         return int(self._time)

@@ -216,6 +216,7 @@ class Node:
     :ivar committed: the outcomes, each with its request.
     :ivar refused: the requests of commands that have failed, each with the reason.
     :ivar said: what it has said about being reachable.
+    :param ahead: seconds by which its time of day is ahead of that of others.
     """
 
     def __init__(
@@ -224,17 +225,18 @@ class Node:
         name: str,
         folder: Path,
         options: Options = OPTIONS,
+        ahead: float = 0,
     ) -> None:
         self.name = name
         self.folder = folder
         self.options = options
         self.line = log.line()
-        opened = archive.prepare(folder, wall=lambda: EPOCH)
+        opened = archive.prepare(folder, wall=lambda: EPOCH + ahead)
         self.connection = archive.connect(folder / archive.FILE)
         self.writer = FileWriter(self.connection)
         state = snapshot.load(opened.snapshot)
         clock = log.clock
-        settled = SettledTime(clock.seconds, lambda: EPOCH + clock.seconds(), None)
+        settled = SettledTime(clock.seconds, lambda: EPOCH + ahead + clock.seconds(), None)
         self.committed: list[tuple[Outcome, Any]] = []
         self.refused: list[tuple[Any, str]] = []
         self.said: list[str] = []
@@ -300,10 +302,12 @@ class ClusterTestCase(TestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.nodes: list[Node] = []
 
-    def node(self, name: str, options: Options = OPTIONS, *, folder: str = "") -> Node:
+    def node(
+        self, name: str, options: Options = OPTIONS, *, folder: str = "", ahead: float = 0
+    ) -> Node:
         path = self.root / (folder or name)
         path.mkdir(exist_ok=True)
-        node = Node(self.log, name, path, options)
+        node = Node(self.log, name, path, options, ahead)
         self.nodes.append(node)
         node.start()
         return node

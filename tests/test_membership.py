@@ -120,6 +120,8 @@ class MembershipTests(TestCase):
         self.assertEqual(self.membership.lowest, 4)
 
     def test_the_format_is_the_newest_that_all_members_know(self) -> None:
+        # Whatever the program knows: all programs must agree on it.
+        self.assertEqual(self.membership.format, 1)
         self.up("a", format=3)
         self.assertEqual(self.membership.format, 3)
         self.up("b", format=2)

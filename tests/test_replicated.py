@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
@@ -12,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_twisted.core import commands as c
-from chat_twisted.core.entries import Duplicate, LoggedIn
+from chat_twisted.core import state
+from chat_twisted.core.entries import Duplicate, LoggedIn, Outcome
 from chat_twisted.core.errors import NoSession, Unavailable
+from chat_twisted.core.facts import AwaySet
 from chat_twisted.core.message import Message
 from chat_twisted.storage import applying, cursors, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
-from tests.memory_log import ClusterTestCase, MemoryLog, Node
+from tests.memory_log import EPOCH, ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
 
 OPTIONS = c.Options(grace=1000)
@@ -320,15 +323,59 @@ class UnluckyTests(ClusterTestCase):
         for kind in ("x", "y", "z"):
             self.a.propose(c.Impose(0, 0, c.MUTE, kind, 0), kind)
         before = self.a.ledger.state
-        # It fails after its first fact.
-        faulty = c.Acknowledge(((1, 0), ("no number", None)))  # type: ignore[arg-type]
+
+        def fail(model: Any, command: c.SetAway, now: int) -> Any:
+            return Outcome((AwaySet(1, "x"), AwaySet(99, "no such user")))
+
+        self.patch(state, "_RULES", {**state._RULES, c.SetAway: fail})
         self.a.propose(say(1, "before"), 1)
-        self.a.propose(faulty, 2)
+        self.a.propose(c.SetAway(1, 1, "x"), 2)
         self.a.propose(say(1, "after"), 3)
         self.said("before", "after")
         self.assertIsInstance(self.a.result(2), Unavailable)
         self.assertIsNot(self.a.ledger.state, before)
+        self.assertIsNone(self.a.ledger.state.users[1].away)
         self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+    def test_what_can_not_be_written_is_left_out_on_all_nodes(self) -> None:
+        for impossible in (say(1, "half a pair \ud800"), c.Send(1, 1, "ALL", "x", 1 << 70)):
+            self.a.propose(say(1, "before"), "before")
+            self.a.propose(impossible, impossible)
+            self.a.propose(say(1, "after"), "after")
+            self.run_for(1)
+            self.assertIsInstance(self.a.result(impossible), Unavailable)
+        self.said("before", "after", "before", "after")
+        self.assertEqual(self.a.said, ["reachable"])
+
+    def test_a_command_that_can_not_be_encoded_is_refused_and_the_others_go_on(self) -> None:
+        self.a.propose(say(1, "before"), 1)
+        self.a.propose(say(1, "x", key=5), 2)  # type: ignore[arg-type]
+        self.a.propose(say(1, "after"), 3)
+        self.said("before", "after")
+        self.assertEqual([request for request, _ in self.a.refused], [2])
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_another_record_with_the_number_of_the_one_in_flight_is_not_taken_for_it(self) -> None:
+        self.a.line.delays = True
+        self.a.propose(say(1, "mine"), "mine")
+        self.run_for(0.1)
+        [data] = self.a.line._late
+        self.log.add(data.replace(b"mine", b"that of a copy of this process"))
+        self.run_for(0.1)
+        self.assertNotIn("mine", self.a.requests)
+        self.a.line.delays = False
+        self.said("that of a copy of this process")
+        self.assertEqual([request for request, _ in self.a.refused], ["mine"])
+
+    def test_a_node_whose_numbers_a_copy_has_used_comes_up_again(self) -> None:
+        self.b.kill()
+        self.run_for(8)
+        data = self.log.records[-1]
+        head = json.loads(data)
+        self.log.add(json.dumps({**head, "batch": head["batch"] + 100}).encode())
+        self.run_for(5)
+        self.assertEqual([said[:9] for said in self.a.said[1:]], ["unreachab", "reachable"])
+        self.assertEqual(self.a.ledger.state.users[1].sessions, {})
 
 
 class MembershipTests(ClusterTestCase):
@@ -342,6 +389,17 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(again.said, ["reachable"])
         self.assertEqual(again.ledger.state.users[1].sessions, {})
         self.assert_equal_archives(again, b)
+
+    def test_a_node_that_can_not_write_at_its_start_tries_again(self) -> None:
+        (self.root / "a").mkdir()
+        a = Node(self.log, "a", self.root / "a")
+        a.writer.broken = sqlite3.OperationalError("database or disk is full")
+        a.start()
+        self.run_for(3)
+        self.assertEqual(a.said, [])
+        a.writer.broken = None
+        self.run_for(2)
+        self.assertEqual(a.said, ["reachable"])
 
     def test_a_second_node_of_the_same_name_gives_up_and_the_first_stays(self) -> None:
         a, _ = self.up("a", "b")
@@ -533,19 +591,46 @@ class MembershipTests(ClusterTestCase):
         for name in ("a", "b", "x"):
             self.failureResultOf(a.ledger.forget(name))
 
-    def test_a_record_of_a_newer_version_stops_a_node_that_does_not_know_it(self) -> None:
-        [a] = self.up("a")
-        self.log.add(b'{"format":99}')
-        self.run_for(0.2)
-        self.assertIn("broken: version 99 of the log's format", a.said[-1])
-
     def test_nonsense_in_the_log_is_ignored_by_all(self) -> None:
         a, b = self.up("a", "b")
         for data in (b"", b"{", b"[]", b"\xff", b'{"format":1}', b'{"format":"x"}', b"[" * 9999):
             self.log.add(data)
+        self.log.add(b'{"format":99}')
         self.run_for(2)
         self.assertEqual(a.said, ["reachable"])
         self.assert_equal_archives(a, b)
+
+    def test_records_with_nonsense_in_them_are_ignored_by_all(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.2)
+        real = [data for data in self.log.records if b'"node":"a"' in data and b"[1," in data]
+        head = json.loads(real[-1])
+        head["commands"] = [[10, 1, 1, "ALL", "x", 5, None, 0, True]]
+        more = dict(head, batch=1 << 40)
+        nonsense: list[Any] = [1.5, True, "?", None, [], {}, -1, 1 << 63, 10**400, float("nan")]
+        for key in head:
+            for value in nonsense[: 4 if key == "commands" else None]:  # it may be empty
+                self.log.add(json.dumps({**more, key: value}).encode())
+        for place in range(1, 9):
+            for value in [1.5, [], {}, float("inf")]:
+                command = [*head["commands"][0]]
+                command[place] = value
+                self.log.add(json.dumps({**more, "commands": [command]}).encode())
+        up = [0, [*OPTIONS], 1]
+        for value in nonsense:
+            self.log.add(json.dumps({**more, "node": "x", "up": value}).encode())
+            self.log.add(json.dumps({**more, "node": "x", "up": [value, *up[1:]]}).encode())
+            self.log.add(json.dumps({**more, "node": "x", "up": [*up[:2], value]}).encode())
+            for name in ("gone", "forget", "down"):
+                self.log.add(json.dumps({**more, name: [value]}).encode())
+        self.run_for(3)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertEqual(b.said, ["reachable"])
+        self.assert_equal_archives(a, b)
+        a.propose(say(1, "go on"), "said")
+        self.run_for(1)
+        self.assertEqual(texts(b)[-1], "go on")
 
 
 class FormatTests(ClusterTestCase):
@@ -576,6 +661,43 @@ class FormatTests(ClusterTestCase):
         self.assertIsInstance(b.result("now"), NoSession)
         self.assertIsInstance(b.result("now too"), NoSession)
         self.assertTrue(any(b'"format":2' in data for data in self.log.records))
+
+    def test_a_record_that_all_members_know_stops_a_node_that_does_not(self) -> None:
+        [a] = self.up("a")
+        a.ledger.stop()
+        self.run_for(0.2)
+        self.patch(records, "FORMAT", 2)
+        self.patch(replicated, "FORMAT", 2)
+        b = self.node("b")
+        self.run_for(3)
+        b.kill()
+        self.patch(records, "FORMAT", 1)
+        again = self.node("a")
+        self.run_for(0.2)
+        self.assertIn("broken: version 2 of the log's format", again.said[-1])
+
+    def test_a_record_that_a_new_member_can_not_read_is_ignored_by_all(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        self.patch(records, "FORMAT", 2)
+        self.patch(replicated, "FORMAT", 2)
+        self.patch(replicated, "BEAT", 99)
+        a.ledger.stop()
+        self.run_for(0.5)
+        b = self.node("b")
+        self.run_for(0.5)
+        b.line.delays = True
+        login(b, "ann", 1)  # on its way in version 2 when a node of version 1 joins
+        self.run_for(0.1)
+        self.patch(replicated, "FORMAT", 1)
+        again = self.node("a")
+        self.run_for(0.5)
+        self.assertEqual(again.said, ["reachable"])
+        b.line.deliver_late()
+        b.line.delays = False
+        self.run_for(0.5)
+        self.assertEqual([request for request, _ in b.refused], ["login"])
+        self.assert_equal_archives(again, b)
 
 
 class RandomTests(ClusterTestCase):
@@ -621,6 +743,58 @@ class RandomTests(ClusterTestCase):
         answered = [request for node in nodes for request in node.requests]
         answered += [request for node in nodes for request, _ in node.refused]
         self.assertEqual(sorted(answered), [*range(1, proposed + 1)])
+
+
+class ClockTests(ClusterTestCase):
+    """The time of day of one machine is wrong."""
+
+    def test_a_node_that_joins_an_hour_ahead_does_not_move_the_time_of_the_log(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.propose(c.Detach(1, 1), "gone")
+        self.run_for(0.1)
+        b = self.node("b", ahead=3600)
+        self.run_for(10)
+        self.assertEqual((a.said, b.said), (["reachable"], ["reachable"]))
+        self.assertTrue(a.ledger.state.holds.get(1))
+        head = json.loads(self.log.records[-1])
+        self.assertLess(head["time"] / 1000, EPOCH + 60)
+
+    def test_it_does_not_take_a_name_or_bring_other_options(self) -> None:
+        self.node("a")
+        self.run_for(0.5)
+        b = self.node("b", c.Options(guests=False), ahead=3600)
+        twin = self.node("a", folder="twin", ahead=3600)
+        self.run_for(15)
+        self.assertIn("decide by other options", b.said[-1])
+        self.assertIn("another node is called a", twin.said[-1])
+        self.assertEqual(self.nodes[0].said, ["reachable"])
+
+    def test_a_jump_of_the_time_of_the_log_ends_no_member(self) -> None:
+        a, b, d = self.up("a", "b", "d")
+        self.run_for(6)
+        d.line.delays = True
+        self.run_for(1)
+        a.ledger._log_time.reach(a.ledger._log_time() + 3_600_000)
+        self.run_for(1)
+        d.line.deliver_late()
+        d.line.delays = False
+        self.run_for(3)
+        for node in (a, b, d):
+            self.assertEqual(node.said, ["reachable"], node.name)
+
+    def test_a_cluster_that_has_slept_knows_the_time_when_it_starts(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        a.ledger.stop()
+        self.run_for(0.1)
+        again = self.node("a", ahead=36000)
+        self.run_for(0.5)
+        self.assertEqual(again.said, ["reachable"])
+        head = json.loads(self.log.records[-1])
+        self.assertGreater(head["time"] / 1000, EPOCH + 35000)
 
 
 class ChainTests(ClusterTestCase):

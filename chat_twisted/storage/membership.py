@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from chat_twisted.core.commands import Options, Start
-from chat_twisted.storage.records import FORMAT, Record, Up
+from chat_twisted.storage.records import Record, Up
 
 LEASE = 5_000
 """Milliseconds of the log's time after which a member that says nothing may be declared gone."""
@@ -114,8 +114,10 @@ class Membership:
 
     @property
     def format(self) -> int:
-        """The newest version of the format that all members know."""
-        return min((node.format for node in self.nodes.values() if node.live), default=FORMAT)
+        """The newest version of the format that all members know; without members, the first one,
+        so that programs of all versions agree.
+        """
+        return min((node.format for node in self.nodes.values() if node.live), default=1)
 
     @property
     def lowest(self) -> int:

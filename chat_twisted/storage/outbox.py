@@ -293,25 +293,36 @@ class Outbox(Generic[Request]):
         encoded: list[bytes] = []
         size = count = 0
         for command, request in waiting:
+            data: bytes | None = None
             if type(command) not in LOCAL:
                 if len(encoded) >= MAX_COMMANDS:
                     break
-                try:
-                    data = self._encode_command(command)
-                except NotInFormat as error:
-                    count += 1
-                    self._refuse([(command, request)], Unavailable(str(error)))
-                    continue
-                if encoded and size + len(data) > MAX_BATCH:
+                data = self._encoded(command, request)
+                if data is not None and encoded and size + len(data) > MAX_BATCH:
                     break
-                size += len(data)
-                encoded.append(data)
+            count += 1
             if type(command) is Send:
                 self._waiting_text -= len(command.text)
-            count += 1
+            if data is not None:
+                size += len(data)
+                encoded.append(data)
+            elif type(command) not in LOCAL:
+                continue
             items.append((command, request))
         self._waiting = waiting[count:]
         return items, encoded
+
+    def _encoded(self, command: Command, request: Request | None) -> bytes | None:
+        """Return a command as it is in a record; None if it can't be, and is refused."""
+        try:
+            return self._encode_command(command)
+        except NotInFormat as error:
+            refusal = Unavailable(str(error))
+        except Exception:  # noqa: BLE001  a defect must not stop the others
+            self._log.failure("a command can't be encoded")
+            refusal = Unavailable("the server has failed at this")
+        self._refuse([(command, request)], refusal)
+        return None
 
     def _append(self, batch: Batch[Request]) -> None:
         batch.again = None

@@ -28,7 +28,7 @@ from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage import records, replica
-from chat_twisted.storage.applying import Applied, Applier
+from chat_twisted.storage.applying import WRITE_AGAIN, Applied, Applier
 from chat_twisted.storage.cursors import Cursors
 from chat_twisted.storage.embedded import SWEEP_STEP, Writer
 from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
@@ -154,6 +154,7 @@ class ReplicatedLedger(Generic[Request]):
         )
         # It may be later than the time of the last entry that has changed the state.
         log_time.reach(self._applier.membership.time)
+        log_time.follows_wall = False
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
@@ -166,6 +167,7 @@ class ReplicatedLedger(Generic[Request]):
         self._in_touch = False
         self._touched = clock.seconds()  # when its last record that came back was appended
         self._steady_since = clock.seconds()  # in touch, and the log takes records
+        self._heard: dict[str, float] = {}  # when the last record of each node was applied
         self._appended = clock.seconds()
         self._purge_at = clock.seconds() + PURGE_EVERY
         # The position that all nodes had applied, at the last times of a purge.
@@ -217,6 +219,23 @@ class ReplicatedLedger(Generic[Request]):
         if self._cursors is not None and not self._ended:
             self._cursors.move(user, number, lasting=lasting)
 
+    def _choose_clock(self) -> None:
+        """The first member's clock leads; all others follow the log's time. So whoever joins with a
+        wrong clock does not end holds, sanctions and the leases of others.
+        """
+        members = self._applier.membership.members
+        self._log_time.follows_wall = (
+            # By its incarnation: another node may have the name.
+            members[0].incarnation in (self._incarnation, self._applier.incarnation)
+            if members
+            else self._has_caught_up
+        )
+
+    @property
+    def _has_caught_up(self) -> bool:
+        """Whether all records are applied that were in the log when this node started."""
+        return self._target is not None and self._applier.position >= self._target
+
     # Joining
 
     def begin(self, watcher: Watcher) -> None:
@@ -237,13 +256,26 @@ class ReplicatedLedger(Generic[Request]):
         elif place.stream != bounds.identity:
             self._break("the log is not the one that this archive has followed")
             return
-        await self._writer.write(replica.join, place)
+        await self._write_place(place)
         if self._ended:
             return
         self._target = bounds.last
         self._to.follow(place.applied, self._applier.take, self._log_broken)
         self._checking = self._clock.callLater(CHECK, self._check)
         self._come_up()
+
+    async def _write_place(self, place: Replica) -> None:
+        """Write that the archive is that of a node; try again until it works."""
+        said = False
+        while not self._ended:
+            try:
+                await self._writer.write(replica.join, place)
+                return
+            except Exception as error:  # noqa: BLE001  it is tried again
+                if not said:
+                    self._log.error("can't write: {reason}", reason=str(error))
+                    said = True
+            await deferLater(self._clock, WRITE_AGAIN)
 
     async def _ask_bounds(self) -> Bounds:
         said = False
@@ -258,10 +290,9 @@ class ReplicatedLedger(Generic[Request]):
 
     def _come_up(self) -> None:
         """Ask to become a member, if all earlier records are applied."""
-        if self._ended or self._target is None or self._applier.position < self._target:
+        if self._ended or not self._has_caught_up or self._differs():
             return
-        if self._differs():
-            return
+        self._choose_clock()
         self._up_at = None
         if self._asked_up is None:
             self._asked_up = self._clock.seconds()
@@ -349,29 +380,27 @@ class ReplicatedLedger(Generic[Request]):
 
     # Following
 
-    def _items(self, record: Record) -> Sequence[Item[Request]] | None:
-        batch = self._batch(record)
-        return None if batch is None else batch.items
-
-    def _batch(self, record: Record) -> Batch[Request] | None:
-        """Return the batch in flight if this record is it."""
+    def _items(self, record: Record, data: bytes) -> Sequence[Item[Request]] | None:
+        """Return the commands of the batch in flight if this record is it."""
         flight = self._outbox.flight
         if (
             flight is not None
             and record.number == flight.number
             and record.incarnation == self._incarnation
             and record.node == self.name
+            and data == flight.data  # a copy of this process may have appended another one
         ):
-            return flight
+            return flight.items
         return None
 
     def _applied(self, done: Applied[Request]) -> Deferred[None] | None:
         """Called when records are applied and written."""
+        self._heard.update(dict.fromkeys(done.heard, self._clock.seconds()))
+        self._choose_clock()
         self._report(done.outcomes)
         for record, verdict in done.verdicts:
-            if self._batch(record) is not None:
-                batch = self._outbox.seen(record.number)
-                assert batch is not None, "the batch in flight"
+            batch = self._outbox.seen(record.number)
+            if batch is not None:  # else it is there twice
                 self._seen(batch, verdict)
         if self._member and not self._is_member:
             self._expelled()
@@ -395,6 +424,12 @@ class ReplicatedLedger(Generic[Request]):
             self._outbox.refuse(batch.items, f"the server can't serve now: {GIVEN_UP}")
             if verdict.refusal is not None:
                 self._not_up(verdict.refusal)
+            elif batch.notes.up is not None:  # in a version of the format that a new member lacks
+                self._up_at = self._clock.seconds() + UP_AGAIN
+            elif self._applier.membership.nodes[self.name].batch > batch.number and self._is_member:
+                self._member = False
+                self._lose("a copy of this process has written to the log")
+                self._come_up()
             return
         if batch.notes.up is not None:
             self._member = True
@@ -473,7 +508,13 @@ class ReplicatedLedger(Generic[Request]):
         membership = self._applier.membership
         time = self._log_time()
         if now - self._steady_since >= LEASE / 1000:
-            lost = [name for name in membership.overdue(time) if name != self.name]
+            lost = [
+                name
+                for name in membership.overdue(time)
+                if name != self.name
+                # The log's time may have jumped, for example when all nodes were suspended.
+                and now - self._heard.get(name, self._steady_since) >= LEASE / 1000
+            ]
             if lost and self._outbox.flight is None:
                 self._log.warn("no sign of life: {nodes}", nodes=", ".join(lost))
                 self._outbox.note(gone=lost)
@@ -511,7 +552,7 @@ class ReplicatedLedger(Generic[Request]):
 
         The majority is right; of two groups of the same size, that with the first member is.
         """
-        if self._ended or self._target is None or self._applier.position < self._target:
+        if self._ended or not self._has_caught_up:
             return self._ended
         agree, differ = self._applier.others_agree
         if not differ:
