@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from chat_twisted.core import commands as c
 from chat_twisted.core import state
@@ -376,6 +377,49 @@ class UnluckyTests(ClusterTestCase):
         self.run_for(5)
         self.assertEqual([said[:9] for said in self.a.said[1:]], ["unreachab", "reachable"])
         self.assertEqual(self.a.ledger.state.users[1].sessions, {})
+
+
+class LoggingTests(ClusterTestCase):
+    """An operator reads in the log of each node what happens to the cluster, and each fact once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.note)
+        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+
+    def note(self, event: LogEvent) -> None:
+        self.lines.append(formatEvent(event))
+
+    def test_other_nodes_that_come_and_go(self) -> None:
+        _, b = self.up("a", "b")
+        own = "this node is a member of the cluster"
+        self.assertEqual(sorted(self.lines), ["node b has become a member", own, own])
+        self.lines.clear()
+        b.ledger.stop()
+        self.run_for(1)
+        self.assertEqual(self.lines, ["node b has ended"])
+        self.lines.clear()
+        self.up("c")  # it finds in the log what was before it, and does not repeat that
+        self.assertEqual(sorted(self.lines), ["node c has become a member", own])
+
+    def test_a_node_that_is_silent_is_named_once_by_each(self) -> None:
+        _, b, _ = self.up("a", "b", "c")
+        self.lines.clear()
+        b.kill()
+        self.run_for(60)
+        self.assertEqual(self.lines, ["no sign of life from node b: it is gone"] * 2)
+
+    def test_a_log_that_takes_nothing_for_a_long_time(self) -> None:
+        self.up("a")
+        self.lines.clear()
+        self.log.refusing = NotTaken("no leader")
+        self.run_for(600)
+        self.assertEqual(self.lines, ["the log does not take records: no leader"])
+        self.lines.clear()
+        self.log.refusing = None
+        self.run_for(2)
+        self.assertEqual(self.lines, ["the log takes records again"])
 
 
 class MembershipTests(ClusterTestCase):

@@ -280,7 +280,7 @@ class NatsLog:
                     raise Unknown(str(problem)) from problem
                 replicas = 1
             else:
-                self._log.info("made the log, on {servers} servers", servers=replicas)
+                self._log.info("made the log (replicas: {replicas})", replicas=replicas)
                 break
         return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 

@@ -139,7 +139,7 @@ class Outbox(Generic[Request]):
         self._beats = False  # whether a batch is due even without commands
         self._holds = True  # whether commands wait until the node is a member
         self._planned = False
-        self._said_full = False
+        self._refusing = False  # as it was logged
 
     @property
     def has_backlog(self) -> bool:
@@ -331,8 +331,10 @@ class Outbox(Generic[Request]):
         appended.addErrback(lambda fault: self._log.failure("while a batch was appended", fault))
 
     def _taken(self, position: int) -> None:
-        """Do nothing: a batch is done when it is found in the log."""
-        self._said_full = False
+        """Called when the log has a batch, which is done when it is found there."""
+        if self._refusing:
+            self._refusing = False
+            self._log.info("the log takes records again")
 
     def _not_taken(self, failure: Failure, batch: Batch[Request]) -> None:
         if self.flight is not batch:
@@ -355,9 +357,9 @@ class Outbox(Generic[Request]):
         batch.again = self._clock.callLater(after, self._append, batch)
 
     def _give_up(self, batch: Batch[Request], error: NotTaken) -> None:
-        if not self._said_full:
+        if not self._refusing:  # a node that is cut off asks again every few seconds, for hours
+            self._refusing = True
             self._log.error("the log does not take records: {reason}", reason=str(error))
-            self._said_full = error.full
         self.flight = None
         reason = f"the log of the cluster does not take it: {error}"
         self.refuse(batch.items, reason)

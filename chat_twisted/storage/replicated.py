@@ -32,7 +32,7 @@ from chat_twisted.storage.applying import WRITE_AGAIN, Applied, Applier
 from chat_twisted.storage.cursors import Cursors
 from chat_twisted.storage.embedded import SWEEP_STEP, Writer
 from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
-from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict
+from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict, node_number
 from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
 from chat_twisted.storage.records import FORMAT, Record, Up
 from chat_twisted.storage.replica import Replica
@@ -402,12 +402,25 @@ class ReplicatedLedger(Generic[Request]):
             batch = self._outbox.seen(record.number)
             if batch is not None:  # else it is there twice
                 self._seen(batch, verdict)
+            if self._member and (verdict.before or verdict.after):
+                self._log_members(record, verdict)
         if self._member and not self._is_member:
             self._expelled()
         elif not self._member and self._asked_up is None:
             self._come_up()
         self._differs()
         return self._written(self.state.number) if done.changes else None
+
+    def _log_members(self, record: Record, verdict: Verdict) -> None:
+        """Log which other nodes come and go by a record."""
+        if verdict.before and record.node != self.name:
+            self._log.info("node {name} has become a member", name=record.node)
+        ended = {start.node for start in verdict.after}
+        for name in record.gone:
+            if name != self.name and node_number(name) in ended:
+                self._log.warn("no sign of life from node {name}: it is gone", name=name)
+        if record.down and record.node != self.name:
+            self._log.info("node {name} has ended", name=record.node)
 
     def _report(self, outcomes: Sequence[tuple[Outcome, Request | None]]) -> None:
         assert self._committed is not None, "the ledger was not started"
@@ -516,7 +529,6 @@ class ReplicatedLedger(Generic[Request]):
                 and now - self._heard.get(name, self._steady_since) >= LEASE / 1000
             ]
             if lost and self._outbox.flight is None:
-                self._log.warn("no sign of life: {nodes}", nodes=", ".join(lost))
                 self._outbox.note(gone=lost)
         if now >= self._record_at:
             self._record_at = now + RECORD_CURSORS
@@ -583,7 +595,7 @@ class ReplicatedLedger(Generic[Request]):
         if node is None:
             done.errback(UnableToSend(f"no node is called {name}"))
         elif node.live:
-            done.errback(UnableToSend(f"{name} is a member now"))
+            done.errback(UnableToSend(f"{name} is a member now: stop it first"))
         elif not self._in_touch:
             done.errback(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
         elif name in self._forgetting:
