@@ -107,7 +107,9 @@ class LogTime:
 
     def reach(self, time: int) -> None:
         """Advance to the time of an entry that another process has made, if that is later."""
-        self._time = max(self._time, float(time))
+        now = self._clock()
+        self._time = max(self._time + max(0.0, now - self._at) * 1000, float(time))
+        self._at = now
 
     def __call__(self) -> int:
         """Return the current time, in milliseconds."""
