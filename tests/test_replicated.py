@@ -213,6 +213,17 @@ class UnluckyTests(ClusterTestCase):
         self.log.refusing = None
         self.said()
 
+    def test_what_waits_behind_that_is_refused_too(self) -> None:
+        self.log.refusing = NotTaken("no leader")
+        self.a.propose(say(1, "x"), "first")
+        self.run_for(0.1)
+        self.a.propose(say(1, "y"), "second")
+        self.run_for(3.5)
+        self.assertEqual([request for request, _ in self.a.refused], ["first", "second"])
+        self.log.refusing = None
+        self.a.propose(say(1, "z"), "third")
+        self.said("z")
+
     def test_what_was_taken_during_that_is_not_refused(self) -> None:
         self.log.refusing = NotTaken("no leader")
         self.a.propose(say(1, "x"), "said")

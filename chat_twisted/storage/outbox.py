@@ -361,8 +361,11 @@ class Outbox(Generic[Request]):
             self._refusing = True
             self._log.error("the log does not take records: {reason}", reason=str(error))
         self.flight = None
-        reason = f"the log of the cluster does not take it: {error}"
-        self.refuse(batch.items, reason)
+        # What waits may depend on the batch, and a message must not overtake one that was refused,
+        # since its sender may not have seen that yet.
+        waiting, self._waiting = self._waiting, []
+        self._waiting_text = 0
+        self.refuse([*batch.items, *waiting], f"the log of the cluster does not take it: {error}")
         self._refused(batch.notes)
         if self._waiting or self._notes != NO_NOTES:
             self._plan()
