@@ -31,7 +31,10 @@ from tests.end_to_end.faults import ALL, Fault, named
 RATE = 80  # messages a second of all users together
 CUTS = 2  # connections that are cut in a second
 SILENCE = 4.0  # seconds after which a client goes to another node; it asks for an answer after half
+AVOIDED = 20.0  # seconds for which it does not choose a silent node
 SOON = 10.0  # seconds within which everybody must be served again
+AHEAD = 3.0  # seconds by which the log's time may be ahead of the time of day
+SOON_AFTER_ELECTION = 5.0  # the same, if the servers needed longer to elect the stream's leader
 PATIENCE = 60.0  # seconds after which it is given up
 
 
@@ -57,6 +60,7 @@ class Client(User):
         self._unknown: set[str] = set()  # Ids that were never answered on an earlier one
         self._again: dict[str, float] = {}  # Ids that were refused, and when they are sent again
         self._was_cut = False
+        self._silent: dict[int, float] = {}  # nodes that did not answer, and when that was
         self._tries = 0
         self._not_before = 0.0
         self._heard = 0.0
@@ -93,10 +97,12 @@ class Client(User):
         self._unknown |= self._open
         self._open.clear()
         self._not_before = time.monotonic() + min(0.1 * self._tries, 0.5)
+        self.node = (self.node + 1) % nodes
         if self._was_cut:
-            self.node = self.chaos.chance.randrange(nodes)
-        else:
-            self.node = (self.node + 1) % nodes
+            now = time.monotonic()
+            silent = [node for node, when in self._silent.items() if now - when < AVOIDED]
+            left = [node for node in range(nodes) if node not in silent]
+            self.node = self.chaos.chance.choice(left or range(nodes))
         self._was_cut = False
 
     def move(self, node: int) -> None:
@@ -124,6 +130,7 @@ class Client(User):
             self.connect()
             return
         if now - self._heard > SILENCE:
+            self._silent[self.node] = now
             self.drop()
             return
         if self.ready and not self._asked and now - self._heard > SILENCE / 2:
@@ -322,9 +329,11 @@ class ClusterChaos:
         self.until(done, f"service after {what}")
         self._talks = False
         took = time.monotonic() - begun
+        leading = self.cluster.leading()
         self.slowest = max(self.slowest, took)
-        self.late += took > SOON
-        self.note(f"{what}: back after {took:.1f} s")
+        self.late += took > SOON and leading > SOON_AFTER_ELECTION
+        told = f", {leading:.1f} s after the last election" if leading < took else ""
+        self.note(f"{what}: back after {took:.1f} s{told}")
 
     def hear(self, text: str) -> None:
         """Send a message to all, and wait until they have it, and so all messages before it."""
@@ -395,11 +404,15 @@ class ClusterChaos:
         findings.check_refused(self.refused, *heard)
         self._compare(findings, archives)
         for node in self.cluster.nodes:
+            if (ahead := chaos_checks.clock_ahead(node.archive)) > AHEAD:
+                self.faults.append(f"the log's time of {node.name} was {ahead} s ahead")
             if (checked := node.admin("check").stdout) != "sound\n":
                 self.faults.append(f"the archive of {node.name}: {checked}")
         for program in self.programs:
             if "Traceback" in program.said():
                 self.faults.append(f"{program.log} has a traceback")
+        for text in (findings.details + self.faults)[:30]:
+            self.note(f"FAULT: {text}")
         return {
             "messages": len(self.sent),
             "cuts": self.cuts,
@@ -473,8 +486,6 @@ def run(
                 chaos.round(fault)
                 rounds += 1
         figures = {"rounds": rounds, **chaos.finish()}
-        for text in chaos.faults[:20]:
-            note(f"FAULT: {text}")
         if any(figures[kind] for kind in FAULTS):
             _keep(folder)
         return figures
