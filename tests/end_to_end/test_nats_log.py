@@ -467,6 +467,18 @@ class AccessTests(LogTestCase):
         other_name = server.url.replace("127.0.0.1", "localhost")
         self.assertIn("certificate", await self.refused(other_name, ca=str(certificate)))
 
+    async def test_the_end_of_an_encrypted_connection_is_no_reason_for_a_warning(self) -> None:
+        certificate, key = make_certificate(self.folder, "127.0.0.1")
+        server = self.server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
+        node = self.node(server.url, ca=str(certificate))
+        await node.connected()
+        with self.assertNoLogs("asyncio"):
+            server.stop()
+            while not isinstance(
+                await node.log.append(b"").addErrback(lambda f: f.value), NotTaken
+            ):
+                await deferLater(reactor, RETRY)
+
     async def test_a_server_that_must_encrypt_and_does_not_gets_no_password(self) -> None:
         self.patch(nats, "API_PATIENCE", 0.3)
         certificate, _ = make_certificate(self.folder, "127.0.0.1")
