@@ -54,12 +54,14 @@ class Applied(NamedTuple, Generic[Request]):
     :ivar changes: all facts.
     :ivar verdicts: the decisions about the records that this node has appended and waits for, each
         with its record.
+    :ivar turnover: those about the records, of any node, by which nodes have come or gone.
     :ivar heard: the names of the nodes whose records were taken.
     """
 
     outcomes: list[tuple[Outcome, Request | None]]
     changes: list[Fact]
     verdicts: list[tuple[Record, Verdict]]
+    turnover: list[tuple[Record, Verdict]]
     heard: set[str]
 
 
@@ -194,7 +196,7 @@ class Applier(Generic[Request]):
         await self._load()
 
     def _apply(self, arrived: Sequence[tuple[int, bytes]]) -> Applied[Request]:
-        done: Applied[Request] = Applied([], [], [], set())
+        done: Applied[Request] = Applied([], [], [], [], set())
         for position, data in arrived:
             if position != self.position + 1:
                 raise LogBroken(
@@ -259,6 +261,8 @@ class Applier(Generic[Request]):
             done.heard.add(record.node)
         if own is not None:
             done.verdicts.append((record, verdict))
+        if verdict.before or verdict.after:
+            done.turnover.append((record, verdict))
         chain = records.link(self.chain, position, done.changes[first:])
         if membership.format != before:
             # Versions may have other facts, so the chain begins anew.

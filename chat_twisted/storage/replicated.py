@@ -402,7 +402,8 @@ class ReplicatedLedger(Generic[Request]):
             batch = self._outbox.seen(record.number)
             if batch is not None:  # else it is there twice
                 self._seen(batch, verdict)
-            if self._member and (verdict.before or verdict.after):
+        if self._member:
+            for record, verdict in done.turnover:
                 self._log_members(record, verdict)
         if self._member and not self._is_member:
             self._expelled()
