@@ -438,6 +438,12 @@ class AccessTests(LogTestCase):
         self.assertIn("authorization violation", said.lower())
         self.assertNotIn("wrong", said)
 
+    async def test_a_password_in_a_file(self) -> None:
+        server = self.server('authorization { user: chat, password: "a long: text" }')
+        path = self.folder / "password"
+        path.write_text("chat:a long: text\n")
+        await self.use(server.url, credentials=str(path))
+
     async def test_a_token_in_the_url(self) -> None:
         server = self.server('authorization { token: "secret" }')
         await self.use(server.url.replace("//", "//secret@"))
