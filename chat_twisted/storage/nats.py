@@ -76,8 +76,7 @@ class NatsLog:
     :param urls: of the servers of one cluster: ``nats://[user:password@|token@]host[:port]``;
         ``tls://`` if they must encrypt.
     :param reactor: the reactor; this process must not fork any more.
-    :param credentials: the path of a credentials file of NATS (``.creds``), or of a file with a
-        line ``USER:PASSWORD``.
+    :param credentials: the path of a credentials file of NATS (``.creds``).
     :param ca: the path of the certificates that the servers' certificates are checked with. Without
         it, those of the system are, if the servers encrypt.
     :param name: the stream's name, with which all subjects begin. Letters, digits, "-" and "_".

@@ -128,17 +128,18 @@ class PasswordCredentials(NamedTuple):
 Credentials = SignedCredentials | PasswordCredentials
 
 
-def read_credentials(path: str) -> Credentials | Password:
-    """Read a credentials file (``.creds``), as ``nsc`` and ``nats`` write it, or a file with one
-    line, ``USER:PASSWORD``.
+def read_credentials(path: str) -> Credentials:
+    """Read a file with one line ``USER:PASSWORD``, or a credentials file (``.creds``), as ``nsc``
+    and ``nats`` write it.
 
-    :raises ValueError: if it is neither.
+    :raises ValueError: if it is not such a file.
     :raises OSError: if it can't be read.
     """
-    lines = Path(path).read_text(errors="replace").strip().splitlines()
-    if len(lines) == 1 and ":" in lines[0]:
-        user, _, password = lines[0].partition(":")
-        return Password(user, password)
+    lines = Path(path).read_text("utf-8-sig", errors="replace").splitlines()
+    if len(lines) == 1:
+        user, colon, password = lines[0].strip().partition(":")
+        if user and colon and password:
+            return PasswordCredentials(user, password)
     blocks: dict[str, str] = {}
     title = ""
     for line in lines:
@@ -175,11 +176,7 @@ class NatsClient(Client):
     _events = Logger()
 
     def __init__(
-        self,
-        server: Server,
-        credentials: Credentials | Password | None,
-        tls: ssl.SSLContext | None,
-        name: str,
+        self, server: Server, credentials: Credentials | None, tls: ssl.SSLContext | None, name: str
     ) -> None:
         super().__init__()
         self._server = server

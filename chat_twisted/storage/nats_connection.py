@@ -26,7 +26,6 @@ from chat_twisted.storage.nats_client import (
     Message,
     NatsClient,
     NatsError,
-    Password,
     Server,
     parse_url,
     read_credentials,
@@ -47,7 +46,7 @@ class NatsConnection:
 
     :param urls: see ``nats_client.parse_url``.
     :param reactor: the reactor; this process must not fork any more.
-    :param credentials: the path of a file (``nats_client.read_credentials``), or None.
+    :param credentials: the path of a credentials file, or None.
     :param ca: the path of the certificates that are accepted, or None for those of the system. With
         it, all servers must encrypt.
     :param name: shown by the servers.
@@ -72,7 +71,7 @@ class NatsConnection:
     ) -> None:
         self._servers = [parse_url(url, must_encrypt=ca is not None) for url in urls]
         random.shuffle(self._servers)  # the nodes spread over the servers
-        self._credentials: Credentials | Password | None = None
+        self._credentials: Credentials | None = None
         if credentials is not None:
             self._credentials = read_credentials(credentials)
         self._tls = ssl.create_default_context(cafile=ca) if ca is not None else None
