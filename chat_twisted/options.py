@@ -19,7 +19,15 @@ from chat_twisted.core.limits import OFF, Limits, Rate
 from chat_twisted.files import FilesError, require_trusted
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.logfile import KEPT, MAX_SIZE
-from chat_twisted.node_options import CLUSTER_PORT, ClusterOptions, parse_node, parse_servers
+from chat_twisted.node_options import (
+    CLUSTER_PORT,
+    MONITOR_PORT,
+    ClusterOptions,
+    parse_monitors,
+    parse_node,
+    parse_servers,
+    usual_monitors,
+)
 from chat_twisted.text import printable
 
 PORT = 8828
@@ -54,7 +62,8 @@ SYNOPSIS
                            [--motd FILE] [--limits on|off] [LIMIT]...
                            [--certificate FILE --private-key FILE]
                            [--cluster URL[,URL]... --node NAME
-                            [--cluster-credentials FILE] [--cluster-ca FILE]]
+                            [--cluster-credentials FILE] [--cluster-ca FILE]
+                            [--cluster-monitor URL[,URL]...]]
 
 DESCRIPTION
     Serves the chat to the bundled client (python -m chat_twisted.client USER HOST) and to the
@@ -117,7 +126,8 @@ OPTIONS
     --sync normal|full
         normal: a message that was answered SENT survives a crash of the server, but the last
         moments before a loss of power may be lost. full: it survives that too, and every commit
-        waits for the disk. Default: normal.
+        waits for the disk. A node of a cluster with "full" starts only if the NATS servers wait for
+        their disks, too (--cluster-monitor). Default: normal.
 
     -g, --grace SECONDS
         How long a guest whose connection was lost keeps the name and gets later messages; also
@@ -203,6 +213,10 @@ OPTIONS
     --cluster-ca FILE
         The certificates, as PEM, of the authorities that vouch for the NATS servers. Default: those
         of the system.
+    --cluster-monitor URL[,URL]...
+        The monitoring of the NATS servers, http://HOST:PORT of each. With "--sync full", a node
+        asks there whether they wait for their disks ("sync_interval: always"), and starts only if
+        three do that keep the log. Default: port {MONITOR_PORT} of the hosts of --cluster.
 
     --version
         Print the version and exit.
@@ -318,6 +332,7 @@ class Options(usage.Options):
         ["node", None, None, "", parse_node],
         ["cluster-credentials", None, None, "", _path],
         ["cluster-ca", None, None, "", _path],
+        ["cluster-monitor", None, None, "", parse_monitors],
     ]
 
     def __init__(self) -> None:
@@ -418,14 +433,15 @@ class Options(usage.Options):
 
     def _read_cluster(self) -> ClusterOptions | None:
         if self["cluster"] is None:
-            for option in ("node", "cluster-credentials", "cluster-ca"):
+            for option in ("node", "cluster-credentials", "cluster-ca", "cluster-monitor"):
                 if self[option] is not None:
                     raise usage.UsageError(f"--{option} is for a node of a cluster (--cluster)")
             return None
         if self["node"] is None:
             raise usage.UsageError("--cluster needs the name of this node (--node)")
         files = (self["cluster-credentials"], self["cluster-ca"])
-        return ClusterOptions(self["cluster"], self["node"], *files)
+        monitors = self["cluster-monitor"] or usual_monitors(self["cluster"])
+        return ClusterOptions(self["cluster"], self["node"], *files, monitors)
 
 
 def _read_motd(path: Path | None) -> str:

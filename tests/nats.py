@@ -43,14 +43,22 @@ class NatsServer:
     :ivar folder: of its files.
     :ivar process: the process; None if there is none.
     :param settings: more lines of its configuration file.
+    :param syncs_always: whether it waits for its disk before it confirms a record.
     """
 
     def __init__(
-        self, folder: Path | str, *, name: str = "n1", settings: str = "", monitor: bool = False
+        self,
+        folder: Path | str,
+        *,
+        name: str = "n1",
+        settings: str = "",
+        monitor: bool = False,
+        syncs_always: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.name = name
         self.settings = settings
+        self.sync = "always" if syncs_always else "2m"
         self.port = free_port()
         self.monitor_port = free_port() if monitor else 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -77,7 +85,7 @@ class NatsServer:
         lines = [
             f"server_name: {self.name}",
             f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.store}" }}',
+            f'jetstream {{ store_dir: "{self.store}", sync_interval: {self.sync} }}',
             self.settings,
         ]
         if self.monitor_port:
@@ -157,7 +165,13 @@ class NatsCluster:
     """
 
     def __init__(
-        self, folder: Path | str, size: int = 3, *, settings: str = "", monitor: bool = False
+        self,
+        folder: Path | str,
+        size: int = 3,
+        *,
+        settings: str = "",
+        monitor: bool = False,
+        syncs_always: bool = False,
     ) -> None:
         ports = [free_port() for _ in range(size)]
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
@@ -168,6 +182,7 @@ class NatsCluster:
                 settings=f"{settings}\ncluster {{ name: test, listen: 127.0.0.1:{port},"
                 f" routes: [{routes}] }}",
                 monitor=monitor,
+                syncs_always=syncs_always,
             )
             for number, port in enumerate(ports, 1)
         ]

@@ -77,6 +77,7 @@ LAYERS = {
         "storage.nats_connection",
         "storage.nats",
         "storage.nats_peer",
+        "storage.nats_durability",
         "storage.sql",
         "storage.terms",
         "storage.upgrade",

@@ -181,7 +181,11 @@ class NatsLog:
 
     # What the follower asks
 
-    async def _describe(self) -> Bounds | None:
+    async def _info(self) -> dict[str, Any] | None:
+        """Return what the leader says about the stream; make it if it was never seen.
+
+        :raises Unknown: if there is no leader: then any server answers, with what it knows.
+        """
         await self._connection.ready(API_PATIENCE)
         try:
             info = await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND})
@@ -189,9 +193,15 @@ class NatsLog:
             if not self._may_make:
                 return None
             info = await self._make()
-        bounds = _bounds(await self._correct(info))
+        info = await self._correct(info)
+        if not info.get("cluster", {}).get("leader"):
+            raise Unknown("the servers have no leader for the log")
         self._may_make = False
-        return bounds
+        return info
+
+    async def _describe(self) -> Bounds | None:
+        info = await self._info()
+        return None if info is None else _bounds(info)
 
     def describe(self) -> Deferred[Bounds | None]:
         """Return what is stored; make the stream if it was never seen."""
@@ -232,6 +242,19 @@ class NatsLog:
             return described
 
         return Deferred.fromCoroutine(bounds())
+
+    def keepers(self) -> Deferred[frozenset[str]]:
+        """Return the names of the servers that keep the log. Fails with ``Unknown``."""
+
+        async def keepers() -> frozenset[str]:
+            info = await self._info()
+            if info is None:
+                raise Unknown("there is no log")
+            cluster = info["cluster"]
+            others = [replica["name"] for replica in cluster.get("replicas") or ()]
+            return frozenset([cluster["leader"], *others])
+
+        return Deferred.fromCoroutine(keepers())
 
     def purge(self, below: int) -> Deferred[None]:
         """Delete the records with positions lower than ``below``. See ``Log``."""
@@ -382,12 +405,6 @@ def refusal(code: int, description: str) -> NotTaken | Unknown:
 
 
 def _bounds(info: dict[str, Any]) -> Bounds:
-    """Return what the leader says.
-
-    :raises Unknown: if there is no leader: then any server answers, with what it knows.
-    """
-    if not info.get("cluster", {}).get("leader"):
-        raise Unknown("the servers have no leader for the log")
     state = info["state"]
     last = state["last_seq"]
     first = state["first_seq"] if state["messages"] else last + 1

@@ -17,6 +17,8 @@ from chat_twisted import reactor_loop
 from chat_twisted.storage import following, nats
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
+from chat_twisted.storage.nats_durability import find_shortcoming
+from tests.end_to_end.support import TWISTD, Process, free_port
 from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
 
 RETRY = 0.02  # seconds until a record that was not taken is appended again
@@ -567,3 +569,53 @@ class ClusterTests(LogTestCase):
         self.cluster.start()
         await a.until(await rest)
         self.check(a, data)
+
+
+class DurabilityTests(LogTestCase):
+    """What ``--sync full`` demands of the servers."""
+
+    async def test_three_servers_that_wait_for_their_disks(self) -> None:
+        cluster = NatsCluster(self.folder, monitor=True, syncs_always=True)
+        cluster.start()
+        self.addCleanup(cluster.kill)
+        node = self.node(*cluster.urls)
+        await node.connected()
+        keepers = await node.log.keepers()
+        self.assertEqual(keepers, {"n1", "n2", "n3"})
+        monitors = [server.monitor for server in cluster.servers]
+        self.assertEqual(await find_shortcoming(keepers, monitors, reactor), ("", True))
+        reason, is_certain = await find_shortcoming(keepers, monitors[:2], reactor)
+        self.assertIn("nothing is known about the NATS server n3", reason)
+        self.assertFalse(is_certain)
+        third = cluster.server("n3")
+        third.stop()
+        reason, is_certain = await find_shortcoming(keepers, monitors, reactor)
+        self.assertIn(f"no answer from {third.monitor}", reason)
+        self.assertFalse(is_certain)
+        third.sync = "1s"
+        third.start()
+        reason, is_certain = await find_shortcoming(keepers, monitors, reactor)
+        self.assertIn("n3 does not have sync_interval: always", reason)
+        self.assertTrue(is_certain)
+
+    async def test_one_server_is_too_few(self) -> None:
+        server = NatsServer(self.folder, monitor=True, syncs_always=True)
+        server.start()
+        self.addCleanup(server.kill)
+        node = self.node(server.url)
+        await node.connected()
+        keepers = await node.log.keepers()
+        found = await find_shortcoming(keepers, [server.monitor], reactor)
+        self.assertEqual(found, ("1 NATS servers keep the log, not 3", True))
+
+    def test_a_node_does_not_start_without_them(self) -> None:
+        server = NatsServer(self.folder / "nats", monitor=True, syncs_always=True)
+        server.start()
+        self.addCleanup(server.kill)
+        listen = f"tcp:{free_port()}:interface=127.0.0.1"
+        node = ("--cluster", server.url, "--node", "a", "--sync", "full")
+        options = ("--state", str(self.folder / "a"), "--listen", listen, *node)
+        process = Process(TWISTD, "-n", "--pidfile=", "chatserver", *options, cwd=str(self.folder))
+        self.addCleanup(process.close)
+        process.wait_for("the server stops: --sync full: 1 NATS servers keep the log, not 3")
+        self.assertEqual(process.wait(), 1)

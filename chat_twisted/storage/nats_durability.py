@@ -1,0 +1,65 @@
+"""Whether the log survives a loss of power of all its servers: what ``--sync full`` demands.
+
+Three servers must keep it, and each must wait for its disk before it confirms a record
+(``sync_interval: always``). A client of NATS can't see that setting; the servers tell it on their
+monitoring ports, of which this module asks ``/varz``. It must not know records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.web.client import Agent, readBody
+
+SERVERS = 3
+"""How many servers must keep the log."""
+
+PATIENCE = 3.0
+"""Seconds for the answer of one server."""
+
+
+async def find_shortcoming(
+    keepers: frozenset[str], monitors: Sequence[str], reactor: Any
+) -> tuple[str, bool]:
+    """Find out why a log would not survive that.
+
+    :param keepers: the names of the servers that keep the log (``NatsLog.keepers``).
+    :param monitors: the URLs of the monitoring of all servers: ``http://HOST:PORT``.
+    :return: the reason, part of a sentence, empty if there is none; and whether it is certain, not
+        only that some server did not answer.
+    """
+    if len(keepers) < SERVERS:
+        return f"{len(keepers)} NATS servers keep the log, not {SERVERS}", True
+    found: dict[str, bool] = {}
+    silent: list[str] = []
+    asked = [Deferred.fromCoroutine(_ask(monitor, reactor)) for monitor in monitors]
+    for monitor, answer in zip(monitors, await gatherResults(asked), strict=True):
+        if answer is None:
+            silent.append(monitor)
+        else:
+            found.update([answer])
+    for name in sorted(keepers):
+        if found.get(name) is False:
+            return f"the NATS server {name} does not have sync_interval: always", True
+    if unknown := sorted(keepers - found.keys()):
+        names = ", ".join(unknown)
+        where = ", ".join(silent) or "the other URLs of --cluster-monitor"
+        return f"nothing is known about the NATS server {names}: no answer from {where}", False
+    return "", True
+
+
+async def _ask(monitor: str, reactor: Any) -> tuple[str, bool] | None:
+    """Return a server's name, and whether it waits for its disk; None if it does not answer."""
+    agent = Agent(reactor, connectTimeout=PATIENCE)
+    asking = agent.request(b"GET", f"{monitor.rstrip('/')}/varz".encode())
+    try:
+        response = await asking.addTimeout(PATIENCE, reactor)
+        body = await readBody(response).addTimeout(PATIENCE, reactor)
+        answer = json.loads(body)
+        config = answer["jetstream"]["config"]
+        return answer["server_name"], bool(config.get("sync_always"))
+    except Exception:  # noqa: BLE001  whatever it is that answers there, it is not such a server
+        return None
