@@ -222,6 +222,13 @@ class NatsClient(Client):
             raise errors.Error("the server does not encrypt")
         return super()._connect_command()
 
+    async def _process_op_err(self, e: Exception) -> None:
+        """Called by nats-py when the connection is lost."""
+        # nats-py would send what waits, fail at that, and leave its tasks behind.
+        self._pending.clear()
+        self._pending_data_size = 0
+        await super()._process_op_err(e)
+
     async def _failed(self, problem: Exception) -> None:
         """Called by nats-py with errors."""
         self._problem = problem

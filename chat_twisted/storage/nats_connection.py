@@ -296,10 +296,11 @@ class _Question:
             self._timer.reset(self._patience)
 
     def fail(self, problem: Exception) -> None:
-        """Give up."""
+        """Give up, if it was not answered: whoever hears of one failure may cancel others."""
         if self._timer.active():
             self._timer.cancel()
-        self.answers.errback(problem)
+        if not self.answers.called:
+            self.answers.errback(problem)
 
     def _too_late(self) -> None:
         self.fail(Unknown(f"no answer in {self._patience:g} s"))

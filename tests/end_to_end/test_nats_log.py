@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import tempfile
@@ -255,6 +256,19 @@ class LostServerTests(OneServerTestCase):
         await a.append(b"3")
         await a.until(1)
         self.check(a, [b"3"])
+
+    async def test_what_could_not_be_sent_leaves_nothing_behind(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        self.server.freeze()
+        for _ in range(100):
+            a.log.tell("topic", bytes(100_000))
+        await self.failUnlessFailure(a.log.append(b"1"), Unknown)
+        self.server.kill()
+        while not isinstance(await a.log.append(b"2").addErrback(lambda f: f.value), NotTaken):
+            await deferLater(reactor, RETRY)
+        gc.collect()  # tasks that have failed, or are still waiting, are logged now
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_of_a_server_that_stands_still_nothing_is_known(self) -> None:
         a = self.node(self.server.url)
