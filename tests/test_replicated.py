@@ -150,7 +150,7 @@ class TogetherTests(ClusterTestCase):
 
     def test_nonsense_that_other_nodes_tell_is_ignored(self) -> None:
         a, b = self.up("a", "b")
-        for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}'):
+        for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}', b"[[1, Infinity]]"):
             a.line.tell(cursors.TOPIC, data)
         self.run_for(0.1)
         self.assertEqual(b.acknowledged, [])

@@ -28,6 +28,9 @@ MAX_WAITING = 8 * 1024 * 1024
 MAX_EARLY = 1000
 """Maximum number of records that are kept although some before them are missing."""
 
+REMEMBERED = 1000
+"""How many of the newest records are known by their hashes, to notice that they were replaced."""
+
 QUIET = 1.5
 """Seconds without a record after which the source is asked whether there is one."""
 
@@ -98,6 +101,8 @@ class Follower:
         self._waiting: list[tuple[int, bytes]] = []
         self._size = 0  # of the waiting ones
         self._early: dict[int, bytes] = {}
+        self._hashes: dict[int, int] = {}  # of the newest records
+        self._doubted: int | None = None  # a position at which there seems to be another record
         self._is_taking = False
         self._room: Deferred[None] | None = None  # fires when fewer wait
         self._is_online = False
@@ -153,8 +158,10 @@ class Follower:
             if len(self._early) < MAX_EARLY:
                 self._early[position] = data
             self._work()
-        elif self._working is None:  # else it has been fetched meanwhile
-            self._is_checked = False  # it may be another log
+        elif self._hashes.get(position) != hash(data):  # else it has been fetched meanwhile
+            # It may be another log, or one that has lost its newest records and got others.
+            self._doubted = position
+            self._is_checked = False
             self._must_check = True
             self._work()
         if not more:
@@ -178,6 +185,8 @@ class Follower:
 
     def _add(self, data: bytes) -> None:
         self._end += 1
+        self._hashes[self._end] = hash(data)
+        self._hashes.pop(self._end - REMEMBERED, None)
         self._size += len(data)
         self._waiting.append((self._end, data))
 
@@ -269,6 +278,8 @@ class Follower:
         """Ask the source what it stores, and stop if it can't be followed."""
         bounds = await self._source.describe()
         certain, doubtful = self._judge(bounds)
+        if not certain and not doubtful and self._doubted is not None:
+            certain = await self._look_at(self._doubted)
         if certain:
             self._break(certain)
         elif doubtful:
@@ -305,6 +316,15 @@ class Follower:
             )
             return "", reason
         return "", ""
+
+    async def _look_at(self, position: int) -> str:
+        """Return why the log can't be followed if there is another record than was taken."""
+        data = await self._source.get(position)
+        known = self._hashes.get(position)
+        self._doubted = None
+        if known is None or data is None or hash(data) == known:
+            return ""
+        return f"record {position} of the log is another one now: the newest records were lost"
 
     async def _fetch(self) -> None:
         """Fetch records after those that have come."""

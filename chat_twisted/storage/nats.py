@@ -176,7 +176,7 @@ class NatsLog:
 
     def _came(self, message: Message, more: bool) -> None:
         position = message.headers.get("Nats-Sequence", "")
-        if self._follower is not None and position.isdecimal():
+        if self._follower is not None and position.isdecimal() and len(position) < 20:
             self._follower.came(int(position), message.data, more)
 
     # What the follower asks

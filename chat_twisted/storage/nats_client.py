@@ -246,7 +246,10 @@ class NatsClient(Client):
             headers = msg.headers or {}
             status = headers.get("Status", "") if headers else ""
             more = subscription.pending_msgs > 0
-            heard(Message(msg.subject, msg.data, headers, msg.reply, status), more)
+            try:
+                heard(Message(msg.subject, msg.data, headers, msg.reply, status), more)
+            except Exception:  # noqa: BLE001  nats-py would say nothing
+                self._events.failure("while a message about {what} was heard", what=msg.subject)
 
         subscription = await self.subscribe(subject, queue, message)
 
