@@ -101,11 +101,13 @@ class MembershipTests(TestCase):
 
     def test_other_options_are_refused_while_other_members_live(self) -> None:
         self.up("a")
-        other = Options(grace=7, rooms=None)
+        other = Options(grace=7000, rooms=None, address_rooms=None, held=5)
         verdict = self.up("b", options=other)
         self.assertIsInstance(verdict.refusal, OtherOptions)
-        self.assertIn(
-            "other options: grace is 600000, not 7, rooms is 100, not None", str(verdict.refusal)
+        self.assertEqual(
+            str(verdict.refusal),
+            "a decide by other options: --grace 600 --rooms 100 --address-rooms 5000 "
+            "--max-clients 10000; this node has --grace 7 --limits off --max-clients 5",
         )
         self.assertTrue(self.up("b", options=other, time=LEASE).taken)  # a is silent
 

@@ -17,6 +17,13 @@ from chat_twisted.storage.records import Record, Up
 LEASE = 5_000
 """Milliseconds of the log's time after which a member that says nothing may be declared gone."""
 
+_GIVEN_AS = {
+    "rooms": "--rooms",
+    "address_rooms": "--address-rooms",
+    "held": "--max-clients",
+    "address_held": "--held",
+}
+
 
 class NameTaken(Exception):
     """A member that is alive has the name."""
@@ -190,12 +197,15 @@ class Membership:
             if other.name != record.node and time - other.heard < LEASE
         ]
         if others and up.options != options:
-            differ = ", ".join(
-                f"{name} is {theirs}, not {ours}"
-                for name, ours, theirs in zip(Options._fields, up.options, options, strict=True)
+            differ = [
+                field
+                for field, ours, theirs in zip(Options._fields, up.options, options, strict=True)
                 if ours != theirs
+            ]
+            return OtherOptions(
+                f"{', '.join(others)} decide by other options: {_as_given(options, differ)}; "
+                f"this node has {_as_given(up.options, differ)}"
             )
-            return OtherOptions(f"{', '.join(others)} decide by other options: {differ}")
         return None
 
     def _end(self, name: str) -> bool:
@@ -206,6 +216,22 @@ class Membership:
         node.live = False
         self._changed.add(name)
         return True
+
+
+def _as_given(options: Options, fields: Iterable[str]) -> str:
+    """Return some options as they are given to the server, so that an operator can copy them."""
+    given = []
+    for field in fields:
+        value = getattr(options, field)
+        if value is None:
+            given.append("--limits off")
+        elif field == "grace":
+            given.append(f"--grace {value / 1000:g}")
+        elif field == "guests":
+            given.append(f"--guests {'yes' if value else 'no'}")
+        else:
+            given.append(f"{_GIVEN_AS[field]} {value}")
+    return " ".join(dict.fromkeys(given))
 
 
 def node_number(name: str) -> int:
