@@ -66,9 +66,6 @@ async def start_tls(
     :raises ssl.SSLError: if the server's certificate is not accepted, or it does not speak TLS.
     :raises OSError: if the connection is lost before.
     """
-    if isinstance(protocol, asyncio.StreamReaderProtocol):
-        # As asyncio's own StreamWriter.start_tls does; else a warning is logged at each end.
-        protocol._over_ssl = True  # type: ignore[attr-defined]  # typeshed does not know it
     done = loop.create_future()
     tls: Any = SSLProtocol(
         loop, protocol, context, done, False, server_hostname, call_connection_made=False

@@ -484,9 +484,9 @@ class MembershipTests(ClusterTestCase):
 
     def test_a_node_with_other_options_is_told_which_and_stops(self) -> None:
         self.up("a")
-        b = self.node("b", OPTIONS._replace(grace=5500, guests=False))
+        b = self.node("b", c.Options(grace=5500, guests=False))
         self.run_for(20)
-        reason = "--grace 1 --guests yes; this node has --grace 5.5 --guests no"
+        reason = "--grace 600 --guests yes; this node has --grace 5.5 --guests no"
         self.assertEqual(b.said, [f"broken: a decide by other options: {reason}"])
 
     def test_the_options_can_be_changed_when_all_nodes_were_stopped(self) -> None:

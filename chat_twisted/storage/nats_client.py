@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -56,6 +57,16 @@ class Message(NamedTuple):
 
 Heard = Callable[[Message, bool], None]
 """Type of the callback for messages. The second argument is whether more have come already."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for a warning of asyncio that nats-py causes at the end of each connection with
+    TLS, and that means nothing.
+    """
+    return not record.getMessage().startswith("returning true from eof_received()")
+
+
+logging.getLogger("asyncio").addFilter(_is_news)
 
 
 class NatsError(Exception):
