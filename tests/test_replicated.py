@@ -841,16 +841,22 @@ class ClockTests(ClusterTestCase):
         for node in (a, b, d):
             self.assertEqual(node.said, ["reachable"], node.name)
 
-    def test_a_cluster_that_has_slept_knows_the_time_when_it_starts(self) -> None:
+    def test_a_node_whose_clock_is_ahead_is_not_believed_when_it_leads(self) -> None:
         a = self.node("a")
         self.run_for(0.5)
+        b = self.node("b", ahead=3600)
+        self.run_for(1)
         a.ledger.stop()
-        self.run_for(0.1)
-        again = self.node("a", ahead=36000)
-        self.run_for(0.5)
-        self.assertEqual(again.said, ["reachable"])
+        self.run_for(3)
+        self.assertEqual(b.said, ["reachable"])
         head = json.loads(self.log.records[-1])
-        self.assertGreater(head["time"] / 1000, EPOCH + 35000)
+        self.assertLess(head["time"] / 1000, EPOCH + 60)
+
+    def test_the_first_node_of_all_brings_the_time_of_day(self) -> None:
+        self.node("a")
+        self.run_for(3)
+        head = json.loads(self.log.records[-1])
+        self.assertGreaterEqual(head["time"] / 1000, EPOCH)
 
 
 class ChainTests(ClusterTestCase):

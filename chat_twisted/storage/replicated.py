@@ -154,7 +154,7 @@ class ReplicatedLedger(Generic[Request]):
         )
         # It may be later than the time of the last entry that has changed the state.
         log_time.reach(self._applier.membership.time)
-        log_time.follows_wall = False
+        log_time.leads = False
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
@@ -224,7 +224,7 @@ class ReplicatedLedger(Generic[Request]):
         wrong clock does not end holds, sanctions and the leases of others.
         """
         members = self._applier.membership.members
-        self._log_time.follows_wall = (
+        self._log_time.leads = (
             # By its incarnation: another node may have the name.
             members[0].incarnation in (self._incarnation, self._applier.incarnation)
             if members
