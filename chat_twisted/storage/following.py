@@ -40,10 +40,10 @@ LATE = 0.05
 RETRY = 0.2
 """Seconds before the source is asked again that has not answered, or not had a record."""
 
-DOUBTS = 4
-DOUBT_PAUSE = 1.0
-"""How often, and after how many seconds each time, the source must say that records that were taken
-are missing, before that is believed: a server that has stood still may answer with old knowledge.
+DOUBT_PAUSES = (0.1, 0.4, 1.0, 2.5)
+"""Seconds after which the source is asked again, each time that it has said that records that were
+taken are missing. After the last time that is believed: a server that has stood still, or has just
+become the leader, may answer with old knowledge.
 """
 
 
@@ -155,7 +155,7 @@ class Follower:
             self._add(data)
             self._add_early()
         elif position > self._end:
-            if len(self._early) < MAX_EARLY:
+            if len(self._early) < MAX_EARLY and self._size < MAX_WAITING:
                 self._early[position] = data
             self._work()
         elif self._hashes.get(position) != hash(data):  # else it has been fetched meanwhile
@@ -283,11 +283,11 @@ class Follower:
         if certain:
             self._break(certain)
         elif doubtful:
-            self._doubts += 1
-            if self._doubts >= DOUBTS:
-                self._break(doubtful)
+            if self._doubts < len(DOUBT_PAUSES):
+                self._doubts += 1
+                await self._pause(DOUBT_PAUSES[self._doubts - 1])
             else:
-                await self._pause(DOUBT_PAUSE)
+                self._break(doubtful)
         elif bounds is not None:
             self._identity = bounds.identity
             self._known = max(bounds.last, self._end, *self._early)
@@ -350,11 +350,11 @@ class Follower:
             return
         data = await self._source.get(position)
         if data is None:
-            self._gaps += 1
-            if self._gaps >= DOUBTS:
-                self._break(f"record {position} is not in the log any more")
+            if self._gaps < len(DOUBT_PAUSES):
+                self._gaps += 1
+                await self._pause(DOUBT_PAUSES[self._gaps - 1])
             else:
-                await self._pause(DOUBT_PAUSE)
+                self._break(f"record {position} is not in the log any more")
         elif self._end + 1 == position:
             self._add(data)
             self._add_early()

@@ -130,7 +130,7 @@ class LogTestCase(TestCase):
             self.assertEqual([one for one in data if one in set(each)], list(each))
 
     def doubt_quickly(self) -> None:
-        self.patch(following, "DOUBT_PAUSE", 0.02)
+        self.patch(following, "DOUBT_PAUSES", (0.02, 0.02))
 
 
 class OneServerTestCase(LogTestCase):
