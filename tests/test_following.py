@@ -328,8 +328,8 @@ class BrokenTests(FollowerTestCase):
 
     def test_another_log_that_appears_without_a_lost_connection(self) -> None:
         self.fill()
-        self.source.identity, self.source.last = "another", 0
-        self.store()
+        self.source.identity, self.source.last = "another", 1
+        self.follower.came(1, b"another one", False)
         self.breaks("another log")
         self.assertEqual(self.taken, [1, 2, 3, 4, 5])
 

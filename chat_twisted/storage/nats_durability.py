@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.web.client import Agent, readBody
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseDone
 
 SERVERS = 3
 """How many servers must keep the log."""
@@ -57,9 +59,34 @@ async def _ask(monitor: str, reactor: Any) -> tuple[str, bool] | None:
     asking = agent.request(b"GET", f"{monitor.rstrip('/')}/varz".encode())
     try:
         response = await asking.addTimeout(PATIENCE, reactor)
-        body = await readBody(response).addTimeout(PATIENCE, reactor)
-        answer = json.loads(body)
+        body = _Body()
+        response.deliverBody(body)
+        answer = json.loads(await body.complete.addTimeout(PATIENCE, reactor))
         config = answer["jetstream"]["config"]
         return answer["server_name"], bool(config.get("sync_always"))
     except Exception:  # noqa: BLE001  whatever it is that answers there, it is not such a server
         return None
+
+
+class _Body(Protocol):
+    """Collects the body of an answer.
+
+    :ivar complete: fires with it.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.complete: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Called by Twisted with each piece."""
+        self._pieces.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Called by Twisted at the end."""
+        if self.complete.called:
+            return  # it was too late
+        if reason.check(ResponseDone):
+            self.complete.callback(b"".join(self._pieces))
+        else:
+            self.complete.errback(reason)
