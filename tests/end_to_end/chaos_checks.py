@@ -207,10 +207,13 @@ def messages(archive: Path) -> list[tuple[int, str]]:
 
 
 def clock_ahead(archive: Path) -> float:
-    """Return by how many seconds the log's time was ahead of the time of day, at most."""
+    """Return by how many seconds the log's time was ahead of the time of day at last. A message that
+    had to wait has a later time in the log, so this is the minimum of several.
+    """
     with closing(_open(archive)) as database:
-        row = database.execute("SELECT max(logged - time) FROM message").fetchone()
-        return (row[0] or 0) / 1000
+        last = "SELECT logged - time AS ahead FROM message ORDER BY number DESC LIMIT 20"
+        [ahead] = database.execute(f"SELECT min(ahead) FROM ({last})").fetchone()
+        return (ahead or 0) / 1000
 
 
 def _open(archive: Path) -> sqlite3.Connection:
