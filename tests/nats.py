@@ -44,6 +44,7 @@ class NatsServer:
     :ivar process: the process; None if there is none.
     :param settings: more lines of its configuration file.
     :param syncs_always: whether it waits for its disk before it confirms a record.
+    :param space: maximum size of its streams; by default three quarters of the disk's free space.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class NatsServer:
         settings: str = "",
         monitor: bool = False,
         syncs_always: bool = False,
+        space: str = "",
     ) -> None:
         self.folder = Path(folder)
         self.name = name
         self.settings = settings
         self.sync = "always" if syncs_always else "2m"
+        self.space = space
         self.port = free_port()
         self.monitor_port = free_port() if monitor else 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -82,10 +85,11 @@ class NatsServer:
     def launch(self) -> None:
         """Start it, without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        space = f", max_file_store: {self.space}" if self.space else ""
         lines = [
             f"server_name: {self.name}",
             f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.store}", sync_interval: {self.sync} }}',
+            f'jetstream {{ store_dir: "{self.store}", sync_interval: {self.sync} {space} }}',
             self.settings,
         ]
         if self.monitor_port:
@@ -172,6 +176,7 @@ class NatsCluster:
         settings: str = "",
         monitor: bool = False,
         syncs_always: bool = False,
+        space: str = "",
     ) -> None:
         ports = [free_port() for _ in range(size)]
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
@@ -183,6 +188,7 @@ class NatsCluster:
                 f" routes: [{routes}] }}",
                 monitor=monitor,
                 syncs_always=syncs_always,
+                space=space,
             )
             for number, port in enumerate(ports, 1)
         ]

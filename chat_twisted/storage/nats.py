@@ -40,6 +40,16 @@ FETCH_SIZE = 1024 * 1024
 REPLICAS = 3
 """How many servers keep the stream, if there are as many."""
 
+MAX_SIZE = 8 << 30
+MIN_SIZE = 1 << 20
+"""Maximum size of a stream, in bytes: by default, and if the servers have little space. There must
+be one: a stream that reaches it refuses records and can be read and purged, while a cluster that
+reaches the limit of its servers, or fills their disks, has no leader any more.
+"""
+
+NO_STORAGE = "insufficient storage"
+"""In the description of the error ``NO_PEERS``, if the servers have too little space."""
+
 IDENTITY = "identity"
 """The stream's metadata that has its identity. A stream that an operator has made has none; its
 identity is the time at which it was made.
@@ -80,7 +90,8 @@ class NatsLog:
     :param ca: the path of the certificates that the servers' certificates are checked with. Without
         it, those of the system are, if the servers encrypt.
     :param name: the stream's name, with which all subjects begin. Letters, digits, "-" and "_".
-    :param max_bytes: maximum size of the stream if it is made, in bytes; None for no limit.
+    :param max_bytes: maximum size of the stream if it is made, in bytes; if the servers have less
+        space, it is halved until they have it. None for ``MAX_SIZE``.
     :raises ValueError: if a URL or a file has mistakes.
     :raises OSError: if a file can't be read.
     """
@@ -290,24 +301,33 @@ class NatsLog:
 
     async def _make(self) -> dict[str, Any]:
         """Make the stream. If another node does at the same time, its stream is taken."""
-        replicas = REPLICAS
-        expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED}
+        replicas, size = REPLICAS, self._max_bytes or MAX_SIZE
+        expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED, *NO_SPACE}
         while True:
             try:
-                await self._call("STREAM.CREATE", self._config(replicas), expected)
+                await self._call("STREAM.CREATE", self._config(replicas, size), expected)
             except JetStreamError as problem:
                 if problem.code == NAME_IN_USE:
                     break
-                few = problem.code == NOT_CLUSTERED or self._connection.server_count < REPLICAS
-                if replicas == 1 or not few:
+                few = problem.code == NO_PEERS and self._connection.server_count < REPLICAS
+                if problem.code in NO_SPACE or NO_STORAGE in problem.description:
+                    size //= 2
+                    if size < MIN_SIZE:
+                        raise Unknown(str(problem)) from problem
+                elif replicas > 1 and (few or problem.code == NOT_CLUSTERED):
+                    replicas = 1
+                else:
                     raise Unknown(str(problem)) from problem
-                replicas = 1
             else:
-                self._log.info("made the log (replicas: {replicas})", replicas=replicas)
+                self._log.info(
+                    "made the log (replicas: {replicas}, at most {size} MiB)",
+                    replicas=replicas,
+                    size=size >> 20,
+                )
                 break
         return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 
-    def _config(self, replicas: int) -> dict[str, Any]:
+    def _config(self, replicas: int, size: int) -> dict[str, Any]:
         return {
             "name": self._name,
             "subjects": [self._subject],
@@ -317,7 +337,7 @@ class NatsLog:
             "num_replicas": replicas,
             "max_consumers": -1,
             "max_msgs": -1,
-            "max_bytes": self._max_bytes if self._max_bytes is not None else -1,
+            "max_bytes": size,
             "max_age": 0,
             "metadata": {IDENTITY: secrets.token_hex(16)},
             **self._needed(),

@@ -306,6 +306,36 @@ class FullTests(OneServerTestCase):
             self.assertEqual(node.taken[-1], (stored + 1, b"again"))
 
 
+class SpaceTests(LogTestCase):
+    """A log is not larger than the servers have space for it."""
+
+    async def fill(self, *urls: str) -> None:
+        """Fill a log on servers that have 5 MiB for it."""
+        a = self.node(*urls)
+        await a.connected()
+        stored = 0
+        with self.assertRaises(NotTaken) as raised:
+            for _ in range(100):
+                stored = await a.log.append(bytes(100_000))
+        self.assertTrue(raised.exception.full)
+        self.assertGreater(stored, 30)  # 4 MiB
+        await a.until(stored)
+        await a.log.purge(stored)
+        self.assertEqual(await a.log.append(b"again"), stored + 1)
+
+    async def test_on_one_server(self) -> None:
+        server = NatsServer(self.folder, space="5MiB")
+        server.start()
+        self.addCleanup(server.kill)
+        await self.fill(server.url)
+
+    async def test_on_three_servers(self) -> None:
+        cluster = NatsCluster(self.folder, space="5MiB")
+        cluster.start()
+        self.addCleanup(cluster.kill)
+        await self.fill(*cluster.urls)
+
+
 class BrokenTests(OneServerTestCase):
     """A log that can't be followed is reported, with the reason."""
 
