@@ -74,7 +74,7 @@ class ClusterStorage(Storage):
         self._monitors = cluster.monitors
         self._must_be_durable = options["sync"] == "full"
         self._checking: Deferred[None] | None = None
-        self.start = Start(node_number(cluster.node), options.decide, 0)
+        self.start = Start(node_number(cluster.node), options.decide, folder.opened.after)
         self._reactor = reactor
         credentials, ca = _files(cluster)
         self._nats = NatsLog(cluster.servers, reactor, credentials=credentials, ca=ca)

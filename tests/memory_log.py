@@ -228,6 +228,7 @@ class Node:
         ahead: float = 0,
     ) -> None:
         self.name = name
+        self.after = 0
         self.folder = folder
         self.options = options
         self.line = log.line()
@@ -254,7 +255,7 @@ class Node:
 
     def start(self) -> None:
         self.ledger.start(self.committed.extend, self._failed, self.acknowledged.extend)
-        self.ledger.propose(Start(self.number, self.options, 0), None)
+        self.ledger.propose(Start(self.number, self.options, self.after), None)
         self.ledger.begin(self)
 
     def reachable(self) -> None:

@@ -32,7 +32,7 @@ def through(*commands: c.Command, version: int = records.FORMAT) -> Record:
 class RecordTests(TestCase):
     def test_all_parts_come_through(self) -> None:
         record = HEAD._replace(
-            up=Up(5, c.Options(guests=False, rooms=None), 1),
+            up=Up(5, c.Options(guests=False, rooms=None), 1, 7),
             gone=("b",),
             forget=("d", "e"),
             down=True,

@@ -601,6 +601,55 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(b.said, ["reachable"])
         self.assert_equal_archives(a, b)
 
+    def test_a_founder_that_was_killed_before_it_has_hidden_the_beginning_does_it_later(
+        self,
+    ) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.kill()
+        self.make_single(a)
+        self.log = MemoryLog(self.clock)
+        a = self.node("a")
+        a.line.cannot_purge = True
+        self.run_for(3)
+        self.assertEqual(self.log.first, 1)
+        a.kill()
+        a = self.node("a")
+        self.run_for(1)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertGreater(self.log.first, 1)
+
+    def test_the_sessions_of_a_single_server_end_when_it_becomes_a_node(self) -> None:
+        [a] = self.up("a")
+        a.propose(c.Login("ann", 1, b"token", node=0), "login")
+        self.run_for(0.1)
+        a.kill()
+        self.make_single(a)
+        self.log = MemoryLog(self.clock)
+        a = self.node("a")
+        self.run_for(1)
+        self.assertEqual(a.ledger.state.users[1].sessions, {})
+        self.assertTrue(a.ledger.state.holds.get(1))
+
+    def test_the_first_node_says_after_which_number_messages_are_numbered(self) -> None:
+        (self.root / "a").mkdir()
+        a = Node(self.log, "a", self.root / "a")
+        indexed: list[int] = []
+        a.ledger._written = indexed.append  # type: ignore[assignment]
+        a.after = 1000
+        a.start()
+        self.run_for(0.5)
+        [b] = self.up("b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.assertEqual(set(indexed), {0})  # there is no message 1000
+        a.propose(say(1, "x"), "said")
+        self.run_for(0.1)
+        self.assertEqual(a.result("said").number, 1001)
+        self.assertEqual(indexed[-1], 1001)
+        self.assert_equal_archives(a, b)
+
     def test_an_archive_of_another_chat_is_not_brought_into_a_cluster(self) -> None:
         [a] = self.up("a")
         self.log.lines.remove(a.line)

@@ -157,10 +157,13 @@ class Membership:
             refusal = self._refuse(record, record.up, options)
             if refusal is not None:
                 return Verdict(taken=False, refusal=refusal)
+            options = record.up.options
+            before = (Start(node_number(record.node), options, 0),)
+            if not self.nodes:
+                # It may have the archive of a single server, with its sessions.
+                before = (Start(0, options, record.up.after), *before)
             node = Node(record.node, record.incarnation, 0, 0, 0, record.up.format, position)
             self.nodes[record.node] = node
-            before = (Start(node_number(record.node), record.up.options, 0),)
-            options = record.up.options
         assert node is not None, "a member"
         self.time = max(self.time, record.time)
         self._changed.add(record.node)

@@ -99,11 +99,14 @@ class Up(NamedTuple):
         the same node, so that it need not wait for the end of its lease.
     :ivar options: the options on which decisions depend.
     :ivar format: the newest version of the format that it knows.
+    :ivar after: the number after which the messages are numbered, if it is the first node of all
+        (``commands.Start``).
     """
 
     previous: int
     options: Options
     format: int
+    after: int = 0
 
 
 class Record(NamedTuple):
@@ -305,7 +308,7 @@ def _names(names: list[object]) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _up(previous: object, options: list[Any], known: object) -> Up:
+def _up(previous: object, options: list[Any], known: object, after: object) -> Up:
     types = get_type_hints(Options)
     decide = Options(*options)
     for name, value in zip(Options._fields, decide, strict=True):
@@ -314,7 +317,7 @@ def _up(previous: object, options: list[Any], known: object) -> Up:
                 continue
             raise TypeError("an option is not a number")
         _number(value, 0, MOST_ALLOWED)
-    return Up(_number(previous, 0), decide, _number(known, 1))
+    return Up(_number(previous, 0), decide, _number(known, 1), _number(after, 0, MOST_ALLOWED))
 
 
 def link(chain: bytes, position: int, facts: Iterable[Fact]) -> bytes:

@@ -22,7 +22,9 @@ from chat_twisted.clocks import LogTime
 from chat_twisted.core.commands import Command, Options, Start, Sweep
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import UnableToSend, Unavailable
+from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
+from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
@@ -126,7 +128,7 @@ class ReplicatedLedger(Generic[Request]):
         self._place = place
         self._written = written
         self._watcher: Watcher | None = None
-        # What it brings along is not in the log, so no other node may begin there without a copy.
+        # What the founder brings along is not in the log, so other nodes must copy its archive.
         self._founding = bool(state.version) and (place is None or not place.applied)
         if place is None:
             chain = records.first_link(dump(state)) if state.version else b""
@@ -159,6 +161,7 @@ class ReplicatedLedger(Generic[Request]):
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
         self._options = Options()
+        self._after = 0  # if this node begins the log, messages are numbered after that
         self._incarnation = 0
         self._target: int | None = None  # the position at which this node may come up
         self._asked_up: float | None = None  # when it has first asked to become a member
@@ -206,7 +209,7 @@ class ReplicatedLedger(Generic[Request]):
     def propose(self, command: Command, request: Request | None) -> None:
         """See ``Ledger.propose``. ``Start`` is what the node comes up with, when it has begun."""
         if isinstance(command, Start):
-            self._options = command.options
+            self._options, self._after = command.options, command.after
         elif not self._in_touch:
             raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
         else:
@@ -256,6 +259,8 @@ class ReplicatedLedger(Generic[Request]):
         elif place.stream != bounds.identity:
             self._break("the log is not the one that this archive has followed")
             return
+        if bounds.first == 1 and bounds.last and {node.name for node in place.nodes} == {self.name}:
+            self._founding = True  # it may have been killed when it founded
         await self._write_place(place)
         if self._ended:
             return
@@ -298,7 +303,7 @@ class ReplicatedLedger(Generic[Request]):
             self._asked_up = self._clock.seconds()
         self._incarnation = secrets.randbits(62) + 1
         self._outbox.begin()
-        self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT))
+        self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT, self._after))
 
     async def _hide_beginning(self) -> None:
         """Delete the first record, so that new nodes copy an archive. Called when this node has
@@ -410,7 +415,7 @@ class ReplicatedLedger(Generic[Request]):
         elif not self._member and self._asked_up is None:
             self._come_up()
         self._differs()
-        return self._written(self.state.number) if done.changes else None
+        return self._written(_newest(done.changes)) if done.changes else None
 
     def _log_members(self, record: Record, verdict: Verdict) -> None:
         """Log which other nodes come and go by a record."""
@@ -674,3 +679,13 @@ class ReplicatedLedger(Generic[Request]):
         for done in self._forgetting.values():
             done.errback(Unavailable("the server is stopping"))
         self._forgetting = {}
+
+
+def _newest(changes: Sequence[Fact]) -> int:
+    """Return the number of the newest message among some facts, or 0. Numbers may have been skipped
+    after it.
+    """
+    for fact in reversed(changes):
+        if type(fact) is Message:
+            return fact.number
+    return 0
