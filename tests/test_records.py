@@ -113,3 +113,9 @@ class ChainTests(TestCase):
         }
         self.assertEqual(len(chains), 9)
         self.assertEqual(link(b"", 1, (message,)), link(b"", 1, (message,)))
+
+    def test_it_is_the_same_whatever_characters_a_python_can_print(self) -> None:
+        said = rb"(7, AwaySet(user=1, why='\u0378\U0001fae9\udc80'))"
+        away = facts.AwaySet(1, "\u0378\U0001fae9\udc80")
+        expected = hashlib.blake2b(said, digest_size=16, key=b"x").digest()
+        self.assertEqual(link(b"x", 7, (away,)), expected)

@@ -261,10 +261,11 @@ class Applier(Generic[Request]):
             done.heard.add(record.node)
         if own is not None:
             done.verdicts.append((record, verdict))
-        if verdict.before or verdict.after:
+        is_turnover = bool(verdict.before or verdict.after)  # a member has come or gone
+        if is_turnover:
             done.turnover.append((record, verdict))
         chain = records.link(self.chain, position, done.changes[first:])
-        if membership.format != before:
+        if is_turnover and membership.format != before:
             # Versions may have other facts, so the chain begins anew.
             chain = records.link(b"", position, ())
             self._chains.clear()

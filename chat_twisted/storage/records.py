@@ -285,8 +285,8 @@ def decode(data: bytes) -> Record:
             _number(head["position"], 0),
             bytes.fromhex(head["chain"]),
             _up(*head["up"]) if "up" in head else None,
-            _names(head.get("gone", [])),
-            _names(head.get("forget", [])),
+            _names(head["gone"]) if "gone" in head else (),
+            _names(head["forget"]) if "forget" in head else (),
             down,
             tuple(_MAKE[code](fields) for code, *fields in head["commands"]),
             version,
@@ -326,9 +326,7 @@ def link(chain: bytes, position: int, facts: Iterable[Fact]) -> bytes:
     :param chain: the chain before it.
     :param facts: all facts that the record has led to.
     """
-    done = tuple(facts)
-    kinds = [type(fact).__name__ for fact in done]
-    said = _encode([position, kinds, done]).encode("utf-8", "surrogatepass")
+    said = _said((position, *facts))
     return hashlib.blake2b(said, digest_size=16, key=chain).digest()
 
 
@@ -337,4 +335,11 @@ def first_link(rows: object) -> bytes:
 
     :param rows: all rows of its state (``snapshot.dump``).
     """
-    return hashlib.blake2b(repr(rows).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(_said(rows), digest_size=16).digest()
+
+
+def _said(values: object) -> bytes:
+    """Return values in a form that is the same on all nodes: ``repr`` would depend on which
+    characters their version of Python can print.
+    """
+    return ascii(values).encode()
