@@ -73,6 +73,10 @@ class Source:
         there = self.first <= position <= self.last and position not in self.missing
         return self._reply(f"get {position}", data(position) if there else None)
 
+    def peek(self, position: int) -> Deferred[object]:
+        there = self.first <= position <= self.last - self.lag and position not in self.missing
+        return self._reply(f"peek {position}", data(position) if there else None)
+
 
 class FollowerTestCase(TestCase):
     def setUp(self) -> None:
@@ -395,6 +399,8 @@ class Stored:
     def get(self, position: int) -> Deferred[bytes | None]:
         return succeed(self.records[position - 1])
 
+    peek = get
+
 
 class ReplacedTests(TestCase):
     """The log has lost its newest records, and as many others have come."""
@@ -427,6 +433,15 @@ class ReplacedTests(TestCase):
         self.source.records.append(b"4")
         self.follower.came(4, b"4", False)
         self.clock.advance(5)
+        self.assertEqual(len(self.taken), 3)
+
+    def test_nor_if_that_was_not_seen(self) -> None:
+        self.follower.offline()
+        self.source.records = [b"1", b"2", b"other", b"4"]
+        self.follower.online()
+        self.clock.advance(0)
+        [reason] = self.said
+        self.assertIn("record 3 of the log is another one now", reason)
         self.assertEqual(len(self.taken), 3)
 
     def test_what_only_seems_to_be_another_record_is_ignored(self) -> None:

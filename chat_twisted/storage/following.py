@@ -72,6 +72,9 @@ class Source(Protocol):
     def get(self, position: int) -> Deferred[bytes | None]:
         """Return one record; None if it is not stored. Fails with ``Unknown``."""
 
+    def peek(self, position: int) -> Deferred[bytes | None]:
+        """As ``get``, perhaps from a server that lacks the newest."""
+
 
 class Follower:
     """Calls ``take`` with the records of a source.
@@ -278,8 +281,11 @@ class Follower:
         """Ask the source what it stores, and stop if it can't be followed."""
         bounds = await self._source.describe()
         certain, doubtful = self._judge(bounds)
-        if not certain and not doubtful and self._doubted is not None:
-            certain = await self._look_at(self._doubted)
+        if not certain and not doubtful:
+            if not self._is_checked and await self._is_other(self._end):
+                self._doubted = self._end
+            if self._doubted is not None:
+                certain = await self._look_at(self._doubted)
         if certain:
             self._break(certain)
         elif doubtful:
@@ -316,6 +322,16 @@ class Follower:
             )
             return "", reason
         return "", ""
+
+    async def _is_other(self, position: int) -> bool:
+        """Return whether some server has another record than was taken: others may have filled the
+        places of those that the log has lost, while there was no connection.
+        """
+        known = self._hashes.get(position)
+        if known is None:
+            return False
+        data = await self._source.peek(position)
+        return data is not None and hash(data) != known
 
     async def _look_at(self, position: int) -> str:
         """Return why the log can't be followed if there is another record than was taken."""

@@ -111,6 +111,7 @@ class NatsLog:
         self._name = name
         self._subject = f"{name}.log"
         self._stored = f"{name}.log.stored"
+        self._direct = f"$JS.API.DIRECT.GET.{name}"
         self._max_bytes = max_bytes
         self._reactor = reactor
         self._follower: Follower | None = None
@@ -227,8 +228,14 @@ class NatsLog:
             "no_hdr": True,
         }
         return self._connection.collect(
-            f"$JS.API.DIRECT.GET.{self._name}", _json(request), API_PATIENCE, _has_status
+            self._direct, _json(request), API_PATIENCE, _has_status
         ).addCallbacks(_fetched, _unknown, callbackArgs=(after,))
+
+    def peek(self, position: int) -> Deferred[bytes | None]:
+        """Return one record, from any server. It works while there is no leader."""
+        request = _json({"seq": position})
+        answer = self._connection.request(self._direct, request, API_PATIENCE)
+        return answer.addCallbacks(_peeked, _unknown)
 
     def get(self, position: int) -> Deferred[bytes | None]:
         """Return one record, from the stream's leader."""
@@ -437,6 +444,10 @@ def _fetched(messages: list[Message], after: int) -> Fetched:
     if end.status != END_OF_BATCH:  # 404: there is none
         return Fetched([], after)
     return Fetched([each.data for each in records], int(end.headers["Nats-Last-Sequence"]))
+
+
+def _peeked(message: Message) -> bytes | None:
+    return None if message.status else message.data
 
 
 def _has_status(message: Message) -> bool:

@@ -398,6 +398,27 @@ class BrokenTests(OneServerTestCase):
         self.server.start()
         self.assertIn("ends at record 10, and 15 was taken", await a.broken)
 
+    async def test_an_old_copy_of_the_log_to_which_others_have_appended(self) -> None:
+        a = await self.filled()
+        self.server.stop()
+        shutil.copytree(self.server.store, self.folder / "old")
+        self.server.start()
+        await a.append_all(records("b", 5))
+        await a.until(15)
+        self.server.stop()
+        self.server.wipe()
+        shutil.move(self.folder / "old", self.server.store)
+        port, self.server.port = self.server.port, free_port()  # only the other node finds it
+        self.server.start()
+        c = self.node(self.server.url, after=10)
+        await c.connected()
+        await c.append_all(records("c", 10))
+        self.server.stop()
+        self.server.port = port
+        self.server.start()
+        self.assertIn("record 15 of the log is another one", await a.broken)
+        self.assertEqual(len(a.taken), 15)
+
     async def test_a_deleted_record_is_missed(self) -> None:
         self.doubt_quickly()
         a = await self.filled()
