@@ -25,7 +25,6 @@ from chat_twisted.storage.nats_client import (
     Heard,
     Message,
     NatsClient,
-    NatsError,
     Server,
     parse_url,
     read_credentials,
@@ -213,8 +212,8 @@ class NatsConnection:
             try:
                 async with asyncio.timeout(CONNECT_PATIENCE):
                     await self._open(client)
-            except (NatsError, TimeoutError) as problem:
-                self._report(server, str(problem) or "no answer")
+            except Exception as problem:  # noqa: BLE001  nats-py raises many if it is lost again
+                self._report(server, problem)
                 await client.leave()
                 failures += 1
                 if failures % len(self._servers) == 0:
@@ -224,10 +223,7 @@ class NatsConnection:
                 await self._use(client, server)
 
     async def _open(self, client: NatsClient) -> None:
-        """Connect, and subscribe everything.
-
-        :raises NatsError: if that is not possible.
-        """
+        """Connect, and subscribe everything."""
         await client.open()
         self._inbox = client.new_inbox()
         await client.listen(f"{self._inbox}.*", "", self._answered)
@@ -238,14 +234,16 @@ class NatsConnection:
                 subscribed += 1
             await client.rtt()  # the server knows them
 
-    def _report(self, server: Server, problem: str) -> None:
+    def _report(self, server: Server, problem: Exception) -> None:
         """Log why a server can't be reached, once."""
-        if self._problems.get(server) != problem:
-            self._problems[server] = problem
+        is_late = isinstance(problem, TimeoutError)
+        text = "no answer" if is_late else str(problem) or type(problem).__name__
+        if self._problems.get(server) != text:
+            self._problems[server] = text
             self._log.warn(
                 "can't reach the NATS server {server}: {problem}",
                 server=server.address,
-                problem=problem,
+                problem=text,
             )
 
     async def _use(self, client: NatsClient, server: Server) -> None:
@@ -260,6 +258,8 @@ class NatsConnection:
             self._connected()
             await client.until_lost()
             self._log.warn("lost the NATS server {server}", server=server.address)
+        except Exception:  # noqa: BLE001  whatever it is, there must be a connection again
+            self._log.failure("using the NATS server {server}", server=server.address)
         finally:
             self._client = None
             for question in list(self._questions.values()):

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nats.errors import ConnectionClosedError
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
@@ -18,6 +19,7 @@ from chat_twisted import reactor_loop
 from chat_twisted.storage import following, nats
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
+from chat_twisted.storage.nats_client import NatsClient
 from chat_twisted.storage.nats_durability import find_shortcoming
 from tests.end_to_end.support import TWISTD, Process, free_port
 from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
@@ -269,6 +271,21 @@ class LostServerTests(OneServerTestCase):
             await deferLater(reactor, RETRY)
         gc.collect()  # tasks that have failed, or are still waiting, are logged now
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_a_connection_that_is_lost_while_it_is_made_is_made_again(self) -> None:
+        faults = [ConnectionClosedError(), AssertionError(), TimeoutError()]
+        listen = NatsClient.listen
+
+        async def fail(client: NatsClient, *arguments: object) -> None:
+            if faults:
+                raise faults.pop()
+            await listen(client, *arguments)
+
+        self.patch(NatsClient, "listen", fail)
+        a = self.node(self.server.url)
+        await a.connected()
+        self.assertEqual(faults, [])
+        await a.until(await a.append(b"1"))
 
     async def test_of_a_server_that_stands_still_nothing_is_known(self) -> None:
         a = self.node(self.server.url)
