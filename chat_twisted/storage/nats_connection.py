@@ -80,6 +80,7 @@ class NatsConnection:
         self._lost = lost
         self._client: NatsClient | None = None  # the one that is connected
         self._running: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()  # lost connections that are being closed
         self._subscriptions: list[tuple[str, str, Heard]] = []
         self._inbox = ""
         self._numbers = itertools.count(1)
@@ -206,15 +207,24 @@ class NatsConnection:
         return ended.addErrback(lambda failure: failure.trap(asyncio.CancelledError) and None)
 
     async def _run(self) -> None:
+        try:
+            await self._keep_connected()
+        finally:
+            await asyncio.gather(*self._leaving)
+
+    async def _keep_connected(self) -> None:
         failures = 0
         for server in itertools.cycle(self._servers):
             client = NatsClient(server, self._credentials, self._tls, self._name)
             try:
                 async with asyncio.timeout(CONNECT_PATIENCE):
                     await self._open(client)
+            except asyncio.CancelledError:
+                self._leave(client)
+                raise
             except Exception as problem:  # noqa: BLE001  nats-py raises many if it is lost again
                 self._report(server, problem)
-                await client.leave()
+                self._leave(client)
                 failures += 1
                 if failures % len(self._servers) == 0:
                     await asyncio.sleep(PAUSE)
@@ -265,7 +275,13 @@ class NatsConnection:
             for question in list(self._questions.values()):
                 question.fail(Unknown("the connection to the NATS server was lost"))
             self._lost()
-            await client.leave()
+            self._leave(client)
+
+    def _leave(self, client: NatsClient) -> None:
+        """Close a connection, without waiting: its server may stand still."""
+        leaving = asyncio.create_task(client.leave())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
 
 class _Question:

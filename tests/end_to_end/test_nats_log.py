@@ -272,6 +272,12 @@ class LostServerTests(OneServerTestCase):
         gc.collect()  # tasks that have failed, or are still waiting, are logged now
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    async def test_it_may_be_closed_while_it_connects(self) -> None:
+        self.server.freeze()
+        log = self.log(self.server.url)
+        await deferLater(reactor, 0)
+        await log.close()  # trial fails if something stays behind
+
     async def test_a_connection_that_is_lost_while_it_is_made_is_made_again(self) -> None:
         faults = [ConnectionClosedError(), AssertionError(), TimeoutError()]
         listen = NatsClient.listen
