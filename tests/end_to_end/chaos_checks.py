@@ -207,8 +207,9 @@ def messages(archive: Path) -> list[tuple[int, str]]:
 
 
 def clock_ahead(archive: Path) -> float:
-    """Return by how many seconds the log's time was ahead of the time of day at last. A message
-    that had to wait has a later time in the log, so this is the minimum of several.
+    """Return by how many seconds the log's time was ahead of the time of day at last.
+
+    A message that had to wait has a later time in the log, so this is the minimum of several.
     """
     with closing(_open(archive)) as database:
         last = "SELECT logged - time AS ahead FROM message ORDER BY number DESC LIMIT 20"

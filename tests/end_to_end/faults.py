@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,22 @@ class ServerDiskFull:
         server.start()
 
 
+class ServerWiped:
+    """A NATS server loses its disk, and begins with an empty one."""
+
+    def __str__(self) -> str:
+        return "a server loses its disk"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        server = chaos.leader()
+        chaos.note(f"{self}: {server.name}")
+        chaos.stop(server, signal.SIGKILL)
+        shutil.rmtree(server.disk.folder / "jetstream")
+        chaos.talk(2)
+        server.start()
+        chaos.talk(5)
+
+
 class StreamFull:
     """The stream has as many bytes as it may."""
 
@@ -225,13 +242,17 @@ OTHERS: dict[str, Callable[[], Fault]] = {
 }
 
 
+OF_THREE: dict[str, Callable[[], Fault]] = {"server-wiped": ServerWiped}
+"""The same, for clusters with three servers only."""
+
+
 def named(text: str) -> Fault:
-    """Return a fault: a key of ``OTHERS``, or ``TARGET:WAY:SECONDS``.
+    """Return a fault: a key of ``OTHERS`` or ``OF_THREE``, or ``TARGET:WAY:SECONDS``.
 
     :raises ValueError: if there is none.
     """
-    if text in OTHERS:
-        return OTHERS[text]()
+    if make := OTHERS.get(text) or OF_THREE.get(text):
+        return make()
     target, way, seconds = text.split(":")
     if target not in TARGETS or way not in WAYS:
         raise ValueError(text)
@@ -255,7 +276,7 @@ def of_three_servers() -> list[Fault]:
     """Return what can happen to nodes with three NATS servers."""
     failures = [Failure(target, way) for target in TARGETS for way in WAYS]
     failures.remove(Failure("node", "split"))
-    return [*failures, *_others()]
+    return [*failures, *(make() for make in OF_THREE.values()), *_others()]
 
 
 def _others() -> list[Fault]:
