@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
+from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 SERVERS = 3
 """How many servers must keep the log."""
@@ -34,7 +38,10 @@ async def find_shortcoming(
         only that some server did not answer.
     """
     if len(keepers) < SERVERS:
-        return f"{len(keepers)} NATS servers keep the log, not {SERVERS}", True
+        return (
+            f"the number of NATS servers that keep the log is {len(keepers)}, not {SERVERS}",
+            True,
+        )
     found: dict[str, bool] = {}
     silent: list[str] = []
     asked = [Deferred.fromCoroutine(_ask(monitor, reactor)) for monitor in monitors]
@@ -49,13 +56,14 @@ async def find_shortcoming(
     if unknown := sorted(keepers - found.keys()):
         names = ", ".join(unknown)
         where = ", ".join(silent) or "the other URLs of --cluster-monitor"
-        return f"nothing is known about the NATS server {names}: no answer from {where}", False
+        reason = f"nothing is known about the NATS server {names}: no answer from {where}"
+        return f"{reason} (http: 8222 in its configuration)", False
     return "", True
 
 
 async def _ask(monitor: str, reactor: Any) -> tuple[str, bool] | None:
     """Return a server's name, and whether it waits for its disk; None if it does not answer."""
-    agent = Agent(reactor, connectTimeout=PATIENCE)
+    agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor))
     asking = agent.request(b"GET", f"{monitor.rstrip('/')}/varz".encode())
     try:
         response = await asking.addTimeout(PATIENCE, reactor)
@@ -66,6 +74,27 @@ async def _ask(monitor: str, reactor: Any) -> tuple[str, bool] | None:
         return answer["server_name"], bool(config.get("sync_always"))
     except Exception:  # noqa: BLE001  whatever it is that answers there, it is not such a server
         return None
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Makes the connections for an ``Agent``."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def endpointForURI(self, uri: URI) -> _QuietEndpoint:
+        """Return what connects to a URL's host. Called by Twisted."""
+        return _QuietEndpoint(self._reactor, uri.host, uri.port, timeout=PATIENCE)
+
+
+class _QuietEndpoint(HostnameEndpoint):
+    """Connects without a line in the log: a node may have to ask every few seconds."""
+
+    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
+        """Connect. Called by Twisted."""
+        protocolFactory.noisy = False
+        return super().connect(protocolFactory)
 
 
 class _Body(Protocol):

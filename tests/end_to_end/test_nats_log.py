@@ -13,6 +13,7 @@ from nats.errors import ConnectionClosedError
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
@@ -686,6 +687,19 @@ class DurabilityTests(LogTestCase):
         self.assertIn("n3 does not have sync_interval: always", reason)
         self.assertTrue(is_certain)
 
+    async def test_asking_again_and_again_fills_no_log(self) -> None:
+        lines: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        monitors = [f"http://127.0.0.1:{free_port()}"]
+        reason, _ = await find_shortcoming(frozenset(["n1", "n2", "n3"]), monitors, reactor)
+        self.assertIn(f"no answer from {monitors[0]}", reason)
+        self.assertEqual(lines, [])
+
     async def test_one_server_is_too_few(self) -> None:
         server = NatsServer(self.folder, monitor=True, syncs_always=True)
         server.start()
@@ -694,7 +708,7 @@ class DurabilityTests(LogTestCase):
         await node.connected()
         keepers = await node.log.keepers()
         found = await find_shortcoming(keepers, [server.monitor], reactor)
-        self.assertEqual(found, ("1 NATS servers keep the log, not 3", True))
+        self.assertEqual(found, ("the number of NATS servers that keep the log is 1, not 3", True))
 
     def test_a_node_does_not_start_without_them(self) -> None:
         server = NatsServer(self.folder / "nats", monitor=True, syncs_always=True)
@@ -705,5 +719,7 @@ class DurabilityTests(LogTestCase):
         options = ("--state", str(self.folder / "a"), "--listen", listen, *node)
         process = Process(TWISTD, "-n", "--pidfile=", "chatserver", *options, cwd=str(self.folder))
         self.addCleanup(process.close)
-        process.wait_for("the server stops: --sync full: 1 NATS servers keep the log, not 3")
+        process.wait_for(
+            "the server stops: --sync full: the number of NATS servers that keep the log is 1, not 3"
+        )
         self.assertEqual(process.wait(), 1)
