@@ -19,7 +19,7 @@ from chat_twisted.core.entries import Duplicate, LoggedIn, Outcome
 from chat_twisted.core.errors import NoSession, Unavailable
 from chat_twisted.core.facts import AwaySet
 from chat_twisted.core.message import Message
-from chat_twisted.storage import applying, cursors, outbox, records, replicated
+from chat_twisted.storage import applying, cursors, duties, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
 from tests.memory_log import EPOCH, ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
@@ -145,7 +145,7 @@ class TogetherTests(ClusterTestCase):
         self.run_for(0.1)
         self.assertEqual(b.acknowledged, [(1, number)])
         self.assertEqual(b.ledger.state.users[1].cursor, 0)
-        self.run_for(replicated.RECORD_CURSORS + 1)
+        self.run_for(duties.RECORD_CURSORS + 1)
         self.assertEqual(b.ledger.state.users[1].cursor, number)
 
     def test_nonsense_that_other_nodes_tell_is_ignored(self) -> None:
@@ -665,29 +665,29 @@ class MembershipTests(ClusterTestCase):
         self.assertIn("differs from that of a", again.said[-1])
 
     def test_the_log_is_purged_below_what_all_known_nodes_have_applied(self) -> None:
-        self.patch(replicated, "KEPT", 2)
-        self.patch(replicated, "KEPT_FOR", 0.0)
+        self.patch(duties, "KEPT", 2)
+        self.patch(duties, "KEPT_FOR", 0.0)
         a, b = self.up("a", "b")
         b.kill()
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         before = self.log.first
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         self.assertEqual(self.log.first, before)  # b does not go on
         done = a.ledger.forget("b")
         self.run_for(0.2)
         self.successResultOf(done)
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         self.assertGreater(self.log.first, before + 50)
         self.assertEqual([node["name"] for node in a.ledger.status()["nodes"]], ["a"])
 
     def test_records_are_kept_while_a_new_node_may_copy_what_was_before_them(self) -> None:
-        self.patch(replicated, "KEPT", 2)
-        self.patch(replicated, "KEPT_FOR", 2 * replicated.PURGE_EVERY)
+        self.patch(duties, "KEPT", 2)
+        self.patch(duties, "KEPT_FOR", 2 * duties.PURGE_EVERY)
         self.up("a")
         position = self.log.last  # of a copy
-        self.run_for(3 * replicated.PURGE_EVERY - 2)
+        self.run_for(3 * duties.PURGE_EVERY - 2)
         self.assertLessEqual(self.log.first, position + 1)
-        self.run_for(replicated.PURGE_EVERY)
+        self.run_for(duties.PURGE_EVERY)
         self.assertGreater(self.log.first, position + 1)
         self.assertGreater(self.log.last - self.log.first, 100)
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from chat_twisted.clocks import LogTime
-from chat_twisted.core.commands import Command, Options, Start, Sweep
+from chat_twisted.core.commands import Command, Options, Start
 from chat_twisted.core.entries import Entry, Outcome
-from chat_twisted.core.errors import UnableToSend, Unavailable
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
 from chat_twisted.core.message import Message
@@ -31,8 +30,11 @@ from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage import records, replica
 from chat_twisted.storage.applying import WRITE_AGAIN, Applied, Applier
+from chat_twisted.storage.contact import Contact, Watcher
 from chat_twisted.storage.cursors import Cursors
-from chat_twisted.storage.embedded import SWEEP_STEP, Writer
+from chat_twisted.storage.duties import Duties
+from chat_twisted.storage.embedded import Writer
+from chat_twisted.storage.forgetting import Forgetting
 from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
 from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict, node_number
 from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
@@ -45,13 +47,6 @@ BEAT = 1.0
 CHECK = 0.25
 """Seconds between two looks at what is due."""
 
-LOST_AFTER = 4.0
-"""Seconds without an own record that came back, after which the node is out of touch. Its lease
-ends one second later."""
-
-FULL_FOR = 2.5
-"""Seconds for which the log counts as full after it has said so; the node asks every second."""
-
 UP_AGAIN = 1.0
 UP_WITHIN = 2.5 * LEASE / 1000
 """A node that may not become a member, because the one before it, or others, may still live, asks
@@ -60,36 +55,11 @@ again after so many seconds, and gives up after that time."""
 ASK_AGAIN = 1.0
 """Seconds after which the log is asked again that did not answer."""
 
-RECORD_CURSORS = 60.0
-"""Seconds between two records of the cursors of users who stay logged in."""
-
-PURGE_EVERY = 60.0
-"""Seconds between two purges of the log."""
-
-KEPT = 10_000
-KEPT_FOR = 600.0
-"""How many records are kept that all nodes have applied, and for how many seconds at least: a new
-node is not known yet while it copies an archive, and then needs all that came after it.
-"""
-
 GIVEN_UP = "the other nodes had no sign of life from it"
 """Why the sessions of a node end that is gone, part of a sentence."""
 
 DOWN_WITHIN = 2.0
 """Maximum time for saying that the node ends, in seconds."""
-
-
-class Watcher(Protocol):
-    """Who is told what happens to a node."""
-
-    def reachable(self) -> None:
-        """Called when the node can serve from now on."""
-
-    def unreachable(self, reason: str) -> None:
-        """Called when it is out of touch; its sessions must end."""
-
-    def broken(self, reason: str) -> None:
-        """Called if it can't go on."""
 
 
 class ReplicatedLedger(Generic[Request]):
@@ -127,7 +97,7 @@ class ReplicatedLedger(Generic[Request]):
         self._to = log
         self._place = place
         self._written = written
-        self._watcher: Watcher | None = None
+        self._contact = Contact(clock)
         # What the founder brings along is not in the log, so other nodes must copy its archive.
         self._founding = bool(state.version) and (place is None or not place.applied)
         if place is None:
@@ -167,18 +137,11 @@ class ReplicatedLedger(Generic[Request]):
         self._asked_up: float | None = None  # when it has first asked to become a member
         self._up_at: float | None = None  # when it asks again
         self._member = False
-        self._in_touch = False
-        self._touched = clock.seconds()  # when its last record that came back was appended
-        self._steady_since = clock.seconds()  # in touch, and the log takes records
-        self._heard: dict[str, float] = {}  # when the last record of each node was applied
         self._appended = clock.seconds()
-        self._purge_at = clock.seconds() + PURGE_EVERY
-        # The position that all nodes had applied, at the last times of a purge.
-        self._applied_by_all: deque[int] = deque(maxlen=1 + int(KEPT_FOR / PURGE_EVERY))
-        self._record_at = clock.seconds() + RECORD_CURSORS
+        self._duties = Duties(name, log, clock, self._propose_or_drop)
         self._checking: IDelayedCall | None = None
         self._giving_up: IDelayedCall | None = None
-        self._forgetting: dict[str, Deferred[None]] = {}
+        self._forgetting = Forgetting(lambda names: self._outbox.note(forget=names))
         self._accused: set[str] = set()  # nodes of which it was logged that they differ
         self._ended = False
         self._went_down: Deferred[None] | None = None
@@ -210,7 +173,7 @@ class ReplicatedLedger(Generic[Request]):
         """See ``Ledger.propose``. ``Start`` is what the node comes up with, when it has begun."""
         if isinstance(command, Start):
             self._options, self._after = command.options, command.after
-        elif not self._in_touch:
+        elif not self._contact.is_made:
             raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
         else:
             self._outbox.put(command, request)
@@ -246,7 +209,7 @@ class ReplicatedLedger(Generic[Request]):
 
         :param watcher: is told what happens.
         """
-        self._watcher = watcher
+        self._contact.watcher = watcher
         joining = Deferred.fromCoroutine(self._join())
         joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
 
@@ -316,7 +279,7 @@ class ReplicatedLedger(Generic[Request]):
                 await deferLater(self._clock, ASK_AGAIN)
             else:
                 self._founding = False
-                self._touch(self._touched)
+                self._contact.came_back(None, is_ready=self._member)
                 return
 
     def _not_up(self, refusal: NameTaken | OtherOptions) -> None:
@@ -336,8 +299,8 @@ class ReplicatedLedger(Generic[Request]):
             return
         self._end()
         self._lose(reason)
-        if self._watcher is not None:
-            self._watcher.broken(reason)
+        if self._contact.watcher is not None:
+            self._contact.watcher.broken(reason)
 
     # Appending
 
@@ -375,11 +338,10 @@ class ReplicatedLedger(Generic[Request]):
 
     def _refused(self, notes: Notes) -> None:
         """Called when a record was certainly not taken."""
-        self._steady_since = self._clock.seconds()
+        self._contact.refused()
         if notes.up is not None:
             self._up_at = self._clock.seconds() + UP_AGAIN
-        if notes.forget:
-            self._forgotten(notes, UnableToSend("the log does not take records"))
+        self._forgetting.refused(notes.forget)
         if notes.down:
             self._is_down()
 
@@ -400,7 +362,7 @@ class ReplicatedLedger(Generic[Request]):
 
     def _applied(self, done: Applied[Request]) -> Deferred[None] | None:
         """Called when records are applied and written."""
-        self._heard.update(dict.fromkeys(done.heard, self._clock.seconds()))
+        self._duties.heard(done.heard)
         self._choose_clock()
         self._report(done.outcomes)
         for record, verdict in done.verdicts:
@@ -458,11 +420,10 @@ class ReplicatedLedger(Generic[Request]):
             if self._founding:
                 hiding = Deferred.fromCoroutine(self._hide_beginning())
                 hiding.addErrback(lambda fault: self._log.failure("while founding", fault))
-        if batch.notes.forget:
-            self._forgotten(batch.notes, None)
+        self._forgetting.decided(batch.notes.forget, self._applier.membership.nodes)
         if batch.notes.down:
             self._is_down()
-        self._touch(batch.begun)
+        self._contact.came_back(batch.begun, is_ready=self._member and not self._founding)
 
     @property
     def _is_member(self) -> bool:
@@ -486,32 +447,16 @@ class ReplicatedLedger(Generic[Request]):
 
     # Being in touch
 
-    def _touch(self, appended: float) -> None:
-        now = self._clock.seconds()
-        self._touched = appended
-        is_ready = self._member and not self._founding
-        if not self._in_touch and is_ready and now - appended < LOST_AFTER:
-            self._in_touch = True
-            self._steady_since = now
-            if self._watcher is not None:
-                self._watcher.reachable()
-
     def _lose(self, reason: str) -> None:
-        """Be out of touch."""
-        if self._in_touch:
-            self._in_touch = False
-            self._outbox.refuse_waiting(f"the server can't serve now: {reason}")
-            if self._watcher is not None:
-                self._watcher.unreachable(reason)
+        said = f"the server can't serve now: {reason}"
+        self._contact.lose(reason, lambda: self._outbox.refuse_waiting(said))
 
     def _check(self) -> None:
         """Do what is due. Called by a timer."""
         self._checking = self._clock.callLater(CHECK, self._check)
         now = self._clock.seconds()
-        is_full = now - self._outbox.full_at < FULL_FOR
-        if is_full:
-            self._steady_since = now
-        elif self._in_touch and now - self._touched >= LOST_AFTER:
+        is_full = self._contact.is_full(self._outbox.full_at)
+        if self._contact.is_overdue and not is_full:
             self._lose("it can't reach its cluster")
         if self._up_at is not None and now >= self._up_at:
             self._come_up()
@@ -519,46 +464,19 @@ class ReplicatedLedger(Generic[Request]):
             return
         if now - self._appended >= BEAT:
             self._outbox.beat()
-        if self._in_touch and not is_full:
-            self._tend(now)
+        if self._contact.is_made and not is_full:
+            self._do_duties()
 
-    def _tend(self, now: float) -> None:
-        """Do what a node does for the cluster."""
-        membership = self._applier.membership
-        time = self._log_time()
-        if now - self._steady_since >= LEASE / 1000:
-            lost = [
-                name
-                for name in membership.overdue(time)
-                if name != self.name
-                # The log's time may have jumped, for example when all nodes were suspended.
-                and now - self._heard.get(name, self._steady_since) >= LEASE / 1000
-            ]
-            if lost and self._outbox.flight is None:
-                self._outbox.note(gone=lost)
-        if now >= self._record_at:
-            self._record_at = now + RECORD_CURSORS
-            self._record_cursors()
-        if membership.members[0].name != self.name:
-            return
-        due = self.state.next_due
-        if due is not None and due <= time and self._outbox.flight is None:
-            self._propose_or_drop(Sweep(SWEEP_STEP))
-        if now >= self._purge_at:
-            self._purge_at = now + PURGE_EVERY
-            self._purge(membership.lowest)
-
-    def _purge(self, applied_by_all: int) -> None:
-        """Delete the records from the log that no node needs any more."""
-        self._applied_by_all.append(applied_by_all)
-        below = min(self._applied_by_all) + 1 - KEPT
-        if len(self._applied_by_all) == self._applied_by_all.maxlen and below > 1:
-            self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
-
-    def _record_cursors(self) -> None:
+    def _do_duties(self) -> None:
+        """Do what a member does for the cluster."""
+        membership, duties = self._applier.membership, self._duties
+        time, is_idle = self._log_time(), self._outbox.flight is None
+        silent = [*duties.silent(membership, time, self._contact.steady_since)]
+        if silent and is_idle:
+            self._outbox.note(gone=silent)
         if self._cursors is not None:
-            for command in self._cursors.commands(self.state.users):
-                self._propose_or_drop(command)
+            duties.record_cursors(self._cursors, self.state)
+        duties.lead(membership, self.state, time, is_idle=is_idle)
 
     def _propose_or_drop(self, command: Command) -> None:
         # These are only delayed: a sweep is proposed again, and clients acknowledge again.
@@ -596,38 +514,16 @@ class ReplicatedLedger(Generic[Request]):
 
         :return: fires when that is decided, or fails with a ``ChatError``.
         """
-        node = self._applier.membership.nodes.get(name)
-        done: Deferred[None] = Deferred()
-        if node is None:
-            done.errback(UnableToSend(f"no node is called {name}"))
-        elif node.live:
-            done.errback(UnableToSend(f"{name} is a member now: stop it first"))
-        elif not self._in_touch:
-            done.errback(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
-        elif name in self._forgetting:
-            done.errback(UnableToSend(f"{name} is being forgotten already"))
-        else:
-            self._forgetting[name] = done
-            self._outbox.note(forget=[name])
-        return done
-
-    def _forgotten(self, notes: Notes, error: Exception | None) -> None:
-        for name in notes.forget:
-            if (done := self._forgetting.pop(name, None)) is None:
-                continue
-            if error is not None:
-                done.errback(error)
-            elif name in self._applier.membership.nodes:
-                done.errback(UnableToSend(f"{name} has become a member again"))
-            else:
-                done.callback(None)
+        if not self._contact.is_made:
+            return fail(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
+        return self._forgetting.ask(name, self._applier.membership.nodes.get(name))
 
     def status(self) -> dict[str, Any]:
         """Return what the operator wants to know of the cluster."""
         applier, time = self._applier, self._log_time()
         return {
             "node": self.name,
-            "in_touch": self._in_touch,
+            "in_touch": self._contact.is_made,
             "position": applier.position,
             "format": self._format,
             "chain": applier.chain.hex(),
@@ -651,9 +547,10 @@ class ReplicatedLedger(Generic[Request]):
         :return: fires when that is in the log, or can't be said.
         """
         self._went_down = Deferred()
-        self._record_cursors()
+        if self._cursors is not None:
+            self._duties.record_cursors(self._cursors, self.state, at_once=True)
         went_down = self._went_down
-        if self._in_touch:
+        if self._contact.is_made:
             self._outbox.note(down=True)
             self._giving_up = self._clock.callLater(DOWN_WITHIN, self._is_down)
         else:
@@ -676,9 +573,7 @@ class ReplicatedLedger(Generic[Request]):
         for call in (self._checking, self._giving_up):
             if call is not None and call.active():
                 call.cancel()
-        for done in self._forgetting.values():
-            done.errback(Unavailable("the server is stopping"))
-        self._forgetting = {}
+        self._forgetting.stop()
 
 
 def _newest(changes: Sequence[Fact]) -> int:
