@@ -291,7 +291,9 @@ def decode(data: bytes) -> Record:
             tuple(_MAKE[code](fields) for code, *fields in head["commands"]),
             version,
         )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except KeyError as error:
+        raise Unreadable(f"{error} is missing, or unknown") from None
+    except (ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise Unreadable(str(error)) from None
 
 
