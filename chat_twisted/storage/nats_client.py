@@ -240,6 +240,15 @@ class NatsClient(Client):
         self._pending_data_size = 0
         await super()._process_op_err(e)
 
+    async def _process_pong(self) -> None:
+        """Called by nats-py with the answer to a ping, for which ``until_lost`` may not wait any
+        more: nats-py would stop reading then, and log a traceback.
+        """
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+        else:
+            await super()._process_pong()
+
     async def _failed(self, problem: Exception) -> None:
         """Called by nats-py with errors."""
         self._problem = problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import shutil
@@ -17,10 +18,10 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
-from chat_twisted.storage import following, nats
+from chat_twisted.storage import following, nats, nats_client
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
-from chat_twisted.storage.nats_client import NatsClient
+from chat_twisted.storage.nats_client import NatsClient, parse_url
 from chat_twisted.storage.nats_durability import find_shortcoming
 from tests.end_to_end.support import TWISTD, Process, free_port
 from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
@@ -498,6 +499,23 @@ class TopicTests(OneServerTestCase):
         await gatherResults([log.bounds() for log in (a, b)])
         await self.failUnlessFailure(a.ask("fault", b"x", 0.1), Unknown)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class PingTests(OneServerTestCase):
+    async def test_an_answer_that_comes_too_late_harms_nothing(self) -> None:
+        self.patch(nats_client, "QUIET", 0.01)
+        self.patch(nats_client, "SLICE", 0.01)
+        await Deferred.fromFuture(asyncio.ensure_future(self.check_late_answer()))
+
+    async def check_late_answer(self) -> None:
+        client = NatsClient(parse_url(self.server.url, must_encrypt=False), None, None, "test")
+        await client.open()
+        self.server.freeze()
+        await client.until_lost()
+        with self.assertNoLogs("nats"):
+            self.server.unfreeze()
+            await client.rtt(30)
+        await client.leave()
 
 
 class AccessTests(LogTestCase):
