@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.clocks import LogTime, SettledTime
@@ -184,18 +184,27 @@ class Line:
 
 
 class FileWriter:
-    """Writes an archive within the call (``embedded.Writer``).
+    """Writes an archive (``embedded.Writer``).
 
+    :ivar takes: the seconds after which writing begins; if 0, it is done within the call.
     :ivar broken: the exception with which writing fails; None if it works.
     :ivar after_commit: the exception that is raised once after a commit that has worked.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
+        self.takes = 0.0
         self.broken: Exception | None = None
         self.after_commit: Exception | None = None
 
     def write(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        if not self.takes:
+            return self._write(function, *args, **kw)
+        waiting = deferLater(self._clock, self.takes, self._write, function, *args, **kw)
+        return waiting
+
+    def _write(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
         if self.broken is not None:
             return fail(self.broken)
         try:
@@ -234,7 +243,7 @@ class Node:
         self.line = log.line()
         opened = archive.prepare(folder, wall=lambda: EPOCH + ahead)
         self.connection = archive.connect(folder / archive.FILE)
-        self.writer = FileWriter(self.connection)
+        self.writer = FileWriter(self.connection, log.clock)
         state = snapshot.load(opened.snapshot)
         clock = log.clock
         settled = SettledTime(clock.seconds, lambda: EPOCH + ahead + clock.seconds(), None)

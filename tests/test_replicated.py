@@ -480,7 +480,47 @@ class MembershipTests(ClusterTestCase):
         other = self.node("a", folder="copy")
         self.run_for(1)
         self.assertEqual(other.said, ["reachable"])
-        self.assertEqual(a.said[-1], "broken: another node has come up under the name a")
+        self.assertEqual(a.said[-1], "unreachable: another node has come up under the name a")
+        self.run_for(15)
+        self.assertEqual(a.said[-1], "broken: another node is called a")
+        self.assertEqual(other.said, ["reachable"])
+
+    def test_a_node_that_was_refused_by_a_log_that_was_away_asks_again(self) -> None:
+        [a, b] = self.up("a", "b")
+        a.kill()
+        shutil.copytree(self.root / "b", self.root / "elsewhere")
+        again = self.node("a", folder="elsewhere")
+        again.line.holds_back = True
+        self.run_for(0.2)
+        again.line.cut = True
+        self.run_for(20)
+        again.line.holds_back = again.line.cut = False
+        again.line.plan()
+        self.run_for(8)
+        self.assertEqual(again.said, ["reachable"])
+        self.assert_equal_archives(again, b)
+
+    def test_a_late_request_of_a_process_that_has_ended_does_not_stop_the_one_that_runs(
+        self,
+    ) -> None:
+        a, b = self.up("a", "b")
+        a.kill()
+        a = self.node("a")
+        a.line.delays = True  # its request to come up is on its way when it is killed
+        self.run_for(0.2)
+        late = a.line
+        a.kill()
+        a = self.node("a")
+        self.run_for(0.5)
+        a.line.cut = True
+        self.run_for(7)  # it is gone
+        late.deliver_late()
+        a.line.cut = False
+        a.line.plan()
+        self.run_for(8)
+        self.assertEqual(a.said[-1], "reachable")
+        self.assertEqual(b.said, ["reachable"])
+        self.assert_equal_archives(a, b)
 
     def test_a_node_with_other_options_is_told_which_and_stops(self) -> None:
         self.up("a")
@@ -819,6 +859,7 @@ class RandomTests(ClusterTestCase):
         for _ in range(150):
             node = draw.choice(nodes)
             line = node.line
+            node.writer.takes = draw.choice((0, 0, 0.02, 0.3))
             line.loses_answers = draw.random() < 0.1
             line.repeats = draw.choice((1, 1, 1, 2))
             line.delays = draw.random() < 0.05
@@ -837,6 +878,7 @@ class RandomTests(ClusterTestCase):
                 if isinstance(outcome.result, LoggedIn):
                     maker.sessions.append((outcome.result.user, outcome.result.epoch))
         for node in nodes:
+            node.writer.takes = 0
             node.line.loses_answers = node.line.delays = node.line.holds_back = False
             node.line.repeats = 1
             node.line.plan()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -326,7 +327,7 @@ class Outbox(Generic[Request]):
 
     def _append(self, batch: Batch[Request]) -> None:
         batch.again = None
-        appended = self._to.append(batch.data)
+        appended = maybeDeferred(self._to.append, batch.data)
         appended.addCallbacks(self._taken, self._not_taken, errbackArgs=(batch,))
         appended.addErrback(lambda fault: self._log.failure("while a batch was appended", fault))
 

@@ -134,7 +134,9 @@ class ReplicatedLedger(Generic[Request]):
         self._after = 0  # if this node begins the log, messages are numbered after that
         self._incarnation = 0
         self._target: int | None = None  # the position at which this node may come up
-        self._asked_up: float | None = None  # when it has first asked to become a member
+        self._has_asked = False  # to become a member
+        # When that was refused first, by the clock; and the log's time when it had asked.
+        self._refused_up: tuple[float, int] | None = None
         self._up_at: float | None = None  # when it asks again
         self._member = False
         self._appended = clock.seconds()
@@ -262,8 +264,7 @@ class ReplicatedLedger(Generic[Request]):
             return
         self._choose_clock()
         self._up_at = None
-        if self._asked_up is None:
-            self._asked_up = self._clock.seconds()
+        self._has_asked = True
         self._incarnation = secrets.randbits(62) + 1
         self._outbox.begin()
         self._outbox.note(up=Up(self._applier.incarnation, self._options, FORMAT, self._after))
@@ -282,10 +283,16 @@ class ReplicatedLedger(Generic[Request]):
                 self._contact.came_back(None, is_ready=self._member)
                 return
 
-    def _not_up(self, refusal: NameTaken | OtherOptions) -> None:
-        """Called when this node may not become a member now."""
+    def _not_up(self, refusal: NameTaken | OtherOptions, time: int) -> None:
+        """Called when this node may not become a member now.
+
+        :param time: the log's time when it has asked; the answer may have taken long.
+        """
         now = self._clock.seconds()
-        if self._asked_up is not None and now - self._asked_up >= UP_WITHIN:
+        if self._refused_up is None:
+            self._refused_up = now, time
+        since, first = self._refused_up
+        if now - since >= UP_WITHIN and time - first >= UP_WITHIN * 1000:
             self._break(str(refusal))
         else:
             self._log.warn("this node may not join now: {reason}", reason=str(refusal))
@@ -368,13 +375,13 @@ class ReplicatedLedger(Generic[Request]):
         for record, verdict in done.verdicts:
             batch = self._outbox.seen(record.number)
             if batch is not None:  # else it is there twice
-                self._seen(batch, verdict)
+                self._seen(batch, record, verdict)
         if self._member:
             for record, verdict in done.turnover:
                 self._log_members(record, verdict)
         if self._member and not self._is_member:
             self._expelled()
-        elif not self._member and self._asked_up is None:
+        elif not self._member and not self._has_asked:
             self._come_up()
         self._differs()
         return self._written(_newest(done.changes)) if done.changes else None
@@ -399,12 +406,12 @@ class ReplicatedLedger(Generic[Request]):
         except Exception:  # noqa: BLE001  the batch is committed all the same
             self._log.failure("while outcomes were reported")
 
-    def _seen(self, batch: Batch[Request], verdict: Verdict) -> None:
+    def _seen(self, batch: Batch[Request], record: Record, verdict: Verdict) -> None:
         """Called when a batch of this node is decided."""
         if not verdict.taken:
             self._outbox.refuse(batch.items, f"the server can't serve now: {GIVEN_UP}")
             if verdict.refusal is not None:
-                self._not_up(verdict.refusal)
+                self._not_up(verdict.refusal, record.time)
             elif batch.notes.up is not None:  # in a version of the format that a new member lacks
                 self._up_at = self._clock.seconds() + UP_AGAIN
             elif self._applier.membership.nodes[self.name].batch > batch.number and self._is_member:
@@ -414,7 +421,8 @@ class ReplicatedLedger(Generic[Request]):
             return
         if batch.notes.up is not None:
             self._member = True
-            self._asked_up = None
+            self._has_asked = False
+            self._refused_up = None
             self._outbox.release()
             self._log.info("this node is a member of the cluster")
             if self._founding:
@@ -436,9 +444,10 @@ class ReplicatedLedger(Generic[Request]):
         if self._ended or self._went_down is not None:
             return
         if node is not None and node.live:
-            self._break(f"another node has come up under the name {self.name}")
-            return
-        self._lose(GIVEN_UP)
+            # If it is only a late record of a process that has ended, its lease will be over soon.
+            self._lose(f"another node has come up under the name {self.name}")
+        else:
+            self._lose(GIVEN_UP)
         if (flight := self._outbox.flight) is not None:
             # From here on, all nodes ignore it wherever it is found.
             self._outbox.seen(flight.number)
