@@ -154,6 +154,7 @@ class NatsLog:
 
     def _appended(self, message: Message) -> int:
         self._stuck_since = None
+        self._connection.settle()
         answer = _parse(message.data)
         if (error := answer.get("error")) is not None:
             raise refusal(error.get("err_code", 0), error.get("description", ""))

@@ -179,7 +179,7 @@ def _seed_key(seed: str) -> Ed25519PrivateKey:
 class NatsClient(Client):
     """One connection, from ``open`` to ``leave``.
 
-    :param server: whom to connect to.
+    :ivar server: whom to connect to.
     :param tls: how to check the server's certificate; None for the system's authorities.
     :param name: shown by the server.
     """
@@ -190,7 +190,7 @@ class NatsClient(Client):
         self, server: Server, credentials: Credentials | None, tls: ssl.SSLContext | None, name: str
     ) -> None:
         super().__init__()
-        self._server = server
+        self.server = server
         self._login: dict[str, Any] = {"name": name}
         if tls is not None:
             self._login["tls"] = tls
@@ -211,14 +211,14 @@ class NatsClient(Client):
         """
         try:
             await self.connect(
-                f"nats://{self._server.address}",
+                f"nats://{self.server.address}",
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 pending_size=0,
                 no_echo=True,
                 ping_interval=3600,  # until_lost has its own
-                tls_hostname=self._server.host,
+                tls_hostname=self.server.host,
                 error_cb=self._failed,
                 closed_cb=self._closed,
                 **self._login,
@@ -229,7 +229,7 @@ class NatsClient(Client):
 
     def _connect_command(self) -> bytes:
         """Called by nats-py before the user's password is sent."""
-        if self._server.must_encrypt and not self._server_info.get("tls_required"):
+        if self.server.must_encrypt and not self._server_info.get("tls_required"):
             raise errors.Error("the server does not encrypt")
         return super()._connect_command()
 

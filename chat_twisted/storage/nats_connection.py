@@ -87,6 +87,7 @@ class NatsConnection:
         self._questions: dict[str, _Question] = {}
         self._waiting: list[Deferred[None]] = []  # for a connection
         self._problems: dict[Server, str] = {}  # that were logged
+        self._seeking = False  # whether the log has not answered since a server was left
 
     @property
     def is_connected(self) -> bool:
@@ -109,8 +110,17 @@ class NatsConnection:
         :param reason: is logged.
         """
         if self._client is not None and len(self._servers) > 1:
-            self._log.warn("leaving the NATS server: {reason}", reason=reason)
+            if not self._seeking:  # else it leaves one after the other, until the log is back
+                self._seeking = True
+                self._log.warn("leaving the NATS server: {reason}", reason=reason)
             self._client.give_up()
+
+    def settle(self) -> None:
+        """Stay with this server. Called when the log has answered through it."""
+        if self._seeking and self._client is not None:
+            self._seeking = False
+            address = self._client.server.address
+            self._log.info("the log answers through the NATS server {server}", server=address)
 
     def ready(self, patience: float) -> Deferred[None]:
         """Wait for a connection.
@@ -258,8 +268,9 @@ class NatsConnection:
 
     async def _use(self, client: NatsClient, server: Server) -> None:
         """Return when the connection is lost."""
-        self._problems.clear()
-        self._log.info("connected to the NATS server {server}", server=server.address)
+        if not self._seeking:
+            self._problems.clear()
+            self._log.info("connected to the NATS server {server}", server=server.address)
         self._client = client
         try:
             waiting, self._waiting = self._waiting, []
@@ -267,7 +278,8 @@ class NatsConnection:
                 each.callback(None)
             self._connected()
             await client.until_lost()
-            self._log.warn("lost the NATS server {server}", server=server.address)
+            if not self._seeking:
+                self._log.warn("lost the NATS server {server}", server=server.address)
         except Exception:  # noqa: BLE001  whatever it is, there must be a connection again
             self._log.failure("using the NATS server {server}", server=server.address)
         finally:

@@ -22,6 +22,7 @@ from chat_twisted.storage import following, nats, nats_client
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
 from chat_twisted.storage.nats_client import NatsClient, parse_url
+from chat_twisted.storage.nats_connection import NatsConnection
 from chat_twisted.storage.nats_durability import find_shortcoming
 from tests.end_to_end.support import TWISTD, Process, free_port
 from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
@@ -132,6 +133,17 @@ class LogTestCase(TestCase):
         self.assertEqual(sorted(data), sorted(itertools.chain(*expected)))
         for each in expected:
             self.assertEqual([one for one in data if one in set(each)], list(each))
+
+    def logged(self) -> list[str]:
+        """Return a list that gets all lines of the log from now on."""
+        lines: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        return lines
 
     def doubt_quickly(self) -> None:
         self.patch(following, "DOUBT_PAUSES", (0.02, 0.02))
@@ -518,6 +530,44 @@ class PingTests(OneServerTestCase):
         await client.leave()
 
 
+class ServersTests(LogTestCase):
+    async def test_a_search_for_a_server_through_which_the_log_answers_is_logged_once(self) -> None:
+        urls: list[str] = []
+        for name in "ab":
+            server = NatsServer(self.folder / name)
+            server.start()
+            self.addCleanup(server.kill)
+            urls.append(server.url)
+        lines = self.logged()
+        done: Deferred[None] = Deferred()
+        rounds = itertools.count()
+
+        def connected() -> None:
+            if next(rounds) < 5:
+                connection.leave_server("nobody answers")
+            else:
+                connection.settle()
+                done.callback(None)
+
+        connection = NatsConnection(
+            urls,
+            reactor,
+            credentials=None,
+            ca=None,
+            name="test",
+            connected=connected,
+            lost=lambda: None,
+        )
+        connection.start()
+        self.logs.append(connection)
+        await done
+        first, *others = lines
+        self.assertIn("connected to the NATS server", first)
+        self.assertEqual(others[0], "leaving the NATS server: nobody answers")
+        self.assertIn("the log answers through the NATS server", others[1])
+        self.assertEqual(len(others), 2, lines)
+
+
 class AccessTests(LogTestCase):
     """Who may connect, and to whom."""
 
@@ -706,13 +756,7 @@ class DurabilityTests(LogTestCase):
         self.assertTrue(is_certain)
 
     async def test_asking_again_and_again_fills_no_log(self) -> None:
-        lines: list[str] = []
-
-        def note(event: LogEvent) -> None:
-            lines.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(note)
-        self.addCleanup(globalLogPublisher.removeObserver, note)
+        lines = self.logged()
         monitors = [f"http://127.0.0.1:{free_port()}"]
         reason, _ = await find_shortcoming(frozenset(["n1", "n2", "n3"]), monitors, reactor)
         self.assertIn(f"no answer from {monitors[0]}", reason)
