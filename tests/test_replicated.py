@@ -79,6 +79,23 @@ class TogetherTests(ClusterTestCase):
         self.assertEqual(self.log.last, before + 1)
         self.assertEqual(texts(a), [str(number) for number in range(50)])
 
+    def test_outcomes_are_to_be_expected_while_commands_are_on_their_way(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        expected = []
+        self.patch(a.ledger, "_committed", lambda outcomes: expected.append(a.ledger.has_backlog))
+        a.line.cut = True
+        a.propose(say(1, "later"), "later")
+        login(b, "ben", 2)
+        self.run_for(0.1)
+        self.assertTrue(a.ledger.has_backlog)
+        a.line.cut = False
+        a.line.plan()
+        self.run_for(1.5)
+        self.assertEqual(expected, [True, False])
+        self.assertFalse(a.ledger.has_backlog)
+
     def test_what_only_reads_is_answered_in_its_place_and_not_put_in_the_log(self) -> None:
         [a] = self.up("a")
         login(a, "ann", 1)

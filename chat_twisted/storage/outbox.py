@@ -144,8 +144,8 @@ class Outbox(Generic[Request]):
 
     @property
     def has_backlog(self) -> bool:
-        """Whether commands wait."""
-        return bool(self._waiting)
+        """Whether commands wait, or are on their way to the log."""
+        return bool(self._waiting) or self._is_ordering
 
     @property
     def is_idle(self) -> bool:

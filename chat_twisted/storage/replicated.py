@@ -371,9 +371,10 @@ class ReplicatedLedger(Generic[Request]):
         """Called when records are applied and written."""
         self._duties.heard(done.heard)
         self._choose_clock()
+        # Before the outcomes are reported: what is decided is not on its way any more.
+        seen = [self._outbox.seen(record.number) for record, _ in done.verdicts]
         self._report(done.outcomes)
-        for record, verdict in done.verdicts:
-            batch = self._outbox.seen(record.number)
+        for batch, (record, verdict) in zip(seen, done.verdicts, strict=True):
             if batch is not None:  # else it is there twice
                 self._seen(batch, record, verdict)
         if self._member:
