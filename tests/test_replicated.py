@@ -339,6 +339,8 @@ class UnluckyTests(ClusterTestCase):
         self.run_for(2)
         self.assertEqual(texts(self.a), [])
         self.assertEqual(texts(self.b), ["x"])
+        self.run_for(4)
+        self.assertEqual(self.a.said[-1], "unreachable: it can't write to its disk")
         self.a.writer.broken = None
         self.said("x")
         self.flushLoggedErrors()

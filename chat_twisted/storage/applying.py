@@ -72,6 +72,7 @@ class Applier(Generic[Request]):
     :ivar membership: the nodes.
     :ivar position: the position up to which all records are applied, and ``chain`` the hash chain.
     :ivar incarnation: the last incarnation of this node that became a member; 0 for none.
+    :ivar is_failing: whether the archive can't be written at the moment.
     :param name: the name of this node.
     :param clock: a monotonic clock.
     :param reach: called with the time of each record, in milliseconds of the log's clock.
@@ -117,6 +118,7 @@ class Applier(Generic[Request]):
         self._facts: list[tuple[tuple[int, int], Sequence[Fact]]] | None = None
         self._written = place.applied
         self._stopped = False
+        self.is_failing = False
 
     def stop(self) -> None:
         """Don't try again what fails."""
@@ -327,7 +329,7 @@ class Applier(Generic[Request]):
         progress = self.state.progress
         position = self.position
         step = Step(self._written, position, self.chain, self.incarnation)
-        failing = False
+        self.is_failing = False
         while True:
             try:
                 await self._writer.write(replica.write, done.changes, progress, step, nodes)
@@ -337,12 +339,13 @@ class Applier(Generic[Request]):
             except Exception as error:  # it is in the log, so it must be written
                 if not _may_pass(error):
                     raise Unwritable(f"{type(error).__name__}: {error}") from error
-                if not failing:
+                if not self.is_failing:
                     self._log.error("can't write: {reason}", reason=str(error))
-                    failing = True
+                    self.is_failing = True
             await self._wait()
         self._written = position
-        if failing:
+        if self.is_failing:
+            self.is_failing = False
             self._log.info("can write again")
 
     async def _find_unwritable(

@@ -467,7 +467,8 @@ class ReplicatedLedger(Generic[Request]):
         now = self._clock.seconds()
         is_full = self._contact.is_full(self._outbox.full_at)
         if self._contact.is_overdue and not is_full:
-            self._lose("it can't reach its cluster")
+            is_failing = self._applier.is_failing
+            self._lose("it can't write to its disk" if is_failing else "it can't reach its cluster")
         if self._up_at is not None and now >= self._up_at:
             self._come_up()
         if not self._member:
