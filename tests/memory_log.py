@@ -32,6 +32,7 @@ class MemoryLog:
 
     :ivar records: the stored records, the first at ``first``.
     :ivar refusing: why no record is taken now; None if it is.
+    :ivar limit: how many records are stored at most; None for no limit.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -40,6 +41,7 @@ class MemoryLog:
         self.first = 1
         self.records: list[bytes] = []
         self.refusing: NotTaken | None = None
+        self.limit: int | None = None
         self.lines: list[Line] = []
 
     @property
@@ -97,6 +99,8 @@ class Line:
             return fail(NotTaken("not connected"))
         if self.log.refusing is not None:
             return fail(self.log.refusing)
+        if self.log.limit is not None and len(self.log.records) >= self.log.limit:
+            return fail(NotTaken("maximum bytes exceeded", full=True))
         if self.delays:
             self._late.append(data)
             return fail(Unknown("no answer"))

@@ -750,6 +750,37 @@ class MembershipTests(ClusterTestCase):
         self.assertGreater(self.log.first, position + 1)
         self.assertGreater(self.log.last - self.log.first, 100)
 
+    def test_a_full_log_is_purged_and_the_cluster_goes_on(self) -> None:
+        self.patch(duties, "KEPT_IF_FULL", 5)
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.log.limit = len(self.log.records) + 10
+        self.run_for(10)
+        a.propose(say(1, "x"), "said")
+        self.run_for(30)
+        self.assertGreater(self.log.first, 20)
+        a.propose(say(1, "y"), "later")
+        self.run_for(0.1)
+        self.assertEqual(a.result("later").text, "y")
+        for node in (a, b):
+            self.assertEqual(node.said, ["reachable"])
+
+    def test_a_node_that_keeps_the_log_full_can_be_forgotten(self) -> None:
+        self.patch(duties, "KEPT_IF_FULL", 5)
+        a, b = self.up("a", "b")
+        b.kill()
+        self.run_for(8)
+        self.log.limit = len(self.log.records) + 10
+        self.run_for(20)
+        self.assertEqual(len(self.log.records), self.log.limit)
+        done = a.ledger.forget("b")
+        self.run_for(1)
+        self.successResultOf(done)
+        self.run_for(30)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertGreater(self.log.first, 20)
+
     def test_a_member_or_a_stranger_is_not_forgotten(self) -> None:
         a, _ = self.up("a", "b")
         for name in ("a", "b", "x"):

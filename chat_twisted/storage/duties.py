@@ -8,8 +8,9 @@ all. This module must not know how records get into the log.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from chat_twisted.core.commands import Command, Sweep
@@ -17,7 +18,7 @@ from chat_twisted.core.state import State
 from chat_twisted.storage.cursors import Cursors
 from chat_twisted.storage.embedded import SWEEP_STEP
 from chat_twisted.storage.log import Log, Unknown
-from chat_twisted.storage.membership import LEASE, Membership
+from chat_twisted.storage.membership import LEASE, Membership, Node
 
 RECORD_CURSORS = 60.0
 """Seconds between two records of the cursors of users who stay logged in."""
@@ -29,6 +30,12 @@ KEPT = 10_000
 KEPT_FOR = 600.0
 """How many records are kept that all nodes have applied, and for how many seconds at least: a new
 node is not known yet while it copies an archive, and then needs all that came after it.
+"""
+
+MAKE_SPACE_EVERY = 5.0
+KEPT_IF_FULL = 1_000
+"""The seconds between two purges of a log that is full, and how many records are kept then. Others
+are not, since nobody can write until there is space.
 """
 
 
@@ -51,6 +58,7 @@ class Duties:
         self._heard: dict[str, float] = {}  # when the last record of each node was applied
         self._record_at = now + RECORD_CURSORS
         self._purge_at = now + PURGE_EVERY
+        self._make_space_at = now
         # The position that all nodes had applied, at the last times of a purge.
         self._applied_by_all: deque[int] = deque(maxlen=1 + int(KEPT_FOR / PURGE_EVERY))
 
@@ -100,6 +108,21 @@ class Duties:
         if now >= self._purge_at:
             self._purge_at = now + PURGE_EVERY
             self._purge(membership.lowest)
+
+    def make_space(self, membership: Membership) -> None:
+        """Purge a log that is full, if it is time; nothing on other nodes than the first member."""
+        now = self._clock.seconds()
+        if membership.members[0].name == self._name and now >= self._make_space_at:
+            self._make_space_at = now + MAKE_SPACE_EVERY
+            self.purge_for(membership.nodes.values()).addErrback(lambda fault: fault.trap(Unknown))
+
+    def purge_for(self, nodes: Iterable[Node]) -> Deferred[None]:
+        """Delete the records that none of these nodes needs, from a log that is full.
+
+        :return: fails with ``Unknown``.
+        """
+        below = min((node.position for node in nodes), default=0) + 1 - KEPT_IF_FULL
+        return self._to.purge(below) if below > 1 else succeed(None)
 
     def _purge(self, applied_by_all: int) -> None:
         """Delete the records from the log that no node needs any more."""

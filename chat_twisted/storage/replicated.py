@@ -475,7 +475,9 @@ class ReplicatedLedger(Generic[Request]):
             return
         if now - self._appended >= BEAT:
             self._outbox.beat()
-        if self._contact.is_made and not is_full:
+        if self._contact.is_made and is_full:
+            self._duties.make_space(self._applier.membership)
+        elif self._contact.is_made:
             self._do_duties()
 
     def _do_duties(self) -> None:
@@ -527,7 +529,14 @@ class ReplicatedLedger(Generic[Request]):
         """
         if not self._contact.is_made:
             return fail(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
-        return self._forgetting.ask(name, self._applier.membership.nodes.get(name))
+        nodes = self._applier.membership.nodes
+        node = nodes.get(name)
+        if node is None or node.live or not self._contact.is_full(self._outbox.full_at):
+            return self._forgetting.ask(name, node)
+        # Perhaps only because of this node. If the request does not fit either, it is refused.
+        others = [other for other in nodes.values() if other is not node]
+        purged = self._duties.purge_for(others).addErrback(lambda fault: fault.trap(Unknown))
+        return purged.addCallback(lambda _: self._forgetting.ask(name, nodes.get(name)))
 
     def status(self) -> dict[str, Any]:
         """Return what the operator wants to know of the cluster."""
