@@ -565,7 +565,7 @@ class Plan:
         servers = self._chance.choice(self._servers)
         left = self._left.get(servers)
         if not left:
-            left = ALL[servers]()
+            left = ALL[servers](self._chance)
             self._chance.shuffle(left)
         faults, self._left[servers] = left[: self._rounds], left[self._rounds :]
         return self._chance.randrange(10**6), servers, faults

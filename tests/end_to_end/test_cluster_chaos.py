@@ -28,7 +28,7 @@ class ClusterChaosTests(unittest.TestCase):
             env=environment(str(ROOT)),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=4 * PATIENCE,
             check=False,
         )
         print(done.stdout)  # noqa: T201  the figures are to be seen
