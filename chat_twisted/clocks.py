@@ -48,9 +48,13 @@ class SettledTime:
     ) -> None:
         self._clock = clock
         self._wall = wall
+        self.start(wall() if known is None else known)
+
+    def start(self, known: float) -> None:
+        """Start anew, with a time of day that is known from others. A difference is a jump."""
         # wall clock minus monotonic clock, as accepted
-        self._ahead = (wall() if known is None else known) - clock()
-        self._confirmed = False  # whether the wall clock has agreed since this process started
+        self._ahead = known - self._clock()
+        self._confirmed = False  # whether the wall clock has agreed since then
         self._jump: float | None = None  # wall clock minus monotonic clock, since the jump
         self._jumped_at = 0.0
 
@@ -101,15 +105,36 @@ class LogTime:
         self._settled = settled
         self._time = float(known)
         self._at = clock()
+        self._is_known = known > 0
+        self._leads = True
+
+    @property
+    def leads(self) -> bool:
+        """Whether it advances to the time of day. If several servers share a log, one of them
+        leads, so that the wrong clock of another one does no harm. If the one that begins to lead
+        has another time of day than the log, that is a jump.
+        """
+        return self._leads
+
+    @leads.setter
+    def leads(self, leads: bool) -> None:
+        if leads and not self._leads and self._is_known:
+            self._settled.start(self() / 1000)
+        self._leads = leads
 
     def reach(self, time: int) -> None:
         """Advance to the time of an entry that another process has made, if that is later."""
-        self._time = max(self._time, float(time))
+        now = self._clock()
+        self._time = max(self._time + max(0.0, now - self._at) * 1000, float(time))
+        self._is_known = self._is_known or time > 0
+        self._at = now
 
     def __call__(self) -> int:
         """Return the current time, in milliseconds."""
         now = self._clock()
         self._time += max(0.0, now - self._at) * 1000
         self._at = now
-        self._time = max(self._time, self._settled.earliest() * 1000)
+        earliest = self._settled.earliest()  # read in any case, so that a jump is noticed
+        if self._leads:
+            self._time = max(self._time, earliest * 1000)
         return int(self._time)

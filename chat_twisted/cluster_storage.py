@@ -12,11 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
 from chat_twisted.core.commands import Start
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.sessions import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.files import FilesError, Say
+from chat_twisted.logs import Logger
 from chat_twisted.node_options import ClusterOptions
 from chat_twisted.options import Options
 from chat_twisted.state_folder import StateFolder, Storage, Watcher
@@ -24,9 +28,13 @@ from chat_twisted.storage import archive, joining, replica
 from chat_twisted.storage.log import Bounds, Unknown
 from chat_twisted.storage.membership import node_number
 from chat_twisted.storage.nats import NatsLog
+from chat_twisted.storage.nats_durability import find_shortcoming
 from chat_twisted.storage.nats_peer import NatsPeer
 from chat_twisted.storage.offering import Copies
 from chat_twisted.storage.replicated import ReplicatedLedger
+
+CHECK_AGAIN = 2.0
+"""Seconds before the NATS servers are asked again how they keep the log."""
 
 
 def complete(folder: Path, cluster: ClusterOptions, say: Say) -> None:
@@ -87,6 +95,8 @@ def _files(cluster: ClusterOptions) -> list[str | None]:
 class ClusterStorage(Storage):
     """The storage of a node. The parameters are those of ``Storage``."""
 
+    _log = Logger()
+
     def __init__(
         self, folder: StateFolder, options: Options, turn: EndOfTurn, reactor: Any
     ) -> None:
@@ -95,7 +105,10 @@ class ClusterStorage(Storage):
         assert cluster is not None, "the options of a node"
         with contextlib.closing(archive.connect(folder.path / archive.FILE)) as connection:
             place = replica.load(connection.cursor(), cluster.node)
-        self.start = Start(node_number(cluster.node), options.decide, 0)
+        self._monitors = cluster.monitors
+        self._must_be_durable = options["sync"] == "full"
+        self._checking: Deferred[None] | None = None
+        self.start = Start(node_number(cluster.node), options.decide, folder.opened.after)
         self._reactor = reactor
         credentials, ca = _files(cluster)
         self._nats = NatsLog(cluster.servers, reactor, credentials=credentials, ca=ca)
@@ -121,7 +134,35 @@ class ClusterStorage(Storage):
 
     def _begin(self, watcher: Watcher) -> None:
         self._nats.start()
-        self._node.begin(watcher)
+        if self._must_be_durable:
+            self._checking = Deferred.fromCoroutine(self._begin_durable(watcher))
+            self._checking.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        else:
+            self._node.begin(watcher)
+
+    async def _begin_durable(self, watcher: Watcher) -> None:
+        """Begin as soon as it is known that the NATS servers keep the log as ``--sync full`` says.
+        If it is known that they don't, stop.
+        """
+        said = ""
+        while True:
+            try:
+                keepers = await self._nats.keepers()
+            except Unknown as error:
+                reason, is_certain = str(error), False
+            else:
+                reason, is_certain = await find_shortcoming(keepers, self._monitors, self._reactor)
+            if not reason:
+                self._node.begin(watcher)
+                return
+            if is_certain:
+                watcher.broken(f"--sync full: {reason}")
+                return
+            if said != (said := reason):
+                self._log.warn(
+                    "--sync full: waiting: {reason}", event="sync-waiting", reason=reason
+                )
+            await deferLater(self._reactor, CHECK_AGAIN)
 
     @property
     def cluster_lag(self) -> int:
@@ -136,5 +177,7 @@ class ClusterStorage(Storage):
 
     async def stop(self) -> None:
         """See ``Storage.stop``."""
+        if self._checking is not None:
+            self._checking.cancel()
         await self._copies.stop()
         await super().stop()

@@ -65,7 +65,7 @@ def _parse(option: Option, value: Any, folder: Path) -> Any:
         if not several:
             raise ValueError("a list of at least one value, not []")
         return tuple(option.parse(_as_text(option, each, folder)) for each in several)
-    if isinstance(value, list) and option.name == "cluster":
+    if isinstance(value, list) and option.name in ("cluster", "cluster-monitor"):
         return option.parse(",".join(_as_text(option, each, folder) for each in value))
     return option.parse(_as_text(option, value, folder))
 

@@ -19,7 +19,7 @@ from chat_twisted.config_file import ConfigError
 from chat_twisted.core.commands import Options as Deciding
 from chat_twisted.core.limits import OFF, Limits, Rate
 from chat_twisted.files import FilesError, require_trusted
-from chat_twisted.node_options import ClusterOptions
+from chat_twisted.node_options import ClusterOptions, usual_monitors
 from chat_twisted.option_values import DASH
 from chat_twisted.schema import OPTIONS, PORT, Option
 from chat_twisted.text import printable
@@ -236,14 +236,15 @@ class Options(usage.Options):
 
     def _read_cluster(self) -> ClusterOptions | None:
         if self["cluster"] is None:
-            for option in ("node", "cluster-credentials", "cluster-ca"):
+            for option in ("node", "cluster-credentials", "cluster-ca", "cluster-monitor"):
                 if self[option] is not None:
                     raise usage.UsageError(f"--{option} is for a node of a cluster (--cluster)")
             return None
         if self["node"] is None:
             raise usage.UsageError("--cluster needs the name of this node (--node)")
         files = (self["cluster-credentials"], self["cluster-ca"])
-        return ClusterOptions(self["cluster"], self["node"], *files)
+        monitors = self["cluster-monitor"] or usual_monitors(self["cluster"])
+        return ClusterOptions(self["cluster"], self["node"], *files, monitors)
 
 
 class Reread(NamedTuple):

@@ -14,7 +14,13 @@ from chat_twisted import option_values as values
 from chat_twisted.core.limits import Limits
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.logfile import KEPT, MAX_SIZE
-from chat_twisted.node_options import CLUSTER_PORT, parse_node, parse_servers
+from chat_twisted.node_options import (
+    CLUSTER_PORT,
+    MONITOR_PORT,
+    parse_monitors,
+    parse_node,
+    parse_servers,
+)
 
 PORT = 8828
 """The port that clients use if they are given none."""
@@ -106,7 +112,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             values.one_of("normal", "full"),
             """normal: a message that was answered SENT survives a crash of the server, but the
             last moments before a loss of power may be lost. full: it survives that too, and every
-            commit waits for the disk.""",
+            commit waits for the disk. A node of a cluster with "full" starts only if the NATS
+            servers wait for their disks, too (--cluster-monitor).""",
             "normal",
         ),
         Option(
@@ -424,6 +431,15 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             values.path,
             """The certificates, as PEM, of the authorities that vouch for the NATS servers.
             Default: those of the system.""",
+        ),
+        Option(
+            "cluster-monitor",
+            "URL[,URL]...",
+            parse_monitors,
+            f"""The monitoring of the NATS servers, http://HOST:PORT of each. With "--sync full", a
+            node asks there whether they wait for their disks ("sync_interval: always"), and starts
+            only if three do that keep the log. Default: port {MONITOR_PORT} of the hosts of
+            --cluster.""",
         ),
     ),
 }

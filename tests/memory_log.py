@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.clocks import LogTime, SettledTime
@@ -32,6 +32,7 @@ class MemoryLog:
 
     :ivar records: the stored records, the first at ``first``.
     :ivar refusing: why no record is taken now; None if it is.
+    :ivar limit: how many records are stored at most; None for no limit.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -40,6 +41,7 @@ class MemoryLog:
         self.first = 1
         self.records: list[bytes] = []
         self.refusing: NotTaken | None = None
+        self.limit: int | None = None
         self.lines: list[Line] = []
 
     @property
@@ -97,6 +99,8 @@ class Line:
             return fail(NotTaken("not connected"))
         if self.log.refusing is not None:
             return fail(self.log.refusing)
+        if self.log.limit is not None and len(self.log.records) >= self.log.limit:
+            return fail(NotTaken("maximum bytes exceeded", full=True))
         if self.delays:
             self._late.append(data)
             return fail(Unknown("no answer"))
@@ -184,18 +188,27 @@ class Line:
 
 
 class FileWriter:
-    """Writes an archive within the call (``embedded.Writer``).
+    """Writes an archive (``embedded.Writer``).
 
+    :ivar takes: the seconds after which writing begins; if 0, it is done within the call.
     :ivar broken: the exception with which writing fails; None if it works.
     :ivar after_commit: the exception that is raised once after a commit that has worked.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
+        self.takes = 0.0
         self.broken: Exception | None = None
         self.after_commit: Exception | None = None
 
     def write(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        if not self.takes:
+            return self._write(function, *args, **kw)
+        waiting = deferLater(self._clock, self.takes, self._write, function, *args, **kw)
+        return waiting
+
+    def _write(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
         if self.broken is not None:
             return fail(self.broken)
         try:
@@ -216,6 +229,7 @@ class Node:
     :ivar committed: the outcomes, each with its request.
     :ivar refused: the requests of commands that have failed, each with the reason.
     :ivar said: what it has said about being reachable.
+    :param ahead: seconds by which its time of day is ahead of that of others.
     """
 
     def __init__(
@@ -224,17 +238,19 @@ class Node:
         name: str,
         folder: Path,
         options: Options = OPTIONS,
+        ahead: float = 0,
     ) -> None:
         self.name = name
+        self.after = 0
         self.folder = folder
         self.options = options
         self.line = log.line()
-        opened = archive.prepare(folder, wall=lambda: EPOCH)
+        opened = archive.prepare(folder, wall=lambda: EPOCH + ahead)
         self.connection = archive.connect(folder / archive.FILE)
-        self.writer = FileWriter(self.connection)
+        self.writer = FileWriter(self.connection, log.clock)
         state = snapshot.load(opened.snapshot)
         clock = log.clock
-        settled = SettledTime(clock.seconds, lambda: EPOCH + clock.seconds(), None)
+        settled = SettledTime(clock.seconds, lambda: EPOCH + ahead + clock.seconds(), None)
         self.committed: list[tuple[Outcome, Any]] = []
         self.refused: list[tuple[Any, str]] = []
         self.said: list[str] = []
@@ -252,7 +268,7 @@ class Node:
 
     def start(self) -> None:
         self.ledger.start(self.committed.extend, self._failed, self.acknowledged.extend)
-        self.ledger.propose(Start(self.number, self.options, 0), None)
+        self.ledger.propose(Start(self.number, self.options, self.after), None)
         self.ledger.begin(self)
 
     def reachable(self) -> None:
@@ -300,10 +316,12 @@ class ClusterTestCase(TestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.nodes: list[Node] = []
 
-    def node(self, name: str, options: Options = OPTIONS, *, folder: str = "") -> Node:
+    def node(
+        self, name: str, options: Options = OPTIONS, *, folder: str = "", ahead: float = 0
+    ) -> Node:
         path = self.root / (folder or name)
         path.mkdir(exist_ok=True)
-        node = Node(self.log, name, path, options)
+        node = Node(self.log, name, path, options, ahead)
         self.nodes.append(node)
         node.start()
         return node

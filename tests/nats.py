@@ -6,6 +6,11 @@ happen within ``PATIENCE`` seconds; none sleeps.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import datetime
+import ipaddress
+import json
 import os
 import queue
 import re
@@ -14,7 +19,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.end_to_end.support import PATIENCE, free_port
 
@@ -31,14 +43,25 @@ class NatsServer:
     :ivar folder: of its files.
     :ivar process: the process; None if there is none.
     :param settings: more lines of its configuration file.
+    :param syncs_always: whether it waits for its disk before it confirms a record.
+    :param space: maximum size of its streams; by default three quarters of the disk's free space.
     """
 
     def __init__(
-        self, folder: Path | str, *, name: str = "n1", settings: str = "", monitor: bool = False
+        self,
+        folder: Path | str,
+        *,
+        name: str = "n1",
+        settings: str = "",
+        monitor: bool = False,
+        syncs_always: bool = False,
+        space: str = "",
     ) -> None:
         self.folder = Path(folder)
         self.name = name
         self.settings = settings
+        self.sync = "always" if syncs_always else "2m"
+        self.space = space
         self.port = free_port()
         self.monitor_port = free_port() if monitor else 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -62,10 +85,11 @@ class NatsServer:
     def launch(self) -> None:
         """Start it, without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        space = f", max_file_store: {self.space}" if self.space else ""
         lines = [
             f"server_name: {self.name}",
             f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.store}" }}',
+            f'jetstream {{ store_dir: "{self.store}", sync_interval: {self.sync} {space} }}',
             self.settings,
         ]
         if self.monitor_port:
@@ -145,7 +169,14 @@ class NatsCluster:
     """
 
     def __init__(
-        self, folder: Path | str, size: int = 3, *, settings: str = "", monitor: bool = False
+        self,
+        folder: Path | str,
+        size: int = 3,
+        *,
+        settings: str = "",
+        monitor: bool = False,
+        syncs_always: bool = False,
+        space: str = "",
     ) -> None:
         ports = [free_port() for _ in range(size)]
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
@@ -156,6 +187,8 @@ class NatsCluster:
                 settings=f"{settings}\ncluster {{ name: test, listen: 127.0.0.1:{port},"
                 f" routes: [{routes}] }}",
                 monitor=monitor,
+                syncs_always=syncs_always,
+                space=space,
             )
             for number, port in enumerate(ports, 1)
         ]
@@ -182,3 +215,101 @@ class NatsCluster:
         """End all servers that run, as a crash does."""
         for server in self.servers:
             server.kill()
+
+
+class Identity:
+    """A key of NATS, of an operator, an account or a user, and what it signs.
+
+    :ivar name: the public key, as NATS writes it.
+    :ivar seed: the private key, as NATS writes it.
+    """
+
+    prefixes = {"operator": 14 << 3, "account": 0, "user": 20 << 3}
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.key = Ed25519PrivateKey.generate()
+        prefix = self.prefixes[kind]
+        self.name = _written(bytes([prefix]) + self.key.public_key().public_bytes_raw())
+        start = bytes([18 << 3 | prefix >> 5, (prefix & 31) << 3])
+        self.seed = _written(start + self.key.private_bytes_raw())
+
+    def sign(self, other: Identity, **claims: object) -> str:
+        """Return a JWT by which this one says who the other one is."""
+        body = {
+            "jti": "1",
+            "iat": int(time.time()),
+            "iss": self.name,
+            "sub": other.name,
+            "name": other.kind,
+            "nats": {"type": other.kind, "version": 2, **claims},
+        }
+        parts = [_url64(json.dumps(part)) for part in ({"typ": "JWT", "alg": "ed25519-nkey"}, body)]
+        text = ".".join(parts)
+        return f"{text}.{_url64(self.key.sign(text.encode()))}"
+
+
+def _written(raw: bytes) -> str:
+    checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    return base64.b32encode(raw + checksum).decode().rstrip("=")
+
+
+def _url64(data: bytes | str) -> str:
+    raw = data.encode() if isinstance(data, str) else data
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def make_operator() -> tuple[str, str]:
+    """Return settings of a server that accepts one user, and the user's credentials file."""
+    operator, system, account, user = (
+        Identity(kind) for kind in ("operator", "account", "account", "user")
+    )
+    limits = {"subs": -1, "data": -1, "payload": -1}
+    everything = {
+        **limits,
+        **dict.fromkeys(("imports", "exports", "conn", "leaf"), -1),
+        **dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1),
+        "wildcards": True,
+    }
+    preload = {
+        account.name: operator.sign(account, limits=everything),
+        system.name: operator.sign(
+            system, limits={**everything, "mem_storage": 0, "disk_storage": 0}
+        ),
+    }
+    lines = "\n".join(f"{name}: {jwt}" for name, jwt in preload.items())
+    settings = (
+        f"operator: {operator.sign(operator)}\nsystem_account: {system.name}\n"
+        f"resolver: MEMORY\nresolver_preload: {{\n{lines}\n}}\n"
+    )
+    credentials = (
+        f"-----BEGIN NATS USER JWT-----\n{account.sign(user, **limits)}\n"
+        "------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
+    )
+    return settings, credentials
+
+
+def make_certificate(folder: Path, *hosts: str) -> tuple[Path, Path]:
+    """Make a certificate for host names or addresses, which is its own authority; return it and
+    its key.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nats")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [
+        x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
+        for host in hosts
+    ]
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files

@@ -78,18 +78,26 @@ class StreamTests(TestCase):
 
 
 class ArchiveTests(TestCase):
-    def archive(self, *texts: str, chain: bytes = b"chain", applied: int = 7) -> Path:
+    def archive(
+        self, *texts: str, chain: bytes = b"chain", applied: int = 7, logged: int = 0
+    ) -> Path:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         path = folder / "chat.sqlite"
         with closing(sqlite3.connect(path)) as database:
-            database.execute("CREATE TABLE message (number INTEGER PRIMARY KEY, text TEXT)")
+            database.execute(
+                "CREATE TABLE message "
+                "(number INTEGER PRIMARY KEY, text TEXT, time INTEGER DEFAULT 0, logged INTEGER)"
+            )
             database.execute("CREATE TABLE moment (number INTEGER PRIMARY KEY, time INTEGER)")
             database.execute(
                 "CREATE TABLE progress (number INTEGER, time INTEGER, version INTEGER)"
             )
             database.execute("CREATE TABLE cluster (applied INTEGER, chain BLOB, node TEXT)")
-            database.executemany("INSERT INTO message VALUES (?, ?)", enumerate(texts, 1))
+            database.executemany(
+                "INSERT INTO message (number, text, logged) VALUES (?, ?, ?)",
+                [(number, text, logged) for number, text in enumerate(texts, 1)],
+            )
             # What may differ: these values are this node's own.
             database.execute("INSERT INTO moment VALUES (1, random())")
             database.execute("INSERT INTO progress VALUES (random(), random(), 3)")
@@ -115,7 +123,7 @@ class ArchiveTests(TestCase):
     def test_a_row_that_differs_is_found(self) -> None:
         findings = self.compare(self.archive("x", "y"), self.archive("x", "z"))
         self.assertEqual(findings.archives_differ, 1)
-        self.assertIn("message: [\"(2, 'y')\"] against [\"(2, 'z')\"]", findings.faults)
+        self.assertIn("message: [\"(2, 'y', 0, 0)\"] against [\"(2, 'z', 0, 0)\"]", findings.faults)
 
     def test_a_chain_that_differs_is_found(self) -> None:
         findings = self.compare(self.archive("x"), self.archive("x", chain=b"other"))
@@ -139,3 +147,7 @@ class ArchiveTests(TestCase):
     def test_a_message_that_is_stored_under_another_number_is_found(self) -> None:
         findings = self.check_messages("two", "one", "three")
         self.assertEqual(findings.faults, ["2 is stored as 1", "1 is stored as 2"])
+
+    def test_a_clock_that_is_ahead_is_found(self) -> None:
+        self.assertEqual(chaos_checks.clock_ahead(self.archive("x", logged=4500)), 4.5)
+        self.assertEqual(chaos_checks.clock_ahead(self.archive()), 0)

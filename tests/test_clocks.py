@@ -166,6 +166,43 @@ class LogTimeTests(TestCase):
         self.clock.advance(BELIEVED_AFTER)
         self.assertEqual(self.time(), 1_005_000_000 + BELIEVED_AFTER * 1000)
 
+    def test_an_entry_of_another_clock_that_is_ahead_advances_it_once(self) -> None:
+        self.begin(1_000_000_000)
+        for _ in range(10):
+            self.clock.advance(1)
+            self.time.reach(self.time() + 100)
+        self.assertEqual(self.time(), 1_000_011_000)
+        self.clock.advance(2)
+        self.time.reach(1_000_013_500)
+        self.assertEqual(self.time(), 1_000_013_500)
+
+    def test_an_entry_of_another_clock_that_is_behind_changes_nothing(self) -> None:
+        for _ in range(10):
+            self.clock.advance(1)
+            self.time.reach(1_000_000_000)
+        self.assertEqual(self.time(), 1_000_010_000)
+
+    def test_who_does_not_lead_does_not_follow_the_time_of_day(self) -> None:
+        self.time.leads = False
+        self.time.reach(900_000_000)
+        self.clock.advance(5)
+        self.assertEqual(self.time(), 900_005_000)
+
+    def test_who_begins_to_lead_takes_a_difference_for_a_jump(self) -> None:
+        self.time.leads = False
+        self.time.reach(900_000_000)
+        self.time.leads = True
+        self.assertEqual(self.time(), 900_000_000)
+        self.clock.advance(BELIEVED_AFTER + 1)
+        self.assertEqual(self.time(), 1_000_001_000 + BELIEVED_AFTER * 1000)
+
+    def test_who_begins_to_lead_without_a_known_time_takes_the_time_of_day(self) -> None:
+        self.time.leads = False
+        self.clock.advance(5)
+        self.assertEqual(self.time(), 5000)
+        self.time.leads = True
+        self.assertEqual(self.time(), 1_000_005_000)
+
     def test_it_begins_where_it_ended(self) -> None:
         for known in (999_000_000, 1_001_000_000):
             self.begin(known)

@@ -301,7 +301,7 @@ class LostLogTests(ClusterTestCase):
         self.assertIn("clients      served", lines)
         for line, name in zip(lines[-2:], "ab", strict=True):
             self.assertRegex(
-                line, rf"^{name} member position=\d+ behind=\d silent=\d\.\ds format=2$"
+                line, rf"^{name} member position=\d+ behind=\d silent=\d\.\ds format=1$"
             )
 
 

@@ -19,6 +19,7 @@ VALUES = {
     "listen": "tcp:8829",
     "cluster": "nats://h:4222",
     "node": "a",
+    "cluster-monitor": "http://h:8222",
     "guests": "no",
     "messages": "7:70",
     "log-level": "error",
@@ -131,8 +132,12 @@ class ConfigFileTests(CommandTestCase):
         self.assertFails("is for a server in the foreground", self.parse_in_twistd, [])
 
     def test_the_servers_of_a_cluster_may_be_a_list(self) -> None:
-        found = read(self.write('cluster = ["nats://a", "tls://b:1"]\n'))
+        self.write(
+            'cluster = ["nats://a", "tls://b:1"]\ncluster-monitor = ["http://a:1", "http://b"]'
+        )
+        found = read(self.path)
         self.assertEqual(found["cluster"], ("nats://a:4222", "tls://b:1"))
+        self.assertEqual(found["cluster-monitor"], ("http://a:1", "http://b"))
 
     def test_reading_the_file_again_gives_what_has_changed(self) -> None:
         motd = self.path.parent / "motd"

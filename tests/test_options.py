@@ -65,6 +65,9 @@ class OptionsTests(CommandTestCase):
             (["--logins", "0:1"], "--logins is PER_SECOND:BURST"),
             (["--node", "a"], "--node is for a node of a cluster (--cluster)"),
             (["--cluster-ca", "/x"], "--cluster-ca is for a node of a cluster"),
+            (["--cluster-monitor", "http://h"], "--cluster-monitor is for a node of a cluster"),
+            (["--cluster-monitor", "h:8222"], "--cluster-monitor is http://HOST:PORT"),
+            (["--cluster-monitor", "http://[x"], "--cluster-monitor is http://HOST:PORT"),
             (["--cluster", "nats://h"], "--cluster needs the name of this node (--node)"),
             *((["--node", name], "--node is 1 to 32 of a-z, 0-9 and -") for name in BAD_NODES),
             *((["--cluster", urls], "--cluster is nats://HOST:PORT") for urls in BAD_URLS),
@@ -79,8 +82,11 @@ class OptionsTests(CommandTestCase):
         files = ("--cluster-credentials", "/secret", "--cluster-ca", "/ca")
         options = self.parse("--cluster", urls, "--node", "a-1", *files)
         servers = ("nats://h1:4223", "tls://[::1]:4222")
-        self.assertEqual(options.cluster, (servers, "a-1", Path("/secret"), Path("/ca")))
-        self.assertEqual(self.parse(*NODE).cluster, (("nats://h:4222",), "a", None, None))
+        monitors = ("http://h1:8222", "http://[::1]:8222")
+        self.assertEqual(options.cluster, (servers, "a-1", Path("/secret"), Path("/ca"), monitors))
+        options = self.parse(*NODE, "--cluster-monitor", "http://m:1/, https://n")
+        monitors = ("http://m:1", "https://n")
+        self.assertEqual(options.cluster, (("nats://h:4222",), "a", None, None, monitors))
 
     def test_a_mark_at_the_start_of_the_message_of_the_day_is_not_part_of_it(self) -> None:
         path = Path(self.folder(), "motd")

@@ -19,10 +19,23 @@ from tests.random_logs import make_logs
 
 HEAD = Record("a", 1 << 61, 7, 1_800_000_000_000, 123, b"\x01\xff" * 8)
 
-SHAPE = "51c04fff"
+SHAPE = "c4aaaa70"
 """A digest of the fields of all commands and facts. Whoever changes one makes a new version of the
 format, and then changes this.
 """
+
+
+BAD_OPTIONS = (
+    7,
+    "x",
+    [1] * 7,
+    [0.5, True],
+    [1, 1],
+    [True, True],
+    [1, True, -1],
+    [1, True, 1, 1, None],
+)
+"""Options that are none."""
 
 
 def through(*commands: c.Command, version: int = records.FORMAT) -> Record:
@@ -32,7 +45,7 @@ def through(*commands: c.Command, version: int = records.FORMAT) -> Record:
 class RecordTests(TestCase):
     def test_all_parts_come_through(self) -> None:
         record = HEAD._replace(
-            up=Up(5, c.Options(guests=False, rooms=None), 1),
+            up=Up(5, c.Options(guests=False, rooms=None), 1, 7),
             gone=("b",),
             forget=("d", "e"),
             down=True,
@@ -75,6 +88,8 @@ class RecordTests(TestCase):
             ("up", [1]),
             ("commands", [[1]]),
             ("commands", [[10, 1]]),
+            *(("commands", [[31, options]]) for options in BAD_OPTIONS),
+            *(("up", [1, options, 1, 0]) for options in BAD_OPTIONS),
             ("format", "x"),
         ]:
             bad.append(json.dumps({**good, key: value}).encode())
@@ -113,3 +128,9 @@ class ChainTests(TestCase):
         }
         self.assertEqual(len(chains), 9)
         self.assertEqual(link(b"", 1, (message,)), link(b"", 1, (message,)))
+
+    def test_it_is_the_same_whatever_characters_a_python_can_print(self) -> None:
+        said = rb"(7, AwaySet(user=1, why='\u0378\U0001fae9\udc80'))"
+        away = facts.AwaySet(1, "\u0378\U0001fae9\udc80")
+        expected = hashlib.blake2b(said, digest_size=16, key=b"x").digest()
+        self.assertEqual(link(b"x", 7, (away,)), expected)

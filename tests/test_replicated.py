@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
@@ -10,14 +11,17 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from chat_twisted.core import commands as c
-from chat_twisted.core.entries import Duplicate, LoggedIn
+from chat_twisted.core import state
+from chat_twisted.core.entries import Duplicate, LoggedIn, Outcome
 from chat_twisted.core.errors import NoSession, Unavailable
+from chat_twisted.core.facts import AwaySet
 from chat_twisted.core.message import Message
-from chat_twisted.storage import applying, cursors, outbox, records, replicated
+from chat_twisted.storage import applying, cursors, duties, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
-from tests.memory_log import ClusterTestCase, MemoryLog, Node
+from tests.memory_log import EPOCH, ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
 
 OPTIONS = c.Options(grace=1000)
@@ -96,6 +100,23 @@ class TogetherTests(ClusterTestCase):
         self.assertGreaterEqual(b.ledger.commits.commands.sum, 2)
         self.assertEqual((a.ledger.in_touch, a.ledger.position), (True, self.log.last))
 
+    def test_outcomes_are_to_be_expected_while_commands_are_on_their_way(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        expected = []
+        self.patch(a.ledger, "_committed", lambda outcomes: expected.append(a.ledger.has_backlog))
+        a.line.cut = True
+        a.propose(say(1, "later"), "later")
+        login(b, "ben", 2)
+        self.run_for(0.1)
+        self.assertTrue(a.ledger.has_backlog)
+        a.line.cut = False
+        a.line.plan()
+        self.run_for(1.5)
+        self.assertEqual(expected, [True, False])
+        self.assertFalse(a.ledger.has_backlog)
+
     def test_what_only_reads_is_answered_in_its_place_and_not_put_in_the_log(self) -> None:
         [a] = self.up("a")
         login(a, "ann", 1)
@@ -162,12 +183,12 @@ class TogetherTests(ClusterTestCase):
         self.run_for(0.1)
         self.assertEqual(b.acknowledged, [(1, number)])
         self.assertEqual(b.ledger.state.users[1].cursor, 0)
-        self.run_for(replicated.RECORD_CURSORS + 1)
+        self.run_for(duties.RECORD_CURSORS + 1)
         self.assertEqual(b.ledger.state.users[1].cursor, number)
 
     def test_nonsense_that_other_nodes_tell_is_ignored(self) -> None:
         a, b = self.up("a", "b")
-        for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}'):
+        for data in (b"", b"{", b"[1]", b'[["x", 1]]', b"\xff", b'{"a": 1}', b"[[1, Infinity]]"):
             a.line.tell(cursors.TOPIC, data)
         self.run_for(0.1)
         self.assertEqual(b.acknowledged, [])
@@ -229,6 +250,17 @@ class UnluckyTests(ClusterTestCase):
         self.assertIn("no leader", reason)
         self.log.refusing = None
         self.said()
+
+    def test_what_waits_behind_that_is_refused_too(self) -> None:
+        self.log.refusing = NotTaken("no leader")
+        self.a.propose(say(1, "x"), "first")
+        self.run_for(0.1)
+        self.a.propose(say(1, "y"), "second")
+        self.run_for(3.5)
+        self.assertEqual([request for request, _ in self.a.refused], ["first", "second"])
+        self.log.refusing = None
+        self.a.propose(say(1, "z"), "third")
+        self.said("z")
 
     def test_what_was_taken_during_that_is_not_refused(self) -> None:
         self.log.refusing = NotTaken("no leader")
@@ -329,6 +361,8 @@ class UnluckyTests(ClusterTestCase):
         self.assertEqual(texts(self.a), [])
         self.assertEqual(texts(self.b), ["x"])
         self.assertGreater(self.a.ledger.commits.failed, 1)
+        self.run_for(4)
+        self.assertEqual(self.a.said[-1], "unreachable: it can't write to its disk")
         self.a.writer.broken = None
         self.said("x")
         self.flushLoggedErrors()
@@ -342,15 +376,102 @@ class UnluckyTests(ClusterTestCase):
         for kind in ("x", "y", "z"):
             self.a.propose(c.Impose(0, 0, c.MUTE, kind, 0), kind)
         before = self.a.ledger.state
-        # It fails after its first fact.
-        faulty = c.Acknowledge(((1, 0), ("no number", None)))  # type: ignore[arg-type]
+
+        def fail(model: Any, command: c.SetAway, now: int) -> Any:
+            return Outcome((AwaySet(1, "x"), AwaySet(99, "no such user")))
+
+        self.patch(state, "_RULES", {**state._RULES, c.SetAway: fail})
         self.a.propose(say(1, "before"), 1)
-        self.a.propose(faulty, 2)
+        self.a.propose(c.SetAway(1, 1, "x"), 2)
         self.a.propose(say(1, "after"), 3)
         self.said("before", "after")
         self.assertIsInstance(self.a.result(2), Unavailable)
         self.assertIsNot(self.a.ledger.state, before)
+        self.assertIsNone(self.a.ledger.state.users[1].away)
         self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+    def test_what_can_not_be_written_is_left_out_on_all_nodes(self) -> None:
+        for impossible in (say(1, "half a pair \ud800"), c.Send(1, 1, "ALL", "x", 1 << 70)):
+            self.a.propose(say(1, "before"), "before")
+            self.a.propose(impossible, impossible)
+            self.a.propose(say(1, "after"), "after")
+            self.run_for(1)
+            self.assertIsInstance(self.a.result(impossible), Unavailable)
+        self.said("before", "after", "before", "after")
+        self.assertEqual(self.a.said, ["reachable"])
+
+    def test_a_command_that_can_not_be_encoded_is_refused_and_the_others_go_on(self) -> None:
+        self.a.propose(say(1, "before"), 1)
+        self.a.propose(say(1, "x", key=5), 2)  # type: ignore[arg-type]
+        self.a.propose(say(1, "after"), 3)
+        self.said("before", "after")
+        self.assertEqual([request for request, _ in self.a.refused], [2])
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_another_record_with_the_number_of_the_one_in_flight_is_not_taken_for_it(self) -> None:
+        self.a.line.delays = True
+        self.a.propose(say(1, "mine"), "mine")
+        self.run_for(0.1)
+        [data] = self.a.line._late
+        self.log.add(data.replace(b"mine", b"that of a copy of this process"))
+        self.run_for(0.1)
+        self.assertNotIn("mine", self.a.requests)
+        self.a.line.delays = False
+        self.said("that of a copy of this process")
+        self.assertEqual([request for request, _ in self.a.refused], ["mine"])
+
+    def test_a_node_whose_numbers_a_copy_has_used_comes_up_again(self) -> None:
+        self.b.kill()
+        self.run_for(8)
+        data = self.log.records[-1]
+        head = json.loads(data)
+        self.log.add(json.dumps({**head, "batch": head["batch"] + 100}).encode())
+        self.run_for(5)
+        self.assertEqual([said[:9] for said in self.a.said[1:]], ["unreachab", "reachable"])
+        self.assertEqual(self.a.ledger.state.users[1].sessions, {})
+
+
+class LoggingTests(ClusterTestCase):
+    """An operator reads in the log of each node what happens to the cluster, and each fact once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.note)
+        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+
+    def note(self, event: LogEvent) -> None:
+        self.lines.append(formatEvent(event))
+
+    def test_other_nodes_that_come_and_go(self) -> None:
+        _, b = self.up("a", "b")
+        own = "this node is a member of the cluster"
+        self.assertEqual(sorted(self.lines), ["node b has become a member", own, own])
+        self.lines.clear()
+        b.ledger.stop()
+        self.run_for(1)
+        self.assertEqual(self.lines, ["node b has ended"])
+        self.lines.clear()
+        self.up("c")  # it finds in the log what was before it, and does not repeat that
+        self.assertEqual(sorted(self.lines), ["node c has become a member", own])
+
+    def test_a_node_that_is_silent_is_named_once_by_each(self) -> None:
+        _, b, _ = self.up("a", "b", "c")
+        self.lines.clear()
+        b.kill()
+        self.run_for(60)
+        self.assertEqual(self.lines, ["no sign of life from node b: it is gone"] * 2)
+
+    def test_a_log_that_takes_nothing_for_a_long_time(self) -> None:
+        self.up("a")
+        self.lines.clear()
+        self.log.refusing = NotTaken("no leader")
+        self.run_for(600)
+        self.assertEqual(self.lines, ["the log does not take records: no leader"])
+        self.lines.clear()
+        self.log.refusing = None
+        self.run_for(2)
+        self.assertEqual(self.lines, ["the log takes records again"])
 
 
 class MembershipTests(ClusterTestCase):
@@ -364,6 +485,17 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(again.said, ["reachable"])
         self.assertEqual(again.ledger.state.users[1].sessions, {})
         self.assert_equal_archives(again, b)
+
+    def test_a_node_that_can_not_write_at_its_start_tries_again(self) -> None:
+        (self.root / "a").mkdir()
+        a = Node(self.log, "a", self.root / "a")
+        a.writer.broken = sqlite3.OperationalError("database or disk is full")
+        a.start()
+        self.run_for(3)
+        self.assertEqual(a.said, [])
+        a.writer.broken = None
+        self.run_for(2)
+        self.assertEqual(a.said, ["reachable"])
 
     def test_a_second_node_of_the_same_name_gives_up_and_the_first_stays(self) -> None:
         a, _ = self.up("a", "b")
@@ -389,13 +521,54 @@ class MembershipTests(ClusterTestCase):
         other = self.node("a", folder="copy")
         self.run_for(1)
         self.assertEqual(other.said, ["reachable"])
-        self.assertEqual(a.said[-1], "broken: another node has come up under the name a")
+        self.assertEqual(a.said[-1], "unreachable: another node has come up under the name a")
+        self.run_for(15)
+        self.assertEqual(a.said[-1], "broken: another node is called a")
+        self.assertEqual(other.said, ["reachable"])
+
+    def test_a_node_that_was_refused_by_a_log_that_was_away_asks_again(self) -> None:
+        [a, b] = self.up("a", "b")
+        a.kill()
+        shutil.copytree(self.root / "b", self.root / "elsewhere")
+        again = self.node("a", folder="elsewhere")
+        again.line.holds_back = True
+        self.run_for(0.2)
+        again.line.cut = True
+        self.run_for(20)
+        again.line.holds_back = again.line.cut = False
+        again.line.plan()
+        self.run_for(8)
+        self.assertEqual(again.said, ["reachable"])
+        self.assert_equal_archives(again, b)
+
+    def test_a_late_request_of_a_process_that_has_ended_does_not_stop_the_one_that_runs(
+        self,
+    ) -> None:
+        a, b = self.up("a", "b")
+        a.kill()
+        a = self.node("a")
+        a.line.delays = True  # its request to come up is on its way when it is killed
+        self.run_for(0.2)
+        late = a.line
+        a.kill()
+        a = self.node("a")
+        self.run_for(0.5)
+        a.line.cut = True
+        self.run_for(7)  # it is gone
+        late.deliver_late()
+        a.line.cut = False
+        a.line.plan()
+        self.run_for(8)
+        self.assertEqual(a.said[-1], "reachable")
+        self.assertEqual(b.said, ["reachable"])
+        self.assert_equal_archives(a, b)
 
     def test_a_node_with_other_options_is_told_which_and_stops(self) -> None:
         self.up("a")
-        b = self.node("b", c.Options(grace=5))
+        b = self.node("b", c.Options(grace=5500, guests=False))
         self.run_for(20)
-        self.assertEqual(b.said, ["broken: a decide by other options: grace is 600000, not 5"])
+        reason = "--grace 600 --guests yes; this node has --grace 5.5 --guests no"
+        self.assertEqual(b.said, [f"broken: a decide by other options: {reason}"])
 
     def test_a_node_that_changes_the_options_changes_them_for_all(self) -> None:
         a, b = self.up("a", "b")
@@ -533,6 +706,55 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(b.said, ["reachable"])
         self.assert_equal_archives(a, b)
 
+    def test_a_founder_that_was_killed_before_it_has_hidden_the_beginning_does_it_later(
+        self,
+    ) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.kill()
+        self.make_single(a)
+        self.log = MemoryLog(self.clock)
+        a = self.node("a")
+        a.line.cannot_purge = True
+        self.run_for(3)
+        self.assertEqual(self.log.first, 1)
+        a.kill()
+        a = self.node("a")
+        self.run_for(1)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertGreater(self.log.first, 1)
+
+    def test_the_sessions_of_a_single_server_end_when_it_becomes_a_node(self) -> None:
+        [a] = self.up("a")
+        a.propose(c.Login("ann", 1, b"token", node=0), "login")
+        self.run_for(0.1)
+        a.kill()
+        self.make_single(a)
+        self.log = MemoryLog(self.clock)
+        a = self.node("a")
+        self.run_for(1)
+        self.assertEqual(a.ledger.state.users[1].sessions, {})
+        self.assertTrue(a.ledger.state.holds.get(1))
+
+    def test_the_first_node_says_after_which_number_messages_are_numbered(self) -> None:
+        (self.root / "a").mkdir()
+        a = Node(self.log, "a", self.root / "a")
+        indexed: list[int] = []
+        a.ledger._written = indexed.append  # type: ignore[assignment]
+        a.after = 1000
+        a.start()
+        self.run_for(0.5)
+        [b] = self.up("b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.assertEqual(set(indexed), {0})  # there is no message 1000
+        a.propose(say(1, "x"), "said")
+        self.run_for(0.1)
+        self.assertEqual(a.result("said").number, 1001)
+        self.assertEqual(indexed[-1], 1001)
+        self.assert_equal_archives(a, b)
+
     def test_an_archive_of_another_chat_is_not_brought_into_a_cluster(self) -> None:
         [a] = self.up("a")
         self.log.lines.remove(a.line)
@@ -548,50 +770,108 @@ class MembershipTests(ClusterTestCase):
         self.assertIn("differs from that of a", again.said[-1])
 
     def test_the_log_is_purged_below_what_all_known_nodes_have_applied(self) -> None:
-        self.patch(replicated, "KEPT", 2)
-        self.patch(replicated, "KEPT_FOR", 0.0)
+        self.patch(duties, "KEPT", 2)
+        self.patch(duties, "KEPT_FOR", 0.0)
         a, b = self.up("a", "b")
         b.kill()
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         before = self.log.first
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         self.assertEqual(self.log.first, before)  # b does not go on
         done = a.ledger.forget("b")
         self.run_for(0.2)
         self.successResultOf(done)
-        self.run_for(replicated.PURGE_EVERY + 2)
+        self.run_for(duties.PURGE_EVERY + 2)
         self.assertGreater(self.log.first, before + 50)
         self.assertEqual([node["name"] for node in a.ledger.status()["nodes"]], ["a"])
 
     def test_records_are_kept_while_a_new_node_may_copy_what_was_before_them(self) -> None:
-        self.patch(replicated, "KEPT", 2)
-        self.patch(replicated, "KEPT_FOR", 2 * replicated.PURGE_EVERY)
+        self.patch(duties, "KEPT", 2)
+        self.patch(duties, "KEPT_FOR", 2 * duties.PURGE_EVERY)
         self.up("a")
         position = self.log.last  # of a copy
-        self.run_for(3 * replicated.PURGE_EVERY - 2)
+        self.run_for(3 * duties.PURGE_EVERY - 2)
         self.assertLessEqual(self.log.first, position + 1)
-        self.run_for(replicated.PURGE_EVERY)
+        self.run_for(duties.PURGE_EVERY)
         self.assertGreater(self.log.first, position + 1)
         self.assertGreater(self.log.last - self.log.first, 100)
+
+    def test_a_full_log_is_purged_and_the_cluster_goes_on(self) -> None:
+        self.patch(duties, "KEPT_IF_FULL", 5)
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        self.log.limit = len(self.log.records) + 10
+        self.run_for(10)
+        a.propose(say(1, "x"), "said")
+        self.run_for(30)
+        self.assertGreater(self.log.first, 20)
+        a.propose(say(1, "y"), "later")
+        self.run_for(0.1)
+        self.assertEqual(a.result("later").text, "y")
+        for node in (a, b):
+            self.assertEqual(node.said, ["reachable"])
+
+    def test_a_node_that_keeps_the_log_full_can_be_forgotten(self) -> None:
+        self.patch(duties, "KEPT_IF_FULL", 5)
+        a, b = self.up("a", "b")
+        b.kill()
+        self.run_for(8)
+        self.log.limit = len(self.log.records) + 10
+        self.run_for(20)
+        self.assertEqual(len(self.log.records), self.log.limit)
+        done = a.ledger.forget("b")
+        self.run_for(1)
+        self.successResultOf(done)
+        self.run_for(30)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertGreater(self.log.first, 20)
 
     def test_a_member_or_a_stranger_is_not_forgotten(self) -> None:
         a, _ = self.up("a", "b")
         for name in ("a", "b", "x"):
             self.failureResultOf(a.ledger.forget(name))
 
-    def test_a_record_of_a_newer_version_stops_a_node_that_does_not_know_it(self) -> None:
-        [a] = self.up("a")
-        self.log.add(b'{"format":99}')
-        self.run_for(0.2)
-        self.assertIn("broken: version 99 of the log's format", a.said[-1])
-
     def test_nonsense_in_the_log_is_ignored_by_all(self) -> None:
         a, b = self.up("a", "b")
         for data in (b"", b"{", b"[]", b"\xff", b'{"format":1}', b'{"format":"x"}', b"[" * 9999):
             self.log.add(data)
+        self.log.add(b'{"format":99}')
         self.run_for(2)
         self.assertEqual(a.said, ["reachable"])
         self.assert_equal_archives(a, b)
+
+    def test_records_with_nonsense_in_them_are_ignored_by_all(self) -> None:
+        a, b = self.up("a", "b")
+        login(a, "ann", 1)
+        self.run_for(0.2)
+        real = [data for data in self.log.records if b'"node":"a"' in data and b"[1," in data]
+        head = json.loads(real[-1])
+        head["commands"] = [[10, 1, 1, "ALL", "x", 5, None, 0, True]]
+        more = dict(head, batch=1 << 40)
+        nonsense: list[Any] = [1.5, True, "?", None, [], {}, -1, 1 << 63, 10**400, float("nan")]
+        for key in head:
+            for value in nonsense[: 4 if key == "commands" else None]:  # it may be empty
+                self.log.add(json.dumps({**more, key: value}).encode())
+        for place in range(1, 9):
+            for value in [1.5, [], {}, float("inf")]:
+                command = [*head["commands"][0]]
+                command[place] = value
+                self.log.add(json.dumps({**more, "commands": [command]}).encode())
+        up = [0, [*OPTIONS], 1]
+        for value in nonsense:
+            self.log.add(json.dumps({**more, "node": "x", "up": value}).encode())
+            self.log.add(json.dumps({**more, "node": "x", "up": [value, *up[1:]]}).encode())
+            self.log.add(json.dumps({**more, "node": "x", "up": [*up[:2], value]}).encode())
+            for name in ("gone", "forget", "down"):
+                self.log.add(json.dumps({**more, name: [value]}).encode())
+        self.run_for(3)
+        self.assertEqual(a.said, ["reachable"])
+        self.assertEqual(b.said, ["reachable"])
+        self.assert_equal_archives(a, b)
+        a.propose(say(1, "go on"), "said")
+        self.run_for(1)
+        self.assertEqual(texts(b)[-1], "go on")
 
 
 class FormatTests(ClusterTestCase):
@@ -624,6 +904,43 @@ class FormatTests(ClusterTestCase):
         self.assertIsInstance(b.result("now too"), NoSession)
         self.assertTrue(any(b'"format":%d' % newer in data for data in self.log.records))
 
+    def test_a_record_that_all_members_know_stops_a_node_that_does_not(self) -> None:
+        [a] = self.up("a")
+        a.ledger.stop()
+        self.run_for(0.2)
+        self.patch(records, "FORMAT", 2)
+        self.patch(replicated, "FORMAT", 2)
+        b = self.node("b")
+        self.run_for(3)
+        b.kill()
+        self.patch(records, "FORMAT", 1)
+        again = self.node("a")
+        self.run_for(0.2)
+        self.assertIn("broken: version 2 of the log's format", again.said[-1])
+
+    def test_a_record_that_a_new_member_can_not_read_is_ignored_by_all(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        self.patch(records, "FORMAT", 2)
+        self.patch(replicated, "FORMAT", 2)
+        self.patch(replicated, "BEAT", 99)
+        a.ledger.stop()
+        self.run_for(0.5)
+        b = self.node("b")
+        self.run_for(0.5)
+        b.line.delays = True
+        login(b, "ann", 1)  # on its way in version 2 when a node of version 1 joins
+        self.run_for(0.1)
+        self.patch(replicated, "FORMAT", 1)
+        again = self.node("a")
+        self.run_for(0.5)
+        self.assertEqual(again.said, ["reachable"])
+        b.line.deliver_late()
+        b.line.delays = False
+        self.run_for(0.5)
+        self.assertEqual([request for request, _ in b.refused], ["login"])
+        self.assert_equal_archives(again, b)
+
 
 class RandomTests(ClusterTestCase):
     """Random commands on three nodes whose lines fail at random."""
@@ -639,6 +956,7 @@ class RandomTests(ClusterTestCase):
         for _ in range(150):
             node = draw.choice(nodes)
             line = node.line
+            node.writer.takes = draw.choice((0, 0, 0.02, 0.3))
             line.loses_answers = draw.random() < 0.1
             line.repeats = draw.choice((1, 1, 1, 2))
             line.delays = draw.random() < 0.05
@@ -657,6 +975,7 @@ class RandomTests(ClusterTestCase):
                 if isinstance(outcome.result, LoggedIn):
                     maker.sessions.append((outcome.result.user, outcome.result.epoch))
         for node in nodes:
+            node.writer.takes = 0
             node.line.loses_answers = node.line.delays = node.line.holds_back = False
             node.line.repeats = 1
             node.line.plan()
@@ -668,6 +987,64 @@ class RandomTests(ClusterTestCase):
         answered = [request for node in nodes for request in node.requests]
         answered += [request for node in nodes for request, _ in node.refused]
         self.assertEqual(sorted(answered), [*range(1, proposed + 1)])
+
+
+class ClockTests(ClusterTestCase):
+    """The time of day of one machine is wrong."""
+
+    def test_a_node_that_joins_an_hour_ahead_does_not_move_the_time_of_the_log(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        a.propose(c.Detach(1, 1), "gone")
+        self.run_for(0.1)
+        b = self.node("b", ahead=3600)
+        self.run_for(10)
+        self.assertEqual((a.said, b.said), (["reachable"], ["reachable"]))
+        self.assertTrue(a.ledger.state.holds.get(1))
+        head = json.loads(self.log.records[-1])
+        self.assertLess(head["time"] / 1000, EPOCH + 60)
+
+    def test_it_does_not_take_a_name_or_bring_other_options(self) -> None:
+        self.node("a")
+        self.run_for(0.5)
+        b = self.node("b", c.Options(guests=False), ahead=3600)
+        twin = self.node("a", folder="twin", ahead=3600)
+        self.run_for(15)
+        self.assertIn("decide by other options", b.said[-1])
+        self.assertIn("another node is called a", twin.said[-1])
+        self.assertEqual(self.nodes[0].said, ["reachable"])
+
+    def test_a_jump_of_the_time_of_the_log_ends_no_member(self) -> None:
+        a, b, d = self.up("a", "b", "d")
+        self.run_for(6)
+        d.line.delays = True
+        self.run_for(1)
+        a.ledger._log_time.reach(a.ledger._log_time() + 3_600_000)
+        self.run_for(1)
+        d.line.deliver_late()
+        d.line.delays = False
+        self.run_for(3)
+        for node in (a, b, d):
+            self.assertEqual(node.said, ["reachable"], node.name)
+
+    def test_a_node_whose_clock_is_ahead_is_not_believed_when_it_leads(self) -> None:
+        a = self.node("a")
+        self.run_for(0.5)
+        b = self.node("b", ahead=3600)
+        self.run_for(1)
+        a.ledger.stop()
+        self.run_for(3)
+        self.assertEqual(b.said, ["reachable"])
+        head = json.loads(self.log.records[-1])
+        self.assertLess(head["time"] / 1000, EPOCH + 60)
+
+    def test_the_first_node_of_all_brings_the_time_of_day(self) -> None:
+        self.node("a")
+        self.run_for(3)
+        head = json.loads(self.log.records[-1])
+        self.assertGreaterEqual(head["time"] / 1000, EPOCH)
 
 
 class ChainTests(ClusterTestCase):

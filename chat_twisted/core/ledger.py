@@ -41,7 +41,7 @@ class Ledger(Protocol[Request]):
 
     @property
     def has_backlog(self) -> bool:
-        """Whether commands wait for the next batch."""
+        """Whether outcomes of further commands are to be expected soon."""
 
     def start(
         self, committed: Committed[Request], failed: Failed[Request], acknowledged: Acknowledged

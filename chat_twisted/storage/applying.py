@@ -8,17 +8,19 @@ into the log, or the rules of the chat.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple
 
+from twisted.enterprise.adbapi import ConnectionLost
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chat_twisted.core.commands import Command
-from chat_twisted.core.entries import Entry, Outcome
+from chat_twisted.core.entries import Entry, Outcome, Progress
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Request
@@ -27,13 +29,14 @@ from chat_twisted.core.state import State
 from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits
-from chat_twisted.storage import records, replica
+from chat_twisted.storage import records, replica, tables
 from chat_twisted.storage.embedded import Writer
 from chat_twisted.storage.log import LogBroken
 from chat_twisted.storage.membership import Membership, Verdict
 from chat_twisted.storage.outbox import LOCAL, Item
 from chat_twisted.storage.records import Record
 from chat_twisted.storage.replica import Replica, Step
+from chat_twisted.storage.sql import Cursor
 
 WRITE_AGAIN = 1.0
 """Seconds between two attempts to write what the log has decided, or to load the state again."""
@@ -42,17 +45,26 @@ KNOWN_CHAINS = 10_000
 """How many positions are kept with their hash chain, to compare it with those of other nodes."""
 
 
+class Unwritable(Exception):
+    """What came of some records can't be written, however often one tries."""
+
+
 class Applied(NamedTuple, Generic[Request]):
     """What came of some records.
 
     :ivar outcomes: the outcomes of their commands, each with its request; None for those of others.
     :ivar changes: all facts.
-    :ivar verdicts: the records, each with the decision about it.
+    :ivar verdicts: the decisions about the records that this node has appended and waits for, each
+        with its record.
+    :ivar turnover: those about the records, of any node, by which nodes have come or gone.
+    :ivar heard: the names of the nodes whose records were taken.
     """
 
     outcomes: list[tuple[Outcome, Request | None]]
     changes: list[Fact]
     verdicts: list[tuple[Record, Verdict]]
+    turnover: list[tuple[Record, Verdict]]
+    heard: set[str]
 
 
 class Applier(Generic[Request]):
@@ -63,11 +75,12 @@ class Applier(Generic[Request]):
     :ivar position: the position up to which all records are applied, and ``chain`` the hash chain.
     :ivar commits: counts the commits.
     :ivar incarnation: the last incarnation of this node that became a member; 0 for none.
+    :ivar is_failing: whether the archive can't be written at the moment.
     :param name: the name of this node.
     :param clock: a monotonic clock.
     :param reach: called with the time of each record, in milliseconds of the log's clock.
-    :param items: returns the commands of a record with their requests, if this node has appended it
-        and waits for it; else None.
+    :param items: returns the commands of a record with their requests, if this node has appended
+        just these bytes and waits for them; else None.
     :param applied: called when records are applied and written.
     :param broken: called if the node can't go on, with the reason.
     """
@@ -82,7 +95,7 @@ class Applier(Generic[Request]):
         place: Replica,
         clock: IReactorTime,
         reach: Callable[[int], None],
-        items: Callable[[Record], Sequence[Item[Request]] | None],
+        items: Callable[[Record, bytes], Sequence[Item[Request]] | None],
         applied: Callable[[Applied[Request]], Deferred[None] | None],
         broken: Callable[[str], None],
     ) -> None:
@@ -102,9 +115,14 @@ class Applier(Generic[Request]):
         self._chains = OrderedDict({place.applied: place.chain})
         self._agreeing: dict[str, bool] = {}  # whether a node had the same chain, last time
         self._faulty: set[tuple[int, int]] = set()  # commands on which the state has failed
-        self._at = (0, 0)  # the position and the index of the command that is applied now
+        # The position of the record that is applied now, and the index of the command in it; -1 if
+        # it is the record itself.
+        self._at = (0, 0)
+        # The facts of each command, while one is searched that can't be written.
+        self._facts: list[tuple[tuple[int, int], Sequence[Fact]]] | None = None
         self._written = place.applied
         self._stopped = False
+        self.is_failing = False
 
     def stop(self) -> None:
         """Don't try again what fails."""
@@ -145,22 +163,12 @@ class Applier(Generic[Request]):
 
     async def _take(self, arrived: Sequence[tuple[int, bytes]]) -> None:
         while True:
+            done = await self._apply_or_leave_out(arrived)
             try:
-                done = self._apply(arrived)
+                await self._write(done)
                 break
-            except (LogBroken, records.TooNew) as error:
-                await self._break(str(error))
-            except Exception:  # noqa: BLE001  a defect must not stop the cluster
-                # It fails on all nodes, so all of them leave this command out.
-                position, index = self._at
-                self._log.failure(
-                    "the state has failed at command {index} of record {position}",
-                    index=index,
-                    position=position,
-                )
-                self._faulty.add(self._at)
-                await self._load()
-        await self._write(done)
+            except Unwritable as error:
+                await self._find_unwritable(arrived, error)
         self._faulty.clear()
         held = self._applied(done)
         if held is not None:
@@ -168,46 +176,103 @@ class Applier(Generic[Request]):
 
     # Applying
 
+    async def _apply_or_leave_out(self, arrived: Sequence[tuple[int, bytes]]) -> Applied[Request]:
+        """Apply records without the commands at which the state fails."""
+        while True:
+            try:
+                return self._apply(arrived)
+            except (LogBroken, records.TooNew) as error:
+                await self._break(str(error))
+            except Exception:  # noqa: BLE001  a defect must not stop the cluster
+                position, index = self._at
+                self._log.failure(
+                    "the state has failed at command {index} of record {position}",
+                    index=index,
+                    position=position,
+                )
+                await self._leave_out(self._at)
+
+    async def _leave_out(self, at: tuple[int, int]) -> None:
+        """Load the state again, and leave out a command from now on. It fails on all nodes, so all
+        of them do.
+        """
+        if at in self._faulty:
+            await self._break("records can't be applied; the log of this server says more")
+        self._faulty.add(at)
+        await self._load()
+
     def _apply(self, arrived: Sequence[tuple[int, bytes]]) -> Applied[Request]:
-        done: Applied[Request] = Applied([], [], [])
+        done: Applied[Request] = Applied([], [], [], [], set())
         for position, data in arrived:
             if position != self.position + 1:
                 raise LogBroken(
                     f"the log goes on at {position}, and this node has applied it up to "
                     f"{self.position}"
                 )
-            try:
-                record = records.decode(data)
-            except records.Unreadable as error:
-                self._log.error(
-                    "record {position} of the log is not one of this program: {reason}",
-                    event="record-unreadable",
-                    position=position,
-                    reason=str(error),
-                )
+            self._at = (position, -1)
+            record = self._read(position, data)
+            if record is None:
                 self._advance(position, records.link(self.chain, position, ()))
-                continue
-            self._apply_record(position, record, done)
+            else:
+                self._apply_record(position, record, self._items(record, data), done)
         return done
 
-    def _apply_record(self, position: int, record: Record, done: Applied[Request]) -> None:
+    def _read(self, position: int, data: bytes) -> Record | None:
+        """Return a record; None if it is not one that all members can read. All of them ignore it.
+
+        :raises TooNew: if all members can read it, but not this program.
+        """
+        try:
+            return records.decode(data)
+        except records.Unreadable as error:
+            reason = str(error)
+        except records.TooNew as error:
+            if error.version <= self.membership.format:
+                raise
+            reason = f"the members don't know version {error.version} of the format"
+        self._log.error(
+            "record {position} of the log is not one of this program: {reason}",
+            event="record-unreadable",
+            position=position,
+            reason=reason,
+        )
+        return None
+
+    def _apply_record(
+        self,
+        position: int,
+        record: Record,
+        own: Sequence[Item[Request]] | None,
+        done: Applied[Request],
+    ) -> None:
+        """Apply one record.
+
+        :param own: its commands with their requests, if this node has appended it.
+        """
         membership = self.membership
         before = membership.format
         first = len(done.changes)
-        verdict = membership.take(record, position, self.state.options)
-        self._at = (position, -1)
+        if self._at in self._faulty or record.format > before:
+            verdict = Verdict(taken=False)  # a member may not know its format
+        else:
+            verdict = membership.take(record, position, self.state.options)
         if verdict.taken:
             self._reach(record.time)
             for start in verdict.before:
                 self._decide(record.time, start, None, done)
-            self._apply_commands(position, record, done)
+            self._apply_commands(position, record, own, done)
             for start in verdict.after:
                 self._decide(record.time, start, None, done)
-            if record.up is not None and self._items(record) is not None:
+            if record.up is not None and own is not None:
                 self.incarnation = record.incarnation
-        done.verdicts.append((record, verdict))
+            done.heard.add(record.node)
+        if own is not None:
+            done.verdicts.append((record, verdict))
+        is_turnover = bool(verdict.before or verdict.after)  # a member has come or gone
+        if is_turnover:
+            done.turnover.append((record, verdict))
         chain = records.link(self.chain, position, done.changes[first:])
-        if membership.format != before:
+        if is_turnover and membership.format != before:
             # Versions may have other facts, so the chain begins anew.
             chain = records.link(b"", position, ())
             self._chains.clear()
@@ -215,8 +280,13 @@ class Applier(Generic[Request]):
             self._compare(record)
         self._advance(position, chain)
 
-    def _apply_commands(self, position: int, record: Record, done: Applied[Request]) -> None:
-        own = self._items(record)
+    def _apply_commands(
+        self,
+        position: int,
+        record: Record,
+        own: Sequence[Item[Request]] | None,
+        done: Applied[Request],
+    ) -> None:
         if own is None:
             for index, command in enumerate(record.commands):
                 self._at = (position, index)
@@ -242,6 +312,8 @@ class Applier(Generic[Request]):
         done.outcomes.append((outcome, request))
         if outcome.facts:
             done.changes.extend(outcome.facts)
+            if self._facts is not None:
+                self._facts.append((self._at, outcome.facts))
 
     def _compare(self, record: Record) -> None:
         if record.node != self._name:
@@ -262,7 +334,7 @@ class Applier(Generic[Request]):
         progress = self.state.progress
         position = self.position
         step = Step(self._written, position, self.chain, self.incarnation)
-        failing = False
+        self.is_failing = False
         while True:
             begun = self._clock.seconds()
             try:
@@ -270,19 +342,56 @@ class Applier(Generic[Request]):
                 break
             except replica.ForeignWriter as error:
                 await self._break(str(error))
-            except Exception as error:  # noqa: BLE001  it is in the log, so it must be written
+            except Exception as error:  # it is in the log, so it must be written
                 self.commits.failed += 1
-                if not failing:
+                if not _may_pass(error):
+                    raise Unwritable(explain(error)) from error
+                if not self.is_failing:
                     self._log.error(
                         "can't write: {reason}", event="write-failed", reason=explain(error)
                     )
-                    failing = True
+                    self.is_failing = True
             await self._wait()
         self._written = position
         self.commits.seconds.add(self._clock.seconds() - begun)
         self.commits.commands.add(len(done.outcomes))
-        if failing:
+        if self.is_failing:
+            self.is_failing = False
             self._log.info("can write again", event="write-resumed")
+
+    async def _find_unwritable(
+        self, arrived: Sequence[tuple[int, bytes]], problem: Unwritable
+    ) -> None:
+        """Find the first command whose facts can't be written, and leave it out. The archives are
+        equal, so all nodes find the same one.
+        """
+        await self._load()
+        self._facts = []
+        await self._apply_or_leave_out(arrived)
+        facts, self._facts = self._facts, None
+        progress = self.state.progress
+        while True:
+            try:
+                found = await self._writer.write(_first_unwritable, facts, progress)
+                break
+            except Exception as error:  # noqa: BLE001  it is tried again
+                self._log.error(
+                    "can't write: {reason}", event="write-failed", reason=explain(error)
+                )
+            await self._wait()
+        if found is None:
+            await self._break(f"what the log has decided can't be written: {problem}")
+        else:
+            position, index = found
+            self._log.error(
+                "command {index} of record {position} is left out, because what it leads to can't "
+                "be written: {problem}",
+                event="command-left-out",
+                index=index,
+                position=position,
+                problem=str(problem),
+            )
+            await self._leave_out(found)
 
     async def _load(self) -> None:
         """Load the state as it was after the last commit."""
@@ -305,3 +414,35 @@ class Applier(Generic[Request]):
         if self._stopped:
             await Deferred()  # for ever
         await deferLater(self._clock, WRITE_AGAIN)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a failure to write is due to the disk, or the files, and not to the values."""
+    return isinstance(error, sqlite3.OperationalError | OSError | MemoryError | ConnectionLost) or (
+        type(error) in (sqlite3.DatabaseError, sqlite3.InternalError)
+    )
+
+
+def _first_unwritable(
+    cursor: Cursor,
+    facts: Sequence[tuple[tuple[int, int], Sequence[Fact]]],
+    progress: Progress,
+) -> tuple[int, int] | None:
+    """Return where the first command is whose facts can't be written; None if all can be. Nothing
+    stays written.
+
+    :param facts: the facts of the commands, each with the place of the command.
+    """
+    cursor.execute("SAVEPOINT attempt")
+    try:
+        for place, changes in facts:
+            try:
+                tables.write(cursor, changes, progress)
+            except Exception as error:
+                if _may_pass(error):
+                    raise
+                return place
+    finally:
+        cursor.execute("ROLLBACK TO attempt")
+        cursor.execute("RELEASE attempt")
+    return None

@@ -158,7 +158,7 @@ class _Fetching:
                 break
             except Unknown:
                 if not remaining and self._topic == TOPIC:
-                    raise NotCopied("no node answers that could be copied") from None
+                    raise NotCopied("no node answers") from None
                 if not remaining:
                     raise NotCopied("the node that is copied does not answer any more") from None
             await self._sleep(TRY_AFTER)

@@ -83,6 +83,6 @@ class Cursors:
     def _hear(self, data: bytes) -> None:
         try:
             cursors = [(int(user), int(number)) for user, number in json.loads(data)]
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return  # nobody needs it: the log has it later
         self._acknowledged(cursors)

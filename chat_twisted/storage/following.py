@@ -28,6 +28,9 @@ MAX_WAITING = 8 * 1024 * 1024
 MAX_EARLY = 1000
 """Maximum number of records that are kept although some before them are missing."""
 
+REMEMBERED = 1000
+"""How many of the newest records are known by their hashes, to notice that they were replaced."""
+
 QUIET = 1.5
 """Seconds without a record after which the source is asked whether there is one."""
 
@@ -37,10 +40,10 @@ LATE = 0.05
 RETRY = 0.2
 """Seconds before the source is asked again that has not answered, or not had a record."""
 
-DOUBTS = 4
-DOUBT_PAUSE = 1.0
-"""How often, and after how many seconds each time, the source must say that records that were taken
-are missing, before that is believed: a server that has stood still may answer with old knowledge.
+DOUBT_PAUSES = (0.1, 0.4, 1.0, 2.5)
+"""Seconds after which the source is asked again, each time that it has said that records that were
+taken are missing. After the last time that is believed: a server that has stood still, or has just
+become the leader, may answer with old knowledge.
 """
 
 
@@ -68,6 +71,9 @@ class Source(Protocol):
 
     def get(self, position: int) -> Deferred[bytes | None]:
         """Return one record; None if it is not stored. Fails with ``Unknown``."""
+
+    def peek(self, position: int) -> Deferred[bytes | None]:
+        """As ``get``, perhaps from a server that lacks the newest."""
 
 
 class Follower:
@@ -98,6 +104,8 @@ class Follower:
         self._waiting: list[tuple[int, bytes]] = []
         self._size = 0  # of the waiting ones
         self._early: dict[int, bytes] = {}
+        self._hashes: dict[int, int] = {}  # of the newest records
+        self._doubted: int | None = None  # a position at which there seems to be another record
         self._is_taking = False
         self._room: Deferred[None] | None = None  # fires when fewer wait
         self._is_online = False
@@ -155,11 +163,13 @@ class Follower:
             self._add(data)
             self._add_early()
         elif position > self._end:
-            if len(self._early) < MAX_EARLY:
+            if len(self._early) < MAX_EARLY and self._size < MAX_WAITING:
                 self._early[position] = data
             self._work()
-        elif self._working is None:  # else it has been fetched meanwhile
-            self._is_checked = False  # it may be another log
+        elif self._hashes.get(position) != hash(data):  # else it has been fetched meanwhile
+            # It may be another log, or one that has lost its newest records and got others.
+            self._doubted = position
+            self._is_checked = False
             self._must_check = True
             self._work()
         if not more:
@@ -183,6 +193,8 @@ class Follower:
 
     def _add(self, data: bytes) -> None:
         self._end += 1
+        self._hashes[self._end] = hash(data)
+        self._hashes.pop(self._end - REMEMBERED, None)
         self._size += len(data)
         self._waiting.append((self._end, data))
 
@@ -274,14 +286,19 @@ class Follower:
         """Ask the source what it stores, and stop if it can't be followed."""
         bounds = await self._source.describe()
         certain, doubtful = self._judge(bounds)
+        if not certain and not doubtful:
+            if not self._is_checked and await self._is_other(self._end):
+                self._doubted = self._end
+            if self._doubted is not None:
+                certain = await self._look_at(self._doubted)
         if certain:
             self._break(certain)
         elif doubtful:
-            self._doubts += 1
-            if self._doubts >= DOUBTS:
-                self._break(doubtful)
+            if self._doubts < len(DOUBT_PAUSES):
+                self._doubts += 1
+                await self._pause(DOUBT_PAUSES[self._doubts - 1])
             else:
-                await self._pause(DOUBT_PAUSE)
+                self._break(doubtful)
         elif bounds is not None:
             self._identity = bounds.identity
             self._known = max(bounds.last, self._end, *self._early)
@@ -311,6 +328,25 @@ class Follower:
             return "", reason
         return "", ""
 
+    async def _is_other(self, position: int) -> bool:
+        """Return whether some server has another record than was taken: others may have filled the
+        places of those that the log has lost, while there was no connection.
+        """
+        known = self._hashes.get(position)
+        if known is None:
+            return False
+        data = await self._source.peek(position)
+        return data is not None and hash(data) != known
+
+    async def _look_at(self, position: int) -> str:
+        """Return why the log can't be followed if there is another record than was taken."""
+        data = await self._source.get(position)
+        known = self._hashes.get(position)
+        self._doubted = None
+        if known is None or data is None or hash(data) == known:
+            return ""
+        return f"record {position} of the log is another one now: the newest records were lost"
+
     async def _fetch(self) -> None:
         """Fetch records after those that have come."""
         after = self._end
@@ -335,11 +371,11 @@ class Follower:
             return
         data = await self._source.get(position)
         if data is None:
-            self._gaps += 1
-            if self._gaps >= DOUBTS:
-                self._break(f"record {position} is not in the log any more")
+            if self._gaps < len(DOUBT_PAUSES):
+                self._gaps += 1
+                await self._pause(DOUBT_PAUSES[self._gaps - 1])
             else:
-                await self._pause(DOUBT_PAUSE)
+                self._break(f"record {position} is not in the log any more")
         elif self._end + 1 == position:
             self._add(data)
             self._add_early()

@@ -12,10 +12,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from chat_twisted.core.commands import Options, Start
-from chat_twisted.storage.records import FORMAT, Record, Up
+from chat_twisted.storage.records import Record, Up
 
 LEASE = 5_000
 """Milliseconds of the log's time after which a member that says nothing may be declared gone."""
+
+_GIVEN_AS = {
+    "rooms": "--rooms",
+    "address_rooms": "--address-rooms",
+    "held": "--max-clients",
+    "address_held": "--held",
+}
 
 
 class NameTaken(Exception):
@@ -114,8 +121,10 @@ class Membership:
 
     @property
     def format(self) -> int:
-        """The newest version of the format that all members know."""
-        return min((node.format for node in self.nodes.values() if node.live), default=FORMAT)
+        """The newest version of the format that all members know; without members, the first one,
+        so that programs of all versions agree.
+        """
+        return min((node.format for node in self.nodes.values() if node.live), default=1)
 
     @property
     def lowest(self) -> int:
@@ -148,9 +157,13 @@ class Membership:
             refusal = self._refuse(record, record.up, options)
             if refusal is not None:
                 return Verdict(taken=False, refusal=refusal)
+            options = record.up.options
+            before = (Start(node_number(record.node), options, 0),)
+            if not self.nodes:
+                # It may have the archive of a single server, with its sessions.
+                before = (Start(0, options, record.up.after), *before)
             node = Node(record.node, record.incarnation, 0, 0, 0, record.up.format, position)
             self.nodes[record.node] = node
-            before = (Start(node_number(record.node), record.up.options, 0),)
         assert node is not None, "a member"
         self.time = max(self.time, record.time)
         self._changed.add(record.node)
@@ -187,12 +200,15 @@ class Membership:
             if other.name != record.node and time - other.heard < LEASE
         ]
         if others and up.options != options:
-            differ = ", ".join(
-                f"{name} is {theirs}, not {ours}"
-                for name, ours, theirs in zip(Options._fields, up.options, options, strict=True)
+            differ = [
+                field
+                for field, ours, theirs in zip(Options._fields, up.options, options, strict=True)
                 if ours != theirs
+            ]
+            return OtherOptions(
+                f"{', '.join(others)} decide by other options: {_as_given(options, differ)}; "
+                f"this node has {_as_given(up.options, differ)}"
             )
-            return OtherOptions(f"{', '.join(others)} decide by other options: {differ}")
         return None
 
     def _end(self, name: str) -> bool:
@@ -203,6 +219,22 @@ class Membership:
         node.live = False
         self._changed.add(name)
         return True
+
+
+def _as_given(options: Options, fields: Iterable[str]) -> str:
+    """Return some options as they are given to the server, so that an operator can copy them."""
+    given = []
+    for field in fields:
+        value = getattr(options, field)
+        if value is None:
+            given.append("--limits off")
+        elif field == "grace":
+            given.append(f"--grace {value / 1000:g}")
+        elif field == "guests":
+            given.append(f"--guests {'yes' if value else 'no'}")
+        else:
+            given.append(f"{_GIVEN_AS[field]} {value}")
+    return " ".join(dict.fromkeys(given))
 
 
 def node_number(name: str) -> int:

@@ -40,6 +40,16 @@ FETCH_SIZE = 1024 * 1024
 REPLICAS = 3
 """How many servers keep the stream, if there are as many."""
 
+MAX_SIZE = 8 << 30
+MIN_SIZE = 1 << 20
+"""Maximum size of a stream, in bytes: by default, and if the servers have little space. There must
+be one: a stream that reaches it refuses records and can be read and purged, while a cluster that
+reaches the limit of its servers, or fills their disks, has no leader any more.
+"""
+
+NO_STORAGE = "insufficient storage"
+"""In the description of the error ``NO_PEERS``, if the servers have too little space."""
+
 IDENTITY = "identity"
 """The stream's metadata that has its identity. A stream that an operator has made has none; its
 identity is the time at which it was made.
@@ -80,7 +90,8 @@ class NatsLog:
     :param ca: the path of the certificates that the servers' certificates are checked with. Without
         it, those of the system are, if the servers encrypt.
     :param name: the stream's name, with which all subjects begin. Letters, digits, "-" and "_".
-    :param max_bytes: maximum size of the stream if it is made, in bytes; None for no limit.
+    :param max_bytes: maximum size of the stream if it is made, in bytes; if the servers have less
+        space, it is halved until they have it. None for ``MAX_SIZE``.
     :raises ValueError: if a URL or a file has mistakes.
     :raises OSError: if a file can't be read.
     """
@@ -100,6 +111,7 @@ class NatsLog:
         self._name = name
         self._subject = f"{name}.log"
         self._stored = f"{name}.log.stored"
+        self._direct = f"$JS.API.DIRECT.GET.{name}"
         self._max_bytes = max_bytes
         self._reactor = reactor
         self._follower: Follower | None = None
@@ -142,6 +154,7 @@ class NatsLog:
 
     def _appended(self, message: Message) -> int:
         self._stuck_since = None
+        self._connection.settle()
         answer = _parse(message.data)
         if (error := answer.get("error")) is not None:
             raise refusal(error.get("err_code", 0), error.get("description", ""))
@@ -181,12 +194,16 @@ class NatsLog:
 
     def _came(self, message: Message, more: bool) -> None:
         position = message.headers.get("Nats-Sequence", "")
-        if self._follower is not None and position.isdecimal():
+        if self._follower is not None and position.isdecimal() and len(position) < 20:
             self._follower.came(int(position), message.data, more)
 
     # What the follower asks
 
-    async def _describe(self) -> Bounds | None:
+    async def _info(self) -> dict[str, Any] | None:
+        """Return what the leader says about the stream; make it if it was never seen.
+
+        :raises Unknown: if there is no leader: then any server answers, with what it knows.
+        """
         await self._connection.ready(API_PATIENCE)
         try:
             info = await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND})
@@ -194,9 +211,15 @@ class NatsLog:
             if not self._may_make:
                 return None
             info = await self._make()
-        bounds = _bounds(await self._correct(info))
+        info = await self._correct(info)
+        if not info.get("cluster", {}).get("leader"):
+            raise Unknown("the servers have no leader for the log")
         self._may_make = False
-        return bounds
+        return info
+
+    async def _describe(self) -> Bounds | None:
+        info = await self._info()
+        return None if info is None else _bounds(info)
 
     def describe(self) -> Deferred[Bounds | None]:
         """Return what is stored; make the stream if it was never seen."""
@@ -211,8 +234,14 @@ class NatsLog:
             "no_hdr": True,
         }
         return self._connection.collect(
-            f"$JS.API.DIRECT.GET.{self._name}", _json(request), API_PATIENCE, _has_status
+            self._direct, _json(request), API_PATIENCE, _has_status
         ).addCallbacks(_fetched, _unknown, callbackArgs=(after,))
+
+    def peek(self, position: int) -> Deferred[bytes | None]:
+        """Return one record, from any server. It works while there is no leader."""
+        request = _json({"seq": position})
+        answer = self._connection.request(self._direct, request, API_PATIENCE)
+        return answer.addCallbacks(_peeked, _unknown)
 
     def get(self, position: int) -> Deferred[bytes | None]:
         """Return one record, from the stream's leader."""
@@ -250,6 +279,19 @@ class NatsLog:
 
         return Deferred.fromCoroutine(look())
 
+    def keepers(self) -> Deferred[frozenset[str]]:
+        """Return the names of the servers that keep the log. Fails with ``Unknown``."""
+
+        async def keepers() -> frozenset[str]:
+            info = await self._info()
+            if info is None:
+                raise Unknown("there is no log")
+            cluster = info["cluster"]
+            others = [replica["name"] for replica in cluster.get("replicas") or ()]
+            return frozenset([cluster["leader"], *others])
+
+        return Deferred.fromCoroutine(keepers())
+
     def purge(self, below: int) -> Deferred[None]:
         """Delete the records with positions lower than ``below``. See ``Log``."""
 
@@ -284,26 +326,34 @@ class NatsLog:
 
     async def _make(self) -> dict[str, Any]:
         """Make the stream. If another node does at the same time, its stream is taken."""
-        replicas = REPLICAS
-        expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED}
+        replicas, size = REPLICAS, self._max_bytes or MAX_SIZE
+        expected = {NAME_IN_USE, NO_PEERS, NOT_CLUSTERED, *NO_SPACE}
         while True:
             try:
-                await self._call("STREAM.CREATE", self._config(replicas), expected)
+                await self._call("STREAM.CREATE", self._config(replicas, size), expected)
             except JetStreamError as problem:
                 if problem.code == NAME_IN_USE:
                     break
-                few = problem.code == NOT_CLUSTERED or self._connection.server_count < REPLICAS
-                if replicas == 1 or not few:
+                few = problem.code == NO_PEERS and self._connection.server_count < REPLICAS
+                if problem.code in NO_SPACE or NO_STORAGE in problem.description:
+                    size //= 2
+                    if size < MIN_SIZE:
+                        raise Unknown(str(problem)) from problem
+                elif replicas > 1 and (few or problem.code == NOT_CLUSTERED):
+                    replicas = 1
+                else:
                     raise Unknown(str(problem)) from problem
-                replicas = 1
             else:
                 self._log.info(
-                    "made the log, on {servers} servers", event="nats-log-made", servers=replicas
+                    "made the log (replicas: {replicas}, at most {size} MiB)",
+                    event="nats-log-made",
+                    replicas=replicas,
+                    size=size >> 20,
                 )
                 break
         return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 
-    def _config(self, replicas: int) -> dict[str, Any]:
+    def _config(self, replicas: int, size: int) -> dict[str, Any]:
         return {
             "name": self._name,
             "subjects": [self._subject],
@@ -313,7 +363,7 @@ class NatsLog:
             "num_replicas": replicas,
             "max_consumers": -1,
             "max_msgs": -1,
-            "max_bytes": self._max_bytes if self._max_bytes is not None else -1,
+            "max_bytes": size,
             "max_age": 0,
             "metadata": {IDENTITY: secrets.token_hex(16)},
             **self._needed(),
@@ -401,12 +451,6 @@ def refusal(code: int, description: str) -> NotTaken | Unknown:
 
 
 def _bounds(info: dict[str, Any]) -> Bounds:
-    """Return what the leader says.
-
-    :raises Unknown: if there is no leader: then any server answers, with what it knows.
-    """
-    if not info.get("cluster", {}).get("leader"):
-        raise Unknown("the servers have no leader for the log")
     state = info["state"]
     last = state["last_seq"]
     first = state["first_seq"] if state["messages"] else last + 1
@@ -419,6 +463,10 @@ def _fetched(messages: list[Message], after: int) -> Fetched:
     if end.status != END_OF_BATCH:  # 404: there is none
         return Fetched([], after)
     return Fetched([each.data for each in records], int(end.headers["Nats-Last-Sequence"]))
+
+
+def _peeked(message: Message) -> bytes | None:
+    return None if message.status else message.data
 
 
 def _has_status(message: Message) -> bool:

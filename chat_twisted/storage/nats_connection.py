@@ -25,7 +25,6 @@ from chat_twisted.storage.nats_client import (
     Heard,
     Message,
     NatsClient,
-    NatsError,
     Server,
     parse_url,
     read_credentials,
@@ -81,12 +80,14 @@ class NatsConnection:
         self._lost = lost
         self._client: NatsClient | None = None  # the one that is connected
         self._running: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()  # lost connections that are being closed
         self._subscriptions: list[tuple[str, str, Heard]] = []
         self._inbox = ""
         self._numbers = itertools.count(1)
         self._questions: dict[str, _Question] = {}
         self._waiting: list[Deferred[None]] = []  # for a connection
         self._problems: dict[Server, str] = {}  # that were logged
+        self._seeking = False  # whether the log has not answered since a server was left
 
     @property
     def is_connected(self) -> bool:
@@ -109,8 +110,23 @@ class NatsConnection:
         :param reason: is logged.
         """
         if self._client is not None and len(self._servers) > 1:
-            self._log.warn("leaving the NATS server: {reason}", event="nats-left", reason=reason)
+            if not self._seeking:  # else it leaves one after the other, until the log is back
+                self._seeking = True
+                self._log.warn(
+                    "leaving the NATS server: {reason}", event="nats-left", reason=reason
+                )
             self._client.give_up()
+
+    def settle(self) -> None:
+        """Stay with this server. Called when the log has answered through it."""
+        if self._seeking and self._client is not None:
+            self._seeking = False
+            address = self._client.server.address
+            self._log.info(
+                "the log answers through the NATS server {server}",
+                event="nats-answers",
+                server=address,
+            )
 
     def ready(self, patience: float) -> Deferred[None]:
         """Wait for a connection.
@@ -207,15 +223,24 @@ class NatsConnection:
         return ended.addErrback(lambda failure: failure.trap(asyncio.CancelledError) and None)
 
     async def _run(self) -> None:
+        try:
+            await self._keep_connected()
+        finally:
+            await asyncio.gather(*self._leaving)
+
+    async def _keep_connected(self) -> None:
         failures = 0
         for server in itertools.cycle(self._servers):
             client = NatsClient(server, self._credentials, self._tls, self._name)
             try:
                 async with asyncio.timeout(CONNECT_PATIENCE):
                     await self._open(client)
-            except (NatsError, TimeoutError) as problem:
-                self._report(server, str(problem) or "no answer")
-                await client.leave()
+            except asyncio.CancelledError:
+                self._leave(client)
+                raise
+            except Exception as problem:  # noqa: BLE001  nats-py raises many if it is lost again
+                self._report(server, problem)
+                self._leave(client)
                 failures += 1
                 if failures % len(self._servers) == 0:
                     await asyncio.sleep(PAUSE)
@@ -224,10 +249,7 @@ class NatsConnection:
                 await self._use(client, server)
 
     async def _open(self, client: NatsClient) -> None:
-        """Connect, and subscribe everything.
-
-        :raises NatsError: if that is not possible.
-        """
+        """Connect, and subscribe everything."""
         await client.open()
         self._inbox = client.new_inbox()
         await client.listen(f"{self._inbox}.*", "", self._answered)
@@ -238,23 +260,28 @@ class NatsConnection:
                 subscribed += 1
             await client.rtt()  # the server knows them
 
-    def _report(self, server: Server, problem: str) -> None:
+    def _report(self, server: Server, problem: Exception) -> None:
         """Log why a server can't be reached, once."""
-        if self._problems.get(server) != problem:
-            self._problems[server] = problem
+        is_late = isinstance(problem, TimeoutError)
+        text = "no answer" if is_late else str(problem) or type(problem).__name__
+        if self._problems.get(server) != text:
+            self._problems[server] = text
             self._log.warn(
                 "can't reach the NATS server {server}: {problem}",
                 event="nats-unreachable",
                 server=server.address,
-                problem=problem,
+                problem=text,
             )
 
     async def _use(self, client: NatsClient, server: Server) -> None:
         """Return when the connection is lost."""
-        self._problems.clear()
-        self._log.info(
-            "connected to the NATS server {server}", event="nats-connected", server=server.address
-        )
+        if not self._seeking:
+            self._problems.clear()
+            self._log.info(
+                "connected to the NATS server {server}",
+                event="nats-connected",
+                server=server.address,
+            )
         self._client = client
         try:
             waiting, self._waiting = self._waiting, []
@@ -262,15 +289,24 @@ class NatsConnection:
                 each.callback(None)
             self._connected()
             await client.until_lost()
-            self._log.warn(
-                "lost the NATS server {server}", event="nats-lost", server=server.address
-            )
+            if not self._seeking:
+                self._log.warn(
+                    "lost the NATS server {server}", event="nats-lost", server=server.address
+                )
+        except Exception:  # noqa: BLE001  whatever it is, there must be a connection again
+            self._log.failure("using the NATS server {server}", server=server.address)
         finally:
             self._client = None
             for question in list(self._questions.values()):
                 question.fail(Unknown("the connection to the NATS server was lost"))
             self._lost()
-            await client.leave()
+            self._leave(client)
+
+    def _leave(self, client: NatsClient) -> None:
+        """Close a connection, without waiting: its server may stand still."""
+        leaving = asyncio.create_task(client.leave())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
 
 class _Question:
@@ -301,10 +337,11 @@ class _Question:
             self._timer.reset(self._patience)
 
     def fail(self, problem: Exception) -> None:
-        """Give up."""
+        """Give up, if it was not answered: whoever hears of one failure may cancel others."""
         if self._timer.active():
             self._timer.cancel()
-        self.answers.errback(problem)
+        if not self.answers.called:
+            self.answers.errback(problem)
 
     def _too_late(self) -> None:
         self.fail(Unknown(f"no answer in {self._patience:g} s"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -139,12 +140,12 @@ class Outbox(Generic[Request]):
         self._beats = False  # whether a batch is due even without commands
         self._holds = True  # whether commands wait until the node is a member
         self._planned = False
-        self._said_full = False
+        self._refusing = False  # as it was logged
 
     @property
     def has_backlog(self) -> bool:
-        """Whether commands wait."""
-        return bool(self._waiting)
+        """Whether commands wait, or are on their way to the log."""
+        return bool(self._waiting) or self._is_ordering
 
     @property
     def waiting(self) -> int:
@@ -298,35 +299,48 @@ class Outbox(Generic[Request]):
         encoded: list[bytes] = []
         size = count = 0
         for command, request in waiting:
+            data: bytes | None = None
             if type(command) not in LOCAL:
                 if len(encoded) >= MAX_COMMANDS:
                     break
-                try:
-                    data = self._encode_command(command)
-                except NotInFormat as error:
-                    count += 1
-                    self._refuse([(command, request)], Unavailable(str(error)))
-                    continue
-                if encoded and size + len(data) > MAX_BATCH:
+                data = self._encoded(command, request)
+                if data is not None and encoded and size + len(data) > MAX_BATCH:
                     break
-                size += len(data)
-                encoded.append(data)
+            count += 1
             if type(command) is Send:
                 self._waiting_text -= len(command.text)
-            count += 1
+            if data is not None:
+                size += len(data)
+                encoded.append(data)
+            elif type(command) not in LOCAL:
+                continue
             items.append((command, request))
         self._waiting = waiting[count:]
         return items, encoded
 
+    def _encoded(self, command: Command, request: Request | None) -> bytes | None:
+        """Return a command as it is in a record; None if it can't be, and is refused."""
+        try:
+            return self._encode_command(command)
+        except NotInFormat as error:
+            refusal = Unavailable(str(error))
+        except Exception:  # noqa: BLE001  a defect must not stop the others
+            self._log.failure("a command can't be encoded")
+            refusal = Unavailable("the server has failed at this")
+        self._refuse([(command, request)], refusal)
+        return None
+
     def _append(self, batch: Batch[Request]) -> None:
         batch.again = None
-        appended = self._to.append(batch.data)
+        appended = maybeDeferred(self._to.append, batch.data)
         appended.addCallbacks(self._taken, self._not_taken, errbackArgs=(batch,))
         appended.addErrback(lambda fault: self._log.failure("while a batch was appended", fault))
 
     def _taken(self, position: int) -> None:
-        """Do nothing: a batch is done when it is found in the log."""
-        self._said_full = False
+        """Called when the log has a batch, which is done when it is found there."""
+        if self._refusing:
+            self._refusing = False
+            self._log.info("the log takes records again", event="cluster-log-resumed")
 
     def _not_taken(self, failure: Failure, batch: Batch[Request]) -> None:
         if self.flight is not batch:
@@ -349,16 +363,19 @@ class Outbox(Generic[Request]):
         batch.again = self._clock.callLater(after, self._append, batch)
 
     def _give_up(self, batch: Batch[Request], error: NotTaken) -> None:
-        if not self._said_full:
+        if not self._refusing:  # a node that is cut off asks again every few seconds, for hours
+            self._refusing = True
             self._log.error(
                 "the log does not take records: {reason}",
                 event="cluster-log-failed",
                 reason=str(error),
             )
-            self._said_full = error.full
         self.flight = None
-        reason = f"the log of the cluster does not take it: {error}"
-        self.refuse(batch.items, reason)
+        # What waits may depend on the batch, and a message must not overtake one that was refused,
+        # since its sender may not have seen that yet.
+        waiting, self._waiting = self._waiting, []
+        self._waiting_text = 0
+        self.refuse([*batch.items, *waiting], f"the log of the cluster does not take it: {error}")
         self._refused(batch.notes)
         if self._waiting or self._notes != NO_NOTES:
             self._plan()

@@ -10,30 +10,35 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from chat_twisted.clocks import LogTime
-from chat_twisted.core.commands import Command, Options, Start, Sweep
+from chat_twisted.core.commands import Command, Options, Start
 from chat_twisted.core.entries import Entry, Outcome
-from chat_twisted.core.errors import UnableToSend, Unavailable
+from chat_twisted.core.errors import Unavailable
+from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
+from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
+from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.storage import records, replica
-from chat_twisted.storage.applying import Applied, Applier
+from chat_twisted.storage.applying import WRITE_AGAIN, Applied, Applier
+from chat_twisted.storage.contact import Contact, Watcher
 from chat_twisted.storage.cursors import Cursors
-from chat_twisted.storage.embedded import SWEEP_STEP, Writer
+from chat_twisted.storage.duties import Duties
+from chat_twisted.storage.embedded import Writer
+from chat_twisted.storage.forgetting import Forgetting
 from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
-from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict
+from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict, node_number
 from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
 from chat_twisted.storage.records import FORMAT, Record, Up
 from chat_twisted.storage.replica import Replica
@@ -44,13 +49,6 @@ BEAT = 1.0
 CHECK = 0.25
 """Seconds between two looks at what is due."""
 
-LOST_AFTER = 4.0
-"""Seconds without an own record that came back, after which the node is out of touch. Its lease
-ends one second later."""
-
-FULL_FOR = 2.5
-"""Seconds for which the log counts as full after it has said so; the node asks every second."""
-
 UP_AGAIN = 1.0
 UP_WITHIN = 2.5 * LEASE / 1000
 """A node that may not become a member, because the one before it, or others, may still live, asks
@@ -59,36 +57,11 @@ again after so many seconds, and gives up after that time."""
 ASK_AGAIN = 1.0
 """Seconds after which the log is asked again that did not answer."""
 
-RECORD_CURSORS = 60.0
-"""Seconds between two records of the cursors of users who stay logged in."""
-
-PURGE_EVERY = 60.0
-"""Seconds between two purges of the log."""
-
-KEPT = 10_000
-KEPT_FOR = 600.0
-"""How many records are kept that all nodes have applied, and for how many seconds at least: a new
-node is not known yet while it copies an archive, and then needs all that came after it.
-"""
-
 GIVEN_UP = "the other nodes had no sign of life from it"
 """Why the sessions of a node end that is gone, part of a sentence."""
 
 DOWN_WITHIN = 2.0
 """Maximum time for saying that the node ends, in seconds."""
-
-
-class Watcher(Protocol):
-    """Who is told what happens to a node."""
-
-    def reachable(self) -> None:
-        """Called when the node can serve from now on."""
-
-    def unreachable(self, reason: str) -> None:
-        """Called when it is out of touch; its sessions must end."""
-
-    def broken(self, reason: str) -> None:
-        """Called if it can't go on."""
 
 
 class ReplicatedLedger(Generic[Request]):
@@ -129,8 +102,8 @@ class ReplicatedLedger(Generic[Request]):
         self._to = log
         self._place = place
         self._written = written
-        self._watcher: Watcher | None = None
-        # What it brings along is not in the log, so no other node may begin there without a copy.
+        self._contact = Contact(clock)
+        # What the founder brings along is not in the log, so other nodes must copy its archive.
         self._founding = bool(state.version) and (place is None or not place.applied)
         if place is None:
             chain = records.first_link(dump(state)) if state.version else b""
@@ -158,27 +131,25 @@ class ReplicatedLedger(Generic[Request]):
         )
         # It may be later than the time of the last entry that has changed the state.
         log_time.reach(self._applier.membership.time)
+        log_time.leads = False
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
         # With which it asks to become a member; None for those of the cluster.
         self._options: Options | None = Options()
+        self._after = 0  # if this node begins the log, messages are numbered after that
         self._incarnation = 0
         self._target: int | None = None  # the position at which this node may come up
-        self._asked_up: float | None = None  # when it has first asked to become a member
+        self._has_asked = False  # to become a member
+        # When that was refused first, by the clock; and the log's time when it had asked.
+        self._refused_up: tuple[float, int] | None = None
         self._up_at: float | None = None  # when it asks again
         self._member = False
-        self._in_touch = False
-        self._touched = clock.seconds()  # when its last record that came back was appended
-        self._steady_since = clock.seconds()  # in touch, and the log takes records
         self._appended = clock.seconds()
-        self._purge_at = clock.seconds() + PURGE_EVERY
-        # The position that all nodes had applied, at the last times of a purge.
-        self._applied_by_all: deque[int] = deque(maxlen=1 + int(KEPT_FOR / PURGE_EVERY))
-        self._record_at = clock.seconds() + RECORD_CURSORS
+        self._duties = Duties(name, log, clock, self._propose_or_drop)
         self._checking: IDelayedCall | None = None
         self._giving_up: IDelayedCall | None = None
-        self._forgetting: dict[str, Deferred[None]] = {}
+        self._forgetting = Forgetting(lambda names: self._outbox.note(forget=names))
         self._accused: set[str] = set()  # nodes of which it was logged that they differ
         self._ended = False
         self._went_down: Deferred[None] | None = None
@@ -211,7 +182,7 @@ class ReplicatedLedger(Generic[Request]):
     @property
     def in_touch(self) -> bool:
         """Whether the node reaches its cluster, and serves."""
-        return self._in_touch
+        return self._contact.is_made
 
     def start(
         self,
@@ -229,8 +200,8 @@ class ReplicatedLedger(Generic[Request]):
     def propose(self, command: Command, request: Request | None) -> None:
         """See ``Ledger.propose``. ``Start`` is what the node comes up with, when it has begun."""
         if isinstance(command, Start):
-            self._options = command.options
-        elif not self._in_touch:
+            self._options, self._after = command.options, command.after
+        elif not self._contact.is_made:
             raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
         else:
             self._outbox.put(command, request)
@@ -242,6 +213,23 @@ class ReplicatedLedger(Generic[Request]):
         if self._cursors is not None and not self._ended:
             self._cursors.move(user, number, lasting=lasting)
 
+    def _choose_clock(self) -> None:
+        """The first member's clock leads; all others follow the log's time. So whoever joins with a
+        wrong clock does not end holds, sanctions and the leases of others.
+        """
+        members = self._applier.membership.members
+        self._log_time.leads = (
+            # By its incarnation: another node may have the name.
+            members[0].incarnation in (self._incarnation, self._applier.incarnation)
+            if members
+            else self._has_caught_up
+        )
+
+    @property
+    def _has_caught_up(self) -> bool:
+        """Whether all records are applied that were in the log when this node started."""
+        return self._target is not None and self._applier.position >= self._target
+
     # Joining
 
     def begin(self, watcher: Watcher) -> None:
@@ -249,7 +237,7 @@ class ReplicatedLedger(Generic[Request]):
 
         :param watcher: is told what happens.
         """
-        self._watcher = watcher
+        self._contact.watcher = watcher
         joining = Deferred.fromCoroutine(self._join())
         joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
 
@@ -262,13 +250,30 @@ class ReplicatedLedger(Generic[Request]):
         elif place.stream != bounds.identity:
             self._break("the log is not the one that this archive has followed")
             return
-        await self._writer.write(replica.join, place)
+        if bounds.first == 1 and bounds.last and {node.name for node in place.nodes} == {self.name}:
+            self._founding = True  # it may have been killed when it founded
+        await self._write_place(place)
         if self._ended:
             return
         self._target = bounds.last
         self._to.follow(place.applied, self._applier.take, self._log_broken)
         self._checking = self._clock.callLater(CHECK, self._check)
         self._come_up()
+
+    async def _write_place(self, place: Replica) -> None:
+        """Write that the archive is that of a node; try again until it works."""
+        said = False
+        while not self._ended:
+            try:
+                await self._writer.write(replica.join, place)
+                return
+            except Exception as error:  # noqa: BLE001  it is tried again
+                if not said:
+                    self._log.error(
+                        "can't write: {reason}", event="write-failed", reason=explain(error)
+                    )
+                    said = True
+            await deferLater(self._clock, WRITE_AGAIN)
 
     async def _ask_bounds(self) -> Bounds:
         said = False
@@ -287,17 +292,15 @@ class ReplicatedLedger(Generic[Request]):
 
     def _come_up(self) -> None:
         """Ask to become a member, if all earlier records are applied."""
-        if self._ended or self._target is None or self._applier.position < self._target:
+        if self._ended or not self._has_caught_up or self._differs():
             return
-        if self._differs():
-            return
+        self._choose_clock()
         self._up_at = None
-        if self._asked_up is None:
-            self._asked_up = self._clock.seconds()
+        self._has_asked = True
         self._incarnation = secrets.randbits(62) + 1
         self._outbox.begin()
         options = self.state.options if self._options is None else self._options
-        self._outbox.note(up=Up(self._applier.incarnation, options, FORMAT))
+        self._outbox.note(up=Up(self._applier.incarnation, options, FORMAT, self._after))
 
     async def _hide_beginning(self) -> None:
         """Delete the first record, so that new nodes copy an archive. Called when this node has
@@ -310,13 +313,19 @@ class ReplicatedLedger(Generic[Request]):
                 await deferLater(self._clock, ASK_AGAIN)
             else:
                 self._founding = False
-                self._touch(self._touched)
+                self._contact.came_back(None, is_ready=self._member)
                 return
 
-    def _not_up(self, refusal: NameTaken | OtherOptions) -> None:
-        """Called when this node may not become a member now."""
+    def _not_up(self, refusal: NameTaken | OtherOptions, time: int) -> None:
+        """Called when this node may not become a member now.
+
+        :param time: the log's time when it has asked; the answer may have taken long.
+        """
         now = self._clock.seconds()
-        if self._asked_up is not None and now - self._asked_up >= UP_WITHIN:
+        if self._refused_up is None:
+            self._refused_up = now, time
+        since, first = self._refused_up
+        if now - since >= UP_WITHIN and time - first >= UP_WITHIN * 1000:
             self._break(str(refusal))
         else:
             self._log.warn(
@@ -332,8 +341,8 @@ class ReplicatedLedger(Generic[Request]):
             return
         self._end()
         self._lose(reason)
-        if self._watcher is not None:
-            self._watcher.broken(reason)
+        if self._contact.watcher is not None:
+            self._contact.watcher.broken(reason)
 
     # Appending
 
@@ -371,46 +380,64 @@ class ReplicatedLedger(Generic[Request]):
 
     def _refused(self, notes: Notes) -> None:
         """Called when a record was certainly not taken."""
-        self._steady_since = self._clock.seconds()
+        self._contact.refused()
         if notes.up is not None:
             self._up_at = self._clock.seconds() + UP_AGAIN
-        if notes.forget:
-            self._forgotten(notes, UnableToSend("the log does not take records"))
+        self._forgetting.refused(notes.forget)
         if notes.down:
             self._is_down()
 
     # Following
 
-    def _items(self, record: Record) -> Sequence[Item[Request]] | None:
-        batch = self._batch(record)
-        return None if batch is None else batch.items
-
-    def _batch(self, record: Record) -> Batch[Request] | None:
-        """Return the batch in flight if this record is it."""
+    def _items(self, record: Record, data: bytes) -> Sequence[Item[Request]] | None:
+        """Return the commands of the batch in flight if this record is it."""
         flight = self._outbox.flight
         if (
             flight is not None
             and record.number == flight.number
             and record.incarnation == self._incarnation
             and record.node == self.name
+            and data == flight.data  # a copy of this process may have appended another one
         ):
-            return flight
+            return flight.items
         return None
 
     def _applied(self, done: Applied[Request]) -> Deferred[None] | None:
         """Called when records are applied and written."""
+        self._duties.heard(done.heard)
+        self._choose_clock()
+        # Before the outcomes are reported: what is decided is not on its way any more.
+        seen = [self._outbox.seen(record.number) for record, _ in done.verdicts]
         self._report(done.outcomes)
-        for record, verdict in done.verdicts:
-            if self._batch(record) is not None:
-                batch = self._outbox.seen(record.number)
-                assert batch is not None, "the batch in flight"
-                self._seen(batch, verdict)
+        for batch, (record, verdict) in zip(seen, done.verdicts, strict=True):
+            if batch is not None:  # else it is there twice
+                self._seen(batch, record, verdict)
+        if self._member:
+            for record, verdict in done.turnover:
+                self._log_members(record, verdict)
         if self._member and not self._is_member:
             self._expelled()
-        elif not self._member and self._asked_up is None:
+        elif not self._member and not self._has_asked:
             self._come_up()
         self._differs()
-        return self._written(self.state.number) if done.changes else None
+        return self._written(_newest(done.changes)) if done.changes else None
+
+    def _log_members(self, record: Record, verdict: Verdict) -> None:
+        """Log which other nodes come and go by a record."""
+        if verdict.before and record.node != self.name:
+            self._log.info(
+                "node {name} has become a member", event="cluster-node-joined", name=record.node
+            )
+        ended = {start.node for start in verdict.after}
+        for name in record.gone:
+            if name != self.name and node_number(name) in ended:
+                self._log.warn(
+                    "no sign of life from node {name}: it is gone",
+                    event="cluster-node-gone",
+                    name=name,
+                )
+        if record.down and record.node != self.name:
+            self._log.info("node {name} has ended", event="cluster-node-ended", name=record.node)
 
     def _report(self, outcomes: Sequence[tuple[Outcome, Request | None]]) -> None:
         assert self._committed is not None, "the ledger was not started"
@@ -421,28 +448,34 @@ class ReplicatedLedger(Generic[Request]):
         except Exception:  # noqa: BLE001  the batch is committed all the same
             self._log.failure("while outcomes were reported")
 
-    def _seen(self, batch: Batch[Request], verdict: Verdict) -> None:
+    def _seen(self, batch: Batch[Request], record: Record, verdict: Verdict) -> None:
         """Called when a batch of this node is decided."""
         if not verdict.taken:
             self._outbox.refuse(batch.items, f"the server can't serve now: {GIVEN_UP}")
             if verdict.refusal is not None:
-                self._not_up(verdict.refusal)
+                self._not_up(verdict.refusal, record.time)
+            elif batch.notes.up is not None:  # in a version of the format that a new member lacks
+                self._up_at = self._clock.seconds() + UP_AGAIN
+            elif self._applier.membership.nodes[self.name].batch > batch.number and self._is_member:
+                self._member = False
+                self._lose("a copy of this process has written to the log")
+                self._come_up()
             return
         if batch.notes.up is not None:
             self._member = True
             self._options = None  # a member can change those of the cluster
-            self._asked_up = None
+            self._has_asked = False
+            self._refused_up = None
             self._outbox.release()
             self._log.info("this node is a member of the cluster", event="cluster-joined")
             if self._founding:
                 hiding = Deferred.fromCoroutine(self._hide_beginning())
                 hiding.addErrback(lambda fault: self._log.failure("while founding", fault))
-        if batch.notes.forget:
-            self._forgotten(batch.notes, None)
+        self._forgetting.decided(batch.notes.forget, self._applier.membership.nodes)
         if batch.notes.down:
             self._is_down()
         self.rounds.add(self._clock.seconds() - batch.begun)
-        self._touch(batch.begun)
+        self._contact.came_back(batch.begun, is_ready=self._member and not self._founding)
 
     @property
     def _is_member(self) -> bool:
@@ -455,9 +488,10 @@ class ReplicatedLedger(Generic[Request]):
         if self._ended or self._went_down is not None:
             return
         if node is not None and node.live:
-            self._break(f"another node has come up under the name {self.name}")
-            return
-        self._lose(GIVEN_UP)
+            # If it is only a late record of a process that has ended, its lease will be over soon.
+            self._lose(f"another node has come up under the name {self.name}")
+        else:
+            self._lose(GIVEN_UP)
         if (flight := self._outbox.flight) is not None:
             # From here on, all nodes ignore it wherever it is found.
             self._outbox.seen(flight.number)
@@ -466,76 +500,39 @@ class ReplicatedLedger(Generic[Request]):
 
     # Being in touch
 
-    def _touch(self, appended: float) -> None:
-        now = self._clock.seconds()
-        self._touched = appended
-        is_ready = self._member and not self._founding
-        if not self._in_touch and is_ready and now - appended < LOST_AFTER:
-            self._in_touch = True
-            self._steady_since = now
-            if self._watcher is not None:
-                self._watcher.reachable()
-
     def _lose(self, reason: str) -> None:
-        """Be out of touch."""
-        if self._in_touch:
-            self._in_touch = False
-            self._outbox.refuse_waiting(f"the server can't serve now: {reason}")
-            if self._watcher is not None:
-                self._watcher.unreachable(reason)
+        said = f"the server can't serve now: {reason}"
+        self._contact.lose(reason, lambda: self._outbox.refuse_waiting(said))
 
     def _check(self) -> None:
         """Do what is due. Called by a timer."""
         self._checking = self._clock.callLater(CHECK, self._check)
         now = self._clock.seconds()
-        is_full = now - self._outbox.full_at < FULL_FOR
-        if is_full:
-            self._steady_since = now
-        elif self._in_touch and now - self._touched >= LOST_AFTER:
-            self._lose("it can't reach its cluster")
+        is_full = self._contact.is_full(self._outbox.full_at)
+        if self._contact.is_overdue and not is_full:
+            is_failing = self._applier.is_failing
+            self._lose("it can't write to its disk" if is_failing else "it can't reach its cluster")
         if self._up_at is not None and now >= self._up_at:
             self._come_up()
         if not self._member:
             return
         if now - self._appended >= BEAT:
             self._outbox.beat()
-        if self._in_touch and not is_full:
-            self._tend(now)
+        if self._contact.is_made and is_full:
+            self._duties.make_space(self._applier.membership)
+        elif self._contact.is_made:
+            self._do_duties()
 
-    def _tend(self, now: float) -> None:
-        """Do what a node does for the cluster."""
-        membership = self._applier.membership
-        time = self._log_time()
-        if now - self._steady_since >= LEASE / 1000:
-            lost = [name for name in membership.overdue(time) if name != self.name]
-            if lost and self._outbox.flight is None:
-                self._log.warn(
-                    "no sign of life: {nodes}", event="cluster-silent", nodes=", ".join(lost)
-                )
-                self._outbox.note(gone=lost)
-        if now >= self._record_at:
-            self._record_at = now + RECORD_CURSORS
-            self._record_cursors()
-        if membership.members[0].name != self.name:
-            return
-        due = self.state.next_due
-        if due is not None and due <= time and self._outbox.flight is None:
-            self._propose_or_drop(Sweep(SWEEP_STEP))
-        if now >= self._purge_at:
-            self._purge_at = now + PURGE_EVERY
-            self._purge(membership.lowest)
-
-    def _purge(self, applied_by_all: int) -> None:
-        """Delete the records from the log that no node needs any more."""
-        self._applied_by_all.append(applied_by_all)
-        below = min(self._applied_by_all) + 1 - KEPT
-        if len(self._applied_by_all) == self._applied_by_all.maxlen and below > 1:
-            self._to.purge(below).addErrback(lambda fault: fault.trap(Unknown))
-
-    def _record_cursors(self) -> None:
+    def _do_duties(self) -> None:
+        """Do what a member does for the cluster."""
+        membership, duties = self._applier.membership, self._duties
+        time, is_idle = self._log_time(), self._outbox.flight is None
+        silent = [*duties.silent(membership, time, self._contact.steady_since)]
+        if silent and is_idle:
+            self._outbox.note(gone=silent)
         if self._cursors is not None:
-            for command in self._cursors.commands(self.state.users):
-                self._propose_or_drop(command)
+            duties.record_cursors(self._cursors, self.state)
+        duties.lead(membership, self.state, time, is_idle=is_idle)
 
     def _propose_or_drop(self, command: Command) -> None:
         # These are only delayed: a sweep is proposed again, and clients acknowledge again.
@@ -547,7 +544,7 @@ class ReplicatedLedger(Generic[Request]):
 
         The majority is right; of two groups of the same size, that with the first member is.
         """
-        if self._ended or self._target is None or self._applier.position < self._target:
+        if self._ended or not self._has_caught_up:
             return self._ended
         agree, differ = self._applier.others_agree
         if not differ:
@@ -577,38 +574,23 @@ class ReplicatedLedger(Generic[Request]):
 
         :return: fires when that is decided, or fails with a ``ChatError``.
         """
-        node = self._applier.membership.nodes.get(name)
-        done: Deferred[None] = Deferred()
-        if node is None:
-            done.errback(UnableToSend(f"no node is called {name}"))
-        elif node.live:
-            done.errback(UnableToSend(f"{name} is a member now"))
-        elif not self._in_touch:
-            done.errback(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
-        elif name in self._forgetting:
-            done.errback(UnableToSend(f"{name} is being forgotten already"))
-        else:
-            self._forgetting[name] = done
-            self._outbox.note(forget=[name])
-        return done
-
-    def _forgotten(self, notes: Notes, error: Exception | None) -> None:
-        for name in notes.forget:
-            if (done := self._forgetting.pop(name, None)) is None:
-                continue
-            if error is not None:
-                done.errback(error)
-            elif name in self._applier.membership.nodes:
-                done.errback(UnableToSend(f"{name} has become a member again"))
-            else:
-                done.callback(None)
+        if not self._contact.is_made:
+            return fail(Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER))
+        nodes = self._applier.membership.nodes
+        node = nodes.get(name)
+        if node is None or node.live or not self._contact.is_full(self._outbox.full_at):
+            return self._forgetting.ask(name, node)
+        # Perhaps only because of this node. If the request does not fit either, it is refused.
+        others = [other for other in nodes.values() if other is not node]
+        purged = self._duties.purge_for(others).addErrback(lambda fault: fault.trap(Unknown))
+        return purged.addCallback(lambda _: self._forgetting.ask(name, nodes.get(name)))
 
     def status(self) -> dict[str, Any]:
         """Return what the operator wants to know of the cluster."""
         applier, time = self._applier, self._log_time()
         return {
             "node": self.name,
-            "in_touch": self._in_touch,
+            "in_touch": self._contact.is_made,
             "position": applier.position,
             "format": self._format,
             "chain": applier.chain.hex(),
@@ -632,9 +614,10 @@ class ReplicatedLedger(Generic[Request]):
         :return: fires when that is in the log, or can't be said.
         """
         self._went_down = Deferred()
-        self._record_cursors()
+        if self._cursors is not None:
+            self._duties.record_cursors(self._cursors, self.state, at_once=True)
         went_down = self._went_down
-        if self._in_touch:
+        if self._contact.is_made:
             self._outbox.note(down=True)
             self._giving_up = self._clock.callLater(DOWN_WITHIN, self._is_down)
         else:
@@ -657,6 +640,14 @@ class ReplicatedLedger(Generic[Request]):
         for call in (self._checking, self._giving_up):
             if call is not None and call.active():
                 call.cancel()
-        for done in self._forgetting.values():
-            done.errback(Unavailable("the server is stopping"))
-        self._forgetting = {}
+        self._forgetting.stop()
+
+
+def _newest(changes: Sequence[Fact]) -> int:
+    """Return the number of the newest message among some facts, or 0. Numbers may have been skipped
+    after it.
+    """
+    for fact in reversed(changes):
+        if type(fact) is Message:
+            return fact.number
+    return 0

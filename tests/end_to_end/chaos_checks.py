@@ -63,7 +63,11 @@ class Snapshot(NamedTuple):
 
 @dataclass
 class Findings:
-    """How many faults of each kind were found; ``faults`` describes those of other kinds."""
+    """How many faults of each kind were found.
+
+    :ivar faults: describes those of other kinds, one by one.
+    :ivar details: says more about those that are counted.
+    """
 
     lost: int = 0
     doubled: int = 0
@@ -71,6 +75,7 @@ class Findings:
     refused_found: int = 0
     archives_differ: int = 0
     faults: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list, compare=False)
 
     def check_streams(self, users: Sequence[Listener], sent: Mapping[bytes, Said]) -> None:
         """Compare what the clients have received with what was sent.
@@ -79,7 +84,9 @@ class Findings:
         the numbers; nobody else may have it.
         """
         for user in users:
-            self.out_of_order += user.numbers != sorted(set(user.numbers))
+            if user.numbers != sorted(set(user.numbers)):
+                self.out_of_order += 1
+                self.details.append(f"{user.name} did not get the messages in their order")
             for text, (number, sender, to) in sent.items():
                 count = user.got[text]
                 self.doubled += count > 1
@@ -87,7 +94,9 @@ class Findings:
                     if count:
                         self.faults.append(f"{user.name} got {number}, which was for {to}")
                     continue
-                self.lost += sender != user.name and not count
+                if sender != user.name and not count:
+                    self.lost += 1
+                    self.details.append(f"{user.name} has not got {number}")
                 if count and user.number_of[text] != number:
                     self.faults.append(f"{user.name} had another number for {number}")
 
@@ -96,8 +105,13 @@ class Findings:
 
         :param orders: for each user the numbers of messages, in the order in which they were said.
         """
-        for numbers in orders.values():
-            self.out_of_order += list(numbers) != sorted(numbers)
+        for user, numbers in orders.items():
+            before = 0
+            for number in numbers:
+                if number < before:
+                    self.out_of_order += 1
+                    self.details.append(f"{number} of {user} was said after {before}")
+                before = number
 
     def check_refused(self, refused: Iterable[bytes], *places: Iterable[bytes]) -> None:
         """Check that no message that was refused is found.
@@ -106,6 +120,7 @@ class Findings:
         """
         found = frozenset(refused).intersection(*[frozenset().union(*places)])
         self.refused_found += len(found)
+        self.details += [f"{text.hex()} was refused, and is there" for text in found]
 
     def check_messages(
         self, stored: Iterable[tuple[int, str]], sent: Mapping[bytes, Said]
@@ -117,7 +132,9 @@ class Findings:
             count[key] += 1
             if key in sent and sent[key].number != number:
                 self.faults.append(f"{sent[key].number} is stored as {number}")
-        self.lost += sum(not count[key] for key in sent)
+        missing = [said.number for key, said in sent.items() if not count[key]]
+        self.lost += len(missing)
+        self.details += [f"{number} is not stored" for number in missing]
         self.doubled += sum(times > 1 for times in count.values())
         return +count
 
@@ -187,6 +204,17 @@ def messages(archive: Path) -> list[tuple[int, str]]:
     """Read the numbers and texts of all messages."""
     with closing(_open(archive)) as database:
         return database.execute("SELECT number, text FROM message ORDER BY number").fetchall()
+
+
+def clock_ahead(archive: Path) -> float:
+    """Return by how many seconds the log's time was ahead of the time of day at last.
+
+    A message that had to wait has a later time in the log, so this is the minimum of several.
+    """
+    with closing(_open(archive)) as database:
+        last = "SELECT logged - time AS ahead FROM message ORDER BY number DESC LIMIT 20"
+        [ahead] = database.execute(f"SELECT min(ahead) FROM ({last})").fetchone()
+        return (ahead or 0) / 1000
 
 
 def _open(archive: Path) -> sqlite3.Connection:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ CLIENT_PORT, ROUTE_PORT, CHAT_PORT = 4222, 6222, 8828
 SERVER, NODE = 20, 10  # the last parts of addresses begin here
 STREAM = "chat"
 DISK = 256  # MiB
+ELECTED = re.compile(r"^\[\d+\] (\S+ \S+) \[INF\] JetStream cluster new stream leader", re.M)
 
 
 class Program:
@@ -96,7 +99,13 @@ class Server(Program):
         super().__init__(f"s{number}", folder, machine)
         self.address = f"{nats.network}.{SERVER + number}"
         self.options = ["--addr", "0.0.0.0", "--port", str(CLIENT_PORT), "--jetstream"]
-        self.options += ["--store_dir", str(self.disk.folder), "--server_name", self.name]
+        self.options += [
+            "--logtime_utc",
+            "--store_dir",
+            str(self.disk.folder),
+            "--server_name",
+            self.name,
+        ]
         if count > 1:
             hosts = [f"nats://{routes.network}.{SERVER + n}:{ROUTE_PORT}" for n in range(count)]
             self.options += ["--cluster_name", "cluster", "--cluster", hosts[number]]
@@ -203,6 +212,14 @@ class Cluster:
         except OSError:
             return None
         return next((server for server in self.servers if server.name == name), None)
+
+    def leading(self) -> float:
+        """Return for how many seconds the stream has had its leader."""
+        times = [time for server in self.servers for time in ELECTED.findall(server.said())]
+        if not times:
+            return float("inf")
+        last = datetime.strptime(max(times), "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC)
+        return (datetime.now(UTC) - last).total_seconds()
 
     def is_whole(self) -> bool:
         """Return whether each server agrees that one leads the stream and all others follow."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 BEYOND_THE_LEASE = 8.0  # seconds
 WITHIN_THE_LEASE = 2.0
+ABOUT_THE_LEASE = (3.5, 4.5, 5.5)
 TARGETS = ("node", "leader", "follower", "servers", "node and server")
 WAYS = ("kill", "terminate", "freeze", "cut", "split")
 
@@ -41,17 +44,18 @@ class Failure(NamedTuple):
         return f"{self.way} {self.target} for {self.seconds:g} s"
 
     def run(self, chaos: ClusterChaos) -> None:
-        victims = self._victims(chaos)
+        victims = self.victims(chaos)
         chaos.note(f"{self}: {' '.join(victim.name for victim in victims)}")
         for victim in victims:
-            self._fail(chaos, victim)
-        if self._survivable(chaos, victims) and self.seconds > WITHIN_THE_LEASE:
+            self.fail(chaos, victim)
+        if self._survivable(chaos, victims) and self.seconds >= BEYOND_THE_LEASE:
             chaos.back(f"the beginning of: {self}", all_nodes=False)
         chaos.talk(self.seconds)
         for victim in victims:
-            self._repair(chaos, victim)
+            self.repair(chaos, victim)
 
-    def _victims(self, chaos: ClusterChaos) -> list[Program]:
+    def victims(self, chaos: ClusterChaos) -> list[Program]:
+        """Choose what fails."""
         node = chaos.chance.choice(chaos.cluster.nodes)
         if self.target == "node":
             return [node]
@@ -72,7 +76,8 @@ class Failure(NamedTuple):
         servers = [server for server in chaos.cluster.servers if server not in victims]
         return bool(nodes) and len(servers) * 2 > len(chaos.cluster.servers)
 
-    def _fail(self, chaos: ClusterChaos, victim: Program) -> None:
+    def fail(self, chaos: ClusterChaos, victim: Program) -> None:
+        """Let it fail."""
         match self.way:
             case "kill":
                 victim.signal(signal.SIGKILL)
@@ -85,7 +90,8 @@ class Failure(NamedTuple):
             case _:
                 victim.machine.unplug(chaos.cluster.nats)
 
-    def _repair(self, chaos: ClusterChaos, victim: Program) -> None:
+    def repair(self, chaos: ClusterChaos, victim: Program) -> None:
+        """End that."""
         match self.way:
             case "kill" | "terminate":
                 chaos.until(lambda: victim.ended() is not None, f"end of {victim.name}", 20)
@@ -96,6 +102,33 @@ class Failure(NamedTuple):
                 victim.machine.plug(chaos.cluster.routes)
             case _:
                 victim.machine.plug(chaos.cluster.nats)
+
+
+class Both:
+    """Two of the others, one of which begins while the other lasts."""
+
+    def __init__(self, first: Failure, second: Failure) -> None:
+        self._first = first
+        self._second = second
+
+    def __str__(self) -> str:
+        return f"{self._first} and {self._second}"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        victims = self._first.victims(chaos)
+        others = [each for each in self._second.victims(chaos) if each not in victims]
+        chaos.note(f"{self}: {' '.join(each.name for each in (*victims, *others))}")
+        for victim in victims:
+            self._first.fail(chaos, victim)
+        chaos.talk(self._first.seconds / 2)
+        for victim in others:
+            self._second.fail(chaos, victim)
+        chaos.talk(self._first.seconds / 2)
+        for victim in victims:
+            self._first.repair(chaos, victim)
+        chaos.talk(self._second.seconds / 2)
+        for victim in others:
+            self._second.repair(chaos, victim)
 
 
 class NodeDiskFull:
@@ -128,6 +161,22 @@ class ServerDiskFull:
         server.disk.free()
         chaos.stop(server)
         server.start()
+
+
+class ServerWiped:
+    """A NATS server loses its disk, and begins with an empty one."""
+
+    def __str__(self) -> str:
+        return "a server loses its disk"
+
+    def run(self, chaos: ClusterChaos) -> None:
+        server = chaos.leader()
+        chaos.note(f"{self}: {server.name}")
+        chaos.stop(server, signal.SIGKILL)
+        shutil.rmtree(server.disk.folder / "jetstream")
+        chaos.talk(2)
+        server.start()
+        chaos.talk(5)
 
 
 class StreamFull:
@@ -225,44 +274,53 @@ OTHERS: dict[str, Callable[[], Fault]] = {
 }
 
 
+OF_THREE: dict[str, Callable[[], Fault]] = {"server-wiped": ServerWiped}
+"""The same, for clusters with three servers only."""
+
+
 def named(text: str) -> Fault:
-    """Return a fault: a key of ``OTHERS``, or ``TARGET:WAY:SECONDS``.
+    """Return a fault: a key of ``OTHERS`` or ``OF_THREE``, or ``TARGET:WAY:SECONDS``.
 
     :raises ValueError: if there is none.
     """
-    if text in OTHERS:
-        return OTHERS[text]()
+    if make := OTHERS.get(text) or OF_THREE.get(text):
+        return make()
     target, way, seconds = text.split(":")
     if target not in TARGETS or way not in WAYS:
         raise ValueError(text)
     return Failure(target, way, float(seconds))
 
 
-def of_a_single_server() -> list[Fault]:
+def of_a_single_server(chance: random.Random) -> list[Fault]:
     """Return what can happen to a single server."""
     ways = ("kill", "terminate", "freeze")
     return [*(Failure("node", way) for way in ways), Failure("node", "kill", 0), NodeDiskFull()]
 
 
-def of_one_server() -> list[Fault]:
+def of_one_server(chance: random.Random) -> list[Fault]:
     """Return what can happen to nodes with one NATS server."""
     targets = ("node", "servers", "node and server")
     ways = ("kill", "terminate", "freeze", "cut")
-    return [*(Failure(target, way) for target in targets for way in ways), *_others()]
+    failures = [Failure(target, way) for target in targets for way in ways]
+    return [*failures, *_others(chance, failures)]
 
 
-def of_three_servers() -> list[Fault]:
+def of_three_servers(chance: random.Random) -> list[Fault]:
     """Return what can happen to nodes with three NATS servers."""
     failures = [Failure(target, way) for target in TARGETS for way in WAYS]
     failures.remove(Failure("node", "split"))
-    return [*failures, *_others()]
+    return [*failures, *(make() for make in OF_THREE.values()), *_others(chance, failures)]
 
 
-def _others() -> list[Fault]:
+def _others(chance: random.Random, failures: list[Failure]) -> list[Fault]:
     short = [Failure(target, "freeze", WITHIN_THE_LEASE) for target in ("node", "servers")]
     at_once = [Failure(target, "kill", 0) for target in ("node", "servers")]
-    return [*short, *at_once, *(make() for make in OTHERS.values())]
+    ends = [
+        Failure("node", way, seconds) for way in ("freeze", "cut") for seconds in ABOUT_THE_LEASE
+    ]
+    both = [Both(*chance.sample(failures, 2)) for _ in range(6)]
+    return [*short, *at_once, *ends, *both, *(make() for make in OTHERS.values())]
 
 
 ALL = {0: of_a_single_server, 1: of_one_server, 3: of_three_servers}
-"""What can happen, by the number of NATS servers."""
+"""What can happen, by the number of NATS servers. The functions take what they choose by."""

@@ -20,15 +20,15 @@ class ClusterChaosTests(unittest.TestCase):
 
     def run_through(self, servers: int, *faults: str) -> None:
         """Run a cluster of two nodes through faults (``faults.named``)."""
-        arguments = [f"--fault={fault}" for fault in faults]
-        command = alone("tests.end_to_end.cluster_chaos", "0", f"--servers={servers}", "--seed=7")
+        arguments = ["--seed=7", "--patient", *(f"--fault={fault}" for fault in faults)]
+        command = alone("tests.end_to_end.cluster_chaos", "0", f"--servers={servers}")
         done = subprocess.run(
             [*command, *arguments],
             cwd=ROOT,
             env=environment(str(ROOT)),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=4 * PATIENCE,
             check=False,
         )
         print(done.stdout)  # noqa: T201  the figures are to be seen

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nats.errors import ConnectionClosedError
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
-from chat_twisted.storage import following
+from chat_twisted.storage import following, nats, nats_client
 from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
-from tests.nats import NatsCluster, NatsServer
+from chat_twisted.storage.nats_client import NatsClient, parse_url
+from chat_twisted.storage.nats_connection import NatsConnection
+from chat_twisted.storage.nats_durability import find_shortcoming
+from tests.end_to_end.support import TWISTD, Process, free_port
+from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
 
 RETRY = 0.02  # seconds until a record that was not taken is appended again
 
@@ -91,7 +99,7 @@ def records(name: str, count: int) -> list[bytes]:
 
 
 class LogTestCase(TestCase):
-    timeout = 100
+    timeout = 60
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -105,6 +113,7 @@ class LogTestCase(TestCase):
 
     def log(self, *urls: str, **options: object) -> NatsLog:
         log = NatsLog(urls, reactor, **options)
+        log.start()
         self.logs.append(log)
         return log
 
@@ -125,8 +134,19 @@ class LogTestCase(TestCase):
         for each in expected:
             self.assertEqual([one for one in data if one in set(each)], list(each))
 
+    def logged(self) -> list[str]:
+        """Return a list that gets all lines of the log from now on."""
+        lines: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        return lines
+
     def doubt_quickly(self) -> None:
-        self.patch(following, "DOUBT_PAUSE", 0.02)
+        self.patch(following, "DOUBT_PAUSES", (0.02, 0.02))
 
 
 class OneServerTestCase(LogTestCase):
@@ -253,6 +273,40 @@ class LostServerTests(OneServerTestCase):
         await a.until(1)
         self.check(a, [b"3"])
 
+    async def test_what_could_not_be_sent_leaves_nothing_behind(self) -> None:
+        a = self.node(self.server.url)
+        await a.connected()
+        self.server.freeze()
+        for _ in range(100):
+            a.log.tell("topic", bytes(100_000))
+        await self.failUnlessFailure(a.log.append(b"1"), Unknown)
+        self.server.kill()
+        while not isinstance(await a.log.append(b"2").addErrback(lambda f: f.value), NotTaken):
+            await deferLater(reactor, RETRY)
+        gc.collect()  # tasks that have failed, or are still waiting, are logged now
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_it_may_be_closed_while_it_connects(self) -> None:
+        self.server.freeze()
+        log = self.log(self.server.url)
+        await deferLater(reactor, 0)
+        await log.close()  # trial fails if something stays behind
+
+    async def test_a_connection_that_is_lost_while_it_is_made_is_made_again(self) -> None:
+        faults = [ConnectionClosedError(), AssertionError(), TimeoutError()]
+        listen = NatsClient.listen
+
+        async def fail(client: NatsClient, *arguments: object) -> None:
+            if faults:
+                raise faults.pop()
+            await listen(client, *arguments)
+
+        self.patch(NatsClient, "listen", fail)
+        a = self.node(self.server.url)
+        await a.connected()
+        self.assertEqual(faults, [])
+        await a.until(await a.append(b"1"))
+
     async def test_of_a_server_that_stands_still_nothing_is_known(self) -> None:
         a = self.node(self.server.url)
         await a.connected()
@@ -287,6 +341,36 @@ class FullTests(OneServerTestCase):
         for node in (a, b, c):
             await node.until(stored + 1)
             self.assertEqual(node.taken[-1], (stored + 1, b"again"))
+
+
+class SpaceTests(LogTestCase):
+    """A log is not larger than the servers have space for it."""
+
+    async def fill(self, *urls: str) -> None:
+        """Fill a log on servers that have 5 MiB for it."""
+        a = self.node(*urls)
+        await a.connected()
+        stored = 0
+        with self.assertRaises(NotTaken) as raised:
+            for _ in range(100):
+                stored = await a.log.append(bytes(100_000))
+        self.assertTrue(raised.exception.full)
+        self.assertGreater(stored, 30)  # 4 MiB
+        await a.until(stored)
+        await a.log.purge(stored)
+        self.assertEqual(await a.log.append(b"again"), stored + 1)
+
+    async def test_on_one_server(self) -> None:
+        server = NatsServer(self.folder, space="5MiB")
+        server.start()
+        self.addCleanup(server.kill)
+        await self.fill(server.url)
+
+    async def test_on_three_servers(self) -> None:
+        cluster = NatsCluster(self.folder, space="5MiB")
+        cluster.start()
+        self.addCleanup(cluster.kill)
+        await self.fill(*cluster.urls)
 
 
 class BrokenTests(OneServerTestCase):
@@ -351,6 +435,27 @@ class BrokenTests(OneServerTestCase):
         self.server.start()
         self.assertIn("ends at record 10, and 15 was taken", await a.broken)
 
+    async def test_an_old_copy_of_the_log_to_which_others_have_appended(self) -> None:
+        a = await self.filled()
+        self.server.stop()
+        shutil.copytree(self.server.store, self.folder / "old")
+        self.server.start()
+        await a.append_all(records("b", 5))
+        await a.until(15)
+        self.server.stop()
+        self.server.wipe()
+        shutil.move(self.folder / "old", self.server.store)
+        port, self.server.port = self.server.port, free_port()  # only the other node finds it
+        self.server.start()
+        c = self.node(self.server.url, after=10)
+        await c.connected()
+        await c.append_all(records("c", 10))
+        self.server.stop()
+        self.server.port = port
+        self.server.start()
+        self.assertIn("record 15 of the log is another one", await a.broken)
+        self.assertEqual(len(a.taken), 15)
+
     async def test_a_deleted_record_is_missed(self) -> None:
         self.doubt_quickly()
         a = await self.filled()
@@ -406,6 +511,150 @@ class TopicTests(OneServerTestCase):
         await gatherResults([log.bounds() for log in (a, b)])
         await self.failUnlessFailure(a.ask("fault", b"x", 0.1), Unknown)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class PingTests(OneServerTestCase):
+    async def test_an_answer_that_comes_too_late_harms_nothing(self) -> None:
+        self.patch(nats_client, "QUIET", 0.01)
+        self.patch(nats_client, "SLICE", 0.01)
+        await Deferred.fromFuture(asyncio.ensure_future(self.check_late_answer()))
+
+    async def check_late_answer(self) -> None:
+        client = NatsClient(parse_url(self.server.url, must_encrypt=False), None, None, "test")
+        await client.open()
+        self.server.freeze()
+        await client.until_lost()
+        with self.assertNoLogs("nats"):
+            self.server.unfreeze()
+            await client.rtt(30)
+        await client.leave()
+
+
+class ServersTests(LogTestCase):
+    async def test_a_search_for_a_server_through_which_the_log_answers_is_logged_once(self) -> None:
+        urls: list[str] = []
+        for name in "ab":
+            server = NatsServer(self.folder / name)
+            server.start()
+            self.addCleanup(server.kill)
+            urls.append(server.url)
+        lines = self.logged()
+        done: Deferred[None] = Deferred()
+        rounds = itertools.count()
+
+        def connected() -> None:
+            if next(rounds) < 5:
+                connection.leave_server("nobody answers")
+            else:
+                connection.settle()
+                done.callback(None)
+
+        connection = NatsConnection(
+            urls,
+            reactor,
+            credentials=None,
+            ca=None,
+            name="test",
+            connected=connected,
+            lost=lambda: None,
+        )
+        connection.start()
+        self.logs.append(connection)
+        await done
+        first, *others = lines
+        self.assertIn("connected to the NATS server", first)
+        self.assertEqual(others[0], "leaving the NATS server: nobody answers")
+        self.assertIn("the log answers through the NATS server", others[1])
+        self.assertEqual(len(others), 2, lines)
+
+
+class AccessTests(LogTestCase):
+    """Who may connect, and to whom."""
+
+    def server(self, settings: str) -> NatsServer:
+        server = NatsServer(self.folder, settings=settings)
+        server.start()
+        self.addCleanup(server.kill)
+        return server
+
+    async def use(self, url: str, **options: object) -> None:
+        node = self.node(url, **options)
+        await node.connected()
+        await node.until(await node.append(b"1"))
+
+    async def refused(self, url: str, **options: object) -> str:
+        """Return what is said about a server that is not used."""
+        log = self.log(url, **options)
+        problem = await self.failUnlessFailure(log.bounds(), Unknown)
+        self.assertFalse(self.flushLoggedErrors())
+        return str(problem)
+
+    async def test_a_password_or_a_token_in_the_url(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        server = self.server('authorization { user: "u@1", password: "p:/2" }')
+        await self.use(server.url.replace("//", "//u%401:p%3A%2F2@"))
+        said = await self.refused(server.url.replace("//", "//u%401:wrong@"))
+        self.assertIn("authorization violation", said.lower())
+        self.assertNotIn("wrong", said)
+
+    async def test_a_password_in_a_file(self) -> None:
+        server = self.server('authorization { user: chat, password: "a long: text" }')
+        path = self.folder / "password"
+        path.write_text("chat:a long: text\n")
+        await self.use(server.url, credentials=str(path))
+
+    async def test_a_token_in_the_url(self) -> None:
+        server = self.server('authorization { token: "secret" }')
+        await self.use(server.url.replace("//", "//secret@"))
+
+    async def test_a_credentials_file(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        settings, credentials = make_operator()
+        server = self.server(settings)
+        path = self.folder / "user.creds"
+        path.write_text(credentials)
+        await self.use(server.url, credentials=str(path))
+        path.write_text(make_operator()[1])
+        said = await self.refused(server.url, credentials=str(path))
+        self.assertIn("authorization violation", said.lower())
+        path.write_text("something else")
+        self.assertRaises(ValueError, self.log, server.url, credentials=str(path))
+
+    async def test_certificates_are_checked(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        certificate, key = make_certificate(self.folder, "127.0.0.1")
+        server = self.server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
+        await self.use(server.url, ca=str(certificate))
+        self.assertIn("certificate", await self.refused(server.url))
+        other = self.folder / "other"
+        other.mkdir()
+        await self.refused(server.url, ca=str(make_certificate(other, "127.0.0.1")[0]))
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        self.assertIn("certificate", await self.refused(other_name, ca=str(certificate)))
+
+    async def test_the_end_of_an_encrypted_connection_is_no_reason_for_a_warning(self) -> None:
+        certificate, key = make_certificate(self.folder, "127.0.0.1")
+        server = self.server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
+        node = self.node(server.url, ca=str(certificate))
+        await node.connected()
+        with self.assertNoLogs("asyncio"):
+            server.stop()
+            while not isinstance(
+                await node.log.append(b"").addErrback(lambda f: f.value), NotTaken
+            ):
+                await deferLater(reactor, RETRY)
+
+    async def test_a_server_that_must_encrypt_and_does_not_gets_no_password(self) -> None:
+        self.patch(nats, "API_PATIENCE", 0.3)
+        certificate, _ = make_certificate(self.folder, "127.0.0.1")
+        server = self.server("authorization { user: u, password: p }")
+        url = server.url.replace("//", "//u:p@")
+        self.assertIn("does not encrypt", await self.refused(url, ca=str(certificate)))
+        self.assertIn("does not encrypt", await self.refused(url.replace("nats:", "tls:")))
+
+    async def test_a_url_with_mistakes(self) -> None:
+        for url in ("http://127.0.0.1", "nats://", "nats://127.0.0.1:port", "nats://h:1/path"):
+            self.assertRaises(ValueError, self.log, url)
 
 
 class ClusterTests(LogTestCase):
@@ -477,3 +726,62 @@ class ClusterTests(LogTestCase):
         self.cluster.start()
         await a.until(await rest)
         self.check(a, data)
+
+
+class DurabilityTests(LogTestCase):
+    """What ``--sync full`` demands of the servers."""
+
+    async def test_three_servers_that_wait_for_their_disks(self) -> None:
+        cluster = NatsCluster(self.folder, monitor=True, syncs_always=True)
+        cluster.start()
+        self.addCleanup(cluster.kill)
+        node = self.node(*cluster.urls)
+        await node.connected()
+        keepers = await node.log.keepers()
+        self.assertEqual(keepers, {"n1", "n2", "n3"})
+        monitors = [server.monitor for server in cluster.servers]
+        self.assertEqual(await find_shortcoming(keepers, monitors, reactor), ("", True))
+        reason, is_certain = await find_shortcoming(keepers, monitors[:2], reactor)
+        self.assertIn("nothing is known about the NATS server n3", reason)
+        self.assertFalse(is_certain)
+        third = cluster.server("n3")
+        third.stop()
+        reason, is_certain = await find_shortcoming(keepers, monitors, reactor)
+        self.assertIn(f"no answer from {third.monitor}", reason)
+        self.assertFalse(is_certain)
+        third.sync = "1s"
+        third.start()
+        reason, is_certain = await find_shortcoming(keepers, monitors, reactor)
+        self.assertIn("n3 does not have sync_interval: always", reason)
+        self.assertTrue(is_certain)
+
+    async def test_asking_again_and_again_fills_no_log(self) -> None:
+        lines = self.logged()
+        monitors = [f"http://127.0.0.1:{free_port()}"]
+        reason, _ = await find_shortcoming(frozenset(["n1", "n2", "n3"]), monitors, reactor)
+        self.assertIn(f"no answer from {monitors[0]}", reason)
+        self.assertEqual(lines, [])
+
+    async def test_one_server_is_too_few(self) -> None:
+        server = NatsServer(self.folder, monitor=True, syncs_always=True)
+        server.start()
+        self.addCleanup(server.kill)
+        node = self.node(server.url)
+        await node.connected()
+        keepers = await node.log.keepers()
+        found = await find_shortcoming(keepers, [server.monitor], reactor)
+        self.assertEqual(found, ("the number of NATS servers that keep the log is 1, not 3", True))
+
+    def test_a_node_does_not_start_without_them(self) -> None:
+        server = NatsServer(self.folder / "nats", monitor=True, syncs_always=True)
+        server.start()
+        self.addCleanup(server.kill)
+        listen = f"tcp:{free_port()}:interface=127.0.0.1"
+        node = ("--cluster", server.url, "--node", "a", "--sync", "full")
+        options = ("--state", str(self.folder / "a"), "--listen", listen, *node)
+        process = Process(TWISTD, "-n", "--pidfile=", "chatserver", *options, cwd=str(self.folder))
+        self.addCleanup(process.close)
+        process.wait_for(
+            "the server stops: --sync full: the number of NATS servers that keep the log is 1"
+        )
+        self.assertEqual(process.wait(), 1)
