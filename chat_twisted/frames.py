@@ -203,12 +203,14 @@ def parse_time(text: str) -> int:
         raise HeaderIncomplete("not a time")
     date, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups(default="")
     try:
-        day = datetime.fromisoformat(
-            f"{date}T{hour or '00'}:{minute or '00'}:{second or '00'}+00:00"
+        # Without fromisoformat, for which 24:00 is a time since Python 3.14.
+        year, month, day = map(int, date.split("-"))
+        local = datetime(
+            year, month, day, int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
         )
     except ValueError:
         raise HeaderIncomplete("not a time") from None
-    time = (day - _EPOCH) // timedelta(milliseconds=1) + int(fraction[:3].ljust(3, "0"))
+    time = (local - _EPOCH) // timedelta(milliseconds=1) + int(fraction[:3].ljust(3, "0"))
     if not sign:
         return time
     if int(zone_hours) > 23 or int(zone_minutes) > 59:

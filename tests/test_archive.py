@@ -139,6 +139,15 @@ class OpeningTests(ArchiveTestCase):
         path.write_bytes(data)
         self.fails("chat.sqlite: database disk image is malformed")
 
+    def test_the_log_of_a_corrupt_file_is_kept(self) -> None:
+        (self.folder / "corrupt").mkdir()
+        path = self.folder / "corrupt" / archive.FILE
+        path.write_bytes(b"\xff" * 8192)
+        log = path.with_name(f"{archive.FILE}-wal")
+        log.write_bytes(b"what is left of it")
+        self.fails("file is not a database", path.parent)
+        self.assertEqual(log.read_bytes(), b"what is left of it")
+
     def test_a_file_that_can_not_be_written_is_refused(self) -> None:
         connect = archive.connect
 

@@ -21,7 +21,7 @@ from chat_twisted.core.snapshot import Snapshot
 from chat_twisted.files import ProcessFile, Say
 from chat_twisted.storage import index, tables
 from chat_twisted.storage.clustered import Node, find_node
-from chat_twisted.storage.sql import Cursor, has_foreign_log, make_file
+from chat_twisted.storage.sql import Cursor, has_foreign_log, make_file, open_to_read
 from chat_twisted.storage.upgrade import ArchiveError, update_schema
 
 FILE = "chat.sqlite"
@@ -103,12 +103,19 @@ def connect(path: Path, *, sync: str = "normal") -> sqlite3.Connection:
             f"{path}: {FILE}-wal beside it is of another file: remove {FILE}-wal and {FILE}-shm if "
             "this file was put here; docs/backup.rst says more"
         )
+    # If it can't be read, this fails without writing. A connection that ends would remove the log,
+    # and the archive may be damaged.
+    open_to_read(path).close()
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False, timeout=10
     )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {sync.upper()}")
-    connection.execute("PRAGMA secure_delete = ON")  # not by default everywhere
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+        connection.execute("PRAGMA secure_delete = ON")  # not by default everywhere
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -236,10 +236,10 @@ def _extend(cursor: Cursor, limit: int) -> int:
         _note_times(cursor, between)
         cursor.execute(
             f"INSERT INTO place SELECT {_ONE} AS one, {_OTHER} AS other, "
-            f"min(number), max(number), ?1, json_group_array(number - ?1) "
-            "FROM message WHERE number > ?1 AND number <= ?2 "
+            "min(number), max(number), :after, json_group_array(number - :after) "
+            "FROM message WHERE number > :after AND number <= :last "
             "GROUP BY one, other RETURNING one, first",
-            between,
+            {"after": between[0], "last": last},
         )
         # One message of each conversation identifies its parties.
         firsts = json.dumps([first for one, first in cursor.fetchall() if one])
@@ -302,15 +302,17 @@ def _note_times(cursor: Cursor, between: tuple[int, int]) -> None:
         "WHERE number > ? AND number <= ?",
         between,
     )
-    step = cursor.fetchone()
+    count, first, last, earliest, latest = cursor.fetchone()
     cursor.execute(
-        "UPDATE step SET count = count + ?1, last = ?3, earliest = min(earliest, ?4), "
-        "latest = max(latest, ?5) WHERE first = (SELECT max(first) FROM step) AND count < ?6 "
+        "UPDATE step SET count = count + ?, last = ?, earliest = min(earliest, ?), "
+        "latest = max(latest, ?) WHERE first = (SELECT max(first) FROM step) AND count < ? "
         "RETURNING 1",
-        (*step, _SLICE),
+        (count, last, earliest, latest, _SLICE),
     )
     if not cursor.fetchall():
-        cursor.execute("INSERT INTO step VALUES (?2, ?3, ?1, ?4, ?5)", step)
+        cursor.execute(
+            "INSERT INTO step VALUES (?, ?, ?, ?, ?)", (first, last, count, earliest, latest)
+        )
 
 
 def remove_texts(cursor: Cursor, limit: int) -> list[int]:
@@ -377,12 +379,12 @@ def remove(cursor: Cursor, upto: int, limit: int) -> tuple[int, int] | None:
     for statement in (
         # A row that also has later messages is deleted with the last of them: "first" is in the
         # key.
-        "DELETE FROM place WHERE last <= ?2 AND first <= ?2 AND (one, other) IN "
-        f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN ?1 AND ?2)",
-        "DELETE FROM step WHERE last <= ?2",
-        "UPDATE indexed SET deleted = ?2",
+        "DELETE FROM place WHERE last <= :last AND first <= :last AND (one, other) IN "
+        f"(SELECT {_ONE}, {_OTHER} FROM message WHERE number BETWEEN :first AND :last)",
+        "DELETE FROM step WHERE last <= :last",
+        "UPDATE indexed SET deleted = :last",
     ):
-        cursor.execute(statement, span)
+        cursor.execute(statement, {"first": span[0], "last": span[1]})
     return span
 
 

@@ -80,6 +80,9 @@ def open_to_read(path: Path, *, in_use: bool = True) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             connection.close()
             problem = problem or error
+        except BaseException:
+            connection.close()
+            raise
     assert problem is not None
     raise problem
 

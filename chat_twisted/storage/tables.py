@@ -215,8 +215,9 @@ def load(cursor: Cursor) -> Snapshot:
         sanctions=rows("SELECT kind, subject, until, reason, author FROM sanction"),
         sent=rows(
             "SELECT author, request, number, time, logged FROM message WHERE number > "
-            "ifnull((SELECT max(number) FROM moment WHERE moment.time < ?1), 0) "
-            "AND logged > ?1 AND request IS NOT NULL ORDER BY number",
+            "ifnull((SELECT max(number) FROM moment WHERE moment.time < ?), 0) "
+            "AND logged > ? AND request IS NOT NULL ORDER BY number",
+            logged - REMEMBER,
             logged - REMEMBER,
         ),
     )
