@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
@@ -80,7 +81,7 @@ class Wall:
 
 def _connect_empty() -> sqlite3.Connection:
     """Return a connection to an empty archive and index in memory."""
-    connection = sqlite3.connect(":memory:")
+    connection = sqlite3.connect(":memory:", check_same_thread=False)  # any may collect garbage
     index.attach(connection, None)
     for name, data in _empty_databases().items():
         connection.deserialize(data, name=name)
@@ -114,6 +115,9 @@ class MemoryStore:
         self.clock = clock
         self.wall = Wall(clock)
         self.connection = _connect_empty()
+        # A store is also read when it is closed. Since Python 3.13 sqlite3 warns of connections
+        # that nobody closes.
+        weakref.finalize(self, self.connection.close)
         self.broken: Exception | None = None
         self.unreadable: Exception | None = None
         self.closed = False
