@@ -319,7 +319,8 @@ class BackupTests(NodeTestCase):
             code, out, err = self.run_command("restore", file)
             self.assertEqual((code, err), (0, ""))
             self.assertIn("it is a copy of node a of a cluster up to position 1234 of the log", out)
-            self.assertEqual(self.node(), Node("a", 3, "stream", 1234))
+            # A namesake that starts with it can't prove to be the node.
+            self.assertEqual(self.node(), Node("a", 0, "stream", 1234))
             self.run_command("cluster", "leave")
 
     def test_the_copy_of_a_single_server_is_no_nodes(self) -> None:

@@ -81,6 +81,13 @@ class FetchTests(CopyTestCase):
             place = connection.execute("SELECT stream, applied, node FROM cluster").fetchone()
         self.assertEqual(place, (STREAM, 10, "peer"))
 
+    async def test_a_namesake_that_starts_with_the_copy_can_not_prove_to_be_the_node(self) -> None:
+        incarnation = "SELECT incarnation FROM cluster"
+        await self.fetch()
+        for folder, expected in ((self.peer, 3), (self.folder, 0)):
+            with closing(sqlite3.connect(folder / archive.FILE)) as connection:
+                self.assertEqual(connection.execute(incarnation).fetchone(), (expected,))
+
     async def test_an_index_that_is_there_from_before_is_not_taken_for_the_copy(self) -> None:
         """The archive was moved away, its index not; both have the stamp of the copied node."""
         await self.fetch()

@@ -121,7 +121,7 @@ class CompleteTests(CopyTestCase):
         await self.complete()
         self.assertEqual(self.log.asked, [])
         archive.prepare(self.folder)
-        self.assertEqual(look(self.folder), Found(Node("peer", 3, STREAM, 10), 1))
+        self.assertEqual(look(self.folder), Found(Node("peer", 0, STREAM, 10), 1))
 
     async def test_a_backup_that_is_too_old_is_refused(self) -> None:
         backup = self.make_folder() / "backup.sqlite"

@@ -59,6 +59,16 @@ def find_node(connection: sqlite3.Connection | Cursor) -> Node | None:
     return None if found is None else Node._make(found)
 
 
+def forget_incarnation(connection: sqlite3.Connection) -> None:
+    """Make a copy of an archive one that was not started yet. Else a node that starts with it could
+    prove to be the one that wrote it, and take its place while that one runs.
+
+    :param connection: an archive or a backup, of any version.
+    """
+    if find_node(connection) is not None:
+        connection.execute("UPDATE cluster SET incarnation = 0")
+
+
 def remove_node(cursor: Cursor) -> None:
     """Make the archive, which has the newest schema, a single server's."""
     cursor.execute("DELETE FROM cluster")

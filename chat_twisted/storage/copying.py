@@ -207,7 +207,8 @@ def _topic_of(found: Mapping[str, Any]) -> str:
 
 
 def _check(received: Path, node: str, bounds: Bounds) -> None:
-    """Check a copy, and give it a stamp of its own: the state folder may have another index.
+    """Check a copy, and make it another archive than the one that was copied. It gets a stamp of
+    its own, because the state folder may have another index.
 
     :raises NotCopied: if it is of no use.
     :raises ArchiveError: if it never will be.
@@ -226,6 +227,7 @@ def _check(received: Path, node: str, bounds: Bounds) -> None:
                 raise NotCopied(f"the archive of node {node} is not of this cluster")
             if place.applied + 1 < bounds.first:
                 raise NotCopied(f"the log does not have what follows the archive of node {node}")
+            clustered.forget_incarnation(connection)
             if not index.renew_stamp(connection, received):
                 (received / index.FILE).unlink(missing_ok=True)  # the start makes it again
     except sqlite3.OperationalError:

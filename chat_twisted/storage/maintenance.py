@@ -18,7 +18,7 @@ from chat_twisted import files
 from chat_twisted.core.commands import KINDS
 from chat_twisted.files import FilesError, Say
 from chat_twisted.storage import archive, index, lookup, upgrade
-from chat_twisted.storage.clustered import LEAVE, Node, find_node
+from chat_twisted.storage.clustered import LEAVE, Node, find_node, forget_incarnation
 from chat_twisted.storage.sql import copy, count, damage, has_foreign_log, open_to_read, sync
 
 REPLACED = "-replaced-"
@@ -173,6 +173,7 @@ def restore(folder: Path, path: Path, say: Say) -> str:
         _require_sound(connection)
         held = describe(connection)
         node = find_node(connection)
+        forget_incarnation(connection)
         with contextlib.suppress(sqlite3.OperationalError):  # a schema from before the stamp
             # The existing index belongs to another archive now; a new stamp has it rebuilt.
             connection.execute("UPDATE progress SET stamp = randomblob(16)")
