@@ -5,7 +5,9 @@ The wheel is installed in an empty environment, where the server and the client 
 
 from __future__ import annotations
 
+import atexit
 import configparser
+import functools
 import itertools
 import os
 import re
@@ -48,38 +50,37 @@ NEWEST_PYTHON = (3, 14)
 """The newest version of Python with which all tests were run."""
 
 
+@functools.cache  # trial knows no setUpClass
+def build() -> Path:
+    """Build the files of a release in a new folder, which is removed at the end."""
+    folder = Path(tempfile.mkdtemp()).resolve()
+    atexit.register(shutil.rmtree, folder)
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            made = shutil.ignore_patterns("__pycache__", "dropin.cache")
+            shutil.copytree(ROOT / name, tree / name, ignore=made)
+        else:
+            shutil.copy(ROOT / name, tree / name)
+    # It builds the wheel from the sdist, as it comes out of the archive.
+    run_python("-m", "build", "--no-isolation", "--outdir", str(folder), str(tree))
+    return folder
+
+
+def run_python(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+
+
 class ReleaseTests(TestCase):
     """The files of a release, which are built once for all tests."""
 
-    folder: Path
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = Path(tempfile.mkdtemp()).resolve()
-        tree = cls.folder / "tree"
-        tree.mkdir()
-        for name in SOURCES:
-            if (ROOT / name).is_dir():
-                made = shutil.ignore_patterns("__pycache__", "dropin.cache")
-                shutil.copytree(ROOT / name, tree / name, ignore=made)
-            else:
-                shutil.copy(ROOT / name, tree / name)
-        # It builds the wheel from the sdist, as it comes out of the archive.
-        cls.run_python("-m", "build", "--no-isolation", "--outdir", str(cls.folder), str(tree))
-        [cls.sdist] = cls.folder.glob("chat_twisted-*.tar.gz")
-        [cls.wheel] = cls.folder.glob("chat_twisted-*.whl")
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        shutil.rmtree(cls.folder)
-
-    @classmethod
-    def run_python(cls, *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise AssertionError(done.stdout + done.stderr)
+    def setUp(self) -> None:
+        self.folder = build()
+        [self.sdist] = self.folder.glob("chat_twisted-*.tar.gz")
+        [self.wheel] = self.folder.glob("chat_twisted-*.whl")
 
     def test_the_sdist_has_what_is_needed_to_build_test_and_read_the_project(self) -> None:
         with tarfile.open(self.sdist) as packed:
@@ -107,7 +108,7 @@ class ReleaseTests(TestCase):
         venv.create(place, symlinks=True)
         python = place / "bin" / "python"
         install = ("install", "--no-compile", str(self.wheel))
-        self.run_python("-m", "pip", "--quiet", "--python", str(python), *install)
+        run_python("-m", "pip", "--quiet", "--python", str(python), *install)
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
         }
