@@ -49,12 +49,13 @@ WRITERS = {
     ("client.prompt", "render"),
     ("client.screen", "_write"),
     ("client.screen", "notify"),
-    ("options", "fail"),
+    ("options", "tell"),
     ("dependencies", "_end"),
     ("admin_actions", "complain"),
     ("admin_actions", "export"),
-    ("admin_actions", "_print"),
+    ("admin_actions", "report"),
     ("admin_actions", "status"),
+    ("cluster_actions", "status"),
 }
 """The functions that may write for people; all of them use ``text``."""
 
