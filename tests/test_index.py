@@ -158,7 +158,8 @@ class FileTests(ArchiveTestCase):
         oldest_first: bool,
         deleted_before: int,
     ) -> None:
-        connection = InlineStore(Clock()).connection
+        store = InlineStore(Clock())  # it closes its connection at its end
+        connection = store.connection
         self.cursor = connection.cursor()
         self.patch(index, "_SLICE", 5)
         indexed = 0
