@@ -32,7 +32,7 @@ class MetricsTests(ServerTestCase):
         alice.register("alice")
         bob = self.connect(tls=True)
         bob.register("bob")
-        verb, _, _ = alice.ask("SEND bob", "Id: 1", body="hello")
+        verb, _, _ = alice.ask("SEND bob", body="hello")
         self.assertEqual(verb, "SENT bob")
         self.assertTrue(bob.frame()[0].startswith("FORWARD"))
         values = self.metrics()
