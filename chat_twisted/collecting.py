@@ -111,7 +111,7 @@ SESSIONS = _gauge(
     "chat_sessions", "Sessions: live, or not yet: logging in or catching up.", "state"
 )
 USERS = _gauge("chat_users", "Users who are present.")
-HELD = _gauge("chat_guests_held", "Guests who are gone, and whose names are held.")
+HELD = _gauge("chat_guests_held", "Guests without a session whose names are held.")
 ACCOUNTS = _gauge("chat_accounts", "Accounts.")
 ROOMS = _gauge("chat_rooms", "Rooms.")
 LOGINS = _counter(

@@ -51,7 +51,7 @@ class Line(NamedTuple):
     :ivar time: seconds since the epoch.
     :ivar level: a key of ``PRIORITIES``.
     :ivar event: the name of the event.
-    :ivar text: what has happened, one line for people.
+    :ivar text: a description of the event in one line, for people.
     :ivar fields: the values of the event.
     """
 

@@ -104,7 +104,7 @@ class LogOutput:
     def reopen(self) -> list[str]:
         """Open the files again.
 
-        :return: what has failed; the old files stay in use then.
+        :return: the errors. A file that can't be opened again stays open as it was.
         """
         problems = []
         for target in dict.fromkeys((self._target, self._audit)):

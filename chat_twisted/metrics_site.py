@@ -255,7 +255,7 @@ class _Connection(HTTPChannel):
         if self.length == 0:
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             return
-        self.requests[-1].content = BytesIO()  # not a file, for what has arrived with the headers
+        self.requests[-1].content = BytesIO()  # Twisted would write it to a temporary file
         self.cut_off()
 
 

@@ -408,8 +408,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             f"""Be a node of a cluster: several servers, on one machine or several, that are one
             chat. URL is a NATS server with JetStream: nats://HOST:PORT, or tls://HOST:PORT with
             TLS; give all of them. The default port is {CLUSTER_PORT}. A node that can't reach them
-            ends its sessions, and accepts none until it can. docs/cluster.rst explains how to set
-            it up, and what is promised.""",
+            ends its sessions, and accepts none until it can. docs/cluster.rst explains the
+            setup and the guarantees.""",
         ),
         Option(
             "node",

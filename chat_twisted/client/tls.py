@@ -76,8 +76,9 @@ def _describe(digest: bytes) -> str:
 class Trust:
     """Decides whether to trust the certificate of one host of a chat.
 
-    All hosts of a chat show one certificate: what is stored for one of them is valid for the
-    others. A host with nothing stored is taken without a question only if that is so for all.
+    All hosts of a chat show one certificate, so a fingerprint that is stored for one of them is
+    valid for the others. A new host is accepted without a question only if none of the hosts has a
+    stored fingerprint.
 
     :ivar names: the names for which an authority may vouch: those of all hosts of the chat.
     :ivar server_name: the host's name, for the TLS handshake; None if it is an IP address.

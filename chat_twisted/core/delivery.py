@@ -412,7 +412,7 @@ class Delivery:
 
     def acknowledged(self, user: int, number: int) -> None:
         """Note that a user has confirmed all messages up to ``number`` on another node; send
-        receipts. The number may be ahead of what was delivered here.
+        receipts. The number may be higher than ``delivered_number``.
         """
         self._send_receipts(user, number)
         self._remember(user, number)
