@@ -6,11 +6,13 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.errors import TookTooLong, Unavailable
@@ -42,6 +44,7 @@ class ReadingTestCase(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
+        self.folder = folder
         archive.prepare(folder, wall=lambda: archive.EPOCH)
         self.store = SQLiteStore(folder, reactor, sync="normal")
         self.addCleanup(self.store.close)
@@ -132,6 +135,30 @@ class ReadingTests(ReadingTestCase):
     async def test_connections_are_kept_and_used_again(self) -> None:
         seen = {await self.read(connection_of) for _ in range(20)}
         self.assertLessEqual(len(seen), reading.READERS)
+
+    async def test_an_opening_that_is_interrupted_is_no_failure_but_others_are(self) -> None:
+        events: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            events.append(event["log_format"])
+
+        def interrupt(connection: sqlite3.Connection) -> None:
+            connection.set_progress_handler(lambda: True, 1)
+
+        async def open_with(prepare: Callable[[sqlite3.Connection], None], query: str) -> None:
+            def touch(cursor: Cursor) -> None:
+                cursor.execute(query)
+
+            made = reading.pool(self.folder, "ro", prepare, touch, reactor)
+            self.addCleanup(made.close)
+            await made.runInteraction(lambda cursor: None)  # after it, in the same thread
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        await open_with(interrupt, "SELECT count(*) FROM sqlite_schema")
+        self.assertEqual(events, [])
+        await open_with(lambda _: None, "SELECT nothing FROM nowhere")
+        self.assertEqual(events, ["can't open the archive: {reason}"])
 
     async def test_when_it_stops_what_is_read_ends_and_what_waits_is_refused(self) -> None:
         busy = BlockingRead()

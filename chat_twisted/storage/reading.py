@@ -99,9 +99,10 @@ def _open(made: Any, touch: Callable[[Cursor], None]) -> None:
 
 
 def _log_failure(failure: Failure) -> None:
-    _log.error(
-        "can't open the archive: {reason}", event="archive-failed", reason=explain(failure.value)
-    )
+    error = failure.value
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        return  # the server is stopping
+    _log.error("can't open the archive: {reason}", event="archive-failed", reason=explain(error))
 
 
 _log = Logger()
