@@ -13,9 +13,8 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core import changes, messages, model, names
 from chat_twisted.core import commands as c
-from chat_twisted.core import messages, model, names
-from chat_twisted.core import state as state_module
 from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.message import Message, fold
@@ -256,7 +255,7 @@ def lower_bounds(case: TestCase) -> None:
     case.patch(messages, "MAX_MARKERS", 2)
     case.patch(names, "MAX_TOKENS", 3)
     case.patch(model, "MAX_REMEMBERED", 2)
-    case.patch(state_module, "MAX_REMEMBERED", 2)
+    case.patch(changes, "MAX_REMEMBERED", 2)
 
 
 def plain(outcome: Outcome) -> Any:

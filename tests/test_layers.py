@@ -52,6 +52,7 @@ LAYERS = {
     "state": [
         "core.model",
         "core.sanctions",
+        "core.changes",
         "core.names",
         "core.messages",
         "core.room_rules",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
+from chat_twisted.core.changes import APPLY
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import ChatError
 from chat_twisted.core.snapshot import Snapshot, dump, load
@@ -105,10 +106,8 @@ class RandomLogTests(TestCase):
 
 
 def replay(state: State, entry: Entry, outcome: Outcome) -> None:
-    from chat_twisted.core.state import _TAKE
-
     for fact in outcome.facts:
-        _TAKE[type(fact)](state, fact)
+        APPLY[type(fact)](state, fact)
     if outcome.facts:
         state.time = max(state.time, entry.time)
         state.version += 1

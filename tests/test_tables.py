@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from chat_twisted.core import commands as c
+from chat_twisted.core.changes import APPLY
 from chat_twisted.core.commands import NONE, OPERATOR
 from chat_twisted.core.entries import Entry, LoggedIn, Outcome
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
-from chat_twisted.core.state import _TAKE, State
+from chat_twisted.core.state import State
 from chat_twisted.storage import archive, lookup, tables, upgrade
 from tests.random_logs import Maker, everything, lower_bounds, plain
 
@@ -474,4 +475,4 @@ class CostTests(TestCase):
 
     def test_every_kind_of_fact_can_be_written(self) -> None:
         self.assertEqual(set(tables._STATEMENTS), set(get_args(Fact)) - {Message})
-        self.assertEqual(set(_TAKE), set(get_args(Fact)))
+        self.assertEqual(set(APPLY), set(get_args(Fact)))

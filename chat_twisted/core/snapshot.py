@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from chat_twisted.core.changes import (
+    add_invitation,
+    add_key,
+    add_member,
+    add_room,
+    add_sanction,
+    add_token,
+    add_user,
+    remember,
+)
 from chat_twisted.core.commands import MODES, Options
 from chat_twisted.core.entries import Progress
 from chat_twisted.core.model import (
@@ -102,10 +112,10 @@ def load(snapshot: Snapshot) -> State:
     _load_users(state, snapshot)
     _load_rooms(state, snapshot)
     for row in snapshot.sanctions:
-        state.add_sanction(Sanction(*row))
+        add_sanction(state, Sanction(*row))
     for id, key, number, time, logged in snapshot.sent:
         if (author := state.users.get(id)) is not None:
-            state.remember(author, key, number, time, logged)
+            remember(state, author, key, number, time, logged)
     return state
 
 
@@ -115,9 +125,9 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         user = User(id, name, bool(kept), since, ordinal, time)
         user.cursor, user.epoch, user.away = cursor, epoch, away
         user.real_name, user.bot, user.login_name = about[0], bool(about[1]), about[2]
-        state.add_user(user)
+        add_user(state, user)
     for id, digest, proof, ordinal in snapshot.tokens:
-        state.add_token(users[id], digest, Token(proof, ordinal))
+        add_token(state, users[id], digest, Token(proof, ordinal))
     for id, epoch, node, host, token, proof, present in snapshot.sessions:
         users[id].sessions[epoch] = Session(node, host, token, proof, bool(present))
     state.present = Ordered(user_key, (user for user in users.values() if user.present))
@@ -129,7 +139,7 @@ def _load_users(state: State, snapshot: Snapshot) -> None:
         users[id].account = Account(time, operator=bool(operator), password=password)
     state.accounts = Ordered(user_key, (user for user in users.values() if user.account))
     for id, key, comment, ordinal in snapshot.keys:
-        state.add_key(users[id], key, comment, ordinal)
+        add_key(state, users[id], key, comment, ordinal)
 
 
 def _load_rooms(state: State, snapshot: Snapshot) -> None:
@@ -138,10 +148,10 @@ def _load_rooms(state: State, snapshot: Snapshot) -> None:
         room = Room(id, name, address, time, ordinal)
         *flags, room.topic, room.topic_author, room.topic_time = more
         room.modes = {mode for mode, on in zip(MODES, flags, strict=True) if on}
-        state.add_room(room)
+        add_room(state, room)
     for id, user, rank, since, ordinal in snapshot.members:
-        state.add_member(rooms[id], users[user], Member(rank, since, ordinal))
+        add_member(state, rooms[id], users[user], Member(rank, since, ordinal))
     for id, user in snapshot.invitations:
-        state.add_invitation(rooms[id], users[user])
+        add_invitation(state, rooms[id], users[user])
     for id, name, author, time, reason in snapshot.room_bans:
         rooms[id].bans[name] = RoomBan(author, time, reason)
