@@ -278,6 +278,12 @@ LAYERS = {
         "collecting",
         "metrics_site",
         "reloading",
+        "status",
+        "password_threads",
+        "storage_choice",
+        "making_doors",
+        "serving",
+        "monitoring",
         "service",
     ],
 }
@@ -387,11 +393,11 @@ class LayerTests(TestCase):
             if "twisted.internet.reactor" in imported(tree):
                 self.assertIn(module, MAY_IMPORT_THE_REACTOR)
 
-    def test_only_the_service_has_threads_and_only_for_passwords(self) -> None:
+    def test_only_passwords_have_threads(self) -> None:
         for module, tree in modules().items():
             for name in imported(tree):
                 threads = name.startswith(
                     ("thread", "_thread", "concurrent", "twisted.internet.threads")
                 )
                 if threads or "threadpool" in name:
-                    self.assertEqual(module, "service", name)
+                    self.assertEqual(module, "password_threads", name)

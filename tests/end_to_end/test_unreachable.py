@@ -10,7 +10,7 @@ from tests.end_to_end.support import Peer, ServerTestCase
 PROGRAM = """
 import signal
 
-from chat_twisted import service
+from chat_twisted import storage_choice
 from chat_twisted.state_folder import EmbeddedStorage
 
 
@@ -31,7 +31,7 @@ class Storage(EmbeddedStorage):
         print("watched", flush=True)
 
 
-service._open_storage = Storage
+storage_choice.open_storage = Storage
 
 from twisted.scripts.twistd import run
 
