@@ -232,7 +232,7 @@ class ReceiptTests(NodesTestCase):
         self.ledgers[self.B].propose_cursors()
         self.commit()
         self.assertEqual(self.remembered(self.A), {})
-        self.hubs[self.A]._acknowledged([(self.bob.user, 1)])  # an old one that was held up
+        self.hubs[self.A]._outcomes.acknowledged([(self.bob.user, 1)])  # an old one that was held up
         self.assertEqual(self.remembered(self.A), {})
 
     def test_nothing_is_remembered_of_users_who_have_ended(self) -> None:
@@ -243,7 +243,7 @@ class ReceiptTests(NodesTestCase):
         self.hubs[self.B].logins.leave(self.bob, for_good=True)
         self.commit()
         self.assertEqual(self.remembered(self.A), {})
-        self.hubs[self.A]._acknowledged([(number, 1)])
+        self.hubs[self.A]._outcomes.acknowledged([(number, 1)])
         self.assertEqual(self.remembered(self.A), {})
 
 

@@ -72,6 +72,7 @@ LAYERS = {
         "core.logins",
         "core.queries",
         "core.audit",
+        "core.outcomes",
         "core.hub",
     ],
     "storage": [

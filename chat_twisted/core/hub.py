@@ -1,8 +1,7 @@
-"""The hub: proposes the commands of this node's sessions, and delivers the outcomes.
+"""The hub: what the sessions of this node ask.
 
-Doors call it with requests. It proposes commands to the ledger, which has them decided in order.
-When a command is committed, the hub passes the result to the asker, and messages and events to the
-sessions that they reach (``delivery``). Doors use its parts ``logins`` (login and logout),
+Doors call it with requests. It proposes commands to the ledger, which has them decided in order;
+what becomes of them is in ``outcomes``. Doors use its parts ``logins`` (login and logout),
 ``queries`` (reading) and ``usage`` (rate limits) directly. Every method returns at once.
 
 Before the order, the hub refuses a request only because of the connection or the server's limits.
@@ -12,63 +11,37 @@ This module must not know sockets, storage, protocols, or the rules of the chat.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.core import facts
-from chat_twisted.core.audit import audit
 from chat_twisted.core.commands import (
     TEXT,
-    Acknowledge,
-    Arrive,
-    BanFromRoom,
     Command,
     Delete,
-    Detach,
     DuplicateQuery,
-    Invite,
-    Join,
-    Login,
     MakeAccount,
-    MarkRead,
     Options,
-    Part,
-    RemoveMember,
-    Rename,
     Send,
-    SetMode,
     SetOptions,
     SetPassword,
-    SetRank,
-    SetRealName,
-    SetTopic,
     Signal,
     Start,
     Turn,
 )
-from chat_twisted.core.delivery import Delivery, Said, Traffic, by_door
-from chat_twisted.core.departures import Departure, Departures
-from chat_twisted.core.entries import Duplicate, Outcome, Result, Signalled
-from chat_twisted.core.errors import (
-    ChatError,
-    TooFast,
-    Unavailable,
-)
-from chat_twisted.core.events import Event, MemberInvited
+from chat_twisted.core.delivery import Delivery, Traffic, by_door
+from chat_twisted.core.departures import Departures
+from chat_twisted.core.entries import Result
+from chat_twisted.core.errors import ChatError, TooFast, Unavailable
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.limits import LINE_OCTETS, Limiter, Limits
 from chat_twisted.core.logins import TRY_AGAIN, Logins
-from chat_twisted.core.message import (
-    Audience,
-    Message,
-    fold,
-    parse_target,
-)
+from chat_twisted.core.message import Message, fold
 from chat_twisted.core.model import User
 from chat_twisted.core.ordered import Listing
+from chat_twisted.core.outcomes import Outcomes
 from chat_twisted.core.presence import (
     GONE,
     Presence,
@@ -79,7 +52,7 @@ from chat_twisted.core.presence import (
 )
 from chat_twisted.core.queries import Queries
 from chat_twisted.core.reads import Reads
-from chat_twisted.core.sessions import BANNED, DISCONNECTED, REMOVED, Dismissal, Request, Session
+from chat_twisted.core.sessions import Request, Session
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import Asker
 from chat_twisted.core.usage import Usage
@@ -162,7 +135,16 @@ class Hub:
             start.node,
             max_clients,
         )
-        ledger.start(self._committed, self._failed, self._acknowledged)
+        self._outcomes = Outcomes(
+            ledger,
+            self._delivery,
+            self._watchers,
+            self.logins,
+            self.departures,
+            settled,
+            self._start_failed,
+        )
+        ledger.start(self._outcomes.committed, self._outcomes.failed, self._outcomes.acknowledged)
         ledger.propose(start, None)
 
     @property
@@ -229,6 +211,20 @@ class Hub:
             )
         self._ledger.propose(command, request)
 
+    def _start_failed(self, command: Start) -> None:
+        """Propose the start again later. Until it is committed, the state still has the sessions of
+        the last run.
+        """
+        self._started = False
+        self._clock.callLater(TRY_AGAIN, self._start, command)
+
+    def _start(self, command: Start) -> None:
+        self._started = True
+        try:
+            self._propose(command, None)
+        except Unavailable:
+            self._start_failed(command)
+
     def propose_hashed(
         self,
         session: Session,
@@ -290,7 +286,7 @@ class Hub:
             self._log.failure("while a command was prepared", failure)
             error = Unavailable("can't prepare", retry_after=TRY_AGAIN)
         # Only after the caller has got the request.
-        self._clock.callLater(0, self._answer, request, error, None)
+        self._clock.callLater(0, self._outcomes.answer, request, error, None)
 
     # Messages
 
@@ -417,165 +413,3 @@ class Hub:
     def _tell_presence(self, seen: Sequence[Presence]) -> None:
         for door, sessions in by_door(self._watchers.watching).items():
             door.show(seen, sessions)
-
-    # Outcomes
-
-    def _committed(self, batch: Sequence[tuple[Outcome, Request | None]]) -> None:
-        run: list[Said] = []
-        key = None
-        for outcome, request in batch:
-            result = outcome.result
-            if type(result) is Message:
-                author = result.author if result.recipient else 0
-                reaches = (result.recipient, result.room, author)
-                if run and key != reaches:
-                    self._guarded(self._delivery.deliver, run)
-                    run = []
-                key = reaches
-                run.append((result, request))
-                continue
-            if run:
-                self._guarded(self._delivery.deliver, run)
-                run = []
-            self._guarded(self._take, outcome, request)
-        if run:
-            self._guarded(self._delivery.deliver, run)
-        self._delivery.flush(more=self._ledger.has_backlog)
-
-    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
-        """Call ``function``, and log an exception, so that a defect does not affect the rest of a
-        batch.
-        """
-        try:
-            function(*args)
-        except Exception:  # noqa: BLE001
-            self._log.failure("while delivering, {function}", function=function.__name__)
-
-    def _take(self, outcome: Outcome, request: Request | None) -> None:
-        """Process an outcome that is not a message: deliver its events, and answer the asker."""
-        asker = None if request is None else request.session
-        answered_by = () if request is None else _ANSWERS.get(type(request.command), ())
-        answer: Event | None = None
-        cause = DISCONNECTED
-        for fact in outcome.facts:
-            match fact:
-                case facts.Imposed():
-                    cause = BANNED
-                case facts.AccountGone():
-                    cause = REMOVED
-                case facts.SessionGone(user, epoch):
-                    if self._routes.is_last(user, epoch):
-                        self._note_departure(user)
-                    self._gone(fact, cause)
-                case facts.UserGone(id):
-                    self._delivery.absent(id, for_good=True)
-                case facts.CursorMoved(user, number):
-                    self._delivery.cursor_moved(user, number)
-            self._watchers.follow(fact)
-            told = self._routes.follow(fact)
-            besides = None
-            if told and asker is not None and answer is None and isinstance(fact, answered_by):
-                mine = (
-                    event
-                    for event, sessions in told
-                    if asker in sessions and not isinstance(event, MemberInvited)
-                )
-                answer, besides = next(mine, told[0].event), asker
-            for event, sessions in told:
-                self._delivery.tell(event, sessions, besides)
-        if isinstance(outcome.result, Signalled):
-            self._delivery.signal(outcome.result, asker)
-        if request is not None:
-            audit(request.command, outcome, self._routes.name_of)
-            self._answer(request, outcome.result, answer)
-
-    def _note_departure(self, user: int) -> None:
-        routes = self._routes
-        names = routes.name_of(user), routes.real_name_of(user), routes.login_name_of(user)
-        known = self.state.users.get(user)  # a guest may have ended
-        has_account = known is not None and known.account is not None
-        time = int(self.settled() * 1000)
-        self.departures.add(Departure(*names, has_account, time))
-
-    def _gone(self, fact: facts.SessionGone, cause: str) -> None:
-        """Called when a session of a user has ended, here or on another node."""
-        for session in list(self._routes.of_user(fact.user)):
-            if session.epoch == fact.epoch:
-                if not fact.for_good:  # the other nodes have missed this one for too long
-                    session.drop("this node was taken for lost")
-                if not session.ended:
-                    self.logins.detach(session)
-                if fact.for_good:
-                    by = self._routes.name_of(fact.by)
-                    session.dismissed(Dismissal(cause, by, fact.reason))
-        if not self._routes.has_others(fact.user, fact.epoch):
-            self._delivery.absent(fact.user, for_good=False)
-
-    def _answer(self, request: Request, result: Result, event: Event | None) -> None:
-        session, command = request.session, request.command
-        if session is None:
-            if request.done is not None:
-                request.done(result)
-        elif type(command) is Login:
-            self.logins.answer(request, result)
-        elif session.ended:
-            pass
-        elif isinstance(result, ChatError):
-            session.refused(request, result)
-        elif isinstance(result, Duplicate):
-            target = parse_target(request.argument)
-            named = self.state.names.get(target.key) if target.audience is Audience.USER else None
-            self._delivery.duplicate(request, result, 0 if named is None else named.id)
-        elif type(command) is DuplicateQuery:
-            assert request.refusal is not None
-            session.refused(request, request.refusal)
-        elif type(command) is Arrive:
-            self.logins.arrived(session)
-        else:
-            session.answered(request, result, event)
-
-    def _failed(self, batch: Sequence[tuple[Command, Request | None]], error: Unavailable) -> None:
-        for command, request in batch:
-            if isinstance(command, Start):
-                # Until it is committed, the state still has the sessions of the last run.
-                self._started = False
-                self._clock.callLater(TRY_AGAIN, self._start, command)
-            elif isinstance(command, Detach):
-                self.logins.end_later(command)
-            elif isinstance(command, Acknowledge):
-                for user, number in command.cursors:
-                    self._ledger.acknowledge(user, number)
-            elif request is not None and type(command) is Arrive and request.session is not None:
-                request.session.drop("can't write that it has arrived")
-            elif request is not None:
-                self._guarded(self._answer, request, error, None)
-
-    def _acknowledged(self, cursors: Sequence[tuple[int, int]]) -> None:
-        """Called when users have confirmed messages on other nodes."""
-        for user, number in cursors:
-            self._guarded(self._delivery.acknowledged, user, number)
-
-    def _start(self, command: Start) -> None:
-        self._started = True
-        try:
-            self._propose(command, None)
-        except Unavailable:
-            self._started = False
-            self._clock.callLater(TRY_AGAIN, self._start, command)
-
-
-_ANSWERS: dict[type, tuple[type, ...]] = {
-    Rename: (facts.UserRenamed,),
-    SetRealName: (facts.RealNameSet,),
-    Delete: (facts.Deleted,),
-    Join: (facts.Joined,),
-    Part: (facts.Left,),
-    RemoveMember: (facts.Left,),
-    Invite: (facts.Invited, facts.Asked),
-    SetTopic: (facts.TopicSet,),
-    SetRank: (facts.RankSet,),
-    SetMode: (facts.ModeSet,),
-    BanFromRoom: (facts.RoomBanned, facts.RoomUnbanned),
-    MarkRead: (facts.MarkerSet,),
-}
-"""The facts whose event is the answer to a command; other sessions get the event itself."""
