@@ -14,7 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chat_twisted.core.commands import Start
 from chat_twisted.core.limits import OFF, Limiter, Limits, Rate
-from chat_twisted.doors import describe, framed, stream
+from chat_twisted.doors import describe, framed, stream, streams
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.doors.sockets import HELD_BY_SYSTEM
 from tests.door import Client, DoorTestCase, RecordingPoller
@@ -316,7 +316,7 @@ class BackpressureTests(DoorTestCase):
         alice.say(send("bob", "two"))
         self.clock.advance(0.5)
         self.assertEqual(bob.transport.take(), b"")
-        self.clock.advance(stream.FLUSH_WITHIN)
+        self.clock.advance(streams.FLUSH_WITHIN)
         self.assertIn(b"one", bob.transport.take())
 
     def test_messages_sent_at_once_are_not_all_written_at_once(self) -> None:

@@ -13,7 +13,8 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.doors import tls
 from chat_twisted.doors.poller import SHARE
-from chat_twisted.doors.stream import Stream, Streams
+from chat_twisted.doors.stream import Stream
+from chat_twisted.doors.streams import Streams
 from tests.door import EncryptedTransport, RecordingPoller, Transport, server_tls
 from tests.openssl import OpenSSLClient
 from tests.store import turn

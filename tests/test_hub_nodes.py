@@ -232,7 +232,9 @@ class ReceiptTests(NodesTestCase):
         self.ledgers[self.B].propose_cursors()
         self.commit()
         self.assertEqual(self.remembered(self.A), {})
-        self.hubs[self.A]._outcomes.acknowledged([(self.bob.user, 1)])  # an old one that was held up
+        self.hubs[self.A]._outcomes.acknowledged(
+            [(self.bob.user, 1)]
+        )  # an old one that was held up
         self.assertEqual(self.remembered(self.A), {})
 
     def test_nothing_is_remembered_of_users_who_have_ended(self) -> None:

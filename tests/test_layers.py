@@ -120,6 +120,7 @@ LAYERS = {
         "doors.poller",
         "doors.tls",
         "doors.stream",
+        "doors.streams",
         "doors.connecting",
         "doors.proof",
         "doors.version1",

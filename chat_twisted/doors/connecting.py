@@ -21,7 +21,8 @@ from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel, describe, forget_frames
 from chat_twisted.doors.poller import Poller
-from chat_twisted.doors.stream import DEFAULT_UNREAD, Stream, Streams
+from chat_twisted.doors.stream import Stream
+from chat_twisted.doors.streams import DEFAULT_UNREAD, Streams
 from chat_twisted.metrics import Refusals
 
 REFUSALS_LOGGED = {"each": Rate(1 / 6, 10), "all": Rate(1, 100)}

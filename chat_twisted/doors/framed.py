@@ -43,7 +43,7 @@ from chat_twisted.doors import (
 from chat_twisted.doors.connecting import DoorConnection, DoorFactory
 from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.proof import Challenge
-from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS
+from chat_twisted.doors.streams import DEFAULT_UNREAD, TICKS
 from chat_twisted.doors.version1 import Version1, Version1Door
 from chat_twisted.doors.version2 import VERSION, Version2, Version2Door
 from chat_twisted.frames import (

@@ -1,55 +1,36 @@
 """Input, output, backpressure, idle time-outs and closing of connections: TCP, TLS, local sockets,
 and connections in memory.
 
-A ``Stream`` is between a door's protocol and the transport of one connection; ``Streams`` has all
-streams of a door. Output of one turn of the reactor is sent in one piece at its end, directly to
-the socket; input is read by the ``Poller``. TLS data is encrypted and decrypted here; Twisted does
-the handshake and the close. This module must not know protocols or users.
+A ``Stream`` is between a door's protocol and the transport of one connection. Output of one turn of
+the reactor is sent in one piece at its end, directly to the socket; input is read by the
+``Poller``. TLS data is encrypted and decrypted here; Twisted does the handshake and the close. This
+module must not know protocols or users.
 
-It is one long module because plain and TLS connections differ in a few lines of each step only, and
-a second path beside the first would have to repeat all the steps.
+Plain and TLS connections are in one class, because they differ in a few lines of each step only.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime, ITCPTransport
-from twisted.internet.task import LoopingCall
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from chat_twisted.core.limits import Limits
-from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel
-from chat_twisted.doors.poller import SHARE, Poller
-from chat_twisted.doors.sockets import HELD_BY_SYSTEM
+from chat_twisted.doors.poller import Poller
 from chat_twisted.doors.tls import decrypt, encrypt
-from chat_twisted.logs import Logger
 from chat_twisted.memory_connection import End
 
 LINGER = 2
 """Seconds for which input of a closed connection is read and discarded. Closing a socket with
 unread input would reset the connection, and the peer might not get the last output."""
 
-STOP_WITHIN = 0.5
-"""Seconds within which peers must read their last output when the server stops, or drops all."""
-
-TICKS = 4
-"""Number of times per idle interval at which the streams are checked."""
-
 GATHER = 65_536
 """Bytes of output that are gathered in one turn of the reactor before they are sent."""
-
-FLUSH_WITHIN = 0.002
-"""Seconds for which output may wait for the next commit, to be sent in one piece with its
-messages."""
-
-DEFAULT_UNREAD = Limits().unread
 
 
 class StreamProtocol(Protocol):
@@ -96,11 +77,41 @@ class StreamProtocol(Protocol):
         """Called when the server stops."""
 
 
+class StreamGroup(Protocol):
+    """The part of ``streams.Streams`` that a stream uses.
+
+    :ivar clock: the reactor.
+    :ivar poller: reads the sockets; if None, the reactor does.
+    :ivar max_unread: the maximum bytes of output that wait in a stream.
+    :ivar cut: the number of streams that were cut off because the peer did not read.
+    """
+
+    clock: IReactorTime
+    poller: Poller | None
+    max_unread: int
+    cut: int
+
+    def add(self, stream: Stream) -> None:
+        """Take a new stream."""
+
+    def lost(self, stream: Stream) -> None:
+        """Called when the connection of a stream is lost."""
+
+    def flush_later(self, stream: Stream) -> None:
+        """Flush a stream at the end of this turn of the reactor."""
+
+    def resume_later(self, stream: Stream) -> None:
+        """Call ``resume`` of a stream in a later turn of the reactor."""
+
+    def resume_no_more(self, stream: Stream) -> None:
+        """Undo ``resume_later``."""
+
+
 class Stream:
     """The stream of one connection.
 
     While the peer does not read, the stream does not read either, and output waits here. If more
-    than ``Streams.max_unread`` bytes wait, ``abort`` of the protocol is called.
+    than ``StreamGroup.max_unread`` bytes wait, ``abort`` of the protocol is called.
 
     :param streams: the streams of the door.
     :param protocol: the door's protocol.
@@ -138,7 +149,7 @@ class Stream:
     )
 
     def __init__(
-        self, streams: Streams, protocol: StreamProtocol, transport: Any, source: Hashable
+        self, streams: StreamGroup, protocol: StreamProtocol, transport: Any, source: Hashable
     ) -> None:
         self._streams = streams
         self.protocol = protocol
@@ -187,14 +198,13 @@ class Stream:
         # Twisted reads the socket, it sends the answers of TLS itself.
         self._is_direct = self._tls is None and self._send is not None
         self._can_half_close = is_socket and self._tls is None
-        streams.open.add(self)
-        streams.opened += 1
+        streams.add(self)
         self._read()
 
     # Output
 
     def write(self, data: bytes) -> None:
-        """Write to the peer. The bytes are sent at the end of this turn (``Streams.flush``)."""
+        """Write to the peer. The bytes are sent at the end of this turn of the reactor."""
         if self.closed:
             return
         if self._full:
@@ -363,7 +373,7 @@ class Stream:
     # Idle time-out
 
     def tick(self) -> None:
-        """Check whether the client is silent. Called ``TICKS`` times per idle interval."""
+        """Check whether the client is silent. Called ``streams.TICKS`` times per idle interval."""
         is_there = self.heard and self.protocol.is_registered
         self.quiet = 0 if is_there else self.quiet + 1
         self.heard = False
@@ -450,175 +460,3 @@ class _Drained:
 
     def stopProducing(self) -> None:
         """Do nothing. Called by Twisted when the connection is lost."""
-
-
-class Streams:
-    """The streams of a door.
-
-    :ivar open: the streams that are open.
-    :ivar opened: the number of streams since the start.
-    :ivar cut: how many of them were cut off because the peer did not read.
-    :param clock: the reactor.
-    :param max_unread: the maximum bytes of output that wait for a peer.
-    :param idle: the idle interval in seconds; see ``StreamProtocol.is_silent``.
-    :param poller: reads the sockets; if None, the reactor does.
-    :param turn: output is sent at its end.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        *,
-        max_unread: int = DEFAULT_UNREAD,
-        idle: float = 60,
-        poller: Poller | None = None,
-        turn: EndOfTurn | None = None,
-    ) -> None:
-        self.clock = clock
-        self.set_max_unread(max_unread)
-        self.poller = poller
-        self.open: set[Stream] = set()
-        self.opened = 0
-        self.cut = 0
-        self._idle = idle
-        self._ticking = LoopingCall(self._tick)
-        self._ticking.clock = clock
-        self._turn = EndOfTurn(clock) if turn is None else turn
-        # The streams that have kept input; sources take turns (``poller.SHARE``).
-        self._kept: dict[Stream, None] = {}
-        self._resuming: IDelayedCall | None = None
-        self._unflushed: list[Stream] = []
-        self._flushes = False  # whether a flush at the end of this turn is scheduled
-        self._waiting_for_more: IDelayedCall | None = None
-        self._all_gone: Deferred[None] | None = None
-
-    def set_max_unread(self, max_unread: int) -> None:
-        """Set the maximum bytes of output that wait for a peer."""
-        self.max_unread = max(0, max_unread - HELD_BY_SYSTEM - GATHER)
-        """Maximum bytes that wait here, in addition to the buffers of the system and the
-        transport."""
-
-    def start(self) -> None:
-        """Start the idle checks."""
-        self._ticking.start(self._idle / TICKS, now=False)
-
-    def stop_ticking(self) -> None:
-        """Stop the idle checks."""
-        if self._ticking.running:
-            self._ticking.stop()
-
-    def _tick(self) -> None:
-        for stream in list(self.open):
-            stream.tick()
-
-    def resume_later(self, stream: Stream) -> None:
-        """Call ``resume`` of a stream in a later turn of the reactor."""
-        self._kept[stream] = None
-        if self._resuming is None:
-            self._resuming = self.clock.callLater(0, self._resume)
-
-    def resume_no_more(self, stream: Stream) -> None:
-        """Undo ``resume_later``."""
-        self._kept.pop(stream, None)
-
-    def _resume(self) -> None:
-        """Resume streams; a source that has used its share of this turn waits for the next one."""
-        self._resuming = None
-        spent: dict[Hashable, float] = {}
-        before = self.clock.seconds()
-        for stream in list(self._kept):
-            taken = spent.get(stream.source, 0.0)
-            if taken >= SHARE or stream not in self._kept:
-                continue
-            del self._kept[stream]  # if it has more, it comes after those that have waited
-            try:
-                stream.resume()
-            except Exception:  # noqa: BLE001  the other streams must be resumed all the same
-                self._log.failure("while input was processed")
-                stream.protocol.abort("a fault of the server")
-            now = self.clock.seconds()
-            spent[stream.source] = taken + now - before
-            before = now
-        if self._kept and self._resuming is None:
-            self._resuming = self.clock.callLater(0, self._resume)
-
-    def flush_later(self, stream: Stream) -> None:
-        """Flush ``stream`` at the end of this turn of the reactor, or when ``flush`` is called."""
-        self._unflushed.append(stream)
-        if not self._flushes:
-            self._flushes = True
-            self._turn.write(self._flush_at_end)
-
-    def _flush_at_end(self) -> None:
-        self._flushes = False
-        if self._waiting_for_more is None:
-            self._flush()
-
-    def flush(self, *, more: bool) -> None:
-        """Send the gathered output of all streams.
-
-        :param more: whether another commit follows soon: then wait for its messages, at most
-            ``FLUSH_WITHIN``, because sending twice to the same peers costs twice as much.
-        """
-        if self._waiting_for_more is not None:
-            self._waiting_for_more.cancel()
-            self._waiting_for_more = None
-            self._flush()
-        elif more and self._unflushed:
-            self._waiting_for_more = self.clock.callLater(FLUSH_WITHIN, self._waited)
-        else:
-            self._flush()
-
-    def _waited(self) -> None:
-        self._waiting_for_more = None
-        self._flush()
-
-    def _flush(self) -> None:
-        unflushed, self._unflushed = self._unflushed, []
-        for stream in unflushed:
-            try:
-                stream.flush()
-            except Exception:  # noqa: BLE001  the other peers must get their output all the same
-                self._log.failure("while output was sent")
-
-    def lost(self, stream: Stream) -> None:
-        """Called when the connection of a stream is lost."""
-        self.open.discard(stream)
-        if self._all_gone is not None and not self.open:
-            self._all_gone.callback(None)
-            self._all_gone = None
-
-    def stop(self, reason: str) -> Deferred[None]:
-        """Close all streams.
-
-        :param reason: passed to ``StreamProtocol.stop``.
-        :return: fires when all connections are lost, within a second.
-        """
-        if not self.open:
-            return succeed(None)
-        gone: Deferred[None] = Deferred()
-        self._all_gone = gone
-        overtime = self.drop_all(reason)
-        gone.addCallback(lambda _: overtime.cancel() if overtime.active() else None)
-        return gone
-
-    def drop_all(self, reason: str) -> IDelayedCall:
-        """Close the streams that are open now, within a second. Others may be opened meanwhile.
-
-        :param reason: passed to ``StreamProtocol.stop``.
-        :return: the call that cuts off the peers that don't take the last words in time.
-        """
-        dropped = list(self.open)
-        overtime = self.clock.callLater(STOP_WITHIN, self._cut_off, dropped)
-        self._log.info("closing {count} connections", event="closing", count=len(dropped))
-        for stream in dropped:
-            if stream in self.open:  # the end of another one may have ended it
-                stream.protocol.stop(reason)
-        return overtime
-
-    def _cut_off(self, dropped: Sequence[Stream]) -> None:
-        for stream in dropped:
-            if stream in self.open:
-                stream.protocol.abort("did not take the last words in time")

@@ -28,7 +28,7 @@ from chat_twisted.doors.irc.session import IRCSession
 from chat_twisted.doors.irc.splitting import harmless
 from chat_twisted.doors.irc.welcome import enter, show_marker, welcome
 from chat_twisted.doors.poller import Poller
-from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS
+from chat_twisted.doors.streams import DEFAULT_UNREAD, TICKS
 from chat_twisted.logs import Logger
 
 FIRST_COMMANDS = frozenset([b"NICK", b"USER", b"PASS", b"CAP", b"AUTHENTICATE"])

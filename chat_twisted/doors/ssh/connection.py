@@ -33,7 +33,7 @@ from chat_twisted.doors.ssh.fields import Fields, Malformed, string
 from chat_twisted.doors.ssh.host_keys import HostKeys
 from chat_twisted.doors.ssh.transport import Refused, SSHTransport, wrong_packet
 from chat_twisted.doors.ssh.visits import Host, Visitor
-from chat_twisted.doors.stream import DEFAULT_UNREAD, TICKS
+from chat_twisted.doors.streams import DEFAULT_UNREAD, TICKS
 from chat_twisted.logs import Logger
 
 LOGIN_WITHIN = 60
