@@ -111,6 +111,7 @@ LAYERS = {
         "storage.duties",
         "storage.forgetting",
         "storage.applying",
+        "storage.admission",
         "storage.replicated",
         "storage.housekeeping",
     ],

@@ -19,7 +19,7 @@ from chat_twisted.core.entries import Duplicate, LoggedIn, Outcome
 from chat_twisted.core.errors import NoSession, Unavailable
 from chat_twisted.core.facts import AwaySet
 from chat_twisted.core.message import Message
-from chat_twisted.storage import applying, cursors, duties, outbox, records, replicated
+from chat_twisted.storage import admission, applying, cursors, duties, outbox, records, replicated
 from chat_twisted.storage.log import NotTaken
 from tests.memory_log import EPOCH, ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
@@ -877,12 +877,17 @@ class MembershipTests(ClusterTestCase):
 class FormatTests(ClusterTestCase):
     """A cluster whose nodes are upgraded one by one."""
 
+    def write_up_to(self, version: int) -> None:
+        """Let all nodes write no newer version of the format than this."""
+        self.patch(replicated, "FORMAT", version)
+        self.patch(admission, "FORMAT", version)
+
     def test_a_new_kind_of_command_waits_until_all_members_know_it(self) -> None:
         a = self.node("a")
         self.run_for(0.5)
         newer = records.FORMAT + 1
         self.patch(records, "FORMAT", newer)
-        self.patch(replicated, "FORMAT", newer)
+        self.write_up_to(newer)
         kinds = dict(records._KINDS)
         kinds[17] = (c.SetTopic, (*[4] * (newer - 1), 5))  # the last field is new
         kinds[19] = (c.SetMode, (*[0] * (newer - 1), 5))  # the kind is new
@@ -909,7 +914,7 @@ class FormatTests(ClusterTestCase):
         a.ledger.stop()
         self.run_for(0.2)
         self.patch(records, "FORMAT", 2)
-        self.patch(replicated, "FORMAT", 2)
+        self.write_up_to(2)
         b = self.node("b")
         self.run_for(3)
         b.kill()
@@ -922,7 +927,7 @@ class FormatTests(ClusterTestCase):
         a = self.node("a")
         self.run_for(0.5)
         self.patch(records, "FORMAT", 2)
-        self.patch(replicated, "FORMAT", 2)
+        self.write_up_to(2)
         self.patch(replicated, "BEAT", 99)
         a.ledger.stop()
         self.run_for(0.5)
@@ -931,7 +936,7 @@ class FormatTests(ClusterTestCase):
         b.line.delays = True
         login(b, "ann", 1)  # on its way in version 2 when a node of version 1 joins
         self.run_for(0.1)
-        self.patch(replicated, "FORMAT", 1)
+        self.write_up_to(1)
         again = self.node("a")
         self.run_for(0.5)
         self.assertEqual(again.said, ["reachable"])

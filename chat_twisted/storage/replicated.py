@@ -9,16 +9,14 @@ not know connections, the rules of the chat, SQL, or the program that keeps the 
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 
 from chat_twisted.clocks import LogTime
-from chat_twisted.core.commands import Command, Options, Start
+from chat_twisted.core.commands import Command, Start
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
@@ -27,20 +25,20 @@ from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import EndOfTurn
-from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits, Histogram
-from chat_twisted.storage import records, replica
-from chat_twisted.storage.applying import WRITE_AGAIN, Applied, Applier
+from chat_twisted.storage import records
+from chat_twisted.storage.admission import Admission
+from chat_twisted.storage.applying import Applied, Applier
 from chat_twisted.storage.contact import Contact, Watcher
 from chat_twisted.storage.cursors import Cursors
 from chat_twisted.storage.duties import Duties
 from chat_twisted.storage.embedded import Writer
 from chat_twisted.storage.forgetting import Forgetting
-from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
-from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions, Verdict, node_number
+from chat_twisted.storage.log import Log, LogBroken, Unknown
+from chat_twisted.storage.membership import Verdict, node_number
 from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
-from chat_twisted.storage.records import FORMAT, Record, Up
+from chat_twisted.storage.records import FORMAT, Record
 from chat_twisted.storage.replica import Replica
 
 BEAT = 1.0
@@ -48,14 +46,6 @@ BEAT = 1.0
 
 CHECK = 0.25
 """Seconds between two looks at what is due."""
-
-UP_AGAIN = 1.0
-UP_WITHIN = 2.5 * LEASE / 1000
-"""A node that may not become a member, because the one before it, or others, may still live, asks
-again after so many seconds, and gives up after that time."""
-
-ASK_AGAIN = 1.0
-"""Seconds after which the log is asked again that did not answer."""
 
 GIVEN_UP = "the other nodes had no sign of life from it"
 """Why the sessions of a node end that is gone, part of a sentence."""
@@ -96,23 +86,20 @@ class ReplicatedLedger(Generic[Request]):
     ) -> None:
         self.name = name
         self.rounds = Histogram()
-        self._writer = writer
         self._clock = clock
         self._log_time = log_time
         self._to = log
-        self._place = place
         self._written = written
         self._contact = Contact(clock)
-        # What the founder brings along is not in the log, so other nodes must copy its archive.
-        self._founding = bool(state.version) and (place is None or not place.applied)
-        if place is None:
+        begin = place
+        if begin is None:
             chain = records.first_link(dump(state)) if state.version else b""
-            place = Replica("", 0, chain, name, 0)
+            begin = Replica("", 0, chain, name, 0)
         self._applier: Applier[Request] = Applier(
             name,
             writer,
             state,
-            place,
+            begin,
             clock,
             log_time.reach,
             self._items,
@@ -129,22 +116,23 @@ class ReplicatedLedger(Generic[Request]):
             self._refuse,
             self._refused,
         )
+        self._admission: Admission[Request] = Admission(
+            name,
+            log,
+            writer,
+            clock,
+            self._applier,
+            self._outbox,
+            place,
+            self._founded,
+            self._break,
+        )
         # It may be later than the time of the last entry that has changed the state.
         log_time.reach(self._applier.membership.time)
         log_time.leads = False
         self._committed: Committed[Request | None] | None = None
         self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
-        # With which it asks to become a member; None for those of the cluster.
-        self._options: Options | None = Options()
-        self._after = 0  # if this node begins the log, messages are numbered after that
-        self._incarnation = 0
-        self._target: int | None = None  # the position at which this node may come up
-        self._has_asked = False  # to become a member
-        # When that was refused first, by the clock; and the log's time when it had asked.
-        self._refused_up: tuple[float, int] | None = None
-        self._up_at: float | None = None  # when it asks again
-        self._member = False
         self._appended = clock.seconds()
         self._duties = Duties(name, log, clock, self._propose_or_drop)
         self._checking: IDelayedCall | None = None
@@ -200,7 +188,7 @@ class ReplicatedLedger(Generic[Request]):
     def propose(self, command: Command, request: Request | None) -> None:
         """See ``Ledger.propose``. ``Start`` is what the node comes up with, when it has begun."""
         if isinstance(command, Start):
-            self._options, self._after = command.options, command.after
+            self._admission.set_start(command.options, command.after)
         elif not self._contact.is_made:
             raise Unavailable("the server can't reach its cluster", retry_after=RETRY_AFTER)
         else:
@@ -220,17 +208,12 @@ class ReplicatedLedger(Generic[Request]):
         members = self._applier.membership.members
         self._log_time.leads = (
             # By its incarnation: another node may have the name.
-            members[0].incarnation in (self._incarnation, self._applier.incarnation)
+            members[0].incarnation in (self._admission.incarnation, self._applier.incarnation)
             if members
-            else self._has_caught_up
+            else self._admission.has_caught_up
         )
 
-    @property
-    def _has_caught_up(self) -> bool:
-        """Whether all records are applied that were in the log when this node started."""
-        return self._target is not None and self._applier.position >= self._target
-
-    # Joining
+    # Becoming a member
 
     def begin(self, watcher: Watcher) -> None:
         """Follow the log from now on, and become a member. Called when the process has forked.
@@ -238,100 +221,27 @@ class ReplicatedLedger(Generic[Request]):
         :param watcher: is told what happens.
         """
         self._contact.watcher = watcher
-        joining = Deferred.fromCoroutine(self._join())
-        joining.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
+        following = Deferred.fromCoroutine(self._follow())
+        following.addErrback(lambda fault: self._log.failure("while joining the cluster", fault))
 
-    async def _join(self) -> None:
-        bounds = await self._ask_bounds()
-        place = self._place
+    async def _follow(self) -> None:
+        place = await self._admission.find_place()
         if place is None:
-            applier = self._applier
-            place = Replica(bounds.identity, 0, applier.chain, self.name, 0)
-        elif place.stream != bounds.identity:
-            self._break("the log is not the one that this archive has followed")
             return
-        if bounds.first == 1 and bounds.last and {node.name for node in place.nodes} == {self.name}:
-            self._founding = True  # it may have been killed when it founded
-        await self._write_place(place)
-        if self._ended:
-            return
-        self._target = bounds.last
         self._to.follow(place.applied, self._applier.take, self._log_broken)
         self._checking = self._clock.callLater(CHECK, self._check)
         self._come_up()
 
-    async def _write_place(self, place: Replica) -> None:
-        """Write that the archive is that of a node; try again until it works."""
-        said = False
-        while not self._ended:
-            try:
-                await self._writer.write(replica.join, place)
-                return
-            except Exception as error:  # noqa: BLE001  it is tried again
-                if not said:
-                    self._log.error(
-                        "can't write: {reason}", event="write-failed", reason=explain(error)
-                    )
-                    said = True
-            await deferLater(self._clock, WRITE_AGAIN)
-
-    async def _ask_bounds(self) -> Bounds:
-        said = False
-        while True:
-            try:
-                return await self._to.bounds()
-            except Unknown as error:
-                if not said:
-                    self._log.warn(
-                        "waiting for the cluster's log: {reason}",
-                        event="cluster-waiting",
-                        reason=str(error),
-                    )
-                    said = True
-            await deferLater(self._clock, ASK_AGAIN)
-
     def _come_up(self) -> None:
         """Ask to become a member, if all earlier records are applied."""
-        if self._ended or not self._has_caught_up or self._differs():
+        if self._ended or not self._admission.has_caught_up or self._differs():
             return
         self._choose_clock()
-        self._up_at = None
-        self._has_asked = True
-        self._incarnation = secrets.randbits(62) + 1
-        self._outbox.begin()
-        options = self.state.options if self._options is None else self._options
-        self._outbox.note(up=Up(self._applier.incarnation, options, FORMAT, self._after))
+        self._admission.ask()
 
-    async def _hide_beginning(self) -> None:
-        """Delete the first record, so that new nodes copy an archive. Called when this node has
-        become the first member with an archive of before.
-        """
-        while not self._ended:
-            try:
-                await self._to.purge(self._applier.position + 1)
-            except Unknown:
-                await deferLater(self._clock, ASK_AGAIN)
-            else:
-                self._founding = False
-                self._contact.came_back(None, is_ready=self._member)
-                return
-
-    def _not_up(self, refusal: NameTaken | OtherOptions, time: int) -> None:
-        """Called when this node may not become a member now.
-
-        :param time: the log's time when it has asked; the answer may have taken long.
-        """
-        now = self._clock.seconds()
-        if self._refused_up is None:
-            self._refused_up = now, time
-        since, first = self._refused_up
-        if now - since >= UP_WITHIN and time - first >= UP_WITHIN * 1000:
-            self._break(str(refusal))
-        else:
-            self._log.warn(
-                "this node may not join now: {reason}", event="cluster-refused", reason=str(refusal)
-            )
-            self._up_at = now + UP_AGAIN
+    def _founded(self) -> None:
+        """Called when a founder may serve, if it still is a member."""
+        self._contact.came_back(None, is_ready=self._admission.is_member)
 
     def _log_broken(self, error: LogBroken) -> None:
         self._break(str(error))
@@ -355,7 +265,7 @@ class ReplicatedLedger(Generic[Request]):
         self._appended = self._clock.seconds()
         record = Record(
             self.name,
-            self._incarnation,
+            self._admission.incarnation,
             number,
             self._log_time(),
             applier.position,
@@ -382,7 +292,7 @@ class ReplicatedLedger(Generic[Request]):
         """Called when a record was certainly not taken."""
         self._contact.refused()
         if notes.up is not None:
-            self._up_at = self._clock.seconds() + UP_AGAIN
+            self._admission.ask_later()
         self._forgetting.refused(notes.forget)
         if notes.down:
             self._is_down()
@@ -395,7 +305,7 @@ class ReplicatedLedger(Generic[Request]):
         if (
             flight is not None
             and record.number == flight.number
-            and record.incarnation == self._incarnation
+            and record.incarnation == self._admission.incarnation
             and record.node == self.name
             and data == flight.data  # a copy of this process may have appended another one
         ):
@@ -412,12 +322,12 @@ class ReplicatedLedger(Generic[Request]):
         for batch, (record, verdict) in zip(seen, done.verdicts, strict=True):
             if batch is not None:  # else it is there twice
                 self._seen(batch, record, verdict)
-        if self._member:
+        if self._admission.is_member:
             for record, verdict in done.turnover:
                 self._log_members(record, verdict)
-        if self._member and not self._is_member:
+        if self._admission.is_member and not self._is_member:
             self._expelled()
-        elif not self._member and not self._has_asked:
+        elif not self._admission.is_member and not self._admission.has_asked:
             self._come_up()
         self._differs()
         return self._written(_newest(done.changes)) if done.changes else None
@@ -453,37 +363,29 @@ class ReplicatedLedger(Generic[Request]):
         if not verdict.taken:
             self._outbox.refuse(batch.items, f"the server can't serve now: {GIVEN_UP}")
             if verdict.refusal is not None:
-                self._not_up(verdict.refusal, record.time)
+                self._admission.refused(verdict.refusal, record.time)
             elif batch.notes.up is not None:  # in a version of the format that a new member lacks
-                self._up_at = self._clock.seconds() + UP_AGAIN
+                self._admission.ask_later()
             elif self._applier.membership.nodes[self.name].batch > batch.number and self._is_member:
-                self._member = False
+                self._admission.is_member = False
                 self._lose("a copy of this process has written to the log")
                 self._come_up()
             return
         if batch.notes.up is not None:
-            self._member = True
-            self._options = None  # a member can change those of the cluster
-            self._has_asked = False
-            self._refused_up = None
-            self._outbox.release()
-            self._log.info("this node is a member of the cluster", event="cluster-joined")
-            if self._founding:
-                hiding = Deferred.fromCoroutine(self._hide_beginning())
-                hiding.addErrback(lambda fault: self._log.failure("while founding", fault))
+            self._admission.admitted()
         self._forgetting.decided(batch.notes.forget, self._applier.membership.nodes)
         if batch.notes.down:
             self._is_down()
         self.rounds.add(self._clock.seconds() - batch.begun)
-        self._contact.came_back(batch.begun, is_ready=self._member and not self._founding)
+        self._contact.came_back(batch.begun, is_ready=self._admission.may_serve)
 
     @property
     def _is_member(self) -> bool:
-        return self._applier.membership.is_member(self.name, self._incarnation)
+        return self._applier.membership.is_member(self.name, self._admission.incarnation)
 
     def _expelled(self) -> None:
         """Called when this node is no member any more, because the log says so."""
-        self._member = False
+        self._admission.is_member = False
         node = self._applier.membership.nodes.get(self.name)
         if self._ended or self._went_down is not None:
             return
@@ -512,9 +414,9 @@ class ReplicatedLedger(Generic[Request]):
         if self._contact.is_overdue and not is_full:
             is_failing = self._applier.is_failing
             self._lose("it can't write to its disk" if is_failing else "it can't reach its cluster")
-        if self._up_at is not None and now >= self._up_at:
+        if self._admission.is_due:
             self._come_up()
-        if not self._member:
+        if not self._admission.is_member:
             return
         if now - self._appended >= BEAT:
             self._outbox.beat()
@@ -544,7 +446,7 @@ class ReplicatedLedger(Generic[Request]):
 
         The majority is right; of two groups of the same size, that with the first member is.
         """
-        if self._ended or not self._has_caught_up:
+        if self._ended or not self._admission.has_caught_up:
             return self._ended
         agree, differ = self._applier.others_agree
         if not differ:
@@ -633,6 +535,7 @@ class ReplicatedLedger(Generic[Request]):
 
     def _end(self) -> None:
         self._ended = True
+        self._admission.stop()
         self._outbox.stop()
         self._applier.stop()
         if self._cursors is not None:
