@@ -81,6 +81,7 @@ class Maker:
             ),
             (16, self.send),
             (4, lambda: c.Signal(*self.asker(), self.target(), "typing")),
+            (1, lambda: c.Announce(*self.operator(), self.pick(("soon", "")))),
             (2, lambda: c.DuplicateQuery(self.asker()[0], self.id())),
             (2, self.delete),
             (10, self.join),

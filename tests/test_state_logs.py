@@ -88,7 +88,7 @@ class RandomLogTests(TestCase):
         kinds = {rule.__name__ for rule in _RULES}
         self.assertEqual(
             {name for name in accepted if accepted[name]},
-            kinds - {"Turn", "DuplicateQuery", "Signal"},
+            kinds - {"Turn", "DuplicateQuery", "Signal", "Announce"},
         )
         never = {"Start", "SetOptions", "Detach", "Acknowledge", "Sweep", "Turn", "DuplicateQuery"}
         self.assertEqual({name for name in refused if refused[name]}, kinds - never)

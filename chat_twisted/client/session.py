@@ -512,7 +512,9 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._listener.seen([incoming.seen(line) for line in incoming.lines(frame)])
 
     def _noticed(self, frame: Frame) -> None:
-        self._listener.noticed(frame.body or "")
+        text = frame.body or ""
+        announced = frame.argument == "announcement"
+        self._listener.noticed(f"Announcement: {text}" if announced else text)
 
     def _pinged(self, frame: Frame) -> None:
         self._write("PONG", encode("PONG", frame.argument))

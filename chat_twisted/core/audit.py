@@ -38,6 +38,8 @@ def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> 
         case commands.Delete() if command.user != command.author:
             message = f"message {command.number} of {command.sender}"
             _write(name_of, command, "delete", message, command.reason)
+        case commands.Announce():
+            _write(name_of, command, "say", "everybody", command.text)
         case commands.SetOperator():
             what = "make operator" if command.on else "make no operator"
             _write(name_of, command, what, command.name)
@@ -57,6 +59,7 @@ def _write(
     | commands.Lift
     | commands.Disconnect
     | commands.Delete
+    | commands.Announce
     | commands.SetOperator
     | commands.MakeAccount
     | commands.DropAccount

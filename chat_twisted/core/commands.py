@@ -243,6 +243,17 @@ class Signal(NamedTuple):
     content: str
 
 
+class Announce(NamedTuple):
+    """Tell all present users something that is not kept. Operators and the console may do so.
+
+    :ivar text: one line.
+    """
+
+    user: int
+    epoch: int
+    text: str
+
+
 class DuplicateQuery(NamedTuple):
     """Ask whether a message with this key was sent, before it is refused for another reason."""
 
@@ -493,6 +504,7 @@ Command = (
     | MarkRead
     | Send
     | Signal
+    | Announce
     | DuplicateQuery
     | Delete
     | Join

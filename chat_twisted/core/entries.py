@@ -62,6 +62,12 @@ class Signalled(NamedTuple):
     content: str
 
 
+class Announced(NamedTuple):
+    """The result of an ``Announce``."""
+
+    text: str
+
+
 class Duplicate(NamedTuple):
     """The message was sent before.
 
@@ -103,6 +109,7 @@ class Swept(NamedTuple):
 Result = (
     Message
     | Signalled
+    | Announced
     | LoggedIn
     | Duplicate
     | InRoom

@@ -147,6 +147,15 @@ class UserLeft(NamedTuple):
     by: str
 
 
+class Announcement(NamedTuple):
+    """The operator of the server tells everybody something.
+
+    :ivar text: one line of at most ``sanctions.MAX_ANNOUNCEMENT`` bytes.
+    """
+
+    text: str
+
+
 class MessageDeleted(NamedTuple):
     """The text of a message was deleted. ``conversation`` is where those who get this event
     have it: the other user, a room or ALL.
@@ -185,4 +194,5 @@ Event = (
     | UserLeft
     | MessageDeleted
     | ReadMoved
+    | Announcement
 )

@@ -35,9 +35,9 @@ from chat_twisted.core.commands import (
 )
 from chat_twisted.core.delivery import Delivery, Said
 from chat_twisted.core.departures import Departure, Departures
-from chat_twisted.core.entries import Duplicate, Outcome, Result, Signalled
+from chat_twisted.core.entries import Announced, Duplicate, Outcome, Result, Signalled
 from chat_twisted.core.errors import ChatError, Unavailable
-from chat_twisted.core.events import Event, MemberInvited
+from chat_twisted.core.events import Announcement, Event, MemberInvited
 from chat_twisted.core.ledger import Ledger
 from chat_twisted.core.logins import Logins
 from chat_twisted.core.message import Audience, Message, parse_target
@@ -159,6 +159,9 @@ class Outcomes:
                 self._delivery.tell(event, sessions, besides)
         if isinstance(outcome.result, Signalled):
             self._delivery.signal(outcome.result, asker)
+        elif isinstance(outcome.result, Announced):
+            announcement = Announcement(outcome.result.text)
+            self._delivery.tell(announcement, list(self._routes.everybody), None)
         if request is not None:
             audit(request.command, outcome, self._routes.name_of)
             self.answer(request, outcome.result, answer)

@@ -1,4 +1,4 @@
-"""The rules of the server's operators: bans, mutes, and disconnecting users.
+"""The rules of the server's operators: bans, mutes, disconnecting users, and announcements.
 
 The subject of a sanction is a folded name, or the canonical text of an address or network
 (``parse_subject``). Each rule returns the facts that follow from a command, or raises a
@@ -11,8 +11,17 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from chat_twisted.core.commands import BAN, CONSOLE, MUTE, NONE, Disconnect, Impose, Lift
-from chat_twisted.core.entries import Disconnected, Outcome
+from chat_twisted.core.commands import (
+    BAN,
+    CONSOLE,
+    MUTE,
+    NONE,
+    Announce,
+    Disconnect,
+    Impose,
+    Lift,
+)
+from chat_twisted.core.entries import Announced, Disconnected, Outcome
 from chat_twisted.core.errors import (
     Banned,
     BannedFromRoom,
@@ -35,6 +44,9 @@ MAX_SANCTIONS = 10_000
 
 MAX_REASON = 200
 """Maximum bytes of a reason."""
+
+MAX_ANNOUNCEMENT = 400
+"""Maximum bytes of an announcement: it fits into a line of IRC."""
 
 MAX_DURATION = 10 * 365 * 24 * 60 * 60
 """Maximum duration of a sanction in seconds, unless it never ends."""
@@ -257,6 +269,15 @@ def disconnect(model: Model, command: Disconnect, now: int) -> Outcome:
         for epoch, session in user.sessions.items()
     )
     return Outcome(gone, Disconnected(user.name))
+
+
+def announce(model: Model, command: Announce, now: int) -> Outcome:
+    """Tell all present users something that is not kept."""
+    operating(model, command.user, command.epoch)
+    text = command.text.strip()
+    if not 0 < len(text.encode()) <= MAX_ANNOUNCEMENT or len(text.splitlines()) > 1:
+        raise NotPermitted(f"an announcement is one line of 1 to {MAX_ANNOUNCEMENT} bytes")
+    return Outcome((), Announced(text))
 
 
 # Addresses

@@ -63,6 +63,7 @@ _RULES: dict[type, Rule] = {
     commands.MarkRead: messages.mark_read,
     commands.Send: messages.send,
     commands.Signal: messages.signal,
+    commands.Announce: sanctions.announce,
     commands.DuplicateQuery: messages.duplicate_query,
     commands.Delete: messages.delete,
     commands.Join: room_rules.join,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from chat_twisted.core.commands import CONSOLE_NAME, KINDS, NONE, OPERATOR, VOICE
 from chat_twisted.core.events import (
+    Announcement,
     BanChanged,
     Event,
     Invitation,
@@ -107,6 +108,8 @@ def encode_event(
             body = reason or body
         case ReadMoved(_, number, _) if number:
             verb, headers = "READ", [("Message", str(number))]
+        case Announcement(text):
+            return encode("NOTICE", "announcement", (), text)
         case _:
             return b""
     return encode(verb, str(about), [*first, *headers, *last], body)

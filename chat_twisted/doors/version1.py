@@ -23,7 +23,7 @@ from chat_twisted.core.errors import (
     TooFast,
     UnableToSend,
 )
-from chat_twisted.core.events import Event, MessageDeleted
+from chat_twisted.core.events import Announcement, Event, MessageDeleted
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.message import Audience, Message, check_user_name, fold, parse_target
 from chat_twisted.core.presence import Presence
@@ -38,6 +38,10 @@ ANSWER_WITHIN = 10
 
 ORIGINAL_RECV = 2048
 """Bytes of a ``recv`` of the original client, which expects exactly one frame from each."""
+
+
+SERVER = "-server-"
+"""The sender of announcements; no user can have this name."""
 
 
 class Connection(Protocol):
@@ -394,11 +398,12 @@ class Version1Door:
         """Do nothing: the framed protocol has no signals. See ``sessions.Door.signal``."""
 
     def tell(self, event: Event, sessions: Sequence[Session]) -> None:
-        """Drop a deleted message that waits to be forwarded; version 1 has no events.
-
-        See ``sessions.Door.tell``.
+        """Drop a deleted message that waits to be forwarded, or forward an announcement; version 1
+        has no other events. See ``sessions.Door.tell``.
         """
-        if isinstance(event, MessageDeleted):
+        if isinstance(event, Announcement):
+            self.deliver([Message(0, 0, 0, SERVER, 0, 0, "ALL", event.text)], sessions)
+        elif isinstance(event, MessageDeleted):
             for session in sessions:
                 assert isinstance(session, Version1)
                 session.withdraw(event.number)

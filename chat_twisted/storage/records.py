@@ -55,6 +55,7 @@ _KINDS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
     29: (commands.Lift, (4,)),
     30: (commands.Sweep, (1,)),
     31: (commands.SetOptions, (1,)),
+    32: (commands.Announce, (3,)),
 }
 """The kinds of commands in the log, by their codes. For each version of the format, from the first
 one on: how many fields the kind has in it; 0 if it has no such kind."""

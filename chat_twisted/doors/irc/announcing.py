@@ -236,6 +236,10 @@ def _real_name(state: State, event: events.RealNameChanged, view: View) -> Itera
         yield Out("SETNAME", (event.real_name or event.user,), prefix(event.user))
 
 
+def _announced(state: State, event: events.Announcement, view: View) -> Iterator[Out]:
+    yield Out("NOTICE", (view.nick, event.text), SERVER)
+
+
 _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.UserArrived: _arrived,
     events.UserLeft: _left,
@@ -252,6 +256,7 @@ _LINES: dict[type, Callable[[State, Any, View], Iterator[Out]]] = {
     events.AccountChanged: _account,
     events.MessageDeleted: _deleted,
     events.RealNameChanged: _real_name,
+    events.Announcement: _announced,
 }
 
 
@@ -293,7 +298,7 @@ def is_named(event: Event) -> bool:
     """Return whether clients see an event with their own names, whatever they monitor: so it is
     encoded for each of them.
     """
-    return isinstance(event, events.MessageDeleted)
+    return isinstance(event, events.MessageDeleted | events.Announcement)
 
 
 _AMONG_MEMBERS = (
