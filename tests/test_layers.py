@@ -200,7 +200,9 @@ LAYERS = {
         "ui.console",
         "ui.turning",
         "ui.sending",
+        "ui.following",
         "ui.commanding",
+        "ui.arriving",
         "ui.conversation_view",
     ],
     "client": [

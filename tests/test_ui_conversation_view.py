@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.client.identity import MAX_TRIES
 from chat_twisted.frames import encode
-from chat_twisted.ui import conversation_view as view_module
+from chat_twisted.ui import arriving
 from chat_twisted.ui import outgoing as outgoing_module
 from chat_twisted.ui.help import help_text
 from chat_twisted.ui.layout import NAME_COLOURS, colour, table, tag
@@ -968,7 +968,7 @@ class MissedTests(TalkTestCase):
         self.assertEqual(self.missed("ALL", 9)[1:], ["10:00 [ALL] ~Bob: n9"])
 
     def test_of_messages_that_wait_for_the_greeting_none_is_lost(self) -> None:
-        self.patch(view_module, "MAX_EARLY", 1)
+        self.patch(arriving, "MAX_EARLY", 1)
         self.hear(registered(last=8))
         self.assertEqual(self.missed("ALL", 7, 8)[2:], ["10:00 [ALL] Bob: n8"])
         self.hear(encode("BYE", "Banned", [("Final", "yes")]))

@@ -6,7 +6,7 @@ This module must not know how a line is parsed (``commands``), or how a request 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from twisted.internet.defer import DeferredLock
 
@@ -17,22 +17,22 @@ from chat_twisted.ui.commands import Command, Reading
 from chat_twisted.ui.console import Console
 from chat_twisted.ui.conversations import is_direct
 from chat_twisted.ui.errors import IdentityError, NotConnected, Refused
+from chat_twisted.ui.following import Following
 from chat_twisted.ui.help import help_text
 from chat_twisted.ui.layout import guest_marked, room_row, table, tag, user_lines
 from chat_twisted.ui.pages import Pages
 from chat_twisted.ui.roster import MAX_PRESENT
 from chat_twisted.ui.sending import Sending
 from chat_twisted.ui.turning import Turning
-from chat_twisted.ui.values import Done, Event, Found, Listed, Profile, Room
+from chat_twisted.ui.values import Done, Event, Found, Listed, Profile
 from chat_twisted.ui.wording import text_of
 
 
 class Commanding:
     """Carries out commands.
 
+    :param following: gets the events that commands cause, and lists of all rooms.
     :param files: the user's key and files.
-    :param follow: called with the event that a command has caused.
-    :param know_rooms: called with a list of all rooms.
     """
 
     def __init__(
@@ -40,16 +40,14 @@ class Commanding:
         console: Console,
         turning: Turning,
         sending: Sending,
+        following: Following,
         files: UserFiles,
-        follow: Callable[[Event], object],
-        know_rooms: Callable[[Sequence[Room]], object],
     ) -> None:
         self._console = console
         self._turning = turning
         self._sending = sending
+        self._following = following
         self._files = files
-        self._follow = follow
-        self._know_rooms = know_rooms
         # the last /history or /search, and its pages
         self._asked_for = Command("/history")
         self._pages: Pages | None = None
@@ -152,7 +150,7 @@ class Commanding:
             case Done(what, lines):
                 self._done(command, what, lines)
             case Event():
-                self._follow(answer)
+                self._following.follow(answer)
                 self._follow_own(command, answer)
             case Profile():
                 self._console.tell(self._console.words.described(None, answer))
@@ -190,7 +188,7 @@ class Commanding:
             columns = self._console.terminal.columns()
             rows = [(line,) for line in user_lines(found, columns, ranks=bool(subject))]
         elif command.name == "/rooms":
-            self._know_rooms(found)
+            self._following.know_rooms(found)
             rows = [room_row(room) for room in found] or [("No rooms (/join #name makes one)",)]
         else:
             rows = [(line,) for line in found] or [("Nobody is banned or muted",)]

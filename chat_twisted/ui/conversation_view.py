@@ -3,54 +3,44 @@
 ``ConversationView`` listens to a session and takes the lines that the user types. It gives a
 ``Terminal`` lines of styled text: final lines, shown above the prompt, and the user's own
 undelivered messages, shown beside the prompt because they may still change. The ``Terminal`` makes
-all text printable. This module must not know the terminal library or the wire protocol. It is long
-because it answers the calls of two partners, the terminal and the session; what it remembers has
-modules of its own: ``console``, ``turning``, ``sending`` and ``commanding``.
+all text printable. This module must not know the terminal library or the wire protocol. What is
+remembered, and what is done with it, has modules of its own: ``console``, ``turning``, ``sending``,
+``following``, ``commanding`` and ``arriving``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
-from itertools import islice
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from chat_twisted.core.message import fold
 from chat_twisted.text import lines as lines_of
+from chat_twisted.ui.arriving import Arrival
 from chat_twisted.ui.asking import UserFiles, room_of
 from chat_twisted.ui.commanding import Commanding
 from chat_twisted.ui.commands import Command, Mistake, Offer, ParsedLine, Say, SwitchTo
 from chat_twisted.ui.console import Console, Terminal
-from chat_twisted.ui.conversations import MAX_CONVERSATIONS, is_direct
-from chat_twisted.ui.errors import ClientError, NotConnected, Refused
-from chat_twisted.ui.layout import Line, MessageLayout, activity_line, tag
+from chat_twisted.ui.conversations import is_direct
+from chat_twisted.ui.errors import ClientError, Refused
+from chat_twisted.ui.following import Following
+from chat_twisted.ui.layout import Line, MessageLayout, activity_line
 from chat_twisted.ui.outgoing import UNANSWERED_AFTER
 from chat_twisted.ui.pages import ConversationPages
 from chat_twisted.ui.parsing import parse
-from chat_twisted.ui.roster import MAX_PRESENT
 from chat_twisted.ui.sending import Sending
 from chat_twisted.ui.sentences import explain_login, name_rule, other_name
 from chat_twisted.ui.session import ChatSession
 from chat_twisted.ui.settings import Memory, Settings
 from chat_twisted.ui.turning import Turning
-from chat_twisted.ui.values import ALL, Event, Received, Refusal, Room, Seen, State, conversation_of
-from chat_twisted.ui.wording import describe_kept
-
-MAX_EARLY = 1000
-"""Maximum number of messages that wait for the greeting; more are shown before it."""
+from chat_twisted.ui.values import ALL, Event, Received, Refusal, Seen, conversation_of
 
 MAX_HELD, MAX_HELD_SHOWN = 100, 5
 """Maximum number of typed lines that wait until the user is in the conversation that they are
 for, and of those that are shown beside the prompt."""
-
-MAX_LISTED = 20
-"""Maximum number of rooms, and of unread conversations, that are named at the start."""
 
 INTERRUPTED_WITHIN = 0.5
 """Maximum seconds to wait for the server's BYE after Ctrl-C."""
@@ -85,20 +75,22 @@ class ConversationView:
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now().astimezone(),
     ) -> None:
         self.failure = ""
-        self._rooms_at_start = rooms
         self._console = Console(user, clock, terminal, settings, memory, timezone, now)
         self._turning = Turning(self._console)
         self._sending = Sending(self._console, self._turning, self._come_back)
+        self._following = Following(
+            self._console, self._turning, self._sending, lambda: bool(self._turns)
+        )
         self._commanding = Commanding(
-            self._console, self._turning, self._sending, files, self._follow, self._know_rooms
+            self._console, self._turning, self._sending, self._following, files
+        )
+        self._arrival = Arrival(
+            self._console, self._turning, self._following, rooms, self._take_message
         )
         self._offer: tuple[str, Offer] | None = None  # a line with two meanings, and these
         # how many tasks may turn to another conversation; the login is the first
         self._turns = 1
         self._held: list[str] = []  # lines that were typed meanwhile
-        self._learning = False  # whether it is asked which rooms there are
-        self._greeted = False  # whether the greeting was shown
-        self._early: list[Received] = []  # messages that came before
         self._missed = False  # whether missed messages are being shown
         self._registered = False  # whether the user was ever registered
         self._disconnected_at = self._turning_at = 0.0
@@ -364,102 +356,11 @@ class ConversationView:
         self._console.connected = self._registered = True
         self._console.memory.remember_token(self._console.session.token)
         self._missed = bool(self._console.session.last)
-        self._turning.expect([*self._rooms_at_start[:1], self._console.memory.place])
-        self._console.start(self._while_turning(self._arrive(), self._console.current))
+        self._arrival.expect()
+        self._console.start(self._while_turning(self._arrival.arrive(), self._console.current))
         self._turns -= 1  # since the start
         self._leave_if_wanted()
         self._console.terminal.refresh()
-
-    async def _arrive(self) -> None:
-        """Join the rooms of the start, say who and what is there, and turn to a conversation."""
-        await self._together(
-            *map(self._enter_quietly, self._rooms_at_start),
-            self._greet(),
-            self._learn(),
-        )
-        self._list_rooms()
-        self._turning.arrive()
-        self._console.terminal.refresh()
-
-    def _list_rooms(self) -> None:
-        """Say which rooms the user is in, and where something is unread."""
-        unread = {fold(c.name): c for c in self._console.conversations}
-        parts = []
-        for room in sorted(self._console.roster.own_rooms(), key=fold):
-            conversation = unread.pop(fold(room), None)
-            parts.append(f"{room} ({conversation.unread} unread)" if conversation else room)
-        others = [f"{tag(c.name)[1:-1]} ({c.unread})" for c in unread.values()]
-        for what, places, command in (
-            ("Your rooms", parts, "/rooms"),
-            ("Unread", others, "/unread"),
-        ):
-            more = len(places) - MAX_LISTED
-            rest = f" and {more} more ({command})" if more > 0 else ""
-            if places:
-                self._console.tell(f"{what}: {', '.join(places[:MAX_LISTED])}{rest}")
-
-    async def _enter_quietly(self, room: str) -> None:
-        """Join a room without turning to it."""
-        try:
-            self._follow(await self._console.session.enter(room))
-        except Refused as problem:
-            self._console.refused(Command("/join", room), problem.refusal)
-        except NotConnected:
-            return  # ``lost`` is told why
-
-    async def _together(self, *tasks: Coroutine[Any, Any, None]) -> None:
-        """Run tasks at the same time. What they would have learned is missing if they fail."""
-
-        async def quietly(task: Coroutine[Any, Any, None]) -> None:
-            with contextlib.suppress(Refused, NotConnected):
-                await task
-
-        for started in [Deferred.fromCoroutine(quietly(task)) for task in tasks]:
-            await started
-
-    async def _learn(self) -> None:
-        """Ask which rooms there are, and what is unread, unless that is asked already."""
-        if self._learning:
-            return
-        self._learning = True
-        await self._together(self._learn_rooms(), self._learn_unread())
-        self._learning = False
-
-    async def _learn_rooms(self) -> None:
-        self._know_rooms(await self._console.session.rooms())
-
-    async def _learn_unread(self) -> None:
-        found = await self._console.session.unread()
-        spelling = self._console.roster.spelling  # the server may write names in lower case
-        counts = [(spelling(m.conversation), m.number, m.unread) for m in found]
-        self._console.conversations.counted(counts, self._console.session.last)
-
-    async def _greet(self) -> None:
-        try:
-            self.present(await self._console.session.watch())
-            self._say_who_is_here()
-        finally:
-            self._take_early()
-
-    def _say_who_is_here(self) -> None:
-        where = self._console.session.where
-        on = f" on {where}" if where else ""
-        here = ", ".join(map(self._console.roster.marked, self.names())) or "nobody else"
-        if len(self._console.roster) > MAX_PRESENT:
-            here = f"{len(self._console.roster) - 1} others (/who)"
-        self._console.tell(
-            f"You are {self._console.user}{on}. Here: {here}. /help tells what you can do."
-        )
-        for line in describe_kept(self._console.session.kept):
-            self._console.tell(line)
-
-    def _know_rooms(self, rooms: Sequence[Room]) -> None:
-        roster, current = self._console.roster, self._console.current
-        roster.set_rooms(rooms)
-        for room in islice(roster.own_rooms(), MAX_CONVERSATIONS):
-            self._console.conversations.open(room)
-        if current.startswith("#") and not roster.is_member(current) and not self._turns:
-            self._console.complain(f"You are not in {current} any more (/join {current}, @ALL)")
 
     def not_registered(self, problem: ClientError) -> None:
         """Called by the session when the user can't be registered."""
@@ -500,17 +401,7 @@ class ConversationView:
 
     def received(self, message: Received) -> None:
         """Called by the session when a message has come."""
-        if not self._greeted and len(self._early) < MAX_EARLY:
-            self._early.append(message)
-        else:
-            self._take_message(message)
-
-    def _take_early(self) -> None:
-        """Show the messages that came before the greeting: it is known now who is a guest."""
-        self._greeted = True
-        early, self._early = self._early, []
-        for message in early:
-            self._take_message(message)
+        self._arrival.received(message)
 
     def _take_message(self, message: Received) -> None:
         console, conversations = self._console, self._console.conversations
@@ -554,95 +445,18 @@ class ConversationView:
 
     def told(self, event: Event) -> None:
         """Called by the session with each event that was not asked for."""
-        self._follow(event, hide=self._is_hidden(event))
+        if event.verb == "DELETED":
+            self._arrival.forget(event.number)
+        self._following.follow(event, hide=self._following.is_hidden(event))
         self._console.terminal.refresh()
-
-    def _follow(self, event: Event, *, hide: bool = False) -> None:
-        """Update the view after an event, and describe the event unless the user hides it."""
-        if event.verb == "READ":
-            self._console.conversations.read(event.conversation, event.number)
-        elif event.verb == "RENAMED":
-            self._follow_name(event.user, event.new_name)
-        elif event.verb == "DELETED":
-            self._forget_message(event)
-        elif event.room:
-            self._room_changed(event)
-        said = self._console.words.told(None, self._marked(event))
-        if said and not hide:
-            self._console.tell(said)
-
-    def _marked(self, event: Event) -> Event:
-        """Mark the names of guests in an event, except the user's own."""
-
-        def mark(name: str) -> str:
-            own = fold(name) == fold(self._console.user)
-            return name if own else self._console.roster.marked(name)
-
-        return replace(
-            event, user=mark(event.user), by=mark(event.by), new_name=mark(event.new_name)
-        )
-
-    def _is_hidden(self, event: Event) -> bool:
-        """Return whether the user does not want to hear of an event."""
-        if fold(event.user) == fold(self._console.user):
-            return False
-        place = event.room or event.conversation
-        if place and not self._console.conversations.shows(place):
-            return True
-        moves = event.verb in ("JOINED", "LEFT") and not event.by
-        return moves and "joins" in self._console.settings.hide
-
-    def _room_changed(self, event: Event) -> None:
-        own = fold(event.user) == fold(self._console.user)
-        self._console.roster.add_room(event.room, member=event.verb == "JOINED" and own)
-        if event.verb == "JOINED" and own:
-            self._console.conversations.open(event.room)
-        if event.verb == "LEFT" and own:
-            # A removed user may be typing: the next line is not sent before they have agreed.
-            self._console.roster.leave(event.room)
-            self._console.conversations.pop(event.room)
-            if event.by and fold(self._console.current) == fold(event.room):
-                self._turning.turn_there(self._console.conversations.previous())
-                self._turning.removed_from = event.room
-
-    def _follow_name(self, old: str, new: str) -> None:
-        """Use a user's new name wherever the old one stood."""
-        before, after = fold(old), fold(new)
-        if before == fold(self._console.user):
-            self._console.name_is(new)
-            self._console.memory.renamed(new)
-        self._console.roster.rename(old, new)
-        self._console.conversations.rename(old, new)
-        self._sending.rename(old, new)
-        if before in self._console.ignored:
-            del self._console.ignored[before]
-            self._console.ignored[after] = new
-            self._console.memory.remember_ignored(self._console.ignored.values())
-
-    def _forget_message(self, event: Event) -> None:
-        """Forget a deleted message that may be shown again."""
-        self._sending.forget_own(event.conversation, event.number)
-        self._early = [m for m in self._early if m.number != event.number]
-        self._console.folds.remove(event.number)
-        self._console.conversations.remove(event.conversation, event.number)
 
     def seen(self, users: list[Seen]) -> None:
         """Called by the session when the presence of users has changed."""
-        self._follow_own_state(users)
-        for user in users:
-            hide = "joins" in self._console.settings.hide
-            if news := self._console.roster.follow(user, self._console.user, hide=hide):
-                self._console.tell(news)
-
-    def _follow_own_state(self, users: list[Seen]) -> None:
-        for own in (user for user in users if fold(user.user) == fold(self._console.user)):
-            self._console.away = own.why if own.state is State.AWAY else None
+        self._following.seen(users)
 
     def present(self, users: list[Seen]) -> None:
         """Called by the session with all present users after a reconnect."""
-        self._follow_own_state(users)
-        for news in self._console.roster.set_present(users):
-            self._console.tell(news)
+        self._following.present(users)
 
     def noticed(self, text: str) -> None:
         """Called by the session with a notice from the server."""
@@ -662,7 +476,7 @@ class ConversationView:
         self._console.connected = True
         self._tick_if_needed()
         self._console.memory.remember_token(self._console.session.token)
-        self._console.start(self._learn())
+        self._console.start(self._arrival.learn())
         self._console.tell(self._console.words.reconnected(self._console.session.moved_to))
         self._leave_if_wanted()
         self._console.terminal.refresh()
@@ -678,7 +492,7 @@ class ConversationView:
         if self._over:
             return
         self._over = True
-        self._take_early()
+        self._arrival.show_early()
         self._tick_if_needed()
         self._turning.end()
         for own in self._sending.outbox.end():
