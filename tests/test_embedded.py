@@ -20,7 +20,7 @@ from chat_twisted.core.errors import ChatError, NotAMember, Unavailable
 from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import State
-from chat_twisted.storage import embedded, tables
+from chat_twisted.storage import embedded, proposed, tables
 from chat_twisted.storage.embedded import EmbeddedLedger
 from tests.random_logs import Maker, everything, plain
 from tests.test_tables import new_file
@@ -241,7 +241,7 @@ class CommitTests(LedgerTestCase):
         self.check_file()
 
     def test_too_much_that_waits_is_refused_at_once(self) -> None:
-        self.patch(embedded, "MAX_WAITING_TEXT", 10)
+        self.patch(proposed, "MAX_WAITING_TEXT", 10)
         ann = self.login("ann", 1)
         self.propose(c.Send(*ann, "ALL", "0123456789", 1), "one")
         with self.assertRaises(Unavailable):
@@ -354,10 +354,10 @@ class FailureTests(LedgerTestCase):
             self.propose(c.Send(*self.ann, "ALL", "hi", 1), "said")
             self.turn()
             self.propose(c.Send(*self.ann, "ALL", "more", 1), "waits")
-            self.clock.advance(embedded.RETRY_AFTER)
+            self.clock.advance(embedded.TRY_AGAIN)
             self.assertEqual(self.told, [(None, "waits")])
             self.writer.end, self.writer.unreadable = "", False
-            self.clock.advance(embedded.RETRY_AFTER)
+            self.clock.advance(embedded.TRY_AGAIN)
             [(outcome, request)] = self.told[1:]
             self.assertEqual(request, "said")
             self.assertEqual(outcome is not None, end != "fails")
@@ -370,7 +370,7 @@ class FailureTests(LedgerTestCase):
         self.propose(c.Send(*self.ann, "ALL", "hi", 1), "said")
         self.turn()
         stopped = self.ledger.stop()
-        self.clock.advance(embedded.RETRY_AFTER)
+        self.clock.advance(embedded.TRY_AGAIN)
         self.successResultOf(stopped)
         self.assertEqual(self.told, [])
 
@@ -415,7 +415,7 @@ class RandomFailureTests(LedgerTestCase):
                 self.writer.unreadable = draw.randrange(4) == 0
             self.turn()
             self.writer.fails_at, self.writer.end, self.writer.unreadable = None, "", False
-            self.clock.advance(embedded.RETRY_AFTER)  # until it can be read again
+            self.clock.advance(embedded.TRY_AGAIN)  # until it can be read again
             asked = [request for _, request in self.told if request is not None]
             self.assertEqual(asked, [str(number) for number in range(len(batch))])
             failed = {outcome is None for outcome, request in self.told if request is not None}

@@ -101,6 +101,7 @@ LAYERS = {
         "storage.copying",
         "storage.joining",
         "storage.offering",
+        "storage.proposed",
         "storage.embedded",
         "storage.records",
         "storage.membership",

@@ -105,7 +105,9 @@ class TogetherTests(ClusterTestCase):
         login(a, "ann", 1)
         self.run_for(0.1)
         expected = []
-        self.patch(a.ledger, "_committed", lambda outcomes: expected.append(a.ledger.has_backlog))
+        self.patch(
+            a.ledger._reports, "committed", lambda outcomes: expected.append(a.ledger.has_backlog)
+        )
         a.line.cut = True
         a.propose(say(1, "later"), "later")
         login(b, "ben", 2)

@@ -33,7 +33,8 @@ from chat_twisted.storage import records, replica, tables
 from chat_twisted.storage.embedded import Writer
 from chat_twisted.storage.log import LogBroken
 from chat_twisted.storage.membership import Membership, Verdict
-from chat_twisted.storage.outbox import LOCAL, Item
+from chat_twisted.storage.outbox import LOCAL
+from chat_twisted.storage.proposed import Item
 from chat_twisted.storage.records import Record
 from chat_twisted.storage.replica import Replica, Step
 from chat_twisted.storage.sql import Cursor

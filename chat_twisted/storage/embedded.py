@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from chat_twisted.core.commands import Acknowledge, Command, Send, Sweep
+from chat_twisted.core.commands import Acknowledge, Command, Sweep
 from chat_twisted.core.entries import Entry, Outcome
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
@@ -29,19 +29,12 @@ from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits
 from chat_twisted.storage import tables
+from chat_twisted.storage.proposed import RETRY_AFTER, Item, Reports, Waiting
 
 Result = TypeVar("Result")
 
-MAX_WAITING = 100_000
-"""Maximum number of commands that wait for a slow disk."""
-
-MAX_WAITING_TEXT = 64 * 1024 * 1024
-"""Maximum length of all waiting messages together, in characters."""
-
-RETRY_AFTER = 5
-"""Seconds after which clients may retry if the file can't be written, and after which the ledger
-tries again to read a file that it can't read.
-"""
+TRY_AGAIN = 5
+"""Seconds after which the ledger tries again to read or write a file that it can't use."""
 
 GATHER = 1.0
 """Seconds for which acknowledged numbers are gathered before they are proposed together."""
@@ -96,10 +89,8 @@ class EmbeddedLedger(Generic[Request]):
         self._clock = clock
         self._log_time = log_time
         self._turn = EndOfTurn(clock) if turn is None else turn
-        self._committed: Committed[Request | None] | None = None
-        self._failed: Failed[Request | None] | None = None
-        self._waiting: list[tuple[Command, Request | None]] = []
-        self._waiting_text = 0
+        self._reports: Reports[Request] = Reports()
+        self._waiting: Waiting[Request] = Waiting("disk")
         self._busy = False  # a commit is under way, or will be at the end of this turn
         self._broken = False  # the last attempt to write has failed
         self._cursors: dict[int, int] = {}
@@ -126,19 +117,14 @@ class EmbeddedLedger(Generic[Request]):
         """See ``Ledger.start``. The request of a command that the ledger itself proposes is
         None. ``acknowledged`` is never called, because there are no other nodes.
         """
-        self._committed = committed
-        self._failed = failed
+        self._reports.start(committed, failed)
         self._sweeping = self._clock.callLater(SWEEP_EVERY, self._sweep)
 
     # Proposals
 
     def propose(self, command: Command, request: Request | None) -> None:
         """See ``Ledger.propose``."""
-        if len(self._waiting) >= MAX_WAITING or self._waiting_text >= MAX_WAITING_TEXT:
-            raise Unavailable("too much waits for the disk", retry_after=RETRY_AFTER)
-        if type(command) is Send:
-            self._waiting_text += len(command.text)
-        self._waiting.append((command, request))
+        self._waiting.add(command, request)
         if not self._busy:
             self._busy = True
             self._turn.commit(self._commit)
@@ -164,7 +150,7 @@ class EmbeddedLedger(Generic[Request]):
         pause = SWEEP_EVERY
         if due is not None and due <= self._log_time():
             self._propose_or_drop(Sweep(SWEEP_STEP))
-            pause = SWEEP_PAUSE if not self._broken else RETRY_AFTER
+            pause = SWEEP_PAUSE if not self._broken else TRY_AGAIN
         self._sweeping = self._clock.callLater(pause, self._sweep)
 
     def _propose_or_drop(self, command: Command) -> None:
@@ -175,8 +161,7 @@ class EmbeddedLedger(Generic[Request]):
     # The commit
 
     def _commit(self) -> None:
-        batch, self._waiting = self._waiting, []
-        self._waiting_text = 0
+        batch = self._waiting.take()
         if self._broken:
             # A failed commit costs loading the whole state, so first try to write one row.
             probed = self._writer.write(tables.probe)
@@ -185,7 +170,7 @@ class EmbeddedLedger(Generic[Request]):
         else:
             self._decide(batch)
 
-    def _decide(self, batch: list[tuple[Command, Request | None]]) -> None:
+    def _decide(self, batch: list[Item[Request]]) -> None:
         now = self._log_time()
         apply = self.state.apply
         outcomes: list[tuple[Outcome, Request | None]] = []
@@ -235,11 +220,7 @@ class EmbeddedLedger(Generic[Request]):
         if self._broken:
             self._broken = False
             self._log.info("can write again", event="write-resumed")
-        assert self._committed is not None, "the ledger was not started"
-        try:
-            self._committed(outcomes)
-        except Exception:  # noqa: BLE001  the batch is committed all the same
-            self._log.failure("while outcomes were reported")
+        self._reports.committed(outcomes)
         wait = None if written is None else self._written(written)
         if wait is None:
             self._next()
@@ -265,7 +246,7 @@ class EmbeddedLedger(Generic[Request]):
     def _not_written(
         self,
         failure: Failure,
-        batch: list[tuple[Command, Request | None]],
+        batch: list[Item[Request]],
         outcomes: list[tuple[Outcome, Request | None]],
         version: int,
     ) -> None:
@@ -278,7 +259,7 @@ class EmbeddedLedger(Generic[Request]):
 
     def _recover(
         self,
-        batch: list[tuple[Command, Request | None]],
+        batch: list[Item[Request]],
         outcomes: list[tuple[Outcome, Request | None]],
         version: int | None,
     ) -> None:
@@ -307,15 +288,13 @@ class EmbeddedLedger(Generic[Request]):
                         reason=explain(error),
                     )
                     said = True
-            waiting, self._waiting = self._waiting, []
-            self._waiting_text = 0
-            self._tell_failed(waiting)
-            await deferLater(self._clock, RETRY_AFTER)
+            self._tell_failed(self._waiting.take())
+            await deferLater(self._clock, TRY_AGAIN)
 
     def _recovered(
         self,
         snapshot: Snapshot,
-        batch: list[tuple[Command, Request | None]],
+        batch: list[Item[Request]],
         outcomes: list[tuple[Outcome, Request | None]],
         version: int | None,
     ) -> None:
@@ -332,24 +311,16 @@ class EmbeddedLedger(Generic[Request]):
             event="archive-failed",
             reason=explain(failure.value),
         )
-        self._waiting = []
+        self._waiting.take()
         self._next()
 
-    def _refuse(self, batch: list[tuple[Command, Request | None]]) -> None:
+    def _refuse(self, batch: list[Item[Request]]) -> None:
         """Refuse a batch and all waiting commands, since these may depend on the batch."""
-        batch += self._waiting
-        self._waiting = []
-        self._waiting_text = 0
-        self._tell_failed(batch)
+        self._tell_failed([*batch, *self._waiting.take()])
         self._next()
 
-    def _tell_failed(self, batch: Sequence[tuple[Command, Request | None]]) -> None:
-        assert self._failed is not None, "the ledger was not started"
-        refusal = Unavailable("can't write", retry_after=RETRY_AFTER)
-        try:
-            self._failed(batch, refusal)
-        except Exception:  # noqa: BLE001  the ledger must continue
-            self._log.failure("while failed commands were reported")
+    def _tell_failed(self, batch: Sequence[Item[Request]]) -> None:
+        self._reports.failed(batch, Unavailable("can't write", retry_after=RETRY_AFTER))
 
     # Stopping
 

@@ -15,19 +15,14 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from chat_twisted.core.commands import Command, DuplicateQuery, Send, Turn
+from chat_twisted.core.commands import Command, DuplicateQuery, Turn
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.ledger import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
 from chat_twisted.storage.log import Log, NotTaken
+from chat_twisted.storage.proposed import RETRY_AFTER, Item, Waiting
 from chat_twisted.storage.records import NotInFormat, Up
-
-MAX_WAITING = 100_000
-"""Maximum number of commands that wait."""
-
-MAX_WAITING_TEXT = 64 * 1024 * 1024
-"""Maximum length of all waiting messages together, in characters."""
 
 MAX_BATCH = 512 * 1024
 """Maximum size of the commands of one batch, in bytes; a larger command is a batch of its own. NATS
@@ -47,14 +42,9 @@ AGAIN_AFTER = 0.25
 UNKNOWN_AGAIN_AFTER = 1.0
 """Seconds after which a batch is appended again of which it is not known whether it was taken."""
 
-RETRY_AFTER = 5
-"""Seconds after which clients may try again what was refused."""
-
 LOCAL = (Turn, DuplicateQuery)
 """Commands that change nothing: they take their place among those of this node, but are not put in
 the log."""
-
-Item = tuple[Command, Request | None]
 
 
 class Notes(NamedTuple):
@@ -133,8 +123,7 @@ class Outbox(Generic[Request]):
         self._refuse = refuse
         self._refused = refused
         self._number = 0
-        self._waiting: list[Item[Request]] = []
-        self._waiting_text = 0
+        self._waiting: Waiting[Request] = Waiting("cluster")
         self._local: list[Item[Request]] = []  # those that nothing is before
         self._notes = NO_NOTES
         self._beats = False  # whether a batch is due even without commands
@@ -162,16 +151,12 @@ class Outbox(Generic[Request]):
 
         :raises Unavailable: if too many wait.
         """
-        if len(self._waiting) >= MAX_WAITING or self._waiting_text >= MAX_WAITING_TEXT:
-            raise Unavailable("too much waits for the cluster", retry_after=RETRY_AFTER)
         if type(command) in LOCAL and not self._waiting and not self._is_ordering:
             if not self._local:
                 self._turn.commit(self._answer_local)
             self._local.append((command, request))
             return
-        if type(command) is Send:
-            self._waiting_text += len(command.text)
-        self._waiting.append((command, request))
+        self._waiting.add(command, request)
         self._plan()
 
     @property
@@ -236,9 +221,7 @@ class Outbox(Generic[Request]):
 
     def refuse_waiting(self, reason: str) -> None:
         """Refuse all commands that wait and were never appended."""
-        waiting, self._waiting = self._waiting, []
-        self._waiting_text = 0
-        self.refuse(waiting, reason)
+        self.refuse(self._waiting.take(), reason)
 
     def refuse(self, items: Sequence[Item[Request]], reason: str) -> None:
         """Refuse commands that are certainly not in the log; answer those that need not be."""
@@ -294,11 +277,10 @@ class Outbox(Generic[Request]):
 
     def _form(self) -> tuple[Sequence[Item[Request]], Sequence[bytes]]:
         """Take the commands of the next batch from those that wait."""
-        waiting = self._waiting
         items: list[Item[Request]] = []
         encoded: list[bytes] = []
         size = count = 0
-        for command, request in waiting:
+        for command, request in self._waiting:
             data: bytes | None = None
             if type(command) not in LOCAL:
                 if len(encoded) >= MAX_COMMANDS:
@@ -307,15 +289,13 @@ class Outbox(Generic[Request]):
                 if data is not None and encoded and size + len(data) > MAX_BATCH:
                     break
             count += 1
-            if type(command) is Send:
-                self._waiting_text -= len(command.text)
             if data is not None:
                 size += len(data)
                 encoded.append(data)
             elif type(command) not in LOCAL:
                 continue
             items.append((command, request))
-        self._waiting = waiting[count:]
+        self._waiting.drop(count)
         return items, encoded
 
     def _encoded(self, command: Command, request: Request | None) -> bytes | None:
@@ -373,9 +353,8 @@ class Outbox(Generic[Request]):
         self.flight = None
         # What waits may depend on the batch, and a message must not overtake one that was refused,
         # since its sender may not have seen that yet.
-        waiting, self._waiting = self._waiting, []
-        self._waiting_text = 0
-        self.refuse([*batch.items, *waiting], f"the log of the cluster does not take it: {error}")
+        items = [*batch.items, *self._waiting.take()]
+        self.refuse(items, f"the log of the cluster does not take it: {error}")
         self._refused(batch.notes)
         if self._waiting or self._notes != NO_NOTES:
             self._plan()

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chat_twisted.clocks import LogTime
 from chat_twisted.core.commands import Command, Start
-from chat_twisted.core.entries import Entry, Outcome
+from chat_twisted.core.entries import Entry
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.facts import Fact
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed, Request
@@ -37,7 +37,8 @@ from chat_twisted.storage.embedded import Writer
 from chat_twisted.storage.forgetting import Forgetting
 from chat_twisted.storage.log import Log, LogBroken, Unknown
 from chat_twisted.storage.membership import Verdict, node_number
-from chat_twisted.storage.outbox import RETRY_AFTER, Batch, Item, Notes, Outbox
+from chat_twisted.storage.outbox import Batch, Notes, Outbox
+from chat_twisted.storage.proposed import RETRY_AFTER, Item, Reports
 from chat_twisted.storage.records import FORMAT, Record
 from chat_twisted.storage.replica import Replica
 
@@ -106,6 +107,7 @@ class ReplicatedLedger(Generic[Request]):
             self._applied,
             self._break,
         )
+        self._reports: Reports[Request] = Reports()
         self._outbox: Outbox[Request] = Outbox(
             log,
             clock,
@@ -113,7 +115,7 @@ class ReplicatedLedger(Generic[Request]):
             lambda command: records.encode_command(command, self._format),
             self._encode,
             self._answer,
-            self._refuse,
+            self._reports.failed,
             self._refused,
         )
         self._admission: Admission[Request] = Admission(
@@ -130,8 +132,6 @@ class ReplicatedLedger(Generic[Request]):
         # It may be later than the time of the last entry that has changed the state.
         log_time.reach(self._applier.membership.time)
         log_time.leads = False
-        self._committed: Committed[Request | None] | None = None
-        self._failed: Failed[Request | None] | None = None
         self._cursors: Cursors | None = None
         self._appended = clock.seconds()
         self._duties = Duties(name, log, clock, self._propose_or_drop)
@@ -179,8 +179,7 @@ class ReplicatedLedger(Generic[Request]):
         acknowledged: Acknowledged,
     ) -> None:
         """See ``Ledger.start``."""
-        self._committed = committed
-        self._failed = failed
+        self._reports.start(committed, failed)
         self._cursors = Cursors(self._to, self._clock, acknowledged)
 
     # Proposals
@@ -277,16 +276,9 @@ class ReplicatedLedger(Generic[Request]):
     def _answer(self, items: Sequence[Item[Request]]) -> None:
         """Answer commands that change nothing."""
         time = self._log_time()
-        self._report(
+        self._reports.committed(
             [(self.state.apply(Entry(time, command)), request) for command, request in items]
         )
-
-    def _refuse(self, items: Sequence[Item[Request]], refusal: Unavailable) -> None:
-        assert self._failed is not None, "the ledger was not started"
-        try:
-            self._failed(items, refusal)
-        except Exception:  # noqa: BLE001  the ledger must continue
-            self._log.failure("while failed commands were reported")
 
     def _refused(self, notes: Notes) -> None:
         """Called when a record was certainly not taken."""
@@ -318,7 +310,8 @@ class ReplicatedLedger(Generic[Request]):
         self._choose_clock()
         # Before the outcomes are reported: what is decided is not on its way any more.
         seen = [self._outbox.seen(record.number) for record, _ in done.verdicts]
-        self._report(done.outcomes)
+        if done.outcomes:
+            self._reports.committed(done.outcomes)
         for batch, (record, verdict) in zip(seen, done.verdicts, strict=True):
             if batch is not None:  # else it is there twice
                 self._seen(batch, record, verdict)
@@ -348,15 +341,6 @@ class ReplicatedLedger(Generic[Request]):
                 )
         if record.down and record.node != self.name:
             self._log.info("node {name} has ended", event="cluster-node-ended", name=record.node)
-
-    def _report(self, outcomes: Sequence[tuple[Outcome, Request | None]]) -> None:
-        assert self._committed is not None, "the ledger was not started"
-        if not outcomes:
-            return
-        try:
-            self._committed(outcomes)
-        except Exception:  # noqa: BLE001  the batch is committed all the same
-            self._log.failure("while outcomes were reported")
 
     def _seen(self, batch: Batch[Request], record: Record, verdict: Verdict) -> None:
         """Called when a batch of this node is decided."""
