@@ -18,9 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 from chat_twisted import __version__
 from chat_twisted.auth.gate import Gate
 from chat_twisted.core.hub import Hub
-from chat_twisted.doors.connecting import DoorFactory
+from chat_twisted.doors.connecting import DoorFactory, encryption_of
 from chat_twisted.doors.front import FrontFactory
-from chat_twisted.doors.stream import StreamProtocol
 from chat_twisted.doors.tls import ServerTLS
 from chat_twisted.metrics import Histogram, LoopLag
 from chat_twisted.state_folder import Storage
@@ -288,15 +287,6 @@ class Collector:
         yield NODE_MEMBER, [(name, node["member"]) for name, node in nodes]
         yield NODE_POSITION, [(name, node["position"]) for name, node in nodes]
         yield NODE_SILENT, [(name, node["silent"]) for name, node in nodes]
-
-
-def encryption_of(protocol: StreamProtocol) -> str:
-    """Return how a connection is encrypted: ``TLS``, the protocol's own encryption such as ``SSH``;
-    or ``plain``, or ``local`` for a local socket.
-    """
-    channel = protocol.channel
-    plain = "local" if channel.host is None else "plain"
-    return "TLS" if channel.encrypted else protocol.encryption or plain
 
 
 def _one(value: float | Histogram) -> Values:

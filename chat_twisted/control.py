@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 from chat_twisted import __version__
 from chat_twisted.auth.keys import parse_key
 from chat_twisted.core import commands
+from chat_twisted.core.audit import audit_console
 from chat_twisted.core.commands import BAN, CONSOLE, CONSOLE_NAME, MUTE, Command, new_id
 from chat_twisted.core.entries import Disconnected, Result
 from chat_twisted.core.errors import (
@@ -41,13 +42,21 @@ from chat_twisted.core.errors import (
 )
 from chat_twisted.core.hub import Population
 from chat_twisted.core.message import check_user_name, fold
-from chat_twisted.core.model import User
+from chat_twisted.core.model import REMEMBER, User
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.sanctions import parse_duration, parse_subject
+from chat_twisted.core.sessions import Session
 from chat_twisted.core.state import State
+from chat_twisted.text import printable
 
 PAGE = 100
 """Maximum number of items in one answer."""
+
+MAX_MOTD = 10_000
+"""Maximum characters of the message of the day."""
+
+SHORTEST = REMEMBER // 1000
+"""Seconds for which messages are kept at least: they are needed to detect duplicates."""
 
 MAX_HASH = 500
 """Maximum characters of the hash of a password."""
@@ -82,11 +91,45 @@ class Chat(Protocol):
         :param after: the folded name after which the items begin.
         """
 
+    def sessions_of(self, user: User) -> Collection[Session]:
+        """Return the sessions of a user on this node."""
+
     def confirmed(self, user: User) -> int:
         """Return the number up to which a user has confirmed all messages."""
 
     def population(self) -> Population:
         """Count users, sessions, held guests, accounts and rooms."""
+
+
+class Server(Protocol):
+    """The part of a running server that ``Control`` uses."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Describe the process, its connections and its storage as values for JSON.
+
+        ``process``, its ID; ``uptime`` in seconds; ``not_accepting``, why no clients are accepted,
+        else empty; ``connections``, their number by kind; ``rates``, per second over the last
+        minute; ``queues``, how much waits; ``unsent``, output that waits for clients in bytes;
+        ``certificate``; ``host_keys``, their fingerprints; ``descriptors``, how many the system
+        allows; ``retain`` in seconds, or None; and of a node ``cluster``.
+        """
+
+    @property
+    def motd(self) -> str:
+        """The message of the day; empty for none."""
+
+    def set_motd(self, motd: str) -> None:
+        """Set it for the next logins, until the options are read again."""
+
+    @property
+    def retain(self) -> float | None:
+        """Seconds for which messages are kept; None means for ever."""
+
+    def delete_older(self, seconds: float) -> Deferred[int]:
+        """Delete some of the messages that are older than ``seconds``.
+
+        :return: fires with their number; 0 means that none is left.
+        """
 
 
 class Cluster(Protocol):
@@ -126,18 +169,18 @@ _WHY: dict[type[ChatError], str] = {
 class Control:
     """Does the requests of the operator.
 
-    :param status: returns facts about the server for the request ``status``.
+    :param server: the running server; None without one.
     :param cluster: the node that this server is; None for a single server.
     """
 
     def __init__(
         self,
         chat: Chat,
-        status: Callable[[], Mapping[str, Any]],
+        server: Server | None,
         cluster: Cluster | None = None,
     ) -> None:
         self._chat = chat
-        self._status = status
+        self._server = server
         self._cluster = cluster
 
     async def ask(self, request: object) -> Answer:
@@ -159,7 +202,14 @@ class Control:
                 return self._list_sanctions(after)
             case {"ask": "status"}:
                 population = self._chat.population()
-                return {"version": __version__, **population._asdict(), **self._status()}
+                server = {} if self._server is None else self._server.describe()
+                return {"version": __version__, **population._asdict(), **server}
+            case {"ask": "motd"}:
+                return {"text": self._require_server().motd}
+            case {"ask": "set motd", "text": str(text)}:
+                return self._set_motd(text)
+            case {"ask": "delete old", "seconds": int() | None as age, "deleted": int(before)}:
+                return await self._delete_old(age, begins=before == 0)
             case {"ask": "pardon", "subject": str(subject)}:
                 return await self._pardon(subject)
             case {"ask": "cluster status"}:
@@ -177,6 +227,35 @@ class Control:
                 raise NotPermitted(why.format(name=request.get("name"))) from None
             raise
         return {"name": result.name} if isinstance(result, Disconnected) else {}
+
+    def _require_server(self) -> Server:
+        """Return the running server.
+
+        :raises NotPermitted: if none runs.
+        """
+        if self._server is None:
+            raise NotPermitted("the server does not run")
+        return self._server
+
+    def _set_motd(self, text: str) -> Answer:
+        _check_text(text)
+        if len(text) > MAX_MOTD:
+            raise NotPermitted(f"a message of the day has at most {MAX_MOTD} characters")
+        self._require_server().set_motd(text)
+        audit_console("set motd" if text else "remove motd", "server")
+        return {}
+
+    async def _delete_old(self, seconds: int | None, *, begins: bool) -> Answer:
+        """Delete some of the messages that are older than ``seconds``, or than ``--retain``."""
+        server = self._require_server()
+        age = server.retain if seconds is None else seconds
+        if age is None:
+            raise NotPermitted("the server keeps all messages: say how old those to delete are")
+        if age < SHORTEST:
+            raise NotPermitted(f"messages are kept for {SHORTEST} seconds at least")
+        if begins:
+            audit_console("delete messages", f"older than {age:g} seconds")
+        return {"deleted": await server.delete_older(age), "seconds": age}
 
     def _require_cluster(self) -> Cluster:
         """Return the node that this server is.
@@ -220,20 +299,30 @@ class Control:
         """List the present users. With ``user`` and ``confirmed``, the command can count in the
         archive how many messages a user has not confirmed.
         """
-        return _page(
-            {
-                "key": user.key,
-                "name": user.name,
-                "account": user.account is not None,
-                "operator": user.operator,
-                "sessions": len(user.sessions),
-                "from": sorted({session.host or "local" for session in user.sessions.values()}),
-                "away": user.away,
-                "user": user.id,
-                "confirmed": self._chat.confirmed(user),
-            }
-            for user in islice(self._chat.who(fold(after)).items, PAGE + 1)
-        )
+        users = islice(self._chat.who(fold(after)).items, PAGE + 1)
+        return _page(self._describe_user(user) for user in users)
+
+    def _describe_user(self, user: User) -> Answer:
+        """Describe a user. ``by``, ``since`` and ``spoke`` are of the sessions on this node: how
+        they are connected, the time of the first login, and that of the last message, in
+        milliseconds; None if there is none.
+        """
+        here = self._chat.sessions_of(user)
+        return {
+            "key": user.key,
+            "name": user.name,
+            "account": user.account is not None,
+            "operator": user.operator,
+            "sessions": len(user.sessions),
+            "from": sorted({session.host or "local" for session in user.sessions.values()}),
+            "by": sorted({session.way for session in here}),
+            "since": min((session.since for session in here), default=None),
+            "spoke": max((session.spoke for session in here), default=0) or None,
+            "rooms": sorted(room.name for room in user.rooms.values()),
+            "away": user.away,
+            "user": user.id,
+            "confirmed": self._chat.confirmed(user),
+        }
 
     def _list_sanctions(self, after: str) -> Answer:
         sanctions = islice(self._chat.state.sanctions_in_order.after(after), PAGE + 1)
@@ -276,6 +365,12 @@ def _command(request: dict[str, Any], now: float) -> Command:
             return commands.RemoveKey(*by, parse_key(key)[0], name)
         case {"ask": "make operator" | "make no operator" as verb, "name": str(name)}:
             return commands.SetOperator(*by, name, verb == "make operator")
+        case {"ask": "lift", "kind": "ban" | "mute" as kind, "subject": str(subject)}:
+            return commands.Lift(*by, kind, parse_subject(subject))
+        case {"ask": "say", "text": str(text)}:
+            if printable(text) != text:
+                raise NotPermitted("an announcement has no control characters")
+            return commands.Announce(*by, text)
         case {"ask": "kick", "name": str(name), "reason": str(reason)}:
             return commands.Disconnect(*by, name, reason)
         case {

@@ -41,7 +41,7 @@ from chat_twisted.core.errors import ChatError, Unavailable
 from chat_twisted.files import FilesError
 from chat_twisted.logs import Logger
 
-MAX_LINE = 16 * 1024
+MAX_LINE = 64 * 1024
 """Maximum bytes of a request."""
 
 MAX_CONNECTIONS = 64

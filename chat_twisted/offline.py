@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from chat_twisted.control import Control
-from chat_twisted.core.commands import Command, Disconnect, Start
+from chat_twisted.core.commands import Announce, Command, Disconnect, Start
 from chat_twisted.core.entries import Entry, Result
 from chat_twisted.core.errors import ChatError, NotPermitted, UnableToSend
 from chat_twisted.core.hub import Population
 from chat_twisted.core.model import User
 from chat_twisted.core.ordered import Listing
+from chat_twisted.core.sessions import Session
 from chat_twisted.core.snapshot import load
 from chat_twisted.files import Say
 from chat_twisted.storage import archive, clustered, tables
@@ -67,7 +69,7 @@ class OfflineChat:
         self._node = opened.node
         self._connection = archive.connect(self._path, sync="full")
         cluster = None if opened.node is None else StoppedNode(opened.node, self._path)
-        self._control = Control(self, dict, cluster)
+        self._control = Control(self, None, cluster)
 
     def request(self, ask: str, **fields: object) -> dict[str, Any]:
         """Do a request (``Control.ask``); return the answer.
@@ -90,6 +92,8 @@ class OfflineChat:
         state, result = self.state, None
         if isinstance(command, Disconnect):  # the file may still have the last server's sessions
             return fail(UnableToSend("nobody is connected"))
+        if isinstance(command, Announce):
+            return fail(NotPermitted("the server does not run, so nobody is connected"))
         facts, result = state.apply(Entry(state.time, command))
         if isinstance(result, ChatError):
             return fail(result)
@@ -136,6 +140,10 @@ class OfflineChat:
     def who(self, after: str = "") -> Listing[User]:
         """Nobody is connected, though the file may have sessions that a killed server had."""
         return Listing(0, iter(()))
+
+    def sessions_of(self, user: User) -> Collection[Session]:
+        """Nobody is connected."""
+        return ()
 
     def confirmed(self, user: User) -> int:
         """Return the number up to which a user has confirmed all messages."""

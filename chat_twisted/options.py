@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from chat_twisted import __version__, config_file, manual
 from chat_twisted.config_file import ConfigError
+from chat_twisted.control import MAX_MOTD
 from chat_twisted.core.commands import Options as Deciding
 from chat_twisted.core.limits import OFF, Limits, Rate
 from chat_twisted.files import FilesError, require_trusted
@@ -25,9 +26,6 @@ from chat_twisted.schema import OPTIONS, PORT, Option
 from chat_twisted.text import printable
 
 __all__ = ["HINT", "MAX_MOTD", "PORT", "Options", "fail", "tell"]
-
-MAX_MOTD = 10_000
-"""Maximum characters of the message of the day."""
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 """Descriptors."""

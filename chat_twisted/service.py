@@ -41,7 +41,7 @@ from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.reloading import Reloading
 from chat_twisted.serving import ChatService
 from chat_twisted.state_folder import StateFolder
-from chat_twisted.status import Status
+from chat_twisted.status import RunningServer
 
 __all__ = ["ChatService", "Options", "makeService"]
 
@@ -116,7 +116,10 @@ def makeService(options: Options) -> Service:
         retain=storage.retain,
     )
     front = doors.front
-    status = Status(doors.all, folder.tls, folder.host_keys, clock)
+    running = RunningServer(
+        hub, gate, doors.all, front, folder.tls, folder.host_keys, storage, clock
+    )
+    reactor.callWhenRunning(running.rates.start)
 
     def wind_down() -> None:
         hub.logins.stop()
@@ -135,7 +138,7 @@ def makeService(options: Options) -> Service:
     control = metrics = None
     try:
         with acting_as(user, group):
-            commands = ControlFactory(Control(hub, status.describe, storage.cluster), clock)
+            commands = ControlFactory(Control(hub, running, storage.cluster), clock)
             control = ControlService(folder.path, commands, reactor)
         if metrics_endpoints:
             metrics = serve_metrics(metrics_endpoints, collect, storage, front, reactor)

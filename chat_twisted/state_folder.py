@@ -201,6 +201,10 @@ class Storage:
         """Tell ``watcher`` what happens. Called once, in the process that serves, at its start."""
         raise NotImplementedError
 
+    def delete_older(self, seconds: float) -> Deferred[int]:
+        """See ``Housekeeping.delete_older``."""
+        return self._housekeeping.delete_older(seconds)
+
     # What the operator watches
 
     @property

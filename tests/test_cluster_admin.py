@@ -87,7 +87,7 @@ class AskingTests(ControlTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.cluster = FakeCluster()
-        control = Control(self.hub, dict, self.cluster)
+        control = Control(self.hub, None, self.cluster)
         self.commands = ControlFactory(control, self.clock)
 
     def test_a_node_tells_how_the_cluster_is(self) -> None:
@@ -109,7 +109,7 @@ class AskingTests(ControlTestCase):
         self.assertEqual(self.cluster.forgotten, [])
 
     def test_a_single_server_says_that_it_is_none(self) -> None:
-        self.commands = ControlFactory(Control(self.hub, dict), self.clock)
+        self.commands = ControlFactory(Control(self.hub, None), self.clock)
         for ask, fields in (("cluster status", {}), ("forget node", {"name": "b"})):
             self.assertEqual(self.ask(ask, **fields), "this server is not in a cluster")
 

@@ -94,10 +94,65 @@ class AskingTests(ControlTestCase):
             {
                 **{"key": "alice", "name": "alice", "account": False, "operator": False},
                 **{"sessions": 1, "from": ["127.0.0.1"], "away": None, "confirmed": number},
+                **{"by": ["plain version 2"], "since": 0, "spoke": None, "rooms": []},
             },
         )
         page = self.ask("list users", after="alice")
         self.assertEqual([item["name"] for item in page["items"]], ["Bob"])
+
+    def test_a_user_has_the_ways_times_and_rooms_of_the_sessions(self) -> None:
+        self.clock.advance(5)
+        alice = self.user("alice")
+        alice.ask("JOIN #tea\n\n")
+        self.clock.advance(10)
+        alice.ask("SEND #tea\nContent-length: 2\n\nhi")
+        self.original("bob")
+        alice, bob = self.ask("list users", after="")["items"]
+        self.assertEqual((alice["rooms"], alice["spoke"] - alice["since"]), (["#tea"], 10_000))
+        self.assertEqual((bob["by"], bob["spoke"]), (["plain version 1"], None))
+
+    def test_everybody_is_told_what_the_operator_says(self) -> None:
+        bob = self.user("bob")
+        self.assertEqual(self.ask("say", text="back soon"), {})
+        self.assertIn(b"back soon", bob.transport.take())
+        self.assertIn("has no control characters", self.ask("say", text="\x1b[31mred"))
+        self.assertIn("one line of 1 to 400 bytes", self.ask("say", text=""))
+
+    def test_a_ban_is_lifted_without_the_mute(self) -> None:
+        for kind in "ban", "mute":
+            self.ask(kind, subject="bob", duration="", reason="")
+        self.assertEqual(self.ask("lift", kind="ban", subject="BOB"), {})
+        [left] = self.ask("list sanctions", after="")["items"]
+        self.assertEqual(left["kind"], "mute")
+        self.assertIn("no such ban", self.ask("lift", kind="ban", subject="bob"))
+
+    def test_the_message_of_the_day_is_shown_and_set(self) -> None:
+        self.assertEqual(self.ask("motd"), {"text": ""})
+        self.assertEqual(self.ask("set motd", text="Hello.\n"), {})
+        self.assertEqual(self.ask("motd"), {"text": "Hello.\n"})
+        self.assertEqual(self.ask("set motd", text=""), {})
+        self.assertIn("at most 10000 characters", self.ask("set motd", text="x" * 10_001))
+        audit = [line for line in self.logged if line.startswith("audit:")]
+        self.assertEqual(
+            [line.split(" until")[0] for line in audit],
+            ["audit: admin set motd server", "audit: admin remove motd server"],
+        )
+
+    def test_old_messages_are_deleted_in_parts_and_logged_once(self) -> None:
+        deleted = 0
+        while found := self.ask("delete old", seconds=86_400, deleted=deleted)["deleted"]:
+            deleted += found
+        self.assertEqual((deleted, self.server_side.ages), (5, [86_400] * 3))
+        audit = [line for line in self.logged if line.startswith("audit:")]
+        self.assertEqual(len(audit), 1)
+        self.assertIn("admin delete messages older than 86400 seconds", audit[0])
+
+    def test_what_retain_keeps_is_not_deleted_unless_an_age_is_given(self) -> None:
+        self.assertIn("keeps all messages", self.ask("delete old", seconds=None, deleted=0))
+        self.assertIn("900 seconds at least", self.ask("delete old", seconds=899, deleted=0))
+        self.server_side.retain = 7 * 86_400.0
+        answer = self.ask("delete old", seconds=None, deleted=0)
+        self.assertEqual(answer, {"deleted": 3, "seconds": 7 * 86_400})
 
     def test_what_is_no_request_is_refused(self) -> None:
         fine = {"ask": "add account", "name": "ci", "key": "", "hash": HASH}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
@@ -47,10 +47,34 @@ class LocalTransport(StringTransport):
         return [json.loads(line) for line in lines]
 
 
+class FakeServer:
+    """A running server without connections and files.
+
+    :ivar old: the number of messages that each request to delete old ones deletes.
+    """
+
+    def __init__(self) -> None:
+        self.motd = ""
+        self.retain: float | None = None
+        self.old = [3, 2, 0]
+        self.ages: list[float] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"uptime": 5}
+
+    def set_motd(self, motd: str) -> None:
+        self.motd = motd
+
+    def delete_older(self, seconds: float) -> Deferred[int]:
+        self.ages.append(seconds)
+        return succeed(self.old.pop(0))
+
+
 class ControlTestCase(DoorTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.control = Control(self.hub, lambda: {"uptime": 5})
+        self.server_side = FakeServer()
+        self.control = Control(self.hub, self.server_side)
         self.commands = ControlFactory(self.control, self.clock)
 
     def command(self, user: int | None = None) -> tuple[ControlProtocol, LocalTransport]:
@@ -107,7 +131,7 @@ class WireTests(ControlTestCase):
 
     def test_what_is_too_long_is_refused_and_the_connection_closed(self) -> None:
         protocol, transport = self.command()
-        for _ in range(10):
+        for _ in range(20):
             protocol.dataReceived(b"x" * 4096)
         self.assertEqual(transport.take(), [{"refused": "the request is too long"}])
         self.assertTrue(transport.disconnecting)

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.message import Message
 from chat_twisted.storage import archive, housekeeping, index
 from chat_twisted.storage.housekeeping import (
@@ -77,6 +78,42 @@ class HousekeepingTests(TestCase):
     def indexed(self) -> int:
         [upto] = self.store.connection.execute("SELECT upto FROM indexed").fetchone()
         return int(upto)
+
+    def test_old_messages_are_deleted_when_that_is_asked_for(self) -> None:
+        self.patch(housekeeping, "CLEAN_STEP", 2)
+        self.patch(housekeeping, "STEPS_WHEN_ASKED", 3)
+        self.say(9)
+        self.pass_time(2 * CLEAN_EVERY)
+        self.say()
+        self.pass_time(3600)
+        self.say()
+        counts = []
+        for _ in range(3):
+            deleted = self.keeper.delete_older(1800)
+            self.go_on()
+            counts.append(self.successResultOf(deleted))
+        self.assertEqual(counts, [6, 4, 0])
+        [left] = self.store.connection.execute("SELECT count(*) FROM message").fetchone()
+        self.assertEqual(left, 1)
+
+    def test_messages_by_which_duplicates_are_found_are_not_deleted(self) -> None:
+        self.say(3)
+        self.pass_time(2 * CLEAN_EVERY)
+        self.say()
+        deleted = self.keeper.delete_older(1)
+        self.go_on()
+        self.assertEqual(self.successResultOf(deleted), 0)
+
+    def test_who_asks_for_that_is_told_if_it_fails_or_the_server_stops(self) -> None:
+        self.store.broken = sqlite3.OperationalError("disk I/O error")
+        deleted = self.keeper.delete_older(1800)
+        self.go_on()
+        failure = self.failureResultOf(deleted, Unavailable)
+        self.assertIn("can't delete old messages: OperationalError: disk", str(failure.value))
+        self.keeper.stop()
+        deleted = self.keeper.delete_older(1800)
+        self.go_on()
+        self.failureResultOf(deleted, Unavailable)
 
     def test_a_few_messages_are_indexed_a_little_later(self) -> None:
         self.say(3)

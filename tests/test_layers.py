@@ -284,6 +284,7 @@ LAYERS = {
         "collecting",
         "metrics_site",
         "reloading",
+        "rates",
         "status",
         "password_threads",
         "storage_choice",

@@ -53,6 +53,11 @@ def audit(command: Command, outcome: Outcome, name_of: Callable[[int], str]) -> 
             _write(name_of, command, _OF_ACCOUNTS[type(command)], command.name)
 
 
+def audit_console(action: str, subject: str, reason: str = "") -> None:
+    """Log an action of the console that is not a command to the state."""
+    _emit(CONSOLE_NAME, action, subject, reason, 0)
+
+
 def _write(
     name_of: Callable[[int], str],
     command: commands.Impose
@@ -71,11 +76,15 @@ def _write(
     reason: str = "",
     until: int = 0,
 ) -> None:
+    _emit(name_of(command.user) or CONSOLE_NAME, what, subject, reason, until)
+
+
+def _emit(by: str, action: str, subject: str, reason: str, until: int) -> None:
     _log.info(
         "audit: {by} {action} {subject} until {until}: {reason!r}",
         event=AUDIT,
-        by=name_of(command.user) or CONSOLE_NAME,
-        action=what,
+        by=by,
+        action=action,
         subject=subject,
         until=until or "ever",
         reason=reason,

@@ -10,7 +10,7 @@ This module must not know sockets, storage, protocols, or the rules of the chat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -323,12 +323,13 @@ class Hub:
                 request = self.propose(session, DuplicateQuery(session.user, key), to, label)
                 request.refusal = refusal
                 return request
+        session.spoke = now = int(self.wall() * 1000)
         command = Send(
             session.user,
             session.epoch,
             to,
             text,
-            int(self.wall() * 1000),
+            now,
             key,
             kind,
             session.policy.reaches_absent,
@@ -378,6 +379,10 @@ class Hub:
     def confirmed(self, user: User) -> int:
         """Return the number up to which a user has confirmed all messages."""
         return self._delivery.confirmed(user)
+
+    def sessions_of(self, user: User) -> Collection[Session]:
+        """Return the sessions of a user on this node."""
+        return self._routes.of_user(user.id)
 
     def population(self) -> Population:
         """Count the users, sessions, held guests, accounts and rooms."""

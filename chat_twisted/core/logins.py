@@ -174,6 +174,7 @@ class Logins:
 
     def _logged_in(self, session: Session, request: Request, login: LoggedIn) -> None:
         session.user, session.epoch = login.user, login.epoch
+        session.since = int(self._settled() * 1000)
         user = self._state().users.get(login.user)
         has_account = user is not None and user.account is not None
         self.accepted[ACCOUNT if has_account else GUEST] += 1

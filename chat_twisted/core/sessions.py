@@ -86,6 +86,8 @@ class Session:
     :ivar epoch: the number of the login; 0 likewise.
     :ivar token: the token with which the user can log in again.
     :ivar host: the peer's address; None for a local socket.
+    :ivar since: the time of day of the login, in milliseconds; 0 before it.
+    :ivar spoke: the time of day when the client last sent a message, likewise; 0 if it has not.
     :ivar may_be_duplicate: whether the client may repeat messages of an earlier session.
     """
 
@@ -99,6 +101,8 @@ class Session:
         "live",
         "may_be_duplicate",
         "present",
+        "since",
+        "spoke",
         "token",
         "user",
     )
@@ -113,10 +117,17 @@ class Session:
         self.epoch = 0
         self.token = ""
         self.present = False
+        self.since = 0
+        self.spoke = 0
         self.may_be_duplicate = False
         self.live = False  # gets messages as they are committed
         self.catching_up: object = None  # a ``delivery.CatchingUp`` until the session is live
         self.ended = False
+
+    @property
+    def way(self) -> str:
+        """How the client is connected, for the operator, such as ``TLS version 2``."""
+        return ""
 
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called when the session is logged in."""

@@ -92,6 +92,7 @@ class Nowhere:
 
     host: str | None = None
     channel = Channel()
+    way = ""
 
     def write(self, data: bytes) -> None:
         """Do nothing."""

@@ -21,7 +21,7 @@ from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors import Channel, describe, forget_frames
 from chat_twisted.doors.poller import Poller
-from chat_twisted.doors.stream import Stream
+from chat_twisted.doors.stream import Stream, StreamProtocol
 from chat_twisted.doors.streams import DEFAULT_UNREAD, Streams
 from chat_twisted.metrics import Refusals
 
@@ -63,6 +63,16 @@ class DoorConnection(Protocol):
     def host(self) -> str | None:
         """The peer's address; None for a local socket."""
         return self.channel.host
+
+    @property
+    def kind(self) -> str:
+        """The kind of the client, for the status of the server."""
+        raise NotImplementedError
+
+    @property
+    def way(self) -> str:
+        """How the client is connected, for the operator, such as ``TLS version 2``."""
+        return "SSH" if self.channel.inside else f"{encryption_of(self)} {self.kind}"
 
     # Life
 
@@ -183,6 +193,15 @@ class DoorConnection(Protocol):
 C = TypeVar("C", bound=DoorConnection)
 
 
+def encryption_of(protocol: StreamProtocol | DoorConnection) -> str:
+    """Return how a connection is encrypted: ``TLS``, the protocol's own encryption such as ``SSH``;
+    or ``plain``, or ``local`` for a local socket.
+    """
+    channel = protocol.channel
+    plain = "local" if channel.host is None else "plain"
+    return "TLS" if channel.encrypted else protocol.encryption or plain
+
+
 class DoorFactory(ServerFactory, Generic[C]):
     """The connections of a door.
 
@@ -214,6 +233,11 @@ class DoorFactory(ServerFactory, Generic[C]):
     def set_max_unread(self, max_unread: int) -> None:
         """Set the maximum bytes of output that wait for a client."""
         self.streams.set_max_unread(max_unread)
+
+    @property
+    def motd(self) -> str:
+        """The message of the day; empty for none, or for a door that shows none itself."""
+        return ""
 
     def set_motd(self, motd: str) -> None:
         """Set the message of the day, for the next logins; empty for none."""

@@ -499,6 +499,11 @@ class FramedFactory(DoorFactory[FramedConnection]):
         super().set_max_unread(max_unread)
         self.version_1.max_unread = max_unread
 
+    @property
+    def motd(self) -> str:
+        """See ``DoorFactory.motd``."""
+        return self.version_2.motd
+
     def set_motd(self, motd: str) -> None:
         """See ``DoorFactory.set_motd``."""
         self.version_2.motd = motd

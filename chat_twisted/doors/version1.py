@@ -51,6 +51,10 @@ class Connection(Protocol):
     def host(self) -> str | None:
         """The peer's address; None on a local socket."""
 
+    @property
+    def way(self) -> str:
+        """How the client is connected, for the operator."""
+
     def write(self, data: bytes) -> None:
         """Write to the client."""
 
@@ -118,6 +122,11 @@ class Version1(Session):
         self._queue: deque[Forward] = deque()  # messages to forward; the first is in progress
         self._queued = 0  # bytes in the queue
         self._further: Iterator[bytes] | None = None  # further pieces of the first message
+
+    @property
+    def way(self) -> str:
+        """See ``sessions.Session``."""
+        return self.sending.way
 
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called by the hub when the session is logged in."""

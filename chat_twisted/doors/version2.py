@@ -52,6 +52,10 @@ class Connection(Protocol):
     def host(self) -> str | None:
         """The peer's address; None on a local socket."""
 
+    @property
+    def way(self) -> str:
+        """How the client is connected, for the operator."""
+
     def write(self, data: bytes) -> None:
         """Write to the client."""
 
@@ -158,6 +162,11 @@ class Version2(Session):
             bot=greeting.flag("bot"),
             label=label,
         )
+
+    @property
+    def way(self) -> str:
+        """See ``sessions.Session``."""
+        return self.connection.way
 
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called by the hub when the session is logged in."""

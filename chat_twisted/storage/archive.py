@@ -241,11 +241,13 @@ def checkpoint(cursor: Cursor) -> int:
     return int(pages)
 
 
-def expire(cursor: Cursor, first: int, last: int) -> None:
-    """Delete the messages with the numbers ``first`` to ``last``."""
+def expire(cursor: Cursor, first: int, last: int) -> int:
+    """Delete the messages with the numbers ``first`` to ``last``; return how many there were."""
     cursor.execute("DELETE FROM message WHERE number BETWEEN ? AND ?", (first, last))
+    count = cursor.rowcount
     cursor.execute("DELETE FROM member WHERE until <= ?", (last,))
     cursor.execute("DELETE FROM moment WHERE number <= ?", (last,))
+    return count
 
 
 def find_deletions(cursor: Cursor) -> tuple[bool, bool]:

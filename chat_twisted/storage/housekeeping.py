@@ -7,12 +7,14 @@ long. This module must not know the state or the rules of the chat; the files re
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.model import REMEMBER
 from chat_twisted.log_lines import explain
 from chat_twisted.logs import Logger
@@ -43,6 +45,9 @@ CHECKPOINTS_BEFORE = 2
 CLEAN_EVERY = 60.0
 CLEAN_STEP = 500
 """The interval in seconds at which messages are deleted, and the maximum number per step."""
+
+STEPS_WHEN_ASKED = 10
+"""Maximum number of such steps in one call of ``delete_older``."""
 
 ERASE_STEP = 250
 """Maximum number of texts that one step of ``archive.erase`` deletes, in some milliseconds."""
@@ -96,6 +101,7 @@ class Housekeeping:
         self._failing: set[str] = set()  # tasks whose last attempt has failed, which was logged
         self._waiting_for_step: list[Deferred[None]] = []
         self._waiting_for_index: list[tuple[int, Deferred[None]]] = []
+        self._asked: deque[tuple[float, Deferred[int]]] = deque()
         self._sleeping: Deferred[None] | None = None
         self._alarm: IDelayedCall | None = None
         self._ending = False
@@ -146,6 +152,20 @@ class Housekeeping:
             self._wake()
         return indexed
 
+    def delete_older(self, seconds: float) -> Deferred[int]:
+        """Delete some of the messages that are older than ``seconds``, and than 15 minutes.
+
+        :return: fires with their number; 0 means that none is left. It fails with ``Unavailable``
+            if they can't be deleted now.
+        """
+        deleted: Deferred[int] = Deferred()
+        if self._ending:
+            deleted.errback(Unavailable("the server stops"))
+        else:
+            self._asked.append((max(seconds, REMEMBER / 1000), deleted))
+            self._wake()
+        return deleted
+
     def stop(self) -> Deferred[None]:
         """Stop after the current step.
 
@@ -173,6 +193,8 @@ class Housekeeping:
             elif self._delete_at is not None and now >= self._delete_at:
                 self._delete_at = None  # a commit meanwhile sets it
                 await self._try("delete texts", self._delete)
+            elif self._asked:
+                await self._delete_as_asked(*self._asked.popleft())
             elif now >= self._clean_at:
                 self._clean_at = now + CLEAN_EVERY
                 await self._try("delete old messages", self._clean)
@@ -181,6 +203,8 @@ class Housekeeping:
                 await self._sleep(min(at for at in times if at is not None) - now)
             self._tell()
         self._tell()
+        for _, deleted in self._asked:
+            deleted.errback(Unavailable("the server stops"))
 
     def _is_to_index(self, now: float) -> bool:
         if self._last - self._indexed >= INDEX_STEP and "index" not in self._failing:
@@ -297,12 +321,31 @@ class Housekeeping:
             self._noted = last
         if self._retain is None or self._ending:
             return
-        old = await store.index(archive.last_number_before, int(now - self._retain * 1000))
-        while not self._ending:
-            span = await store.index(index.remove, old, CLEAN_STEP)
-            if span is None or self._ending:
-                return
-            await store.write(archive.expire, *span)
+        while await self._delete_step(self._retain) and not self._ending:
+            pass
+
+    async def _delete_as_asked(self, seconds: float, deleted: Deferred[int]) -> None:
+        """Do some steps for ``delete_older``. Other tasks can run before the next ones."""
+        count = 0
+        try:
+            for _ in range(STEPS_WHEN_ASKED):
+                step = await self._delete_step(seconds)
+                count += step
+                if not step or self._ending:
+                    break
+        except Exception as error:  # noqa: BLE001  who asked is told
+            deleted.errback(Unavailable(f"can't delete old messages: {explain(error)}"))
+        else:
+            deleted.callback(count)
+
+    async def _delete_step(self, seconds: float) -> int:
+        """Delete up to ``CLEAN_STEP`` messages that are older than ``seconds``; return how many."""
+        store, before = self._store, int(self._log_time() - seconds * 1000)
+        old = await store.index(archive.last_number_before, before)
+        span = await store.index(index.remove, old, CLEAN_STEP)
+        if span is None or self._ending:
+            return 0
+        return await store.write(archive.expire, *span)
 
     def _tell(self) -> None:
         """Fire the Deferreds that waited for a step, or for messages that are indexed now."""

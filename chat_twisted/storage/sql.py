@@ -23,6 +23,10 @@ class Cursor(Protocol):
     def connection(self) -> Any:
         """The connection of the cursor."""
 
+    @property
+    def rowcount(self) -> int:
+        """The number of rows that the last statement has changed."""
+
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any:
         """Run one statement."""
 

@@ -266,6 +266,11 @@ class IRCFactory(DoorFactory[IRCConnection]):
         )
         self.door = IRCDoor(self.context, self.streams.flush, enter, show_marker)
 
+    @property
+    def motd(self) -> str:
+        """See ``DoorFactory.motd``."""
+        return self.context.motd
+
     def set_motd(self, motd: str) -> None:
         """See ``DoorFactory.set_motd``."""
         self.context.motd = motd

@@ -52,6 +52,10 @@ class Connection(Protocol):
 
     channel: Channel
 
+    @property
+    def way(self) -> str:
+        """How the client is connected, for the operator."""
+
     def write(self, data: bytes) -> None:
         """Write to the client."""
 

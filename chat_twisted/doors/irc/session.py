@@ -221,6 +221,11 @@ class IRCSession(RunningSession):
 
     # Life
 
+    @property
+    def way(self) -> str:
+        """See ``sessions.Session``."""
+        return self.connection.way
+
     def registered(self, request: Request, login: LoggedIn) -> None:
         """Called by the hub when the session is logged in."""
         self.connection.registered(self)
