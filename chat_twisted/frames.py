@@ -88,7 +88,10 @@ class Frame(NamedTuple):
 
         :raises HeaderIncomplete: if it is not a valid token.
         """
-        return self.token("id")
+        value = self.headers.get("id")  # not by ``token``: each frame is asked for it
+        if value is not None and not is_token(value):
+            raise HeaderIncomplete("id is no token")
+        return value
 
     def token(self, name: str) -> str | None:
         """Return a header that is a token: 1 to 64 bytes without control characters.
