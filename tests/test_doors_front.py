@@ -232,6 +232,17 @@ def client_hello() -> bytes:
     return peer.bio_read(65536)
 
 
+class ReturningTests(FrontTestCase):
+    arrivals = 500
+    places = 20_000
+
+    def test_if_thousands_come_at_once_from_few_addresses_nobody_loses_a_place(self) -> None:
+        addresses = [IPv4Address("TCP", f"192.0.2.{i}", 5) for i in range(10)]
+        transports = [self.connect(address) for _ in range(200) for address in addresses]
+        self.assertEqual(self.factory.undecided, 2000)
+        self.assertFalse(any(transport.disconnecting for transport in transports))
+
+
 class HandshakeTests(FrontTestCase):
     places = 200
 
@@ -264,6 +275,24 @@ class HandshakeTests(FrontTestCase):
         self.assertEqual(len(next_turns), 1)
         self.assertEqual(self.answered(*many, one), STEPS_AT_ONCE)
         self.assertEqual((self.answered(one), one.producerState), (1, "producing"))
+
+    def test_who_can_get_a_door_comes_before_those_who_begin_a_handshake(self) -> None:
+        many = [self.hello() for _ in range(3 * STEPS_AT_ONCE)]
+        one = self.connect()
+        one.protocol.dataReceived(b"REGISTER x\n\n")
+        self.patch(self.clock, "callLater", lambda _, call: None)
+        self.clock.advance(0)
+        self.assertEqual([guest.got for guest in self.framed.guests], [b"REGISTER x\n\n"])
+        self.assertEqual(self.answered(*many), STEPS_AT_ONCE - 1)
+
+    def test_a_record_that_is_longer_than_a_handshake_is_not_kept(self) -> None:
+        head = b"\x16\x03\x01\xff\xff"
+        transport = self.hello(data=head + bytes(MAX_HANDSHAKE - 1))
+        self.clock.advance(0)
+        self.assertIsInstance(transport.protocol, FrontConnection)
+        self.say(transport, b"\0")
+        self.assertNotIsInstance(transport.protocol, FrontConnection)
+        self.assertTrue(transport.disconnecting)
 
     def test_past_its_share_an_address_loses_the_handshake_that_takes_longest(self) -> None:
         many = [self.hello(HERE) for _ in range(8)]

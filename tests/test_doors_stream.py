@@ -185,6 +185,19 @@ class ReadingTests(TLSTestCase):
         self.transport.server.dataReceived(self.transport.client.bio_read(1000))
         self.assertTrue(self.transport.disconnecting)
 
+    def test_when_the_server_stops_a_peer_that_ends_tls_is_not_waited_for(self) -> None:
+        stopped = self.streams.stop("test")
+        self.assertFalse(self.is_polled())
+        self.assertEqual(self.transport.producerState, "producing")
+        self.transport.take()
+        self.assertFalse(self.transport.disconnecting)
+        self.transport.client.shutdown()
+        self.transport.server.dataReceived(self.transport.client.bio_read(1000))
+        self.assertTrue(self.transport.disconnecting)
+        self.transport.server.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_an_end_without_one_of_tls_is_the_end(self) -> None:
         self.poller.reading.clear()  # the poller has found it, and Twisted finds it, too
         self.transport.server.connectionLost(Failure(ConnectionDone()))

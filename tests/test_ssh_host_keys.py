@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -115,6 +115,15 @@ class HostKeyTests(TestCase):
                 with self.assertRaisesRegex(FilesError, f"^[^\n]*{ED25519}: [^\n]+$"):
                     self.load()
                 self.assertEqual((self.folder / ED25519).read_bytes(), content)
+
+    def test_a_damaged_key_is_one_line(self) -> None:
+        self.give()
+        whole = private("ssh-rsa").private_numbers()
+        numbers = (whole.p, whole.q, whole.d + 2, whole.dmp1, whole.dmq1, whole.iqmp)
+        damaged = rsa.RSAPrivateNumbers(*numbers, whole.public_numbers)
+        write(self.folder / RSA, damaged.private_key(unsafe_skip_rsa_key_validation=True))
+        with self.assertRaisesRegex(FilesError, f"^[^\n]*{RSA}: the private key is damaged$"):
+            self.load()
 
     def test_a_folder_in_the_place_of_a_key_is_one_line(self) -> None:
         self.give()

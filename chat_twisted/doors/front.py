@@ -47,8 +47,9 @@ MAX_FIRST = 512
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, 5.1)."""
 
-MAX_UNDECIDED = 2048
-"""Maximum number of connections without a door yet, if the system allows that many files."""
+MAX_UNDECIDED = 8192
+"""Maximum number of connections without a door yet, if the system allows that many files. When the
+server has restarted, thousands of clients connect at once, perhaps from few addresses."""
 
 MAX_HANDSHAKES = 1024
 """Maximum number of those in a TLS handshake, which takes about 60 KiB of memory each."""
@@ -160,10 +161,11 @@ def _first_command(line: bytes) -> bytes:
 
 def _can_shake_hands(first: bytes) -> bool:
     """Return whether ``first`` has the whole first record of a TLS connection (RFC 8446, 5.1), or
-    can't be such a record. Before that TLS can do nothing, so it need not use memory.
+    can't be such a record, or is too long. Before that TLS can do nothing, so it need not use
+    memory.
     """
     return first[1:2] not in (b"", b"\x03") or (
-        len(first) >= 5 and len(first) - 5 >= int.from_bytes(first[3:5])
+        len(first) >= 5 and len(first) - 5 >= min(int.from_bytes(first[3:5]), MAX_HANDSHAKE)
     )
 
 
@@ -244,14 +246,15 @@ class FrontConnection(TwistedProtocol):
         self._first += data
         if self._step is not None or self._is_over:
             return
-        if self._first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted:
+        begins_tls = self._first.startswith(TLS_HANDSHAKE) and not self._channel.encrypted
+        if begins_tls:
             if _can_shake_hands(self._first):
                 self._step = self._shake_hands
         elif self.factory.choose(self._first) is not None:
             self._step = self._hand_over
         if self._step is not None:
             self.transport.pauseProducing()
-            self.factory.in_turn(self)
+            self.factory.in_turn(self, begins_tls=begins_tls)
 
     def handshakeCompleted(self) -> None:
         """Close the connection if the client has shown many certificates. Called by Twisted when
@@ -317,6 +320,39 @@ class FrontConnection(TwistedProtocol):
         tls.dataReceived(first)
 
 
+class _Waiting:
+    """The connections of one address that wait for their turn.
+
+    Those that can get their door come before those that begin a TLS handshake. Otherwise each of
+    many connections would have to wait twice for all others, and too many would be in a handshake.
+    """
+
+    __slots__ = ("_for_door", "_for_tls")
+
+    def __init__(self) -> None:
+        self._for_door: dict[FrontConnection, None] = {}
+        self._for_tls: dict[FrontConnection, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._for_door or self._for_tls)
+
+    def add(self, connection: FrontConnection, *, begins_tls: bool) -> None:
+        """Add a connection."""
+        (self._for_tls if begins_tls else self._for_door)[connection] = None
+
+    def discard(self, connection: FrontConnection) -> None:
+        """Remove a connection, if it waits."""
+        self._for_door.pop(connection, None)
+        self._for_tls.pop(connection, None)
+
+    def take(self) -> FrontConnection:
+        """Remove the connection whose turn it is, and return it."""
+        waiting = self._for_door or self._for_tls
+        connection = next(iter(waiting))
+        del waiting[connection]
+        return connection
+
+
 class FrontFactory(ServerFactory):
     """The factory of all ports; it has the connections without a door.
 
@@ -365,7 +401,7 @@ class FrontFactory(ServerFactory):
         self._undecided = FairPool(0, FrontConnection.too_late)
         self._handshakes = FairPool(max_handshakes, FrontConnection.too_late)
         # Connections that wait for their turn, by address; addresses take turns.
-        self._ready: dict[str, dict[FrontConnection, None]] = {}
+        self._ready: dict[str, _Waiting] = {}
         self._going_on: IDelayedCall | None = None
         self._stopping = False
         self._paused = ""  # the reason why no connections are accepted now
@@ -458,11 +494,14 @@ class FrontFactory(ServerFactory):
         """Called when a connection starts a TLS handshake."""
         self._handshakes.add(connection, connection.host)
 
-    def in_turn(self, connection: FrontConnection) -> None:
+    def in_turn(self, connection: FrontConnection, *, begins_tls: bool) -> None:
         """Call ``go_on`` of a connection in the turn of its address. Hundreds of connections may
         arrive at once, and must not delay everybody else.
+
+        :param begins_tls: whether a TLS handshake begins; otherwise the connection gets its door.
         """
-        self._ready.setdefault(network(connection.host or ""), {})[connection] = None
+        waiting = self._ready.setdefault(network(connection.host or ""), _Waiting())
+        waiting.add(connection, begins_tls=begins_tls)
         if self._going_on is None:
             self._going_on = self.clock.callLater(0, self._go_on)
 
@@ -473,8 +512,8 @@ class FrontFactory(ServerFactory):
             if not self._ready:
                 return
             name, waiting = next(iter(self._ready.items()))
-            connection = next(iter(waiting))
-            del self._ready[name], waiting[connection]
+            del self._ready[name]
+            connection = waiting.take()
             if waiting:
                 self._ready[name] = waiting  # after the other addresses
             connection.go_on()
@@ -488,10 +527,11 @@ class FrontFactory(ServerFactory):
         self._undecided.remove(connection)
         self._handshakes.remove(connection)
         name = network(connection.host or "")
-        waiting = self._ready.get(name, {})
-        waiting.pop(connection, None)
-        if not waiting:
-            self._ready.pop(name, None)
+        waiting = self._ready.get(name)
+        if waiting is not None:
+            waiting.discard(connection)
+            if not waiting:
+                del self._ready[name]
 
     @property
     def undecided(self) -> int:

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
@@ -142,7 +142,10 @@ def read(path: Path) -> HostKey:
     :raises FilesError: if it can't be read or used.
     """
     try:
-        private = serialization.load_ssh_private_key(path.read_bytes(), None)
+        # The usual check of an RSA key takes 0.15 s, in which no client can log in.
+        private = serialization.load_ssh_private_key(
+            path.read_bytes(), None, unsafe_skip_rsa_key_validation=True
+        )
     except OSError as error:
         raise FilesError(f"{error.filename or path}: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -150,7 +153,19 @@ def read(path: Path) -> HostKey:
     wanted = rsa.RSAPrivateKey if path.name == RSA else ed25519.Ed25519PrivateKey
     if not isinstance(private, wanted):
         raise FilesError(f"{path}: a private key of another kind")
+    if isinstance(private, rsa.RSAPrivateKey) and not _can_sign(private):
+        raise FilesError(f"{path}: the private key is damaged")
     return HostKey(private)
+
+
+def _can_sign(private: rsa.RSAPrivateKey) -> bool:
+    """Return whether the parts of a key fit together."""
+    how = padding.PKCS1v15(), hashes.SHA256()
+    try:
+        private.public_key().verify(private.sign(b"", *how), b"", *how)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _make(name: str) -> bytes:
