@@ -25,7 +25,7 @@ from chat_twisted.node_options import ClusterOptions
 from chat_twisted.options import Options
 from chat_twisted.state_folder import StateFolder, Storage, Watcher
 from chat_twisted.storage import archive, joining, replica
-from chat_twisted.storage.log import Bounds, Unknown
+from chat_twisted.storage.log import Bounds, LogBroken, Unknown
 from chat_twisted.storage.membership import node_number
 from chat_twisted.storage.nats import NatsLog
 from chat_twisted.storage.nats_durability import find_shortcoming
@@ -46,10 +46,9 @@ def complete(folder: Path, cluster: ClusterOptions, say: Say) -> None:
         be used.
     """
 
-    def make_peer() -> NatsPeer:
+    def make_peer(found: joining.Found) -> NatsPeer:
         try:
-            credentials, ca = _files(cluster)
-            return NatsPeer(cluster.servers, credentials=credentials, ca=ca)
+            return _make_peer(cluster, found)
         except (OSError, ValueError) as error:
             raise FilesError(f"--cluster: {error}") from None
 
@@ -68,8 +67,7 @@ def examine(
     """
 
     async def look() -> Bounds | None:
-        credentials, ca = _files(cluster)
-        peer = NatsPeer(cluster.servers, credentials=credentials, ca=ca)
+        peer = _make_peer(cluster, found)
         try:
             return await peer.look()
         finally:
@@ -77,7 +75,7 @@ def examine(
 
     try:
         bounds = asyncio.run(look())
-    except (OSError, ValueError, Unknown) as error:
+    except (OSError, ValueError, Unknown, LogBroken) as error:
         raise FilesError(f"--cluster: {error}") from None
     if found.place is not None and found.place.name != cluster.node:
         note(f"--node: the archive in {folder} was that of node {found.place.name}")
@@ -85,6 +83,18 @@ def examine(
         note("--cluster: there is no log yet; the start makes it")
     elif joining.needs_copy(bounds, found.place, found.version, folder):
         note("--cluster: the start copies the archive of another node")
+
+
+def _make_peer(cluster: ClusterOptions, found: joining.Found) -> NatsPeer:
+    """Connect to the NATS servers. The archive of a node belongs to a log that was made before.
+
+    :param found: what the state folder has.
+    :raises ValueError: if a URL or a file has mistakes.
+    :raises OSError: if a file can't be read.
+    """
+    credentials, ca = _files(cluster)
+    may_make = found.place is None
+    return NatsPeer(cluster.servers, credentials=credentials, ca=ca, may_make=may_make)
 
 
 def _files(cluster: ClusterOptions) -> list[str | None]:
@@ -111,7 +121,9 @@ class ClusterStorage(Storage):
         self.start = Start(node_number(cluster.node), options.decide, folder.opened.after)
         self._reactor = reactor
         credentials, ca = _files(cluster)
-        self._nats = NatsLog(cluster.servers, reactor, credentials=credentials, ca=ca)
+        self._nats = NatsLog(
+            cluster.servers, reactor, credentials=credentials, ca=ca, may_make=place is None
+        )
         self._copies = Copies(folder.path, cluster.node, self._nats, reactor)
         self._node: ReplicatedLedger[Request] = ReplicatedLedger(
             self._store,
@@ -148,8 +160,8 @@ class ClusterStorage(Storage):
         while True:
             try:
                 keepers = await self._nats.keepers()
-            except Unknown as error:
-                reason, is_certain = str(error), False
+            except (Unknown, LogBroken) as error:
+                reason, is_certain = str(error), isinstance(error, LogBroken)
             else:
                 reason, is_certain = await find_shortcoming(keepers, self._monitors, self._reactor)
             if not reason:

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted.core.message import Message
 from chat_twisted.storage import archive, copying, index
-from chat_twisted.storage.log import Bounds, Unknown
+from chat_twisted.storage.log import Bounds, LogBroken, Unknown
 from chat_twisted.storage.offering import Copies
 from tests.store import write
 
@@ -29,6 +29,7 @@ class Questions:
     """The questions and answers of a log, without delay.
 
     :ivar limits: what ``bounds`` returns; None while the log does not answer.
+    :ivar broken: why the log can't be followed; empty if it can.
     :ivar asked: the topics of all questions.
     :ivar pieces: how many questions for pieces there were.
     :ivar closed: how often it was closed.
@@ -39,6 +40,7 @@ class Questions:
     def __init__(self) -> None:
         self.answers: dict[str, list[Callable[[bytes], Deferred[bytes]]]] = {}
         self.limits: Bounds | None = Bounds(STREAM, 8, 20)
+        self.broken = ""
         self.asked: list[str] = []
         self.pieces = 0
         self.closed = 0
@@ -49,6 +51,8 @@ class Questions:
         self.answers.setdefault(topic, []).append(answer)
 
     def bounds(self) -> Deferred[Bounds]:
+        if self.broken:
+            return fail(LogBroken(self.broken))
         return fail(Unknown("no answer")) if self.limits is None else succeed(self.limits)
 
     def ask(self, topic: str, data: bytes, patience: float) -> Deferred[bytes]:

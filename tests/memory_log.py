@@ -79,6 +79,7 @@ class Line:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.cut = False
+        self.broken = ""
         self.loses_answers = False
         self.delays = False
         self.repeats = 1
@@ -157,6 +158,8 @@ class Line:
     def bounds(self) -> Deferred[Bounds]:
         if self.cut:
             return fail(Unknown("not connected"))
+        if self.broken:
+            return fail(LogBroken(self.broken))
         return succeed(Bounds(self.log.identity, self.log.first, self.log.last))
 
     def purge(self, below: int) -> Deferred[None]:

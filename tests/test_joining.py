@@ -14,7 +14,7 @@ from chat_twisted.storage.clustered import Node
 from chat_twisted.storage.joining import Found, complete, look, needs_copy, prepare
 from chat_twisted.storage.log import Bounds
 from chat_twisted.storage.upgrade import ArchiveError
-from tests.copying import STREAM, CopyTestCase, fill, not_now, texts
+from tests.copying import STREAM, CopyTestCase, Questions, fill, not_now, texts
 
 FOLDER = Path("/state")
 
@@ -99,7 +99,9 @@ class LookTests(CopyTestCase):
 
 class CompleteTests(CopyTestCase):
     def complete(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(complete(self.log, self.folder, self.said.append, not_now))
+        return Deferred.fromCoroutine(
+            complete(self.log, self.folder, look(self.folder), self.said.append, not_now)
+        )
 
     async def test_an_empty_folder_gets_a_copy(self) -> None:
         self.offer()
@@ -142,8 +144,14 @@ class CompleteTests(CopyTestCase):
                 self.log.limits = Bounds(STREAM, 1, 20)
             return not_now(seconds)
 
-        await complete(self.log, self.folder, self.said.append, wait)
+        await complete(self.log, self.folder, Found(None, 0), self.said.append, wait)
         self.assertEqual(self.said, ["waiting for the cluster's log: no answer"])
+
+    async def test_a_log_that_can_not_be_followed_is_refused(self) -> None:
+        fill(self.folder)
+        self.log.broken = "the log does not exist any more"
+        with self.assertRaisesRegex(ArchiveError, "^--cluster: the log does not exist any more"):
+            await self.complete()
 
     async def test_a_node_does_not_wait_for_the_log(self) -> None:
         fill(self.folder)
@@ -154,13 +162,17 @@ class CompleteTests(CopyTestCase):
 
 class PrepareTests(CopyTestCase):
     def prepare(self) -> None:
-        prepare(self.folder, lambda: self.log, self.said.append)
+        def make_peer(found: Found) -> Questions:
+            self.found = found
+            return self.log
+
+        prepare(self.folder, make_peer, self.said.append)
 
     def test_a_folder_gets_its_copy_and_the_log_is_closed(self) -> None:
         self.offer_at_once()
         self.prepare()
         self.assertEqual(texts(self.folder), texts(self.peer))
-        self.assertEqual(self.log.closed, 1)
+        self.assertEqual((self.log.closed, self.found), (1, Found(None, 0)))
 
     def test_what_fails_is_an_error_and_the_log_is_closed(self) -> None:
         fill(self.folder, applied=None)

@@ -757,6 +757,16 @@ class MembershipTests(ClusterTestCase):
         self.assertEqual(indexed[-1], 1001)
         self.assert_equal_archives(a, b)
 
+    def test_a_node_stops_that_can_not_follow_the_log(self) -> None:
+        a = self.node("a")
+        a.kill()
+        a = Node(self.log, "a", self.root / "a")
+        self.nodes.append(a)
+        a.line.broken = "the log does not exist any more"
+        a.start()
+        self.run_for(0.1)
+        self.assertEqual(a.said, ["broken: the log does not exist any more"])
+
     def test_an_archive_of_another_chat_is_not_brought_into_a_cluster(self) -> None:
         [a] = self.up("a")
         self.log.lines.remove(a.line)

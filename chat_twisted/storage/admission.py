@@ -24,7 +24,7 @@ from chat_twisted.logs import Logger
 from chat_twisted.storage import replica
 from chat_twisted.storage.applying import WRITE_AGAIN, Applier
 from chat_twisted.storage.embedded import Writer
-from chat_twisted.storage.log import Bounds, Log, Unknown
+from chat_twisted.storage.log import Bounds, Log, LogBroken, Unknown
 from chat_twisted.storage.membership import LEASE, NameTaken, OtherOptions
 from chat_twisted.storage.outbox import Outbox
 from chat_twisted.storage.records import FORMAT, Up
@@ -142,6 +142,9 @@ class Admission(Generic[Request]):
         while not self._stopped:
             try:
                 return await self._to.bounds()
+            except LogBroken as error:
+                self._broken(str(error))
+                return None
             except Unknown as error:
                 if not said:
                     self._log.warn(

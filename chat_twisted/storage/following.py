@@ -40,6 +40,8 @@ LATE = 0.05
 RETRY = 0.2
 """Seconds before the source is asked again that has not answered, or not had a record."""
 
+GONE = "the log does not exist any more"
+
 DOUBT_PAUSES = (0.1, 0.4, 1.0, 2.5)
 """Seconds after which the source is asked again, each time that it has said that records that were
 taken are missing. After the last time that is believed: a server that has stood still, or has just
@@ -311,7 +313,7 @@ class Follower:
     def _judge(self, bounds: Bounds | None) -> tuple[str, str]:
         """Return why the log certainly can't be followed, and why perhaps; empty if it can."""
         if bounds is None:
-            return "", "the log does not exist any more"
+            return "", GONE
         if self._identity is not None and bounds.identity != self._identity:
             return "it is another log: it was deleted and made anew", ""
         if bounds.first > self._end + 1:

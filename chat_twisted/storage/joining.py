@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from chat_twisted.files import Say
 from chat_twisted.storage import archive, clustered, upgrade
 from chat_twisted.storage.copying import Peer, Sleep, fetch
-from chat_twisted.storage.log import Bounds, Unknown
+from chat_twisted.storage.log import Bounds, LogBroken, Unknown
 from chat_twisted.storage.upgrade import ArchiveError
 
 LOG_AFTER = 2.0
@@ -31,54 +31,6 @@ class ClosingPeer(Peer, Protocol):
         """Close the connection."""
 
 
-def prepare(folder: Path, make_peer: Callable[[], ClosingPeer], say: Say) -> None:
-    """Copy the files of another node into a state folder, if it needs them for this cluster. Blocks
-    until that is done.
-
-    :param folder: as ``files.make_private_folder`` returns it; this process has locked it.
-    :param make_peer: called in the asyncio loop.
-    :param say: reports one line to the operator.
-    :raises ArchiveError: if the folder can't be used in this cluster.
-    """
-
-    async def run() -> None:
-        peer = make_peer()
-        try:
-            await complete(peer, folder, say)
-        finally:
-            await peer.close()
-
-    try:
-        asyncio.run(run())
-    except KeyboardInterrupt:
-        raise ArchiveError(f"{folder}: interrupted before it was ready for the cluster") from None
-
-
-async def complete(peer: Peer, folder: Path, say: Say, sleep: Sleep = asyncio.sleep) -> None:
-    """Copy the files of another node into a state folder, if it needs them for this cluster.
-
-    A folder that was used in a cluster before does not wait for the log.
-
-    :param folder: as ``files.make_private_folder`` returns it; this process has locked it.
-    :param say: as in ``fetch``.
-    :raises ArchiveError: if the folder can't be used in this cluster.
-    """
-    found = look(folder)
-    said = ""
-    while True:
-        try:
-            bounds = await peer.bounds()
-            break
-        except Unknown as error:
-            if found.place is not None:
-                return  # the ledger follows the log as soon as it answers
-            if said != (said := str(error)):
-                say(f"waiting for the cluster's log: {error}")
-        await sleep(LOG_AFTER)
-    if needs_copy(bounds, found.place, found.version, folder):
-        await fetch(peer, folder, say, sleep)
-
-
 class Found(NamedTuple):
     """What a state folder has.
 
@@ -88,6 +40,60 @@ class Found(NamedTuple):
 
     place: clustered.Node | None
     version: int
+
+
+def prepare(folder: Path, make_peer: Callable[[Found], ClosingPeer], say: Say) -> None:
+    """Copy the files of another node into a state folder, if it needs them for this cluster. Blocks
+    until that is done.
+
+    :param folder: as ``files.make_private_folder`` returns it; this process has locked it.
+    :param make_peer: called in the asyncio loop with what the folder has.
+    :param say: reports one line to the operator.
+    :raises ArchiveError: if the folder can't be used in this cluster.
+    """
+
+    found = look(folder)
+
+    async def run() -> None:
+        peer = make_peer(found)
+        try:
+            await complete(peer, folder, found, say)
+        finally:
+            await peer.close()
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        raise ArchiveError(f"{folder}: interrupted before it was ready for the cluster") from None
+
+
+async def complete(
+    peer: Peer, folder: Path, found: Found, say: Say, sleep: Sleep = asyncio.sleep
+) -> None:
+    """Copy the files of another node into a state folder, if it needs them for this cluster.
+
+    A folder that was used in a cluster before does not wait for the log.
+
+    :param folder: as ``files.make_private_folder`` returns it; this process has locked it.
+    :param found: what the folder has.
+    :param say: as in ``fetch``.
+    :raises ArchiveError: if the folder can't be used in this cluster.
+    """
+    said = ""
+    while True:
+        try:
+            bounds = await peer.bounds()
+            break
+        except LogBroken as error:
+            raise ArchiveError(f"--cluster: {error}; docs/cluster.rst says more") from None
+        except Unknown as error:
+            if found.place is not None:
+                return  # the ledger follows the log as soon as it answers
+            if said != (said := str(error)):
+                say(f"waiting for the cluster's log: {error}")
+        await sleep(LOG_AFTER)
+    if needs_copy(bounds, found.place, found.version, folder):
+        await fetch(peer, folder, say, sleep)
 
 
 def look(folder: Path) -> Found:

@@ -31,7 +31,8 @@ class Unknown(Exception):
 
 class LogBroken(Exception):
     """The log can't be followed any more: records that were not taken are no longer stored, records
-    that were taken are missing, or it is another log. ``str`` says to the operator what happened.
+    that were taken are missing, it is another log, or there is none. ``str`` says to the operator
+    what happened.
     """
 
 
@@ -75,7 +76,10 @@ class Log(Protocol):
         """
 
     def bounds(self) -> Deferred[Bounds]:
-        """Return which log it is and what it stores. Fails with ``Unknown``."""
+        """Return which log it is and what it stores.
+
+        :return: fails with ``Unknown``, or with ``LogBroken`` if the log can't be used.
+        """
 
     def purge(self, below: int) -> Deferred[None]:
         """Delete the records with positions lower than ``below``. Fails with ``Unknown``."""

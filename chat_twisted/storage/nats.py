@@ -15,9 +15,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chat_twisted.logs import Logger
+from chat_twisted.storage import following
 from chat_twisted.storage.following import Fetched, Follower
 from chat_twisted.storage.log import Bounds, LogBroken, NotTaken, Taken, Unknown
 from chat_twisted.storage.nats_client import Message
@@ -81,7 +83,7 @@ class JetStreamError(Exception):
 
 
 class NatsLog:
-    """A log on a JetStream stream, which is made if it is missing.
+    """A log on a JetStream stream.
 
     :param urls: of the servers of one cluster: ``nats://[user:password@|token@]host[:port]``;
         ``tls://`` if they must encrypt.
@@ -92,6 +94,7 @@ class NatsLog:
     :param name: the stream's name, with which all subjects begin. Letters, digits, "-" and "_".
     :param max_bytes: maximum size of the stream if it is made, in bytes; if the servers have less
         space, it is halved until they have it. None for ``MAX_SIZE``.
+    :param may_make: whether the stream is made if it is missing. Once it has been seen, it is not.
     :raises ValueError: if a URL or a file has mistakes.
     :raises OSError: if a file can't be read.
     """
@@ -107,6 +110,7 @@ class NatsLog:
         ca: str | None = None,
         name: str = "chat",
         max_bytes: int | None = None,
+        may_make: bool = True,
     ) -> None:
         self._name = name
         self._subject = f"{name}.log"
@@ -115,7 +119,7 @@ class NatsLog:
         self._max_bytes = max_bytes
         self._reactor = reactor
         self._follower: Follower | None = None
-        self._may_make = True  # the stream: until it has been seen
+        self._may_make = may_make
         self._is_online = False
         self._stuck_since: float | None = None  # when no record has been taken any more
         self._connection = NatsConnection(
@@ -200,7 +204,8 @@ class NatsLog:
     # What the follower asks
 
     async def _info(self) -> dict[str, Any] | None:
-        """Return what the leader says about the stream; make it if it was never seen.
+        """Return what the leader says about the stream; make it if that is allowed. None if there
+        is none.
 
         :raises Unknown: if there is no leader: then any server answers, with what it knows.
         """
@@ -222,7 +227,7 @@ class NatsLog:
         return None if info is None else _bounds(info)
 
     def describe(self) -> Deferred[Bounds | None]:
-        """Return what is stored; make the stream if it was never seen."""
+        """Return what is stored; make the stream if that is allowed. None if there is none."""
         return Deferred.fromCoroutine(self._describe())
 
     def fetch(self, after: int) -> Deferred[Fetched]:
@@ -260,33 +265,50 @@ class NatsLog:
         """Return which log it is and what it stores. See ``Log``."""
 
         async def bounds() -> Bounds:
-            described = await self._describe()
-            if described is None:
-                raise Unknown("there is no log")
-            return described
+            return _bounds(await self._require_info())
 
         return Deferred.fromCoroutine(bounds())
 
+    async def _require_info(self) -> dict[str, Any]:
+        """Do as ``_info``.
+
+        :raises Unknown: as there.
+        :raises LogBroken: if there is no stream, and this log may not make it. A server may say so
+            that has just started, so it is asked several times.
+        """
+        for pause in (*following.DOUBT_PAUSES, None):
+            info = await self._info()
+            if info is not None:
+                return info
+            if pause is not None:
+                await deferLater(self._reactor, pause)
+        raise LogBroken(following.GONE)
+
     def look(self) -> Deferred[Bounds | None]:
-        """Return what is stored, and change nothing; None if there is no stream."""
+        """Return what is stored, and change nothing; None if there is no stream yet.
+
+        :return: fails with ``Unknown``, or with ``LogBroken`` if the log can't be used.
+        """
 
         async def look() -> Bounds | None:
             await self._connection.ready(API_PATIENCE)
             try:
                 return _bounds(await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND}))
             except JetStreamError:
+                if not self._may_make:
+                    raise LogBroken(following.GONE) from None
                 return None
 
         return Deferred.fromCoroutine(look())
 
     def keepers(self) -> Deferred[frozenset[str]]:
-        """Return the names of the servers that keep the log. Fails with ``Unknown``."""
+        """Return the names of the servers that keep the log.
+
+        :return: fails with ``Unknown``, or with ``LogBroken`` if the log can't be used.
+        """
 
         async def keepers() -> frozenset[str]:
-            info = await self._info()
-            if info is None:
-                raise Unknown("there is no log")
-            cluster = info["cluster"]
+            cluster = (await self._require_info())["cluster"]
             others = [replica["name"] for replica in cluster.get("replicas") or ()]
             return frozenset([cluster["leader"], *others])
 

@@ -30,10 +30,13 @@ class NatsPeer:
         credentials: str | None = None,
         ca: str | None = None,
         name: str = "chat",
+        may_make: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         clock = _LoopClock(self._loop)
-        self._log = NatsLog(urls, clock, credentials=credentials, ca=ca, name=name)
+        self._log = NatsLog(
+            urls, clock, credentials=credentials, ca=ca, name=name, may_make=may_make
+        )
         self._log.start()
 
     def bounds(self) -> Awaitable[Bounds]:

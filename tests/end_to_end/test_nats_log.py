@@ -419,7 +419,15 @@ class BrokenTests(OneServerTestCase):
         a = await self.filled()
         await self.function(a, "STREAM.DELETE")
         self.assertIn("does not exist", await a.broken)
-        await self.failUnlessFailure(a.log.bounds(), Unknown)
+        await self.failUnlessFailure(a.log.bounds(), LogBroken)
+
+    async def test_a_log_that_must_be_there_is_not_made(self) -> None:
+        self.doubt_quickly()
+        log = self.log(self.server.url, may_make=False)
+        for ask in (log.bounds, log.keepers, log.look):
+            problem = await self.failUnlessFailure(ask(), LogBroken)
+            self.assertIn("does not exist", str(problem))
+        self.assertIsNone(await self.log(self.server.url).look())
 
     async def test_an_old_copy_of_the_log_is_shorter(self) -> None:
         self.doubt_quickly()

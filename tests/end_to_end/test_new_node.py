@@ -176,7 +176,7 @@ from chat_twisted.storage import copying, joining
 from chat_twisted.storage.nats_peer import NatsPeer
 
 copying.TRY_AFTER = 0.2
-joining.prepare(Path(sys.argv[1]), lambda: NatsPeer(sys.argv[2:]), print)
+joining.prepare(Path(sys.argv[1]), lambda found: NatsPeer(sys.argv[2:]), print)
 """
 
 
