@@ -8,7 +8,7 @@ from datetime import UTC
 from twisted.internet.defer import Deferred
 
 from chat_twisted.client import reader as reader_module
-from chat_twisted.client import screen as screen_module
+from chat_twisted.client import waiting_lines
 from chat_twisted.client.reader import HELP
 from chat_twisted.ui.errors import NotConnected
 from chat_twisted.ui.layout import Line, MessageLayout
@@ -178,7 +178,7 @@ class ReaderTests(ReaderTestCase):
 
     @on_a_terminal
     async def test_much_that_comes_meanwhile_is_written_under_it(self) -> None:
-        self.patch(screen_module, "MAX_WAITING", 50)
+        self.patch(waiting_lines, "MAX_WAITING", 50)
         await self.open(5)
         for number in range(200):
             self.hear(f"meanwhile {number}")

@@ -31,7 +31,7 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
 from chat_twisted.client import screen as screen_module
-from chat_twisted.client import themes
+from chat_twisted.client import themes, waiting_lines
 from chat_twisted.client import wrapping as wrapping_module
 from chat_twisted.client.completion import CommandCompleter
 from chat_twisted.client.config import Config
@@ -560,7 +560,7 @@ class ShowingTests(ScreenTestCase):
 
     @on_a_terminal
     async def test_much_is_written_piece_by_piece_while_nothing_more_is_received(self) -> None:
-        self.patch(screen_module, "MAX_WAITING", 50)
+        self.patch(waiting_lines, "MAX_WAITING", 50)
         self.patch(screen_module, "SHOWN_AT_ONCE", 10)
         for first in range(0, 60, 15):
             self.hear("\n".join(f"line{i}" for i in range(first, first + 15)))
@@ -634,7 +634,7 @@ class ColourTests(ScreenTestCase):
         self.assertEqual(self.screen._prompt.editing_mode, EditingMode.VI)
         self.press("/dance\r")
         await self.see("! No such command: /dance (/help)", "ALL> /dance")
-        style = self.screen._style.get_attrs_for_style_str
+        style = self.screen._prompt.style.get_attrs_for_style_str
         self.assertEqual((style("class:error").color, style("class:dim").color), ("123456", ""))
         self.assertEqual(style("class:mark").color, "d7af00")
 

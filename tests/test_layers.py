@@ -239,6 +239,7 @@ LAYERS = {
         "client.themes",
         "client.terminal_kind",
         "client.terminal_output",
+        "client.waiting_lines",
         "client.key_parser",
         "client.remote",
         "client.keys",

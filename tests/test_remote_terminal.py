@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
-from chat_twisted.client import screen as screen_module
+from chat_twisted.client import waiting_lines
 from chat_twisted.client.config import Config
 from chat_twisted.client.remote import (
     MAX_HISTORY,
@@ -347,7 +347,7 @@ class WaitingTests(RemoteTestCase):
         self.assertEqual(terminal.glass.lines, ["hello", "ALL> x"])
 
     def test_nothing_more_is_received_while_much_waits(self) -> None:
-        self.patch(screen_module, "MAX_WAITING", 20)
+        self.patch(waiting_lines, "MAX_WAITING", 20)
         terminal = self.terminal
         terminal.screen.hold()
         terminal.show(*["x"] * 21)
@@ -357,7 +357,7 @@ class WaitingTests(RemoteTestCase):
         self.assertFalse(terminal.view.session.is_paused)
 
     def test_no_key_is_taken_while_much_waits(self) -> None:
-        self.patch(screen_module, "MAX_WAITING", 20)
+        self.patch(waiting_lines, "MAX_WAITING", 20)
         terminal, waiting = self.terminal, []
 
         def take(line: str) -> str:

@@ -34,24 +34,14 @@ from chat_twisted.client.prompt import Prompt
 from chat_twisted.client.reader import Reader, ReaderPages
 from chat_twisted.client.remote import MAX_LINE, RemoteInput, RemoteOutput
 from chat_twisted.client.terminal_kind import QUESTION, TerminalKind
-from chat_twisted.client.terminal_output import TerminalOutput, pen
-from chat_twisted.client.wrapping import (
-    BREAKS,
-    NO_BREAKS,
-    SEQUENCE,
-    length,
-    shorten,
-    width,
-    wrap,
-)
+from chat_twisted.client.terminal_output import TerminalOutput
+from chat_twisted.client.waiting_lines import WaitingLines
+from chat_twisted.client.wrapping import shorten, width, wrap
 from chat_twisted.text import printable
 from chat_twisted.ui.layout import Line
 
 SHOWN_AT_ONCE = 100
 """Number of lines that are written before the keyboard is read again."""
-
-MAX_WAITING, MAX_WAITING_TEXT = 2000, 4 * 1024 * 1024
-"""Lines, and characters in them, that may wait for the terminal before receiving is paused."""
 
 TIMEOUT, READER_TIMEOUT = 1.0, 0.05
 """Maximum seconds between the keys of a sequence, at the prompt and in the reader."""
@@ -126,11 +116,6 @@ class Screen:
         local: bool = True,
     ) -> None:
         self.done: Deferred[tuple[int, str]] = Deferred()
-        self._lines: deque[Line] = deque()
-        self._waiting_text = 0  # their characters
-        self._written = self._shown = 0  # the numbers of lines so far
-        # what to call when so many lines have been written
-        self._when_shown: deque[tuple[int, Callable[[], None]]] = deque()
         self._drawing: asyncio.Handle | None = None
         self._paused = False
         self._is_held = False  # output waits for the terminal
@@ -153,14 +138,15 @@ class Screen:
         self._output = output or TerminalOutput(sys.stdout, _size, environment)
         self._input = input or create_input()
         self._parse_keys()
-        self._style = themes.style(config.theme, config.colours, environment)
+        style = themes.style(config.theme, config.colours, environment)
+        self._lines = WaitingLines(self._output, style)
         self._completions = CompletionRound(CommandCompleter(lambda: self.view, files=local))
         self._prompt = Prompt(
             self,
             input=self._input,
             output=self._output,
             history=history,
-            style=self._style,
+            style=style,
             accept=self._accept,
             full=self._tell_full,
             rewraps=lambda: self._kind.rewraps,
@@ -204,11 +190,10 @@ class Screen:
         if not self._is_gone:
             with contextlib.suppress(OSError), self._output.together():
                 self._output.disable_bracketed_paste()
-                self._write(len(self._lines))
-            self._tell_written()
+                self._lines.write(len(self._lines))
+            self._lines.tell_written()
         self._is_over = True
         self._lines.clear()
-        self._when_shown.clear()
         self._questions.clear()
         self._close_streams()
         assert self._result is not None
@@ -329,8 +314,8 @@ class Screen:
         )
         with self._output.together():
             prompt.renderer.erase()
-            self._write(len(self._lines))
-        self._tell_written()
+            self._lines.write(len(self._lines))
+        self._lines.tell_written()
         self._resume()  # the reader waits for answers
         prompt.renderer.full_screen = True
         prompt.layout = self._reader.layout
@@ -363,10 +348,12 @@ class Screen:
         """Show lines above the prompt, as soon as they can be drawn."""
         if self._is_over or self._is_gone:
             return
-        self._lines.extend(lines)
-        self._shown += len(lines)
-        self._waiting_text += sum(map(length, lines))
-        if not self._paused and self._fullness() > 1 and (self._reader is None or self._is_held):
+        self._lines.add(lines)
+        if (
+            not self._paused
+            and self._lines.fullness > 1
+            and (self._reader is None or self._is_held)
+        ):
             self._paused = True
             self.view.session.pauseProducing()
             self._take_keys()
@@ -376,13 +363,7 @@ class Screen:
         """Call ``then`` when all lines that have been shown so far have been written to the
         terminal; never, if it is lost before.
         """
-        if self._lines:
-            self._when_shown.append((self._shown, then))
-        else:
-            then()
-
-    def _fullness(self) -> float:
-        return max(len(self._lines) / MAX_WAITING, self._waiting_text / MAX_WAITING_TEXT)
+        self._lines.when_written(then)
 
     def draw_soon(self) -> None:
         """Write the lines that wait, and draw the prompt, after what else waits in the loop."""
@@ -404,17 +385,17 @@ class Screen:
             return
         with self._output.together():
             # Behind the reader lines are written when they are many, or after it.
-            if self._lines and (self._reader is None or self._fullness() >= 1):
+            if self._lines and (self._reader is None or self._lines.fullness >= 1):
                 self._prompt.renderer.erase()
-                self._write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
+                self._lines.write(SHOWN_AT_ONCE if self._reader is None else len(self._lines))
             self._prompt.draw()
-        self._tell_written()
+        self._lines.tell_written()
         if self._lines and self._reader is None:
             self.draw_soon()  # after input from the keyboard and the server
         self._resume()
 
     def _resume(self) -> None:
-        if self._paused and self._fullness() < 0.5:
+        if self._paused and self._lines.fullness < 0.5:
             self._paused = False
             self.view.session.resumeProducing()
             self._take_keys()
@@ -435,29 +416,6 @@ class Screen:
             self._has_asked = True
             self._output.write_raw(QUESTION)  # now that its answer is not echoed
             self._output.flush()
-
-    def _write(self, count: int) -> None:
-        output = self._output
-        columns, count = output.get_size().columns, min(count, len(self._lines))
-        styles = pen(self._style, output.get_default_color_depth())
-        if count:
-            output.reset_attributes()
-            output.write_raw(NO_BREAKS)
-        for _ in range(count):
-            waited = self._lines.popleft()
-            self._waiting_text -= length(waited)
-            for row in wrap(waited, columns, whole_links=True):
-                for style, text in row:
-                    output.write_raw(text if style == SEQUENCE else styles[style] + text)
-                output.write_raw(styles[""] + "\r\n")
-        if count:
-            output.write_raw(BREAKS)
-            output.flush()
-        self._written += count
-
-    def _tell_written(self) -> None:
-        while self._when_shown and self._when_shown[0][0] <= self._written:
-            self._when_shown.popleft()[1]()
 
     def columns(self) -> int:
         """Return the width of the terminal, in columns."""
@@ -517,8 +475,6 @@ class Screen:
         """End without drawing: the terminal is gone."""
         self._is_gone = True
         self._lines.clear()
-        self._when_shown.clear()
-        self._waiting_text = 0
         self._close_streams()
         self.stop(0, "")
 
