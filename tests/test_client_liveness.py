@@ -14,6 +14,7 @@ class LivenessTests(TestCase):
         self.waits = self.paused = self.has_others = False
         self.pings: list[float] = []
         self.given_up: list[float] = []
+        self.reasons: list[str] = []
         self.liveness = Liveness(
             self.clock,
             lambda: self.waits,
@@ -24,7 +25,8 @@ class LivenessTests(TestCase):
         )
         self.liveness.start()
 
-    def give_up(self) -> None:
+    def give_up(self, reason: str) -> None:
+        self.reasons.append(reason)
         self.given_up.append(self.clock.seconds())
         self.liveness.stop()
 
@@ -41,6 +43,31 @@ class LivenessTests(TestCase):
         self.waits = True
         self.pass_time(IDLE)
         self.assertEqual((self.pings, self.given_up), ([10], [40]))
+
+    def test_a_connection_on_which_nothing_comes_in_time_is_given_up(self) -> None:
+        self.liveness.expect_within(15, "no answer")
+        self.clock.advance(14)
+        self.assertEqual(self.given_up, [])
+        self.clock.advance(1)
+        self.assertEqual((self.given_up, self.reasons), ([15], ["no answer"]))
+
+    def test_the_first_bytes_end_the_wait_for_them(self) -> None:
+        self.liveness.expect_within(15, "no answer")
+        self.clock.advance(14)
+        self.liveness.heard()
+        self.clock.advance(1)
+        self.assertEqual(self.given_up, [])
+
+    def test_a_session_that_is_paused_when_the_time_is_over_does_not_give_up(self) -> None:
+        self.liveness.expect_within(15, "no answer")
+        self.paused = True
+        self.clock.advance(15)
+        self.assertEqual(self.given_up, [])
+
+    def test_a_lost_connection_ends_the_wait_for_the_first_bytes(self) -> None:
+        self.liveness.expect_within(15, "no answer")
+        self.liveness.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_one_of_several_hosts_is_asked_and_given_up_in_a_quarter_of_the_time(self) -> None:
         for waits, pinged, given_up in ((False, 15, 30), (True, 2.5, 10)):

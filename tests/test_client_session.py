@@ -662,7 +662,7 @@ class OwnMessagesTests(ReconnectTestCase):
             self.forward(number, "alice")
         self.assertEqual(self.shown(), [1])
         self.forward(1600)
-        self.assertEqual(self.session._own.numbers, set())
+        self.assertEqual(self.session._inbox.own.numbers, set())
 
     def test_what_was_said_elsewhere_is_shown_though_one_is_always_saying_something(self) -> None:
         self.send("bob", "under way")

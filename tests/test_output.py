@@ -47,7 +47,7 @@ WRITERS = {
     ("client.identity", "ask_at_the_terminal"),
     ("client.pipe", "_show"),
     ("client.prompt", "render"),
-    ("client.screen", "_write"),
+    ("client.waiting_lines", "write"),
     ("client.screen", "notify"),
     ("options", "tell"),
     ("dependencies", "_end"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 CHECK_EVERY = 10
@@ -38,7 +38,7 @@ class Liveness:
     :param waits: returns whether an answer of the server is due.
     :param paused: returns whether nothing is received for now.
     :param ping: sends PING.
-    :param give_up: called when the server does not answer any more.
+    :param give_up: called with the reason when the server does not answer any more.
     :param has_alternative: returns whether another host could answer instead.
     """
 
@@ -48,7 +48,7 @@ class Liveness:
         waits: Callable[[], bool],
         paused: Callable[[], bool],
         ping: Callable[[], object],
-        give_up: Callable[[], object],
+        give_up: Callable[[str], object],
         has_alternative: Callable[[], bool],
     ) -> None:
         self._clock = clock
@@ -63,10 +63,11 @@ class Liveness:
         self._has_pinged = False
         self._checked_at = 0.0
         self._checks: LoopingCall | None = None  # while it watches
+        self._first: IDelayedCall | None = None  # while nothing has been received
 
     def start(self) -> None:
         """Start to watch a new connection."""
-        self.heard()
+        self._is_heard()
         self.answered()
         self._checked_at = self._clock.seconds()
         self._checks = LoopingCall(self._check)
@@ -74,14 +75,33 @@ class Liveness:
         self._pace = HASTE if self._has_alternative() else 1.0
         self._checks.start(CHECK_EVERY * self._pace, now=False)
 
+    def expect_within(self, seconds: float, reason: str) -> None:
+        """Give up with ``reason`` unless something is received within so many seconds."""
+        self._first = self._clock.callLater(seconds, self._nothing_came, reason)
+
+    def _nothing_came(self, reason: str) -> None:
+        self._first = None
+        if not self._paused():  # while it is paused, nothing can be heard
+            self._give_up(reason)
+
+    def _expect_no_more(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
+
     def stop(self) -> None:
         """Watch no longer: the connection is lost."""
+        self._expect_no_more()
         if self._checks is not None:
             self._checks.stop()
             self._checks = None
 
     def heard(self) -> None:
         """Note that something was received."""
+        self._expect_no_more()
+        self._is_heard()
+
+    def _is_heard(self) -> None:
         self._heard_at = self._clock.seconds()
         self._has_pinged = False
 
@@ -95,13 +115,13 @@ class Liveness:
         was_stopped = now - self._checked_at > 2 * CHECK_EVERY * self._pace
         self._checked_at = now
         if was_stopped or self._paused():
-            self.heard()
+            self._is_heard()
         if was_stopped or not waits:
             self.answered()
         silent = now - (max(self._heard_at, self._answered_at) if waits else self._heard_at)
         silent /= self._pace
         if silent >= (SILENT_FOR if waits else 2 * IDLE) or now - self._answered_at >= ANSWERED_FOR:
-            self._give_up()
+            self._give_up("the server does not answer")
         elif silent >= (PING_AFTER if waits else IDLE) and not self._has_pinged:
             self._has_pinged = True
             self._ping()

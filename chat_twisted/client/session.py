@@ -4,9 +4,9 @@ Version 2).
 ``ClientSession`` is the Twisted protocol of the connection, and of the next one after it was lost:
 it resumes as the same user, repeats requests without an answer (``requests``), and receives missed
 messages. It reports events to a ``Listener``; requests return their answers. It must not know the
-kind of listener: a pipe, a terminal or a bot. It is long because it handles every frame that a
-server sends; what has a state of its own has a module of its own (``requests``, ``own_messages``,
-``login``, ``reconnection``, ``restoration``).
+kind of listener: a pipe, a terminal or a bot. Here are the connection, the registration, and the
+frames that nobody has asked for; requests and their answers are in ``exchange``, messages in
+``inbox``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.client import incoming, login
+from chat_twisted.client.exchange import TOO_FAST, UNAVAILABLE, Exchange
 from chat_twisted.client.hosts import Hosts
+from chat_twisted.client.inbox import Inbox
 from chat_twisted.client.liveness import Liveness
 from chat_twisted.client.login import Credentials, Login
-from chat_twisted.client.own_messages import OwnMessages
+from chat_twisted.client.output import Output
 from chat_twisted.client.reconnection import Reconnection
-from chat_twisted.client.requests import (
-    Repeater,
-    Request,
-    Requests,
-    check_request,
-    draw_id,
-    is_list,
-)
+from chat_twisted.client.requests import Repeater, check_request, draw_id, is_list
 from chat_twisted.client.restoration import Restoration
 from chat_twisted.client.waiting import FutureLikeDeferred
-from chat_twisted.core.errors import ChatError, NameInUse, TooFast, Unavailable
+from chat_twisted.core.errors import ChatError, NameInUse
 from chat_twisted.core.message import check_user_name, fold, parse_target
 from chat_twisted.frames import MAX_BODY, Frame, FrameReader, HeaderIncomplete, encode
 from chat_twisted.refusals import refusal_of
@@ -57,9 +52,6 @@ NEXT_WITHIN = 5
 GOODBYE_WITHIN = 2
 """Seconds to wait for the server to close the connection after QUIT."""
 
-HEADER_INCOMPLETE = refusal_of(HeaderIncomplete).code
-UNAVAILABLE = refusal_of(Unavailable).code
-TOO_FAST = refusal_of(TooFast).code
 NAME_IN_USE = refusal_of(NameInUse).code
 
 RECONNECT_FOR = 600
@@ -157,20 +149,8 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._before_quit = before_quit
         self._bot = bot
         self._choosing_name = False  # whether another name is awaited
-        self._last_received = 0  # the number of the last received message
-        self._last_sender = ""  # the sender of that message
-        self._has_direct = False  # whether a direct message was received just now
-        self._skips_messages = False  # whether messages are left to the server
-        self._has_skipped = False  # whether messages were left on this connection
-        self._requests = Requests(draw_id() if first_id is None else first_id)
-        self._repeater = Repeater(clock, self._send_again, reconnect_for)
-        self._own = OwnMessages(listener.received)
-        self._restoration = Restoration(self, listener)
         self._instance = secrets.token_urlsafe(12) if instance is None else instance
         self._registered = False  # on this connection
-        self._first_answer_timer: IDelayedCall | None = (
-            None  # the timeout for the server's first bytes
-        )
         self._registered_at = 0.0
         self._is_lost = False
         self._login = self._new_login()
@@ -181,13 +161,25 @@ class ClientSession(ChatSession, protocol.Protocol):
             clock,
             self._waits_for_answers,
             lambda: self._paused,
-            lambda: self._write("PING", encode("PING", "idle")),
-            lambda: self._give_up("the server does not answer"),
+            lambda: self._output.write_newest("PING", encode("PING", "idle")),
+            self._give_up,
             lambda: self._hosts.has_alternative,
         )
         self._paused = False
-        self._output = _Output(self._write_postponed)
-        self._postponed: dict[str, bytes] = {}  # frames to write when the server reads again
+        self._output = Output(self._write)
+        self._inbox = Inbox(listener)
+        self._restoration = Restoration(self, listener)
+        self._exchange = Exchange(
+            draw_id() if first_id is None else first_id,
+            listener,
+            self._inbox,
+            self._restoration,
+            Repeater(clock, lambda ids: self._exchange.send_again(ids), reconnect_for),
+            self._liveness,
+            self._reconnection,
+            self._output,
+            self._write,
+        )
 
     # Requests of the user
 
@@ -223,19 +215,7 @@ class ClientSession(ChatSession, protocol.Protocol):
             raise NotConnected("the session has ended")
         with as_refused():
             check_request(argument, headers, body, self.max_message)
-        if not self._requests:
-            self._liveness.answered()  # starts to wait now
-        id = self._requests.add(verb, argument, headers, body)
-        answered = self._requests.answered(id)
-        if verb == "SEND":
-            self._own.sending(id)
-        elif verb == "STATUS":
-            answered.addCallback(self._restoration.status_is, argument, body)
-        if self._repeater.is_waiting:  # it must not overtake requests that wait
-            self._repeater.follow(id)
-        elif self._registered:
-            self.transport.write(self._requests.frame(id))
-        return answered
+        return self._exchange.ask(verb, argument, headers, body)
 
     async def watch(self) -> list[Seen]:
         """Subscribe to presence; see ``ChatSession.watch``."""
@@ -288,8 +268,8 @@ class ClientSession(ChatSession, protocol.Protocol):
 
         Messages that were left are fetched by reconnecting.
         """
-        self._skips_messages = skip
-        if self._has_skipped and not skip and self.connected:
+        self._inbox.leaves_messages = skip
+        if self._inbox.has_left_messages and not skip and self.connected:
             self._give_up("more was said than could be read")
 
     def stopProducing(self) -> None:
@@ -302,27 +282,23 @@ class ClientSession(ChatSession, protocol.Protocol):
         """Register. Called by Twisted when a connection is made."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # frames are small, and answered one by one
-        self.transport.registerProducer(self._output, True)
-        self._output.is_full = False
-        self._postponed.clear()
+        self._output.start(self.transport)
         self._reader = FrameReader(max(self.max_message, MAX_BODY))
         self._login = self._new_login()
         self._was_connected = True
-        self._has_skipped = False
+        self._inbox.has_left_messages = False
         self._reason = ""
         self._liveness.start()
         within = NEXT_WITHIN if self._hosts.in_haste else ANSWERED_WITHIN
-        self._first_answer_timer = self._clock.callLater(
-            within, self._first_answer_timed_out, within
-        )
+        self._liveness.expect_within(within, f"no answer from {self.where} within {within} s")
         self._register()
 
     def _register(self) -> None:
         headers: list[tuple[str, object]] = [("Version", 2), ("Instance", self._instance)]
         if self.token:
             headers.append(("Session", self.token))
-        if self._last_received:  # otherwise the server sends all unconfirmed messages
-            headers.append(("Resume", self._last_received))
+        if self._inbox.last:  # otherwise the server sends all unconfirmed messages
+            headers.append(("Resume", self._inbox.last))
         if self._bot is not None:
             headers.append(("Bot", "yes" if self._bot else "no"))
         self.transport.write(encode("REGISTER", self.user, headers))
@@ -331,12 +307,11 @@ class ClientSession(ChatSession, protocol.Protocol):
         """Reconnect or end. Called by Twisted when the connection is lost."""
         self.connected = 0
         self._liveness.stop()
-        self._cancel_first_answer_timer()
         self._login.cancel()
         if not self._reason and not reason.check(ConnectionDone, ConnectionLost):
             self._reason = reason.getErrorMessage()
         was_registered, self._registered = self._registered, False
-        self._repeater.cancel()  # all requests are sent again after the next registration
+        self._exchange.stop()
         if self._quit_timer is not None or not self._may_go_on():
             self._end(self._reason)
         if self._over:
@@ -344,9 +319,8 @@ class ClientSession(ChatSession, protocol.Protocol):
         if not self._was_registered:
             self._reconnection.try_later()
             return
-        self._requests.forget_parts()
         lasted = self._clock.seconds() - self._registered_at if was_registered else 0
-        self._reconnection.lost(lasted, progress=was_registered and self._has_skipped)
+        self._reconnection.lost(lasted, progress=was_registered and self._inbox.has_left_messages)
         if not self._is_lost:
             self._is_lost = True
             self._listener.disconnected(self._reason)
@@ -380,53 +354,31 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._reconnection.end()
         if not self._over:
             self._over = True
-            self._own.end()
             why = " ".join(reason.split("\n")) or "the server has closed the connection"
-            self._requests.fail(NotConnected("closed" if self._quit_timer is not None else why))
+            self._exchange.end("closed" if self._quit_timer is not None else why)
             self._listener.lost(reason)
 
     def _waits_for_answers(self) -> bool:
         """Return whether an answer is due from the server, rather than input from the user or a
         timer.
         """
-        if self._paused or self._repeater.is_waiting or self._choosing_name:
+        if self._paused or self._choosing_name:
             return False
         if self._registered:
-            return bool(self._requests)
+            return self._exchange.waits
         return self._login.waits_for_server
-
-    def _first_answer_timed_out(self, within: int) -> None:
-        if not self._paused:  # a paused session can't hear it
-            self._give_up(f"no answer from {self.where} within {within} s")
 
     def _give_up(self, reason: str) -> None:
         self._reason = reason
         self.transport.abortConnection()
 
-    def _cancel_first_answer_timer(self) -> None:
-        if self._first_answer_timer is not None and self._first_answer_timer.active():
-            self._first_answer_timer.cancel()
-        self._first_answer_timer = None
-
-    def _write(self, kind: str, frame: bytes) -> None:
-        """Write an unrequested frame. While the server does not read, only the newest frame of each
-        ``kind`` is kept, and written when it reads again.
-        """
-        if self._output.is_full:
-            self._postponed[kind] = frame
-        else:
-            self.transport.write(frame)
-
-    def _write_postponed(self) -> None:
-        late, self._postponed = self._postponed, {}
-        for kind, frame in late.items():
-            self._write(kind, frame)
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:
         """Handle the frames in ``data``. Called by Twisted when data is received."""
         self._liveness.heard()
-        self._cancel_first_answer_timer()
-        before, self._has_direct = self._last_received, False
+        before, self._inbox.has_direct = self._inbox.last, False
         try:
             self._reader.receive_data(data)
             while (frame := self._reader.next_frame()) is not None:
@@ -438,75 +390,47 @@ class ClientSession(ChatSession, protocol.Protocol):
             self._end(f"the server broke the protocol: {error}")
             self.transport.abortConnection()
             return
-        if self._last_received > before and self._registered:
-            self._confirm(self._last_received, self._has_direct)
+        if self._inbox.last > before and self._registered:
+            self._confirm(self._inbox.last, self._inbox.has_direct)
 
     def confirm(self, number: int) -> None:
         """Confirm to the server that the user has all messages up to this number."""
         if self._registered and not self._over:
-            frame = encode("RECEIVED", self._last_sender, [("Message", number)])
-            self._write("RECEIVED", frame)
+            frame = encode("RECEIVED", self._inbox.last_sender, [("Message", number)])
+            self._output.write_newest("RECEIVED", frame)
 
     def _take(self, frame: Frame) -> None:
+        answer = Exchange.ANSWERS.get(frame.verb)
         take = self._FRAMES.get(frame.verb)
-        if take is None:
+        if answer is None and take is None:
             return  # a verb that only a newer server sends, or PONG
         if not self._registered:
             if frame.verb not in _BEFORE_REGISTERED:
                 raise HeaderIncomplete(f"{frame.verb} before REGISTERED")
             if self._is_refused:
                 return  # nothing more is expected
-        take(self, frame)
+        if answer is not None:
+            answer(self._exchange, frame)
+        elif take is not None:
+            take(self, frame)
 
     def _forwarded(self, frame: Frame) -> None:
         message = incoming.message(frame)
         if self._quit_timer is not None:
             return  # it can't be confirmed now; an account gets it again
-        if message.number > self._last_received and not self._must_skip():
-            self._last_received, self._last_sender = message.number, message.sender
-            self._has_direct |= fold(message.to) == fold(self.user)
-            if fold(message.sender) != fold(self.user):
-                self._listener.received(message)
-            else:
-                self._own.hold(message)
-            self._own.received(self._last_received)
-
-    def _sent(self, frame: Frame) -> None:
-        sent = Sent(frame.number("message"), incoming.time(frame))
-        if (request := self._answered(frame)) is not None:
-            self._own.sent(sent.number, self._last_received)
-            request.answered.callback(sent)
-            self._own.report()
+        self._inbox.received(message, self.user)
 
     def _delivered(self, frame: Frame) -> None:
         self._listener.delivered(frame.number("message"))
 
-    def _message_found(self, frame: Frame) -> None:
-        self._requests.add_message(frame, incoming.message(frame))
-
-    def _found(self, frame: Frame) -> None:
-        if (request := self._answered(frame)) is not None:
-            request.answered.callback(incoming.found(frame, request.gathered))
-
     def _list_or_event(self, frame: Frame) -> None:
         """Handle BAN, UNBAN and READ: a list, an event, or the answer to a ban from the server."""
         if is_list(frame.verb, frame.argument, "user" in frame.headers):
-            self._listed(frame)
+            self._exchange.listed(frame)
         elif frame.verb == "READ" or frame.argument.startswith("#"):
             self._event_came(frame)
         else:
-            self._changed(frame)
-
-    def _changed(self, frame: Frame) -> None:
-        if frame.argument == "messages":
-            self._found(frame)
-        elif (request := self._answered(frame)) is not None:
-            request.answered.callback(incoming.done(frame))
-
-    def _described(self, frame: Frame) -> None:
-        profile = incoming.profile(frame)
-        if (request := self._answered(frame)) is not None:
-            request.answered.callback(profile)
+            self._exchange.changed(frame)
 
     def _presence_changed(self, frame: Frame) -> None:
         self._listener.seen([incoming.seen(line) for line in incoming.lines(frame)])
@@ -517,32 +441,12 @@ class ClientSession(ChatSession, protocol.Protocol):
         self._listener.noticed(f"Announcement: {text}" if announced else text)
 
     def _pinged(self, frame: Frame) -> None:
-        self._write("PONG", encode("PONG", frame.argument))
+        self._output.write_newest("PONG", encode("PONG", frame.argument))
 
     def _said_bye(self, frame: Frame) -> None:
         self._reason = self._reason or frame.argument
         if frame.headers.get("final", "").lower() == "yes":
             self._connect_first = self._reconnect = None
-
-    def _must_skip(self) -> bool:
-        """Return whether a new message is left to the server, as all after the first
-        left one are.
-        """
-        self._has_skipped = self._has_skipped or self._skips_messages
-        return self._has_skipped
-
-    def _answered(self, frame: Frame) -> Request | None:
-        """Handle the last frame of an answer; return its request."""
-        asked = self._requests.find(frame)
-        return None if asked is None else self._settle(asked[0], done=True)
-
-    def _settle(self, id: int, *, done: bool) -> Request:
-        """Remove a request that was answered; return it."""
-        self._own.settled(id)
-        self._repeater.settled(id, done=done)
-        self._liveness.answered()
-        self._reconnection.answered()
-        return self._requests.settle(id)
 
     def _registered_as(self, frame: Frame) -> None:
         if self._registered:
@@ -552,7 +456,6 @@ class ClientSession(ChatSession, protocol.Protocol):
         if old_name and (not self.token or welcome.token != self.token):
             raise HeaderIncomplete("REGISTERED with another name")
         self._registered = True
-        self._liveness.answered()
         self._registered_at = self._clock.seconds()
         self.max_message = welcome.max_message
         self.last = welcome.last
@@ -562,22 +465,17 @@ class ClientSession(ChatSession, protocol.Protocol):
         self.moved_to = self.where if not first and self.where != self._registered_at_host else ""
         self._registered_at_host = self.where
         if not first:
-            self._own.reconnected()
-        # A new user has received nothing yet.
+            self._inbox.own.reconnected()
+        went_back = self._inbox.went_back(self.last)
         other = welcome.token != self.token and not self._login.proven
-        known = max(self._last_received, self._own.newest)
-        went_back = self.last < known
-        if went_back:
-            self._own.went_back(self.last)
-        self._last_received = 0 if other else min(self._last_received, self.last)
+        if other:
+            self._inbox.last = 0  # a new user has received nothing yet
         self.token = welcome.token
         self.forgotten = not first and (other or went_back)
         self._is_lost = False
-        if not self._requests:
-            self._reconnection.answered()
+        unanswered = self._exchange.start()
         if self._paused:
             self.transport.pauseProducing()
-        unanswered = self._requests.frames()
         self.user = welcome.name
         if old_name:  # the session has missed that its user was renamed
             event = Event("RENAMED", "", old_name, "", None, new_name=welcome.name)
@@ -595,14 +493,14 @@ class ClientSession(ChatSession, protocol.Protocol):
 
     def _event_came(self, frame: Frame) -> None:
         event = incoming.event(frame)
-        request = self._answered(frame) if frame.id else None
+        request = self._exchange.answered(frame) if frame.id else None
         if frame.id and request is None:
             return
         own = fold(event.user) == fold(self.user)
         if event.verb == "RENAMED" and own:
             self.user = event.new_name
         elif event.verb == "DELETED":
-            self._own.drop(event.number)
+            self._inbox.own.drop(event.number)
         elif event.verb in ("JOINED", "LEFT") and own:
             self._restoration.moved(event)
         if request is None:
@@ -613,19 +511,7 @@ class ClientSession(ChatSession, protocol.Protocol):
     def _refused(self, frame: Frame) -> None:
         refusal = incoming.refusal(frame)
         if self._registered:
-            id = frame.number("id") if frame.id else None
-            if self._repeat(id, refusal.code, incoming.retry_after(frame)):
-                return
-            if id is None and refusal.code == HEADER_INCOMPLETE:
-                # The server closes the connection; the request would be sent again on the next one.
-                id = self._requests.oldest()
-            if id is None or id in self._requests:
-                problem = Refused(refusal.code, refusal.text, refusal)
-                if id is None:
-                    self._listener.refused(problem)
-                else:
-                    self._settle(id, done=False).answered.errback(problem)
-                self._own.report()
+            self._exchange.refused(frame, refusal)
         elif refusal.code in login.CODES:
             self.proven = True
             self._login.refused(frame, refusal)
@@ -667,27 +553,6 @@ class ClientSession(ChatSession, protocol.Protocol):
         self.user, self.token = name, self._token_of(name)
         self._login = self._new_login()
 
-    def _repeat(self, id: int | None, code: int, seconds: int | None) -> bool:
-        """Repeat a temporarily refused request after ``seconds``; return whether it can be."""
-        if id is None or id not in self._requests:
-            return False
-        if seconds is None or code not in (UNAVAILABLE, TOO_FAST):
-            return False
-        if not self._repeater.refused(id, seconds):
-            return False
-        self._requests.forget_parts(id)  # a list starts again with its first page
-        self._liveness.answered()
-        return True
-
-    def _send_again(self, ids: list[int]) -> bool:
-        """Send requests again; return False if the server has not read earlier output."""
-        if self._output.is_full:
-            return False
-        if self._registered:
-            for id in ids:
-                self.transport.write(self._requests.frame(id))
-        return True
-
     def _write_proof(self, frame: bytes) -> None:
         self._liveness.answered()  # starts to wait now
         self.transport.write(frame)
@@ -704,60 +569,18 @@ class ClientSession(ChatSession, protocol.Protocol):
             self._listener.not_registered(problem)
         self.transport.abortConnection()  # there is nothing more to say
 
-    def _listed(self, frame: Frame) -> None:
-        asked = self._requests.add_page(frame)
-        if asked is None:
-            return
-        id, next_page = asked
-        if next_page:
-            self.transport.write(next_page)
-            return
-        request = self._settle(id, done=True)
-        if request.verb == "ROOMS":
-            self._restoration.rooms_are(request.gathered)
-        request.answered.callback(request.gathered)
-
     _FRAMES: ClassVar[dict[str, Callable[[ClientSession, Frame], None]]] = {
         "FORWARD": _forwarded,
-        "SENT": _sent,
         "DELIVERED": _delivered,
         "ERROR": _refused,
-        "WHO": _listed,
-        "ROOMS": _listed,
-        "MESSAGE": _message_found,
-        "WHOIS": _described,
-        **dict.fromkeys(("HISTORY", "SEARCH"), _found),
         **dict.fromkeys(
             ("JOINED", "LEFT", "TOPIC", "INVITED", "RANK", "MODE", "RENAMED", "DELETED"),
             _event_came,
         ),
         **dict.fromkeys(("BAN", "UNBAN", "READ"), _list_or_event),
-        **dict.fromkeys(("STATUS", "ACCOUNT", "KICK", "MUTE", "UNMUTE"), _changed),
         "PRESENCE": _presence_changed,
         "NOTICE": _noticed,
         "REGISTERED": _registered_as,
         "PING": _pinged,
         "BYE": _said_bye,
     }
-
-
-@implementer(IPushProducer)
-class _Output:
-    """A push producer that notes whether the server reads; Twisted pauses it while output waits.
-
-    :param is_empty: called when the output buffer is empty again.
-    """
-
-    def __init__(self, is_empty: Callable[[], None]) -> None:
-        self.is_full = False
-        self._is_empty = is_empty
-
-    def pauseProducing(self) -> None:
-        self.is_full = True
-
-    def resumeProducing(self) -> None:
-        self.is_full = False
-        self._is_empty()
-
-    def stopProducing(self) -> None:
-        """Called by Twisted when the connection is lost."""
