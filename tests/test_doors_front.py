@@ -27,6 +27,7 @@ from chat_twisted.core.limits import OFF, Limiter, Rate
 from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
+    DECIDE_WITHIN,
     MAX_CHAIN,
     MAX_HANDSHAKE,
     SHARE,
@@ -284,6 +285,20 @@ class HandshakeTests(FrontTestCase):
         self.clock.advance(0)
         self.assertEqual([guest.got for guest in self.framed.guests], [b"REGISTER x\n\n"])
         self.assertEqual(self.answered(*many), STEPS_AT_ONCE - 1)
+
+    def test_the_time_for_which_it_waits_for_the_server_is_not_counted(self) -> None:
+        turns: list[object] = []
+        self.patch(self.factory, "in_turn", lambda connection, begins_tls: turns.append(connection))
+        transport = self.hello()
+        self.clock.advance(DECIDE_WITHIN + 1)  # the server had no time for it until now
+        self.assertFalse(transport.disconnecting)
+        connection = transport.protocol
+        connection.go_on()
+        self.assertEqual(self.answered(transport), 1)
+        self.clock.advance(DECIDE_WITHIN - 1)
+        self.assertFalse(transport.aborted)
+        self.clock.advance(2 * DECIDE_WITHIN)
+        self.assertTrue(transport.aborted)
 
     def test_a_record_that_is_longer_than_a_handshake_is_not_kept(self) -> None:
         head = b"\x16\x03\x01\xff\xff"

@@ -207,6 +207,7 @@ class FrontConnection(TwistedProtocol):
         self._is_refused = False
         self._is_over = False
         self._step: Callable[[], None] | None = None  # called in this connection's turn
+        self._waits_since = 0.0  # for that turn
 
     @property
     def host(self) -> str | None:
@@ -219,8 +220,17 @@ class FrontConnection(TwistedProtocol):
             host = getattr(self.transport.getPeer(), "host", None)
             port = getattr(self.transport.getHost(), "port", 0)
             self._channel = Channel(host, port=port)
-            self._deadline = self.factory.clock.callLater(self.factory.decide_within, self.too_late)
+            self._start_deadline()
             self.factory.came(self)
+
+    def _start_deadline(self) -> None:
+        self._deadline = self.factory.clock.callLater(self.factory.decide_within, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        if self._step is None:
+            self.too_late()
+        else:
+            self._start_deadline()  # it is the server that is late
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection. Called by Twisted if it is lost before it has a door."""
@@ -254,6 +264,7 @@ class FrontConnection(TwistedProtocol):
             self._step = self._hand_over
         if self._step is not None:
             self.transport.pauseProducing()
+            self._waits_since = self.factory.clock.seconds()
             self.factory.in_turn(self, begins_tls=begins_tls)
 
     def handshakeCompleted(self) -> None:
@@ -269,6 +280,8 @@ class FrontConnection(TwistedProtocol):
         """Called when this connection has its turn."""
         step, self._step = self._step, None
         assert step is not None, "nothing waits"
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.delay(self.factory.clock.seconds() - self._waits_since)
         self.transport.resumeProducing()
         step()
 
