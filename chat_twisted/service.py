@@ -101,6 +101,7 @@ def makeService(options: Options) -> Service:
         storage.start,
         storage.newest,
         max_clients=options["max-clients"],
+        recent=storage.recent,
     )
     gate = Gate(lambda: hub.state, passwords, clock)
     doors = make_doors(

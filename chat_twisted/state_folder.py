@@ -7,6 +7,7 @@ or the rules of the chat.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -29,11 +30,12 @@ from chat_twisted.files import FilesError, Say, acting_as, make_private_folder, 
 from chat_twisted.log_output import open_output
 from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.options import Options
-from chat_twisted.storage import archive, index, tables
+from chat_twisted.storage import archive, index, lookup, tables
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reading import Readers
 from chat_twisted.storage.reads import ArchiveReads
+from chat_twisted.storage.sql import open_to_read
 from chat_twisted.storage.store import SQLiteStore
 
 LOCK_PATIENCE = 5.0
@@ -161,6 +163,7 @@ class Storage:
     :ivar ledger: the ledger.
     :ivar start: the first command to propose to it.
     :ivar reads: reads messages for users.
+    :ivar recent: whom the newest stored messages concern.
     :ivar settled: returns the time of day from which durations are counted, in seconds.
     :ivar retain: seconds for which messages are kept; None means for ever.
     :ivar cluster: the node that this server is; None for a single server.
@@ -194,6 +197,8 @@ class Storage:
         self.reads = ArchiveReads(self._store, self._housekeeping.when_indexed)
         self.start = Start(0, options.decide, opened.after)
         self.newest = opened.newest
+        with contextlib.closing(open_to_read(folder.path / archive.FILE)) as connection:
+            self.recent = lookup.recent(connection.cursor())
         self.cluster: Cluster | None = None
         self.rounds = Histogram()
 

@@ -53,7 +53,7 @@ from chat_twisted.core.turns import Asker
 from chat_twisted.doors.framed import FramedFactory
 from chat_twisted.frames import MAX_BODY
 from chat_twisted.memory_connection import End
-from chat_twisted.storage import archive, index, tables, upgrade
+from chat_twisted.storage import archive, index, lookup, tables, upgrade
 from chat_twisted.storage.embedded import EmbeddedLedger
 from chat_twisted.storage.housekeeping import Housekeeping
 from chat_twisted.storage.reads import ArchiveReads
@@ -208,7 +208,7 @@ class MemoryServer:
         cursor = store.connection.cursor()
         index.extend(cursor, sys.maxsize)  # as ``archive.prepare`` does
         state = load(tables.load(cursor))
-        newest = archive.newest_number(cursor)
+        newest, recent = archive.newest_number(cursor), lookup.recent(cursor)
         store.connection.commit()
         settled = SettledTime(clock.seconds, store.wall, state.time / 1000 if state.time else None)
         log_time = LogTime(clock.seconds, settled, state.time)
@@ -230,6 +230,7 @@ class MemoryServer:
             Start(0, options, 0),
             newest,
             max_clients=max_clients,
+            recent=recent,
         )
         self.housekeeping.start()
 

@@ -736,6 +736,19 @@ class KeptTests(HubTestCase):
         self.commit()
         self.assertEqual(again.texts(), [str(i) for i in range(20)])
 
+    def test_for_a_user_who_has_missed_nothing_nothing_is_read(self) -> None:
+        alice, _, carol = (self.join(name) for name in ("alice", "bob", "carol"))
+        self.leave(carol)
+        last = self.hub.newest
+        self.hub.send(alice, "bob", "hello")
+        self.commit()
+        self.assertGreater(self.hub.newest, last)
+        self.patch(lookup, "missed", None)
+        again = self.join("carol", carol.token, resume=last)
+        self.hub.send(alice, "carol", "hello")
+        self.commit()
+        self.assertEqual(again.texts(), ["hello"])
+
     def test_a_slow_session_is_brought_the_next_page_when_it_is_ready(self) -> None:
         self.patch(lookup, "SCAN", 3)
         alice, bob = self.join("alice"), self.join("bob")

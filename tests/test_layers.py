@@ -43,6 +43,7 @@ LAYERS = {
         "core.ordered",
         "core.turns",
         "core.reads",
+        "core.recent",
         "core.limits",
         "core.peerlog",
     ],

@@ -63,6 +63,24 @@ class MissedTests(ArchiveTestCase):
             upto = page.upto
         self.assertEqual(seen, list("0123456789"))
 
+    def test_the_newest_messages_tell_who_has_missed_nothing(self) -> None:
+        self.change(MADE, joined(DEV, BOB, 0), joined(DEV, CAROL, 0))
+        self.say(ALICE, DEV, "1")
+        self.change(Left(DEV, CAROL, 1))
+        self.say(BOB, ALICE, "2")
+        self.say(ALICE, DEV, "3")
+        rooms: dict[int, list[int]] = {ALICE: [], BOB: [DEV], CAROL: []}
+        for recent in (0, 1, 2, 3):
+            self.patch(lookup, "RECENT", recent)
+            found = lookup.recent(self.cursor)
+            for user, last in ((ALICE, 3), (BOB, 3), (CAROL, 1)):
+                known = max(last, 3 - recent)
+                for after in range(4):
+                    nothing = found.has_missed_nothing(user, rooms[user], after)
+                    self.assertEqual(nothing, after >= known, (recent, user, after))
+        self.say(BOB, 0, "4")
+        self.assertFalse(lookup.recent(self.cursor).has_missed_nothing(CAROL, [], 3))
+
     def test_nothing_is_no_message_up_to_the_end(self) -> None:
         self.assertEqual(lookup.missed(self.cursor, BOB, 0, 0, own=False), ([], 0))
         self.say(ALICE, CAROL, "x")

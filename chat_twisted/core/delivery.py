@@ -22,6 +22,7 @@ from chat_twisted.core.events import Event, NameChanged
 from chat_twisted.core.message import Message, seen_by
 from chat_twisted.core.model import User
 from chat_twisted.core.reads import Page, Reads
+from chat_twisted.core.recent import Recent
 from chat_twisted.core.routes import Routes
 from chat_twisted.core.sessions import Door, Request, Session
 from chat_twisted.core.state import State
@@ -84,6 +85,7 @@ class Delivery:
     :param state: returns the state, which may be ahead of the delivery.
     :param newest: the number of the newest stored message, or 0.
     :param usage: the rate limits of sessions.
+    :param recent: the newest stored messages; None for none.
     """
 
     _log = Logger()
@@ -95,7 +97,9 @@ class Delivery:
         state: Callable[[], State],
         newest: int,
         usage: Usage,
+        recent: Recent | None = None,
     ) -> None:
+        self._recent = recent or Recent(newest)
         self._reads = reads
         self._clock = clock
         self._state = state
@@ -146,7 +150,8 @@ class Delivery:
             return
         cursor = self.confirmed(user)
         start = max(cursor if resume is None else resume, user.since)
-        if start >= self.delivered_number:
+        rooms = self.routes.rooms_of(session.user)
+        if start >= self.delivered_number or self._recent.has_missed_nothing(user.id, rooms, start):
             self._go_live(session)
         else:
             name = self.routes.name_of(session.user)
@@ -254,7 +259,9 @@ class Delivery:
         Doors get them together, because many messages in one piece cost little more than one.
         """
         message, request = run[0]
+        messages = [said for said, _ in run]
         self.delivered_number = run[-1][0].number
+        self._recent.note(messages)
         if message.recipient:
             self._to_users += len(run)
         elif message.room:
@@ -266,7 +273,6 @@ class Delivery:
             self._deliver_from_several(run)
             return
         self._tell_sent(run, origin)
-        messages = [said for said, _ in run]
         if not message.recipient and not message.room:
             for door, live in self._live.items():
                 self._give(door, messages, [s for s in live if s is not origin])
@@ -318,6 +324,10 @@ class Delivery:
         hearing = (s for s in reached if s.live and s is not besides)
         for door, of_door in by_door(hearing).items():
             door.signal(signalled, of_door)
+
+    def left(self, user: int, until: int) -> None:
+        """Note that a user has left a room (``Recent.left``)."""
+        self._recent.left(user, until)
 
     def _reached(self, message: Message | Signalled) -> Collection[Session]:
         """Return the sessions here of a message's recipients and of its author."""

@@ -52,6 +52,7 @@ from chat_twisted.core.presence import (
 )
 from chat_twisted.core.queries import Queries
 from chat_twisted.core.reads import Reads
+from chat_twisted.core.recent import Recent
 from chat_twisted.core.sessions import Request, Session
 from chat_twisted.core.state import State
 from chat_twisted.core.turns import Asker
@@ -89,6 +90,7 @@ class Hub:
     :param start: the first command to propose.
     :param newest: the number of the newest stored message, or 0.
     :param max_clients: the maximum number of sessions.
+    :param recent: the newest stored messages; None for none.
     """
 
     _log = Logger()
@@ -105,6 +107,7 @@ class Hub:
         newest: int,
         *,
         max_clients: int,
+        recent: Recent | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -118,7 +121,7 @@ class Hub:
 
         self.usage = Usage(limiter, clock)
         self.queries = Queries(state, reads, self.usage, self.ask)
-        self._delivery = Delivery(reads, clock, state, newest, self.usage)
+        self._delivery = Delivery(reads, clock, state, newest, self.usage, recent)
         self._routes = self._delivery.routes
         self._watchers: Watchers[Session] = Watchers(
             clock, self._routes, self._presence, self._tell_presence

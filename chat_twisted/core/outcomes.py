@@ -143,6 +143,8 @@ class Outcomes:
                     self._gone(fact, cause)
                 case facts.UserGone(id):
                     self._delivery.absent(id, for_good=True)
+                case facts.Left(user=user, until=until):
+                    self._delivery.left(user, until)
                 case facts.CursorMoved(user, number):
                     self._delivery.cursor_moved(user, number)
             self._watchers.follow(fact)

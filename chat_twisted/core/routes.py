@@ -226,6 +226,11 @@ class Routes(Generic[S]):
                 found.update(self._following)
         return found
 
+    def rooms_of(self, user: int) -> Iterable[int]:
+        """Return the numbers of the rooms of a user who has sessions."""
+        online = self._online.get(user)
+        return () if online is None else online.rooms
+
     def _rooms_of(self, user: int) -> tuple[str, ...]:
         """Return the names of a user's rooms, for sessions that follow everybody."""
         online = self._online.get(user)
