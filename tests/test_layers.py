@@ -129,6 +129,7 @@ LAYERS = {
         "doors.version1",
         "doors.encoding",
         "doors.version2",
+        "doors.reading",
         "doors.requests",
         "doors.framed",
         "doors.irc",

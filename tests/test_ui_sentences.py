@@ -11,7 +11,7 @@ from chat_twisted.auth import passwords
 from chat_twisted.core import names, room_rules, sanctions
 from chat_twisted.core.errors import MalformedName
 from chat_twisted.core.message import check_user_name
-from chat_twisted.doors import requests
+from chat_twisted.doors import reading
 from chat_twisted.refusals import REFUSALS
 from chat_twisted.ui import sentences
 from chat_twisted.ui.commands import COMMANDS, Command, Reading, Say
@@ -184,7 +184,7 @@ class CommandTests(TestCase):
         self.assertEqual(sentences.MAX_TOPIC, room_rules.MAX_TOPIC)
         self.assertEqual(sentences.MAX_AWAY, names.MAX_WHY)
         self.assertEqual(sentences.MAX_REASON, sanctions.MAX_REASON)
-        self.assertEqual(sentences.MAX_QUERY, requests.MAX_QUERY)
+        self.assertEqual(sentences.MAX_QUERY, reading.MAX_QUERY)
         self.assertEqual(sentences.MAX_PASSWORD, passwords.MAX_PASSWORD)
 
     def test_a_new_name_may_be_taken_or_break_a_rule(self) -> None:

@@ -29,13 +29,13 @@ from chat_twisted.core.events import (
 )
 from chat_twisted.core.hub import Hashing
 from chat_twisted.core.logins import digest_of
-from chat_twisted.core.message import Message, fold
+from chat_twisted.core.message import fold
 from chat_twisted.core.model import Room
 from chat_twisted.core.ordered import Listing
 from chat_twisted.core.presence import presence_of
-from chat_twisted.core.reads import MAX_SKIP, Found, Search, Span
 from chat_twisted.core.sanctions import parse_duration, parse_subject
 from chat_twisted.core.sessions import Request
+from chat_twisted.doors import reading
 from chat_twisted.doors.encoding import (
     RANKS,
     T,
@@ -43,7 +43,6 @@ from chat_twisted.doors.encoding import (
     describe_sanction,
     describe_user,
     encode_event,
-    encode_messages,
     encode_page,
 )
 from chat_twisted.doors.version2 import Answer, Version2
@@ -52,16 +51,9 @@ from chat_twisted.frames import (
     HeaderIncomplete,
     encode,
     format_time,
-    parse_time,
     reply_headers,
 )
 from chat_twisted.refusals import UnknownCommand
-
-HISTORY_COUNT = 50
-MAX_HISTORY = 1000
-SEARCH_COUNT = 20
-MAX_SEARCH = 100
-"""The default and the maximum number of messages in the answers to HISTORY and SEARCH."""
 
 MAX_OPERATORS = 20
 """Maximum number of operators in the answer to JOIN."""
@@ -71,9 +63,6 @@ MAX_COMMON = 100
 
 VERSION_1 = ("TOSEND", "TORECV")
 """The first words after REGISTER in version 1; they are not valid as names."""
-
-MAX_QUERY = 500
-"""Maximum characters of a query."""
 
 
 def take(session: Version2, frame: Frame) -> None:
@@ -140,65 +129,6 @@ def deduplication_key(
 
 def _received(session: Version2, frame: Frame) -> None:
     session.door.hub.received(session, frame.number("message"))
-
-
-def _history(session: Version2, frame: Frame) -> None:
-    after, since = _number(frame, "after"), _time(frame, "since")
-    span = Span(
-        _count(frame, HISTORY_COUNT),
-        after,
-        _number(frame, "before"),
-        since,
-        _time(frame, "until"),
-        oldest_first=after is not None or since is not None,
-        total=frame.flag("total") or False,
-    )
-    found = session.door.hub.queries.history(session, frame.argument, span)
-    session.answer_with(frame, found.addCallback(_encode_found, frame))
-
-
-def _encode_found(found: Found, frame: Frame) -> bytes:
-    headers: list[tuple[str, object]] = []
-    if found.total is not None:
-        headers.append(("Total", found.total))
-    if found.more:
-        headers.append(("More", "yes"))
-    return encode_messages(found.messages, frame, headers)
-
-
-def _number(frame: Frame, name: str) -> int | None:
-    return frame.number(name) if name in frame.headers else None
-
-
-def _time(frame: Frame, name: str) -> int | None:
-    return parse_time(frame.headers[name]) if name in frame.headers else None
-
-
-def _count(frame: Frame, otherwise: int, most: int = MAX_HISTORY) -> int:
-    count = _number(frame, "count")
-    return min(otherwise if count is None else count, most)
-
-
-def _search(session: Version2, frame: Frame) -> None:
-    query = frame.body or ""
-    if not query.strip():
-        raise HeaderIncomplete("nothing to search for")
-    if len(query) > MAX_QUERY:
-        raise NotPermitted("too much to search for")
-    skip = _number(frame, "skip") or 0
-    if skip > MAX_SKIP:
-        raise NotPermitted("too much to leave out")
-    search = Search(
-        query,
-        _count(frame, SEARCH_COUNT, MAX_SEARCH),
-        skip,
-        since=_time(frame, "since"),
-        until=_time(frame, "until"),
-        total=frame.flag("total") or False,
-    )
-    author = frame.headers.get("from")
-    found = session.door.hub.queries.search(session, frame.argument, author, search)
-    session.answer_with(frame, found.addCallback(_encode_found, frame))
 
 
 def _delete(session: Version2, frame: Frame) -> None:
@@ -514,21 +444,13 @@ def _account(session: Version2, frame: Frame) -> None:
             session.ask(frame, commands.DropAccount(user, epoch, erase))
         case "messages":
             hub.queries.account(session)
-            found = hub.queries.sent(
-                session, _number(frame, "after") or 0, _count(frame, HISTORY_COUNT)
-            )
-            session.answer_with(frame, found.addCallback(_encode_sent, frame))
+            reading.sent(session, frame)
         case "keys":
             keys = hub.queries.account(session).keys.items()
             lines = "".join(f"{key} {comment}".rstrip() + "\n" for key, (comment, _) in keys)
             session.connection.write(encode("ACCOUNT", "keys", reply_headers(frame.id), lines))
         case _:
             raise UnknownCommand("no such thing can be done with an account")
-
-
-def _encode_sent(sent: tuple[list[Message], int | None], frame: Frame) -> bytes:
-    messages, more = sent
-    return encode_messages(messages, frame, [] if more is None else [("More", more)])
 
 
 def _hashing(session: Version2, frame: Frame) -> Hashing | None:
@@ -543,8 +465,8 @@ def _hashing(session: Version2, frame: Frame) -> Hashing | None:
 VERBS: dict[str, Callable[[Version2, Frame], None]] = {
     "SEND": _send,
     "RECEIVED": _received,
-    "HISTORY": _history,
-    "SEARCH": _search,
+    "HISTORY": reading.history,
+    "SEARCH": reading.search,
     "DELETE": _delete,
     "READ": _read,
     "WHO": _who,
