@@ -460,26 +460,23 @@ class FrontFactory(ServerFactory):
         if self._stopping:
             return None
         if self._paused:
-            self.turned_away[PAUSED] += 1
-            self._turned_away.emit(
-                host,
-                "turned away {host}: {reason}",
-                event="turned-away",
-                host=host,
-                reason=self._paused,
-            )
+            self._turn_away(host, PAUSED, self._paused)
             return None
         if not self._limiter.arrive(host, self.clock.seconds()):
-            self.turned_away[TOO_OFTEN] += 1
-            self._turned_away.emit(
-                host,
-                "turned away {host}: {reason}",
-                event="turned-away",
-                host=host,
-                reason="connects too often",
-            )
+            self._turn_away(host, TOO_OFTEN, "connects too often")
             return None
         return FrontConnection(self)
+
+    def _turn_away(self, host: str | None, counted_as: str, reason: str) -> None:
+        """Count and log a connection that is closed at once."""
+        self.turned_away[counted_as] += 1
+        self._turned_away.emit(
+            host,
+            "turned away {host}: {reason}",
+            event="turned-away",
+            host=host,
+            reason=reason,
+        )
 
     def choose(self, first: bytes) -> Choice | None:
         """Select a door by the first bytes; None if more bytes are needed. The door is the same
