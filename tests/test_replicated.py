@@ -19,8 +19,9 @@ from chat_twisted.core.entries import Duplicate, LoggedIn, Outcome
 from chat_twisted.core.errors import NoSession, Unavailable
 from chat_twisted.core.facts import AwaySet
 from chat_twisted.core.message import Message
+from chat_twisted.frames import MAX_BODY
 from chat_twisted.storage import admission, applying, cursors, duties, outbox, records, replicated
-from chat_twisted.storage.log import NotTaken
+from chat_twisted.storage.log import LARGEST, NotTaken
 from tests.memory_log import EPOCH, ClusterTestCase, MemoryLog, Node
 from tests.random_logs import Maker
 
@@ -78,6 +79,20 @@ class TogetherTests(ClusterTestCase):
         self.run_for(0.1)
         self.assertEqual(self.log.last, before + 1)
         self.assertEqual(texts(a), [str(number) for number in range(50)])
+
+    def test_no_record_is_larger_than_a_log_must_take(self) -> None:
+        [a] = self.up("a")
+        login(a, "ann", 1)
+        self.run_for(0.1)
+        begun = len(self.log.records)
+        for number in range(30):
+            a.propose(say(1, "x" * 50_000), number)
+        a.propose(say(1, "\x01" * MAX_BODY), "six bytes for each")
+        self.run_for(1)
+        sizes = [len(data) for data in self.log.records[begun:]]
+        self.assertGreater(max(sizes), outbox.MAX_BATCH - 60_000)
+        self.assertLessEqual(max(sizes), LARGEST)
+        self.assertIn("six bytes for each", a.requests)
 
     def test_batches_are_counted_with_the_time_until_they_come_back(self) -> None:
         a, b = self.up("a", "b")

@@ -13,6 +13,11 @@ from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
+LARGEST = 576 * 1024
+"""Size in bytes of the largest record, question or answer that every log must take. It may refuse
+larger ones.
+"""
+
 
 class NotTaken(Exception):
     """The record is not in the log, and it is certain that it never will be.

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from chat_twisted.logs import Logger
 from chat_twisted.storage import following
 from chat_twisted.storage.following import Fetched, Follower
-from chat_twisted.storage.log import Bounds, LogBroken, NotTaken, Taken, Unknown
+from chat_twisted.storage.log import LARGEST, Bounds, LogBroken, NotTaken, Taken, Unknown
 from chat_twisted.storage.nats_client import Message
 from chat_twisted.storage.nats_connection import NatsConnection
 
@@ -274,8 +274,10 @@ class NatsLog:
 
         :raises Unknown: as there.
         :raises LogBroken: if there is no stream, and this log may not make it. A server may say so
-            that has just started, so it is asked several times.
+            that has just started, so it is asked several times. Also if the server takes too little
+            at once.
         """
+        await self._require_size()
         for pause in (*following.DOUBT_PAUSES, None):
             info = await self._info()
             if info is not None:
@@ -284,6 +286,17 @@ class NatsLog:
                 await deferLater(self._reactor, pause)
         raise LogBroken(following.GONE)
 
+    async def _require_size(self) -> None:
+        """Wait for a connection, and check the size of messages that the server takes."""
+        await self._connection.ready(API_PATIENCE)
+        size = self._connection.max_payload
+        if 0 < size < LARGEST:
+            raise LogBroken(
+                f"the NATS server takes messages of at most {size} bytes, and the log has records "
+                f"of up to {LARGEST}: set max_payload to 1MB, its default, in the configuration of "
+                "all servers"
+            )
+
     def look(self) -> Deferred[Bounds | None]:
         """Return what is stored, and change nothing; None if there is no stream yet.
 
@@ -291,7 +304,7 @@ class NatsLog:
         """
 
         async def look() -> Bounds | None:
-            await self._connection.ready(API_PATIENCE)
+            await self._require_size()
             try:
                 return _bounds(await self._call("STREAM.INFO", expected={STREAM_NOT_FOUND}))
             except JetStreamError:
@@ -404,7 +417,8 @@ class NatsLog:
         needed = self._needed()
         if all(config.get(key) == needed[key] for key in needed):
             return info
-        return await self._call("STREAM.UPDATE", {**config, **needed})
+        await self._call("STREAM.UPDATE", {**config, **needed})
+        return await self._call("STREAM.INFO")  # a single server's first answer names no leader
 
     # Messages between the nodes
 

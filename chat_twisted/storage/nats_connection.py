@@ -95,6 +95,11 @@ class NatsConnection:
         return self._client is not None and self._client.is_connected
 
     @property
+    def max_payload(self) -> int:
+        """Maximum size of a message that the server takes, in bytes; 0 without a connection."""
+        return 0 if self._client is None else self._client.max_payload
+
+    @property
     def server_count(self) -> int:
         """How many servers there are, as far as is known."""
         announced = len(self._client.servers) if self._client is not None else 0

@@ -20,13 +20,13 @@ from chat_twisted.core.errors import Unavailable
 from chat_twisted.core.ledger import Request
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.logs import Logger
-from chat_twisted.storage.log import Log, NotTaken
+from chat_twisted.storage.log import LARGEST, Log, NotTaken
 from chat_twisted.storage.proposed import RETRY_AFTER, Item, Waiting
 from chat_twisted.storage.records import NotInFormat, Up
 
-MAX_BATCH = 512 * 1024
-"""Maximum size of the commands of one batch, in bytes; a larger command is a batch of its own. NATS
-takes messages of one megabyte.
+MAX_BATCH = LARGEST - 64 * 1024
+"""Maximum size of the commands of one batch, in bytes; a larger command is a batch of its own. The
+rest of the record needs some space.
 """
 
 MAX_COMMANDS = 2_000
