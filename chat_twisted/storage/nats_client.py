@@ -184,7 +184,7 @@ class NatsClient(Client):
     :param name: shown by the server.
     """
 
-    _events = Logger()
+    _event_log = Logger()
 
     def __init__(
         self, server: Server, credentials: Credentials | None, tls: ssl.SSLContext | None, name: str
@@ -253,7 +253,9 @@ class NatsClient(Client):
         """Called by nats-py with errors."""
         self._problem = problem
         if "permissions violation" in str(problem):
-            self._events.error("the NATS server forbids it: {problem}", problem=str(problem))
+            self._event_log.error(
+                "the NATS server forbids it: {problem}", event="nats-forbids", problem=str(problem)
+            )
 
     async def _closed(self) -> None:
         """Called by nats-py when the connection has been closed."""
@@ -269,7 +271,7 @@ class NatsClient(Client):
             try:
                 heard(Message(msg.subject, msg.data, headers, msg.reply, status), more)
             except Exception:  # noqa: BLE001  nats-py would say nothing
-                self._events.failure("while a message about {what} was heard", what=msg.subject)
+                self._event_log.failure("while a message about {what} was heard", what=msg.subject)
 
         subscription = await self.subscribe(subject, queue, message)
 
@@ -289,7 +291,9 @@ class NatsClient(Client):
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
-            self._events.debug("not done: {problem}", problem=str(problem))
+            self._event_log.debug(
+                "not done: {problem}", event="nats-not-done", problem=str(problem)
+            )
 
     async def until_lost(self) -> None:
         """Return when the connection has been lost, or the server does not answer any more."""

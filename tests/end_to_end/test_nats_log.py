@@ -19,12 +19,13 @@ from twisted.trial.unittest import TestCase
 
 from chat_twisted import reactor_loop
 from chat_twisted.storage import following, nats, nats_client
-from chat_twisted.storage.log import LogBroken, NotTaken, Unknown
+from chat_twisted.storage.log import LARGEST, LogBroken, NotTaken, Unknown
 from chat_twisted.storage.nats import NatsLog
 from chat_twisted.storage.nats_client import NatsClient, parse_url
 from chat_twisted.storage.nats_connection import NatsConnection
 from chat_twisted.storage.nats_durability import find_shortcoming
 from tests.end_to_end.support import TWISTD, Process, free_port
+from tests.end_to_end.test_cluster_page import blocks
 from tests.nats import NatsCluster, NatsServer, make_certificate, make_operator
 
 RETRY = 0.02  # seconds until a record that was not taken is appended again
@@ -243,6 +244,18 @@ class FollowingTests(OneServerTestCase):
         await a.until(1)
         self.assertEqual(b.taken, [])
         await self.failUnlessFailure(b.log.append(b"3"), NotTaken)
+
+
+class SmallMessagesTests(OneServerTestCase):
+    settings = f"max_payload: {LARGEST - 1}"
+
+    async def test_a_server_that_takes_too_little_at_once_is_not_used(self) -> None:
+        for ask in ("bounds", "keepers", "look"):
+            problem = await self.failUnlessFailure(
+                getattr(self.log(self.server.url), ask)(), LogBroken
+            )
+            self.assertIn(f"at most {LARGEST - 1} bytes", str(problem))
+            self.assertIn("set max_payload to 1MB", str(problem))
 
 
 class LostServerTests(OneServerTestCase):
@@ -614,6 +627,39 @@ class AccessTests(LogTestCase):
     async def test_a_token_in_the_url(self) -> None:
         server = self.server('authorization { token: "secret" }')
         await self.use(server.url.replace("//", "//secret@"))
+
+    async def test_a_user_who_may_do_no_more_than_the_page_about_clusters_says(self) -> None:
+        lines = self.logged()
+        *_, permissions = blocks("NATS\n....", "\nOne certificate\n")
+        server = self.server(permissions)
+        path = self.folder / "password"
+        path.write_text("chat:a long random text\n")
+        a = self.node(server.url, credentials=str(path))
+        asked: list[bytes] = []
+        a.log.answer("question.id", lambda data: succeed(data * 2))
+        a.log.hear("news", asked.append)
+        await a.connected()
+        self.assertEqual(await a.append_all(records("a", 3)), 3)
+        await a.until(3)
+        b = self.node(server.url, credentials=str(path))
+        await b.until(3)  # it fetches them
+        self.assertEqual([await b.log.peek(1), await b.log.get(2)], [b"a1", b"a2"])
+        b.log.tell("news", b"x")
+        self.assertEqual(await b.log.ask("question.id", b"y", 30), b"yy")
+        self.assertEqual(asked, [b"x"])
+        await b.log.purge(3)
+        info = await a.log._info()
+        assert info is not None
+        await a.log._call("STREAM.UPDATE", {**info["config"], "republish": None})
+        await b.append(b"more")
+        self.assertEqual((await a.log.bounds())[1:], (3, 4))  # it has corrected the settings
+        self.assertFalse([line for line in lines if "forbids" in line])
+        self.patch(nats, "API_PATIENCE", 0.3)
+        for forbidden in ("STREAM.DELETE", "CONSUMER.CREATE"):
+            asked_in_vain = Deferred.fromCoroutine(a.log._call(forbidden))
+            await self.failUnlessFailure(asked_in_vain, Unknown)
+            self.assertIn("forbids", lines[-1])
+            self.assertIn(forbidden.lower(), lines[-1])
 
     async def test_a_credentials_file(self) -> None:
         self.patch(nats, "API_PATIENCE", 0.3)
