@@ -152,6 +152,9 @@ class ReactorLoop:
                 handle = waiting.popleft()
                 if not handle.cancelled():
                     handle._run()  # it passes an exception to call_exception_handler
+                    # It drops the callback: in Python 3.12 and 3.13 the traceback of a task that
+                    # failed leads here, to the handle, and so back to the task.
+                    handle.cancel()
                     if seconds() >= end:
                         break
         finally:

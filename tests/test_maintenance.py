@@ -10,7 +10,6 @@ import random
 import resource
 import shutil
 import sqlite3
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from chat_twisted.files import FilesError
 from chat_twisted.storage import archive, index, sql, upgrade
 from chat_twisted.storage.archive import FILE
 from chat_twisted.storage.upgrade import ArchiveError
+from tests.dying import ended_restore
 from tests.store import ALICE, BOB, ArchiveTestCase, write
 
 
@@ -479,44 +479,15 @@ class RestoreTests(MaintenanceTestCase):
             state = self.outside / f"state{point}"
             shutil.copytree(killed, state)
             state.chmod(0o700)
-            child = os.fork()
-            if child == 0:
-                _restore_and_die(state, self.file, point)
-            _, status = os.waitpid(child, 0)
-            code = os.waitstatus_to_exitcode(status)
+            ended = ended_restore(state, self.file, point)
             found = self.texts(state / FILE)
             self.assertIn(found, (["old"], ["old", "newer"]), point)
             seen.add(tuple(found))
             self.assertEqual(archive.prepare(state).snapshot.progress.number, len(found))
-            if code == 0:
+            if not ended:
                 break
-            self.assertEqual(code, 9)
             # It can be done again.
             self.assertEqual(self.command("restore", self.file, state=state)[0], 0)
             self.assertEqual(self.texts(state / FILE), ["old"])
         self.assertGreater(point, 5)
         self.assertEqual(seen, {("old",), ("old", "newer")})
-
-
-def _restore_and_die(state: Path, file: Path, point: int) -> None:
-    """Restore, and end the process before the file operation number ``point``."""
-    done = 0
-
-    def counted(function):
-        def call(*arguments, **more):
-            nonlocal done
-            done += 1
-            if done == point:
-                os._exit(9)
-            return function(*arguments, **more)
-
-        return call
-
-    for name in ("replace", "link", "fsync", "unlink"):
-        setattr(os, name, counted(getattr(os, name)))
-    Path.unlink = counted(Path.unlink)
-    sys.stdout = io.StringIO()
-    try:
-        os._exit(command.main(["restore", str(file), "--state", str(state)]))
-    except BaseException:  # noqa: BLE001  this process must not continue, whatever was raised
-        os._exit(99)

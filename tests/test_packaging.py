@@ -32,11 +32,13 @@ from tests.end_to_end.support import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
+    ".ci",
     "CHANGELOG.rst",
     "LICENSE",
     "MANIFEST.in",
     "README.rst",
     "SECURITY.rst",
+    "benchmarks",
     "chat_twisted",
     "docs",
     "examples",
@@ -46,6 +48,13 @@ SOURCES = (
     "tests",
     "twisted",
 )
+BESIDE = {
+    "share/chat_twisted/alerts.yml",
+    "share/chat_twisted/dashboard.json",
+    "share/man/man1/chat-twisted.1",
+}
+"""What pip puts into the environment beside the package."""
+
 NEWEST_PYTHON = (3, 14)
 """The newest version of Python with which all tests were run."""
 
@@ -89,7 +98,7 @@ class ReleaseTests(TestCase):
             self.assertIn(name, names)
         self.assertEqual([n for n in names if "__pycache__" in n or n.endswith("cache")], [])
 
-    def test_the_wheel_has_the_package_the_plugin_and_the_manual_page(self) -> None:
+    def test_the_wheel_has_the_package_the_plugin_and_what_is_installed_beside_them(self) -> None:
         self.assertEqual(self.wheel.name, f"chat_twisted-{__version__}-py3-none-any.whl")
         names = zipfile.ZipFile(self.wheel).namelist()
         there = ROOT.glob("chat_twisted/**/*")
@@ -97,7 +106,8 @@ class ReleaseTests(TestCase):
             if path.suffix in (".py", ".sql", ".typed"):
                 self.assertIn(str(path.relative_to(ROOT)), names)
         self.assertIn("twisted/plugins/chatserver.py", names)
-        self.assertTrue(any(n.endswith("share/man/man1/chat-twisted.1") for n in names))
+        beside = {n.partition(".data/data/")[2] for n in names} - {""}
+        self.assertEqual(beside, BESIDE)
         metadata = (
             rf"(chat_twisted|twisted/plugins|{self.wheel.name.partition('-py3')[0]}\.[\w-]+)/"
         )

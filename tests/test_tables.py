@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import sqlite3
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +22,7 @@ from chat_twisted.core.message import Message
 from chat_twisted.core.snapshot import dump, load
 from chat_twisted.core.state import State
 from chat_twisted.storage import archive, lookup, tables, upgrade
+from tests.dying import killed_start
 from tests.random_logs import Maker, everything, lower_bounds, plain
 
 SCHEMA = Path(archive.__file__).with_name("schema")
@@ -321,46 +319,6 @@ class KilledTests(UpgradeTestCase):
     def copies(self) -> list[Path]:
         return list(self.path.parent.glob(f"{archive.FILE}{upgrade.BEFORE}*"))
 
-    def killed_after(self, points: int) -> bool:
-        """Start in another process, which is killed (SIGKILL) before so many SQL statements and
-        operations on files have been done; return whether it was not, since there are fewer.
-        """
-        left = points
-
-        def count(*_: object) -> None:
-            nonlocal left
-            left -= 1
-            if left == -1:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def watch(event: str, _: object) -> None:
-            if event.startswith(("os.", "open", "sqlite3.")):
-                count()
-
-        connect = sqlite3.connect
-
-        def traced(*arguments: Any, **more: Any) -> sqlite3.Connection:
-            connection = connect(*arguments, **more)
-            connection.set_trace_callback(count)
-            return connection
-
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                sqlite3.connect = traced
-                sys.addaudithook(watch)
-                archive.prepare(self.path.parent, wall=lambda: 9001.0)
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            self.assertEqual(os.WTERMSIG(status), signal.SIGKILL)
-            return False
-        self.assertEqual(os.WEXITSTATUS(status), 0)
-        return True
-
     def check_points(self, version: int, every: int) -> None:
         """Check each point at which the process may be killed, or ``every`` so many of them."""
         self.make(version)
@@ -371,7 +329,7 @@ class KilledTests(UpgradeTestCase):
             for file in self.path.parent.iterdir():
                 file.unlink()
             self.path.write_bytes(made)
-            survived = self.killed_after(points)
+            killed = killed_start(self.path.parent, points)
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
                 [reached] = connection.execute("PRAGMA user_version").fetchone()
             if reached > version:  # what was there before is kept
@@ -380,7 +338,7 @@ class KilledTests(UpgradeTestCase):
                     self.assertEqual(list(connection.iterdump()), before)
             self.assertEqual(self.start(), after, points)
             self.assertEqual(len(self.copies()), 1)
-            if survived:
+            if not killed:
                 break
             points += every
         self.assertGreater(points, 50)

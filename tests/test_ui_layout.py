@@ -141,6 +141,10 @@ class CodeTests(LayoutTestCase):
         self.assertEqual("\n".join(map(plain, lines)), self.code)
         self.assertEqual(lines[2], [("class:code", "def f():")])
 
+    def test_a_language_that_an_older_pygments_does_not_know_has_one_style(self) -> None:
+        self.patch(highlight_module, "LANGUAGES", ("of tomorrow",))
+        self.assertEqual(highlight(["x = 1"], "of tomorrow"), [[("class:code", "x = 1")]])
+
     def test_a_fence_without_an_end_a_language_or_text_is_harmless(self) -> None:
         for text in (
             "a\n```",

@@ -61,9 +61,9 @@ def _lexer(language: str) -> Any:
         return None
     try:
         lexers = importlib.import_module("pygments.lexers")
-    except ImportError:
+        return lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    except (ImportError, ValueError):  # an older Pygments knows fewer names, and raises the latter
         return None
-    return lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
 
 
 @functools.cache
