@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from chat_twisted import admin
+from chat_twisted.admin_parser import PROGRAM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, which was never more than 1."""
-    sys.stderr.write(f"python -m chat_twisted.accounts is now {admin.PROGRAM} accounts\n")
+    sys.stderr.write(f"python -m chat_twisted.accounts is now {PROGRAM} accounts\n")
     return min(1, admin.main(["accounts", *(sys.argv[1:] if arguments is None else arguments)]))
 
 

@@ -1,9 +1,9 @@
 """The actions of ``python -m chat_twisted.admin``: one function each, which returns an exit code.
 
-Accounts, moderation and ``status`` are requests to the chat, whether a server runs or not
-(``reaching``). Backups, exports and checks read the file directly, so that they don't burden a
-running server; ``restore`` needs the file for itself. This module must not know SQL or the rules of
-the chat.
+Accounts and moderation are requests to the chat, whether a server runs or not (``reaching``).
+Announcements, the message of the day and the deletion of old messages need a running server.
+Backups, exports and checks read the file directly, so that they don't burden it; ``restore`` needs
+the file for itself. This module must not know SQL or the rules of the chat.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from chat_twisted.reaching import Ask, Refused, pages, reach
+from chat_twisted.core.errors import ChatError
+from chat_twisted.core.sanctions import parse_duration
+from chat_twisted.reaching import Refused, pages, reach
 from chat_twisted.storage import archive, maintenance
 from chat_twisted.text import escape_json, printable
 
@@ -139,78 +140,83 @@ def pardon(options: argparse.Namespace, folder: Path) -> int:
     return _ask(folder, "pardon", subject=options.whom)
 
 
+def lift(options: argparse.Namespace, folder: Path) -> int:
+    """End a ban or a mute."""
+    return _ask(folder, "lift", kind=options.action.removeprefix("un"), subject=options.whom)
+
+
 def sanctions(options: argparse.Namespace, folder: Path) -> int:
     """List the sanctions."""
     with reach(folder, complain) as (ask, _):
         for sanction in pages(ask, "list sanctions"):
-            until = _moment(sanction["until"]) if sanction["until"] else "ever"
+            until = moment(sanction["until"]) if sanction["until"] else "ever"
             line = f"{sanction['kind']} {sanction['subject']} until {until} by {sanction['by']}"
             report(f"{line}: {sanction['reason']}" if sanction["reason"] else line)
     return DONE
 
 
-def _moment(milliseconds: int) -> str:
+def moment(milliseconds: int) -> str:
+    """Return a time as people read it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))
 
 
-def status(options: argparse.Namespace, folder: Path) -> int:
-    """Print the status of the server and, if requested, of its users."""
-    with reach(folder, complain) as (ask, runs):
-        found: dict[str, Any] = {"running": runs, **ask("status"), **maintenance.measure(folder)}
-        if options.users:
-            found["here"] = _list_users(ask, folder)
-    if options.json:
-        sys.stdout.write(escape_json(json.dumps(found)) + "\n")
+def say(options: argparse.Namespace, folder: Path) -> int:
+    """Tell everybody who is connected something."""
+    return _ask(folder, "say", text=options.text)
+
+
+def motd(options: argparse.Namespace, folder: Path) -> int:
+    """Show or set the message of the day."""
+    given = [options.text is not None, options.file is not None, options.remove]
+    if sum(given) > 1:
+        raise Refused("TEXT, --file and --remove exclude each other")
+    if not any(given):
+        with reach(folder, complain) as (ask, _):
+            for line in str(ask("motd")["text"]).splitlines():
+                report(line)
         return DONE
-    for name, text in _describe_status(found).items():
-        report(f"{name:12} {text}")
-    for user in found.get("here", ()):
-        report(_describe_user(user))
+    text = options.text or ""
+    if options.file is not None:
+        text = options.file.read_text(encoding="utf-8-sig")
+    _ask(folder, "set motd", text=text)
+    report("set until the server ends or gets SIGHUP; its option --motd FILE is for longer")
     return DONE
 
 
-def _list_users(ask: Ask, folder: Path) -> list[dict[str, Any]]:
-    users = list(pages(ask, "list users"))
-    behind = maintenance.count_missed(folder, ((u["user"], u["confirmed"]) for u in users))
-    shown = ("name", "account", "operator", "sessions", "from", "away")
-    return [
-        {**{field: user[field] for field in shown}, "behind": count}
-        for user, count in zip(users, behind, strict=True)
-    ]
+def retention(options: argparse.Namespace, folder: Path) -> int:
+    """Delete old messages."""
+    age: int | None = None
+    if options.older_than:
+        try:
+            age = parse_duration(options.older_than, 0) // 1000
+        except ChatError:
+            raise Refused("an age is 15m or more, 2h or 365d") from None
+        if not options.yes:
+            _require_yes(
+                f"Delete all messages that are older than {options.older_than}? Only a backup has "
+                "them then"
+            )
+    deleted = 0
+    try:
+        with reach(folder, complain) as (ask, _):
+            while count := ask("delete old", seconds=age, deleted=deleted)["deleted"]:
+                deleted += count
+    except KeyboardInterrupt:
+        report(f"{deleted} messages are deleted; interrupted before the rest")
+        return FAILED
+    report(f"{deleted} messages are deleted")
+    return DONE
 
 
-def _describe_user(user: dict[str, Any]) -> str:
-    role = " operator" if user["operator"] else "" if user["account"] else " guest"
-    line = f"{user['name']}{role} sessions={user['sessions']} from={','.join(user['from'])}"
-    line += f" behind={user['behind']}"
-    return line if user["away"] is None else f"{line} away: {user['away']}".rstrip(": ")
+def _require_yes(question: str) -> None:
+    """Ask a question on the terminal.
 
-
-def _describe_status(found: dict[str, Any]) -> dict[str, str]:
-    lines = {"server": f"not running (chat_twisted {found['version']})"}
-    if found["running"]:
-        days, seconds = divmod(int(found["uptime"]), 24 * 60 * 60)
-        up = f"{days} days " * bool(days) + time.strftime("%H:%M:%S", time.gmtime(seconds))
-        lines["server"] = f"chat_twisted {found['version']}, process {found['process']}, up {up}"
-        kinds = (f"{count} {kind}" for kind, count in sorted(found["connections"].items()))
-        lines["connections"] = ", ".join(kinds) or "none"
-        certificate = found["certificate"]
-        vouched = ", of an authority that this system trusts" if certificate["vouched"] else ""
-        lines["certificate"] = f"{certificate['fingerprint']}{vouched}"
-        for client in ("weechat", "irssi"):
-            lines[f"for {client}"] = certificate[client]
-        if keys := found.get("host_keys"):
-            lines["for ssh"] = ", ".join(" ".join(key.split()) for key in keys)
-    lines["users"] = (
-        f"{found['users']} here in {found['sessions']} sessions, {found['held']} guests held, "
-        f"{found['accounts']} accounts"
-    )
-    lines["rooms"] = str(found["rooms"])
-    newest = found["newest_time"]
-    since = "" if newest is None else f", the newest number {found['newest']} of {_moment(newest)}"
-    lines["messages"] = f"{found['messages']}{since}; {found['unindexed']} wait to be indexed"
-    lines["files"] = ", ".join(f"{name} {size} bytes" for name, size in found["files"].items())
-    return lines
+    :raises Refused: if the answer is not "yes", or nobody can answer.
+    """
+    if not sys.stdin.isatty():
+        raise Refused(f"{question}: --yes says so")
+    if input(f"{question} (yes or no) ").strip().lower() != "yes":
+        raise Refused("nothing is deleted")
 
 
 def export(options: argparse.Namespace, folder: Path) -> int:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from chat_twisted import admin
+from chat_twisted.admin_parser import PROGRAM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    sys.stderr.write(f"python -m chat_twisted.archive is now {admin.PROGRAM}\n")
+    sys.stderr.write(f"python -m chat_twisted.archive is now {PROGRAM}\n")
     return admin.main(arguments)
 
 

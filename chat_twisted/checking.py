@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from twisted.internet.protocol import Factory
 
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import CERTIFICATE, KEY, ServerTLS, TLSError
-from chat_twisted.files import FilesError, acting_as, make_private_folder, require_owner
+from chat_twisted.files import FilesError, acting_as, is_locked, make_private_folder, require_owner
 from chat_twisted.listening import (
     count_connections,
     for_this_machine,
@@ -74,7 +73,7 @@ class Check:
         with self._reporting(), acting_as(self._user, self._group):
             folder = self._options["state"] or archive.default_folder(self._user)
             if self._has_folder(folder):
-                self._find_server(folder)
+                self._running = is_locked(folder / archive.LOCK)
                 for check in (self._check_files, self._check_archive, self._check_host_keys):
                     with self._reporting():
                         check(folder)
@@ -119,14 +118,6 @@ class Check:
             _require_access(parent, os.W_OK | os.X_OK)
             self._note(f"{folder} will be made")
         return False
-
-    def _find_server(self, folder: Path) -> None:
-        """Find out whether a server, or another command, uses the folder."""
-        with contextlib.suppress(OSError), open(folder / archive.LOCK, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._running = True
 
     def _check_files(self, folder: Path) -> None:
         names = (archive.FILE, index.FILE, archive.LOCK, CERTIFICATE, KEY)

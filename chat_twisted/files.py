@@ -179,6 +179,16 @@ def user_name(number: int) -> str:
         return f"user {number}"
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a lock on a file (``ProcessFile``)."""
+    with contextlib.suppress(OSError), open(path, "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextlib.contextmanager
 def acting_as(user: int | None, group: int | None) -> Iterator[None]:
     """Run the body of a ``with`` statement, as root, with the rights of another user.

@@ -187,6 +187,22 @@ def reach(folder: Path, say: files.Say, *, make: bool = False) -> Iterator[tuple
 
 
 @contextlib.contextmanager
+def reach_server(folder: Path) -> Iterator[Ask | None]:
+    """Connect to the running server of a state folder during a ``with`` statement, and to nothing
+    else.
+
+    :return: yields the function that sends requests; None if no server accepts them.
+    :raises FilesError: if this user may not connect.
+    """
+    connection = _connect(folder)
+    if connection is None:
+        yield None
+        return
+    with contextlib.closing(connection):
+        yield _Server(folder, connection).ask
+
+
+@contextlib.contextmanager
 def take(folder: Path, say: files.Say, *, patience: float = 0.0) -> Iterator[OfflineChat]:
     """Open the chat of a folder that no server uses, during a ``with`` statement.
 

@@ -101,6 +101,7 @@ class RunningServer:
                 "irssi": tls.pairs,
                 "vouched": tls.is_vouched_for,
                 "until": int(tls.valid_until * 1000),
+                "names": tls.names,
             },
             "host_keys": [] if self._host_keys is None else self._host_keys.fingerprints,
             "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[0],

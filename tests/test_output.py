@@ -54,7 +54,9 @@ WRITERS = {
     ("admin_actions", "complain"),
     ("admin_actions", "export"),
     ("admin_actions", "report"),
-    ("admin_actions", "status"),
+    ("admin_status", "status"),
+    ("admin_status", "who"),
+    ("doctor", "_show"),
     ("cluster_actions", "status"),
 }
 """The functions that may write for people; all of them use ``text``."""

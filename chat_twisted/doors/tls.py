@@ -108,6 +108,7 @@ class ServerTLS:
     :ivar is_vouched_for: whether the authorities that this system trusts vouch for the certificate,
         as far as the system's files tell.
     :ivar valid_until: the end of the certificate, in seconds since the epoch.
+    :ivar names: the names of hosts that it is for; a certificate that the server makes has none.
     :raises TLSError: if a file can't be read or used.
     """
 
@@ -121,7 +122,7 @@ class ServerTLS:
         :raises TLSError: if a file can't be read or used; the earlier contents stay in use.
         """
         loaded = _load(*self._files)
-        self._context, self._digest, self.is_vouched_for, self.valid_until = loaded
+        self._context, self._digest, self.is_vouched_for, self.valid_until, self.names = loaded
 
     def set_files(self, certificate: Path, key: Path) -> None:
         """Set the files for the next ``reload``."""
@@ -251,7 +252,7 @@ def _are_vouching(certificate: x509.Certificate, chain: list[x509.Certificate]) 
     return True
 
 
-def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool, float]:
+def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool, float, tuple[str, ...]]:
     path = certificate
     try:
         require_trusted(certificate)
@@ -284,4 +285,14 @@ def _load(certificate: Path, key: Path) -> tuple[SSL.Context, bytes, bool, float
     context.set_verify(SSL.VERIFY_PEER, _take_any)
     context.set_verify_depth(0)  # nobody vouches for a client, so no chain is to be checked
     until = first.not_valid_after_utc.timestamp()
-    return context, first.fingerprint(hashes.SHA256()), _are_vouching(first, chain), until
+    digest = first.fingerprint(hashes.SHA256())
+    return context, digest, _are_vouching(first, chain), until, _names_of(first)
+
+
+def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names of hosts that a certificate is for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(found.value.get_values_for_type(x509.DNSName))

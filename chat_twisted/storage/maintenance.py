@@ -259,7 +259,8 @@ def measure(folder: Path) -> dict[str, Any]:
 
     :return: ``messages``, their count; ``newest``, the number of the newest; ``newest_time``, its
         time in milliseconds since the epoch, or None; ``unindexed``, how many messages wait to be
-        indexed; and ``files``, the sizes of the files in bytes.
+        indexed; ``files``, the sizes of the files in bytes; and ``free``, the bytes of the disk
+        that are free.
     :raises sqlite3.Error: if the archive can't be read.
     """
     with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
@@ -274,13 +275,36 @@ def measure(folder: Path) -> dict[str, Any]:
     for name in (archive.FILE, f"{archive.FILE}-wal", index.FILE, f"{index.FILE}-wal"):
         with contextlib.suppress(FileNotFoundError):
             sizes[name] = (folder / name).stat().st_size
+    disk = os.statvfs(folder)
     return {
         "messages": indexed + unindexed,
         "newest": newest[0],
         "newest_time": newest[1],
         "unindexed": unindexed,
         "files": sizes,
+        "free": disk.f_bavail * disk.f_frsize,
     }
+
+
+def growth(folder: Path, now: int) -> float | None:
+    """Return by how many bytes a day the archive has grown in the last seven days, about.
+
+    :param now: the time of day, in milliseconds.
+    :return: None if all messages are younger than a day.
+    :raises sqlite3.Error: if the archive can't be read.
+    """
+    week = 7 * 86_400_000
+    with contextlib.closing(open_to_read(folder / archive.FILE)) as connection:
+        first, last, before, begin = connection.execute(
+            "SELECT min(number), max(number), (SELECT max(number) FROM moment WHERE time < ?), "
+            "(SELECT min(time) FROM moment) FROM message",
+            (now - week,),
+        ).fetchone()
+    if begin is None or now - begin < week / 7 or last == first:
+        return None
+    days = min(week, now - begin) / 86_400_000
+    share = (last - max(first, before or 0)) / (last - first)
+    return float((folder / archive.FILE).stat().st_size * share / days)
 
 
 def count_missed(folder: Path, confirmed: Iterable[tuple[int, int]]) -> list[int]:
