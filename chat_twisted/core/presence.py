@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -122,6 +123,7 @@ def identity_of(user: User) -> str:
     return "" if user.account is not None else identity(user.id)
 
 
+@lru_cache(maxsize=10_000)
 def identity(guest: int) -> str:
     """Return the identity of a guest: the same for as long as the guest is kept, also under another
     name, and another one for every other guest.

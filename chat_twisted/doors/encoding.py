@@ -136,15 +136,16 @@ def encode_page(
     size = 0
     headers = reply_headers(frame.id, ("Count", listing.count))
     last: T | None = None
-    for item in listing.items:
-        text = f"{line(item)}\n"
-        size += len(text.encode())
+    for item in listing.items:  # a thousand clients that come back ask for a thousand lines each
+        text = line(item)
+        size += (len(text) if text.isascii() else len(text.encode())) + 1
         if last is not None and (size > MAX_BODY or len(lines) >= MAX_LINES):
             headers.append(("More", name(last)))
             break
         lines.append(text)
         last = item
-    return encode(frame.verb, argument, headers, "".join(lines))
+    lines.append("")  # each line ends
+    return encode(frame.verb, argument, headers, "\n".join(lines))
 
 
 def encode_presence(seen: Sequence[Presence], *, identities: bool) -> bytes:
@@ -181,6 +182,8 @@ def describe_user(user: User, room: Room | None = None, *, identities: bool = Fa
     :param room: the room whose members are listed with their ranks; None to leave out ranks.
     :param identities: whether the name is followed by the identity.
     """
+    if room is None and user.away is None and user.present:  # the usual case
+        return f"{user.name}!{identity_of(user)}" if identities else user.name
     mark = "" if room is None else _MARKS[room.members[user.id].rank]
     seen = presence_of(user)
     name = f"{mark}{seen.name}!{identity_of(user)}" if identities else f"{mark}{seen.name}"
