@@ -30,14 +30,13 @@ from chat_twisted.doors.front import (
     DECIDE_WITHIN,
     MAX_CHAIN,
     MAX_HANDSHAKE,
-    SHARE,
-    STEPS_AT_ONCE,
     Choice,
     FrontConnection,
     FrontFactory,
     Plaintext,
 )
 from chat_twisted.doors.tls import ServerTLS, ensure
+from chat_twisted.doors.turns import SHARE, STEPS_AT_ONCE
 from tests.test_doors_tls import certify, openssh
 
 HERE = IPv4Address("TCP", "127.0.0.1", 5)
@@ -288,7 +287,9 @@ class HandshakeTests(FrontTestCase):
 
     def test_the_time_for_which_it_waits_for_the_server_is_not_counted(self) -> None:
         turns: list[object] = []
-        self.patch(self.factory, "in_turn", lambda connection, begins_tls: turns.append(connection))
+        self.patch(
+            self.factory.turns, "add", lambda connection, begins_tls: turns.append(connection)
+        )
         transport = self.hello()
         self.clock.advance(DECIDE_WITHIN + 1)  # the server had no time for it until now
         self.assertFalse(transport.disconnecting)
@@ -323,7 +324,7 @@ class HandshakeTests(FrontTestCase):
             transport.protocol.connectionLost(Failure(ConnectionDone()))
         self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.factory._ready, {})
+        self.assertEqual(self.factory.turns._ready, {})
 
 
 class PlainTests(FrontTestCase):

@@ -175,6 +175,7 @@ LAYERS = {
         "doors.ssh.output",
         "doors.ssh.channel",
         "doors.ssh.connection",
+        "doors.turns",
         "doors.front",
     ],
     "ui": [

@@ -28,11 +28,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat_twisted.core.errors import ChatError, EncryptionRequired, Unavailable
-from chat_twisted.core.limits import FairPool, Limiter, Rate, network
+from chat_twisted.core.limits import FairPool, Limiter, Rate
 from chat_twisted.core.peerlog import PeerLog
 from chat_twisted.doors import Channel, forget_frames
 from chat_twisted.doors.sockets import prepare
 from chat_twisted.doors.tls import ServerTLS, binding, certificate_key
+from chat_twisted.doors.turns import Turns
 from chat_twisted.logs import Logger
 
 DECIDE_WITHIN = 10
@@ -61,14 +62,6 @@ memory when they are read."""
 MAX_CHAIN = 4
 """Maximum number of certificates that a client may show beside its own. They are kept as long as
 the connection, and never used."""
-
-STEPS_AT_ONCE = 8
-"""Maximum number of TLS handshakes and of door selections in one turn of the reactor; each takes
-about a millisecond."""
-
-SHARE = 0.005
-"""Seconds after which no further one begins in a turn. An SSH client may send its half of the key
-exchange with its first bytes, which takes five milliseconds with an RSA key."""
 
 TURNED_AWAY_LOGGED = {"each": Rate(1 / 60, 1), "all": Rate(1, 100)}
 """Rate limits of log lines about refused connections: for each address, and for all."""
@@ -265,7 +258,7 @@ class FrontConnection(TwistedProtocol):
         if self._step is not None:
             self.transport.pauseProducing()
             self._waits_since = self.factory.clock.seconds()
-            self.factory.in_turn(self, begins_tls=begins_tls)
+            self.factory.turns.add(self, begins_tls=begins_tls)
 
     def handshakeCompleted(self) -> None:
         """Close the connection if the client has shown many certificates. Called by Twisted when
@@ -333,42 +326,10 @@ class FrontConnection(TwistedProtocol):
         tls.dataReceived(first)
 
 
-class _Waiting:
-    """The connections of one address that wait for their turn.
-
-    Those that can get their door come before those that begin a TLS handshake. Otherwise each of
-    many connections would have to wait twice for all others, and too many would be in a handshake.
-    """
-
-    __slots__ = ("_for_door", "_for_tls")
-
-    def __init__(self) -> None:
-        self._for_door: dict[FrontConnection, None] = {}
-        self._for_tls: dict[FrontConnection, None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._for_door or self._for_tls)
-
-    def add(self, connection: FrontConnection, *, begins_tls: bool) -> None:
-        """Add a connection."""
-        (self._for_tls if begins_tls else self._for_door)[connection] = None
-
-    def discard(self, connection: FrontConnection) -> None:
-        """Remove a connection, if it waits."""
-        self._for_door.pop(connection, None)
-        self._for_tls.pop(connection, None)
-
-    def take(self) -> FrontConnection:
-        """Remove the connection whose turn it is, and return it."""
-        waiting = self._for_door or self._for_tls
-        connection = next(iter(waiting))
-        del waiting[connection]
-        return connection
-
-
 class FrontFactory(ServerFactory):
     """The factory of all ports; it has the connections without a door.
 
+    :ivar turns: the connections whose next step is due.
     :ivar turned_away: counts the connections that were closed at once, by the reason.
     :param choices: the doors. A connection that matches none is for the last one, which refuses it
         in its own protocol.
@@ -400,6 +361,7 @@ class FrontFactory(ServerFactory):
         idle: float = 60,
     ) -> None:
         self.clock = clock
+        self.turns = Turns(clock)
         self.decide_within = decide_within
         self._limiter = limiter
         self.plaintext = plaintext
@@ -413,9 +375,6 @@ class FrontFactory(ServerFactory):
         self._max_connections = max_connections
         self._undecided = FairPool(0, FrontConnection.too_late)
         self._handshakes = FairPool(max_handshakes, FrontConnection.too_late)
-        # Connections that wait for their turn, by address; addresses take turns.
-        self._ready: dict[str, _Waiting] = {}
-        self._going_on: IDelayedCall | None = None
         self._stopping = False
         self._paused = ""  # the reason why no connections are accepted now
 
@@ -504,44 +463,11 @@ class FrontFactory(ServerFactory):
         """Called when a connection starts a TLS handshake."""
         self._handshakes.add(connection, connection.host)
 
-    def in_turn(self, connection: FrontConnection, *, begins_tls: bool) -> None:
-        """Call ``go_on`` of a connection in the turn of its address. Hundreds of connections may
-        arrive at once, and must not delay everybody else.
-
-        :param begins_tls: whether a TLS handshake begins; otherwise the connection gets its door.
-        """
-        waiting = self._ready.setdefault(network(connection.host or ""), _Waiting())
-        waiting.add(connection, begins_tls=begins_tls)
-        if self._going_on is None:
-            self._going_on = self.clock.callLater(0, self._go_on)
-
-    def _go_on(self) -> None:
-        self._going_on = None
-        end = self.clock.seconds() + SHARE
-        for _ in range(STEPS_AT_ONCE):
-            if not self._ready:
-                return
-            name, waiting = next(iter(self._ready.items()))
-            del self._ready[name]
-            connection = waiting.take()
-            if waiting:
-                self._ready[name] = waiting  # after the other addresses
-            connection.go_on()
-            if self.clock.seconds() >= end:
-                break
-        if self._ready:
-            self._going_on = self.clock.callLater(0, self._go_on)
-
     def gone(self, connection: FrontConnection) -> None:
         """Called when a connection has a door, or is lost."""
         self._undecided.remove(connection)
         self._handshakes.remove(connection)
-        name = network(connection.host or "")
-        waiting = self._ready.get(name)
-        if waiting is not None:
-            waiting.discard(connection)
-            if not waiting:
-                del self._ready[name]
+        self.turns.discard(connection)
 
     @property
     def undecided(self) -> int:
