@@ -114,6 +114,7 @@ LAYERS = {
         "storage.forgetting",
         "storage.applying",
         "storage.admission",
+        "storage.agreement",
         "storage.replicated",
         "storage.housekeeping",
     ],

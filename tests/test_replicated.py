@@ -700,19 +700,25 @@ class MembershipTests(ClusterTestCase):
             connection.execute("DELETE FROM node")
             connection.commit()
 
-    def test_who_begins_a_log_with_an_archive_of_before_leaves_no_beginning_to_others(self) -> None:
+    def found(self) -> Node:
+        """Begin a log with the archive of a single server, until its beginning must be deleted,
+        which fails. Return the node.
+        """
         [a] = self.up("a")
         self.assertEqual(self.log.first, 1)  # it has brought nothing
         login(a, "ann", 1)
         self.run_for(0.1)
         a.kill()
         self.make_single(a)
-
         self.log = MemoryLog(self.clock)
         a = self.node("a")
         a.line.cannot_purge = True
         self.run_for(3)
         self.assertEqual((a.said, self.log.first), ([], 1))
+        return a
+
+    def test_who_begins_a_log_with_an_archive_of_before_leaves_no_beginning_to_others(self) -> None:
+        a = self.found()
         a.line.cannot_purge = False
         self.run_for(1)
         self.assertEqual(a.said, ["reachable"])
@@ -726,17 +732,7 @@ class MembershipTests(ClusterTestCase):
     def test_a_founder_that_was_killed_before_it_has_hidden_the_beginning_does_it_later(
         self,
     ) -> None:
-        [a] = self.up("a")
-        login(a, "ann", 1)
-        self.run_for(0.1)
-        a.kill()
-        self.make_single(a)
-        self.log = MemoryLog(self.clock)
-        a = self.node("a")
-        a.line.cannot_purge = True
-        self.run_for(3)
-        self.assertEqual(self.log.first, 1)
-        a.kill()
+        self.found().kill()
         a = self.node("a")
         self.run_for(1)
         self.assertEqual(a.said, ["reachable"])

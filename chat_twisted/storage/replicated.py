@@ -29,6 +29,7 @@ from chat_twisted.logs import Logger
 from chat_twisted.metrics import Commits, Histogram
 from chat_twisted.storage import records
 from chat_twisted.storage.admission import Admission
+from chat_twisted.storage.agreement import Agreement
 from chat_twisted.storage.applying import Applied, Applier
 from chat_twisted.storage.contact import Contact, Watcher
 from chat_twisted.storage.cursors import Cursors
@@ -138,7 +139,7 @@ class ReplicatedLedger(Generic[Request]):
         self._checking: IDelayedCall | None = None
         self._giving_up: IDelayedCall | None = None
         self._forgetting = Forgetting(lambda names: self._outbox.note(forget=names))
-        self._accused: set[str] = set()  # nodes of which it was logged that they differ
+        self._agreement = Agreement()
         self._ended = False
         self._went_down: Deferred[None] | None = None
 
@@ -426,32 +427,11 @@ class ReplicatedLedger(Generic[Request]):
             self.propose(command, None)
 
     def _differs(self) -> bool:
-        """End if the state of this node is not that of the others; return whether it did.
-
-        The majority is right; of two groups of the same size, that with the first member is.
-        """
-        if self._ended or not self._admission.has_caught_up:
-            return self._ended
-        agree, differ = self._applier.others_agree
-        if not differ:
-            return False
-        size = len(agree) + 1
-        first = self._applier.membership.members[0].name
-        if len(differ) > size or (len(differ) == size and first in differ):
-            self._break(
-                f"the archive of this node differs from that of {', '.join(differ)}; copy the "
-                "archive of another node (docs/cluster.rst says how)"
-            )
-            return True
-        for name in differ:
-            if name not in self._accused:
-                self._accused.add(name)
-                self._log.error(
-                    "the archive of node {name} differs from this one",
-                    event="cluster-differs",
-                    name=name,
-                )
-        return False
+        """End if the state of this node is not that of the others; return whether it has ended."""
+        may_compare = not self._ended and self._admission.has_caught_up
+        if may_compare and (reason := self._agreement.find_fault(self._applier)):
+            self._break(reason)
+        return self._ended
 
     # Operating
 

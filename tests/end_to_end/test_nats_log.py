@@ -399,6 +399,21 @@ class BrokenTests(OneServerTestCase):
     async def function(self, node: Node, name: str, **request: object) -> None:
         await node.log._call(name, request)
 
+    async def put_back(self) -> Node:
+        """Stop the server, and put an old copy of the log in its place. Return a node that has
+        taken five records more than are there.
+        """
+        node = await self.filled()
+        self.server.stop()
+        shutil.copytree(self.server.store, self.folder / "old")
+        self.server.start()
+        await node.append_all(records("b", 5))
+        await node.until(15)
+        self.server.stop()
+        self.server.wipe()
+        shutil.move(self.folder / "old", self.server.store)
+        return node
+
     async def test_a_purge_of_what_was_taken_breaks_nothing(self) -> None:
         a = await self.filled()
         await a.log.purge(11)
@@ -444,28 +459,12 @@ class BrokenTests(OneServerTestCase):
 
     async def test_an_old_copy_of_the_log_is_shorter(self) -> None:
         self.doubt_quickly()
-        a = await self.filled()
-        self.server.stop()
-        shutil.copytree(self.server.store, self.folder / "old")
-        self.server.start()
-        await a.append_all(records("b", 5))
-        await a.until(15)
-        self.server.stop()
-        self.server.wipe()
-        shutil.move(self.folder / "old", self.server.store)
+        a = await self.put_back()
         self.server.start()
         self.assertIn("ends at record 10, and 15 was taken", await a.broken)
 
     async def test_an_old_copy_of_the_log_to_which_others_have_appended(self) -> None:
-        a = await self.filled()
-        self.server.stop()
-        shutil.copytree(self.server.store, self.folder / "old")
-        self.server.start()
-        await a.append_all(records("b", 5))
-        await a.until(15)
-        self.server.stop()
-        self.server.wipe()
-        shutil.move(self.folder / "old", self.server.store)
+        a = await self.put_back()
         port, self.server.port = self.server.port, free_port()  # only the other node finds it
         self.server.start()
         c = self.node(self.server.url, after=10)
