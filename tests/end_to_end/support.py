@@ -6,13 +6,13 @@ All functions wait for an event (a line, an answer, an exit), and fail if it doe
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import itertools
 import os
 import queue
 import re
-import secrets
 import select
 import signal
 import socket
@@ -23,12 +23,14 @@ import tempfile
 import threading
 import unittest
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.end_to_end.forks import ROOT, Fork
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 FIRST_PORT = 10_000  # below are those of well-known services
+SHARE = 500  # ports of each process that runs tests
 PATIENCE = 120  # seconds; they only pass if something is broken
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -237,17 +239,34 @@ class Peer:
         self.socket.close()
 
 
+@cache
+def _ports() -> Iterator[int]:
+    """Return TCP ports, over and over, that no other process of tests in this network gets.
+
+    Each process has a share of them, as long as it has a socket with the name of the share.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for start in range(FIRST_PORT, first - SHARE, SHARE):
+        owner = socket.socket(socket.AF_UNIX)
+        try:
+            owner.bind(f"\0chat_twisted tests: ports from {start}")
+        except OSError:
+            owner.close()
+        else:
+            atexit.register(owner.close)
+            return itertools.cycle(range(start, start + SHARE))
+    raise AssertionError(f"all ports between {FIRST_PORT} and {first} belong to other tests")
+
+
 def free_port() -> int:
-    """Return a free TCP port that no connection gets.
+    """Return a free TCP port that no connection gets, and no other test.
 
     If the system chose it, it could give it to any connection while a server is restarted.
     """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(1000):
-        port = FIRST_PORT + secrets.randbelow(first - FIRST_PORT)
+    for port in itertools.islice(_ports(), SHARE):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise AssertionError(f"no free port between {FIRST_PORT} and {first}")
+    raise AssertionError("all ports of these tests are used")
 
 
 class ServerTestCase(unittest.TestCase):

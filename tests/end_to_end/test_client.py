@@ -290,6 +290,8 @@ class FilterTests(ClientTestCase):
     def test_two_clients_of_one_guest_are_one_user_until_both_have_left(self) -> None:
         one, bob = self.client("ci"), self.client("bob")
         self.came(r"\w+", 2)
+        bob.write("@ci: hello\n")
+        self.assertEqual(one.next_line(), "bob: hello")  # one has stored the token that two needs
         two = self.client("ci")
         self.came("ci")
         bob.write("@ci: to both\n")
