@@ -254,7 +254,7 @@ class Control:
         if age < SHORTEST:
             raise NotPermitted(f"messages are kept for {SHORTEST} seconds at least")
         if begins:
-            audit_console("delete messages", f"older than {age:g} seconds")
+            audit_console("delete messages", f"older than {age:.0f} seconds")
         return {"deleted": await server.delete_older(age), "seconds": age}
 
     def _require_cluster(self) -> Cluster:
