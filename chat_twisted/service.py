@@ -129,6 +129,7 @@ def makeService(options: Options) -> Service:
 
     async def stop() -> None:
         giving_back.stop()
+        running.rates.stop()
         password_threads.stop()
         await storage.stop()
 

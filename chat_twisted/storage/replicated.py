@@ -1,9 +1,10 @@
 """The ledger of a node of a cluster: commands in the order of a log that all nodes share.
 
 A node puts the commands of its sessions into the log (``outbox``), and applies all records that it
-finds there, its own and those of others (``applying``). This module joins the two: it makes the
-node a member, keeps its lease by a record a second, and says when the node is out of touch. It must
-not know connections, the rules of the chat, SQL, or the program that keeps the log.
+finds there, its own and those of others (``applying``). This module joins the two, and the parts
+that make the node a member (``admission``), do what a member does (``duties``), and say when it is
+out of touch (``contact``). It keeps the node's lease by a record a second. It must not know
+connections, the rules of the chat, SQL, or the program that keeps the log.
 """
 
 from __future__ import annotations
