@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
@@ -269,7 +269,7 @@ class Face:
         )
 
     def connect(self, session: ClientSession) -> Deferred[Any]:
-        endpoint = HostnameEndpoint(self.network, "127.0.0.1", 8828)
+        endpoint = TCP4ClientEndpoint(self.network, "127.0.0.1", 8828)
         return connectProtocol(endpoint, session)
 
     def pass_time(self, seconds: float = 0) -> None:
@@ -289,7 +289,8 @@ class Face:
         self.last = said.getvalue()
 
     def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
 
 
 class _Stdio(StringTransport):

@@ -9,9 +9,7 @@ import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
-
-from twisted.trial.unittest import TestCase
+from typing import TYPE_CHECKING, Any
 
 from chat_twisted.core import changes, messages, model, names
 from chat_twisted.core import commands as c
@@ -22,6 +20,9 @@ from chat_twisted.core.model import Account, Room, Session, User
 from chat_twisted.core.ordered import Ordered
 from chat_twisted.core.snapshot import dump
 from chat_twisted.core.state import State
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import TestCase
 
 OPTIONS = c.Options(grace=120_000, rooms=2, address_rooms=2, held=2, address_held=1)
 NAMES = ("Ann", "bob", "cyd", "DAN", "eve", "fay")

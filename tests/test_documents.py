@@ -12,18 +12,19 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.doors.irc.capabilities import NAMES
 from chat_twisted.doors.irc.commands import COMMANDS
 from chat_twisted.doors.ssh.transport import SIGNATURES, SSHTransport
+from tests.source import PACKAGE, statements
 from tests.ssh import host_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
-PACKAGE = ROOT / "chat_twisted"
 
 
 @functools.cache
 def defined(path: Path) -> set[str]:
     """The names of the classes and functions of a module of tests."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
+    tree = ast.parse(path.read_text())
+    return {node.name for node in statements(tree) if isinstance(node, kinds)}
 
 
 def members(body: list[ast.stmt]) -> dict[str, set[str]]:
@@ -52,11 +53,16 @@ def members(body: list[ast.stmt]) -> dict[str, set[str]]:
 
 
 class Known:
-    """The names that a page about the package may use."""
+    """The names that a page about the package may use.
+
+    :ivar texts: all literal texts of the package, and the literal parts of formatted ones.
+    :ivar words: these, and other names than those of classes and functions.
+    """
 
     def __init__(self) -> None:
         self.members: dict[str, set[str]] = {}
         self.imported: set[str] = set()
+        self.texts: set[str] = set()
         self.words: set[str] = set()
         for path in PACKAGE.rglob("*.py"):
             tree = ast.parse(path.read_text())
@@ -67,13 +73,19 @@ class Known:
                 self._add(name, inside)
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    self.words.add(node.value)
+                    self.texts.add(node.value)
                 elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith("chat_"):
                     self.imported |= {alias.asname or alias.name for alias in node.names}
                 elif isinstance(node, ast.arg):
                     self.words.add(node.arg)
+        self.words |= self.texts
         for path in PACKAGE.rglob("schema/*.sql"):
             self.words |= set(re.findall(r"\b[a-z_]+\b", path.read_text()))
+
+    @classmethod
+    @functools.cache
+    def of_the_package(cls) -> Known:
+        return cls()
 
     def _add(self, name: str, inside: set[str]) -> None:
         self.members.setdefault(name, set()).update(inside)
@@ -104,7 +116,7 @@ class NamedTests(TestCase):
 class ArchitectureTests(TestCase):
     def test_each_name_of_the_code_exists(self) -> None:
         text = (ROOT / "docs/architecture.rst").read_text()
-        known, found = Known(), 0
+        known, found = Known.of_the_package(), 0
         for literal in re.findall(r"``([^`]+)``", text):
             if re.fullmatch(r"[\w/]+\.(py|rst|sql)|[\w/]+/", literal):
                 places = (ROOT, ROOT / "docs", PACKAGE, PACKAGE / "storage/schema")
@@ -187,17 +199,7 @@ class ClusterTests(TestCase):
         lines = re.findall(r"^``.+``$", part, re.MULTILINE)
         listed = [message for line in lines for message in re.findall(r"``(.+?)``", line)]
         self.assertGreater(len(listed), 10)
-        texts = self.texts()
+        texts = Known.of_the_package().texts
         for message in listed:
             for piece in message.split("..."):
                 self.assertTrue(any(piece.strip() in text for text in texts), message)
-
-    def texts(self) -> set[str]:
-        """Return all literal texts of the package, and the literal parts of formatted ones."""
-        trees = (ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py"))
-        return {
-            node.value
-            for tree in trees
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }

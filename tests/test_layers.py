@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-PACKAGE = Path(__file__).resolve().parents[1] / "chat_twisted"
+from tests.source import modules, statements
 
 # The layers from the bottom up: a module may import modules of its own layer that come before it,
 # and what its layer may. A module that is not here has no place in the house yet.
@@ -362,20 +361,14 @@ MAY_IMPORT_THE_REACTOR = {"service"}
 
 
 @cache
-def modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[-1] == "__init__" and len(parts) > 1:
-            parts = parts[:-1]
-        found[".".join(parts)] = ast.parse(path.read_text())
-    return found
+def imports() -> dict[str, set[str]]:
+    """Return for each module the full names that it imports, wherever in it."""
+    return {name: imported(source) for name, source in modules().items()}
 
 
-def imported(tree: ast.Module) -> set[str]:
-    """The full names that a module imports, wherever in it."""
+def imported(source: str) -> set[str]:
     names = set()
-    for node in ast.walk(tree):
+    for node in statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -386,17 +379,17 @@ def imported(tree: ast.Module) -> set[str]:
 
 class LayerTests(TestCase):
     def test_every_module_has_its_place(self) -> None:
-        there = {"" if name == "__init__" else name for name in modules()}
+        there = {"" if name == "__init__" else name for name in imports()}
         placed = [name for layer in LAYERS.values() for name in layer]
         self.assertEqual(sorted(there), sorted(placed))
 
     def test_imports_go_down_the_layers(self) -> None:
         layer_of = {name: layer for layer, names in LAYERS.items() for name in names}
-        for module, tree in modules().items():
+        for module, names in imports().items():
             module = "" if module == "__init__" else module
             layer = layer_of[module]
             before = LAYERS[layer][: LAYERS[layer].index(module)]
-            for name in imported(tree):
+            for name in names:
                 if not name.startswith("chat_twisted"):
                     continue
                 name = name.removeprefix("chat_twisted").removeprefix(".")
@@ -408,13 +401,13 @@ class LayerTests(TestCase):
                     self.assertIn(name, VALUES_OF_THE_CLIENT)
 
     def test_the_global_reactor_is_taken_by_those_who_put_the_parts_together(self) -> None:
-        for module, tree in modules().items():
-            if "twisted.internet.reactor" in imported(tree):
+        for module, names in imports().items():
+            if "twisted.internet.reactor" in names:
                 self.assertIn(module, MAY_IMPORT_THE_REACTOR)
 
     def test_only_passwords_have_threads(self) -> None:
-        for module, tree in modules().items():
-            for name in imported(tree):
+        for module, names in imports().items():
+            for name in names:
                 threads = name.startswith(
                     ("thread", "_thread", "concurrent", "twisted.internet.threads")
                 )

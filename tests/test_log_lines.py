@@ -18,9 +18,10 @@ from twisted.trial.unittest import TestCase
 from chat_twisted.core.errors import Unavailable
 from chat_twisted.log_lines import AUDIT, FAULT, LIBRARY, Line, as_json, as_text, describe, explain
 from chat_twisted.logs import Logger
+from tests.source import dotted, modules
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE, PAGE = ROOT / "chat_twisted", ROOT / "docs" / "operations" / "logs.rst"
+PAGE = ROOT / "docs" / "operations" / "logs.rst"
 LEVELS = {"debug", "info", "warn", "error", "critical"}
 OF_PEERS = {"login-failed": "warn"}
 """The level of events that ``PeerLog`` writes; of the others it is info."""
@@ -130,23 +131,23 @@ class EventTests(TestCase):
         self.levels: dict[str, set[str]] = defaultdict(set)
         self.fields: dict[str, set[str]] = defaultdict(set)
         self.unnamed: list[str] = []
-        for path in PACKAGE.rglob("*.py"):
-            if path.relative_to(PACKAGE).parts[0] not in ("client", "ui"):
-                for node in ast.walk(ast.parse(path.read_text())):
+        for module, source in modules().items():
+            if module.partition(".")[0] not in ("client", "ui"):
+                for node in ast.walk(ast.parse(source)):
                     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                        self.take(path, node, node.func)
+                        self.take(module, node, node.func)
 
-    def take(self, path: Path, call: ast.Call, function: ast.Attribute) -> None:
+    def take(self, module: str, call: ast.Call, function: ast.Attribute) -> None:
         values = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-        method, of = function.attr, ast.unparse(function.value)
+        method, of = function.attr, dotted(function.value)
         logs = method in LEVELS and (of.endswith("log") or of.startswith("Logger"))
         if "event" not in values:
             if logs:
-                self.unnamed.append(f"{path}:{call.lineno}")
+                self.unnamed.append(f"{module}:{call.lineno}")
             return
         event = values.pop("event")
         name = event.value if isinstance(event, ast.Constant) else AUDIT
-        self.assertTrue(logs or method in ("emit", "_write"), f"{path}:{call.lineno}")
+        self.assertTrue(logs or method in ("emit", "_write"), f"{module}:{call.lineno}")
         level = method if logs else OTHERS.get(str(name), OF_PEERS.get(str(name), "info"))
         self.levels[str(name)].add(level)
         self.fields[str(name)] |= set(values)

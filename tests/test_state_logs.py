@@ -99,7 +99,7 @@ class RandomLogTests(TestCase):
 
     def run_logs(self, seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.random_logs"]
+        command = [sys.executable, str(Path(__file__).with_name("random_logs.py"))]
         return subprocess.run(
             command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout

@@ -100,7 +100,7 @@ def _mother() -> tuple[socket.socket, IO[bytes]]:
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.end_to_end.forks", str(its.fileno())],
+        [sys.executable, __file__, str(its.fileno())],  # with -m it would import hypothesis too
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         pass_fds=[its.fileno()],
@@ -190,6 +190,7 @@ def _run(program: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # not the folder of this file, whose modules have common names
     for name in MODULES:
         import_module(name)
     from twisted.application.service import IServiceMaker
