@@ -9,11 +9,14 @@ import tempfile
 
 from twisted.trial.unittest import TestCase
 
+from tests.quick_keys import shorten_keys
+
 
 class CommandTestCase(TestCase):
     def setUp(self) -> None:
         self.error = io.StringIO()
         self.patch(sys, "__stderr__", self.error)
+        shorten_keys(self)
 
     def assertFails(self, text: str, function, *arguments) -> None:
         """One line on standard error, and exit code 1."""

@@ -20,6 +20,7 @@ from chat_twisted.doors import tls
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.files import FilesError, InUse
 from chat_twisted.storage import archive
+from tests.quick_keys import shorten_keys
 
 
 def silent(line: str) -> None:
@@ -56,6 +57,7 @@ def packed(
 
 class BundleTestCase(TestCase):
     def setUp(self) -> None:
+        shorten_keys(self)
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.state = self.folder / "state"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.end_to_end.support import Peer, Process
 from tests.end_to_end.test_terminal import Terminal, TerminalTestCase, wait_until
+from tests.quick_keys import put_host_keys
 
 PACKAGES = {"ssh": "openssh-client", "plink": "putty-tools", "dbclient": "dropbear-bin"}
 """The clients, and Debian's packages of them."""
@@ -29,7 +30,9 @@ TOLD_BY_PLINK = re.compile('Using username "')
 
 
 class SSHTestCase(TerminalTestCase):
-    """Starts a server, and SSH clients that know its host key by the line in its log."""
+    """Starts a server, and SSH clients that know its host key by the line in its log. Its keys have
+    been made before: a server of test_admin.py makes its own.
+    """
 
     ssh_door = True
 
@@ -47,6 +50,11 @@ class SSHTestCase(TerminalTestCase):
         (self.home_folder / ".ssh/known_hosts").write_text(f"{kept}\n")
         lines = self.finish("ssh-keygen", "-lf", str(self.known_hosts))[1]
         self.ssh_fingerprint = lines.split()[1]
+
+    def start(self) -> None:
+        if not self.state.exists():
+            put_host_keys(self.state)
+        super().start()
 
     def tearDown(self) -> None:
         lines = self.server.out + self.server.err
