@@ -83,7 +83,7 @@ class WrapTests(TestCase):
             self.assertEqual(len(pieces), 1)
             self.assertEqual([part for part in pieces[0] if part[1]], [p for p in line if p[1]])
 
-    def test_a_long_one_is_broken_between_words_and_its_rest_is_indented(self) -> None:
+    def test_a_long_line_is_broken_between_words_and_its_rest_is_indented(self) -> None:
         line = [("t", "10:00 "), ("n", "bob:"), ("", " one two three four five six seven")]
         self.assertEqual(
             texts(line, 25), ["10:00 bob: one two", "        three four five", "        six seven"]
@@ -140,7 +140,7 @@ class WrapTests(TestCase):
         first, *_ = texts([("", "❤\ufe0f" * 40)], 40)
         self.assertEqual(first, "❤\ufe0f" * 19)
 
-    def test_a_tab_leads_nowhere(self) -> None:
+    def test_a_tab_becomes_spaces(self) -> None:
         forged = "10:00 [@carol] carol: pay now"
         for text in ("\t" * 30 + forged, "x" + "\t" * 10 + "x" + forged):
             first, *more = texts([("", "10:00 [@bob] bob: "), ("", text)], 80)
@@ -151,7 +151,7 @@ class WrapTests(TestCase):
                 self.assertTrue(piece.startswith(" " * INDENT))
         self.assertEqual(texts([("", "\ta\tb")], 80), ["    a   b"])
 
-    def test_the_work_grows_with_the_length_alone(self) -> None:
+    def test_the_time_to_wrap_a_line_is_proportional_to_its_length(self) -> None:
         looked: list[str] = []
 
         def look(character: str) -> int:
@@ -209,7 +209,7 @@ class LinkTests(TestCase):
         first, *more = wrap([("", self.long)], 40, whole_links=True)
         self.assertEqual((first[0], more), (("", ""), []))
 
-    def test_one_that_fits_into_a_row_is_never_broken(self) -> None:
+    def test_an_address_that_fits_into_a_row_is_never_broken(self) -> None:
         link = "https://example.org/abc"  # 23 columns
         for before in ("", "x" * 10 + " ", "(", "see: " + "(" * 9, "a-" * 30):
             found = "\n".join(self.rows(f"{before}{link} is it"))
@@ -230,7 +230,7 @@ class LinkTests(TestCase):
 
 
 class TerminalKindTests(TestCase):
-    def test_the_way_to_notify_of_a_terminal_that_is_known(self) -> None:
+    def test_a_known_terminal_is_notified_in_its_own_way(self) -> None:
         nine, seven = "\x1b]9;a: b\x1b\\", "\x1b]777;notify;a;b\x1b\\"
         in_tmux = "\x1bPtmux;\x1b\x1b]9;a: b\x07\x1b\\"
         in_screen = "\x1bP\x1b]9;a: b\x07\x1b\\"
@@ -250,7 +250,7 @@ class TerminalKindTests(TestCase):
             kind = TerminalKind(environment)
             self.assertEqual(kind.notification("a", "b", always=False), told, environment)
 
-    def test_one_that_is_not_known_notifies_if_that_is_switched_on(self) -> None:
+    def test_an_unknown_terminal_is_notified_only_if_that_is_switched_on(self) -> None:
         for environment, told in (
             ({"TERM": "xterm"}, "\x1b]9;a: b\x1b\\"),
             ({"TERM": "tmux-256color"}, "\x1bPtmux;\x1b\x1b]9;a: b\x07\x1b\\"),
@@ -264,7 +264,7 @@ class TerminalKindTests(TestCase):
         self.assertLess(len(told.encode()), 620)
         self.assertNotIn("\ufffd", told)
 
-    def test_whether_it_rewraps_is_known_or_asked(self) -> None:
+    def test_the_terminal_is_asked_whether_it_rewraps_unless_that_is_known(self) -> None:
         for environment, known in (
             ({"TERM": "xterm", "VTE_VERSION": "1"}, True),
             ({"TERM": "screen", "TMUX": "/tmp/x"}, True),
@@ -288,7 +288,7 @@ class TerminalKindTests(TestCase):
             kind.answered(answer)
             self.assertEqual((kind.rewraps, kind.is_known), (rewraps, True))
 
-    def test_the_answer_is_no_key_however_it_arrives(self) -> None:
+    def test_the_answer_of_the_terminal_is_no_key_however_it_is_split(self) -> None:
         for pieces in (
             ["ab\x1b[>84;0;0ccd"],
             ["ab\x1b[>8", "4;0", ";0", "ccd"],
@@ -483,7 +483,7 @@ class ScreenTestCase(TestCase):
 
 class ShowingTests(ScreenTestCase):
     @on_a_terminal
-    async def test_what_is_said_is_above_the_prompt(self) -> None:
+    async def test_messages_are_shown_above_the_prompt(self) -> None:
         self.hear("hello\nyou")
         await self.see("10:00 [ALL] Bob:", "        hello", "        you", "ALL>")
         self.assertEqual(self.glass.text.count("ALL>"), 1)
@@ -544,7 +544,7 @@ class ShowingTests(ScreenTestCase):
         self.assertTrue(self.screen._kind.rewraps)
 
     @on_a_terminal
-    async def test_what_one_says_is_beside_the_prompt_with_its_end_until_it_is_settled(
+    async def test_an_own_message_stays_beside_the_prompt_with_its_state_until_that_is_final(
         self,
     ) -> None:
         self.press("long " * 50 + "\r")
@@ -559,7 +559,7 @@ class ShowingTests(ScreenTestCase):
         self.assertNotIn("on its way", self.glass.text)
 
     @on_a_terminal
-    async def test_much_is_written_piece_by_piece_while_nothing_more_is_received(self) -> None:
+    async def test_many_lines_are_written_in_pieces_and_receiving_is_paused_meanwhile(self) -> None:
         self.patch(waiting_lines, "MAX_WAITING", 50)
         self.patch(screen_module, "SHOWN_AT_ONCE", 10)
         for first in range(0, 60, 15):
@@ -587,7 +587,7 @@ class ShowingTests(ScreenTestCase):
         self.assertEqual(self.glass.told, ["9;Bob: hello"])
 
     @on_a_terminal
-    async def test_what_is_written_at_the_end_is_all(self) -> None:
+    async def test_all_waiting_lines_are_written_at_the_end(self) -> None:
         self.patch(screen_module, "SHOWN_AT_ONCE", 1)
         for first in (0, 15):
             self.hear("\n".join(f"line{i}" for i in range(first, first + 15)))
@@ -604,7 +604,7 @@ class NotifyTests(ScreenTestCase):
     environment = {"TERM": "foot"}
 
     @on_a_terminal
-    async def test_what_separates_there_is_no_part_of_what_is_told(self) -> None:
+    async def test_separators_in_a_notification_are_removed_from_its_text(self) -> None:
         self.screen.notify("a;b", "c;d")
         self.assertEqual(self.glass.told, ["777;notify;a,b;c,d"])
 
@@ -658,7 +658,7 @@ class StartTests(ScreenTestCase):
     starts = False
 
     @on_a_terminal
-    async def test_what_ends_before_there_is_a_prompt_ends(self) -> None:
+    async def test_a_screen_that_is_stopped_before_its_prompt_runs_ends(self) -> None:
         self.screen.start()
         self.screen.show([[("", "a word")]])
         self.screen.stop(2, "host not found: x")
@@ -666,7 +666,7 @@ class StartTests(ScreenTestCase):
         self.assertIn("a word", self.glass.lines)
 
     @on_a_terminal
-    async def test_what_is_shown_before_there_is_a_prompt_is_shown_with_it(self) -> None:
+    async def test_lines_that_are_shown_before_the_prompt_runs_appear_with_it(self) -> None:
         self.screen.show([[("", "a word")]])
         self.screen.start()
         await self.see("a word", "ALL>")
@@ -685,7 +685,7 @@ class KeysTests(ScreenTestCase):
         await self.recall("hello")
 
     @on_a_terminal
-    async def test_a_line_that_can_not_be_kept_is_sent_once_and_stays_nowhere(self) -> None:
+    async def test_a_line_that_the_history_can_not_keep_is_sent_once(self) -> None:
         folder = self.folder / "kept"
         shutil.rmtree(folder, ignore_errors=True)
         folder.write_text("")
@@ -702,7 +702,7 @@ class KeysTests(ScreenTestCase):
         self.assertEqual((await self.request()).body, "one\ntwo")
 
     @on_a_terminal
-    async def test_what_is_pasted_is_one_message_and_nothing_of_it_is_a_key(self) -> None:
+    async def test_a_paste_is_one_message_and_no_part_of_it_is_a_key(self) -> None:
         self.press(paste("one\r\n/quit\n\x03two"))
         await self.until(lambda: "two" in self.typed)
         self.press("\r")
@@ -766,7 +766,7 @@ class KeysTests(ScreenTestCase):
         self.assertEqual((await self.request()).verb, "QUIT")
 
     @on_a_terminal
-    async def test_what_was_refused_is_sent_again_or_dropped_by_a_key(self) -> None:
+    async def test_keys_send_refused_messages_again_or_drop_them(self) -> None:
         self.press("@carol: hello\r")
         frame = await self.request()
         refused = "102 Unable to send"
@@ -783,7 +783,7 @@ class KeysTests(ScreenTestCase):
         self.assertEqual(self.view.beside(), [])
 
     @on_a_terminal
-    async def test_a_terminal_that_is_gone_says_goodbye(self) -> None:
+    async def test_a_session_whose_terminal_is_gone_sends_quit(self) -> None:
         self.input.close()
         self.assertEqual((await self.request()).verb, "QUIT")
         self.clock.advance(0.5)
@@ -811,7 +811,7 @@ class QuestionTests(ScreenTestCase):
         await self.recall("/password")
 
     @on_a_terminal
-    async def test_what_was_typed_when_a_question_came_is_there_again_behind_it(self) -> None:
+    async def test_the_input_before_a_question_is_restored_after_it(self) -> None:
         for answer, answered in (("secret\r", "secret"), (CTRL_C, ""), (CTRL_D, "")):
             await self.type("half a sentence", "half a sentence")
             asked = self.screen.ask("Password: ", secret=True)
@@ -841,7 +841,7 @@ class QuestionTests(ScreenTestCase):
         self.assertEqual(self.kept(), [])
 
     @on_a_terminal
-    async def test_an_empty_answer_is_one(self) -> None:
+    async def test_an_empty_answer_counts_as_an_answer(self) -> None:
         self.press("/password\r")
         await self.see_last("New password: ")
         self.press("\r")
@@ -849,7 +849,7 @@ class QuestionTests(ScreenTestCase):
         self.assertEqual(self.kept(), ["/password"])
 
     @on_a_terminal
-    async def test_others_are_heard_while_one_is_asked(self) -> None:
+    async def test_messages_are_shown_while_a_question_is_asked(self) -> None:
         self.screen.ask("Password: ", secret=True)
         await self.see_last("Password: ")
         self.hear("hello")
@@ -884,7 +884,7 @@ class CompletionTests(ScreenTestCase):
         self.assertEqual(self.complete(""), [])
 
     @on_a_terminal
-    async def test_within_a_text_there_are_names_and_rooms(self) -> None:
+    async def test_names_and_rooms_are_completed_within_a_text(self) -> None:
         self.assertEqual(self.complete("see you @"), ["see you @Bob ", "see you @carol "])
         self.assertEqual(self.complete("in #D"), ["in #dev "])
         self.assertEqual(self.complete("well, ca"), ["well, carol "])
@@ -893,7 +893,7 @@ class CompletionTests(ScreenTestCase):
         self.assertEqual(self.complete("/nothing @b"), ["/nothing @Bob "])
 
     @on_a_terminal
-    async def test_behind_a_command_there_is_what_it_is_about(self) -> None:
+    async def test_the_argument_of_a_command_is_completed(self) -> None:
         for typed, lines in (
             ("/join #", ["/join #dev ", "/join #ops "]),
             ("/join #dev p", ["/join #dev private"]),
@@ -993,7 +993,9 @@ class ViewKeysTests(ScreenTestCase):
         self.assertEqual(done, ["next", 1, 9, "view", "next", "view"])
 
     @on_a_terminal
-    async def test_what_the_view_does_not_take_stays_and_tab_puts_its_offer_there(self) -> None:
+    async def test_a_line_that_the_view_does_not_take_stays_and_tab_replaces_it_by_the_offer(
+        self,
+    ) -> None:
         taken: list[str] = []
 
         def take(line: str) -> str:

@@ -137,18 +137,18 @@ class SessionTestCase(Asking):
 
 
 class RegistrationTests(SessionTestCase):
-    def test_it_registers_when_the_connection_stands(self) -> None:
+    def test_a_new_connection_registers_the_user(self) -> None:
         self.assertEqual(self.transport.take(), b"REGISTER alice\nVersion: 2\nInstance: i\n\n")
         self.hear(REGISTERED)
         self.assertEqual(self.take(), [("registered", "alice")])
         self.assertEqual(self.session.max_message, 100)
 
-    def test_a_refusal_is_told_and_the_connection_closed(self) -> None:
+    def test_a_refused_registration_is_told_and_the_session_quits(self) -> None:
         answer = self.hear(b"ERROR 105 Name in use\n\n")
         self.assertEqual(answer, b"QUIT\n\n")
         self.assertEqual(self.take(), [("not_registered", Refusal(105, "Name in use"))])
 
-    def test_a_second_registered_is_not_believed(self) -> None:
+    def test_a_second_registered_breaks_the_protocol(self) -> None:
         self.hear(REGISTERED)
         self.hear(REGISTERED)
         self.assertTrue(self.transport.aborting)
@@ -197,7 +197,7 @@ class TalkTests(SessionTestCase):
             self.assertEqual(self.take()[-1:], [("refused", id, refusal)])
             self.assertEqual(refusal.text, text)
 
-    def test_what_comes_together_is_confirmed_together(self) -> None:
+    def test_messages_that_come_together_are_confirmed_together(self) -> None:
         data = b"".join(
             encode("FORWARD", "bob", [("To", "alice"), ("Message", n), ("Time", TIME)], f"n{n}")
             for n in (4, 6)
@@ -208,7 +208,7 @@ class TalkTests(SessionTestCase):
             [("received", Received(n, TIME, "bob", "alice", f"n{n}")) for n in (4, 6)],
         )
 
-    def test_a_list_that_goes_on_is_told_when_it_is_whole(self) -> None:
+    def test_a_list_of_several_pages_is_returned_when_it_is_complete(self) -> None:
         id = self.ask("WHO")
         answer = self.hear(b"WHO\nId: 1\nCount: 3\nMore: bob\nContent-length: 10\n\nalice\nbob\n")
         self.assertEqual(answer, b"WHO\nId: 1\nAfter: bob\n\n")
@@ -217,11 +217,11 @@ class TalkTests(SessionTestCase):
             self.take(), [("answered", id, [seen("alice"), seen("bob"), seen("carol away")])]
         )
 
-    def test_ping_is_answered_and_what_is_not_known_ignored(self) -> None:
+    def test_ping_is_answered_and_unknown_verbs_are_ignored(self) -> None:
         self.assertEqual(self.hear(b"PING x\n\nNEWS today\n\nPONG y\n\n"), b"PONG x\n\n")
         self.assertEqual(self.take(), [])
 
-    def test_what_is_against_the_protocol_ends_the_session_and_says_what_it_was(self) -> None:
+    def test_a_frame_that_breaks_the_protocol_ends_the_session_with_the_reason(self) -> None:
         for wrong, why in (
             (b"\n", "no verb"),
             (b"SENT bob\n\n", "message is missing or not a number"),
@@ -247,7 +247,9 @@ class WaitingTests(SessionTestCase):
         """The texts that were sent since the last call."""
         return re.findall(r"\n\n(\w)", self.transport.take().decode())
 
-    def test_what_was_refused_for_now_is_sent_again_in_its_order_with_what_came_since(self) -> None:
+    def test_requests_that_were_refused_for_now_and_later_ones_are_sent_again_in_order(
+        self,
+    ) -> None:
         self.hear(b"SENT ALL\nId: 1\nMessage: 1\nTime: 2026-11-23T10:00:00.123Z\n\n")
         self.hear(b"ERROR 109 Too fast\nId: 2\nRetry-after: 3\n\n")
         self.hear(b"ERROR 109 Too fast\nId: 3\nRetry-after: 3\n\n")
@@ -256,14 +258,14 @@ class WaitingTests(SessionTestCase):
         self.clock.advance(3)
         self.assertEqual(self.sent(), ["b", "c", "d"])
 
-    def test_what_can_not_be_written_is_tried_again_but_not_for_ever(self) -> None:
+    def test_a_request_that_is_refused_for_now_is_repeated_but_not_for_ever(self) -> None:
         refusal = b"ERROR 112 Unavailable\nId: %d\nRetry-after: 5\n\n"
         for _ in range(200):
             self.hear(refusal % 1)
             self.clock.advance(5)
         self.assertIn(("refused", 1, Refusal(112, "Unavailable")), self.take())
 
-    def test_a_lost_connection_ends_the_waiting(self) -> None:
+    def test_a_lost_connection_cancels_the_repetition_of_requests(self) -> None:
         self.hear(b"ERROR 109 Too fast\nId: 2\nRetry-after: 3\n\n")
         self.lose()
         self.clock.advance(5)
@@ -347,7 +349,9 @@ class ProofTests(SessionTestCase):
         self.assertEqual(self.hear(self.challenge), self.password("p"))
         self.assertEqual(self.questions, ["Password of alice: "])
 
-    def test_what_waited_for_an_account_is_shown_though_it_is_older_than_the_login(self) -> None:
+    def test_messages_that_waited_for_an_account_are_passed_on_though_older_than_the_login(
+        self,
+    ) -> None:
         self.passwords = ["p"]
         self.hear(self.challenge)
         self.hear(REGISTERED)
@@ -417,7 +421,7 @@ class EndTests(SessionTestCase):
         self.session.resumeProducing()
         self.assertEqual(self.transport.producerState, "producing")
 
-    def test_the_end_is_seen_even_if_nothing_can_be_shown_any_more(self) -> None:
+    def test_a_paused_session_notices_the_end_when_output_is_no_longer_possible(self) -> None:
         self.hear(REGISTERED)
         self.session.pauseProducing()
         self.session.stopProducing()
@@ -462,7 +466,7 @@ class ReconnectTestCase(Asking):
 
 
 class ReconnectTests(ReconnectTestCase):
-    def test_it_comes_back_as_the_same_user_with_what_it_has(self) -> None:
+    def test_it_resumes_as_the_same_user_after_the_last_received_message(self) -> None:
         self.forward(3)
         self.lose()
         self.clock.advance(0.5)
@@ -473,7 +477,7 @@ class ReconnectTests(ReconnectTestCase):
             {"version": "2", "instance": "i", "session": "x", "resume": "3"},
         )
 
-    def test_it_says_once_that_it_is_lost_and_once_that_it_is_back(self) -> None:
+    def test_the_loss_and_the_return_of_a_connection_are_told_once_each(self) -> None:
         self.reachable = False
         self.lose()
         self.clock.pump([1] * 20)
@@ -482,7 +486,7 @@ class ReconnectTests(ReconnectTestCase):
         self.hear(REGISTERED)
         self.assertEqual([event[0] for event in self.log.events], ["disconnected", "reconnected"])
 
-    def test_it_waits_longer_each_time_but_not_more_than_half_a_minute(self) -> None:
+    def test_the_wait_before_an_attempt_doubles_up_to_half_a_minute(self) -> None:
         self.reachable = False
         self.lose()
         waits, last = [], self.clock.seconds()
@@ -494,20 +498,20 @@ class ReconnectTests(ReconnectTestCase):
             last = self.clock.seconds()
         self.assertEqual(waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
 
-    def test_half_of_each_wait_is_left_to_chance(self) -> None:
+    def test_half_of_each_wait_is_random(self) -> None:
         self.session._reconnection._chance = lambda: 0
         self.lose()
         self.clock.advance(0.25)
         self.assertEqual(self.attempts, 2)
 
-    def test_it_gives_up_in_the_end(self) -> None:
+    def test_attempts_to_connect_end_when_their_time_is_over(self) -> None:
         self.reachable = False
         self.lose()
         self.clock.pump([10] * 70)
         self.assertEqual([event[0] for event in self.log.events], ["disconnected", "lost"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_has_no_answer_is_sent_again_in_its_order_under_the_same_ids(self) -> None:
+    def test_unanswered_requests_are_sent_again_in_order_with_the_same_ids(self) -> None:
         ids = [self.send("bob", f"m{i}") for i in range(3)]
         self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 1), TIMED]))
         self.lose()
@@ -524,7 +528,7 @@ class ReconnectTests(ReconnectTestCase):
                 self.hear(encode("SENT", "bob", [("Id", id), ("Message", id), TIMED]))
         self.assertEqual([e[1] for e in self.log.events if e[0] == "answered"], ids)
 
-    def test_nothing_is_shown_twice(self) -> None:
+    def test_no_message_is_passed_on_twice(self) -> None:
         for number in (1, 2):
             self.forward(number)
         self.lose()
@@ -535,7 +539,7 @@ class ReconnectTests(ReconnectTestCase):
         self.assertEqual(self.shown(), [1, 2, 4])
         self.assertNotIn(("went_back",), self.log.events)
 
-    def test_a_server_that_has_lost_the_newest_messages_is_listened_to_from_there(self) -> None:
+    def test_messages_are_received_from_where_the_server_has_lost_its_newest(self) -> None:
         self.forward(6)
         id = self.send("bob", "mine")
         self.hear(encode("SENT", "bob", [("Id", id), ("Message", 7), TIMED]))
@@ -554,7 +558,7 @@ class ReconnectTests(ReconnectTestCase):
         [frame] = self.take()
         self.assertEqual(frame.headers["resume"], "7")
 
-    def test_what_one_said_is_shown_only_if_it_was_on_another_connection(self) -> None:
+    def test_own_messages_are_passed_on_only_from_other_connections(self) -> None:
         ids = [self.send("bob", f"m{i}") for i in range(2)]
         self.hear(encode("SENT", "bob", [("Id", ids[0]), ("Message", 3), TIMED]))
         self.lose()
@@ -569,7 +573,7 @@ class ReconnectTests(ReconnectTestCase):
         self.forward(6, "alice")
         self.assertEqual(self.shown(), [5, 6])
 
-    def test_a_history_that_was_cut_off_is_shown_once(self) -> None:
+    def test_a_history_that_was_cut_off_is_returned_once(self) -> None:
         id = self.ask("HISTORY", "ALL")
         message = encode("MESSAGE", "bob", [("Id", id), ("To", "ALL"), ("Message", 1), TIMED], "x")
         self.hear(message)
@@ -580,7 +584,7 @@ class ReconnectTests(ReconnectTestCase):
         [(_, _, found)] = [event for event in self.log.events if event[0] == "answered"]
         self.assertEqual(len(found.messages), 1)
 
-    def test_a_server_that_has_begun_anew_is_listened_to_from_its_beginning(self) -> None:
+    def test_messages_of_a_server_that_has_started_anew_are_received_from_the_first(self) -> None:
         self.forward(90)
         self.lose()
         self.clock.advance(0.5)
@@ -590,7 +594,7 @@ class ReconnectTests(ReconnectTestCase):
         self.forward(1)
         self.assertEqual(self.shown(), [1])
 
-    def test_a_name_that_somebody_else_has_by_now_is_the_end(self) -> None:
+    def test_a_name_that_somebody_else_has_taken_meanwhile_ends_the_session(self) -> None:
         self.lose()
         self.clock.advance(0.5)
         self.hear(b"ERROR 105 Name in use\n\n")
@@ -607,13 +611,13 @@ class ReconnectTests(ReconnectTestCase):
         self.hear(REGISTERED)
         self.assertEqual([event[0] for event in self.log.events], ["disconnected", "reconnected"])
 
-    def test_who_quits_is_not_brought_back(self) -> None:
+    def test_a_session_that_quits_does_not_reconnect(self) -> None:
         self.session.quit()
         self.lose()
         self.clock.advance(60)
         self.assertEqual((self.attempts, self.log.events[0][0]), (1, "lost"))
 
-    def test_who_quits_while_away_is_gone_at_once(self) -> None:
+    def test_a_session_that_quits_while_disconnected_ends_at_once(self) -> None:
         self.lose()
         self.session.quit()
         self.clock.advance(60)
@@ -628,7 +632,7 @@ class NotSentTests(SessionTestCase):
         self.take()
         self.transport.clear()
 
-    def test_what_the_server_would_close_the_connection_for_is_not_asked(self) -> None:
+    def test_a_request_for_which_the_server_would_close_the_connection_is_not_sent(self) -> None:
         for argument, headers, body, code in (
             ("a\nb", (), None, 103),
             ("x" * 481, (), None, 103),
@@ -650,7 +654,7 @@ class NotSentTests(SessionTestCase):
 class OwnMessagesTests(ReconnectTestCase):
     """The user's own messages, from this and other connections."""
 
-    def test_however_much_one_has_said_none_of_it_is_shown_when_one_comes_back(self) -> None:
+    def test_none_of_many_own_messages_is_passed_on_after_a_reconnect(self) -> None:
         self.forward(1)
         for number in range(2, 1502):
             id = self.send("bob", "x")
@@ -664,12 +668,12 @@ class OwnMessagesTests(ReconnectTestCase):
         self.forward(1600)
         self.assertEqual(self.session._inbox.own.numbers, set())
 
-    def test_what_was_said_elsewhere_is_shown_though_one_is_always_saying_something(self) -> None:
+    def test_own_messages_of_other_connections_are_passed_on_while_one_is_under_way(self) -> None:
         self.send("bob", "under way")
         self.forward(2, "alice")
         self.assertEqual(self.shown(), [2])
 
-    def test_what_is_held_back_is_shown_at_the_end(self) -> None:
+    def test_messages_that_are_held_back_are_passed_on_at_the_end(self) -> None:
         self.send("bob", "under way")
         self.lose()
         self.clock.advance(0.5)
@@ -680,14 +684,14 @@ class OwnMessagesTests(ReconnectTestCase):
         self.lose()
         self.assertEqual(self.shown(), [2])
 
-    def test_what_comes_behind_a_goodbye_is_not_shown_since_it_is_not_confirmed(self) -> None:
+    def test_messages_after_quit_are_not_passed_on_because_they_can_not_be_confirmed(self) -> None:
         self.session.quit()
         self.forward(2)
         self.assertEqual(self.shown(), [])
 
 
 class ListAgainTests(SessionTestCase):
-    def test_a_list_that_was_cut_off_by_its_limit_begins_again(self) -> None:
+    def test_a_list_whose_page_was_refused_for_now_starts_again(self) -> None:
         self.hear(REGISTERED)
         id = self.ask("WHO")
         self.hear(encode("WHO", "", [("Id", id), ("Count", 4), ("More", "b")], "a\nb\n"))
@@ -773,7 +777,7 @@ class EventTests(SessionTestCase):
             self.hear(frame)
             self.assertEqual(self.take(), [("told", event)])
 
-    def test_an_event_that_is_none_breaks_the_protocol(self) -> None:
+    def test_an_invalid_event_breaks_the_protocol(self) -> None:
         for frame in (
             b"RANK #dev\nUser: bob\n\n",
             b"RANK #dev\nUser: bob\nRank: \x1b[2J\n\n",
@@ -791,7 +795,7 @@ class EventTests(SessionTestCase):
             self.setUp()
             self.assertIn("the server broke the protocol", self.broken(frame), frame)
 
-    def test_for_how_long_messages_are_kept_is_known(self) -> None:
+    def test_a_session_knows_for_how_long_messages_are_kept(self) -> None:
         self.assertEqual(self.session.kept, math.inf)
         for value, kept in ((b"off", 0), (b"3600", 3600)):
             SessionTestCase.setUp(self)
@@ -824,7 +828,7 @@ class EventTests(SessionTestCase):
         self.assertEqual((event.user, event.new_name, again), ("alice", "al", ("reconnected",)))
         self.assertEqual(self.session.user, "al")
 
-    def test_another_name_with_another_token_is_not_believed(self) -> None:
+    def test_another_name_with_another_token_breaks_the_protocol(self) -> None:
         for token in ("", "x"):
             self.session = self.new_session(token=token)
             self.transport = Transport()
@@ -854,7 +858,7 @@ class EventTests(SessionTestCase):
             ],
         )
 
-    def test_all_that_one_has_said_is_found(self) -> None:
+    def test_all_own_messages_are_returned_page_by_page(self) -> None:
         self.ask("ACCOUNT", "messages")
         headers = [("Id", 1), ("To", "bob"), ("Message", 7), TIMED]
         self.hear(
@@ -942,7 +946,7 @@ class RestorationTests(ReconnectTestCase):
         self.hear(encode("WHO", "", [("Id", who.id)], "alice\nbob\n"))
         self.assertEqual(self.log.events, [("present", [seen("alice"), seen("bob")])])
 
-    def test_what_is_being_restored_when_the_connection_is_lost_is_asked_for_once(self) -> None:
+    def test_a_restoration_that_a_loss_interrupts_is_requested_once(self) -> None:
         watch = self.record(self.session.watch())
         self.hear(encode("WHO", "", [("Id", watch)], "alice\n"))
         for token in (b"x", b"y", b"z"):
@@ -954,7 +958,7 @@ class RestorationTests(ReconnectTestCase):
         self.send("#dev", "typed meanwhile")
         self.assertEqual([f.verb for f in self.reconnect()], ["JOIN", "JOIN", "SEND"])
 
-    def test_what_can_not_be_restored_is_told(self) -> None:
+    def test_a_failed_restoration_is_told(self) -> None:
         watch = self.record(self.session.watch())
         self.hear(encode("WHO", "", [("Id", watch)], "alice\n"))
         [who] = self.reconnect(b"x")

@@ -98,7 +98,7 @@ class HandOverTests(TLSTestCase):
         self.transport.drain()
         self.assertTrue(b"".join(sent).startswith(b"the end of the handshake"))
 
-    def test_session_tickets_that_are_in_the_way_are_sent_first(self) -> None:
+    def test_pending_session_tickets_are_sent_before_output(self) -> None:
         server = server_tls().serverConnectionForTLS(None)
         server.set_accept_state()
         client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
@@ -113,14 +113,14 @@ class HandOverTests(TLSTestCase):
         self.assertEqual(tls.decrypt(client, sent), (b"hello", None))
         self.assertEqual(tls.encrypt(server), b"")
 
-    def test_from_the_second_time_on_it_writes_to_the_socket(self) -> None:
+    def test_output_after_the_first_goes_directly_to_the_socket(self) -> None:
         self.hand_over()
         self.say(b"one")
         self.patch(self.transport, "write", None)
         self.say(b"two")
         self.assertEqual(self.transport.take(), b"onetwo")
 
-    def test_without_a_poller_all_of_it_is_the_transports(self) -> None:
+    def test_without_a_poller_the_transport_reads_and_writes(self) -> None:
         """Twisted writes to it as well, when what it reads takes an answer."""
         self.streams.poller = None
         self.hand_over()
@@ -176,7 +176,7 @@ class ReadingTests(TLSTestCase):
         self.clock.advance(2)
         self.assertTrue(self.transport.aborting)
 
-    def test_after_closing_twisted_reads_and_nobody_else(self) -> None:
+    def test_after_close_only_twisted_reads(self) -> None:
         self.talker.close("test")
         self.assertFalse(self.is_polled())
         self.assertEqual(self.transport.producerState, "producing")
@@ -198,7 +198,7 @@ class ReadingTests(TLSTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_an_end_without_one_of_tls_is_the_end(self) -> None:
+    def test_a_lost_connection_without_a_tls_close_ends_the_stream(self) -> None:
         self.poller.reading.clear()  # the poller has found it, and Twisted finds it, too
         self.transport.server.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.talker.ends, ["lost"])
@@ -243,7 +243,7 @@ class WritingTests(TLSTestCase):
 class TLS12Tests(ReadingTests):
     version = SSL.TLS1_2_VERSION
 
-    def test_a_renegotiation_is_refused_and_all_goes_on(self) -> None:
+    def test_a_renegotiation_is_refused_and_the_connection_goes_on(self) -> None:
         client = self.transport.client
         client.renegotiate()
         with contextlib.suppress(SSL.WantReadError):
@@ -253,7 +253,7 @@ class TLS12Tests(ReadingTests):
         refusal = self.transport.io.getvalue()
         self.assertEqual(refusal[0], 21, "an alert")
 
-    def test_one_that_does_not_read_the_refusals_is_not_read_further(self) -> None:
+    def test_a_peer_that_does_not_read_refusals_of_renegotiation_is_not_read(self) -> None:
         self.say(b"0")
         self.transport.take()
         self.transport.room = 0
@@ -280,7 +280,7 @@ class KeyUpdateTests(TLSTestCase):
         self.transport.clear()
         return self.client.read()
 
-    def test_changes_of_keys_are_answered_and_nothing_is_lost(self) -> None:
+    def test_key_updates_are_answered_and_no_data_is_lost(self) -> None:
         self.say(b"0")
         got = self.take()
         for i in range(1, 6):
@@ -291,7 +291,7 @@ class KeyUpdateTests(TLSTestCase):
             got += self.take()
         self.assertEqual((self.talker.got, got), (b"12345", b"012345"))
 
-    def test_of_many_changes_nothing_gathers_though_nothing_is_said(self) -> None:
+    def test_many_key_updates_without_data_gather_no_output(self) -> None:
         self.say(b"0")
         self.take()
         for _ in range(100):

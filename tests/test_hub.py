@@ -278,7 +278,7 @@ class RegistryTests(HubTestCase):
         self.quit(sessions[0])
         self.join("late")
 
-    def test_leaving_twice_is_leaving_once(self) -> None:
+    def test_a_session_that_leaves_twice_has_left_once(self) -> None:
         alice = self.join("alice")
         self.quit(alice)
         self.quit(alice)
@@ -491,7 +491,7 @@ class SignalTests(HubTestCase):
         self.assertEqual([(s, got) for s, got in found if got], [*expected])
         self.assertEqual(self.alice.got, [])
 
-    def test_it_reaches_the_sessions_that_a_message_reaches_but_not_the_asking_one(self) -> None:
+    def test_a_signal_reaches_the_sessions_that_a_message_reaches_except_the_sender(self) -> None:
         self.signal("bOB", "typing")
         direct = Signalled("Alice", self.alice.user, self.bob.user, 0, "Bob", "typing")
         self.check((self.also_alice, [direct]), (self.bob, [direct]))
@@ -501,7 +501,7 @@ class SignalTests(HubTestCase):
         both = [direct, to_all]
         self.check((self.also_alice, both), (self.bob, both), (self.carol, [to_all]))
 
-    def test_in_a_room_it_reaches_the_members(self) -> None:
+    def test_a_signal_to_a_room_reaches_its_members(self) -> None:
         for session in (self.alice, self.carol):
             self.enter(session, "#Dev")
         for session in (self.alice, self.also_alice, self.carol):
@@ -511,7 +511,7 @@ class SignalTests(HubTestCase):
         self.assertEqual((signalled.to, signalled.recipient), ("#Dev", 0))
         self.check((self.also_alice, [signalled]), (self.carol, [signalled]))
 
-    def test_it_comes_in_the_order_of_what_is_said_and_is_not_kept(self) -> None:
+    def test_a_signal_comes_in_order_with_messages_and_is_not_kept(self) -> None:
         self.hub.send(self.alice, "bob", "1")
         self.hub.signal(self.alice, "bob", "2")
         self.hub.send(self.alice, "bob", "3")
@@ -521,7 +521,7 @@ class SignalTests(HubTestCase):
         again = self.join("bob", self.bob.token)
         self.assertEqual(again.texts(), ["1", "3"])
 
-    def test_it_is_refused_where_a_message_is_and_for_absent_users(self) -> None:
+    def test_a_signal_is_refused_like_a_message_and_for_absent_users(self) -> None:
         self.leave(self.carol)  # her name is kept
         self.hub.ask(c.MakeAccount(c.CONSOLE, 0, "", "", "hash", "dora", 77))
         for to, error in (
@@ -538,13 +538,13 @@ class SignalTests(HubTestCase):
         self.assertEqual(self.alice.heard.pop(), ("refused", "s", Muted))
         self.check()
 
-    def test_it_has_a_limited_length(self) -> None:
+    def test_a_signal_has_a_limited_length(self) -> None:
         self.signal("bob", "é" * 4096)
         self.signal("bob", "é" * 4096 + "x")
         self.assertEqual(len(self.bob.got), 1)
         self.assertEqual(self.alice.heard[1:], [("refused", "s", TextTooLong)])
 
-    def test_a_session_that_catches_up_does_not_get_it(self) -> None:
+    def test_a_session_that_catches_up_gets_no_signals(self) -> None:
         self.leave(self.bob)
         self.say(self.alice, "bob", "missed")
         self.store.unreadable = Unavailable()
@@ -1125,7 +1125,7 @@ class PresenceTests(HubTestCase):
         self.ask(again, c.SetAway, None)
         self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
 
-    def test_it_is_forgotten_with_the_guest(self) -> None:
+    def test_an_away_text_ends_with_its_guest(self) -> None:
         bob = self.join("bob")
         self.ask(bob, c.SetAway, "lunch")
         self.quit(bob)
@@ -1147,7 +1147,7 @@ class PresenceTests(HubTestCase):
         self.assertEqual(self.saw(self.alice), [("bob", "here", "")])
         self.assertEqual(again.heard, [])
 
-    def test_each_door_shows_it_once_to_all_of_its_own(self) -> None:
+    def test_each_door_shows_a_presence_once_to_all_its_sessions(self) -> None:
         doors = [self.door, ListDoor()]
         calls: list[tuple[int, int]] = []
         for i, door in enumerate(doors):
@@ -1263,7 +1263,7 @@ class FollowingTests(HubTestCase):
         )
         self.quit(other)
 
-    def test_one_goes_and_another_of_the_name_comes_at_once(self) -> None:
+    def test_a_departure_is_told_before_the_next_user_of_the_name_comes(self) -> None:
         bob = self.follow("bob")
         self.hub.logins.leave(bob, for_good=False)
         self.hub.logins.login(FollowingSession(self.door), "bob")
@@ -1386,7 +1386,7 @@ class DepartureTests(HubTestCase):
         self.assertEqual(self.gone("bob"), [("bOB", "", True), ("Bob", "Bob B.", False)])
         self.assertEqual(self.gone("alice"), [])
 
-    def test_so_many_are_remembered(self) -> None:
+    def test_the_number_of_remembered_departures_is_bounded(self) -> None:
         for name in ("alice", "bob", "carol", "dora"):
             self.quit(self.join(name))
         found = [name for name in ("alice", "bob", "carol", "dora") if self.gone(name)]
@@ -1565,7 +1565,7 @@ class PermittedTests(HubTestCase):
         self.commit()
         self.assertEqual(list(self.hub.state.sanctions), [])
 
-    def test_only_operators_may(self) -> None:
+    def test_only_operators_may_impose_sanctions(self) -> None:
         alice = self.join("alice")
         for command, *fields in (
             (c.Impose, c.BAN, "bob"),

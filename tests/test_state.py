@@ -335,7 +335,7 @@ class MessageTests(StateTests):
             chat.say(ann, "ALL", key=f"more {number}")
         self.assertIsInstance(chat.say(ann, "ALL", key="1"), Message)
 
-    def test_ids_that_count_no_more_take_no_memory(self) -> None:
+    def test_expired_ids_take_no_memory(self) -> None:
         chat = Chat()
         users = [chat.login(f"user{number}") for number in range(10)]
         for at in users:
@@ -433,7 +433,7 @@ class NameTests(StateTests):
         self.assertEqual(chat.ask(c.Sweep(10)).result, Swept(1))
         self.assertNotEqual(chat.login("ann")[0], ann[0])
 
-    def test_a_sweep_is_bounded(self) -> None:
+    def test_a_sweep_ends_a_bounded_number_of_holds_and_sanctions(self) -> None:
         chat = Chat()
         for number in range(5):
             chat.do(c.Detach(*chat.login(f"guest{number}")))
@@ -492,7 +492,7 @@ class NameTests(StateTests):
         with self.assertRaises(errors.AuthenticationRequired):
             chat.login("ann", chat.tokens[logins[0]])
 
-    def test_guests_may_be_unwanted(self) -> None:
+    def test_guests_are_refused_if_the_options_say_so(self) -> None:
         chat = Chat(guests=False)
         with self.assertRaises(errors.AuthenticationRequired):
             chat.login("ann")
@@ -651,7 +651,7 @@ class RoomTests(StateTests):
         self.refuses(errors.RoomOperatorRequired, chat.ask(c.SetTopic(*self.bob, "#dev", "x")))
         self.refuses(errors.TextTooLong, chat.ask(c.SetTopic(*self.ann, "#dev", "a\nb")))
 
-    def test_a_room_has_an_operator_always(self) -> None:
+    def test_a_room_always_has_an_operator(self) -> None:
         chat = self.chat
         chat.join(self.ann, "#dev")
         chat.join(self.bob, "#dev")

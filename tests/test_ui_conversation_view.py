@@ -51,7 +51,7 @@ class GreetingTests(Registered):
 class AloneTests(Registered):
     users = ("alice",)
 
-    def test_to_be_alone_is_said(self) -> None:
+    def test_a_user_who_is_alone_is_told_so(self) -> None:
         self.assertIn("Here: nobody else.", self.greeting[0])
 
 
@@ -69,7 +69,7 @@ class CrowdTests(Registered):
         self.assertEqual(len(self.view.names()), 13)
         self.assertIn("bob", self.view.names())
 
-    def test_it_is_told_again_when_there_are_fewer(self) -> None:
+    def test_changes_of_presence_are_shown_again_when_fewer_are_here(self) -> None:
         self.assertEqual(self.presence("u0 gone"), ["· u0 left"])
         self.assertEqual(self.presence("u1 away", "u1 here"), ["· u1 is away", "· u1 is back"])
         self.assertEqual(self.presence("bob here"), [])
@@ -127,7 +127,7 @@ class MessageTests(Registered):
             ["── Tue 24 Nov 2026 ──", "00:00 [ALL] Bob: z"],
         )
 
-    def test_a_time_that_is_none_is_none(self) -> None:
+    def test_an_invalid_time_is_shown_as_no_time(self) -> None:
         for time in ("9999-99-99T99:99:99.999Z", "0000-00-00T00:00:00.000Z"):
             self.assertEqual(self.forward("ALL", "x", time=time), ["--:-- [ALL] Bob: x"])
 
@@ -201,7 +201,7 @@ class BellTests(Registered):
         self.assertEqual((title, text), ("Bob", HARMLESS))
         self.assertLessEqual(len(long), 250)
 
-    def test_both_can_be_switched(self) -> None:
+    def test_the_bell_and_notifications_can_be_switched(self) -> None:
         self.assertEqual(self.type("/bell", "/notify"), ["· bell: on", "· notify: auto"])
         self.assertEqual(self.type("/bell off"), ["· bell: off"])
         self.forward("alice", "x")
@@ -240,7 +240,7 @@ class ConversationTests(Registered):
             frame = self.asked("hello: you")
             self.assertEqual((frame.verb, frame.argument, frame.body), ("SEND", to, "hello: you"))
 
-    def test_one_can_not_turn_to_where_one_can_not_be(self) -> None:
+    def test_a_room_that_the_user_is_not_in_can_not_be_turned_to(self) -> None:
         for turn, words in (
             ("#ops", "! You are not in #ops (/join #ops)"),
             ("#new", "! There is no room #new (/join #new makes one)"),
@@ -303,7 +303,7 @@ class ConversationTests(Registered):
         )
         self.assertEqual(self.prompt(), "#dev> ")
 
-    def test_of_much_that_is_unread_the_newest_is_shown_and_all_is_counted(self) -> None:
+    def test_of_many_unread_messages_the_newest_are_shown_and_all_are_counted(self) -> None:
         self.view.toggle_view()
         for number in range(300):
             self.forward("#dev", f"n{number}")
@@ -413,7 +413,7 @@ class StartRoomsTests(Registered):
                 self.refused(frame.id, "111 Not permitted")
         self.assertEqual(self.prompt(), "ALL> ")
 
-    def test_what_was_typed_for_it_does_not_go_to_everybody(self) -> None:
+    def test_lines_typed_for_a_room_that_can_not_be_joined_are_not_sent_to_all(self) -> None:
         self.type("the password is hunter2")
         joins = [frame for frame in self.first if frame.verb == "JOIN"]
         shown = [line for join in joins for line in self.refused(join.id, "111 Not permitted")]
@@ -476,7 +476,7 @@ class OwnTests(Registered):
         self.assertEqual(self.delivered(id), ["· ✓ Bob has it now: hello"])
         self.assertEqual(self.delivered(id), [])
 
-    def test_of_so_many_that_are_late_it_is_told_at_most(self) -> None:
+    def test_the_number_of_late_deliveries_that_are_told_is_bounded(self) -> None:
         self.patch(outgoing_module, "MAX_LATE", 2)
         ids = [self.said(f"@Bob: n{number}") for number in range(3)]
         for id in ids:
@@ -514,7 +514,7 @@ class OwnTests(Registered):
         self.view.drop()
         self.assertEqual(len(self.beside()), 3)
 
-    def test_the_newest_are_shown_and_how_many_there_are(self) -> None:
+    def test_the_newest_undelivered_messages_are_shown_with_their_number(self) -> None:
         for number in range(8):
             self.said(f"n{number}")
         shown = self.beside()
@@ -563,7 +563,7 @@ class OwnTests(Registered):
             self.assertEqual(self.answer(answer), [] if is_sent else ["· Not sent"])
             self.assertEqual([frame.body for frame in self.requests()], [text] if is_sent else [])
 
-    def test_a_short_one_is_sent_at_once(self) -> None:
+    def test_a_short_paste_is_sent_at_once(self) -> None:
         text = "\n".join(["line"] * 20)
         self.assertEqual(self.asked(text).body, text)
 
@@ -685,7 +685,7 @@ class AccountTests(Registered):
         self.assertEqual(shown, ["· The password is set"])
         self.assertEqual(self.identity.password, "hunter22")
 
-    def test_no_password_and_two_that_differ_are_none(self) -> None:
+    def test_an_empty_password_and_two_that_differ_are_not_sent(self) -> None:
         self.type("/password")
         self.assertEqual(self.answer(""), ["! No password was given"])
         self.type("/password")
@@ -744,7 +744,7 @@ class AuthenticationTests(TalkTestCase):
         sent = [(f.argument, f.body) for f in self.requests() if f.verb == "SEND"]
         self.assertEqual(sent, [("Bob", "hello")])
 
-    def test_a_key_proves_it_without_a_question(self) -> None:
+    def test_a_key_proves_the_user_without_a_question(self) -> None:
         self.identity.public()
         self.challenge("publickey password")
         [frame] = self.requests()
@@ -752,7 +752,7 @@ class AuthenticationTests(TalkTestCase):
         self.hear(encode("ERROR", "107 Authentication failed"))
         self.assertEqual(self.terminal.questions[0][0], "Password of alice: ")
 
-    def test_without_an_answer_and_with_a_wrong_one_it_is_over(self) -> None:
+    def test_no_password_and_a_wrong_one_end_the_session(self) -> None:
         for answer, error in (
             ("", "No password of alice was given"),
             ("wrong", "That is not the key or the password of alice"),
@@ -769,7 +769,7 @@ class AuthenticationTests(TalkTestCase):
             self.lose()
             self.assertEqual(self.terminal.stopped, [(2, error)])
 
-    def test_an_answer_that_comes_when_the_connection_is_gone_is_for_nobody(self) -> None:
+    def test_a_password_that_is_given_after_the_loss_of_the_connection_is_not_sent(self) -> None:
         self.challenge("password")
         self.lose()
         self.answer("hunter22")
@@ -894,7 +894,7 @@ class ConnectionTests(Registered):
         self.assertEqual(self.beside(), [])
         self.assertEqual(self.remembered, ["x"])
 
-    def test_a_server_that_wants_one_gone_is_the_end_with_its_reason(self) -> None:
+    def test_a_final_bye_ends_the_session_with_its_reason(self) -> None:
         self.said("@Bob: x")
         self.hear(encode("BYE", "Banned by Bob", [("Final", "yes")]))
         self.assertEqual(self.lose(), ["! Not sent to Bob: x"])
@@ -978,7 +978,7 @@ class MissedTests(TalkTestCase):
 class FarTests(Registered):
     timezone = timezone(timedelta(hours=14))
 
-    def test_times_are_those_of_where_one_is(self) -> None:
+    def test_times_are_shown_in_the_users_own_zone(self) -> None:
         headers = [("To", "ALL"), ("Message", 1), ("Time", TIME)]
         shown = self.hear(encode("FORWARD", "Bob", headers, "x"))
         self.assertEqual(shown, ["── Tue 24 Nov 2026 ──", "00:00 [ALL] Bob: x"])
@@ -1042,7 +1042,7 @@ class EndTests(Registered):
         self.hear(registered(token="y"))
         self.assertEqual(self.remembered, ["x", "y"])
 
-    def test_an_interruption_waits_for_nothing_long(self) -> None:
+    def test_an_interruption_ends_within_half_a_second(self) -> None:
         self.said("@Bob: x")
         self.view.interrupt()
         self.assertTrue(self.quits())
@@ -1064,7 +1064,7 @@ class EndTests(Registered):
 class TokenTests(TalkTestCase):
     token = "before"
 
-    def test_one_comes_back_with_the_token_of_the_run_before(self) -> None:
+    def test_the_token_of_the_run_before_resumes_the_session(self) -> None:
         [frame] = self.requests()
         self.assertEqual((frame.verb, frame.headers["session"]), ("REGISTER", "before"))
         self.hear(registered(token="before"))
@@ -1226,7 +1226,7 @@ class RenamedTests(Registered):
         self.assertEqual(self.forward("ALL", "x", "bobby"), [])
         self.assertEqual(self.forward("ALL", "x", "Bob"), ["10:00 [ALL] Bob: x"])
 
-    def test_ones_own_new_name_is_ones_own(self) -> None:
+    def test_the_users_own_new_name_is_used_as_their_own(self) -> None:
         self.asked("/nick alicia")
         shown = self.hear(encode("RENAMED", "alice", [("Id", self.last_id), ("To", "alicia")]))
         self.assertEqual(shown, ["· You are alicia now"])
