@@ -142,7 +142,7 @@ def read(path: Path) -> HostKey:
     :raises FilesError: if it can't be read or used.
     """
     try:
-        # The usual check of an RSA key takes 0.15 s, in which no client can log in.
+        # The usual check of an RSA key takes a tenth of a second, in which no client can log in.
         private = serialization.load_ssh_private_key(
             path.read_bytes(), None, unsafe_skip_rsa_key_validation=True
         )
