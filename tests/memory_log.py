@@ -326,6 +326,7 @@ class ClusterTestCase(TestCase):
         path.mkdir(exist_ok=True)
         node = Node(self.log, name, path, options, ahead)
         self.nodes.append(node)
+        self.addCleanup(node.connection.close)
         node.start()
         return node
 
