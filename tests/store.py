@@ -57,7 +57,7 @@ class ArchiveTestCase(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         archive.prepare(self.folder)
         self.connection = archive.connect(self.folder / archive.FILE)
-        self.addCleanup(self.connection.close)
+        self.addCleanup(lambda: self.connection.close())  # a test may have opened another one
         index.attach(self.connection, self.folder)
         self.cursor = self.connection.cursor()
         self.number = 0

@@ -506,6 +506,7 @@ class MembershipTests(ClusterTestCase):
     def test_a_node_that_can_not_write_at_its_start_tries_again(self) -> None:
         (self.root / "a").mkdir()
         a = Node(self.log, "a", self.root / "a")
+        self.addCleanup(a.connection.close)
         a.writer.broken = sqlite3.OperationalError("database or disk is full")
         a.start()
         self.run_for(3)
@@ -753,6 +754,7 @@ class MembershipTests(ClusterTestCase):
     def test_the_first_node_says_after_which_number_messages_are_numbered(self) -> None:
         (self.root / "a").mkdir()
         a = Node(self.log, "a", self.root / "a")
+        self.addCleanup(a.connection.close)
         indexed: list[int] = []
         a.ledger._written = indexed.append  # type: ignore[assignment]
         a.after = 1000
@@ -772,6 +774,7 @@ class MembershipTests(ClusterTestCase):
         a = self.node("a")
         a.kill()
         a = Node(self.log, "a", self.root / "a")
+        self.addCleanup(a.connection.close)
         self.nodes.append(a)
         a.line.broken = "the log does not exist any more"
         a.start()
