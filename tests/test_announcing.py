@@ -7,9 +7,11 @@ from __future__ import annotations
 from twisted.python.failure import Failure
 
 from chat_twisted.core.commands import CONSOLE, Announce
+from chat_twisted.core.entries import Announced
 from chat_twisted.core.errors import ChatError, NotPermitted, OperatorRequired
 from chat_twisted.core.sanctions import MAX_ANNOUNCEMENT
 from tests.irc import IRCTestCase
+from tests.memory_log import ClusterTestCase
 
 
 class AnnouncingTests(IRCTestCase):
@@ -73,3 +75,14 @@ class AnnouncingTests(IRCTestCase):
     def test_it_is_in_the_audit_log(self) -> None:
         self.announce("soon")
         self.assertIn("audit: admin say everybody until ever: 'soon'", self.logged)
+
+
+class ClusterTests(ClusterTestCase):
+    def test_it_goes_through_the_log_to_all_nodes(self) -> None:
+        a, b = self.up("a", "b")
+        a.ledger.propose(Announce(CONSOLE, 0, "back soon"), "asked")
+        self.run_for(0.5)
+        for node in a, b:
+            results = [outcome.result for outcome, _ in node.committed]
+            self.assertEqual(results.count(Announced("back soon")), 1, node.name)
+        self.assert_equal_archives(a, b)

@@ -10,7 +10,7 @@ from twisted.internet.defer import succeed
 from chat_twisted.core import commands as c
 from chat_twisted.core.entries import Entry, Outcome, Progress
 from chat_twisted.core.errors import Unavailable
-from chat_twisted.core.events import UserLeft
+from chat_twisted.core.events import Announcement, UserLeft
 from chat_twisted.core.hub import Hub
 from chat_twisted.core.ledger import Acknowledged, Committed, Failed
 from chat_twisted.core.limits import OFF, Limiter
@@ -161,6 +161,15 @@ class NodesTestCase(HubTestCase):
 
     def remembered(self, node: int) -> dict[int, int]:
         return self.hubs[node]._delivery._unstored
+
+
+class AnnouncingTests(NodesTestCase):
+    def test_an_announcement_reaches_the_sessions_of_all_nodes(self) -> None:
+        alice, bob = self.join_on(self.A, "alice"), self.join_on(self.B, "bob")
+        self.hubs[self.A].ask(c.Announce(c.CONSOLE, 0, "back soon"))
+        self.commit()
+        for session in alice, bob:
+            self.assertEqual(session.heard.count(Announcement("back soon")), 1)
 
 
 class ReceiptTests(NodesTestCase):
