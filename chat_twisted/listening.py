@@ -14,9 +14,9 @@ import re
 import resource
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
@@ -32,7 +32,11 @@ from twisted.python.failure import Failure
 from chat_twisted.doors import is_loopback
 from chat_twisted.doors.front import MAX_UNDECIDED
 from chat_twisted.logs import Logger
-from chat_twisted.options import HINT, PORT, fail
+from chat_twisted.options import HINT, PORT, Options, fail
+from chat_twisted.passed_sockets import PassedSocketError, take_over
+
+METRICS = "metrics"
+"""The name of a socket that is passed on for ``--metrics``."""
 
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux also has net.core.somaxconn."""
@@ -55,12 +59,53 @@ def make_endpoints(
     """
     endpoints: list[tuple[str, IStreamServerEndpoint]] = []
     for description in descriptions:
+        if description.removeprefix("haproxy:").startswith("systemd:"):
+            fail(f"{option} {description}: sockets that are passed on need no option")
         try:
             endpoint = serverFromString(reactor, _as_we_listen(description))
         except Exception as error:  # noqa: BLE001  plugins that parse endpoints may raise anything
             fail(f"{option} {description}: not an endpoint: {error} {HINT}")
         endpoints.append((description, endpoint))
     return endpoints
+
+
+class Addresses(NamedTuple):
+    """The endpoints to listen on, with their descriptions.
+
+    :ivar clients: for clients.
+    :ivar metrics: for the operator's monitoring.
+    """
+
+    clients: list[tuple[str, IStreamServerEndpoint]]
+    metrics: list[tuple[str, IStreamServerEndpoint]]
+
+
+def make_addresses(
+    options: Options, environment: MutableMapping[str, str], reactor: Any
+) -> Addresses:
+    """Make all endpoints: sockets that systemd passes on, and those of the options. If one can't be
+    used, print why and exit with 1.
+
+    The default of ``--listen`` is for a server that gets no socket for clients.
+
+    :param environment: of the process.
+    """
+    try:
+        passed = take_over(environment, BACKLOG, reactor)
+    except PassedSocketError as error:
+        fail(str(error))
+    named = [(f"the socket {each.name}", each) for each in passed]
+    clients: list[tuple[str, IStreamServerEndpoint]] = []
+    metrics: list[tuple[str, IStreamServerEndpoint]] = []
+    for description, endpoint in named:
+        (metrics if endpoint.name == METRICS else clients).append((description, endpoint))
+    if options.listens or not clients:
+        clients += make_endpoints(options["listen"], reactor)
+    if options["metrics"] is not None:
+        metrics += make_endpoints([for_this_machine(options["metrics"])], reactor, "--metrics")
+    if metrics:
+        require_prometheus()
+    return Addresses(clients, metrics)
 
 
 def _as_we_listen(description: str) -> str:

@@ -1,4 +1,4 @@
-"""Serves the metrics on the endpoint of ``--metrics``.
+"""Serves the metrics on the endpoints for them.
 
 ``metrics_site``, Prometheus and HTTP are imported only here, and only with the option: without it,
 the server needs none of them.
@@ -14,24 +14,10 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chat_twisted.collecting import Collector
 from chat_twisted.doors.front import FrontFactory
-from chat_twisted.listening import for_this_machine, listen, make_endpoints, require_prometheus
+from chat_twisted.listening import listen
 from chat_twisted.metrics import LoopLag
 from chat_twisted.serving import Monitored
 from chat_twisted.state_folder import Storage
-
-
-def make_metrics_endpoints(
-    description: str | None, reactor: Any
-) -> list[tuple[str, IStreamServerEndpoint]]:
-    """Make the endpoint of ``--metrics``; if it is invalid, print why and exit with 1.
-
-    :param description: the value of the option; None without it.
-    :return: as ``make_endpoints`` does; empty without the option.
-    """
-    if description is None:
-        return []
-    require_prometheus()
-    return make_endpoints([for_this_machine(description)], reactor, "--metrics")
 
 
 def serve_metrics(
@@ -41,7 +27,7 @@ def serve_metrics(
     front: FrontFactory,
     reactor: Any,
 ) -> Monitored:
-    """Listen on the endpoint of ``--metrics``; if that fails, print why and exit with 1. Prometheus
+    """Listen on the endpoints for metrics; if that fails, print why and exit with 1. Prometheus
     and HTTP are imported only here: without the option, the server needs neither.
 
     :param collect: makes the collector.

@@ -53,6 +53,7 @@ class Options(usage.Options):
 
     :ivar limits: the limits for the hub and the doors.
     :ivar decide: the options for the state.
+    :ivar listens: whether ``--listen`` was given.
     :ivar motd: the text of the file ``--motd``.
     :ivar certificate_files: the operator's own certificate and key, or None.
     :ivar cluster: the options of a node; None for a single server.
@@ -211,6 +212,7 @@ class Options(usage.Options):
         from_file = {} if path is None else config_file.read(path)
         for name, option in OPTIONS.items():
             self[name] = self._given.get(name, from_file.get(name, option.default))
+        self.listens = "listen" in self._given or "listen" in from_file
 
     def _derive(self) -> None:
         """Look at the options together, and derive values from them."""

@@ -83,7 +83,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
                 tcp:8828:interface=127.0.0.1     the same for this machine alone
                 tcp6:8828                        port 8828 on every IPv6 address
                 unix:/run/chat.socket            a Unix socket
-                systemd:domain=INET:index=0      a socket that systemd opened""",
+
+            If systemd passes sockets on, the server listens on them, and on those of this option,
+            if it is given. See docs/operations/systemd.rst.""",
             (f"tcp:{PORT}",),
             "l",
             many=True,

@@ -7,6 +7,7 @@ module; they are in ``options``.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -30,15 +31,16 @@ from chat_twisted.core.limits import Limiter
 from chat_twisted.core.turns import EndOfTurn
 from chat_twisted.doors.tls import TLSError
 from chat_twisted.files import FilesError, InUse, ProcessFile, acting_as
-from chat_twisted.listening import count_connections, listen, make_endpoints
+from chat_twisted.listening import count_connections, listen, make_addresses
 from chat_twisted.logs import Logger
 from chat_twisted.making_doors import make_doors
 from chat_twisted.metrics import LoopLag
-from chat_twisted.monitoring import make_metrics_endpoints, serve_metrics
+from chat_twisted.monitoring import serve_metrics
 from chat_twisted.options import Options, fail
 from chat_twisted.password_threads import PasswordThreads
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.reloading import Reloading
+from chat_twisted.service_manager import ServiceManager
 from chat_twisted.serving import ChatService
 from chat_twisted.state_folder import StateFolder
 from chat_twisted.status import RunningServer
@@ -71,9 +73,10 @@ def makeService(options: Options) -> Service:
             Check(options, user, group, partial(storage_choice.examine, options)).run(reactor)
         )
     log = Logger()
-    endpoints = make_endpoints(options["listen"], reactor)
-    metrics_endpoints = make_metrics_endpoints(options["metrics"], reactor)
+    manager = ServiceManager(os.environ, clock)
+    addresses = make_addresses(options, os.environ, reactor)
     try:
+        manager.opening()
         folder = StateFolder(
             options,
             user,
@@ -121,6 +124,7 @@ def makeService(options: Options) -> Service:
         hub, gate, doors.all, front, folder.tls, folder.host_keys, storage, clock
     )
     reactor.callWhenRunning(running.rates.start)
+    manager.describe = running.summarize
 
     def wind_down() -> None:
         hub.logins.stop()
@@ -142,9 +146,9 @@ def makeService(options: Options) -> Service:
         with acting_as(user, group):
             commands = ControlFactory(Control(hub, running, storage.cluster), clock)
             control = ControlService(folder.path, commands, reactor)
-        if metrics_endpoints:
-            metrics = serve_metrics(metrics_endpoints, collect, storage, front, reactor)
-        ports = listen(endpoints, front, reactor)
+        if addresses.metrics:
+            metrics = serve_metrics(addresses.metrics, collect, storage, front, reactor)
+        ports = listen(addresses.clients, front, reactor)
         for port in ports:
             front.listens(port)
     except (SystemExit, FilesError) as error:
@@ -171,6 +175,7 @@ def makeService(options: Options) -> Service:
         folder.log_output,
         Reloading(options, folder.path, hub, doors.all, folder.tls, folder.log_output).take_over,
         metrics,
+        manager,
     )
     signal.signal(signal.SIGHUP, lambda *_: threads.callFromThread(service.reload))
     return service

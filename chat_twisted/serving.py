@@ -27,6 +27,7 @@ from chat_twisted.files import ProcessFile
 from chat_twisted.listening import ssh_ways_in, ways_in
 from chat_twisted.log_output import LogOutput
 from chat_twisted.logs import Logger
+from chat_twisted.service_manager import ServiceManager
 from chat_twisted.state_folder import Watcher
 
 
@@ -60,6 +61,7 @@ class ChatService(Service):
     :param log_output: writes the log; None if the program that runs the server does that.
     :param take_over: takes over changed options; see ``Reloading.take_over``.
     :param metrics: what the operator's monitoring asks; None without it.
+    :param manager: is told how far the server is.
     """
 
     _log = Logger()
@@ -81,6 +83,7 @@ class ChatService(Service):
         log_output: LogOutput | None = None,
         take_over: Callable[[], None] = lambda: None,
         metrics: Monitored | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._ports = ports
         self._front = front
@@ -97,6 +100,7 @@ class ChatService(Service):
         self._log_output = log_output
         self._take_over = take_over
         self._metrics = metrics
+        self._manager = manager or ServiceManager({}, front.clock)
         self._has_served = False
         front.pause("the server is not ready")
 
@@ -114,6 +118,7 @@ class ChatService(Service):
         self._lock.write()
         if self._pidfile is not None:
             self._pidfile.write()
+        self._manager.start()
         self._log_fingerprint()
         if self._metrics is not None:
             self._metrics.start()
@@ -126,6 +131,7 @@ class ChatService(Service):
         self._front.resume()
         if self._has_served:
             self._log.info("accepting connections again", event="resumed")
+            self._manager.changed()
             return
         self._has_served = True
         for port in self._ports:
@@ -134,6 +140,7 @@ class ChatService(Service):
             )
         self._log_ways_in()
         self._log_host_keys()
+        self._manager.ready()
 
     def unreachable(self, reason: str) -> None:
         """End all sessions, and accept no clients until ``reachable``. See
@@ -145,6 +152,7 @@ class ChatService(Service):
         self._front.pause(reason)
         for door in self._doors:
             door.drop_all(f"The server can't serve now: {reason}")
+        self._manager.changed()
 
     def broken(self, reason: str) -> None:
         """Stop the server. See ``Watcher.broken``."""
@@ -185,6 +193,10 @@ class ChatService(Service):
         """Reopen the log files, take over changed options, and reload the certificate. A file that
         can't be used is logged, and the old one stays in use. Called at SIGHUP.
         """
+        with self._manager.reloading():
+            self._reload()
+
+    def _reload(self) -> None:
         problems = [] if self._log_output is None else self._log_output.reopen()
         for reason in problems:
             self._log.error(
@@ -212,6 +224,7 @@ class ChatService(Service):
         stopping: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._wind_down()
         self._front.stop()
+        self._manager.stopping()
         stopping += [door.stop("The server is stopping") for door in self._doors]
         stopping.append(self._control.stop())
         if self._metrics is not None:
@@ -222,6 +235,7 @@ class ChatService(Service):
         return finished.addBoth(self._clear_process_files)
 
     def _clear_process_files(self, result: Any) -> Any:
+        self._manager.stop()
         self._lock.clear()
         if self._pidfile is not None:
             self._pidfile.remove()

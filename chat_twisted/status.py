@@ -79,6 +79,13 @@ class RunningServer:
 
     # The part of a server that ``Control`` uses
 
+    def summarize(self) -> str:
+        """Return the status as one short line."""
+        if reason := self._front.not_accepting:
+            return f"no clients: {reason}"
+        users = self._hub.population().users
+        return f"{users} users, {_count_by_kind(self._doors).total()} connections"
+
     def describe(self) -> dict[str, Any]:
         """See ``control.Server.describe``."""
         tls, storage = self._tls, self._storage

@@ -1,0 +1,94 @@
+"""The listening sockets that systemd, or another program, passes on to the server.
+
+Such a socket outlives the server: clients that connect while the server is restarted wait, and are
+not refused. The protocol is that of sd_listen_fds(3). This module must not know what is served.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
+
+NAMES = "LISTEN_FDNAMES"
+"""The variable with the names of the sockets, separated by colons."""
+
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+"""Twisted takes over Unix sockets, too, but changes their permissions, and removes them."""
+
+
+class PassedSocketError(Exception):
+    """A socket can't be used. The message is a line for the operator."""
+
+
+@implementer(IStreamServerEndpoint)
+class PassedSocket:
+    """A socket that was passed on, as an endpoint.
+
+    :ivar name: its name; several sockets may have the same.
+    :param descriptor: is closed when the server listens.
+    :param backlog: the maximum number of connections that wait to be accepted.
+    :raises PassedSocketError: if it can't be used.
+    """
+
+    def __init__(self, name: str, descriptor: int, backlog: int, reactor: Any) -> None:
+        self.name = name
+        self._backlog = backlog
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as passed:
+                family = passed.family
+                listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise PassedSocketError(f"the socket {name}: {error.strerror}") from None
+        if family not in FAMILIES:
+            raise PassedSocketError(f"the socket {name} is not for TCP; see --listen unix:PATH")
+        if not listens:
+            raise PassedSocketError(f"the socket {name} does not listen (is there Accept=yes?)")
+        self._endpoint = AdoptedStreamServerEndpoint(reactor, descriptor, family)
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen on the socket."""
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
+        return listening.addCallback(self._lengthen)
+
+    def _lengthen(self, port: Any) -> Any:
+        port.socket.listen(self._backlog)  # Twisted has set its own, which is short
+        return port
+
+
+def take_over(
+    environment: MutableMapping[str, str], backlog: int, reactor: Any
+) -> list[PassedSocket]:
+    """Return the sockets that were passed on to this process.
+
+    :param environment: of the process. Twisted has removed the other variables, when it was
+        imported; the names are removed here.
+    :param backlog: as in ``PassedSocket``.
+    :raises PassedSocketError: if one of them can't be used.
+    """
+    names = environment.pop(NAMES, "").split(":")
+    return [
+        PassedSocket(name, descriptor, backlog, reactor)
+        for name, descriptor in zip(names, _descriptors(reactor), strict=False)
+    ]
+
+
+def _descriptors(reactor: Any) -> Iterator[int]:
+    """Yield the descriptors that Twisted has found. Its endpoint of this kind would need the family
+    of each, so only the number is taken from it.
+    """
+    index = 0
+    while True:
+        try:
+            endpoint = serverFromString(reactor, f"systemd:domain=INET:index={index}")
+        except IndexError:
+            return
+        assert isinstance(endpoint, AdoptedStreamServerEndpoint)
+        yield endpoint.fileno
+        index += 1
