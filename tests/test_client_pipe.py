@@ -567,6 +567,9 @@ class CommandTests(Registered):
 
     def test_what_the_server_has_to_say_is_shown_without_what_acts_on_a_terminal(self) -> None:
         self.assertEqual(self.hear(b"NOTICE motd\nContent-length: 5\n\na\x1b\nb\n"), "a␛\nb\n")
+        self.assertEqual(
+            self.hear(b"NOTICE announcement\nContent-length: 4\n\nsoon"), "Announcement: soon\n"
+        )
 
 
 class DeliveryTests(Registered):
