@@ -147,7 +147,7 @@ class GrammarTests(DoorTestCase):
         self.assertTrue(taken == bodies)
         client.gone()
 
-    def test_ten_thousand_frames_in_one_write(self) -> None:
+    def test_ten_thousand_frames_in_one_write_are_all_processed_in_order(self) -> None:
         bob = self.user("bob")
         alice = self.user("alice")
         alice.protocol.dataReceived(b"".join(send("bob", f"n{i}.", i) for i in range(10_000)))
@@ -337,7 +337,7 @@ class BackpressureTests(DoorTestCase):
         bob.protocol.bye("last")
         self.assertRegex(bob.transport.drain(), rb"(?s)first.*BYE last")
 
-    def test_it_holds_before_registration_as_well(self) -> None:
+    def test_an_unregistered_client_that_does_not_read_is_not_read(self) -> None:
         self.user("alice")
         unregistered = self.connect()
         unregistered.say("REGISTER alice\n\n")
@@ -348,7 +348,7 @@ class BackpressureTests(DoorTestCase):
         self.assertEqual(client.say(request), b"")
         self.assertEqual(client.transport.producerState, "paused")
 
-    def test_it_holds_in_version_1_as_well(self) -> None:
+    def test_a_client_of_version_1_that_does_not_read_is_not_read(self) -> None:
         self.check_not_read(self.original("bob")[0], "SEND x\nContent-length: 1\n\nx")
 
 
@@ -397,7 +397,7 @@ class CrowdTests(DoorTestCase):
             turn(self.clock)
         self.assertTrue(self.client.transport.take().endswith(b"PONG last\n\n"))
 
-    def test_one_that_is_gone_meanwhile_is_let_go(self) -> None:
+    def test_kept_input_of_a_connection_that_is_gone_is_dropped(self) -> None:
         for leave in (Client.gone, lambda client: client.protocol.close("test")):
             client = self.connect()
             client.say("REGISTER bob\n\n")
@@ -607,7 +607,7 @@ class DroppingTests(DoorTestCase):
         self.assertTrue(refused.startswith(b"ERROR 105"), refused)
         self.user("alice", f"Session: {token}")
 
-    def test_only_those_are_cut_off_who_were_there(self) -> None:
+    def test_connections_that_come_after_a_drop_are_not_cut_off(self) -> None:
         alice = self.user("alice")
         self.factory.drop_all(self.REASON)
         self.clock.advance(0.4)
@@ -684,7 +684,7 @@ class PolledTests(BackpressureTests):
         self.commit()
         self.assertEqual(got + alice.transport.take(), b"PONG full\n\nPONG x\n\n")
 
-    def test_one_that_awaits_an_answer_is_not_read(self) -> None:
+    def test_a_connection_that_awaits_an_answer_is_not_read(self) -> None:
         alice = self.user("alice")
         alice.say("JOIN #lab\n\n")
         self.assertFalse(self.is_polled(alice))
@@ -692,7 +692,7 @@ class PolledTests(BackpressureTests):
         self.commit()
         self.assertTrue(self.is_polled(alice))
 
-    def test_one_that_is_let_go_of_is_read_on_by_the_reactor(self) -> None:
+    def test_a_connection_that_is_being_closed_is_read_by_the_reactor(self) -> None:
         client = self.connect()
         self.assertTrue(self.is_polled(client))
         client.say("FOO\n\n")
@@ -700,12 +700,12 @@ class PolledTests(BackpressureTests):
         self.assertFalse(self.is_polled(client))
         self.assertEqual(client.transport.producerState, "producing")
 
-    def test_one_that_is_cut_off_is_not_read(self) -> None:
+    def test_a_connection_that_is_cut_off_is_not_read(self) -> None:
         alice = self.user("alice")
         alice.protocol.abort("for a test")
         self.assertFalse(self.is_polled(alice))
 
-    def test_one_that_is_gone_is_not_read(self) -> None:
+    def test_a_connection_that_is_gone_is_not_read(self) -> None:
         alice = self.user("alice")
         alice.gone()
         self.assertFalse(self.is_polled(alice))
@@ -886,7 +886,7 @@ class AuthenticationTests(DoorTestCase):
 class NoGuestsTests(DoorTestCase):
     guests = False
 
-    def test_a_user_without_account_can_not_come_in_and_not_see_who_has_one(self) -> None:
+    def test_without_guests_nobody_sees_which_names_have_an_account(self) -> None:
         client = self.connect()
         self.assertIn(b"ERROR 106 ", client.ask("REGISTER bob\n\n"))
         client.ask("AUTH password\nContent-length: 1\n\nx")

@@ -346,7 +346,7 @@ class PlainTests(FrontTestCase):
             (transport.producerState, transport.protocol.got), ("producing", b"REGISTER x\n\n")
         )
 
-    def test_no_further_one_is_handed_over_in_a_turn_when_that_has_taken_long(self) -> None:
+    def test_no_further_connection_is_handed_over_in_a_turn_that_has_taken_long(self) -> None:
         self.factory.plaintext = Plaintext.ANYWHERE
         self.patch(Guest, "dataReceived", lambda guest, _: self.clock.advance(SHARE / 2))
         for address in [HERE, THERE, HERE, HERE]:
@@ -385,7 +385,7 @@ class PlainTests(FrontTestCase):
             self.assertEqual((guest.got, guest.channel.host), (first + b"more", "127.0.0.1"))
             guest.channel.lost()
 
-    def test_bytes_may_come_one_by_one(self) -> None:
+    def test_the_door_is_the_same_if_the_first_bytes_come_one_by_one(self) -> None:
         for first, undecided, door in (
             (b"REGISTER x", 7, self.framed),
             (b"\r\n\nnick a\n", 7, self.irc),
@@ -431,7 +431,7 @@ class PlainTests(FrontTestCase):
         self.assertTrue(transport.disconnecting)
         self.assertIsNone(self.factory.buildProtocol(HERE))
 
-    def test_a_paused_one_closes_all_that_have_no_door_and_every_new_one(self) -> None:
+    def test_a_paused_front_closes_connections_without_a_door_and_every_new_one(self) -> None:
         logged = self.log()
         silent, waiting, encrypted = (self.connect() for _ in range(3))
         waiting.protocol.dataReceived(b"REGISTER x\n\n")
@@ -443,7 +443,7 @@ class PlainTests(FrontTestCase):
         self.assertEqual(self.framed.guests, [])
         self.assertEqual(logged, ["turned away 127.0.0.1: it can't reach the others"])
 
-    def test_one_that_goes_on_accepts_again(self) -> None:
+    def test_a_front_that_resumes_accepts_connections_again(self) -> None:
         door = self.connect()
         self.say(door, b"REGISTER x\n\n")
         self.factory.pause("it can't reach the others")
@@ -481,7 +481,7 @@ class PolicyTests(FrontTestCase):
         self.assertIn(guest.refused, ([], [EncryptionRequired]))
         return bool(guest.refused)
 
-    def test_plain_text_is_taken_from_where_it_may_come(self) -> None:
+    def test_plain_text_is_accepted_only_from_where_it_is_allowed(self) -> None:
         for address, local in self.addresses.items():
             for policy, taken in (
                 (Plaintext.LOOPBACK, local),
@@ -608,7 +608,7 @@ class TLSTests(FrontTestCase):
             self.exchange()
             self.assertEqual(self.framed.guests[-1].channel.certificate_key, key)
 
-    def test_a_clients_certificate_that_is_none_ends_the_connection_without_a_word(self) -> None:
+    def test_an_invalid_client_certificate_ends_the_connection_without_an_answer(self) -> None:
         self.use_certificate(SSL.TLS1_2_VERSION)  # in which it is readable on its way
         self.assertRaises(SSL.WantReadError, self.peer.do_handshake)
         self.say(self.transport, self.peer.bio_read(65536))

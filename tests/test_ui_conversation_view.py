@@ -100,7 +100,7 @@ class PresenceTests(Registered):
         )
         self.assertEqual(self.view.names(), ["carol", "dave"])
 
-    def test_a_user_who_was_not_here_does_not_leave_and_oneself_is_no_news(self) -> None:
+    def test_an_absent_user_does_not_leave_and_the_users_own_presence_is_no_news(self) -> None:
         self.assertEqual(self.presence("dave gone", "ALICE away", "alice here"), [])
         self.assertEqual(self.view.names(), ["Bob", "carol"])
 
@@ -116,7 +116,7 @@ class MessageTests(Registered):
         for to, tagged in (("alice", "[@Bob]"), ("ALL", "[ALL]"), ("#dev", "[#dev]")):
             self.assertEqual(self.forward(to, "hi"), [f"10:00 {tagged} Bob: hi"])
 
-    def test_the_day_is_told_when_it_is_another(self) -> None:
+    def test_a_new_day_is_shown_above_its_first_message(self) -> None:
         headers = [("To", "ALL"), ("Message", 1), ("Time", TIME)]
         self.assertEqual(
             self.hear(encode("FORWARD", "Bob", headers, "x")), [*self.day, "10:00 [ALL] Bob: x"]
@@ -159,7 +159,7 @@ class MessageTests(Registered):
             self.assertIn((kind, tag("BOB" if to == "alice" else to)), line)
             self.assertIn((colour("bob"), "BOB:"), line)
 
-    def test_ones_messages_from_another_connection_are_ones_own(self) -> None:
+    def test_own_messages_of_another_connection_are_shown_as_own(self) -> None:
         self.assertEqual(
             self.forward("Bob", "from afar", "alice"), ["10:00 [@Bob] alice: from afar"]
         )
@@ -175,7 +175,7 @@ class BellTests(Registered):
         terminal.notices.clear()
         return found
 
-    def test_it_rings_for_messages_to_oneself(self) -> None:
+    def test_the_bell_rings_for_messages_to_the_user(self) -> None:
         for to, text, rings in (
             ("alice", "x", 1),
             ("#dev", "hello Alice!", 1),
@@ -261,19 +261,19 @@ class ConversationTests(Registered):
         self.forward("alice", "x", "dave")
         self.assertEqual(self.prompt(), "[2:#dev 3:@Bob! 4:@carol! 5:@dave!] ALL> ")
 
-    def test_messages_of_an_ignored_user_are_not_shown_when_one_turns_to_them(self) -> None:
+    def test_messages_of_an_ignored_user_are_not_shown_on_turning_to_them(self) -> None:
         self.type("/ignore bob")
         shown = self.turn("#dev", (6, "Bob", "one"), (7, "carol", "two"))
         self.assertEqual(shown, ["10:00 [#dev] carol: two"])
 
-    def test_ones_own_messages_are_not_shown_again_when_one_turns_to_them(self) -> None:
+    def test_own_messages_are_not_shown_again_on_turning_to_their_conversation(self) -> None:
         self.type("/view current")
         id = self.said("#dev: one")
         self.number_of[id] = 7
         self.assertEqual(self.sent(id, "#dev"), ["10:00 [#dev] alice: one"])
         self.assertEqual(self.turn("#dev", (7, "alice", "one")), [])
 
-    def test_messages_that_were_shown_are_not_shown_again_when_one_turns_to_them(self) -> None:
+    def test_shown_messages_are_not_shown_again_on_turning_to_their_conversation(self) -> None:
         self.forward("#dev", "one", number=7)
         self.forward("#DEV", "two", "carol", number=8)
         shown = self.turn("#dev", (6, "Bob", "before"), (7, "Bob", "one"), (8, "carol", "two"))
@@ -284,7 +284,7 @@ class ConversationTests(Registered):
         self.assertEqual(self.type("@ALL", "#dev"), [])
         self.assertEqual(self.requests("RECEIVED"), [])
 
-    def test_unread_messages_that_were_not_shown_are_shown_when_one_turns_to_them(self) -> None:
+    def test_unread_messages_are_shown_on_turning_to_their_conversation(self) -> None:
         self.view.toggle_view()
         self.shown()
         self.assertEqual(self.forward("#dev", "two", number=7), [])
@@ -521,7 +521,7 @@ class OwnTests(Registered):
         self.assertEqual((len(shown), shown[0]), (6, "… 3 more"))
         self.assertIn("n3", shown[1])
 
-    def test_ones_own_text_does_nothing_to_the_terminal_either(self) -> None:
+    def test_own_text_can_not_act_on_the_terminal(self) -> None:
         id = self.said(f"@Bob: {HOSTILE}")
         self.assertEqual(self.beside(), [f"[@Bob] alice: {HARMLESS} (on its way)"])
         self.sent(id)
@@ -547,7 +547,7 @@ class OwnTests(Registered):
         self.assertEqual(self.requests(), [])
         self.assertEqual(self.beside(), ["3 not sent: /again, /drop, or edit with Up"])
 
-    def test_a_message_to_oneself_is_a_note_for_ones_other_devices(self) -> None:
+    def test_a_message_to_the_user_themselves_is_a_note_for_their_other_devices(self) -> None:
         self.assertEqual(self.type("@Alice"), [])
         self.assertEqual(self.prompt(), "@alice> ")
         frame = self.asked("note")
@@ -597,7 +597,7 @@ class CommandTests(Registered):
         shown = self.hear(encode("WHO", "#dev", [("Id", self.last_id), ("Count", 1)], "alice\n"))
         self.assertEqual(shown, ["· 1 in #dev", "alice"])
 
-    def test_rooms_are_a_table_and_one_may_turn_to_ones_own(self) -> None:
+    def test_rooms_are_shown_as_a_table_and_joined_ones_can_be_turned_to(self) -> None:
         self.asked("/rooms")
         body = "#a 1\n#longer 12 member private\n"
         self.assertEqual(
@@ -778,7 +778,7 @@ class AuthenticationTests(TalkTestCase):
 
 
 class ConnectionTests(Registered):
-    def test_a_lost_connection_is_told_once_and_that_it_stands_again(self) -> None:
+    def test_the_loss_and_the_return_of_the_connection_are_told_once_each(self) -> None:
         self.away = True
         self.assertEqual(self.lose(), [LOST])
         self.assertEqual(self.prompt(), "(not connected) ALL> ")
@@ -803,7 +803,7 @@ class ConnectionTests(Registered):
                 self.view.session.where = "b.example:1"
             self.assertEqual(self.come_back(), [said])
 
-    def test_users_who_came_and_went_meanwhile_are_known(self) -> None:
+    def test_changes_of_users_and_rooms_during_an_outage_are_known_after_it(self) -> None:
         self.lose()
         self.users, self.known_rooms = ("alice", "dave"), ("#new 1 member",)
         self.come_back()
@@ -944,7 +944,7 @@ class MissedTests(TalkTestCase):
         self.assertIn("Here: ~Bob.", shown[0])
         return shown[1:]
 
-    def test_messages_sent_while_one_was_not_here_follow_the_greeting_and_are_marked_once(
+    def test_missed_messages_follow_the_greeting_and_are_marked_once(
         self,
     ) -> None:
         self.hear(registered(last=8))
@@ -990,7 +990,7 @@ class EndTests(Registered):
     def quits(self) -> bool:
         return "QUIT" in [frame.verb for frame in self.requests()]
 
-    def test_quit_says_goodbye_and_the_token_is_forgotten_when_it_is_said(self) -> None:
+    def test_quit_ends_the_session_and_forgets_the_token(self) -> None:
         self.assertEqual(self.remembered, ["x"])
         self.type("/quit")
         self.assertTrue(self.quits())
@@ -1030,7 +1030,7 @@ class EndTests(Registered):
         self.assertEqual(self.type("/quit"), [])
         self.assertEqual(self.terminal.stopped, [(0, "")])
 
-    def test_the_token_is_kept_if_the_server_does_not_know_that_one_left(self) -> None:
+    def test_the_token_is_kept_if_the_server_does_not_know_that_the_user_left(self) -> None:
         self.away = True
         self.lose()
         self.type("/quit")
@@ -1080,7 +1080,7 @@ class BeforeTests(TalkTestCase):
     def connect_at_last(self) -> None:
         super().connect()
 
-    def test_typed_lines_are_sent_when_one_is_registered(self) -> None:
+    def test_lines_typed_before_the_registration_are_sent_after_it(self) -> None:
         self.assertEqual(self.type("@Bob: x"), [])
         self.assertEqual(self.beside(), ["@Bob: x (waits)"])
         self.connect_at_last()
@@ -1152,7 +1152,7 @@ class LeftOverTests(Registered):
         self.forward("alice", "now", number=6)
         self.assertEqual(self.terminal.rings, 1)
 
-    def test_a_server_that_was_started_anew_is_told_again_that_one_is_away(self) -> None:
+    def test_a_restarted_server_is_told_again_that_the_user_is_away(self) -> None:
         self.asked("/away lunch")
         self.hear(encode("STATUS", "away", [("Id", self.last_id)]))
         self.lose()
@@ -1161,7 +1161,7 @@ class LeftOverTests(Registered):
         self.assertEqual((frame.argument, frame.body), ("away", "lunch"))
         self.assertEqual(self.hear(encode("STATUS", "away", [("Id", frame.id)])), [])
 
-    def test_a_message_that_is_sent_and_not_delivered_is_shown_when_one_leaves(self) -> None:
+    def test_a_sent_but_undelivered_message_is_shown_when_the_user_leaves(self) -> None:
         frame = self.asked("@bob: hello")
         headers = [("Id", frame.id), ("Message", 9), ("Time", TIME)]
         self.hear(encode("SENT", "bob", headers))
@@ -1182,12 +1182,12 @@ class LeftOverTests(Registered):
         seen = encode("PRESENCE", "", (), "Bob here\ndave here\n")
         self.assertEqual(self.hear(seen), ["· dave is here"])
 
-    def test_why_the_connection_is_lost_is_said_where_it_is_known(self) -> None:
+    def test_the_servers_reason_for_a_lost_connection_is_shown(self) -> None:
         self.hear(encode("BYE", "The server is stopping"))
         [line] = self.lose()
         self.assertIn("(The server is stopping)", line)
 
-    def test_a_line_for_a_room_that_one_is_removed_from_does_not_go_to_everybody(self) -> None:
+    def test_a_line_for_a_room_that_the_user_was_removed_from_is_not_sent_to_all(self) -> None:
         self.type("#dev")
         self.look_around()
         self.hear(encode("LEFT", "#dev", [("User", "alice"), ("By", "Bob")]))
@@ -1251,7 +1251,7 @@ class DeletedTests(Registered):
     def deleted(self, conversation: str, number: int, by: str = "Bob") -> list[str]:
         return self.hear(encode("DELETED", conversation, [("Message", number), ("By", by)]))
 
-    def test_a_deletion_is_one_line(self) -> None:
+    def test_a_deletion_is_shown_in_one_line(self) -> None:
         self.forward("#dev", "secret", number=42)
         self.assertEqual(self.deleted("#dev", 42), ["· Bob deleted message 42 in #dev"])
 
@@ -1269,7 +1269,7 @@ class DeletedTests(Registered):
         shown = self.hear(encode("FORWARD", "Bob", headers, ""))
         self.assertEqual(self.without_day(shown), ["10:00 [#dev] Bob: (deleted)"])
 
-    def test_without_a_number_it_is_ones_last_message_in_the_conversation(self) -> None:
+    def test_delete_without_a_number_deletes_the_users_last_message_there(self) -> None:
         no_message = ["! There is no message of yours here; /delete NUMBER (/numbers shows them)"]
         self.assertEqual(self.type("/delete"), no_message)
         self.sent(self.said("one"), "ALL")
@@ -1301,7 +1301,7 @@ class ExportTests(Registered):
             self.assertEqual([frame.verb for frame in asked], verbs)
         self.assertEqual(asked[0].headers["erase"], "yes")
 
-    def test_ones_own_messages_are_saved_page_by_page(self) -> None:
+    def test_an_export_saves_the_users_messages_page_by_page(self) -> None:
         path = Path(tempfile.mkdtemp()) / "said"
         self.addCleanup(shutil.rmtree, path.parent)
         self.asked(f"/account export {path}")
@@ -1359,7 +1359,7 @@ class ReadTests(Registered):
         self.forward("Bob", "from afar", sender="alice", number=10)
         self.assertEqual(self.markers(), [("Bob", "10")])
 
-    def test_the_server_is_told_what_was_read_before_one_leaves(self) -> None:
+    def test_the_server_is_told_what_was_read_before_the_user_leaves(self) -> None:
         self.refused(self.asked("@Bob").id, "112 Unavailable")
         self.forward("alice", "one", number=7)
         self.type("/quit")
