@@ -398,8 +398,9 @@ class Stream:
 
     def stop(self) -> None:
         """Close the connection as soon as all output is sent."""
-        self._finish()
-        self.transport.resumeProducing()  # TLS waits for the peer's closing alert
+        if not self.closed:
+            self._finish()
+            self.transport.resumeProducing()  # TLS waits for the peer's closing alert
         self.transport.loseConnection()
 
     def abort(self) -> None:
