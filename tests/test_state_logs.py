@@ -29,15 +29,30 @@ ROOT = Path(__file__).resolve().parents[1]
 Change = Callable[[Snapshot], Snapshot]
 
 
-def restarted(log: Sequence[Entry], change: Change = lambda snapshot: snapshot) -> Iterator[Any]:
+def restarted(log: Sequence[Entry]) -> Iterator[Any]:
     """Apply a log, with a new state from the rows of the last one before each entry; yield what
     came of the entries, and all that the last state holds.
     """
     state = State()
     for entry in log:
-        state = load(change(dump(state)))
+        state = load(dump(state))
         yield plain(state.apply(entry))
     yield everything(state)
+
+
+def altered(log: Sequence[Entry], change: Change) -> Iterator[Any]:
+    """Apply a log; before each entry whose rows ``change`` alters, begin with a new state from the
+    altered ones. Yield what came of the entries.
+
+    Rows that are not altered need no new state: ``RandomLogTests`` shows that it decides the same.
+    """
+    state = State()
+    for entry in log:
+        rows = dump(state)
+        changed = change(rows)
+        if changed != rows:
+            state = load(changed)
+        yield plain(state.apply(entry))
 
 
 class RandomLogTests(TestCase):
@@ -153,7 +168,7 @@ class ForgottenTests(TestCase):
         for seed in range(200):
             log, outcomes = self.make(seed)
             try:
-                pairs = zip(outcomes, restarted(log, change), strict=False)
+                pairs = zip(outcomes, altered(log, change), strict=True)
                 if any(expected != found for expected, found in pairs):
                     return
             except (KeyError, AssertionError):  # what refers to it can't be loaded
