@@ -34,12 +34,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     ".ci",
     "CHANGELOG.rst",
+    "Containerfile",
     "LICENSE",
     "MANIFEST.in",
     "README.rst",
     "SECURITY.rst",
     "benchmarks",
     "chat_twisted",
+    "contrib",
     "docs",
     "examples",
     "pyproject.toml",
@@ -51,6 +53,8 @@ SOURCES = (
 BESIDE = {
     "share/chat_twisted/alerts.yml",
     "share/chat_twisted/dashboard.json",
+    "share/chat_twisted/systemd/chatserver.service",
+    "share/chat_twisted/systemd/chatserver.socket",
     "share/man/man1/chat-twisted.1",
 }
 """What pip puts into the environment beside the package."""
