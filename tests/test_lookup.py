@@ -81,6 +81,16 @@ class MissedTests(ArchiveTestCase):
         self.say(BOB, 0, "4")
         self.assertFalse(lookup.recent(self.cursor).has_missed_nothing(CAROL, [], 3))
 
+    def test_an_older_message_does_not_hide_that_a_user_has_left_a_room_later(self) -> None:
+        self.change(MADE, joined(DEV, BOB, 0))
+        self.say(ALICE, BOB, "1")
+        self.say(ALICE, DEV, "2")
+        self.change(Left(DEV, BOB, 2))
+        found = lookup.recent(self.cursor)
+        self.assertEqual(self.missed(BOB, 1), ["2"])
+        self.assertFalse(found.has_missed_nothing(BOB, [], 1))
+        self.assertTrue(found.has_missed_nothing(BOB, [], 2))
+
     def test_nothing_is_no_message_up_to_the_end(self) -> None:
         self.assertEqual(lookup.missed(self.cursor, BOB, 0, 0, own=False), ([], 0))
         self.say(ALICE, CAROL, "x")

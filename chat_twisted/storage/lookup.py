@@ -120,8 +120,6 @@ def recent(cursor: Cursor) -> Recent:
     cursor.execute("SELECT number FROM message ORDER BY number DESC LIMIT 1 OFFSET ?", (RECENT,))
     [since] = cursor.fetchone() or (0,)
     to_all, users, rooms = 0, dict[int, int](), dict[int, int]()
-    cursor.execute("SELECT user, max(until) FROM member WHERE until > ? GROUP BY user", (since,))
-    users.update(cursor.fetchall())
     cursor.execute(
         "SELECT number, author, recipient, room FROM message WHERE number > ? ORDER BY number",
         (since,),
@@ -135,6 +133,9 @@ def recent(cursor: Cursor) -> Recent:
             to_all = number
             continue
         users[author] = number
+    cursor.execute("SELECT user, max(until) FROM member WHERE until > ? GROUP BY user", (since,))
+    for user, until in cursor.fetchall():
+        users[user] = max(until, users.get(user, 0))
     return Recent(since, to_all, users, rooms)
 
 
