@@ -81,8 +81,21 @@ def build() -> Path:
     return folder
 
 
+def environment() -> dict[str, str]:
+    """The variables of a process that finds only the packages of its own environment: trial names
+    those of its own to the processes among which it divides the tests.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run_python(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise AssertionError(done.stdout + done.stderr)
 
@@ -123,17 +136,15 @@ class ReleaseTests(TestCase):
         python = place / "bin" / "python"
         install = ("install", "--no-compile", str(self.wheel))
         run_python("-m", "pip", "--quiet", "--python", str(python), *install)
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-        }
-        environment |= {"XDG_CONFIG_HOME": str(self.folder / "config"), "PYTHONUNBUFFERED": "1"}
+        variables = environment()
+        variables |= {"XDG_CONFIG_HOME": str(self.folder / "config"), "PYTHONUNBUFFERED": "1"}
         port = free_port()
         listen = f"tcp:{port}:interface=127.0.0.1"
         chatserver = ("chatserver", "--listen", listen, "--state", str(state))
         server = subprocess.Popen(
             [place / "bin" / "twistd", "-n", *chatserver],
             cwd=self.folder,
-            env=environment,
+            env=variables,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -151,7 +162,7 @@ class ReleaseTests(TestCase):
                 done = subprocess.run(
                     command,
                     cwd=self.folder,
-                    env=environment,
+                    env=variables,
                     capture_output=True,
                     text=True,
                     check=False,
