@@ -6,18 +6,35 @@ This module must not know SQL, or how the numbers are found.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from chat_twisted.admin_actions import DONE, complain, moment, report
-from chat_twisted.reaching import Ask, pages, reach
+from chat_twisted.reaching import Ask, Refused, pages, reach
 from chat_twisted.storage import maintenance
 from chat_twisted.text import escape_json
 
 
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    """Run the body of a ``with`` statement, which uses answers of the server.
+
+    :raises Refused: if they lack something.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise Refused(
+            f"the server does not say its {error.args[0]}; it is of another version: restart it"
+        ) from None
+
+
+@_understanding()
 def status(options: argparse.Namespace, folder: Path) -> int:
     """Print the status of the server and, if requested, of its users."""
     with reach(folder, complain) as (ask, runs):
@@ -96,6 +113,7 @@ def _describe_server(found: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
+@_understanding()
 def who(options: argparse.Namespace, folder: Path) -> int:
     """List the present users, page by page."""
     shown = ("name", "account", "operator", "sessions", "by", "since", "spoke", "from", "rooms")

@@ -58,6 +58,9 @@ MAX_MOTD = 10_000
 SHORTEST = REMEMBER // 1000
 """Seconds for which messages are kept at least: they are needed to detect duplicates."""
 
+LONGEST = 10**11
+"""Seconds of the greatest age; that is more than three thousand years."""
+
 MAX_HASH = 500
 """Maximum characters of the hash of a password."""
 
@@ -251,6 +254,8 @@ class Control:
         age = server.retain if seconds is None else seconds
         if age is None:
             raise NotPermitted("the server keeps all messages: say how old those to delete are")
+        if age > LONGEST:
+            raise NotPermitted(f"an age is at most {LONGEST} seconds")
         if age < SHORTEST:
             raise NotPermitted(f"messages are kept for {SHORTEST} seconds at least")
         if begins:

@@ -140,9 +140,11 @@ def _folder(case: Case) -> Findings:
     for note in notes:
         yield Finding("files", NOTE, note, "make the folder private, so that nobody can look in")
     for path in sorted(folder.iterdir()):
-        found = path.lstat()
         try:
+            found = path.lstat()
             files.require_owner(path)
+        except FileNotFoundError:
+            continue  # the server has removed it meanwhile
         except FilesError as error:
             wrong += 1
             yield Finding("files", PROBLEM, str(error), f"chown it to the owner of {folder}")
@@ -401,10 +403,19 @@ EXAMINATIONS: tuple[Callable[[Case], Findings], ...] = (
 def examine(case: Case) -> Findings:
     """Yield all findings. An examination that can't be made is a finding itself."""
     for examination in EXAMINATIONS:
+        about = examination.__name__.removeprefix("_")
         try:
             yield from examination(case)
+        except KeyError as error:
+            if case.status.get("version", __version__) == __version__:
+                raise
+            yield Finding(
+                about,
+                NOTE,
+                f"a server of version {case.status['version']} does not say its {error.args[0]}",
+                "restart it, and look again",
+            )
         except (OSError, sqlite3.Error) as error:
-            about = examination.__name__.removeprefix("_")
             yield Finding(
                 about, PROBLEM, f"can't be examined: {error}", "run it as the server's user"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -18,6 +19,10 @@ from twisted.internet.task import LoopingCall
 
 REPORT_EVERY = 10.0
 """Seconds between two reports; fewer if the service manager wants to hear more often."""
+
+LEAST_INTERVAL = 0.1
+"""Seconds of the shortest watchdog that is fed; more frequent reports would leave no time for
+clients."""
 
 EXTENSION = 3 * REPORT_EVERY
 """Seconds for which a report asks while the process starts or stops."""
@@ -54,7 +59,7 @@ class ServiceManager:
     def __init__(self, environment: MutableMapping[str, str], clock: IReactorTime) -> None:
         address, interval, process = (environment.pop(name, "") for name in VARIABLES)
         self._address = _parse_address(address)
-        self._interval = int(interval) / 1e6 if interval.isdecimal() else 0.0  # seconds
+        self._interval = _parse_interval(interval)
         self._watched = process
         self._phase = Phase.STARTING
         self._left = LONGEST_STOP
@@ -77,7 +82,7 @@ class ServiceManager:
             return
         if self._interval and self._watched in ("", str(os.getpid())):
             self._is_watched = True
-            self._every = min(REPORT_EVERY, self._interval / 2)
+            self._every = min(REPORT_EVERY, max(self._interval, LEAST_INTERVAL) / 2)
         self._reporting.start(self._every)
 
     def ready(self) -> None:
@@ -142,7 +147,7 @@ class ServiceManager:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to,
         ):
             to.settimeout(patience)
-            to.sendto("\n".join(lines).encode(), self._address)
+            to.sendto("\n".join(lines).encode(errors="replace"), self._address)
 
 
 def _parse_address(address: str) -> str | None:
@@ -152,6 +157,11 @@ def _parse_address(address: str) -> str | None:
     if address.startswith("@"):
         return "\0" + address[1:]  # in Linux's abstract namespace
     return address if address.startswith("/") else None
+
+
+def _parse_interval(text: str) -> float:
+    """Return the seconds of a number of microseconds; 0 if it is none."""
+    return int(text) / 1e6 if re.fullmatch("[0-9]{1,18}", text) else 0.0
 
 
 def _extend(seconds: float) -> str:

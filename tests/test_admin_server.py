@@ -58,6 +58,17 @@ class ServerTestCase(ControlTestCase):
         return code, out.getvalue(), err.getvalue()
 
 
+class OtherVersionTests(ServerTestCase):
+    def test_a_server_that_says_less_is_one_line_and_exit_code_1(self) -> None:
+        archive.prepare(self.folder)
+        listed = {"items": [{"name": "alice", "operator": False, "account": True}], "more": False}
+        for action, answer in (("status", {"version": "0.9"}), ("who", listed)):
+            self.patch(self, "answer", lambda *_, answer=answer, **__: answer)
+            code, out, err = self.run_command(action)
+            self.assertEqual((code, out, err.count("\n")), (1, "", 1))
+            self.assertIn("another version: restart it", err)
+
+
 class WhoTests(ServerTestCase):
     def test_everybody_who_is_here_has_a_line(self) -> None:
         alice = self.user("alice")

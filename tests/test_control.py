@@ -150,6 +150,8 @@ class AskingTests(ControlTestCase):
     def test_what_retain_keeps_is_not_deleted_unless_an_age_is_given(self) -> None:
         self.assertIn("keeps all messages", self.ask("delete old", seconds=None, deleted=0))
         self.assertIn("900 seconds at least", self.ask("delete old", seconds=899, deleted=0))
+        for far in (10**12, 10**400):
+            self.assertIn("at most", self.ask("delete old", seconds=far, deleted=0))
         self.server_side.retain = 7 * 86_400.0
         answer = self.ask("delete old", seconds=None, deleted=0)
         self.assertEqual(answer, {"deleted": 3, "seconds": 7 * 86_400})

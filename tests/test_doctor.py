@@ -181,6 +181,19 @@ class ExaminationTests(AdminTestCase):
         with mock.patch("subprocess.run", side_effect=subprocess.TimeoutExpired("twistd", 1)):
             self.assertEqual(self.levels(doctor._options, case), [PROBLEM])
 
+    def test_what_a_server_of_another_version_does_not_say_is_a_finding(self) -> None:
+        old = self.case(status={"process": os.getpid(), "version": "0.9"})
+        examinations = (doctor._server, doctor._descriptors, doctor._versions)
+        with mock.patch.object(doctor, "EXAMINATIONS", examinations):
+            findings = list(doctor.examine(old))
+        self.assertEqual([f.level for f in findings], [OK, NOTE, NOTE, OK, PROBLEM])
+        self.assertIn("a server of version 0.9 does not say its descriptors", findings[2].found)
+
+    def test_a_file_that_vanishes_meanwhile_is_not_missed(self) -> None:
+        there = list(self.folder.iterdir())
+        with mock.patch.object(Path, "iterdir", return_value=[self.folder / "gone", *there]):
+            self.assertEqual(self.levels(doctor._folder, self.case()), [OK])
+
     def test_what_can_not_be_examined_is_a_finding_and_the_others_follow(self) -> None:
         def broken(case: Case) -> Iterator[Finding]:
             raise PermissionError("no")

@@ -115,6 +115,15 @@ class HousekeepingTests(TestCase):
         self.go_on()
         self.failureResultOf(deleted, Unavailable)
 
+    def test_a_server_that_stops_in_the_first_step_does_not_say_that_nothing_is_left(self) -> None:
+        self.say(3)
+        self.pass_time(3600)
+        self.say()
+        deleted = self.keeper.delete_older(1800)
+        self.keeper.stop()
+        self.go_on()
+        self.failureResultOf(deleted, Unavailable)
+
     def test_a_few_messages_are_indexed_a_little_later(self) -> None:
         self.say(3)
         self.go_on()

@@ -110,6 +110,26 @@ class ServiceManagerTests(TestCase):
             self.clock.advance(0.1)
             self.assertEqual(self.heard(), [["WATCHDOG=1"]])
 
+    def test_an_interval_of_the_watchdog_that_is_none_is_ignored(self) -> None:
+        for interval in ("9" * 400, "9" * 5000, "-1", "\u00b2", "0", ""):
+            self.make_ready(WATCHDOG_USEC=interval)
+            self.socket.close()
+            self.path.unlink()
+
+    def test_a_watchdog_that_is_too_fast_does_not_keep_the_server_from_its_work(self) -> None:
+        manager = self.make(WATCHDOG_USEC="1")
+        manager.start()
+        self.heard()
+        [call] = self.clock.getDelayedCalls()
+        self.assertGreaterEqual(call.getTime() - self.clock.seconds(), 0.05)
+
+    def test_a_state_that_is_no_text_in_utf_8_does_not_end_the_reports(self) -> None:
+        self.make_ready(WATCHDOG_USEC="8000000")
+        self.state = "no clients: /srv/\udcff: No such file or directory"
+        self.clock.advance(4)
+        self.clock.advance(4)
+        self.assertEqual([lines[-1] for lines in self.heard()], ["WATCHDOG=1"] * 2)
+
     def test_a_watchdog_of_any_process_of_the_service_is_fed(self) -> None:
         self.make_ready(WATCHDOG_USEC="8000000")
         self.clock.advance(4)

@@ -336,7 +336,10 @@ class Housekeeping:
         except Exception as error:  # noqa: BLE001  who asked is told
             deleted.errback(Unavailable(f"can't delete old messages: {explain(error)}"))
         else:
-            deleted.callback(count)
+            if not count and self._ending:  # 0 would say that none is left
+                deleted.errback(Unavailable("the server stops"))
+            else:
+                deleted.callback(count)
 
     async def _delete_step(self, seconds: float) -> int:
         """Delete up to ``CLEAN_STEP`` messages that are older than ``seconds``; return how many."""
