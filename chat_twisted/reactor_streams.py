@@ -38,10 +38,14 @@ async def connect(
     """
     endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
     connecting: Deferred[Any] = endpoint.connect(_Factory.forProtocol(_Connection))
+    future: asyncio.Future[_Connection] = connecting.asFuture(loop)
     try:
-        connection: _Connection = await connecting.asFuture(loop)
+        connection = await future
     except asyncio.CancelledError:
         connecting.cancel()
+        if not future.cancelled() and future.done() and future.exception() is None:
+            given_up: Any = future.result().transport  # though it has succeeded
+            given_up.abortConnection()
         raise
     except ConnectError as problem:
         raise OSError(f"can't connect to {host}: {problem}") from problem

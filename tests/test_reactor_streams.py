@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -86,6 +87,8 @@ class ConnectionTests(TestCase):
 
     async def tearDown(self) -> None:
         await maybeDeferred(self.port.stopListening)
+        if self.peer.transport is not None:
+            await self.peer.ended
         reactor_loop.leave()
 
     def run_in_loop(self, coroutine) -> Deferred[object]:
@@ -153,6 +156,22 @@ class ConnectionTests(TestCase):
             self.assertIn("can't connect to 127.0.0.1", str(raised.exception))
 
         return self.run_in_loop(main())
+
+    def test_an_attempt_that_is_given_up_when_it_has_succeeded_leaves_no_connection(
+        self,
+    ) -> Deferred[object]:
+        async def main() -> None:
+            with self.assertRaises(asyncio.CancelledError):
+                await self.open()
+            await self.peer.ended.asFuture(self.loop)
+
+        def give_up(connection: Any) -> None:
+            # It comes before the task is told of the connection, and after that is decided.
+            reactor.callLater(0, task.cancel)
+
+        self.patch(_Connection, "connectionMade", give_up)
+        task = self.loop.create_task(main())
+        return Deferred.fromFuture(task)
 
     def test_an_attempt_may_be_given_up(self) -> Deferred[object]:
         async def main() -> None:
