@@ -28,6 +28,7 @@ from chat_twisted.doors import Channel
 from chat_twisted.doors.front import (
     ACCEPT_AT_ONCE,
     DECIDE_WITHIN,
+    FIRST_READ,
     MAX_CHAIN,
     MAX_HANDSHAKE,
     Choice,
@@ -48,6 +49,7 @@ class Transport(StringTransport):
 
     protocol: Protocol
     aborted = False
+    bufferSize = 65_536
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -309,6 +311,16 @@ class HandshakeTests(FrontTestCase):
         self.say(transport, b"\0")
         self.assertNotIsInstance(transport.protocol, FrontConnection)
         self.assertTrue(transport.disconnecting)
+
+    def test_little_is_read_at_once_of_who_has_no_door(self) -> None:
+        silent = self.connect()
+        shaking = self.hello()
+        self.clock.advance(0)
+        self.assertEqual(self.answered(shaking), 1)
+        self.assertEqual((silent.bufferSize, shaking.bufferSize), (FIRST_READ, FIRST_READ))
+        self.say(silent, b"REGISTER x\n\n")
+        self.assertEqual(len(self.framed.guests), 1)
+        self.assertEqual(silent.bufferSize, Transport.bufferSize)
 
     def test_past_its_share_an_address_loses_the_handshake_that_takes_longest(self) -> None:
         many = [self.hello(HERE) for _ in range(8)]

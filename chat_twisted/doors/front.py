@@ -45,6 +45,10 @@ RETRY_CONNECTING = 30
 MAX_FIRST = 512
 """Maximum number of first bytes that are examined to select a door."""
 
+FIRST_READ = 4096
+"""Maximum bytes that are read at once of a connection without a door. With Twisted's own number,
+thousands of connections that wait for their turn could have 64 KiB each."""
+
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, 5.1)."""
 
@@ -191,6 +195,7 @@ class FrontConnection(TwistedProtocol):
 
     factory: FrontFactory
     transport: Any
+    _below: Any  # the transport of the bytes themselves, also with TLS
 
     def __init__(self, factory: FrontFactory) -> None:
         self.factory = factory
@@ -213,6 +218,8 @@ class FrontConnection(TwistedProtocol):
             host = getattr(self.transport.getPeer(), "host", None)
             port = getattr(self.transport.getHost(), "port", 0)
             self._channel = Channel(host, port=port)
+            self._below = self.transport
+            self._below.bufferSize = FIRST_READ
             self._start_deadline()
             self.factory.came(self)
 
@@ -290,6 +297,7 @@ class FrontConnection(TwistedProtocol):
             )
         allowed = choice.encrypted or self.factory.plaintext.allows(self._channel)
         self._decided()
+        del self._below.bufferSize  # Twisted's own again
         # Counted only now, so that silent connections can't block others.
         lost = self.factory.count(self)
         self._is_refused = lost is None
