@@ -38,14 +38,18 @@ async def connect(
     """
     endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
     connecting: Deferred[Any] = endpoint.connect(_Factory.forProtocol(_Connection))
-    future: asyncio.Future[_Connection] = connecting.asFuture(loop)
+    made: list[Any] = []
+
+    def keep(connection: _Connection) -> _Connection:
+        made.append(connection)
+        return connection
+
     try:
-        connection = await future
+        connection = await connecting.addCallback(keep).asFuture(loop)
     except asyncio.CancelledError:
         connecting.cancel()
-        if not future.cancelled() and future.done() and future.exception() is None:
-            given_up: Any = future.result().transport  # though it has succeeded
-            given_up.abortConnection()
+        for given_up in made:  # just before this was cancelled, or before it was told of that
+            given_up.transport.abortConnection()
         raise
     except ConnectError as problem:
         raise OSError(f"can't connect to {host}: {problem}") from problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -157,21 +157,28 @@ class ConnectionTests(TestCase):
 
         return self.run_in_loop(main())
 
-    def test_an_attempt_that_is_given_up_when_it_has_succeeded_leaves_no_connection(
-        self,
-    ) -> Deferred[object]:
+    def check_given_up(self, when: Callable[[Callable[[], object]], object]) -> Deferred[object]:
+        """Give an attempt up when it is about to succeed; check that no connection is left."""
+
         async def main() -> None:
             with self.assertRaises(asyncio.CancelledError):
                 await self.open()
             await self.peer.ended.asFuture(self.loop)
 
-        def give_up(connection: Any) -> None:
-            # It comes before the task is told of the connection, and after that is decided.
-            reactor.callLater(0, task.cancel)
-
-        self.patch(_Connection, "connectionMade", give_up)
+        self.patch(_Connection, "connectionMade", lambda _: when(task.cancel))
         task = self.loop.create_task(main())
         return Deferred.fromFuture(task)
+
+    def test_an_attempt_that_is_given_up_just_before_it_succeeds_leaves_nothing(
+        self,
+    ) -> Deferred[object]:
+        return self.check_given_up(lambda cancel: cancel())
+
+    def test_an_attempt_that_is_given_up_just_after_it_has_succeeded_leaves_nothing(
+        self,
+    ) -> Deferred[object]:
+        # The turn in which the task is told of the connection is the next one, after this call.
+        return self.check_given_up(lambda cancel: reactor.callLater(0, cancel))
 
     def test_an_attempt_may_be_given_up(self) -> Deferred[object]:
         async def main() -> None:
