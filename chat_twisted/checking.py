@@ -17,6 +17,7 @@ from typing import Any
 from cryptography import x509
 from twisted.internet.protocol import Factory
 
+from chat_twisted import passed_sockets
 from chat_twisted.doors.ssh import host_keys
 from chat_twisted.doors.tls import CERTIFICATE, KEY, ServerTLS, TLSError
 from chat_twisted.files import FilesError, acting_as, is_locked, make_private_folder, require_owner
@@ -27,7 +28,7 @@ from chat_twisted.listening import (
     make_endpoints,
     require_prometheus,
 )
-from chat_twisted.options import Options, tell
+from chat_twisted.options import PORT, Options, tell
 from chat_twisted.state_folder import require_readable
 from chat_twisted.storage import archive, clustered, index, sql, upgrade
 from chat_twisted.storage.joining import Found
@@ -197,6 +198,9 @@ class Check:
 
     def _check_addresses(self, reactor: Any) -> None:
         addresses = [("--listen", description) for description in self._options["listen"]]
+        if not self._options.listens and passed_sockets.listens_for_root(PORT):
+            self._note(f"root listens on port {PORT}, as a socket unit does, so it is not checked")
+            addresses = []
         if self._options["metrics"] is not None:
             with self._reporting():
                 require_prometheus()

@@ -363,7 +363,9 @@ def _options(case: Case) -> Findings:
         )
         return
     run = "from twisted.scripts.twistd import run; run()"
-    command = [sys.executable, "-c", run, "chatserver", "--check", "--config", str(case.config)]
+    # Where twistd would log is of no interest, since it is not started from here: hence --nodaemon.
+    server = [sys.executable, "-c", run, "--nodaemon", "chatserver"]
+    command = [*server, "--check", "--config", str(case.config), "--state", str(case.folder)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=CHECK_WITHIN, check=False
@@ -444,6 +446,11 @@ def doctor(options: argparse.Namespace, folder: Path) -> int:
     case = Case(folder, config=options.config, backups=options.backups, hosts=tuple(options.host))
     sick = False
     with files.acting_as(owner(folder), None):
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            raise FilesError(
+                f"{folder}: its owner gets there only as the service of systemd; use "
+                "chatserver-admin (docs/operations/systemd.rst)"
+            )
         _measure(case)
         for finding in (*_ask_server(case), *examine(case)):
             sick = sick or finding.level == PROBLEM

@@ -87,7 +87,9 @@ def make_private_folder(folder: Path, say: Say) -> Path:
         raise FilesError(f"{folder}: {error.strerror}") from None
     if stat.S_ISLNK(link.st_mode):
         _require_owner(folder, link, os.geteuid(), 0)
-        say(f"{folder} is a symbolic link to {resolved}")
+        # systemd makes such a link for a service with DynamicUser.
+        if resolved != folder.absolute().parent / "private" / folder.name:
+            say(f"{folder} is a symbolic link to {resolved}")
     _require_owner(folder, found, os.geteuid())
     if found.st_mode & 0o022:
         raise FilesError(f"{folder}: other users may write in it (chmod 700 makes it yours alone)")

@@ -7,6 +7,7 @@ folder, listen, or start anything.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from chat_twisted.control import MAX_MOTD
 from chat_twisted.core.commands import Options as Deciding
 from chat_twisted.core.limits import OFF, Limits, Rate
 from chat_twisted.files import FilesError, require_trusted
+from chat_twisted.log_lines import PRIORITIES
+from chat_twisted.log_output import is_journal
 from chat_twisted.node_options import ClusterOptions, usual_monitors
 from chat_twisted.option_values import DASH
 from chat_twisted.schema import OPTIONS, PORT, Option
@@ -141,8 +144,10 @@ class Options(usage.Options):
         twistd["pidfile"] = ""
         if twistd["chroot"] is not None:
             raise usage.UsageError("--chroot: it would not find its files there")
-        if not Path(twistd["rundir"]).is_dir():
-            raise usage.UsageError(f"--rundir {twistd['rundir']}: no such folder")
+        if not os.path.isdir(twistd["rundir"]):  # Path.is_dir may raise PermissionError
+            raise usage.UsageError(
+                f"--rundir {twistd['rundir']}: no such folder, or not for this user"
+            )
         self._foreground = bool(twistd["nodaemon"] or twistd["debug"])
         self._twistd_logs = twistd["logger"] is not None or bool(twistd["syslog"])
         self._twistd_log = twistd["logfile"]
@@ -276,14 +281,17 @@ def _read_motd(path: Path | None) -> str:
 def fail(*reasons: str) -> NoReturn:
     """Say why the server can't start, a line for each reason, and exit with 1."""
     for reason in reasons:
-        tell(reason)
+        tell(reason, "error")
     raise SystemExit(1)
 
 
-def tell(line: str) -> None:
+def tell(line: str, level: str = "info") -> None:
     """Write a line for the operator at once, while the server starts.
 
     The line goes to the standard error that the process was started with, since twistd makes a
     log of ``sys.stderr``, and writes nothing to the log until the server is made.
+
+    :param level: a key of ``PRIORITIES``, which the journal of systemd gets.
     """
-    print(printable(f"chatserver: {line}"), file=sys.__stderr__, flush=True)
+    priority = f"<{PRIORITIES[level]}>" if is_journal(STANDARD_ERROR, os.environ) else ""
+    print(printable(f"{priority}chatserver: {line}"), file=sys.__stderr__, flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,12 @@ NAMES = "LISTEN_FDNAMES"
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 """Twisted takes over Unix sockets, too, but changes their permissions, and removes them."""
+
+TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""All TCP sockets of this machine (proc(5))."""
+
+LISTENS = "0A"
+"""The state of a socket in these tables."""
 
 
 class PassedSocketError(Exception):
@@ -92,3 +99,17 @@ def _descriptors(reactor: Any) -> Iterator[int]:
         assert isinstance(endpoint, AdoptedStreamServerEndpoint)
         yield endpoint.fileno
         index += 1
+
+
+def listens_for_root(port: int) -> bool:
+    """Return whether a socket of root listens on a TCP port, as systemd does for a socket unit."""
+    for table in TABLES:
+        try:
+            _, *rows = table.read_text().splitlines()
+        except (OSError, ValueError):  # another system has no such table
+            continue
+        for row in rows:
+            _, address, _, state, _, _, _, user, *_ = row.split()
+            if (int(address.rpartition(":")[2], 16), state, user) == (port, LISTENS, "0"):
+                return True
+    return False

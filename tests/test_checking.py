@@ -30,6 +30,9 @@ class CheckTests(CommandTestCase):
         self.root = Path(self.folder())
         self.state = self.root / "state"
         self.status = -1
+        listens = mock.patch("chat_twisted.passed_sockets.listens_for_root", return_value=False)
+        self.listens_for_root = listens.start()
+        self.addCleanup(listens.stop)
 
     def make(self) -> None:
         """Make the files that a server makes at its first start."""
@@ -166,6 +169,16 @@ class CheckTests(CommandTestCase):
             self.check("--listen", "tcp:1", "--listen", "unix:/x")
         self.assertEqual(listen.call_count, 1)
         self.assertEqual(self.status, 1)
+
+    def test_a_port_that_a_socket_unit_has_is_not_checked_unless_it_is_named(self) -> None:
+        self.make()
+        self.listens_for_root.return_value = True
+        with mock.patch("chat_twisted.checking.listen", side_effect=SystemExit(1)) as listen:
+            [line] = self.check()
+            self.assertEqual((listen.call_count, self.status), (0, 0))
+            self.assertIn("root listens on port 8828", line)
+            self.check("--listen", "tcp:8828")
+        self.assertEqual((listen.call_count, self.status), (1, 1))
 
     def test_beside_a_running_server_the_addresses_are_not_checked(self) -> None:
         self.make()

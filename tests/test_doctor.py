@@ -177,7 +177,8 @@ class ExaminationTests(AdminTestCase):
             done = subprocess.CompletedProcess([], code, "", said)
             with mock.patch("subprocess.run", return_value=done) as run:
                 self.assertEqual(self.levels(doctor._options, case), expected)
-            self.assertEqual(run.call_args.args[0][0], sys.executable)
+            python, *_, last, folder = run.call_args.args[0]
+            self.assertEqual((python, last, folder), (sys.executable, "--state", str(case.folder)))
         with mock.patch("subprocess.run", side_effect=subprocess.TimeoutExpired("twistd", 1)):
             self.assertEqual(self.levels(doctor._options, case), [PROBLEM])
 
@@ -238,6 +239,12 @@ class CommandTests(AdminTestCase):
         self.folder = self.folder / "nowhere"
         with contextlib.redirect_stdout(out):
             self.assertEqual(self.run_command("doctor")[0], 2)
+
+    def test_a_folder_that_its_owner_does_not_get_to(self) -> None:
+        with mock.patch("os.access", return_value=False):
+            code, out, err = self.run_command("doctor")
+        self.assertEqual((code, out), (2, ""))
+        self.assertIn("use chatserver-admin", err)
 
 
 class MachineTests(AdminTestCase):

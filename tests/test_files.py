@@ -119,6 +119,14 @@ class PrivateTests(TestCase):
         target.rmdir()
         self.assertRefused("link: File exists", self.make)
 
+    def test_the_link_that_systemd_makes_for_a_dynamic_user_is_usual(self) -> None:
+        target = self.base / "private" / "state"
+        target.mkdir(mode=0o700, parents=True)
+        self.folder = self.base / "state"
+        self.folder.symlink_to(target)
+        self.assertEqual(self.make(), target)
+        self.assertEqual(self.said, [])
+
     def test_a_file_that_others_may_read_or_write_is_taken_from_them(self) -> None:
         file = self.make() / "file"
         for mode, verb in ((0o666, "write"), (0o644, "read"), (0o640, "read"), (0o602, "write")):

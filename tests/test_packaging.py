@@ -52,7 +52,11 @@ SOURCES = (
 )
 BESIDE = {
     "share/chat_twisted/alerts.yml",
+    "share/chat_twisted/chatserver-admin",
+    "share/chat_twisted/chatserver-backup",
     "share/chat_twisted/dashboard.json",
+    "share/chat_twisted/systemd/chatserver-backup.service",
+    "share/chat_twisted/systemd/chatserver-backup.timer",
     "share/chat_twisted/systemd/chatserver.service",
     "share/chat_twisted/systemd/chatserver.socket",
     "share/man/man1/chat-twisted.1",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Factory
@@ -122,3 +124,22 @@ class PassedSocketTests(CommandTestCase):
                 "--listen",
                 description,
             )
+
+    def test_whether_root_listens_on_a_port_is_in_the_tables_of_the_system(self) -> None:
+        empty, table = Path(self.folder()) / "tcp", Path(self.folder()) / "tcp6"
+        empty.write_text("the titles\n")
+        nowhere = empty.with_name("nowhere")
+        for port, state, user, expected in (
+            (8828, "0A", 0, True),
+            (8828, "0A", 61907, False),
+            (8828, "01", 0, False),
+            (8829, "0A", 0, False),
+        ):
+            queues = "00000000:00000000 00:00000000 00000000"
+            address = f"00000000:{port:04X} 00000000:0000"
+            table.write_text(f"the titles\n   0: {address} {state} {queues} {user:5} 0 7241 1\n")
+            for tables in ((empty, table), (table, nowhere)):
+                with mock.patch.object(passed_sockets, "TABLES", tables):
+                    self.assertEqual(passed_sockets.listens_for_root(8828), expected)
+        with mock.patch.object(passed_sockets, "TABLES", (nowhere,)):
+            self.assertFalse(passed_sockets.listens_for_root(8828))

@@ -130,7 +130,7 @@ class DaemonTests(DaemonTestCase):
         for twistd, reason in (
             (("--pidfile", "nowhere/pid"), "--pidfile .*/nowhere/pid: No such file or directory"),
             (("--logfile", "nowhere/log"), "/nowhere/log: No such file or directory"),
-            (("--rundir", "file"), "--rundir file: no such folder"),
+            (("--rundir", "file"), "--rundir file: no such folder, or not for this user"),
             (("--chroot", "."), "--chroot: "),
             (("--uid", "4000000000"), "there is no user 4000000000|only root can run it"),
         ):
