@@ -35,14 +35,14 @@ class ScriptTests(TestCase):
         date = self.folder / "bin" / "date"
         date.write_text(f"#!/bin/sh\ncase $1 in +%u) echo {day};; +%s) echo {week * WEEK};; esac\n")
         date.chmod(0o755)
-        [command] = re.findall(r"^ {4}(sh \S*chatserver-backup .*)$", PAGE.read_text(), re.M)
+        [command] = re.findall(r"^ {4}(PYTHON=\S+ sh \S+ .*)$", PAGE.read_text(), re.M)
         environment = {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT),
         }
-        command = command.replace("contrib/chatserver-backup", str(SCRIPT))
+        command = command.replace("venv/share/chat_twisted/chatserver-backup", str(SCRIPT))
+        command = command.replace("venv/bin/python", sys.executable)
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=self.folder,
@@ -90,5 +90,18 @@ class UnitTests(TestCase):
         folders = service["Service"]["StateDirectory"].split()
         self.assertEqual(start[1:], [f"%S/{folder}" for folder in folders])
         self.assertEqual(timer["Install"]["WantedBy"], "timers.target")
-        for name in (SCRIPT.name, "chatserver-backup.service", "chatserver-backup.timer"):
+        for name in (SCRIPT.name, "chatserver-backup.*", "chatserver-backup.timer"):
             self.assertIn(name, PAGE.read_text())
+
+    def test_the_operators_command_has_the_user_and_the_folders_of_the_units(self) -> None:
+        command = (ROOT / "contrib" / "chatserver-admin").read_text()
+        service = self.unit("chatserver-backup.service")["Service"]
+        for name in (
+            "DynamicUser",
+            "User",
+            "Group",
+            "StateDirectory",
+            "StateDirectoryMode",
+            "UMask",
+        ):
+            self.assertIn(f"{name}={service[name]}", command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -24,7 +25,8 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 class UnitTests(TestCase):
     def setUp(self) -> None:
         """Copy the units, with programs that exist here."""
-        self.folder = Path(self.mktemp())
+        self.folder = Path(tempfile.mkdtemp()) / "units"
+        self.addCleanup(shutil.rmtree, self.folder.parent)
         shutil.copytree(UNITS, self.folder)
         for unit in self.folder.iterdir():
             text = unit.read_text()

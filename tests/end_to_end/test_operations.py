@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -75,6 +76,10 @@ class PageTests(DaemonTestCase):
         self.state.mkdir(mode=0o700)
         with tarfile.open(ROOT / "tests" / "state_folders" / f"{OLDER}.tar.xz") as packed:
             packed.extractall(self.state, filter="data")
+        self.options()
+
+    def options(self) -> None:
+        (self.folder / "chat.toml").write_text('state = "state"\n')
 
     def test_install(self) -> None:
         self.environments("venv")
@@ -85,9 +90,13 @@ class PageTests(DaemonTestCase):
         options = re.search(r"code:: toml\n\n((?: {4}.*\n)+)", page)
         assert options is not None
         (self.folder / "chat.toml").write_text(re.sub("^    ", "", options[1], flags=re.M))
-        make, install, version, start, *rest = commands("install.rst")
+        make, install, version, check, start, *rest = commands("install.rst")
         self.assertEqual((make, install.split()[1]), ("python3 -m venv venv", "install"))
         self.assertIn(__version__, self.works(version))
+        self.assertEqual(
+            self.complaint(check),
+            f"chatserver: note: {self.state} will be made\nchatserver: nothing is wrong\n",
+        )
         self.works(start)
         said, status, send, add, operator, accounts, backup, stop = rest
         self.assertRegex(self.works(said), r"fingerprint is SHA256:\S+")
@@ -100,8 +109,8 @@ class PageTests(DaemonTestCase):
         self.assertIn("sound", self.works(backup))
         self.works(stop)
 
-    def shown(self, command: str) -> str:
-        """Run a client; return its output. It shows the fingerprint of a new server, too."""
+    def run_by_shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that has something to say on standard error, too."""
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=self.folder,
@@ -112,7 +121,42 @@ class PageTests(DaemonTestCase):
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        return done.stdout
+        return done
+
+    def shown(self, command: str) -> str:
+        """Run a client; return its output. It shows the fingerprint of a new server, too."""
+        return self.run_by_shell(command).stdout
+
+    def complaint(self, check: str) -> str:
+        """Check the options, with an address that is free; return what is said."""
+        return self.run_by_shell(f"{check} --listen {self.listen}").stderr
+
+    def test_watch_and_back_up_every_night(self) -> None:
+        self.environments("venv")
+        self.options()
+        page = (ROOT / "docs" / "operations" / "metrics.rst").read_text()
+        asked = re.search(r"code:: yaml\n\n((?: {4}.*\n)+)", page)
+        assert asked is not None
+        (self.folder / "prometheus.yml").write_text(re.sub("^    ", "", asked[1], flags=re.M))
+        shutil.copy(ROOT / "docs" / "operations" / "alerts.yml", self.folder)
+
+        install, start, look, check = commands("metrics.rst")
+        self.assertEqual(install.split()[1], "install")
+        port = str(free_port())
+        self.works(start.replace("9464", port))
+        url = look.replace("9464", port).split()[-1]
+        with urllib.request.urlopen(url) as answer:
+            self.assertEqual(answer.read(), b"ok\n")
+        beside_python = f'PATH="{Path(sys.executable).parent}:$PATH"'  # .ci/run puts promtool there
+        self.assertRegex(self.works(f"{beside_python} {check}"), r"SUCCESS: \d+ rules found")
+
+        night, doctor = commands("backup-schedule.rst")
+        script = str(ROOT / "contrib" / "chatserver-backup")
+        self.works(night.replace("venv/share/chat_twisted/chatserver-backup", script))
+        made = [path.name for path in (self.folder / "backups").glob("daily-[1-7].sqlite")]
+        self.assertEqual(len(made), 1)
+        found = self.shown(f"{doctor} || true")  # this machine may have problems
+        self.assertRegex(found, r"ok +backups: [12], the newest 0 hours old")
 
     def test_upgrade_and_go_back(self) -> None:
         self.environments("venv", "newer")
@@ -143,7 +187,8 @@ class PageTests(DaemonTestCase):
         new = self.folder / "new"
         new.mkdir()
         (new / "venv").symlink_to(sys.prefix)
-        shutil.copy(self.folder / "state.tar.gz", new)
+        for name in ("state.tar.gz", "chat.toml"):
+            shutil.copy(self.folder / name, new)
         self.works(unpack, new)
         self.assertEqual(self.works(check, new), "sound\n")
         self.works(start, new)
