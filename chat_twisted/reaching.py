@@ -68,7 +68,8 @@ class _Server:
         deadline = time.monotonic() + ANSWER_WITHIN
         try:
             self._connection.settimeout(ANSWER_WITHIN)
-            self._connection.sendall(json.dumps({"ask": ask, **fields}).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # then it has said why it reads no more
+                self._connection.sendall(json.dumps({"ask": ask, **fields}).encode() + b"\n")
             line = self._read_line(deadline)
         except TimeoutError:
             raise NoAnswer(

@@ -6,13 +6,16 @@ import contextlib
 import io
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from chat_twisted import admin, admin_actions, admin_status
+from twisted.trial.unittest import TestCase
+
+from chat_twisted import admin, admin_actions, admin_status, reaching
 from chat_twisted import control as control_module
 from chat_twisted.reaching import Refused
 from chat_twisted.storage import archive
@@ -56,6 +59,17 @@ class ServerTestCase(ControlTestCase):
         ):
             code = admin.main([*arguments, "--state", str(self.folder)])
         return code, out.getvalue(), err.getvalue()
+
+
+class TooLongTests(TestCase):
+    def test_a_server_that_refuses_a_request_before_its_end_is_heard(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        theirs.sendall(b'{"refused": "the request is too long"}\n')
+        theirs.close()
+        server = reaching._Server(Path("state"), ours)
+        with self.assertRaisesRegex(Refused, "the request is too long"):
+            server.ask("set motd", text="x" * 1_000_000)
 
 
 class OtherVersionTests(ServerTestCase):
