@@ -14,7 +14,7 @@ import re
 import resource
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -80,15 +80,13 @@ class Addresses(NamedTuple):
     metrics: list[tuple[str, IStreamServerEndpoint]]
 
 
-def make_addresses(
-    options: Options, environment: MutableMapping[str, str], reactor: Any
-) -> Addresses:
+def make_addresses(options: Options, environment: Mapping[str, str], reactor: Any) -> Addresses:
     """Make all endpoints: sockets that systemd passes on, and those of the options. If one can't be
     used, print why and exit with 1.
 
     The default of ``--listen`` is for a server that gets no socket for clients.
 
-    :param environment: of the process.
+    :param environment: with which the process was started.
     """
     try:
         passed = take_over(environment, BACKLOG, reactor)

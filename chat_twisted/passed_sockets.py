@@ -7,18 +7,24 @@ not refused. The protocol is that of sd_listen_fds(3). This module must not know
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
-NAMES = "LISTEN_FDNAMES"
-"""The variable with the names of the sockets, separated by colons."""
+from chat_twisted.text import printable
+
+AT_START = Path("/proc/self/environ")
+
+FIRST = 3
+UNNAMED = "unknown"
+"""The descriptor of the first socket, and the name of each if there are no names."""
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 """Twisted takes over Unix sockets, too, but changes their permissions, and removes them."""
@@ -69,36 +75,37 @@ class PassedSocket:
         return port
 
 
-def take_over(
-    environment: MutableMapping[str, str], backlog: int, reactor: Any
-) -> list[PassedSocket]:
+def environment_at_start() -> dict[str, str]:
+    """Return the environment with which this process was started: Twisted removes the variables
+    when it is imported. Where the system doesn't show it, there is no systemd either.
+    """
+    try:
+        lines = AT_START.read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(line).partition("=") for line in lines)
+    return {name: value for name, _, value in pairs}
+
+
+def take_over(environment: Mapping[str, str], backlog: int, reactor: Any) -> list[PassedSocket]:
     """Return the sockets that were passed on to this process.
 
-    :param environment: of the process. Twisted has removed the other variables, when it was
-        imported; the names are removed here.
+    :param environment: with which the process was started.
     :param backlog: as in ``PassedSocket``.
-    :raises PassedSocketError: if one of them can't be used.
+    :raises PassedSocketError: if one of them can't be used, or the variables contradict each other.
     """
-    names = environment.pop(NAMES, "").split(":")
+    count, names = environment.get("LISTEN_FDS", ""), environment.get("LISTEN_FDNAMES", "")
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    if not re.fullmatch("[0-9]{1,4}", count):
+        raise PassedSocketError("LISTEN_FDS is no number of sockets")
+    named = names.split(":") if names else [UNNAMED] * int(count)
+    if len(named) != int(count):
+        raise PassedSocketError("LISTEN_FDNAMES has another number of sockets than LISTEN_FDS")
     return [
-        PassedSocket(name, descriptor, backlog, reactor)
-        for name, descriptor in zip(names, _descriptors(reactor), strict=False)
+        PassedSocket(printable(name), descriptor, backlog, reactor)
+        for descriptor, name in enumerate(named, FIRST)
     ]
-
-
-def _descriptors(reactor: Any) -> Iterator[int]:
-    """Yield the descriptors that Twisted has found. Its endpoint of this kind would need the family
-    of each, so only the number is taken from it.
-    """
-    index = 0
-    while True:
-        try:
-            endpoint = serverFromString(reactor, f"systemd:domain=INET:index={index}")
-        except IndexError:
-            return
-        assert isinstance(endpoint, AdoptedStreamServerEndpoint)
-        yield endpoint.fileno
-        index += 1
 
 
 def listens_for_root(port: int) -> bool:

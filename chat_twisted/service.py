@@ -37,6 +37,7 @@ from chat_twisted.making_doors import make_doors
 from chat_twisted.metrics import LoopLag
 from chat_twisted.monitoring import serve_metrics
 from chat_twisted.options import Options, fail
+from chat_twisted.passed_sockets import environment_at_start
 from chat_twisted.password_threads import PasswordThreads
 from chat_twisted.process import GivingBack, set_up, stop_as_failed
 from chat_twisted.reloading import Reloading
@@ -74,7 +75,7 @@ def makeService(options: Options) -> Service:
         )
     log = Logger()
     manager = ServiceManager(os.environ, clock)
-    addresses = make_addresses(options, os.environ, reactor)
+    addresses = make_addresses(options, environment_at_start(), reactor)
     try:
         manager.opening()
         folder = StateFolder(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
 from chat_twisted import passed_sockets
@@ -37,12 +37,21 @@ class PassedSocketTests(CommandTestCase):
         super().setUp()
         self.reactor = AdoptingReactor()
         self.passed: list[int] = []
+        self.places: list[int] = []
+        self.first = 200  # the descriptors from 3 are those of the tests
+        self.patch(passed_sockets, "FIRST", self.first)
 
-        def find(reactor: Any, description: str) -> AdoptedStreamServerEndpoint:
-            index = int(description.rpartition("=")[2])
-            return AdoptedStreamServerEndpoint(reactor, self.passed[index], socket.AF_INET)
-
-        self.patch(passed_sockets, "serverFromString", find)
+    def pass_on(self, names: str | None, count: str | None = None) -> dict[str, str]:
+        """Put the sockets that were given in their places; return the environment that says so."""
+        for number, descriptor in enumerate(self.passed, self.first):
+            self.assertEqual(os.dup2(descriptor, number), number)
+        self.places = list(range(self.first, self.first + len(self.passed)))
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(self.passed))}
+        if names is not None:
+            environment["LISTEN_FDNAMES"] = names
+        if count is not None:
+            environment["LISTEN_FDS"] = count
+        return environment
 
     def give(self, family: int = socket.AF_INET, *, listens: bool = True) -> int:
         """Make a socket as the service manager does; return its descriptor."""
@@ -55,14 +64,14 @@ class PassedSocketTests(CommandTestCase):
         return descriptor
 
     def tearDown(self) -> None:
-        for descriptor in self.passed:
+        for descriptor in (*self.passed, *self.places):
             os.close(descriptor)
 
     def addresses(self, names: str, *arguments: str) -> tuple[list[str], list[str]]:
         """Return the descriptions of the endpoints for clients and for metrics."""
         options = Options()
         options.parseOptions(arguments)
-        made = make_addresses(options, {"LISTEN_FDNAMES": names}, self.reactor)
+        made = make_addresses(options, self.pass_on(names), self.reactor)
         return [about for about, _ in made.clients], [about for about, _ in made.metrics]
 
     def test_the_server_listens_on_the_socket_with_its_own_backlog(self) -> None:
@@ -86,11 +95,46 @@ class PassedSocketTests(CommandTestCase):
             if descriptor not in self.passed:
                 self.passed.append(descriptor)
 
-    def test_the_names_are_not_inherited(self) -> None:
+    def names(self, environment: dict[str, str]) -> list[str]:
+        return [each.name for each in take_over(environment, BACKLOG, self.reactor)]
+
+    def test_sockets_need_no_names(self) -> None:
         self.give()
-        environment = {"LISTEN_FDNAMES": "chat", "HOME": "/"}
-        [endpoint] = take_over(environment, BACKLOG, self.reactor)
-        self.assertEqual((endpoint.name, environment), ("chat", {"HOME": "/"}))
+        self.give()
+        self.assertEqual(self.names(self.pass_on(None)), ["unknown", "unknown"])
+
+    def test_what_was_passed_on_to_another_process_is_not_taken(self) -> None:
+        self.give()
+        environment = self.pass_on("chat")
+        self.assertEqual(self.names(environment | {"LISTEN_PID": "1"}), [])
+        self.assertEqual(self.names({}), [])
+
+    def test_variables_that_contradict_each_other_are_refused(self) -> None:
+        self.give()
+        for names, count, reason in (
+            ("chat", "2", "another number"),
+            ("chat:metrics", "1", "another number"),
+            ("chat", "many", "no number of sockets"),
+            (None, "-1", "no number of sockets"),
+            (None, "9" * 5000, "no number of sockets"),
+            (None, "9999", "the socket unknown: Bad file descriptor"),
+        ):
+            environment = self.pass_on(names, count)
+            with self.assertRaisesRegex(PassedSocketError, reason):
+                take_over(environment, BACKLOG, self.reactor)
+
+    def test_the_environment_is_that_with_which_the_process_was_started(self) -> None:
+        started = "import os; os.environ.clear(); from chat_twisted import passed_sockets as p;"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{started} print(p.environment_at_start()['LISTEN_FDS'])"],
+            env={**os.environ, "LISTEN_FDS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual(done.stdout, "1\n")
+        self.patch(passed_sockets, "AT_START", Path(self.folder()) / "nowhere")
+        self.assertEqual(passed_sockets.environment_at_start(), {})
 
     def test_without_sockets_the_options_say_where_to_listen(self) -> None:
         self.assertEqual(self.addresses(""), (["tcp:8828"], []))
