@@ -1,14 +1,18 @@
-"""The log on NATS leaves a server through which nothing gets into the stream."""
+"""The log on NATS leaves a server through which nothing gets into the stream, and can be closed."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from unittest.mock import patch
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from chat_twisted.storage import nats
+from chat_twisted import reactor_loop
+from chat_twisted.storage import nats, nats_connection
 from chat_twisted.storage.log import NotTaken, Unknown
 from chat_twisted.storage.nats_client import Message
 
@@ -29,6 +33,58 @@ class Connection:
 
     def leave_server(self, reason: str) -> None:
         self.left += 1
+
+
+class LosingClient:
+    """Stands in for ``NatsClient``: connecting loses the cancellation, as it rarely does.
+
+    :ivar opened: fires when the first one is connecting.
+    """
+
+    opened: Deferred[None]
+    fails = False
+
+    def __init__(self, *args: object) -> None:
+        self.max_payload = 0
+
+    async def open(self) -> None:
+        if not self.opened.called:
+            self.opened.callback(None)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        if self.fails:
+            raise OSError("can't connect")
+
+    async def listen(self, *args: object) -> None:
+        pass
+
+    def new_inbox(self) -> str:
+        return "inbox"
+
+    async def rtt(self) -> float:
+        return 0.0
+
+    async def until_lost(self) -> None:
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        pass
+
+
+class ClosingTests(TestCase):
+    timeout = 60
+
+    def tearDown(self) -> None:
+        reactor_loop.leave()
+
+    async def test_a_connection_is_closed_even_if_connecting_does_not_hear_of_it(self) -> None:
+        self.patch(nats_connection, "NatsClient", LosingClient)
+        for fails in (False, True):
+            LosingClient.opened, LosingClient.fails = Deferred(), fails
+            log = nats.NatsLog(["nats://127.0.0.1"], reactor)
+            log.start()
+            await LosingClient.opened
+            await log.close()
 
 
 class StuckTests(TestCase):

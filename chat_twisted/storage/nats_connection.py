@@ -88,6 +88,7 @@ class NatsConnection:
         self._waiting: list[Deferred[None]] = []  # for a connection
         self._problems: dict[Server, str] = {}  # that were logged
         self._seeking = False  # whether the log has not answered since a server was left
+        self._closing = False
 
     @property
     def is_connected(self) -> bool:
@@ -222,6 +223,7 @@ class NatsConnection:
             waiting.cancel()
         if self._running is None:
             return succeed(None)
+        self._closing = True
         self._running.cancel()
         ended = Deferred.fromFuture(self._running)
         self._running = None
@@ -237,21 +239,27 @@ class NatsConnection:
         failures = 0
         for server in itertools.cycle(self._servers):
             client = NatsClient(server, self._credentials, self._tls, self._name)
+            problem: Exception | None = None
             try:
                 async with asyncio.timeout(CONNECT_PATIENCE):
                     await self._open(client)
             except asyncio.CancelledError:
                 self._leave(client)
                 raise
-            except Exception as problem:  # noqa: BLE001  nats-py raises many if it is lost again
-                self._report(server, problem)
+            except Exception as error:  # noqa: BLE001  nats-py raises many if it is lost again
+                problem = error
+            if self._closing:  # asyncio.wait_for, which nats-py calls, may lose the cancellation
                 self._leave(client)
-                failures += 1
-                if failures % len(self._servers) == 0:
-                    await asyncio.sleep(PAUSE)
-            else:
+                return
+            if problem is None:
                 failures = 0
                 await self._use(client, server)
+                continue
+            self._report(server, problem)
+            self._leave(client)
+            failures += 1
+            if failures % len(self._servers) == 0:
+                await asyncio.sleep(PAUSE)
 
     async def _open(self, client: NatsClient) -> None:
         """Connect, and subscribe everything."""
