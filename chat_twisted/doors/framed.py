@@ -390,6 +390,14 @@ class FramedConnection(DoorConnection, LineReceiver):
         assert isinstance(self.session, Version1)
         self.session.take_answer(None)
 
+    def _send(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version2)
+        requests.send(self.session, frame)
+
+    def _received(self, frame: Frame) -> None:
+        assert isinstance(self.session, Version2)
+        requests.received(self.session, frame)
+
     def _ask(self, frame: Frame) -> None:
         assert isinstance(self.session, Version2)
         requests.take(self.session, frame)
@@ -435,6 +443,8 @@ class FramedConnection(DoorConnection, LineReceiver):
         State.TALKING: (
             {
                 **dict.fromkeys(requests.VERBS, _ask),
+                "SEND": _send,
+                "RECEIVED": _received,
                 "PING": _ping,
                 "PONG": _pong,
                 "QUIT": _quit,

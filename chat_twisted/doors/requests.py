@@ -66,15 +66,12 @@ VERSION_1 = ("TOSEND", "TORECV")
 
 
 def take(session: Version2, frame: Frame) -> None:
-    """Process a request with a verb of ``VERBS``.
+    """Process a request with a verb of ``VERBS``, and count it.
 
     :raises ChatError: if it is refused at once.
     """
     verb = frame.verb
     handle = VERBS[verb]
-    if handle is _send or handle is _received:  # the hub counts SEND; RECEIVED is not counted
-        handle(session, frame)
-        return
     session.door.hub.usage.spend(session)
     if verb in ("WHO", "ROOMS") or (verb in ("BAN", "READ") and _is_list(frame)):
         session.handle_in_turn(frame, lambda: handle(session, frame))
@@ -91,7 +88,11 @@ def _is_list(frame: Frame) -> bool:
 # Messages
 
 
-def _send(session: Version2, frame: Frame) -> None:
+def send(session: Version2, frame: Frame) -> None:
+    """Send a message. The hub counts it.
+
+    :raises ChatError: if it is refused at once.
+    """
     if not frame.argument or not frame.body:
         raise HeaderIncomplete("no recipient or no text")
     kind = _KINDS_OF_MESSAGES.get(frame.headers.get("kind", "text"))
@@ -127,7 +128,11 @@ def deduplication_key(
     return f"{id}\n\n{b2a_base64(digest, newline=False).decode()}"
 
 
-def _received(session: Version2, frame: Frame) -> None:
+def received(session: Version2, frame: Frame) -> None:
+    """Note that messages were received, which is not counted.
+
+    :raises HeaderIncomplete: if it isn't said which.
+    """
     session.door.hub.received(session, frame.number("message"))
 
 
@@ -463,8 +468,6 @@ def _hashing(session: Version2, frame: Frame) -> Hashing | None:
 
 
 VERBS: dict[str, Callable[[Version2, Frame], None]] = {
-    "SEND": _send,
-    "RECEIVED": _received,
     "HISTORY": reading.history,
     "SEARCH": reading.search,
     "DELETE": _delete,
