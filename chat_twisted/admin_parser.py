@@ -247,7 +247,7 @@ the server's option --motd says. In a cluster each node has its own.""",
 Without --older-than it deletes what the server's option --retain does not keep; the server does
 that itself every minute. With it, it asks first: only a backup still has the messages then. The
 server deletes them in small steps between its other work, and says how many. Ctrl-C ends that
-between two steps; what is deleted is deleted. The ages are right to a minute. In a cluster each
+between two steps; it brings back no message. The ages are right to a minute. In a cluster each
 node deletes its own copies: run it on all of them.""",
     )
     retention.add_argument("--older-than", default="", metavar="AGE", help="15m or more, 2h, 365d")

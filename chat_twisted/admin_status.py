@@ -128,7 +128,7 @@ def who(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _describe_presence(user: dict[str, Any], now: float) -> str:
-    """Describe a user who is here.
+    """Return a line about a connected user.
 
     :param now: the time of day, in seconds.
     """

@@ -1,7 +1,8 @@
 """The listening sockets that systemd, or another program, passes on to the server.
 
-Such a socket outlives the server: clients that connect while the server is restarted wait, and are
-not refused. The protocol is that of sd_listen_fds(3). This module must not know what is served.
+Such a socket outlives the server: the system refuses no client that connects while the server
+restarts, and the client waits. The protocol is that of sd_listen_fds(3). This module must not know
+what is served.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Source(Protocol):
     """Where the records are."""
 
     def describe(self) -> Deferred[Bounds | None]:
-        """Return what is stored; None if the log does not exist. Fails with ``Unknown``."""
+        """Return the bounds of the log; None if there is no log. Fails with ``Unknown``."""
 
     def fetch(self, after: int) -> Deferred[Fetched]:
         """Return records after a position: an empty list, with this position, if there are none.

@@ -227,7 +227,7 @@ class NatsLog:
         return None if info is None else _bounds(info)
 
     def describe(self) -> Deferred[Bounds | None]:
-        """Return what is stored; make the stream if that is allowed. None if there is none."""
+        """Return the bounds of the stream, which is made if that is allowed; None without one."""
         return Deferred.fromCoroutine(self._describe())
 
     def fetch(self, after: int) -> Deferred[Fetched]:
@@ -298,7 +298,7 @@ class NatsLog:
             )
 
     def look(self) -> Deferred[Bounds | None]:
-        """Return what is stored, and change nothing; None if there is no stream yet.
+        """Return the bounds of the stream, and change nothing; None without a stream.
 
         :return: fails with ``Unknown``, or with ``LogBroken`` if the log can't be used.
         """

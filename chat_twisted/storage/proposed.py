@@ -21,7 +21,7 @@ MAX_WAITING_TEXT = 64 * 1024 * 1024
 """Maximum length of all waiting messages together, in characters."""
 
 RETRY_AFTER = 5
-"""Seconds after which clients may try again what was refused."""
+"""Seconds that a refused client has to wait before it tries again."""
 
 Item = tuple[Command, Request | None]
 """A command with its request; None for a command that the ledger itself proposes."""

@@ -25,6 +25,10 @@ CLIENTS = tuple(PACKAGES)
 SAID = "psst"
 """A word in everything that is secret, such as texts and passwords: no log line may have it."""
 
+NOT_ASKED = ("setsid", "--wait")
+"""Put before a client that has no terminal of its own: otherwise it asks for a password at that of
+whoever runs the tests.
+"""
 
 TOLD_BY_PLINK = re.compile('Using username "')
 
@@ -130,6 +134,7 @@ class SSHTestCase(TerminalTestCase):
             ask.chmod(0o700)
             variables += [f"SSH_ASKPASS={ask}", f"PASSWORD={password}", "SSH_ASKPASS_REQUIRE=force"]
         return (
+            *(() if terminal else NOT_ASKED),
             *("env", "-u", "SSH_AUTH_SOCK", *variables, "ssh", *options),
             "-tt" if terminal else "-T",
             *("-F", "none", "-p", str(port or self.port), *elsewhere),
@@ -173,7 +178,7 @@ class SSHTestCase(TerminalTestCase):
         by_key = () if key is None else ("-i", str(self._converted(key or user, "dbclient")))
         variables = (f"HOME={self.home_folder}", f"DROPBEAR_PASSWORD={password}")
         return (
-            *(() if terminal else ("setsid", "--wait")),
+            *(() if terminal else NOT_ASKED),
             *("env", "-u", "SSH_AUTH_SOCK", *variables, "dbclient"),
             *(
                 "-t" if terminal else "-T",
